@@ -1,0 +1,52 @@
+# Everything is started from here. `make help` lists it; PYTHON names the Python that makes .venv.
+
+PYTHON ?= python3
+RUN := .venv/bin/python
+# Two workers share the files of tests between them; -n 0 shows a test's output as it comes.
+PYTEST_ARGS ?= -n 2 --dist loadfile
+
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo dev test test-slow check format lock bench clean clean-data
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## make .venv and install the locked packages (returns at once when nothing changed)
+	@$(PYTHON) ml_platform/bootstrap.py
+
+demo: setup ## real data to a served prediction, then keep Dagster and serving up (ONESHOT=1: stop after the prediction)
+	@$(RUN) -m ml_platform.demo $(if $(filter-out 0,$(ONESHOT)),--oneshot)
+
+dev: setup ## Dagster UI and daemon, serving and MLflow UI until Ctrl-C
+	@$(RUN) -m ml_platform.processes
+
+test: check ## check, then the tests (minutes)
+	$(RUN) -m pytest $(PYTEST_ARGS)
+
+test-slow: setup ## the slow tests: whole loops, a baked copy of the template (tens of minutes)
+	$(RUN) -m pytest -m slow
+
+check: setup ## formatting, lint, types
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+
+format: setup ## put the code into the checked form
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+lock: setup ## resolve pyproject.toml into requirements.lock again
+	.venv/bin/uv pip compile pyproject.toml --all-extras --universal --no-emit-index-url --upgrade -o requirements.lock
+
+bench: setup ## run the benchmarks and write their figures into benchmarks/
+	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(RUN) $$file || exit 1; done
+
+clean: ## remove .venv and caches; data stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-data: ## remove all local state: lake, registry, releases, logs
+	find data -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +

@@ -1,0 +1,25 @@
+"""Dagster's way in: everything under `defs/`, and the resources that it uses."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from ml_platform.orchestration.component import project_views
+from ml_platform.orchestration.execution import executor, refresh_sensor
+from ml_platform.orchestration.maintenance import maintenance_defs
+from ml_platform.orchestration.resources import build_resources
+from ml_platform.settings import PROJECT_ROOT
+from ml_platform.spec_yaml import check_models
+
+DEFS = Path(__file__).parent / "defs"
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Load the project; the mistakes of all its YAML files are reported in one go, before anything is built."""
+    check_models(DEFS, {name: view.columns.keys() for name, view in project_views(DEFS).items()})
+    return dg.Definitions.merge(
+        dg.load_from_defs_folder(path_within_project=PROJECT_ROOT),
+        maintenance_defs(),
+        dg.Definitions(resources=build_resources(), executor=executor(), sensors=[refresh_sensor()]),
+    )

@@ -1,0 +1,1 @@
+"""Yours: sources and contracts, feature views, and one folder per model."""

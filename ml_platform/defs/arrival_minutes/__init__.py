@@ -1,0 +1,1 @@
+"""The model arrival_minutes: how late a flight will land, in minutes."""

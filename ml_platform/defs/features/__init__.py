@@ -1,0 +1,1 @@
+"""Feature views of the flights example, one SQL file each."""

@@ -1,0 +1,14 @@
+-- One row per scheduled flight. The label is known once the aircraft has landed; a cancelled or diverted flight has none.
+SELECT
+    flight_id,
+    carrier,
+    flight,
+    origin,
+    dest,
+    tailnum,
+    scheduled_departure,
+    scheduled_arrival,
+    distance,
+    arr_delay >= 15 AS late,
+    actual_arrival AS label_available_at
+FROM raw.flights

@@ -1,0 +1,1 @@
+"""The example: flights that left New York in 2013."""

@@ -1,0 +1,8 @@
+"""The flights' raw tables as Dagster assets."""
+
+import dagster as dg
+
+from ml_platform.defs.flights.tables import RAW_TABLES
+from ml_platform.orchestration.raw_assets import raw_table_asset
+
+defs = dg.Definitions(assets=[raw_table_asset(table, owners=["team:flights"]) for table in RAW_TABLES])

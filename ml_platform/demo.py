@@ -1,0 +1,170 @@
+"""`make demo`: real data in, a model trained, gated and released, a prediction over HTTP, everything left running."""
+
+import argparse
+import json
+import os
+import sys
+import time
+import urllib.request
+from collections.abc import Sequence
+from importlib import import_module, util
+from typing import Any, Protocol
+
+from ml_platform import process_runner, processes
+from ml_platform.settings import Settings
+
+EXAMPLE = "ml_platform.defs.flights"
+QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}  # every event is in the UI
+
+
+class Scenario(Protocol):
+    """What an example gives the demo; a module with these names."""
+
+    MODELS: tuple[str, ...]
+    FIRST_DAY: str
+    LAST_DAY: str
+    TRAINED_AS_OF: str
+    SCORED_DAYS: tuple[str, str]
+
+    def request(self) -> tuple[dict[str, Any], str]:
+        """Give one real request and what came of it in truth."""
+
+
+class Clock:
+    """Prints what happens with the time since the start."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+        print(f"[{time.monotonic() - self.started:6.1f} s] {text}", flush=True)
+
+
+def materialise(scenario: Scenario, clock: Clock) -> None:
+    """Materialise the project on the scenario's days, in this process, into the instance that the UI will show."""
+    import dagster as dg
+
+    from ml_platform.definitions import defs
+    from ml_platform.orchestration.model_asset import CHAIN
+    from ml_platform.orchestration.retraining import REASON_TAG
+    from ml_platform.registry.releases import ReleaseStore
+
+    definitions = defs()
+    job = definitions.resolve_implicit_global_asset_job_def()
+    graph = definitions.resolve_asset_graph()
+
+    def run(
+        label: str, keys: set[dg.AssetKey], days: tuple[str, str] | None = None, config: dict[str, Any] | None = None
+    ) -> None:
+        done = all(instance.get_latest_materialization_event(key) for key in keys)
+        if done:
+            clock.say(f"{label}: already there")
+            return
+        tags = (
+            {"dagster/asset_partition_range_start": days[0], "dagster/asset_partition_range_end": days[1]}
+            if days
+            else {}
+        )
+        result = job.execute_in_process(
+            instance=instance,
+            asset_selection=sorted(keys),
+            tags=tags,
+            run_config={**QUIET, "ops": config or {}},
+            raise_on_error=False,
+        )
+        if not result.success:
+            failed = [event for event in result.all_events if event.is_step_failure]
+            error = failed[0].step_failure_data.error if failed else None
+            reason = error.message.strip() if error else "see the Dagster UI"
+            raise SystemExit(f"demo: {label} failed: {reason}")
+        clock.say(f"{label}: {', '.join(sorted(key.to_user_string() for key in keys))}")
+
+    def retrain(model: str) -> None:
+        """Do what the daemon does all the time: ask the retraining sensor, and run what it requests."""
+        sensor = definitions.resolve_sensor_def(f"{model}_retraining")
+        tick = sensor.evaluate_tick(dg.build_sensor_context(instance=instance))
+        for request in tick.run_requests or ():
+            clock.say(f"{model}: the retraining sensor asks for a run: {request.tags[REASON_TAG]}")
+            definitions.resolve_job_def(f"{model}_retrain").execute_in_process(
+                instance=instance, tags=request.tags, run_config=QUIET
+            )
+            endpoint = ReleaseStore(Settings().releases_dir).endpoint(model)
+            clock.say(f"{model}: retrained. {endpoint.reason if endpoint else 'Nothing passed the gate.'}")
+
+    with dg.DagsterInstance.get() as instance:
+        raw = {key for key in graph.materializable_asset_keys if key.path[0] == "raw"}
+        daily = {key for key in raw if graph.get(key).partitions_def}
+        run("reference tables", raw - daily)
+        run(f"raw tables {scenario.FIRST_DAY} to {scenario.LAST_DAY}", daily, (scenario.FIRST_DAY, scenario.LAST_DAY))
+        for group in ("features", "online"):
+            run(group, {key for key in graph.materializable_asset_keys if key.path[0] == group})
+        for model in scenario.MODELS:
+            training = {f"{model}__training_set": {"config": {"as_of": scenario.TRAINED_AS_OF}}}
+            run(f"{model}: training to release", {dg.AssetKey([model, name]) for name in CHAIN}, config=training)
+            run(f"{model}: batch scores", {dg.AssetKey([model, "predictions"])}, scenario.SCORED_DAYS)
+            watch = {dg.AssetKey([model, name]) for name in ("performance", "drift_report")}
+            run(f"{model}: performance and drift", watch)
+            retrain(model)
+
+
+def predict(settings: Settings, scenario: Scenario) -> str:
+    """Ask the running server for one real prediction and tell it beside the truth."""
+    row, truth = scenario.request()
+    model = scenario.MODELS[0]
+    request = urllib.request.Request(
+        f"{settings.serving_url}/predict/{model}",
+        data=json.dumps(row).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    started = time.perf_counter()
+    with urllib.request.urlopen(request, timeout=10) as response:
+        answer = json.load(response)
+    milliseconds = (time.perf_counter() - started) * 1000
+    return (
+        f"POST {request.full_url}\n    {json.dumps(row)}\n"
+        f"answer in {milliseconds:.1f} ms\n    {json.dumps(answer)}\nin truth: {truth}"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo; returns the process's exit code."""
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--oneshot", action="store_true", help="stop after the prediction (make demo ONESHOT=1)")
+    options = parser.parse_args(arguments)
+
+    clock = Clock()
+    try:
+        chosen = processes.ports()
+        wanted = processes.platform_processes(Settings(), chosen)
+        process_runner.check_ports(wanted)
+        # From here on this process is one of the platform's own: same folders, same addresses.
+        os.environ.update(processes.platform_environment(Settings(), chosen))
+        return _run(wanted, clock, oneshot=options.oneshot)
+    except process_runner.CannotStart as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(wanted: Sequence[process_runner.Process], clock: Clock, *, oneshot: bool) -> int:
+    settings = Settings()
+    if util.find_spec(EXAMPLE) is None:
+        clock.say("This project has no example to run; starting what is there.")
+        return process_runner.run(wanted, on_ready=lambda: print(processes.addresses(wanted)), oneshot=oneshot)
+    scenario: Scenario = import_module(f"{EXAMPLE}.scenario")
+    materialise(scenario, clock)
+
+    def show() -> None:
+        clock.say("ready")
+        print(
+            f"\n{predict(settings, scenario)}\n\n{processes.addresses(wanted)}\n\nCtrl-C stops everything.", flush=True
+        )
+
+    return process_runner.run(wanted, on_ready=show, oneshot=oneshot, logs=settings.home / "logs")
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    # Without the interpreter's tear-down, in which DuckDB's binding reports every live object as a leak.
+    os._exit(code)

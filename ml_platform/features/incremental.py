@@ -1,0 +1,195 @@
+"""Incremental computation: only the days of a view that changed source rows can have touched, equal to from-scratch."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import polars as pl
+from deltalake.exceptions import DeltaError
+from pydantic import Field
+
+from ml_platform.lake.snapshots import needs_delta_reader
+from ml_platform.lake.tables import Lake
+from ml_platform.spec import Duration, Strict
+
+if TYPE_CHECKING:
+    from ml_platform.features.views import FeatureView
+
+DAY_COLUMN = "event_date"  # UTC day of the event time, the partition of an incremental view's table
+STATE = "governance/feature_sources"
+
+_DAY = timedelta(days=1)
+_SCHEMA: dict[str, Any] = {
+    "view": pl.String,
+    "hash": pl.String,
+    "source": pl.String,
+    "version": pl.Int64,
+    "newest": pl.Datetime("us", "UTC"),
+}
+
+
+class Incremental(Strict):
+    """What lets a view be computed day by day.
+
+    It is a promise: a row of the view at an instant t depends on source rows with t − look_back < time ≤ t, and on the
+    newest time of a source as the end of its rows, on nothing else.
+    """
+
+    look_back: Duration = Field(description="How far back from a row's event time the source rows lie that it needs.")
+    times: dict[str, str] = Field(min_length=1, description="Source table → column with the instant of its rows.")
+
+
+Span = tuple[date, date | None]  # first day, and the day after the last; None: all from the first on
+
+
+def changed_spans(lake: Lake, view: "FeatureView", versions: Mapping[str, int]) -> list[Span] | None:
+    """Days of the view that must be computed again to be of these source versions; None: all of them.
+
+    Raises
+    ------
+    ValueError
+        If a source has no time column declared.
+    """
+    incremental = _declared(view)
+    state = _state(lake, view)
+    if state is None or set(state) != set(versions) or not lake.exists(view.table):
+        return None
+    spans: list[Span] = []
+    for table, (version, newest) in state.items():
+        if version == versions[table]:
+            continue
+        days = _changed_days(lake, table, incremental.times[table], version, versions[table])
+        if days is None or newest is None:
+            return None
+        last = incremental.look_back + _DAY
+        spans += [(day, (datetime.combine(day, time(), UTC) + last).date() + _DAY) for day in days]
+        if any(day > newest.date() for day in days):
+            spans.append((newest.date(), None))  # rows that stood at the end of the data may now go on
+    return _merged(spans)
+
+
+def compute_span(
+    lake: Lake, view: "FeatureView", versions: Mapping[str, int], span: Span, connection: duckdb.DuckDBPyConnection
+) -> pl.DataFrame:
+    """Rows of the view whose event time lies in a span of days, from the source rows that they need."""
+    incremental = _declared(view)
+    start = datetime.combine(span[0], time(), UTC)
+    rows = view.rows(lake, versions, connection, since=(incremental.times, start - incremental.look_back))
+    at = pl.col(view.event_time)
+    inside = at >= start if span[1] is None else (at >= start) & (at < datetime.combine(span[1], time(), UTC))
+    return rows.filter(inside)
+
+
+def keep_since(connection: duckdb.DuckDBPyConnection, times: Mapping[str, str], since: datetime) -> None:
+    """Leave in the attached views of some tables, by their time columns, the rows from an instant on, or of none."""
+    for table, column in times.items():
+        schema, _, name = table.partition("/")
+        whole, view, at = _quoted(f"{name}__whole"), f"{_quoted(schema)}.{_quoted(name)}", _quoted(column)
+        connection.execute(f"DROP VIEW IF EXISTS {_quoted(schema)}.{whole}")
+        connection.execute(f"ALTER VIEW {view} RENAME TO {whole}")
+        connection.execute(
+            f"CREATE VIEW {view} AS SELECT * FROM {_quoted(schema)}.{whole} "
+            f"WHERE {at} IS NULL OR {at} >= TIMESTAMPTZ '{since.astimezone(UTC).isoformat()}'"
+        )
+
+
+def write_span(lake: Lake, view: "FeatureView", frame: pl.DataFrame, span: Span | None) -> int:
+    """Put typed rows in place of a span of the view's table, of all of it when None; give the version."""
+    rows = frame.with_columns(pl.col(view.event_time).dt.date().alias(DAY_COLUMN))
+    if span is None:
+        return lake.replace(view.table, rows, partition_by=(DAY_COLUMN,))
+    where = f"{DAY_COLUMN} >= '{span[0]}'" + (f" AND {DAY_COLUMN} < '{span[1]}'" if span[1] else "")
+    return lake.replace(view.table, rows, where=where)
+
+
+def record_sources(lake: Lake, view: "FeatureView", versions: Mapping[str, int]) -> None:
+    """Note which source versions the view's table is of."""
+    times = _declared(view).times
+    rows = [
+        {
+            "view": view.name,
+            "hash": view.hash,
+            "source": table,
+            "version": version,
+            "newest": lake.read(table, version=version).select(pl.col(times[table]).max()).collect().item(),
+        }
+        for table, version in versions.items()
+    ]
+    where = f"view = '{view.name}'" if lake.exists(STATE) else None
+    lake.replace(STATE, pl.DataFrame(rows, schema=_SCHEMA), where=where, partition_by=("view",))
+
+
+def _declared(view: "FeatureView") -> Incremental:
+    if view.incremental is None:
+        raise ValueError(f"view '{view.name}' does not declare `incremental`")
+    if missing := sorted(set(view.source_tables) - set(view.incremental.times)):
+        raise ValueError(
+            f"view '{view.name}': incremental.times must name the time column of every source; missing {missing}"
+        )
+    return view.incremental
+
+
+def _state(lake: Lake, view: "FeatureView") -> dict[str, tuple[int, datetime | None]] | None:
+    """Source → version and newest time that the table is of; None when it is not of the present definition."""
+    if not lake.exists(STATE):
+        return None
+    rows = lake.read(STATE).filter(pl.col("view") == view.name, pl.col("hash") == view.hash).collect()
+    found = {row["source"]: (row["version"], row["newest"]) for row in rows.to_dicts()}
+    return found or None
+
+
+def _changed_days(lake: Lake, table: str, column: str, old: int, new: int) -> set[date] | None:
+    """UTC days of the rows in which two versions differ; None when that cannot be told.
+
+    Only files that one version has and the other has not are read; rows that were but moved to another file, as by
+    compaction, cancel out.
+    """
+    try:
+        snapshots = [lake.snapshot(table, version) for version in (old, new)]
+        if any(map(needs_delta_reader, snapshots)):
+            return None
+        before, after = (set(snapshot.file_uris()) for snapshot in snapshots)
+        gone, added = (_day_sums(lake, files, column) for files in (before - after, after - before))
+    except (LookupError, OSError, DeltaError, pl.exceptions.PolarsError):
+        return None  # the old version's files are cleaned up
+    if gone is None or added is None:
+        return None
+    days = set(gone) | set(added)
+    return {day for day in days if day is not None and gone.get(day) != added.get(day)} if None not in days else None
+
+
+def _day_sums(lake: Lake, files: Iterable[str], column: str) -> dict[date | None, tuple[int, int]] | None:
+    """Day → number of rows and a sum of their hashes, over some files of a table."""
+    sums: dict[date | None, tuple[int, int]] = {}
+    for file in sorted(files):
+        scan = pl.scan_parquet(file, storage_options=lake.storage_options, hive_partitioning=False)
+        names = sorted(scan.collect_schema().names())
+        folder = pl.lit(file.rsplit("/", 1)[0]).alias("__partition")  # partition columns are not in the file
+        if column not in names:
+            return None
+        counted = (
+            scan.group_by(pl.col(column).dt.convert_time_zone("UTC").dt.date().alias("day"))
+            .agg(rows=pl.len(), hash=(pl.struct(*names, folder).hash() % 2**32).sum())
+            .collect(engine="streaming")
+        )
+        for day, rows, total in counted.iter_rows():
+            known = sums.get(day, (0, 0))
+            sums[day] = (known[0] + rows, known[1] + total)
+    return sums
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _merged(spans: list[Span]) -> list[Span]:
+    """Join spans that touch, in order."""
+    merged: list[Span] = []
+    for first, end in sorted(spans, key=lambda span: span[0]):
+        last = merged[-1] if merged else None
+        if last is None or (last[1] is not None and first > last[1]):
+            merged.append((first, end))
+        elif last[1] is not None and (end is None or end > last[1]):
+            merged[-1] = (last[0], end)
+    return merged

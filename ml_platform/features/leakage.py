@@ -1,0 +1,251 @@
+"""Leakage: features that know the label, alone or as the sum or difference of two, found before a model learns them."""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from ml_platform.features.training_set import FeatureInfo
+from ml_platform.spec import Leakage, Strict, Task
+
+_BINS = 200  # quantiles that a numeric feature is cut into
+_FEWEST_ROWS = 100  # below this nothing is judged
+_PRIOR_ROWS = 2.0  # weight of the overall rate beside a bin's own rows
+_EXACT = 1e-9  # share of the label's variance that an equality may leave, for the rounding of doubles
+_PAIR_ROWS = 4000  # of a classification's rows, by which sums and differences are ranked
+_SEED = 7
+
+Floats = np.ndarray
+
+
+class Leak(Strict):
+    """One finding: features that know the label, how well, and by what."""
+
+    features: tuple[str, ...]
+    kind: Literal["alone", "transformation", "combination"]
+    measure: Literal["R²", "AUC"]
+    value: float
+
+    @property
+    def reason(self) -> str:
+        """The finding as a sentence."""
+        names = " and ".join(f"'{name}'" for name in self.features)
+        what = {
+            "alone": f"{names} alone predicts the label",
+            "transformation": f"{names} is the label in another form",
+            "combination": f"the sum or difference of {names}, each scaled, gives the label",
+        }[self.kind]
+        return f"{what} ({self.measure} {self.value:.4f})"
+
+
+class LeakageReport(Strict):
+    """What the search came to; `judged` is false where there are too few rows for a verdict."""
+
+    rows: int
+    judged: bool
+    leaks: tuple[Leak, ...]
+    strength: dict[str, float]  # feature → R² or AUC of the feature alone, strongest first
+
+
+def find_leakage(
+    frame: pl.DataFrame, features: Sequence[FeatureInfo], *, target: str, task: Task, limits: Leakage | None = None
+) -> LeakageReport:
+    """Look for features that predict the label implausibly well.
+
+    A feature alone is judged by predicting the one half of the rows from the other half's mean label per quantile or
+    category, so that an identifier, which determines the label of its own row only, does not count; numbers also by
+    their linear and rank correlation with a numeric label. Of two numeric features every linear combination is
+    compared with a numeric label, and sum and difference ranked against a class.
+
+    Parameters
+    ----------
+    frame
+        Rows with known labels.
+    features
+        The columns that the model learns from.
+    target
+        Label column.
+    task
+        Says how the label is read.
+    limits
+        What is implausible, and which features are known to be sound.
+
+    Returns
+    -------
+    LeakageReport
+        Findings, strongest first; a feature that is the label itself is not reported again in combinations.
+
+    Examples
+    --------
+    >>> rides = pl.DataFrame({"casual": [n * 7 % 31 for n in range(200)], "registered": range(200)})
+    >>> rides = rides.with_columns(rides=pl.col("casual") + pl.col("registered"))
+    >>> infos = [FeatureInfo(name=name, kind="numeric", source="input") for name in ("casual", "registered")]
+    >>> report = find_leakage(rides, infos, target="rides", task="regression", limits=Leakage(max_r2=0.999))
+    >>> [leak.reason for leak in report.leaks]
+    ["the sum or difference of 'casual' and 'registered', each scaled, gives the label (R² 1.0000)"]
+    """
+    limits = limits or Leakage()
+    judged = [info for info in features if info.name not in limits.allow]
+    rows = frame.filter(pl.col(target).is_not_null())
+    if rows.height > limits.sample_rows:
+        rows = rows.sample(limits.sample_rows, seed=_SEED)
+    if rows.height < _FEWEST_ROWS:
+        return LeakageReport(rows=rows.height, judged=False, leaks=(), strength={})
+    labels = _labels(rows.get_column(target), task)
+    measure: Literal["R²", "AUC"] = "R²" if task == "regression" else "AUC"
+    limit = limits.max_r2 if task == "regression" else limits.max_auc
+    strength: dict[str, float] = {}
+    leaks: list[Leak] = []
+    for info in judged:
+        strength[info.name] = value = _alone(rows.get_column(info.name), labels, info.kind, task)
+        if value >= limit:
+            kind: Literal["alone", "transformation"] = "transformation" if value >= 1 - 1e-6 else "alone"
+            leaks.append(Leak(features=(info.name,), kind=kind, measure=measure, value=value))
+    if limits.pairs:
+        known = {leak.features[0] for leak in leaks if task != "regression" or leak.kind == "transformation"}
+        numeric = [info.name for info in judged if info.kind == "numeric" and info.name not in known]
+        found = _equal_pairs(rows, numeric, labels[0]) if task == "regression" else _ranked_pairs(rows, numeric, labels)
+        bound = 1 - _EXACT if task == "regression" else limit
+        leaks += [
+            Leak(features=pair, kind="combination", measure=measure, value=value)
+            for pair, value in found
+            if value >= bound
+        ]
+    leaks.sort(key=lambda leak: (-leak.value, leak.features))
+    ordered = dict(sorted(strength.items(), key=lambda item: (-item[1], item[0])))
+    return LeakageReport(rows=rows.height, judged=True, leaks=tuple(leaks), strength=ordered)
+
+
+def _labels(label: pl.Series, task: Task) -> list[Floats]:
+    """The label as numbers: itself, or for classes whether each of them it is."""
+    if task == "regression":
+        return [label.cast(pl.Float64).to_numpy()]
+    classes = label.unique().sort().to_list()
+    return [(label == value).cast(pl.Float64).to_numpy() for value in (classes[1:] if len(classes) == 2 else classes)]
+
+
+def _alone(feature: pl.Series, labels: list[Floats], kind: str, task: Task) -> float:
+    codes = _quantile_codes(_numbers(feature)) if kind == "numeric" else _category_codes(feature)
+    predicted = [_out_of_fold(codes, label) for label in labels]
+    if task != "regression":
+        return max((_auc(scores, label) for scores, label in zip(predicted, labels, strict=True)), default=0.5)
+    [label] = labels
+    spread = float(np.sum((label - label.mean()) ** 2))
+    if spread == 0.0:
+        return 0.0
+    best = 1.0 - float(np.sum((label - predicted[0]) ** 2)) / spread
+    if kind == "numeric":
+        numbers = _numbers(feature)
+        known = ~np.isnan(numbers)
+        if known.sum() >= _FEWEST_ROWS:
+            best = max(best, _squared_correlation(numbers[known], label[known]))
+            best = max(best, _squared_correlation(_ranks(numbers[known]), _ranks(label[known])))
+    return max(best, 0.0)
+
+
+def _numbers(feature: pl.Series) -> Floats:
+    return feature.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def _quantile_codes(numbers: Floats) -> np.ndarray:
+    """Number of the quantile that a value falls in; nulls are one of their own."""
+    known = numbers[~np.isnan(numbers)]
+    edges = np.unique(np.quantile(known, np.linspace(0, 1, _BINS + 1)[1:-1])) if known.size else np.empty(0)
+    return np.where(np.isnan(numbers), len(edges) + 1, np.searchsorted(edges, numbers, side="left"))
+
+
+def _category_codes(feature: pl.Series) -> np.ndarray:
+    return feature.cast(pl.String).fill_null("").rank("dense").to_numpy().astype(np.int64)
+
+
+def _out_of_fold(codes: np.ndarray, label: Floats) -> Floats:
+    """Mean label of each row's bin in the other half of the rows, drawn to the overall mean where it has few."""
+    half = np.random.default_rng(_SEED).random(len(label)) < 0.5
+    predicted = np.empty(len(label))
+    size = int(codes.max()) + 1
+    for part in (half, ~half):
+        overall = label[~part].mean() if (~part).any() else 0.0
+        counts = np.bincount(codes[~part], minlength=size)
+        sums = np.bincount(codes[~part], weights=label[~part], minlength=size)
+        means = (sums + _PRIOR_ROWS * overall) / (counts + _PRIOR_ROWS)
+        predicted[part] = means[codes[part]]
+    return predicted
+
+
+def _equal_pairs(rows: pl.DataFrame, names: Sequence[str], label: Floats) -> Iterator[tuple[tuple[str, str], float]]:
+    """R² of the label on every two numeric features, each over the rows in which both are known.
+
+    From sums of products alone, so that all pairs cost a few matrix products; a pair that seems to be exact is then
+    fitted row by row, since sums lose digits.
+    """
+    if len(names) < 2:
+        return
+    values = np.column_stack([_numbers(rows.get_column(name)) for name in names])
+    known = ~np.isnan(values)
+    centred = np.where(known, values - np.nanmean(np.where(known.any(axis=0), values, 0.0), axis=0), 0.0)
+    scale = np.sqrt((centred**2).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+    x = centred / np.where(scale > 0, scale, 1.0)
+    y = (label - label.mean()) / (label.std() or 1.0)
+    mask = known.astype(float)
+    n = np.maximum(mask.T @ mask, 1.0)
+    mean_a, mean_y = (x.T @ mask) / n, ((mask * y[:, None]).T @ mask) / n  # [a, b]: over the rows of both
+    cov_ay = ((x * y[:, None]).T @ mask) / n - mean_a * mean_y
+    cov_ab = (x.T @ x) / n - mean_a * mean_a.T
+    var_a = ((x**2).T @ mask) / n - mean_a**2
+    var_y = ((mask * (y**2)[:, None]).T @ mask) / n - mean_y**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        determinant = var_a * var_a.T - cov_ab**2
+        explained = (cov_ay**2 * var_a.T + cov_ay.T**2 * var_a - 2 * cov_ay * cov_ay.T * cov_ab) / determinant
+        squared = np.where((determinant > 1e-9) & (n >= _FEWEST_ROWS) & (var_y > 0), explained / var_y, 0.0)
+    for a, b in zip(*np.nonzero(np.triu(squared > 1 - 1e-5, k=1)), strict=True):
+        both = known[:, a] & known[:, b]
+        design = np.column_stack([x[both, a], x[both, b], np.ones(both.sum())])
+        residual = y[both] - design @ np.linalg.lstsq(design, y[both], rcond=None)[0]
+        yield (names[a], names[b]), 1.0 - float(residual.var() / y[both].var())
+
+
+def _ranked_pairs(
+    rows: pl.DataFrame, names: Sequence[str], labels: list[Floats]
+) -> Iterator[tuple[tuple[str, str], float]]:
+    """AUC of sum and difference of every two numeric features, for the class that they tell best."""
+    values = [_numbers(rows.get_column(name).head(_PAIR_ROWS)) for name in names]
+    for a, first in enumerate(values):
+        for b in range(a + 1, len(values)):
+            best = 0.0
+            for combined in (first + values[b], first - values[b]):
+                known = ~np.isnan(combined)
+                if known.sum() >= _FEWEST_ROWS:
+                    ranks = _ranks(combined[known])
+                    best = max(best, *(_two_sided_auc(ranks, label[:_PAIR_ROWS][known]) for label in labels))
+            yield (names[a], names[b]), best
+
+
+def _squared_correlation(a: Floats, b: Floats) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    product = float(
+        np.sqrt(np.sum(a * a) * np.sum(b * b))
+    )  # no BLAS: its threads wait for each other on a busy machine
+    return float(np.sum(a * b) / product) ** 2 if product > 0 else 0.0
+
+
+def _ranks(values: Floats) -> Floats:
+    return pl.Series(values).rank("average").to_numpy()
+
+
+def _auc(scores: Floats, label: Floats) -> float:
+    return _rank_auc(_ranks(scores), label)
+
+
+def _two_sided_auc(ranks: Floats, label: Floats) -> float:
+    found = _rank_auc(ranks, label)
+    return max(found, 1.0 - found)
+
+
+def _rank_auc(ranks: Floats, label: Floats) -> float:
+    """Area under the ROC curve by the Mann–Whitney statistic; 0.5 where there is one class only."""
+    positives = float(label.sum())
+    negatives = len(label) - positives
+    if positives == 0 or negatives == 0:
+        return 0.5
+    return float((ranks[label == 1.0].sum() - positives * (positives + 1) / 2) / (positives * negatives))

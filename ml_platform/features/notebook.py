@@ -1,0 +1,116 @@
+"""Training sets by hand: rows from anywhere, features from the views, as of each row's instant."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from ml_platform.features.definitions import require_definition
+from ml_platform.features.join import Engine, point_in_time_join, resolve_lookup
+from ml_platform.features.sampling import kept
+from ml_platform.features.views import FeatureView, load_views
+from ml_platform.lake import sql
+from ml_platform.lake.tables import Lake
+from ml_platform.settings import PROJECT_ROOT, Settings
+from ml_platform.spec import Lookup
+
+VIEWS_FOLDER = PROJECT_ROOT / "ml_platform" / "defs" / "features"
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Rows with their features, and what they were read from: the same call with `tables` gives the same rows."""
+
+    frame: pl.DataFrame
+    tables: dict[str, int]  # lake table → version
+    view_hashes: dict[str, str]
+
+
+def create_training_set(
+    spine: pl.DataFrame | pl.LazyFrame | str,
+    lookups: Sequence[str | Lookup],
+    label: str,
+    *,
+    timestamp: str = "event_time",
+    label_available_at: str | None = None,
+    as_of: datetime | None = None,
+    sample: float | Mapping[Any, float] = 1.0,
+    lake: Lake | None = None,
+    views: Mapping[str, FeatureView] | None = None,
+    versions: Mapping[str, int] | None = None,
+    engine: Engine = "polars",
+    memory_limit: str | None = None,
+) -> TrainingSet:
+    """Join features to labelled rows as they were known at each row's instant.
+
+    Parameters
+    ----------
+    spine
+        Rows with the label, a timestamp (UTC) and the keys of the views: a frame, or SQL over the lake.
+    lookups
+        Names of views, or `Lookup`s that pick features, rename keys or ask for `knowledge_time`.
+    label
+        Column of the spine; rows without one are left out.
+    timestamp
+        Column with the instant as of which features are taken.
+    label_available_at
+        Column with the instant from which the label is known; by it `as_of` is judged.
+    as_of
+        A label that became available later is not used (UTC).
+    sample
+        Share of the rows to keep, or a share per value of the label (values not named are kept whole); drawn the same
+        every time. Sampling by label shifts the scores of the model that is trained.
+    lake, views
+        The project's own when absent.
+    versions
+        Lake table → version to read; the newest when absent.
+    engine, memory_limit
+        See `ml_platform.features.join.point_in_time_join`.
+
+    Raises
+    ------
+    ValueError
+        If a look-up names an unknown view, feature or column, `as_of` has no column to be judged by, or a view's table
+        is of an older definition.
+    ml_platform.lake.errors.TableNotFound
+        If a view has not been computed yet.
+    """
+    lake = lake or Lake(Settings().lake_uri)
+    views = views if views is not None else load_views(VIEWS_FOLDER)
+    chosen = [Lookup(view=item) if isinstance(item, str) else item for item in lookups]
+    if unknown := sorted({item.view for item in chosen} - set(views)):
+        raise ValueError(f"lookups: there is no feature view {unknown}; there are {sorted(views)}")
+    read = {views[item.view].table for item in chosen}
+    read |= sql.referenced_tables(spine) if isinstance(spine, str) else set()
+    tables = {name: (versions or {}).get(name, -1) for name in sorted(read)}
+    tables = {name: version if version >= 0 else lake.version(name) for name, version in tables.items()}
+    rows = sql.query(lake, spine, versions=tables).lazy() if isinstance(spine, str) else spine.lazy()
+    _check_columns(rows, [label, timestamp, *([label_available_at] if label_available_at else [])])
+    rows = rows.filter(pl.col(label).is_not_null())
+    if as_of is not None:
+        if label_available_at is None:
+            raise ValueError("as_of: say in `label_available_at` which column tells when the label became known")
+        rows = rows.filter(pl.col(label_available_at) <= as_of)
+    rows = rows.filter(kept(pl.int_range(pl.len(), dtype=pl.UInt64), sample, label))
+    for item in chosen:
+        require_definition(lake, views[item.view], tables[views[item.view].table])
+    resolved = [
+        resolve_lookup(
+            item, views[item.view], lake.read(views[item.view].table, version=tables[views[item.view].table])
+        )
+        for item in chosen
+    ]
+    joined = point_in_time_join(rows, resolved, timestamp=timestamp, engine=engine, memory_limit=memory_limit)
+    return TrainingSet(
+        frame=joined.collect(engine="streaming"),
+        tables=tables,
+        view_hashes={item.view: views[item.view].hash for item in chosen},
+    )
+
+
+def _check_columns(rows: pl.LazyFrame, wanted: Sequence[str]) -> None:
+    names = rows.collect_schema().names()
+    if missing := sorted(set(wanted) - set(names)):
+        raise ValueError(f"training set: the spine has no column {missing}; it has {names}")

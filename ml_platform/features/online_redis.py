@@ -1,0 +1,269 @@
+"""Online store in Redis: one MGET per read, and writes that compare times inside the server."""
+
+import struct
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import msgspec
+import redis
+
+from ml_platform.features.online import Key, Row, check_rows
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_PREFIX = b"ml_platform:online:"
+_TIMEOUT = 5.0  # seconds to connect, and to wait for one answer
+_CHUNK = 2000  # rows merged by one call: Lua can hand on 8,000 values at once
+_SCAN = 5000  # keys looked at by one step of tidying
+_ABANDONED = 3600  # seconds after which a definition that never came into force was left by a killed writer
+_WRITE_CHUNK = 50_000  # rows turned into Python values at a time
+_TRIES = 5
+_STALE = _PREFIX + b"stale"  # generations not in force: when their writing began, 0 for those replaced
+_HALF = 1 << 63  # added to a time, so that its bytes sort as it does, before 1970 too
+
+# A generation is one definition of a view: its number is part of every row's key, so that rows of an older one are out
+# of sight at the instant at which `view:<name>` names the new one.
+_MERGE = """
+local view, newest, now = KEYS[1], KEYS[2], redis.call('GET', KEYS[1])
+if ARGV[1] ~= '' and now ~= ARGV[1] then return -1 end
+local function later(a, b)
+    local a_high, a_low = struct.unpack('>I4I4', a)
+    local b_high, b_low = struct.unpack('>I4I4', b)
+    return a_high > b_high or (a_high == b_high and a_low > b_low)
+end
+local rows = {}
+for i = 3, #KEYS do rows[i - 2] = KEYS[i] end
+local found, changes, changed = redis.call('MGET', unpack(rows)), {}, 0
+for i, key in ipairs(rows) do
+    local old, new = found[i], ARGV[i + 2]
+    if not old or (old ~= new and not later(old, new)) then
+        changes[#changes + 1], changes[#changes + 2] = key, new
+        changed = changed + 1
+    end
+end
+if changed > 0 then redis.call('MSET', unpack(changes)) end
+local last = redis.call('GET', newest)
+if not last or later(ARGV[2], last) then redis.call('SET', newest, ARGV[2]) end
+return changed
+"""
+_SWITCH = """
+if redis.call('GET', KEYS[1]) ~= (ARGV[2] ~= '' and ARGV[2]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1])
+redis.call('ZREM', KEYS[2], ARGV[4])
+if ARGV[3] ~= '' then redis.call('ZADD', KEYS[2], 0, ARGV[3]) end
+return 1
+"""
+
+_Item = TypeVar("_Item")
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder().decode
+
+
+class _View(msgspec.Struct, frozen=True, array_like=True):
+    """The definition in force of a view."""
+
+    generation: int
+    hash: str
+    columns: tuple[str, ...]
+
+
+_decode_view = msgspec.msgpack.Decoder(_View).decode
+
+
+class RedisOnlineStore:
+    """`OnlineStore` in a Redis server (`redis://`, `rediss://` with TLS, `unix://`), for workers on several machines.
+
+    A write of the definition in force is seen chunk by chunk; a new definition is seen at once, when all of its rows
+    are there, and the rows of the one before are then deleted.
+
+    Parameters
+    ----------
+    uri
+        As `redis.Redis.from_url` takes it: `redis://[user:password@]host:port/database`.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._client = redis.Redis.from_url(uri, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT)
+        self._merge = self._client.register_script(_MERGE)
+        self._switch = self._client.register_script(_SWITCH)
+        self._views: dict[str, tuple[bytes, _View]] = {}  # view → its definition as last seen, packed and not
+
+    def write(
+        self,
+        view: str,
+        entity: tuple[str, ...],
+        frame: "pl.DataFrame",
+        event_time: str = "event_time",
+        *,
+        view_hash: str = "",
+    ) -> int:
+        """See `OnlineStore.write`.
+
+        Raises
+        ------
+        ValueError
+            If a row has no key or no event time.
+        redis.RedisError
+            If the server cannot be reached or refuses; it may then hold a part of the rows, and writing again is safe.
+        """
+        check_rows(view, entity, frame, event_time)
+        columns = tuple(name for name in frame.columns if name not in {*entity, event_time})
+        rows = _newest_rows(entity, columns, frame, event_time)
+        for _ in range(_TRIES):
+            changed = self._write_once(view, _View(0, view_hash, columns), rows)
+            if changed is not None:
+                self._tidy()
+                return changed
+        raise RuntimeError(
+            f"online view '{view}': other writers changed its definition {_TRIES} times meanwhile; let one process "
+            "publish a view, then publish again"
+        )
+
+    def read(self, requests: Sequence[tuple[str, Key]]) -> list[Row | None]:
+        """See `OnlineStore.read`; a key with a null names no entity.
+
+        The definitions are read along with the rows. When one has changed since the last read, that is seen here, and
+        the rows are asked for once more under the new one.
+        """
+        if not requests:
+            return []
+        views = list(dict.fromkeys(view for view, _ in requests))
+        for _ in range(_TRIES):
+            generations = {view: known[1] for view in views if (known := self._views.get(view)) is not None}
+            wanted = [_view_key(view) for view in views]
+            places: list[int | None] = []
+            for view, key in requests:
+                if view not in generations or None in key:
+                    places.append(None)
+                else:
+                    places.append(len(wanted))
+                    wanted.append(_row_key(generations[view].generation, _encode(key)))
+            found: list[bytes | None] = self._client.mget(wanted)  # type: ignore[assignment]  # sync client
+            if not self._changed(views, found):
+                return [
+                    _row(generations[view], found[place]) if place is not None else None
+                    for (view, _), place in zip(requests, places, strict=True)
+                ]
+        raise RuntimeError(f"online views {views}: their definitions changed {_TRIES} times during one read; try again")
+
+    def view_hash(self, view: str) -> str | None:
+        """See `OnlineStore.view_hash`."""
+        packed: Any = self._client.get(_view_key(view))
+        return None if packed is None else _decode_view(packed).hash
+
+    def newest(self, view: str) -> datetime | None:
+        """See `OnlineStore.newest`."""
+        packed: Any = self._client.get(_view_key(view))
+        last: Any = None if packed is None else self._client.get(_newest_key(_decode_view(packed).generation))
+        return None if last is None else _instant(last)
+
+    def close(self) -> None:
+        """Close all connections; the next use opens new ones."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _write_once(self, view: str, wanted: _View, rows: dict[bytes, bytes]) -> int | None:
+        """Write under the definition in force, or bring a new one into force; None when another writer was faster."""
+        packed: Any = self._client.get(_view_key(view))
+        current = None if packed is None else _decode_view(packed)
+        if current is not None and (current.hash, current.columns) == (wanted.hash, wanted.columns):
+            return self._put(view, current.generation, packed, rows.items())
+        generation: Any = self._client.incr(_PREFIX + b"generation")
+        self._client.zadd(_STALE, {str(generation): time.time()})  # what a killed writer leaves is found and deleted
+        changed = self._put(view, generation, b"", rows.items())
+        definition = _encode(_View(generation, wanted.hash, wanted.columns))
+        old = current.generation if current is not None else ""
+        switched = self._switch(keys=[_view_key(view), _STALE], args=[definition, packed or b"", old, generation])
+        return changed if switched else None
+
+    def _put(self, view: str, generation: int, guard: bytes, rows: Iterable[tuple[bytes, bytes]]) -> int | None:
+        changed = 0
+        for chunk in _chunks(rows, _CHUNK):
+            keys = [_view_key(view), _newest_key(generation), *(_row_key(generation, key) for key, _ in chunk)]
+            values = [value for _, value in chunk]
+            done: Any = self._merge(keys=keys, args=[guard, max(value[:8] for value in values), *values])
+            if done < 0:
+                return None
+            changed += done
+        return changed
+
+    def _tidy(self) -> None:
+        """Delete the rows of definitions that are no longer in force."""
+        members: Any = self._client.zrangebyscore(_STALE, "-inf", time.time() - _ABANDONED)
+        for member in members:
+            pattern = _row_key(int(member), b"*")
+            for keys in _chunks(self._client.scan_iter(match=pattern, count=_SCAN), _SCAN):
+                self._client.unlink(*keys)
+            self._client.unlink(_newest_key(int(member)))
+            self._client.zrem(_STALE, member)
+
+    def _changed(self, views: Sequence[str], found: Sequence[bytes | None]) -> bool:
+        changed = False
+        for view, packed in zip(views, found[: len(views)], strict=True):
+            known = self._views.get(view)
+            if packed != (known and known[0]):
+                changed = True
+                if packed is None:
+                    self._views.pop(view, None)
+                else:
+                    self._views[view] = (packed, _decode_view(packed))
+        return changed
+
+
+def _newest_rows(
+    entity: tuple[str, ...], columns: tuple[str, ...], frame: "pl.DataFrame", event_time: str
+) -> dict[bytes, bytes]:
+    """Key → eight bytes of time and the packed values, of each entity the newest; all packed before any is sent."""
+    rows: dict[bytes, bytes] = {}
+    stamp = struct.Struct(">Q").pack
+    times = frame.get_column(event_time).dt.epoch("us")
+    for start in range(0, frame.height, _WRITE_CHUNK):
+        part = frame.slice(start, _WRITE_CHUNK)
+        keys = map(_encode, part.select(entity).iter_rows())
+        packed = (
+            map(_encode, part.select(columns).iter_rows()) if columns else (_encode(()) for _ in range(part.height))
+        )
+        for key, micros, values in zip(keys, times.slice(start, _WRITE_CHUNK).to_list(), packed, strict=True):
+            new = stamp(micros + _HALF) + values
+            old = rows.get(key)
+            if old is None or new[:8] >= old[:8]:
+                rows[key] = new
+    return rows
+
+
+def _chunks(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def _view_key(view: str) -> bytes:
+    return _PREFIX + b"view:" + view.encode()
+
+
+def _newest_key(generation: int) -> bytes:
+    return _PREFIX + b"newest:%d" % generation
+
+
+def _row_key(generation: int, key: bytes) -> bytes:
+    return _PREFIX + b"row:%d:" % generation + key
+
+
+def _instant(stamp: bytes) -> datetime:
+    return _EPOCH + timedelta(microseconds=struct.unpack(">Q", stamp[:8])[0] - _HALF)
+
+
+def _row(view: _View, found: bytes | None) -> Row | None:
+    if found is None:
+        return None
+    return Row(_instant(found), dict(zip(view.columns, _decode(memoryview(found)[8:]), strict=True)))

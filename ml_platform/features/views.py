@@ -1,0 +1,314 @@
+"""Feature views: one SQL file each, its entity, event time, lifetime and columns declared in front of the query."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, Self
+
+import duckdb
+import polars as pl
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
+
+from ml_platform.features.definitions import record_definition
+from ml_platform.features.incremental import (
+    DAY_COLUMN,
+    Incremental,
+    Span,
+    changed_spans,
+    compute_span,
+    keep_since,
+    record_sources,
+    write_span,
+)
+from ml_platform.features.view_files import in_words, read_declaration
+from ml_platform.lake import sql
+from ml_platform.lake.tables import Lake
+from ml_platform.spec import Duration, Strict, Tag
+
+UTC_MICROSECONDS = pl.Datetime("us", "UTC")
+DTYPES: dict[str, pl.DataType] = {
+    "string": pl.String(),
+    "integer": pl.Int64(),
+    "number": pl.Float64(),
+    "boolean": pl.Boolean(),
+    "timestamp": UTC_MICROSECONDS,
+}
+
+_COMMENT_LINE = re.compile(r"^\s*--.*$", re.MULTILINE)
+
+
+class FeatureColumn(Strict):
+    """One feature of a view."""
+
+    type: Literal["number", "integer", "boolean", "string"]
+    description: str
+    unit: str | None = None
+
+
+class FeatureView(Strict):
+    """What is known of an entity, from which instant on.
+
+    A row says: from `event_time` on, and for no longer than `ttl`, these were the newest values known of this entity.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")
+    description: str
+    owner: str
+    entity: tuple[str, ...] = Field(min_length=1, description="Columns that name the thing described.")
+    event_time: str = Field("event_time", description="Column with the instant from which the row was known (UTC).")
+    created: str | None = Field(
+        None, description="Column that decides between rows of one event time: the latest wins."
+    )
+    ttl: Duration | None = Field(None, description="Age up to which a row may be used; any when absent.")
+    tags: dict[str, Tag] = Field(default_factory=dict)
+    columns: dict[str, FeatureColumn] = Field(min_length=1)
+    sql: str = Field("", description="Query over the lake's tables that gives every row of the view.")
+    incremental: Incremental | None = Field(None, description="Lets only changed days be computed again.")
+    sources: tuple[str, ...] = Field((), description="Lake tables that a view in Python reads, in its order.")
+    code: str = Field("", description="What a view in Python does (see `ml_platform.features.polars_view`).")
+    _function: Callable[..., pl.LazyFrame] | None = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if bool(self.sql) == bool(self.code):
+            raise ValueError("a view is a query or a function: give one of `sql` and `code`")
+        if self.incremental and DAY_COLUMN in {*self.columns, *self.keys}:
+            raise ValueError(f"columns: '{DAY_COLUMN}' is the partition of an incremental view; choose another name")
+        if twice := sorted(set(self.columns) & set(self.keys)):
+            raise ValueError(
+                f"columns: {twice} also name the entity or a time of the view; give the feature its own name"
+            )
+        return self
+
+    @property
+    def table(self) -> str:
+        """Lake table that holds the view's rows."""
+        return f"features/{self.name}"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Entity and time columns: together they name a row."""
+        return (*self.entity, self.event_time, *((self.created,) if self.created else ()))
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over what changes a value or its meaning: query, keys, lifetime and types, not the prose."""
+        meaning = {
+            "entity": self.entity,
+            "event_time": self.event_time,
+            "created": self.created,
+            "ttl": self.ttl.total_seconds() if self.ttl else None,
+            "columns": {name: (column.type, column.unit) for name, column in sorted(self.columns.items())},
+            "sql": " ".join(_COMMENT_LINE.sub("", self.sql).split()),
+            **({"code": self.code, "sources": self.sources} if self.code else {}),
+        }
+        return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def source_tables(self) -> tuple[str, ...]:
+        """Lake tables that the view is computed from."""
+        return self.sources if self.code else tuple(sorted(sql.referenced_tables(self.sql)))
+
+    def with_function(self, function: Callable[..., pl.LazyFrame]) -> Self:
+        """Give the view whose rows the function computes from its sources."""
+        view = self.model_copy()
+        view._function = function
+        return view
+
+    def rows(
+        self,
+        lake: Lake,
+        versions: Mapping[str, int],
+        connection: duckdb.DuckDBPyConnection,
+        *,
+        since: tuple[Mapping[str, str], datetime] | None = None,
+    ) -> pl.DataFrame:
+        """Compute the view's rows from its sources at the given versions, not yet typed or checked.
+
+        With `since`, of each source (by its time column) only the rows from an instant on, or of no instant, are there.
+        """
+        if self._function is not None:
+            frames = {table: lake.read(table, version=versions[table]) for table in self.sources}
+            if since is not None:
+                for table, column in since[0].items():
+                    frames[table] = frames[table].filter((pl.col(column) >= since[1]) | pl.col(column).is_null())
+            return self._function(*frames.values()).collect(engine="streaming")
+        sql.attach(connection, lake, self.source_tables, versions)
+        if since is not None:
+            keep_since(connection, *since)
+        return connection.sql(self.sql).pl()
+
+
+class ViewReport(Strict):
+    """What computing a view came to."""
+
+    rows: int
+    version: int = Field(description="Version of the view's table that holds the result.")
+    tables: dict[str, int] = Field(description="Lake table → version read.")
+    newest: datetime | None = Field(description="Newest event time; null for an empty view.")
+    null_share: dict[str, float] = Field(description="Feature → share of rows without a value.")
+    spans: tuple[Span, ...] | None = Field(
+        None, description="Days computed, each span's end excluded or open; null when all of them were."
+    )
+
+
+def load_view(path: Path) -> FeatureView:
+    """Read a view from its file.
+
+    `<name>.sql` has YAML in a leading `/* … */` comment and the query after it; `<name>.yaml` has the same keys, and
+    `rolling` (see `ml_platform.features.rolling`) in place of columns and query; `<name>.py` has a `view` made by
+    `ml_platform.features.polars_view`.
+
+    Raises
+    ------
+    ValueError
+        If the file does not describe a view; the message names the file and what is wrong.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "daily_sales.sql"
+    ...     _ = path.write_text('''/*
+    ... description: Sales of a shop on the day before.
+    ... owner: shops@example.com
+    ... entity: [shop]
+    ... ttl: 2 days
+    ... columns:
+    ...   revenue: {type: number, unit: EUR, description: Sum of the day's receipts.}
+    ... */
+    ... SELECT shop, day + INTERVAL 1 DAY AS event_time, revenue FROM raw.sales''')
+    ...     view = load_view(path)
+    >>> view.table, view.ttl
+    ('features/daily_sales', datetime.timedelta(days=2))
+    """
+    if path.suffix == ".py":
+        from ml_platform.features.polars_view import load_polars_view
+
+        return load_polars_view(path)
+    try:
+        return FeatureView.model_validate({"name": path.stem, **read_declaration(path)})
+    except ValidationError as error:
+        raise ValueError(f"{path}: {in_words(error)}") from error
+
+
+def load_views(folder: Path) -> dict[str, FeatureView]:
+    """Read every view of a folder, by name: `*.sql`, `*.yaml` but Dagster's own `defs.yaml`, `*.py` but `_*.py`.
+
+    Raises
+    ------
+    ValueError
+        If a file does not describe a view, or two files have one name.
+    """
+    found = [path for pattern in ("*.sql", "*.yaml", "*.py") for path in folder.glob(pattern)]
+    paths = sorted(path for path in found if path.name != "defs.yaml" and not path.name.startswith("_"))
+    views: dict[str, FeatureView] = {}
+    for path in paths:
+        view = load_view(path)
+        if view.name in views:
+            raise ValueError(f"{path}: another file in this folder already declares the view '{view.name}'")
+        views[view.name] = view
+    return views
+
+
+def compute_view(lake: Lake, view: FeatureView, *, connection: duckdb.DuckDBPyConnection | None = None) -> ViewReport:
+    """Compute a view from the newest snapshots and replace its table, or its changed days, with the result.
+
+    Parameters
+    ----------
+    lake
+        Where the sources are read and the view's table is written.
+    view
+        The view to compute.
+    connection
+        DuckDB connection to run on, e.g. one with a memory limit; an in-memory one when absent.
+
+    Raises
+    ------
+    ValueError
+        If the query's columns are not the declared ones, or a row lacks a key or shares all its keys with another.
+    """
+    if connection is None:
+        with duckdb.connect() as own:
+            return compute_view(lake, view, connection=own)
+    tables = lake.versions(view.source_tables)
+    spans = changed_spans(lake, view, tables) if view.incremental else None
+    if view.incremental and spans is not None:
+        for span in spans:
+            frame = _typed(view, compute_span(lake, view, tables, span, connection))
+            _check_keys(view, frame)
+            write_span(lake, view, frame.sort(view.event_time, *view.entity), span)
+        version = lake.version(view.table)
+    else:
+        frame = _typed(view, view.rows(lake, tables, connection))
+        _check_keys(view, frame)
+        ordered = frame.sort(view.event_time, *view.entity)
+        version = write_span(lake, view, ordered, None) if view.incremental else lake.replace(view.table, ordered)
+    if view.incremental:
+        record_sources(lake, view, tables)
+    record_definition(lake, view, version)
+    return _report(lake, view, version, tables, spans)
+
+
+def _report(
+    lake: Lake, view: FeatureView, version: int, tables: dict[str, int], spans: list[Span] | None
+) -> ViewReport:
+    counts = (
+        lake.read(view.table, version=version)
+        .select(
+            pl.len().alias("__rows"),
+            pl.col(view.event_time).max().alias("__newest"),
+            *(pl.col(name).null_count() for name in view.columns),
+        )
+        .collect()
+        .row(0, named=True)
+    )
+    rows = counts["__rows"]
+    return ViewReport(
+        rows=rows,
+        version=version,
+        tables=tables,
+        newest=counts["__newest"],
+        null_share={name: counts[name] / max(rows, 1) for name in view.columns},
+        spans=None if spans is None else tuple(spans),
+    )
+
+
+def _typed(view: FeatureView, frame: pl.DataFrame) -> pl.DataFrame:
+    wanted = {*view.keys, *view.columns}
+    missing, surplus = sorted(wanted - set(frame.columns)), sorted(set(frame.columns) - wanted)
+    if missing or surplus:
+        raise ValueError(
+            f"view '{view.name}': its query must give {sorted(wanted)}; missing {missing}, not declared {surplus}. "
+            "Change the SELECT list or `columns:` in the leading comment"
+        )
+    times = [name for name in (view.event_time, view.created) if name]
+    return frame.select(
+        *view.entity,
+        *(_utc(frame, name) for name in times),
+        *(pl.col(name).cast(DTYPES[column.type]) for name, column in view.columns.items()),
+    )
+
+
+def _utc(frame: pl.DataFrame, name: str) -> pl.Expr:
+    dtype = frame.schema[name]
+    if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
+        return pl.col(name).dt.convert_time_zone("UTC").cast(UTC_MICROSECONDS)
+    raise ValueError(f"column '{name}' must be a timestamp with a time zone (TIMESTAMPTZ), found {dtype}")
+
+
+def _check_keys(view: FeatureView, frame: pl.DataFrame) -> None:
+    for name in view.keys:
+        if nulls := frame.get_column(name).null_count():
+            raise ValueError(
+                f"view '{view.name}': {nulls} of {frame.height} rows have no '{name}'; leave them out in SQL"
+            )
+    if twice := frame.height - frame.select(pl.struct(view.keys).n_unique()).item():
+        example = frame.filter(pl.struct(view.keys).is_duplicated()).row(0, named=True)
+        raise ValueError(
+            f"view '{view.name}': {twice} rows share {view.keys} with another, e.g. "
+            f"{ {name: str(example[name]) for name in view.keys} }; aggregate them, or declare a `created` column"
+        )

@@ -1,0 +1,216 @@
+"""API keys: 256 random bits shown once, kept as an HMAC; each with roles, models it is for, and an end.
+
+Serving imports this: standard library and msgspec only. The keys are in one small file, replaced whole and read again
+when it changes; the secret of the HMAC is in another that only its owner may read, so that the first may be copied.
+"""
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from ml_platform.registry.files import locked, replace_file
+
+ROLES = ("predict", "explain", "promote", "admin")
+_INCLUDES = {"admin": frozenset(ROLES), "explain": frozenset({"explain", "predict"})}
+ALL_MODELS = "*"
+RELOAD_SECONDS = 0.3
+_TOKEN = re.compile(r"mlp_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,62}")
+
+
+class Key(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """What is kept of a key; times are ISO 8601 in UTC."""
+
+    id: str
+    name: str
+    digest: str  # HMAC-SHA256 of the whole key
+    roles: tuple[str, ...]
+    models: tuple[str, ...]  # names, or "*"
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+    def is_valid(self, now: datetime) -> bool:
+        """Whether the key opens anything at an instant."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+    def has_role(self, role: str) -> bool:
+        """Whether the key's roles include one: explain includes predict, admin includes all."""
+        return any(role == held or role in _INCLUDES.get(held, ()) for held in self.roles)
+
+    def covers(self, model: str) -> bool:
+        """Whether the key is for a model (or for all, when asked with "*")."""
+        return ALL_MODELS in self.models or model in self.models
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    keys: list[Key] = []
+
+
+class KeyStore:
+    """The keys below a folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> store = KeyStore(Path(tempfile.mkdtemp()))
+    >>> key, token = store.create("nightly job", roles=["predict"], models=["flight_delay"])
+    >>> store.find(token).name, store.find(token[:-1] + "?"), token in (store.folder / "keys.json").read_text()
+    ('nightly job', None, False)
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._path = folder / "keys.json"
+        self._lock = threading.Lock()
+        self._stamp: tuple[int, int, int] | None = None
+        self._looked = -1e9
+        self._keys: dict[str, Key] = {}
+        self._secret = b""
+
+    def create(
+        self, name: str, *, roles: Sequence[str], models: Sequence[str] = (ALL_MODELS,), days: float | None = None
+    ) -> tuple[Key, str]:
+        """Make a key and give it with its text, which is kept nowhere.
+
+        Raises
+        ------
+        ValueError
+            For an unknown role, an empty scope, a name that is taken or not printable, or no time to live.
+        """
+        if unknown := sorted(set(roles) - set(ROLES)) or not roles:
+            raise ValueError(f"roles: wanted some of {', '.join(ROLES)}, found {unknown if roles else 'none'}")
+        if not models:
+            raise ValueError("models: wanted names, or '*' for all")
+        if _NAME.fullmatch(name) is None:
+            raise ValueError(f"name: wanted 1 to 63 letters, digits, blanks or any of . _ @ -, found {name!r}")
+        if days is not None and days <= 0:
+            raise ValueError(f"days: wanted more than 0, found {days:g}")
+        now = datetime.now(UTC)
+        with locked(self.folder / "keys.lock"):
+            found = self._read()
+            if any(key.name == name and key.is_valid(now) for key in found.keys):
+                raise ValueError(f"a valid key is called '{name}' already: rotate it, or choose another name")
+            expires = None if days is None else now + timedelta(days=days)
+            key, token = self._make(name, tuple(roles), tuple(models), now, expires)
+            self._write([*found.keys, key])
+        return key, token
+
+    def rotate(self, key_id: str, *, grace: timedelta = timedelta(0)) -> tuple[Key, str]:
+        """Make a new key with the name, roles, scope and end of a valid one, which ends after `grace`.
+
+        Raises
+        ------
+        LookupError
+            When there is no such key, or it is no longer valid.
+        """
+        now = datetime.now(UTC)
+        with locked(self.folder / "keys.lock"):
+            found = self._read()
+            old = self._get(found, key_id)
+            if not old.is_valid(now):
+                raise LookupError(f"key {key_id} ('{old.name}') is no longer valid: create a new one")
+            key, token = self._make(old.name, old.roles, old.models, now, old.expires_at)
+            end = min(now + grace, old.expires_at) if old.expires_at else now + grace
+            self._write([*_replaced(found, msgspec.structs.replace(old, expires_at=end)), key])
+        return key, token
+
+    def revoke(self, key_id: str) -> Key:
+        """End a key now and for good (raises LookupError)."""
+        with locked(self.folder / "keys.lock"):
+            found = self._read()
+            old = self._get(found, key_id)
+            revoked = old if old.revoked_at else msgspec.structs.replace(old, revoked_at=datetime.now(UTC))
+            self._write(_replaced(found, revoked))
+        return revoked
+
+    def keys(self) -> list[Key]:
+        """Every key that ever was, oldest first."""
+        return self._read().keys
+
+    def in_use(self) -> bool:
+        """Whether keys were ever made: from then on nothing is open without one, even when all have ended."""
+        self._reload()
+        return bool(self._keys)
+
+    def find(self, token: str) -> Key | None:
+        """The valid key of a text; None for any other text. Takes the same time for a wrong secret as for a right one.
+
+        A change of the file counts within `RELOAD_SECONDS`.
+        """
+        match = _TOKEN.fullmatch(token)
+        if match is None:
+            return None
+        self._reload()
+        key = self._keys.get(match[1])
+        digest = hmac.new(self._secret, token.encode(), hashlib.sha256).hexdigest()
+        if not hmac.compare_digest(digest, key.digest if key else "") or key is None:
+            return None
+        return key if key.is_valid(datetime.now(UTC)) else None
+
+    def _make(
+        self, name: str, roles: tuple[str, ...], models: tuple[str, ...], now: datetime, expires: datetime | None
+    ) -> tuple[Key, str]:
+        key_id = secrets.token_hex(6)
+        token = f"mlp_{key_id}_{secrets.token_urlsafe(32)}"
+        digest = hmac.new(self._load_secret(create=True), token.encode(), hashlib.sha256).hexdigest()
+        key = Key(id=key_id, name=name, digest=digest, roles=roles, models=models, created_at=now, expires_at=expires)
+        return key, token
+
+    def _get(self, found: _File, key_id: str) -> Key:
+        for key in found.keys:
+            if key.id == key_id:
+                return key
+        known = ", ".join(f"{key.id} ({key.name})" for key in found.keys) or "none yet"
+        raise LookupError(f"there is no key {key_id}; there are: {known}")
+
+    def _reload(self) -> None:
+        now = time.monotonic()
+        if now - self._looked < RELOAD_SECONDS:
+            return
+        with self._lock:
+            self._looked = now
+            try:
+                stat = self._path.stat()
+            except FileNotFoundError:
+                return  # keys that were there before the file went stay in force
+            stamp = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+            if stamp != self._stamp:
+                self._secret = self._load_secret(create=False)
+                self._keys = {key.id: key for key in self._read().keys}
+                self._stamp = stamp
+
+    def _read(self) -> _File:
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=_File)
+        except FileNotFoundError:
+            return _File()
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"{self._path}: not a file of keys ({error}); restore it from a backup") from error
+
+    def _write(self, keys: list[Key]) -> None:
+        replace_file(self._path, msgspec.json.format(msgspec.json.encode(_File(keys)), indent=2))
+
+    def _load_secret(self, *, create: bool) -> bytes:
+        path = self.folder / "keys.secret"
+        if create and not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(secrets.token_bytes(32))
+                file.flush()
+                os.fsync(file.fileno())
+        return path.read_bytes()
+
+
+def _replaced(found: _File, changed: Key) -> list[Key]:
+    return [changed if key.id == changed.id else key for key in found.keys]

@@ -1,0 +1,88 @@
+"""`ml-platform keys …`: make, list, rotate and revoke the API keys that serving asks for."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from ml_platform.governance.keys import ALL_MODELS, ROLES, Key, KeyStore
+from ml_platform.settings import Settings
+
+app = typer.Typer(
+    no_args_is_help=True, help="API keys of the serving app. Once there is one, every route asks for one."
+)
+KeyId = Annotated[str, typer.Argument(help="The key's id, as `keys list` shows it.")]
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="Who or what the key is for; it shows in the audit log.")],
+    role: Annotated[list[str], typer.Option(help=f"What it may do: {', '.join(ROLES)}. May be repeated.")],
+    model: Annotated[
+        list[str] | None, typer.Option(help="Model it is for; all when left out. May be repeated.")
+    ] = None,
+    days: Annotated[float | None, typer.Option(help="Days until it ends; never when left out.")] = None,
+) -> None:
+    """Make a key and show it, this once."""
+    try:
+        key, token = _store().create(name, roles=role, models=model or [ALL_MODELS], days=days)
+    except ValueError as error:
+        raise _failed(f"no key was made: {error}") from None
+    typer.echo(f"Key {key.id} for '{key.name}'. It is shown this once:", err=True)
+    typer.echo(token)
+
+
+@app.command("list")
+def list_keys() -> None:
+    """List every key with its roles, models and state."""
+    keys = _store().keys()
+    if not keys:
+        typer.echo("There are no keys: the server is open on 127.0.0.1, and refuses to listen elsewhere.")
+    for key in keys:
+        roles, models = ", ".join(key.roles), ", ".join(key.models)
+        typer.echo(
+            f"{key.id}  {_state(key):<24}  {key.name}: {roles}; models {models}; since {key.created_at:%Y-%m-%d}"
+        )
+
+
+@app.command()
+def rotate(
+    key_id: KeyId,
+    grace_hours: Annotated[float, typer.Option(min=0, help="Hours for which the old one stays valid.")] = 24,
+) -> None:
+    """Make a new key in place of one, with the same name, roles, models and end."""
+    try:
+        key, token = _store().rotate(key_id, grace=timedelta(hours=grace_hours))
+    except LookupError as error:
+        raise _failed(str(error)) from None
+    typer.echo(
+        f"Key {key.id} takes the place of {key_id}, which ends in {grace_hours:g} hours. Shown this once:", err=True
+    )
+    typer.echo(token)
+
+
+@app.command()
+def revoke(key_id: KeyId) -> None:
+    """End a key now and for good."""
+    try:
+        key = _store().revoke(key_id)
+    except LookupError as error:
+        raise _failed(str(error)) from None
+    typer.echo(f"Key {key.id} ('{key.name}') is revoked; servers follow within a second.")
+
+
+def _store() -> KeyStore:
+    return KeyStore(Settings().keys_dir)
+
+
+def _state(key: Key) -> str:
+    if key.revoked_at:
+        return "revoked"
+    if key.expires_at is None:
+        return "valid"
+    return f"{'valid until' if key.is_valid(datetime.now(UTC)) else 'ended'} {key.expires_at:%Y-%m-%d}"
+
+
+def _failed(message: str) -> typer.Exit:
+    typer.echo(message, err=True)
+    return typer.Exit(1)

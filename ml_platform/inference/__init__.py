@@ -1,0 +1,1 @@
+"""Inference: scoring rows, one at a time or by the window, and the log of what was answered."""

@@ -1,0 +1,192 @@
+"""Batch scoring: the champion's answers for every row of a span of time, in one table."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from ml_platform.compute import Executor, map_tasks
+from ml_platform.features.definitions import ViewChanged
+from ml_platform.features.training_set import feature_rows
+from ml_platform.features.views import FeatureView
+from ml_platform.inference.scorer import Scorer
+from ml_platform.lake.tables import Lake
+from ml_platform.registry.releases import ReleaseStore, champion_target
+from ml_platform.spec import ModelSpec, Strict
+from ml_platform.training.matrix import FeatureEncoder, feature_columns
+
+CHUNK_ROWS = 20_000
+
+
+class NoRelease(LookupError):
+    """A model that nobody has released yet cannot score."""
+
+
+class BatchReport(Strict):
+    """What scoring a span came to."""
+
+    table: str
+    version: int = Field(description="Version of the predictions' table that has the rows.")
+    rows: int
+    unscored: int = Field(description="Rows whose score is not finite.")
+    model_version: int
+    digest: str
+    mean_score: float | None = Field(description="Null without rows, and for multiclass.")
+    start: datetime
+    end: datetime
+
+
+def score_window(  # noqa: PLR0917 - a span of time is two positions, not options
+    lake: Lake,
+    spec: ModelSpec,
+    folder: Path,
+    views: Mapping[str, FeatureView],
+    store: ReleaseStore,
+    start: datetime,
+    end: datetime,
+    *,
+    executor: Executor = "local",
+) -> BatchReport:
+    """Score every row with start ≤ timestamp < end and put the scores in `predictions/<model>` in place of older ones.
+
+    The table has the columns id, as_of (the row's timestamp), scored_at, model_version, score (probability of the
+    positive class, of the predicted class, or the value), prediction, date (UTC, partition), and every feature of the
+    model: numeric as Float64, categorical as String. Scoring the same span again replaces its rows.
+
+    Parameters
+    ----------
+    lake
+        Where the rows come from and the scores go.
+    spec
+        The model.
+    folder
+        Where its spine and request features are.
+    views
+        Feature views by name.
+    store
+        Names the champion and holds its bundle.
+    start, end
+        Span of the timestamp (UTC), the end excluded.
+    executor
+        `ray` spreads chunks of rows over Ray workers.
+
+    Raises
+    ------
+    NoRelease
+        When the model was never released.
+    ValueError
+        When the span is empty, or the champion needs features that the spec no longer gives.
+    """
+    if not start < end:
+        raise ValueError(f"{spec.name}: the span to score must start before it ends, found {start} to {end}")
+    endpoint = store.endpoint(spec.name)
+    if endpoint is None:
+        raise NoRelease(
+            f"{spec.name}: no version has been released, so there is nothing to score with; materialise "
+            f"{spec.name}/release (and what is upstream of it) first"
+        )
+    champion = champion_target(endpoint)
+    scorer = Scorer.load(store.bundle_path(champion.digest))
+    features = scorer.manifest.features
+    _require_definitions(scorer, views, champion.version)
+    rows = feature_rows(lake, spec, folder, views, start, end)
+    if absent := sorted({feature.name for feature in features} - set(rows.columns)):
+        raise ValueError(
+            f"{spec.name}: version {champion.version} needs the features {', '.join(absent)}, which defs.yaml no "
+            "longer gives; train and release a version without them, or add them back"
+        )
+    scores = score_rows(scorer, rows, executor=executor)
+    answer, prediction = _answers(scorer, scores)
+    table = f"predictions/{spec.name}"
+    frame = rows.select(
+        pl.col(spec.id).cast(pl.String).alias("id"),
+        pl.col(spec.timestamp).alias("as_of"),
+        pl.lit(datetime.now(UTC)).cast(pl.Datetime("us", "UTC")).alias("scored_at"),
+        pl.lit(champion.version, dtype=pl.Int64).alias("model_version"),
+        answer,
+        prediction,
+        pl.col(spec.timestamp).dt.date().alias("date"),
+    ).hstack(feature_columns(rows, features))
+    version = lake.replace(table, frame, where=_span(start, end), partition_by=("date",), add_columns=True)
+    finite = answer.filter(answer.is_finite())
+    mean = finite.mean() if scorer.manifest.task != "multiclass" else None
+    return BatchReport(
+        table=table,
+        version=version,
+        rows=frame.height,
+        unscored=frame.height - len(finite),
+        model_version=champion.version,
+        digest=champion.digest,
+        mean_score=float(mean) if isinstance(mean, int | float) else None,
+        start=start,
+        end=end,
+    )
+
+
+def _require_definitions(scorer: Scorer, views: Mapping[str, FeatureView], version: int) -> None:
+    """Refuse views that mean something else than what the champion was trained on."""
+    manifest = scorer.manifest
+    changed = [
+        f"'{item.view}' (trained on {item.view_hash[:12]}, now {views[item.view].hash[:12]})"
+        for item in manifest.lookups
+        if item.view in views and views[item.view].hash != item.view_hash
+    ]
+    if changed:
+        raise ViewChanged(
+            f"{manifest.model}: the definition of {', '.join(changed)} changed since version {version} was trained; "
+            f"run {manifest.model}_retrain, or restore the definition"
+        )
+
+
+def score_rows(
+    scorer: Scorer, rows: pl.DataFrame, *, executor: Executor = "local", chunk_rows: int = CHUNK_ROWS
+) -> np.ndarray:
+    """Scores of rows that have the model's feature columns, (rows,) or (rows × classes).
+
+    Parameters
+    ----------
+    scorer
+        The model; for `ray` it must have been loaded from a folder that the workers reach.
+    rows
+        Rows with the model's feature columns.
+    executor
+        Where chunks of rows are scored.
+    chunk_rows
+        Rows at a time, which bounds memory.
+    """
+    encoder = FeatureEncoder(scorer.manifest.features)
+    chunks = list(rows.iter_slices(chunk_rows)) or [rows]
+    if executor == "local":
+        return np.concatenate([scorer.score(encoder.transform(chunk)) for chunk in chunks])
+    if scorer.folder is None:
+        raise ValueError(f"{scorer.manifest.model}: Ray workers load the bundle themselves; use Scorer.load")
+    matrices = [encoder.transform(chunk) for chunk in chunks]
+    return np.concatenate(map_tasks(_score_matrix, matrices, shared=scorer.folder, executor=executor))
+
+
+def _score_matrix(matrix: np.ndarray, bundle: Path) -> np.ndarray:
+    return Scorer.load(bundle).score(matrix)
+
+
+def _answers(scorer: Scorer, scores: np.ndarray) -> tuple[pl.Series, pl.Series]:
+    manifest = scorer.manifest
+    if manifest.task == "multiclass":
+        best = scores.argmax(axis=1)
+        names: Any = [manifest.classes[position] for position in best]
+        return pl.Series("score", scores.max(axis=1)), pl.Series("prediction", names, dtype=pl.String)
+    if manifest.task == "binary":
+        return pl.Series("score", scores), pl.Series("prediction", scores >= manifest.threshold, dtype=pl.Boolean)
+    return pl.Series("score", scores), pl.Series("prediction", scores, dtype=pl.Float64)
+
+
+def _span(start: datetime, end: datetime) -> str:
+    """Delta predicate of the span; the dates let whole partitions be skipped."""
+    first, last = start.astimezone(UTC), end.astimezone(UTC)
+    return (
+        f"date >= '{first:%Y-%m-%d}' AND date <= '{last:%Y-%m-%d}' AND "
+        f"as_of >= '{first:%Y-%m-%dT%H:%M:%S.%fZ}' AND as_of < '{last:%Y-%m-%dT%H:%M:%S.%fZ}'"
+    )

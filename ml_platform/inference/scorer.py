@@ -1,0 +1,175 @@
+"""A bundle made callable: request values → feature row → ONNX Runtime → score, wherever something is scored.
+
+Serving, batch scoring and the promotion gate all use `Scorer`, so what was evaluated is what serves. Imports neither
+the training libraries nor the lake's.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+
+from ml_platform.features.expressions import evaluator
+from ml_platform.features.vectorised import compile_columns
+from ml_platform.inference.explain import METADATA_KEY, Explainer, unpack
+from ml_platform.registry.digests import BUNDLE_FILES, BundleRefused, check_bundle, is_digest
+from ml_platform.registry.manifest import MISSING_CODE, UNSEEN_CODE, Golden, Manifest
+
+GOLDEN_TOLERANCE = 1e-4  # of a float32 graph's value, as in the parity gate; tree ensembles differ by 1e-15
+
+
+class Scorer:
+    """A loaded model: immutable, safe to share between threads.
+
+    Build it with `Scorer.load`, which proves digests and golden answers first. For one row:
+    `scorer.score_row({**inputs, **scorer.derive(inputs), **looked_up})`.
+    """
+
+    def __init__(self, manifest: Manifest, onnx: bytes, digest: str = "") -> None:
+        self.manifest = manifest
+        self.digest = digest
+        self.folder: Path | None = None  # of the bundle, when it was loaded from one
+        import onnxruntime  # here, so that loading a code location does not wait for it
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # default threads cost 1.8 times the CPU of one row
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+        self._run = self._session.run
+        self._outputs = ["score"]
+        self._explainer: Explainer | None = None  # made when it is first asked for
+        self._derived = tuple((feature.name, evaluator(feature.tree)) for feature in manifest.derived)
+        self._columns = tuple(
+            (
+                feature.name,
+                None
+                if feature.categories is None
+                else {category: float(code) for code, category in enumerate(feature.categories)},
+            )
+            for feature in manifest.features
+        )
+        self.column_features = compile_columns([(feature.name, feature.tree) for feature in manifest.derived])
+        self.kinds = {field.name: field.type for field in manifest.inputs}
+        self._timestamps = tuple(field.name for field in manifest.inputs if field.type == "timestamp")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Load the bundle in folder `path`, whose name is its digest.
+
+        Raises
+        ------
+        BundleRefused
+            When files are missing or altered, or the golden rows do not give the golden answers.
+        """
+        if not path.is_dir() or not is_digest(path.name):
+            raise BundleRefused(
+                f"{path}: wanted the folder of a bundle, named by its digest; take it from the release store"
+            )
+        files = {name: (path / name).read_bytes() for name in BUNDLE_FILES if (path / name).is_file()}
+        manifest = check_bundle(files, path.name)
+        try:
+            scorer = cls(manifest, files["model.onnx"], path.name)
+            golden = msgspec.json.decode(files["golden.json"], type=Golden)
+        except Exception as error:
+            raise BundleRefused(f"bundle {path.name[:12]} of {manifest.model} cannot be loaded: {error}") from error
+        scorer.replay(golden)
+        scorer.folder = path.resolve()
+        return scorer
+
+    def replay(self, golden: Golden) -> None:
+        """Answer the golden rows again; raises BundleRefused naming the first difference in matrix or score."""
+        name = f"bundle {self.digest[:12]} of {self.manifest.model}"
+        for number, (inputs, looked_up) in enumerate(zip(golden.inputs, golden.looked_up, strict=True)):
+            inputs = self.parse_inputs(inputs)  # noqa: PLW2901
+            row = self.matrix_row({**inputs, **self.derive(inputs), **looked_up})
+            for feature, found, stored in zip(self.manifest.features, row, golden.matrix[number], strict=True):
+                wanted = math.nan if stored is None else stored
+                if found != wanted and not (math.isnan(found) and math.isnan(wanted)):
+                    raise BundleRefused(
+                        f"{name}: golden row {number}, feature '{feature.name}': wanted {wanted}, found {found}"
+                    )
+            score = self.score(np.array([row], dtype=np.float64))[0]
+            if not np.allclose(score, golden.scores[number], rtol=0, atol=self._tolerance(golden.scores[number])):
+                raise BundleRefused(f"{name}: golden row {number}: wanted score {golden.scores[number]}, found {score}")
+
+    def parse_inputs(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Inputs of a row as JSON holds them → as `derive` wants them: ISO 8601 timestamps become UTC datetimes."""
+        parsed = dict(row)
+        for name in self._timestamps:
+            value = parsed.get(name)
+            if isinstance(value, str):
+                instant = datetime.fromisoformat(value)
+                parsed[name] = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+        return parsed
+
+    def derive(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Compute the derived features of one row from its typed inputs (timestamps as UTC datetimes).
+
+        A derived feature may use those declared before it.
+        """
+        known = dict(inputs)
+        for name, compute in self._derived:
+            known[name] = compute(known)
+        return {name: known[name] for name, _ in self._derived}
+
+    def matrix_row(self, values: Mapping[str, Any]) -> list[float]:
+        """Build one row of the matrix from inputs, derived and looked-up features by name; absent means null."""
+        get = values.get
+        row: list[float] = []
+        append = row.append
+        for name, codes in self._columns:
+            value = get(name)
+            if codes is None:
+                append(math.nan if value is None else float(value))
+            elif value is None:
+                append(MISSING_CODE)
+            else:
+                append(codes.get(value, UNSEEN_CODE))
+        return row
+
+    def encode(self, rows: Iterable[Mapping[str, Any]]) -> np.ndarray:
+        """Matrix (rows × features, float64) of several rows of values, each as for `matrix_row`."""
+        encoded = [self.matrix_row(row) for row in rows]
+        return np.array(encoded, dtype=np.float64).reshape(len(encoded), len(self._columns))
+
+    def encode_column(self, position: int, values: Sequence[Any]) -> np.ndarray:
+        """Encode many values of one feature as `matrix_row` encodes each (float64)."""
+        codes = self._columns[position][1]
+        if codes is None:
+            return np.array(values, dtype=np.float64)  # None becomes NaN
+        get = codes.get
+        return np.array([MISSING_CODE if value is None else get(value, UNSEEN_CODE) for value in values])
+
+    def score(self, matrix: np.ndarray) -> np.ndarray:
+        """Scores of a matrix: (rows,) for binary and regression, (rows × classes) for multiclass."""
+        return self._run(self._outputs, {"X": matrix})[0]
+
+    def score_row(self, values: Mapping[str, Any]) -> float | list[float]:
+        """Score of one row of values: the way from a request to its answer."""
+        score: float | list[float] = self._run(self._outputs, {"X": np.array([self.matrix_row(values)])})[0][0].tolist()
+        return score
+
+    def explainer(self) -> Explainer | None:
+        """What explains this model's scores; None for a graph that was exported without it."""
+        if self._explainer is None:
+            text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+            if text is not None:
+                self._explainer = unpack(text, len(self._columns))
+        return self._explainer
+
+    def prediction(self, score: float | Sequence[float]) -> bool | str | float:
+        """What a score means: true at or above the threshold, the most probable class, or the value itself."""
+        if self.manifest.task == "binary":
+            return bool(score >= self.manifest.threshold)  # type: ignore[operator]
+        if self.manifest.task == "multiclass":
+            return self.manifest.classes[int(np.argmax(score))]
+        return float(score)  # type: ignore[arg-type]
+
+    def _tolerance(self, wanted: Any) -> float:
+        scale = abs(wanted) if self.manifest.task == "regression" else 1.0
+        return GOLDEN_TOLERANCE * max(1.0, scale)

@@ -1,0 +1,252 @@
+"""Table contracts: `dataframely` schemas applied row by row, with a reason in words for every row that breaks one.
+
+A contract is a `dataframely.Schema`: columns with type, nullability, range, allowed values, a primary key, rules over
+several columns. Two conventions make it readable wherever it is shown: `metadata={"unit": "minutes"}` gives a column's
+unit, and the names of a column's `check` rules read as statements (`check=one_of("EWR", "JFK")`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import dataframely as dy
+import polars as pl
+
+from ml_platform.lake.errors import SchemaMismatch
+
+ROW = "ingest_row"  # position of a row in the frame that was handed in; carried through typing and rules
+_DUPLICATE = "primary_key"
+HOW_TO_TAKE = "To take columns that the contract does not know, declare the table with evolution: add_columns."
+_IMPLIED = {"nullability", "inf", "nan"}  # told by the column's other facts
+_NAMES = {"Int": "an integer", "UInt": "an integer", "Float": "a number", "Boolean": "true or false", "Date": "a date"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a contract says of a frame.
+
+    Attributes
+    ----------
+    accepted
+        Rows that hold the contract, typed, with `ROW` beside the contract's columns.
+    rejected
+        `ROW` and `reasons` (list of texts, at least one) of the others. Together they are all rows, each once.
+    """
+
+    accepted: pl.DataFrame
+    rejected: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class ColumnFacts:
+    """A contract's column in words, for people and catalogues."""
+
+    name: str
+    type: pl.DataType
+    nullable: bool
+    primary_key: bool
+    description: str
+    unit: str | None
+    constraints: tuple[str, ...]
+
+
+def one_of(*allowed: str) -> dict[str, Callable[[pl.Expr], pl.Expr]]:
+    """Check of a text column: its value is one of these."""
+    return {f"one of {', '.join(allowed)}": lambda column: column.is_in(list(allowed))}
+
+
+def match_columns(frame: pl.DataFrame, contract: type[dy.Schema], where: str) -> None:
+    """Refuse a frame whose columns are not the contract's, before any row is looked at.
+
+    Raises
+    ------
+    SchemaMismatch
+        For a missing column, an unexpected one, or a type with no way to the contract's (text can become anything,
+        row by row), naming column, wanted and found.
+    """
+    wanted = {name: column.dtype for name, column in contract.columns().items()}
+    found = {name: dtype for name, dtype in frame.schema.items() if name != ROW}
+    problems = []
+    for name in wanted.keys() - found.keys():
+        near = get_close_matches(name, found.keys() - wanted.keys(), n=1)
+        hint = f" (is it '{near[0]}'?)" if near else ""
+        problems.append(f"column '{name}': wanted {wanted[name]}, found no such column{hint}")
+    problems += [f"column '{name}': not wanted, found {found[name]}" for name in found.keys() - wanted.keys()]
+    problems += [
+        f"column '{name}': wanted {wanted[name]}, found {found[name]}"
+        for name in wanted.keys() & found.keys()
+        if not _reachable(found[name], wanted[name])
+    ]
+    if problems:
+        raise SchemaMismatch(
+            where,
+            sorted(problems),
+            f"Correct the source, or the contract '{contract.__name__}' if the source is right."
+            + (f" {HOW_TO_TAKE}" if found.keys() - wanted.keys() else ""),
+        )
+
+
+def apply_contract(frame: pl.DataFrame, contract: type[dy.Schema], *, where: str) -> Verdict:
+    """Type a frame and split it into rows that hold the contract and rows that break it.
+
+    Of rows with the same primary key the first (in the frame's order) that holds all other rules is accepted and the
+    later ones are rejected.
+
+    Parameters
+    ----------
+    frame
+        The contract's columns, typed or as text; a `ROW` column is kept, else added.
+    contract
+        `dataframely` schema.
+    where
+        What the frame is, for error messages.
+
+    Raises
+    ------
+    SchemaMismatch
+        If the columns are not the contract's.
+
+    Examples
+    --------
+    >>> class Readings(dy.Schema):
+    ...     sensor = dy.String(primary_key=True)
+    ...     value = dy.Float64(nullable=True, max=100)
+    >>> raw = pl.DataFrame({"sensor": ["a", "b", "c", "a"], "value": ["1.5", "warm", "400", "2"]})
+    >>> verdict = apply_contract(raw, Readings, where="readings.csv")
+    >>> verdict.accepted.drop(ROW).rows()
+    [('a', 1.5)]
+    >>> for row, reasons in verdict.rejected.rows():
+    ...     print(row, *reasons)
+    1 value: not a number
+    2 value: above 100
+    3 duplicate of sensor (the first is kept)
+    """
+    match_columns(frame, contract, where)
+    if ROW not in frame.columns:
+        frame = frame.with_row_index(ROW)
+    columns = contract.columns()
+    typed = frame.select(ROW, *[_typed(name, frame.schema[name], column.dtype) for name, column in columns.items()])
+    unreadable = {
+        f"{name}: not {_type_name(column.dtype)}": typed[name].is_null() & frame[name].is_not_null()
+        for name, column in columns.items()
+        if frame.schema[name] != column.dtype
+    }
+    untyped = _rejected(typed[ROW], unreadable)
+    typed = typed.filter(~pl.col(ROW).is_in(untyped[ROW].implode()))
+
+    # Rules see the row number too, because `filter` keeps only columns that the schema knows.
+    numbered: type[dy.Schema] = type(contract.__name__, (contract,), {ROW: dy.UInt32()})
+    held, failure = numbered.filter(typed)
+    details = failure.details()
+    broken = {rule: details[rule] == "invalid" for rule in failure.counts()}
+    wrong = _rejected(
+        details[ROW], {_reason(rule, columns): mask for rule, mask in broken.items() if rule != _DUPLICATE}
+    )
+    # What is left of the failures breaks the primary key alone, perhaps only against a row just found wrong.
+    keyed = pl.concat([held, details.filter(~pl.col(ROW).is_in(wrong[ROW].implode())).select(held.columns)]).sort(ROW)
+    if not contract.primary_key():
+        return Verdict(keyed, _in_order(untyped, wrong))
+    first = keyed.select(pl.struct(contract.primary_key()).is_first_distinct()).to_series()
+    again = f"duplicate of {', '.join(contract.primary_key())} (the first is kept)"
+    return Verdict(keyed.filter(first), _in_order(untyped, wrong, _rejected(keyed[ROW], {again: ~first})))
+
+
+def describe(contract: type[dy.Schema]) -> tuple[ColumnFacts, ...]:
+    """Columns of a contract with their descriptions, units and constraints in words."""
+    facts = []
+    for name, column in contract.columns().items():
+        constraints = [
+            _words(column, rule)[0] for rule in column.validation_rules(pl.col(name)) if rule not in _IMPLIED
+        ]
+        facts.append(
+            ColumnFacts(
+                name=name,
+                type=column.dtype,
+                nullable=column.nullable,
+                primary_key=column.primary_key,
+                description=column.description or "",
+                unit=(column.metadata or {}).get("unit"),
+                constraints=tuple(constraints),
+            )
+        )
+    return tuple(facts)
+
+
+def _reachable(found: pl.DataType, wanted: pl.DataType) -> bool:
+    if found == wanted or found in (pl.String, pl.Null):
+        return True
+    if isinstance(found, pl.Datetime) and isinstance(wanted, pl.Datetime):
+        return (found.time_zone is None) == (wanted.time_zone is None)
+    return found.is_numeric() and wanted.is_numeric()
+
+
+def _typed(name: str, found: pl.DataType, wanted: pl.DataType) -> pl.Expr:
+    column = pl.col(name)
+    if found == wanted:
+        return column
+    if found == pl.String:
+        return _read(column.str.strip_chars(), wanted)
+    if found.is_float() and wanted.is_integer():
+        return pl.when(column == column.round()).then(column.cast(wanted, strict=False))
+    return column.cast(wanted, strict=False)
+
+
+def _read(text: pl.Expr, wanted: pl.DataType) -> pl.Expr:
+    if isinstance(wanted, pl.Datetime):
+        return text.str.to_datetime(time_unit=wanted.time_unit, time_zone=wanted.time_zone, strict=False)
+    if wanted == pl.Date:
+        return text.str.to_date("%Y-%m-%d", strict=False)
+    if wanted == pl.Boolean:
+        return text.str.to_lowercase().replace_strict({"true": True, "false": False}, default=None)
+    return text.cast(wanted, strict=False)
+
+
+def _type_name(dtype: pl.DataType) -> str:
+    if isinstance(dtype, pl.Datetime):
+        return "a timestamp"
+    return _NAMES.get(str(dtype).rstrip("0123456789"), f"a {dtype}")
+
+
+def _reason(rule: str, columns: dict[str, dy.Column]) -> str:
+    """Why a row is rejected, from the name that dataframely gives a rule."""
+    name, bar, check = rule.partition("|")
+    if not bar:
+        return f"breaks the rule '{rule.replace('_', ' ')}'"
+    return f"{name}: {_words(columns[name], check)[1]}"
+
+
+def _words(column: Any, check: str) -> tuple[str, str]:
+    """A column's constraint, and what is said of a value that breaks it."""
+    bound = getattr(column, check, None)
+    metadata = column.metadata or {}
+    words = {
+        "nullability": ("never missing", metadata.get("when_missing", "missing")),
+        "min": (f"at least {bound}", f"below {bound}"),
+        "min_exclusive": (f"above {bound}", f"not above {bound}"),
+        "max": (f"at most {bound}", f"above {bound}"),
+        "max_exclusive": (f"below {bound}", f"not below {bound}"),
+        "is_in": (f"one of {bound}", f"not one of {bound}"),
+        "inf": ("finite", "infinite"),
+        "nan": ("a number", "not a number"),
+        "unique": ("unique", "not unique"),
+        "regex": (f"like {bound}", f"not like {bound}"),
+        "min_length": (f"at least {bound} bytes", f"shorter than {bound} bytes"),
+        "max_length": (f"at most {bound} bytes", f"longer than {bound} bytes"),
+        "resolution": (f"in steps of {bound}", f"not in steps of {bound}"),
+    }
+    named = check.removeprefix("check__")
+    return words.get(check, (named, f"not {named}"))
+
+
+def _rejected(rows: pl.Series, broken: dict[str, pl.Series]) -> pl.DataFrame:
+    """Rows for which at least one reason's mask is true, with their reasons."""
+    found = [
+        pl.DataFrame({ROW: rows.filter(mask)}).with_columns(reason=pl.lit(reason)) for reason, mask in broken.items()
+    ]
+    empty = pl.DataFrame(schema={ROW: pl.UInt32, "reason": pl.String})
+    return pl.concat([empty, *found]).group_by(ROW, maintain_order=True).agg(pl.col("reason").alias("reasons"))
+
+
+def _in_order(*rejected: pl.DataFrame) -> pl.DataFrame:
+    return pl.concat(rejected).sort(ROW)

@@ -1,0 +1,38 @@
+"""From a `SourceSpec` to a `RawTable`: the same contract, quarantine and reports, whatever the source."""
+
+from datetime import date
+
+import polars as pl
+
+from ml_platform.lake.growing_folder import read_folder
+from ml_platform.lake.raw import RawTable
+from ml_platform.lake.readers import read_file
+from ml_platform.lake.source_spec import SourceSpec, resolve
+from ml_platform.lake.sql_source import read_query
+
+
+def raw_table(spec: SourceSpec) -> RawTable:
+    """Build the raw table that a spec declares; its `read` reads the whole source."""
+
+    def read(_start: date | None, _end: date | None) -> pl.DataFrame:
+        if spec.file is not None:
+            return spec.take(read_file(resolve(spec.file.path), spec.file.format, spec.file.null_values))
+        return spec.take(read_folder(spec)) if spec.folder is not None else read_query(spec)
+
+    return RawTable(
+        name=spec.name,
+        description=spec.description,
+        source=source_of(spec),
+        contract=spec.schema_class(),
+        read=read,
+        evolution=spec.evolution,
+    )
+
+
+def source_of(spec: SourceSpec) -> str:
+    """Say where the rows come from."""
+    if spec.file is not None:
+        return spec.file.path
+    if spec.folder is not None:
+        return f"{spec.folder.path}/{spec.folder.pattern}"
+    return f"the PostgreSQL database ${spec.sql.url_variable}" if spec.sql else "nowhere"

@@ -1,0 +1,142 @@
+"""A folder that grows by files: each comes into the table once, whoever tries again after whatever crash.
+
+The commit that appends a file's rows carries the file's name (an application transaction of Delta), so the rows and the
+fact that they were read are one. The rejected rows are committed before, under the same name.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+
+from ml_platform.lake.contracts import ROW
+from ml_platform.lake.errors import SchemaMismatch
+from ml_platform.lake.evolution import fit, set_aside
+from ml_platform.lake.ingest import IngestReport, quarantine_of, quarantined, validate
+from ml_platform.lake.readers import list_folder, read_file
+from ml_platform.lake.source_spec import FolderSource, SourceSpec, resolve
+from ml_platform.lake.tables import Lake
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class FolderFiles:
+    """Files of a folder by what is to be done with them, each by its path below the folder."""
+
+    new: tuple[str, ...]
+    read: tuple[str, ...]
+    changed: tuple[str, ...]  # read before, of another size then: not read again
+    unsettled: tuple[str, ...]  # new, but perhaps still being written
+    sizes: Mapping[str, int]  # in bytes
+
+
+def list_files(lake: Lake, spec: SourceSpec) -> FolderFiles:
+    """Compare the folder with what the table has read.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    """
+    source = _source(spec)
+    try:
+        found = list_folder(resolve(source.path), source.pattern)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error} Make it, or correct folder.path of '{spec.name}'.") from None
+    snapshot = lake.snapshot(spec.name) if lake.exists(spec.name) else None
+    sorted_out: dict[str, list[str]] = {"new": [], "read": [], "changed": [], "unsettled": []}
+    for file in found:
+        size = snapshot.transaction_version(_transaction(file.name)) if snapshot else None
+        if size is not None:
+            sorted_out["read" if size == file.size else "changed"].append(file.name)
+        else:
+            sorted_out["new" if file.age >= source.quiet_seconds else "unsettled"].append(file.name)
+    groups = {state: tuple(names) for state, names in sorted_out.items()}
+    return FolderFiles(**groups, sizes={file.name: file.size for file in found})
+
+
+def load_new_files(lake: Lake, spec: SourceSpec, *, progress: Progress = lambda _line: None) -> IngestReport:
+    """Append the rows of every file that was not read yet; those that break the contract go to the quarantine.
+
+    A row whose primary key the table has already is quarantined too.
+
+    Parameters
+    ----------
+    progress
+        Told after each file how far it is.
+
+    Raises
+    ------
+    SchemaMismatch
+        If a file's columns are not the contract's, naming each such file, after all others have been read.
+    """
+    files = list_files(lake, spec)
+    read = written = 0
+    reasons: Counter[str] = Counter()
+    broken = []
+    for number, name in enumerate(files.new, start=1):
+        try:
+            rows, accepted, why = _load(lake, spec, name, files.sizes[name])
+        except (SchemaMismatch, ValueError) as error:
+            broken.append(f"{name}: {error}")
+            continue
+        read, written = read + rows, written + accepted
+        reasons.update(why)
+        progress(f"{number} of {len(files.new)} files, {read} rows: {name}")
+    if broken:
+        raise SchemaMismatch(
+            f"{len(broken)} of {len(files.new)} files for '{spec.name}'", broken, "The others were read."
+        )
+    if not lake.exists(spec.name):
+        lake.append(spec.name, spec.schema_class().create_empty())
+    return IngestReport(spec.name, read, written, read - written, lake.version(spec.name), dict(reasons.most_common()))
+
+
+def _load(lake: Lake, spec: SourceSpec, name: str, size: int) -> tuple[int, int, list[str]]:
+    source, contract = _source(spec), spec.schema_class()
+    original = spec.take(read_file(_path(source, name), source.format, source.null_values))
+    if original.is_empty() and not original.columns:
+        original = contract.create_empty()  # a file of no bytes has no columns to judge
+    known, extra = set_aside(original, contract, spec.evolution)
+    verdict = validate(known, contract, where=f"{name} for '{spec.name}'")
+    accepted, rejected = verdict.accepted, verdict.rejected
+    if (key := contract.primary_key()) and lake.exists(spec.name):
+        taken = accepted.lazy().join(lake.read(spec.name).select(key), on=key, how="semi").select(ROW).collect()
+        reason = [f"the table has a row with this {', '.join(key)} already"]
+        again = taken.with_columns(reasons=pl.lit(reason, dtype=pl.List(pl.String)))
+        accepted = accepted.join(taken, on=ROW, how="anti", maintain_order="left")
+        rejected = pl.concat([rejected, again]).sort(ROW)
+    rows = fit(lake, spec.name, accepted.join(extra, on=ROW, maintain_order="left").drop(ROW), spec.evolution)
+    once = (_transaction(name), size)
+    if rejected.height:
+        bad = quarantined(original, rejected, source=name, at=datetime.now(UTC))
+        lake.append(quarantine_of(spec.name), bad, app_transaction=once)
+    lake.append(spec.name, rows, app_transaction=once, add_columns=spec.evolution == "add_columns")
+    return original.height, accepted.height, rejected["reasons"].explode(empty_as_null=False).to_list()
+
+
+def read_folder(spec: SourceSpec) -> pl.DataFrame:
+    """Read all files at once."""
+    source = _source(spec)
+    files = list_folder(resolve(source.path), source.pattern)
+    frames = [read_file(_path(source, file.name), source.format, source.null_values) for file in files]
+    return pl.concat(frames, how="diagonal")
+
+
+def _path(source: FolderSource, name: str) -> Path | str:
+    folder = resolve(source.path)
+    return folder / name if isinstance(folder, Path) else f"{folder}/{name}"
+
+
+def _source(spec: SourceSpec) -> FolderSource:
+    if spec.folder is None:
+        raise ValueError(f"'{spec.name}' does not read a folder.")
+    return spec.folder
+
+
+def _transaction(name: str) -> str:
+    return f"file/{name}"

@@ -1,0 +1,167 @@
+"""Upkeep of the tables: small files become large ones, files that no kept version needs are deleted."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from deltalake import DeltaTable
+
+from ml_platform.lake import commits
+from ml_platform.lake.errors import CommitConflict
+from ml_platform.lake.tables import Lake
+
+# A file that no commit names may be one that a slow writer is about to commit. Those of crashed writers are deleted
+# only by a vacuum whose retention is at least this long.
+_ORPHANS_AFTER = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class TableUpkeep:
+    """What maintenance did to one table.
+
+    Attributes
+    ----------
+    files_merged, files_written
+        Small files that compaction replaced, and the files it wrote for them.
+    files_freed, bytes_freed
+        Files that the vacuum deleted, and their size.
+    versions_kept
+        Pinned versions that stay readable however old they are.
+    versions_lost
+        Pinned versions that could not be read any more before this began.
+    version
+        The table's version afterwards.
+    busy
+        Why the table was left for the next time: its writers won every try. None: it was not.
+    """
+
+    table: str
+    files_merged: int
+    files_written: int
+    files_freed: int
+    bytes_freed: int
+    versions_kept: tuple[int, ...]
+    versions_lost: tuple[int, ...]
+    version: int
+    busy: str | None = None
+
+
+def maintain(
+    lake: Lake,
+    *,
+    retention: timedelta,
+    keep: Mapping[str, Collection[int]] | None = None,
+    tables: Iterable[str] | None = None,
+) -> list[TableUpkeep]:
+    """Compact and vacuum tables, beside whoever reads and writes them.
+
+    Parameters
+    ----------
+    lake
+        The tables.
+    retention
+        How long a version stays readable after it was replaced.
+    keep
+        Table → versions that stay readable for good, e.g. those that a released model was trained on.
+    tables
+        Tables to maintain; all when None.
+
+    Examples
+    --------
+    >>> import tempfile, polars as pl
+    >>> lake = Lake(tempfile.mkdtemp())
+    >>> for _ in range(3):
+    ...     _ = lake.append("raw/readings", pl.DataFrame({"value": [1.0]}))
+    >>> (done,) = maintain(lake, retention=timedelta(0), keep={"raw/readings": [0]})
+    >>> done.files_merged, done.files_written, done.files_freed, done.versions_kept
+    (3, 1, 2, (0,))
+    >>> lake.read("raw/readings").collect().height, lake.read("raw/readings", version=0).collect().height
+    (3, 1)
+    """
+    done = []
+    for table in lake.tables() if tables is None else tables:
+        pinned = sorted(set((keep or {}).get(table, ())))
+        lost = [version for version in pinned if not _readable(lake, table, version)]
+        kept = [version for version in pinned if version not in lost]
+        merged = written = freed = size = 0
+        busy = None
+        try:
+            merged, written = compact(lake, table)
+            freed, size = vacuum(lake, table, retention=retention, keep=kept)
+        except CommitConflict as error:
+            busy = str(error)
+        done.append(
+            TableUpkeep(table, merged, written, freed, size, tuple(kept), tuple(lost), lake.version(table), busy)
+        )
+    return done
+
+
+def compact(lake: Lake, table: str) -> tuple[int, int]:
+    """Merge a table's small files, partition by partition; return how many were merged and how many written.
+
+    Raises
+    ------
+    CommitConflict
+        If writers of the same partitions won every try.
+    """
+
+    def attempt() -> tuple[int, int]:
+        metrics = lake.snapshot(table).optimize.compact(
+            commit_properties=commits.properties(), post_commithook_properties=commits.HOOKS
+        )
+        return metrics["numFilesRemoved"], metrics["numFilesAdded"]
+
+    return commits.retried(table, "compact", attempt, newest=lambda: lake.snapshot(table))
+
+
+def vacuum(lake: Lake, table: str, *, retention: timedelta, keep: Collection[int] = ()) -> tuple[int, int]:
+    """Delete the files that were replaced longer ago than `retention` and belong to no version in `keep`.
+
+    A retention of a day or more also deletes what crashed writers left behind, if it is older than that.
+
+    Returns
+    -------
+    tuple[int, int]
+        Files deleted, and their bytes.
+
+    Raises
+    ------
+    LookupError
+        If a version to keep does not exist or has lost files already.
+    """
+    for version in keep:
+        lake.snapshot(table, version)
+
+    def attempt() -> tuple[int, int]:
+        import pyarrow.fs
+
+        snapshot = lake.snapshot(table)
+        doomed = _vacuum(snapshot, retention, keep, dry_run=True)
+        if not doomed:  # a vacuum is two commits, even if it finds nothing
+            return 0, 0
+        infos = lake.store(table).get_file_info(doomed)
+        _vacuum(snapshot, retention, keep, dry_run=False)
+        found = [info for info in infos if info.type == pyarrow.fs.FileType.File]
+        return len(found), sum(info.size for info in found)
+
+    return commits.retried(table, "vacuum", attempt, newest=lambda: lake.snapshot(table))
+
+
+def _readable(lake: Lake, table: str, version: int) -> bool:
+    try:
+        lake.snapshot(table, version)
+    except LookupError:
+        return False
+    return True
+
+
+def _vacuum(snapshot: DeltaTable, retention: timedelta, keep: Collection[int], *, dry_run: bool) -> list[str]:
+    return snapshot.vacuum(
+        retention_hours=int(retention.total_seconds() // 3600),
+        dry_run=dry_run,
+        enforce_retention_duration=False,
+        full=retention >= _ORPHANS_AFTER,
+        keep_versions=sorted(keep) or None,
+        commit_properties=commits.properties(),
+        post_commithook_properties=commits.HOOKS,
+    )

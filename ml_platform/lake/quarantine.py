@@ -1,0 +1,218 @@
+"""Quarantine that can be emptied: look at rejected rows, correct them, re-admit them, all recorded.
+
+A re-admission is three commits: the record (who, when, what), the table, the quarantine. The table takes each row under
+the row's own name (`append_once`), and the record counts only if the table has the row under the record's number. So a
+crash between the commits loses nothing and doubles nothing: what it left in the quarantine although it is in the table
+is hidden at once and removed by the next re-admission.
+"""
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import polars as pl
+
+from ml_platform.lake.contracts import ROW
+from ml_platform.lake.evolution import fit, set_aside
+from ml_platform.lake.ingest import quarantine_of, validate
+from ml_platform.lake.keyed import append_once, appended, remove
+from ml_platform.lake.raw import RawTable
+from ml_platform.lake.tables import Lake
+from ml_platform.lake.types import TIMESTAMP
+
+RECORD = "governance/readmissions"
+ID = "quarantine_id"
+_KEY = ["source", "source_row", "quarantined_at"]
+_OWN = [ID, "quarantine_reasons", "quarantine_day", "quarantine_source", "quarantine_row"]
+
+
+@dataclass(frozen=True)
+class Readmission:
+    """What became of the rows: `admitted + len(refused) + gone` are all that were given.
+
+    Attributes
+    ----------
+    admitted
+        Rows that hold the contract now and are in the table.
+    refused
+        `quarantine_id` → reasons of the others, which stay in the quarantine.
+    gone
+        Rows that were no longer in the quarantine.
+    version
+        The table's version afterwards.
+    """
+
+    table: str
+    admitted: int
+    refused: dict[str, list[str]]
+    gone: int
+    version: int
+
+
+def look(lake: Lake, table: str) -> pl.DataFrame:
+    """Show what is in a table's quarantine.
+
+    Returns
+    -------
+    polars.DataFrame
+        `quarantine_id`, `quarantine_reasons`, `quarantine_day`, `quarantine_source`, `quarantine_row` (position in the
+        source), then the columns of the source with the values it had, as text.
+    """
+    kept = _pending(lake, table)
+    rows = [json.loads(row) for row in kept["row"]]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    original = pl.DataFrame(
+        {name: [_text(row.get(name)) for row in rows] for name in columns}, schema=dict.fromkeys(columns, pl.String)
+    )
+    own = kept.select(
+        ID, *[pl.col(name.removeprefix("quarantine_")).alias(name) for name in _OWN[1:4]], quarantine_row="source_row"
+    )
+    return pl.concat([own, original], how="horizontal")
+
+
+def readmit(lake: Lake, raw: RawTable, corrected: pl.DataFrame, *, by: str, note: str) -> Readmission:
+    """Put corrected rows through the table's contract again and move those that hold it into the table.
+
+    Every re-admission is recorded in `governance/readmissions` with the row before and after. An ingest of the same
+    days (or of the whole table, if it has none) starts from the source again: correct the source too.
+
+    Parameters
+    ----------
+    raw
+        The table, with its contract and the way from the source's columns to its own.
+    corrected
+        Rows as `look` gives them, with right values in the source's columns, typed or as text; any subset of them.
+    by, note
+        Who re-admits, and why the new values are right.
+
+    Raises
+    ------
+    ValueError
+        If `quarantine_id` is missing or given twice.
+    SchemaMismatch
+        If the columns are not the source's.
+    """
+    if ID not in corrected.columns or corrected[ID].is_duplicated().any():
+        raise ValueError(f"Rows to re-admit to '{raw.name}' want the column '{ID}' that `look` gave, each value once.")
+    pending = _pending(lake, raw.name)
+    _remove_admitted(lake, raw.name)
+    corrected = corrected.with_columns(pl.col(ID).cast(pl.String))
+    chosen = corrected.filter(pl.col(ID).is_in(pending[ID].implode()))
+    rows, extra = set_aside(chosen.drop(_OWN, strict=False), raw.raw_contract or raw.contract, raw.evolution)
+    verdict = validate(
+        rows,
+        raw.contract,
+        where=f"corrected rows for '{raw.name}'",
+        raw_contract=raw.raw_contract,
+        transform=raw.transform,
+    )
+    names = dict(enumerate(chosen[ID]))
+    refused = {names[row]: list(reasons) for row, reasons in verdict.rejected.rows()}
+    fitting, clashes = _fits_table(lake, raw, verdict.accepted)
+    refused |= {names[row]: [reason] for row, reason in clashes}
+    ids = [names[row] for row in fitting[ROW]]
+    number, transactions = time.time_ns() // 1000, [_transaction(one) for one in ids]
+    if ids:
+        _record(lake, raw.name, pending, chosen.filter(pl.col(ID).is_in(ids)), number=number, by=by, note=note)
+        new = fit(lake, raw.name, fitting.join(extra, on=ROW, maintain_order="left").drop(ROW), raw.evolution)
+        append_once(lake, raw.name, new, names=transactions, number=number, add_columns=raw.evolution == "add_columns")
+        _remove_admitted(lake, raw.name)
+    # A row that somebody else re-admitted at the same moment has their number.
+    admitted = appended(lake, raw.name, transactions).count(number)
+    gone = corrected.height - chosen.height + len(ids) - admitted
+    return Readmission(raw.name, admitted, refused, gone, lake.version(raw.name))
+
+
+def readmissions(lake: Lake, table: str) -> pl.DataFrame:
+    """List what was re-admitted to a table, newest first: id, by, note, reasons, row before and after (JSON), when."""
+    if not lake.exists(RECORD):
+        return pl.DataFrame(schema=_record_schema())
+    record = lake.read(RECORD).filter(pl.col("table") == table).collect()
+    numbers = appended(lake, table, [_transaction(one) for one in record["id"]])
+    # A record whose number the table does not have is of a re-admission that crashed before its rows were written.
+    return record.filter(record["number"].eq_missing(pl.Series(numbers, dtype=pl.Int64))).sort(
+        "readmitted_at", descending=True
+    )
+
+
+def _pending(lake: Lake, table: str) -> pl.DataFrame:
+    """Read the quarantined rows with their ids, without those that are in the table already."""
+    rows = _with_ids(lake, table)
+    return rows.filter(~_is_admitted(lake, table, rows))
+
+
+def _with_ids(lake: Lake, table: str) -> pl.DataFrame:
+    rows = lake.read(quarantine_of(table)).sort(_KEY).collect()
+    return rows.with_columns(pl.Series(ID, [_identify(*key) for key in rows.select(_KEY).rows()], dtype=pl.String))
+
+
+def _is_admitted(lake: Lake, table: str, rows: pl.DataFrame) -> pl.Series:
+    if not lake.exists(table):
+        return pl.Series([False] * rows.height, dtype=pl.Boolean)
+    numbers = appended(lake, table, [_transaction(one) for one in rows[ID]])
+    return pl.Series([number is not None for number in numbers], dtype=pl.Boolean)
+
+
+def _remove_admitted(lake: Lake, table: str) -> None:
+    rows = _with_ids(lake, table)
+    done = rows.filter(_is_admitted(lake, table, rows))
+    if done.height:
+        remove(lake, quarantine_of(table), done.select(_KEY))
+
+
+def _fits_table(lake: Lake, raw: RawTable, rows: pl.DataFrame) -> tuple[pl.DataFrame, list[tuple[int, str]]]:
+    """Sort out rows that contradict what the table holds already, each with its reason."""
+    clashes = []
+    if raw.calendar is not None:
+        inside = rows[raw.calendar.column].is_between(raw.calendar.first, raw.calendar.last)
+        clashes += [(row, f"{raw.calendar.column}: outside of the table's days") for row in rows.filter(~inside)[ROW]]
+        rows = rows.filter(inside)
+    if (key := raw.contract.primary_key()) and lake.exists(raw.name):
+        taken = rows.lazy().join(lake.read(raw.name).select(key), on=key, how="semi").select(ROW).collect()[ROW]
+        clashes += [(row, f"the table has a row with this {', '.join(key)} already") for row in taken]
+        rows = rows.filter(~pl.col(ROW).is_in(taken.implode()))
+    return rows, clashes
+
+
+def _record(
+    lake: Lake, table: str, pending: pl.DataFrame, chosen: pl.DataFrame, *, number: int, by: str, note: str
+) -> None:
+    after = chosen.drop(_OWN, strict=False).select(pl.struct(pl.all()).struct.json_encode()).to_series()
+    given = pl.DataFrame({"id": chosen[ID], "after": after})
+    before = pending.select("day", "source", "source_row", "reasons", id=ID, before="row")
+    rows = before.join(given, on="id").with_columns(
+        table=pl.lit(table),
+        number=pl.lit(number, dtype=pl.Int64),
+        by=pl.lit(by),
+        note=pl.lit(note),
+        readmitted_at=pl.lit(datetime.now(UTC)).cast(TIMESTAMP),
+    )
+    lake.append(RECORD, rows.select(_record_schema().names()))
+
+
+def _record_schema() -> pl.Schema:
+    text = dict.fromkeys(("table", "id", "by", "note", "source", "before", "after"), pl.String())
+    return pl.Schema(
+        {
+            **text,
+            "day": pl.Date(),
+            "source_row": pl.Int64(),
+            "reasons": pl.List(pl.String()),
+            "number": pl.Int64(),
+            "readmitted_at": TIMESTAMP,
+        }
+    )
+
+
+def _identify(source: str, source_row: int, quarantined_at: datetime) -> str:
+    return hashlib.sha256(f"{source}\0{source_row}\0{quarantined_at.isoformat()}".encode()).hexdigest()[:12]
+
+
+def _transaction(row_id: str) -> str:
+    return f"readmitted/{row_id}"
+
+
+def _text(value: object) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,89 @@
+"""A raw table as its owner declares it: where rows come from, what they must hold, which day files them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import dataframely as dy
+import polars as pl
+
+from ml_platform.lake.evolution import Evolution
+from ml_platform.lake.ingest import DayRange, IngestReport, ingest
+from ml_platform.lake.tables import Lake
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """Days that a dated table covers: `first` to `last`, both included, in its `column`."""
+
+    column: str
+    first: date
+    last: date
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawTable:
+    """One source and its table.
+
+    Attributes
+    ----------
+    name
+        Table, `raw/<name>`.
+    description
+        What a row is.
+    source
+        Where the rows come from, in words; kept with quarantined rows.
+    contract
+        `dataframely` schema of the table.
+    read
+        `read(start, end)` gives the source's rows with `start` ≤ day < `end`, best as text; both are None for a table
+        without calendar.
+    raw_contract, transform
+        Schema of the source's columns and the function from them to the table's (see `ml_platform.lake.ingest`).
+    calendar
+        Days of a dated table, which is partitioned by them and replaced day by day; None: replaced as a whole.
+    evolution
+        What becomes of columns that the table does not have yet: `reject` or `add_columns`.
+    """
+
+    name: str
+    description: str
+    source: str
+    contract: type[dy.Schema]
+    read: Callable[[date | None, date | None], pl.DataFrame]
+    raw_contract: type[dy.Schema] | None = None
+    transform: Callable[[pl.DataFrame], pl.DataFrame] | None = None
+    calendar: Calendar | None = None
+    evolution: Evolution = "reject"
+
+    def load(self, lake: Lake, start: date | None = None, end: date | None = None) -> IngestReport:
+        """Read the source's rows of `start` ≤ day < `end` (the whole calendar by default) and ingest them.
+
+        Raises
+        ------
+        SchemaMismatch
+            If the source's columns are not what the contract wants.
+        EmptyInput
+            If the source has no rows at all.
+        ValueError
+            If days are given for a table without calendar.
+        """
+        if self.calendar is None:
+            if start is not None or end is not None:
+                raise ValueError(f"'{self.name}' has no calendar: it is loaded as a whole, without days.")
+            days = None
+        else:
+            first = start or self.calendar.first
+            days = DayRange(self.calendar.column, first, end or self.calendar.last + timedelta(days=1))
+        return ingest(
+            lake,
+            self.name,
+            self.contract,
+            self.read(days.start, days.end) if days else self.read(None, None),
+            source=self.source,
+            days=days,
+            raw_contract=self.raw_contract,
+            transform=self.transform,
+            partition_by=[days.column] if days else [],
+            evolution=self.evolution,
+        )

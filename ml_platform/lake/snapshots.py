@@ -1,0 +1,110 @@
+"""Reading one version of a Delta table, whichever of its features decide how."""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import polars as pl
+from deltalake import DeltaTable
+
+from ml_platform.lake.errors import NotYetCreated
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.fs
+
+LOG_FOLDER = "_delta_log"
+_FIRST_LOOK = 64  # commits; most questions are about recent ones, and a log can be long
+
+
+def scan(snapshot: DeltaTable) -> pl.LazyFrame:
+    """Scan a snapshot lazily; one whose files do not tell its rows is read into memory by Delta's own reader."""
+    if not needs_delta_reader(snapshot):
+        return pl.scan_delta(snapshot)
+    return pl.DataFrame(read_arrow(snapshot)).lazy()
+
+
+def read_arrow(snapshot: DeltaTable) -> "pa.Table":
+    """Read a whole snapshot into memory through Delta's own reader, in the schema's column order."""
+    import pyarrow as pa
+
+    rows = pa.table(snapshot.scan().read_all())
+    return rows.select([field.name for field in snapshot.schema().fields])
+
+
+def needs_delta_reader(snapshot: DeltaTable) -> bool:
+    """Whether the Parquet files alone do not tell the table's rows: deletion vectors or mapped column names."""
+    features = set(snapshot.protocol().reader_features or ())
+    mapped = snapshot.metadata().configuration.get("delta.columnMapping.mode", "none") != "none"
+    return mapped or bool(features & {"deletionVectors", "columnMapping"})
+
+
+def instant(text: str) -> datetime:
+    """Read a point in time as people write it; UTC where no zone is given.
+
+    Raises
+    ------
+    ValueError
+        If it is not a date or timestamp in ISO 8601.
+
+    Examples
+    --------
+    >>> instant("2013-06-01").isoformat(), instant("2013-06-01T12:00+02:00").isoformat()
+    ('2013-06-01T00:00:00+00:00', '2013-06-01T12:00:00+02:00')
+    """
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"A date or time was wanted, like 2024-06-01 or 2024-06-01T12:00Z; got '{text}'.") from None
+    return read if read.tzinfo is not None else read.replace(tzinfo=UTC)
+
+
+def version_at(snapshot: DeltaTable, table: str, as_of: datetime) -> int:
+    """Version of a table that was the newest at an instant.
+
+    Raises
+    ------
+    ValueError
+        If the instant has no time zone.
+    NotYetCreated
+        If the table did not exist yet.
+    """
+    if as_of.tzinfo is None:
+        raise ValueError(f"as_of wants an instant with time zone, got {as_of}; e.g. datetime(2013, 6, 1, tzinfo=UTC).")
+    milliseconds = as_of.timestamp() * 1000
+    limit = _FIRST_LOOK
+    while True:
+        commits = snapshot.history(limit)
+        for commit in commits:
+            if commit["timestamp"] <= milliseconds:
+                return int(commit["version"])
+        if len(commits) < limit:
+            raise NotYetCreated(table, as_of, datetime.fromtimestamp(commits[-1]["timestamp"] / 1000, UTC))
+        limit *= 8
+
+
+def missing_files(snapshot: DeltaTable, store: "pyarrow.fs.FileSystem") -> int:
+    """Count a snapshot's files that are no longer there; `store` is rooted at the table."""
+    import pyarrow.fs
+
+    files = snapshot.file_uris()
+    if "://" not in snapshot.table_uri or snapshot.table_uri.startswith("file://"):
+        return sum(not os.path.exists(file) for file in files)
+    root = snapshot.table_uri.rstrip("/") + "/"
+    infos = store.get_file_info([file.removeprefix(root) for file in files]) if files else []
+    return sum(info.type == pyarrow.fs.FileType.NotFound for info in infos)
+
+
+def tables_below(store: "pyarrow.fs.FileSystem", folder: str = "") -> Iterator[str]:
+    """Yield the folders that hold a Delta log, without looking inside tables."""
+    import pyarrow.fs
+
+    selector = pyarrow.fs.FileSelector(folder, recursive=False, allow_not_found=True)
+    folders = [info.path for info in store.get_file_info(selector) if info.type == pyarrow.fs.FileType.Directory]
+    names = {path.rstrip("/").rsplit("/", 1)[-1]: path.strip("/") for path in folders}
+    if LOG_FOLDER in names:
+        yield folder
+        return
+    for path in names.values():
+        yield from tables_below(store, path)

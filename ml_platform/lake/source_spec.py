@@ -1,0 +1,178 @@
+"""What a `SourceTable` declares in YAML: where rows come from, and what they must hold."""
+
+import importlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import dataframely as dy
+import polars as pl
+from pydantic import Field, model_validator
+
+from ml_platform.lake.contracts import one_of
+from ml_platform.lake.evolution import Evolution
+from ml_platform.settings import PROJECT_ROOT
+from ml_platform.spec import Strict
+
+ColumnType = Literal["string", "integer", "number", "boolean", "date", "timestamp"]
+FileFormat = Literal["csv", "parquet", "jsonl"]
+
+
+class ColumnSpec(Strict):
+    """One column of a contract."""
+
+    type: ColumnType = Field(description="What its values are; timestamps are UTC.")
+    key: bool = Field(False, description="Part of the primary key: unique, never missing.")
+    nullable: bool = Field(False, description="Whether it may be missing.")
+    minimum: float | None = Field(None, description="Smallest allowed value.")
+    maximum: float | None = Field(None, description="Largest allowed value.")
+    one_of: tuple[str, ...] | None = Field(None, description="The allowed values of a string.")
+    pattern: str | None = Field(None, description="Regular expression that a string matches.")
+    description: str = Field("", description="What it means.")
+    unit: str | None = Field(None, description="Unit of its values.")
+
+    def build(self) -> dy.Column:
+        """Build the column of a `dataframely` schema.
+
+        Raises
+        ------
+        ValueError
+            If a bound does not go with the type.
+        """
+        if self.type not in ("integer", "number") and (self.minimum, self.maximum) != (None, None):
+            raise ValueError(f"minimum and maximum are for integer and number; the type is {self.type}")
+        if self.type != "string" and (self.one_of or self.pattern):
+            raise ValueError(f"one_of and pattern are for string; the type is {self.type}")
+        common: dict[str, Any] = {
+            "primary_key": self.key,
+            "nullable": self.nullable and not self.key,
+            "description": self.description,
+            "metadata": {"unit": self.unit} if self.unit else None,
+        }
+        whole = self.type == "integer"
+        bounds: dict[str, Any] = {
+            name: int(bound) if whole or bound.is_integer() else bound
+            for name, bound in (("min", self.minimum), ("max", self.maximum))
+            if bound is not None
+        }
+        builders: dict[str, Callable[[], dy.Column]] = {
+            "string": lambda: dy.String(
+                **common, regex=self.pattern, check=one_of(*self.one_of) if self.one_of else None
+            ),
+            "integer": lambda: dy.Int64(**common, **bounds),
+            "number": lambda: dy.Float64(**common, **bounds),
+            "boolean": lambda: dy.Bool(**common),
+            "date": lambda: dy.Date(**common),
+            "timestamp": lambda: dy.Datetime(**common, time_zone="UTC"),
+        }
+        return builders[self.type]()
+
+
+class FileSource(Strict):
+    """One file, read as a whole each time."""
+
+    path: str = Field(description="File, relative to the project's root, or s3:// URI; $VARIABLES are replaced.")
+    format: FileFormat | None = Field(None, description="csv, parquet or jsonl; by the file's suffix when absent.")
+    null_values: tuple[str, ...] = Field(("", "NA"), description="Texts of a CSV file that mean a missing value.")
+
+
+class FolderSource(Strict):
+    """A folder that grows by files, each read once."""
+
+    path: str = Field(description="Folder, relative to the project's root, or s3:// URI; $VARIABLES are replaced.")
+    pattern: str = Field("*", description="Which files in it, e.g. *.csv or 2024-*/*.parquet.")
+    format: FileFormat | None = Field(None, description="csv, parquet or jsonl; by each file's suffix when absent.")
+    null_values: tuple[str, ...] = Field(("", "NA"), description="Texts of a CSV file that mean a missing value.")
+    quiet_seconds: float = Field(10, ge=0, description="A file changed more recently may still be being written.")
+
+
+class SqlSource(Strict):
+    """A PostgreSQL database."""
+
+    url_variable: str = Field(description="Environment variable that holds the URL: credentials do not belong in YAML.")
+    query: str = Field(description="SELECT that gives the rows.")
+    cursor: str | None = Field(
+        None,
+        description="Column (timestamp, date or integer) that rises with every change: only newer rows are read. "
+        "Wants a primary key. Everything is read each time when absent.",
+    )
+    lookback_seconds: float = Field(
+        0, ge=0, description="How far before the newest row to read again, for transactions that commit late."
+    )
+    batch_rows: int = Field(100_000, ge=1, description="Rows per commit.")
+
+
+class SourceSpec(Strict):
+    """A raw table whose rows come from files or a database."""
+
+    name: str = Field(pattern=r"^raw/[a-z][a-z0-9_]*$", description="Table, raw/<name>.")
+    description: str = Field(description="What a row is.")
+    owner: str = Field(description="E-mail address, or team:<name>.")
+    file: FileSource | None = Field(None, description="Rows from one file.")
+    folder: FolderSource | None = Field(None, description="Rows from a folder that grows.")
+    sql: SqlSource | None = Field(None, description="Rows from a PostgreSQL database.")
+    contract: str | None = Field(None, description="`module:Class` of a dataframely schema; or give `columns`.")
+    columns: dict[str, ColumnSpec] | None = Field(None, description="The contract, column by column.")
+    unlisted: Literal["reject", "drop"] = Field("reject", description="Columns of the source not in the contract.")
+    evolution: Evolution = Field("reject", description="Columns that are new to the table: reject or add_columns.")
+    schedule: str | None = Field(None, description="Cron expression (UTC); a folder is watched without one.")
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        given = [name for name in ("file", "folder", "sql") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"one of file, folder and sql is wanted, found {', '.join(given) or 'none'}")
+        if (self.contract is None) == (self.columns is None):
+            raise ValueError("one of contract (module:Class) and columns is wanted")
+        for name, column in (self.columns or {}).items():
+            try:
+                column.build()
+            except ValueError as error:
+                raise ValueError(f"column '{name}': {error}") from None
+        if self.sql and self.sql.cursor and not self.schema_class().primary_key():
+            raise ValueError(
+                "sql.cursor wants a primary key, by which a row that is read again finds its place: say `key: true`"
+            )
+        return self
+
+    def schema_class(self) -> type[dy.Schema]:
+        """Give the contract.
+
+        Raises
+        ------
+        ValueError
+            If `contract` names no dataframely schema.
+        """
+        if self.columns is not None:
+            columns = {name: column.build() for name, column in self.columns.items()}
+            return type(self.name.removeprefix("raw/"), (dy.Schema,), columns)
+        module, _, name = str(self.contract).partition(":")
+        try:
+            found = getattr(importlib.import_module(module), name, None)
+        except ImportError as error:
+            raise ValueError(f"contract '{self.contract}': {error}") from error
+        if not (isinstance(found, type) and issubclass(found, dy.Schema)):
+            raise ValueError(f"contract wants module:Class of a dataframely schema, found none at '{self.contract}'")
+        return found
+
+    def take(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Drop the columns that the contract does not list, where the spec says so."""
+        if self.unlisted == "reject":
+            return rows
+        listed = self.schema_class().columns()
+        return rows.select([name for name in rows.columns if name in listed])
+
+
+def resolve(path: str) -> Path | str:
+    """Resolve a path of the YAML: $VARIABLES, `~`, relative to the project's root; a URI stays a text.
+
+    Raises
+    ------
+    ValueError
+        If a variable is not set.
+    """
+    expanded = os.path.expandvars(path)
+    if "$" in expanded:
+        raise ValueError(f"Path '{path}': its variable is not set in the environment.")
+    return expanded.rstrip("/") if "://" in expanded else PROJECT_ROOT / Path(expanded).expanduser()

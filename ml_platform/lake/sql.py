@@ -1,0 +1,208 @@
+"""SQL over the lake: DuckDB views on pinned Delta snapshots, in memory, so that no database file can lock.
+
+The table `raw/flights` is the view `raw.flights`; what comes after the first slash is the view's name
+(`quarantine/raw/flights` is `quarantine."raw/flights"`). DuckDB reads the snapshot's own Parquet files, without its
+`delta` extension, which a machine without internet cannot install.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+import duckdb
+import polars as pl
+from deltalake import DeltaTable
+
+from ml_platform.lake.errors import NotYetCreated
+from ml_platform.lake.snapshots import needs_delta_reader, read_arrow, scan
+from ml_platform.lake.tables import Lake
+
+
+def attach(
+    connection: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    tables: Iterable[str] | None = None,
+    versions: Mapping[str, int] | None = None,
+    *,
+    as_of: datetime | None = None,
+) -> dict[str, int]:
+    """Create one view per table over a snapshot that later commits do not move.
+
+    Parameters
+    ----------
+    connection
+        Open DuckDB connection; its session time zone is set to UTC.
+    lake
+        Where the tables are.
+    tables
+        Names as `schema/name`; all of the lake's when None.
+    versions
+        Versions to pin; the newest for tables that are not in it.
+    as_of
+        Instant (with time zone) whose versions are pinned instead of the newest. Of all tables (`tables` None) those
+        that did not exist yet are left out.
+
+    Returns
+    -------
+    dict[str, int]
+        The version each view is pinned to: the lineage of whatever is computed from them.
+
+    Raises
+    ------
+    TableNotFound
+        If a table does not exist.
+    LookupError
+        If a table has no such version, lost its files to a vacuum, or did not exist at `as_of`.
+    """
+    connection.execute("SET TimeZone = 'UTC'")
+    pinned = {}
+    for table in lake.tables() if tables is None else sorted(set(tables)):
+        version = (versions or {}).get(table)
+        try:
+            snapshot = lake.snapshot(table, version, as_of=as_of if version is None else None)
+        except NotYetCreated:
+            if tables is not None:
+                raise
+            continue
+        schema, name = _identifier(table)
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+        connection.execute(f"CREATE OR REPLACE VIEW {schema}.{name} AS {_relation(connection, lake, table, snapshot)}")
+        pinned[table] = snapshot.version()
+    return pinned
+
+
+def query(
+    lake: Lake,
+    sql: str,
+    *,
+    versions: Mapping[str, int] | None = None,
+    as_of: datetime | None = None,
+    tables: Iterable[str] | None = None,
+    limit: int | None = None,
+) -> pl.DataFrame:
+    """Run one SELECT over the lake in a connection of its own.
+
+    Parameters
+    ----------
+    lake
+        Where the tables are.
+    sql
+        DuckDB SQL that names tables as `schema.name`.
+    versions
+        Versions to pin; the newest otherwise.
+    as_of
+        Instant (with time zone) to read the tables at that `versions` does not name.
+    tables
+        Tables to attach; those the SQL names when None.
+    limit
+        Most rows to compute.
+
+    Raises
+    ------
+    TableNotFound, LookupError
+        If the SQL names a table that does not exist, or a version of it cannot be read.
+    duckdb.Error
+        If the SQL is wrong.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> lake = Lake(tempfile.mkdtemp())
+    >>> _ = lake.append("raw/readings", pl.DataFrame({"sensor": ["a", "a"], "value": [1.0, 2.0]}))
+    >>> query(lake, "SELECT sensor, max(value) AS top FROM raw.readings GROUP BY sensor").rows()
+    [('a', 2.0)]
+    """
+    with duckdb.connect(":memory:") as connection:
+        named = referenced_tables(sql, connection) if tables is None else tables
+        attach(connection, lake, named, versions, as_of=as_of)
+        relation = connection.sql(sql)
+        return (relation if limit is None else relation.limit(limit)).pl()
+
+
+def referenced_tables(sql: str, connection: duckdb.DuckDBPyConnection | None = None) -> set[str]:
+    """Lake tables that a SELECT names (`schema.name`), as `schema/name`; CTEs and unqualified names are not among them.
+
+    Parameters
+    ----------
+    sql
+        One SELECT.
+    connection
+        A DuckDB connection to parse with; opening one costs more than parsing.
+
+    Raises
+    ------
+    ValueError
+        If the SQL does not parse or is not a SELECT.
+
+    Examples
+    --------
+    >>> sorted(referenced_tables("WITH late AS (FROM raw.flights) SELECT * FROM late JOIN raw.planes USING (tailnum)"))
+    ['raw/flights', 'raw/planes']
+    """
+    if connection is None:
+        return set(_parsed(sql))
+    row = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchone()
+    tree = json.loads(row[0]) if row else {"error": True, "error_message": "no parse tree"}
+    if tree["error"]:
+        raise ValueError(f"One SELECT was wanted: {tree['error_message']}. In: {sql.strip()[:200]}")
+    return {f"{schema}/{name}" for schema, name in _base_tables(tree)}
+
+
+@lru_cache(maxsize=256)
+def _parsed(sql: str) -> frozenset[str]:
+    """Parse once per statement: a code location asks for the tables of the same few again and again."""
+    with duckdb.connect(":memory:") as opened:
+        return frozenset(referenced_tables(sql, opened))
+
+
+def _base_tables(node: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(node, dict):
+        if node.get("type") == "BASE_TABLE" and node.get("schema_name"):
+            yield node["schema_name"], node["table_name"]
+        for value in node.values():
+            yield from _base_tables(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _base_tables(value)
+
+
+def _identifier(table: str) -> tuple[str, str]:
+    schema, _, name = table.partition("/")
+    return _quoted(schema), _quoted(name)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _relation(connection: duckdb.DuckDBPyConnection, lake: Lake, table: str, snapshot: DeltaTable) -> str:
+    """SELECT that gives the snapshot's rows in the columns, order and types of its Delta schema."""
+    schema = scan(snapshot).collect_schema()
+    if not lake.is_local or needs_delta_reader(snapshot):
+        name = f"lake:{table}@{snapshot.version()}"
+        # A dataset is read by DuckDB itself: only the columns and files that a query needs cross the network.
+        whole = needs_delta_reader(snapshot)
+        connection.register(name, read_arrow(snapshot) if whole else snapshot.to_pyarrow_dataset())
+        return f"SELECT {', '.join(map(_quoted, schema))} FROM {_quoted(name)}"
+    types = dict(zip(schema, connection.from_arrow(pl.DataFrame(schema=schema).to_arrow()).types, strict=True))
+    # The empty relation says the truth about columns that no file has yet; files that lack an added column give null.
+    empty = ", ".join(f"NULL::{kind} AS {_quoted(name)}" for name, kind in types.items())
+    files = snapshot.file_uris()
+    if not files:
+        return f"SELECT {empty} WHERE false"
+    partitions = snapshot.metadata().partition_columns
+    hive_types = ", ".join(f"{_text(name)}: {types[name]}" for name in partitions)
+    options = (
+        f", hive_partitioning = true, hive_types = {{{hive_types}}}" if partitions else ", hive_partitioning = false"
+    )
+    columns = ", ".join(map(_quoted, schema))
+    return (
+        f"SELECT {columns} FROM (SELECT {empty} WHERE false UNION ALL BY NAME "
+        f"SELECT * FROM read_parquet([{', '.join(map(_text, files))}], union_by_name = true{options}))"
+    )

@@ -1,0 +1,124 @@
+"""`ml-platform sql "SELECT …"`: a question to the lake, answered in the terminal."""
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from ml_platform.settings import Settings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class Format(StrEnum):
+    """How a result is written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+def sql(
+    query: Annotated[str, typer.Argument(help="One SELECT over tables named schema.name; - reads it from the input.")],
+    as_of: Annotated[
+        str | None, typer.Option(help="Read the tables as they were then: 2024-06-01 or 2024-06-01T12:00Z.")
+    ] = None,
+    version: Annotated[
+        list[str] | None, typer.Option(help="Read a table at a version: raw/flights=3. May be repeated.")
+    ] = None,
+    format: Annotated[Format, typer.Option(help="How the result is written.")] = Format.TABLE,
+    limit: Annotated[int, typer.Option(min=0, help="Most rows to show; 0 for all.")] = 100,
+) -> None:
+    """Ask the lake in SQL (DuckDB's), e.g. ml-platform sql "SELECT origin, count(*) FROM raw.flights GROUP BY 1"."""
+    import duckdb
+
+    from ml_platform.lake.snapshots import instant
+    from ml_platform.lake.sql import query as run
+    from ml_platform.lake.tables import Lake
+
+    lake = Lake(Settings().lake_uri)
+    try:
+        rows = run(
+            lake,
+            sys.stdin.read() if query == "-" else query,
+            versions=parse_versions(version or ()),
+            as_of=instant(as_of) if as_of else None,
+            limit=limit + 1 if limit else None,
+        )
+    except duckdb.CatalogException as error:
+        names = ", ".join(_sql_name(table) for table in lake.tables())
+        stop(f"{error}\nTables: {names or 'none yet; materialise a raw table first'}")
+    except (duckdb.Error, LookupError, ValueError) as error:
+        stop(str(error))
+    shown = rows.head(limit) if limit else rows
+    typer.echo(render(shown, format))
+    if shown.height < rows.height:
+        typer.echo(f"The first {limit} rows; there are more. --limit 0 shows all.", err=True)
+
+
+def parse_versions(pairs: Sequence[str]) -> dict[str, int]:
+    """Read `table=version` pairs; the table as `raw/flights` or `raw.flights`.
+
+    Raises
+    ------
+    ValueError
+        If one is not of that form.
+
+    Examples
+    --------
+    >>> parse_versions(["raw/flights=3", "raw.planes=0"])
+    {'raw/flights': 3, 'raw/planes': 0}
+    """
+    versions = {}
+    for pair in pairs:
+        table, _, number = pair.rpartition("=")
+        if not table or not number.isdigit():
+            raise ValueError(f"--version wants table=number, like raw/flights=3; got '{pair}'.")
+        versions[table if "/" in table else table.replace(".", "/", 1)] = int(number)
+    return versions
+
+
+def render(rows: "pl.DataFrame", format: Format) -> str:
+    """Write rows as a table for people, as CSV with a header, or as a JSON array of objects."""
+    import polars as pl
+
+    if format is Format.JSON:
+        return rows.write_json()
+    if format is Format.CSV:
+        nested = [name for name, dtype in rows.schema.items() if dtype.is_nested()]
+        # CSV has no lists: such a cell holds JSON.
+        return rows.with_columns(pl.col(name).map_elements(_json, pl.String) for name in nested).write_csv().rstrip()
+    with pl.Config(
+        tbl_rows=-1,
+        tbl_cols=-1,
+        tbl_width_chars=-1,
+        fmt_str_lengths=80,
+        fmt_table_cell_list_len=-1,
+        tbl_formatting="UTF8_FULL_CONDENSED",
+        tbl_hide_column_data_types=True,
+        tbl_hide_dataframe_shape=True,
+        tbl_cell_numeric_alignment="RIGHT",
+    ):
+        return f"{rows}\n{rows.height} row{'' if rows.height == 1 else 's'}"
+
+
+def _json(value: object) -> str:
+    import json
+
+    import polars as pl
+
+    return json.dumps(value.to_list() if isinstance(value, pl.Series) else value, default=str, ensure_ascii=False)
+
+
+def _sql_name(table: str) -> str:
+    schema, _, name = table.partition("/")
+    return f'{schema}."{name}"' if "/" in name else f"{schema}.{name}"
+
+
+def stop(message: str) -> NoReturn:
+    """End the command with an error message and exit code 1."""
+    typer.echo(message, err=True)
+    raise typer.Exit(1) from None

@@ -1,0 +1,299 @@
+"""Versioned tables: Delta Lake on a local folder or an object store, written by many processes without a lock file."""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import DeltaError
+from deltalake.exceptions import TableNotFoundError as DeltaTableNotFound
+
+from ml_platform.lake import commits
+from ml_platform.lake.errors import TableNotFound, VersionGone
+from ml_platform.lake.snapshots import missing_files, scan, tables_below, version_at
+from ml_platform.lake.types import conform, storable
+
+if TYPE_CHECKING:
+    import pyarrow.fs
+
+
+class Lake:
+    """A folder of Delta tables, named `schema/name` (`raw/flights`).
+
+    Every write is one atomic commit and gives a new version; every version stays readable. Writers of one table may
+    run at the same time: a commit that loses the race is tried again, a bounded number of times.
+
+    Parameters
+    ----------
+    uri
+        Local folder or object-store URI (`s3://bucket/lake`).
+    storage_options
+        Credentials and endpoints of the object store, as `deltalake` takes them.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> lake = Lake(tempfile.mkdtemp())
+    >>> lake.append("raw/readings", pl.DataFrame({"sensor": ["a", "b"], "value": [1.0, 2.0]}))
+    0
+    >>> lake.replace("raw/readings", pl.DataFrame({"sensor": ["b"], "value": [3.0]}), where="sensor = 'b'")
+    1
+    >>> lake.read("raw/readings").sort("sensor").collect().rows()
+    [('a', 1.0), ('b', 3.0)]
+    >>> lake.read("raw/readings", version=0).collect().height, lake.versions(["raw/readings"])
+    (2, {'raw/readings': 1})
+    """
+
+    def __init__(self, uri: str, storage_options: dict[str, str] | None = None) -> None:
+        self.is_local = "://" not in uri
+        self.uri = str(Path(uri).expanduser().resolve()) if self.is_local else uri.rstrip("/")
+        self.storage_options = storage_options
+
+    def location(self, table: str) -> str:
+        """Folder or URI of a table."""
+        return f"{self.uri}/{table}"
+
+    def snapshot(self, table: str, version: int | None = None, *, as_of: datetime | None = None) -> DeltaTable:
+        """Open a table at a version, or as it was at an instant; the newest without either.
+
+        Raises
+        ------
+        TableNotFound
+            If the table does not exist.
+        LookupError
+            If the table has no such version, did not exist at the instant, or lost files of it (`VersionGone`).
+        ValueError
+            If both are given, or an instant without time zone.
+        """
+        if version is not None and as_of is not None:
+            raise ValueError(f"'{table}': version {version} and as_of {as_of} were both given; leave one out.")
+        if as_of is not None:
+            version = version_at(self.snapshot(table), table, as_of)
+        try:
+            opened = DeltaTable(self.location(table), version=version, storage_options=self.storage_options)
+        except (DeltaTableNotFound, DeltaError) as error:
+            if not self.exists(table):
+                raise TableNotFound(table, self.tables(), self.uri) from None
+            if version is not None and not 0 <= version <= (newest := self.version(table)):
+                raise LookupError(f"'{table}' has versions 0 to {newest}, version {version} was asked for.") from error
+            raise
+        if version is not None and (gone := missing_files(opened, self.store(table))):
+            raise VersionGone(table, version, gone, len(opened.file_uris()))
+        return opened
+
+    def store(self, folder: str = "") -> "pyarrow.fs.FileSystem":
+        """File system rooted at the lake, or at a folder of it."""
+        import pyarrow.fs
+        from deltalake.fs import DeltaStorageHandler
+
+        root = f"{self.uri}/{folder}" if folder else self.uri
+        return pyarrow.fs.PyFileSystem(DeltaStorageHandler(root, self.storage_options))
+
+    def exists(self, table: str) -> bool:
+        """Whether the table has at least one commit."""
+        return DeltaTable.is_deltatable(self.location(table), self.storage_options)
+
+    def version(self, table: str) -> int:
+        """Newest version of a table."""
+        return self.snapshot(table).version()
+
+    def versions(self, tables: Iterable[str]) -> dict[str, int]:
+        """Newest version of each table: what a reader pins before it starts."""
+        return {table: self.version(table) for table in tables}
+
+    def tables(self) -> list[str]:
+        """Names of all tables, sorted."""
+        if self.is_local and not Path(self.uri).is_dir():
+            return []  # opening a missing folder as a store would create it
+        return sorted(tables_below(self.store()))
+
+    def schema(self, table: str) -> pl.Schema:
+        """Columns and Polars types of a table's newest version."""
+        return self.read(table).collect_schema()
+
+    def read(self, table: str, *, version: int | None = None, as_of: datetime | None = None) -> pl.LazyFrame:
+        """Scan a table lazily: its newest version, a pinned one, or the one that was the newest at an instant.
+
+        Raises
+        ------
+        TableNotFound, LookupError, ValueError
+            See `snapshot`.
+        """
+        return scan(self.snapshot(table, version, as_of=as_of))
+
+    def append(
+        self,
+        table: str,
+        frame: pl.DataFrame | pl.LazyFrame,
+        *,
+        partition_by: Sequence[str] = (),
+        app_transaction: tuple[str, int] | None = None,
+        add_columns: bool = False,
+    ) -> int:
+        """Add rows to a table, creating it if need be.
+
+        Parameters
+        ----------
+        table
+            `schema/name`.
+        frame
+            Rows; columns in any order, types that the table's own can hold.
+        partition_by
+            Partition columns, used when the table is created.
+        app_transaction
+            `(application, number)` with rising numbers, committed with the rows: a batch whose number was already
+            committed is not appended again, which makes a repeated delivery exactly-once.
+        add_columns
+            Let new columns into the table (null in old rows) and absent ones stay null.
+
+        Returns
+        -------
+        int
+            The table's version with the rows in it.
+
+        Raises
+        ------
+        SchemaMismatch
+            If columns or types do not fit the table.
+        CommitConflict
+            If other writers won every try.
+        """
+        rows = storable(frame, table)
+
+        def attempt() -> int:
+            target = self._open(table)
+            if target is not None and app_transaction is not None:
+                done = target.transaction_version(app_transaction[0])
+                if done is not None and done >= app_transaction[1]:
+                    return target.version()
+            return self._write(
+                target, table, rows, partition_by, add_columns, mode="append", app_transaction=app_transaction
+            )
+
+        return self._retried(table, "append to", attempt)
+
+    def replace(
+        self,
+        table: str,
+        frame: pl.DataFrame | pl.LazyFrame,
+        *,
+        where: str | None = None,
+        partition_by: Sequence[str] = (),
+        add_columns: bool = False,
+    ) -> int:
+        """Put rows in place of the whole table, or of the rows that match a Delta predicate. Idempotent.
+
+        Without `where` the table takes the frame's schema; with it, the frame must fit the table (see `append`) and
+        every row must match the predicate, so that a repeated call can never duplicate a row.
+
+        Returns
+        -------
+        int
+            The table's version with the rows in it.
+
+        Raises
+        ------
+        ValueError
+            If a row does not match `where`: the next replacement of that range would miss it.
+        SchemaMismatch
+            If columns or types do not fit the table.
+        CommitConflict
+            If other writers won every try.
+        """
+        rows = storable(frame, table)
+
+        def attempt() -> int:
+            target = self._open(table)
+            if where is not None and target is None:
+                # The predicate is checked against an existing table only: start with an empty one.
+                self._write(None, table, rows.clear(), partition_by, add_columns, mode="append")
+                target = self._open(table)
+            return self._write(target, table, rows, partition_by, add_columns, mode="overwrite", where=where)
+
+        return self._retried(table, "replace rows of", attempt)
+
+    def history(self, table: str) -> pl.DataFrame:
+        """Commits of a table, newest first: version, timestamp (UTC), operation, parameters, writer."""
+        made = self.snapshot(table).history()
+        return pl.DataFrame(
+            {
+                "version": [commit["version"] for commit in made],
+                "timestamp": [commit["timestamp"] for commit in made],
+                "operation": [commit["operation"] for commit in made],
+                "parameters": [str(commit.get("operationParameters", {})) for commit in made],
+                "writer": [commit.get("userName") for commit in made],
+            },
+            schema_overrides={"timestamp": pl.Int64, "writer": pl.String},
+        ).with_columns(pl.from_epoch("timestamp", "ms").dt.cast_time_unit("us").dt.replace_time_zone("UTC"))
+
+    def restore(self, table: str, version: int | None = None, *, as_of: datetime | None = None) -> int:
+        """Make an old version the newest again, by number or as of an instant. Returns the new version.
+
+        It is a new commit: what was written since stays readable under its own versions.
+
+        Raises
+        ------
+        LookupError, ValueError
+            See `snapshot`; also if neither is given.
+        """
+        if version is None and as_of is None:
+            raise ValueError(f"Restoring '{table}' wants a version or an instant; `history` lists both.")
+        wanted = self.snapshot(table, version, as_of=as_of).version()
+
+        def attempt() -> int:
+            target = self.snapshot(table)
+            target.restore(wanted, commit_properties=commits.properties(), post_commithook_properties=commits.HOOKS)
+            return self.version(table)
+
+        return self._retried(table, "restore", attempt)
+
+    def last_app_version(self, table: str, app: str) -> int | None:
+        """Highest `app_transaction` number an application committed to a table; None before its first."""
+        return self.snapshot(table).transaction_version(app) if self.exists(table) else None
+
+    def _open(self, table: str) -> DeltaTable | None:
+        return self.snapshot(table) if self.exists(table) else None
+
+    def _retried(self, table: str, operation: str, attempt: Callable[[], int]) -> int:
+        return commits.retried(table, operation, attempt, newest=lambda: self._open(table))
+
+    def _write(
+        self,
+        target: DeltaTable | None,
+        table: str,
+        rows: pl.DataFrame,
+        partition_by: Sequence[str],
+        add_columns: bool,
+        *,
+        mode: str,
+        where: str | None = None,
+        app_transaction: tuple[str, int] | None = None,
+    ) -> int:
+        whole = mode == "overwrite" and where is None
+        if target is not None and not whole:
+            rows = conform(rows, scan(target).collect_schema(), table, add_columns=add_columns)
+        partitions = list(target.metadata().partition_columns) if target is not None else list(partition_by)
+        if whole and partition_by:
+            partitions = list(partition_by)
+        try:
+            write_deltalake(  # type: ignore[call-overload, misc]  # its overloads take literals only
+                target if target is not None else self.location(table),
+                rows,
+                mode=mode if target is not None else "error",  # a rival may create it first
+                partition_by=partitions or None,
+                schema_mode=None if target is None else "overwrite" if whole else "merge" if add_columns else None,
+                predicate=where,
+                storage_options=None if target is not None else self.storage_options,
+                commit_properties=commits.properties(*filter(None, [app_transaction]), creates=target is None),
+                post_commithook_properties=commits.HOOKS,
+            )
+        except DeltaError as error:
+            if where is not None and "failed validation check" in str(error):
+                raise ValueError(
+                    f"Rows given to replace '{table}' where {where} do not all match that predicate: {error}"
+                    f"\nFilter the frame to the range that is being replaced."
+                ) from error
+            raise
+        return target.version() if target is not None else self.version(table)

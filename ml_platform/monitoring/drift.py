@@ -1,0 +1,176 @@
+"""Drift: what a model is asked to score now, compared with what its champion learned from.
+
+Every feature and the prediction are compared (`comparison`), features weigh by their importance to the model: a feature
+that it hardly uses may drift without anyone being called.
+"""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from ml_platform.lake.tables import Lake
+from ml_platform.monitoring.champion import champion_of, load_scorer, released_digests, rescore
+from ml_platform.monitoring.comparison import Column, compare
+from ml_platform.monitoring.drift_report import DriftReport, judge, record
+from ml_platform.monitoring.ordinary import ordinary_distances
+from ml_platform.monitoring.report_html import write_html
+from ml_platform.monitoring.scored_rows import CORE, newest_score, scored_rows, scored_tables
+from ml_platform.registry.manifest import Manifest
+from ml_platform.registry.releases import ReleaseStore
+from ml_platform.settings import Settings
+from ml_platform.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from ml_platform.inference.scorer import Scorer
+
+PREDICTION = "(prediction)"
+MAX_REFERENCE_ROWS = 100_000  # read; of these and of the current rows `MAX_COMPARED_ROWS` are compared
+MAX_COMPARED_ROWS = 20_000  # finds a shift of 0.05 standard deviations already; more only costs time
+_SKEW_TOLERANCE = 1e-5
+
+
+def detect_drift(
+    lake: Lake, spec: ModelSpec, store: ReleaseStore, settings: Settings, *, until: datetime | None = None
+) -> DriftReport:
+    """Compare the newest scored rows with the champion's training set and record the numbers.
+
+    Parameters
+    ----------
+    lake
+        Holds the scored rows and the training set; gets the rows in `monitoring/drift`.
+    spec
+        The model; `spec.monitoring` says how long the window is and what counts.
+    store
+        Knows the champion and its manifest: features, importances, version of the training set.
+    settings
+        `reports_dir` gets the HTML report.
+    until
+        End of the window (UTC); the newest scored instant when None.
+
+    Returns
+    -------
+    DriftReport
+        With the verdict "not judged", and nothing recorded, when fewer than `monitoring.min_rows` rows were scored.
+
+    Raises
+    ------
+    LookupError
+        If the model has no release, or its training set's version is gone.
+    """
+    champion, manifest = champion_of(store, spec.name)
+    until = until or newest_score(lake, spec.name) or datetime.fromisoformat(manifest.provenance.trained_until)
+    since = until - spec.monitoring.window
+    lacking = _versions_lacking(store, spec.name, manifest) - {champion.version}
+    rows = _window(lake, spec, manifest, since, until).filter(~pl.col("model_version").is_in(sorted(lacking)))
+    own = pl.col("model_version") == champion.version  # of a row that several versions scored, the champion's is kept
+    current = rows.sort(own, "scored_at").unique("row_key", keep="last", maintain_order=True).sort("as_of", "row_key")
+    base: dict[str, Any] = {
+        "model": spec.name,
+        "version": champion.version,
+        "window_from": since,
+        "window_until": until,
+        "rows": current.height,
+    }
+    if current.height < spec.monitoring.min_rows:
+        reason = (
+            f"{current.height} rows were scored from {since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M} UTC, fewer than "
+            f"monitoring.min_rows = {spec.monitoring.min_rows}: nothing can be said"
+        )
+        return DriftReport(
+            **base, compared_rows=0, reference_rows=manifest.provenance.training_rows, compared_reference_rows=0,
+            columns=(), prediction=None, drifted_importance=0.0, skewed_share=None, verdict="not judged",
+            reasons=(reason,), html=None,
+        )  # fmt: skip
+
+    total, reference = _reference(lake, spec, manifest)
+    scorer = load_scorer(store, champion.digest)
+    current = _sample(current, "row_key", MAX_COMPARED_ROWS)
+    scores = rescore(scorer, current)
+    skewed = _skewed_share(current, scores, champion.version)
+    reference = reference.with_columns(_prediction(scorer, rescore(scorer, reference)))
+    current = current.with_columns(_prediction(scorer, scores))
+
+    known = sorted((one for one in manifest.features if one.name in current.columns), key=lambda one: -one.importance)
+    columns = [Column(one.name, one.kind, one.importance, one.categories) for one in known]
+    prediction = Column(
+        PREDICTION, "categorical" if manifest.task == "multiclass" else "numeric", 0.0, manifest.classes or None
+    )
+    watched = [prediction, *columns]
+    ordinary = ordinary_distances(
+        reference, watched, timestamp=spec.timestamp, window=spec.monitoring.window, min_rows=spec.monitoring.min_rows
+    )
+    compared = _sample(reference, spec.id, MAX_COMPARED_ROWS)
+    (of_prediction, *found), snapshot = compare(compared, current, watched, spec.monitoring, ordinary=ordinary)
+    absent = sorted({feature.name for feature in manifest.features} - set(current.columns))
+    verdict, share, reasons = judge(spec.monitoring, found, of_prediction, absent=absent, skewed_share=skewed)
+    if not ordinary:
+        reasons = (
+            *reasons,
+            "the training set spans fewer than 4 such windows: thresholds know nothing of an ordinary one",
+        )
+    report = DriftReport(
+        **base, compared_rows=current.height, reference_rows=total, compared_reference_rows=compared.height,
+        columns=tuple(found), prediction=of_prediction, drifted_importance=share, skewed_share=skewed, verdict=verdict,
+        reasons=reasons, html=settings.reports_dir / spec.name / f"{until:%Y%m%dT%H%M%SZ}.html",
+    )  # fmt: skip
+    write_html(report, snapshot)
+    record(lake, report, datetime.now(UTC))
+    return report
+
+
+def _window(lake: Lake, spec: ModelSpec, manifest: Manifest, since: datetime, until: datetime) -> pl.DataFrame:
+    """Scored rows of the window with the champion's features, as far as they were recorded."""
+    if not scored_tables(lake, spec.name):
+        return pl.DataFrame(schema=CORE)
+    rows = scored_rows(lake, spec.name, id_column=spec.id, start=since, until=until)
+    names = rows.collect_schema().names()
+    features = [feature.name for feature in manifest.features if feature.name in names]
+    return rows.select("row_key", "as_of", "scored_at", "model_version", "score", *features).collect(engine="streaming")
+
+
+def _versions_lacking(store: ReleaseStore, model: str, manifest: Manifest) -> set[int]:
+    """Released versions without one of the champion's features: their rows have nulls there, which is no drift."""
+    wanted = {feature.name for feature in manifest.features}
+    return {
+        version
+        for version, digest in released_digests(store, model).items()
+        if not wanted <= {feature.name for feature in store.load_manifest(digest).features}
+    }
+
+
+def _reference(lake: Lake, spec: ModelSpec, manifest: Manifest) -> tuple[int, pl.DataFrame]:
+    """Number of rows of the champion's training set, and at most `MAX_REFERENCE_ROWS` of them in order of time."""
+    source = manifest.provenance
+    rows = lake.read(source.training_set, version=source.training_set_version)
+    total = rows.select(pl.len()).collect().item()
+    wanted = list(dict.fromkeys([spec.id, spec.timestamp, *(feature.name for feature in manifest.features)]))
+    sampled = _hashed(rows.select(wanted), spec.id, total, MAX_REFERENCE_ROWS)
+    return total, sampled.sort(spec.timestamp, spec.id).collect(engine="streaming")
+
+
+def _sample(rows: pl.DataFrame, key: str, size: int) -> pl.DataFrame:
+    return _hashed(rows.lazy(), key, rows.height, size).collect()
+
+
+def _hashed(rows: pl.LazyFrame, key: str, total: int, size: int) -> pl.LazyFrame:
+    """About `size` of `total` rows, chosen by a hash of their key: the same rows whatever their order."""
+    if total <= size:
+        return rows
+    return rows.filter(pl.col(key).cast(pl.String).hash(seed=0) % 1_000_000 < int(1_000_000 * size / total))
+
+
+def _prediction(scorer: "Scorer", scores: Any) -> pl.Series:
+    if scorer.manifest.task == "multiclass":
+        return pl.Series(PREDICTION, [scorer.manifest.classes[number] for number in scores.argmax(axis=1)])
+    return pl.Series(PREDICTION, scores, dtype=pl.Float64)
+
+
+def _skewed_share(rows: pl.DataFrame, scores: Any, version: int) -> float | None:
+    """Share of the version's rows that were scored otherwise than they are now; None without such rows or scores."""
+    if rows.schema["score"] != pl.Float64 or scores.ndim != 1:
+        return None
+    both = rows.select("score", "model_version", again=pl.Series(scores)).filter(pl.col("model_version") == version)
+    off = (pl.col("score") - pl.col("again")).abs() > _SKEW_TOLERANCE * pl.max_horizontal(1.0, pl.col("again").abs())
+    share: float | None = both.select(off.mean()).item()
+    return share

@@ -1,0 +1,113 @@
+"""What a comparison with the training data concludes, and the rows of `monitoring/drift` that remember it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+from pydantic import Field
+
+from ml_platform.lake.tables import Lake
+from ml_platform.monitoring.comparison import ColumnDrift
+from ml_platform.monitoring.trends import DRIFT_TABLE, drift_plots
+from ml_platform.spec import Monitoring, Strict
+
+Verdict = Literal["drift", "no drift", "not judged"]
+
+
+class DriftReport(Strict):
+    """What one comparison found."""
+
+    model: str
+    version: int = Field(description="The champion, whose training data is the reference.")
+    window_from: datetime = Field(description="Exclusive, UTC.")
+    window_until: datetime = Field(description="Inclusive, UTC.")
+    rows: int = Field(description="Scored rows in the window.")
+    compared_rows: int = Field(description="Of these, the deterministic sample that was compared.")
+    reference_rows: int = Field(description="Rows of the champion's training set.")
+    compared_reference_rows: int
+    columns: tuple[ColumnDrift, ...] = Field(description="Features by falling importance.")
+    prediction: ColumnDrift | None = Field(description="The champion's prediction on both sides.")
+    drifted_importance: float = Field(description="Share of the judged features' importance that drifted.")
+    skewed_share: float | None = Field(
+        description="Share of the champion's rows whose recorded score is not what it gives for the recorded features."
+    )
+    verdict: Verdict
+    reasons: tuple[str, ...] = Field(description="In words and numbers.")
+    html: Path | None = Field(description="Evidently's report.")
+
+    @property
+    def drifted(self) -> tuple[str, ...]:
+        """Drifted features by falling importance."""
+        return tuple(column.column for column in self.columns if column.drifted)
+
+    def plots(self, lake: Lake) -> dict[str, bytes]:
+        """Pictures of this and earlier reports: name → PNG; none before a first report was recorded."""
+        return drift_plots(lake, self.model)
+
+
+def judge(
+    monitoring: Monitoring,
+    columns: Sequence[ColumnDrift],
+    prediction: ColumnDrift | None,
+    *,
+    absent: Sequence[str] = (),
+    skewed_share: float | None = None,
+) -> tuple[Verdict, float, tuple[str, ...]]:
+    """Weigh the columns' findings: verdict, drifted share of the importance, reasons."""
+    judged = [column for column in columns if column.judged]
+    if not judged:
+        return "not judged", 0.0, ("no feature has values both in the window and in the training set",)
+    importance = sum(column.importance for column in judged)
+    weights = {column.column: column.importance / importance if importance else 1 / len(judged) for column in judged}
+    drifted = [column for column in judged if column.drifted]
+    share = sum(weights[column.column] for column in drifted)
+    bound = monitoring.min_drift_importance
+    by_features = bool(drifted) and share >= bound
+    by_prediction = monitoring.prediction_drift and prediction is not None and prediction.drifted
+    reasons = [
+        f"{len(drifted)} of {len(judged)} features drifted; they carry {share:.0%} of the model's importance, "
+        f"{'at least' if by_features else 'less than'} the {bound:.0%} that raise the alarm"
+    ]
+    if prediction is not None and prediction.drifted:
+        reasons.append(f"the prediction drifted: {prediction.reason}")
+    reasons += [f"{column.column} ({weights[column.column]:.0%} of importance): {column.reason}" for column in drifted]
+    reasons += [
+        f"{column.column}: not drifted, but {column.reason}"
+        for column in judged
+        if column.new_categories and not column.drifted
+    ]
+    if absent:
+        reasons.append(f"not recorded with the scores, so not judged: {', '.join(absent)}")
+    if skewed_share:
+        reasons.append(
+            f"{skewed_share:.1%} of the champion's recorded scores are not what it gives for the recorded features: "
+            "serving and this bundle disagree"
+        )
+    return ("drift" if by_features or by_prediction else "no drift"), share, tuple(reasons)
+
+
+def record(lake: Lake, report: DriftReport, run_at: datetime) -> int:
+    """Append the report to `monitoring/drift`, a row per feature and one for the prediction; returns the version."""
+    columns = [*([report.prediction] if report.prediction else []), *report.columns]
+    about = {
+        "model": report.model,
+        "run_at": run_at,
+        "window_from": report.window_from,
+        "window_until": report.window_until,
+        "version": report.version,
+        "verdict": report.verdict,
+    }
+    # Types by name, not by what the rows hold: a report in which no column has a p-value has the same columns.
+    texts = dict.fromkeys(("column", "kind", "method", "new_categories", "reason"), pl.String())
+    counts = dict.fromkeys(("rows", "reference_rows"), pl.Int64())
+    flags = dict.fromkeys(("drifted", "judged"), pl.Boolean())
+    named: dict[str, pl.DataType] = {**texts, **counts, **flags}
+    schema = {name: named.get(name, pl.Float64()) for name in ColumnDrift.model_fields}
+    rows = pl.DataFrame([column.model_dump() for column in columns], schema=schema)
+    return lake.append(
+        DRIFT_TABLE,
+        rows.select(*(pl.lit(value).alias(name) for name, value in about.items()), pl.all()),
+        add_columns=True,
+    )

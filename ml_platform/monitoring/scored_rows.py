@@ -1,0 +1,109 @@
+"""What a model has scored, wherever it did: batch scores and the inference log as one lazy table."""
+
+from datetime import datetime
+
+import polars as pl
+
+from ml_platform.lake.tables import Lake
+
+CORE: dict[str, pl.DataType] = {
+    "row_key": pl.String(),  # never null: the row's id, else the request and its row
+    "id": pl.String(),
+    "as_of": pl.Datetime("us", "UTC"),
+    "scored_at": pl.Datetime("us", "UTC"),
+    "model_version": pl.Int64(),
+    "source": pl.String(),  # "batch" or "online"
+    "score": pl.Float64(),
+}
+_TABLES = {"batch": "predictions", "online": "inference_log"}
+
+
+def scored_tables(lake: Lake, model: str) -> dict[str, str]:
+    """Tables with scores of a model that exist: source → table."""
+    return {source: f"{schema}/{model}" for source, schema in _TABLES.items() if lake.exists(f"{schema}/{model}")}
+
+
+def scored_rows(
+    lake: Lake,
+    model: str,
+    *,
+    id_column: str,
+    start: datetime | None = None,
+    until: datetime | None = None,
+) -> pl.LazyFrame:
+    """Rows scored in batch or online, one per id and version.
+
+    A row scored more than once by the same version, in batch and again by a request say, counts once, as it was
+    scored last. Online rows without an id cannot be matched with anything and each count.
+
+    Parameters
+    ----------
+    lake
+        Holds `predictions/<model>` and `inference_log/<model>`; either may be absent.
+    model
+        Name of the model.
+    id_column
+        Column of the batch scores that identifies a row, the spec's `id`.
+    start, until
+        Keep rows with start < as_of ≤ until (UTC); unbounded where None.
+
+    Returns
+    -------
+    LazyFrame
+        The columns of `CORE`, then the feature columns of both tables (null where one does not have it).
+
+    Raises
+    ------
+    LookupError
+        If nothing was ever scored.
+    """
+    tables = scored_tables(lake, model)
+    if not tables:
+        raise LookupError(
+            f"Wanted scored rows of '{model}', found neither '{_TABLES['batch']}/{model}' nor "
+            f"'{_TABLES['online']}/{model}' in {lake.uri}. Score a day in batch, or ask the server and ingest its log."
+        )
+    parts = []
+    for source, table in tables.items():
+        rows = lake.read(table)
+        if start is not None:
+            rows = rows.filter(pl.col("as_of") > start)
+        if until is not None:
+            rows = rows.filter(pl.col("as_of") <= until)
+        parts.append(_typed(rows, source, id_column))
+    return (
+        pl.concat(parts, how="diagonal_relaxed")
+        .sort("scored_at", "source", "row_key")
+        .unique(["row_key", "model_version"], keep="last", maintain_order=True)
+    )
+
+
+def newest_score(lake: Lake, model: str) -> datetime | None:
+    """Newest `as_of` that was scored: the clock of the model's monitoring. None when nothing was.
+
+    A request for a time that had not come when it was answered does not move the clock: a caller's typing error would
+    otherwise leave every later window empty.
+    """
+    newest = [
+        lake.read(table).filter(pl.col("as_of") <= pl.col("scored_at")).select(pl.col("as_of").max()).collect().item()
+        for table in scored_tables(lake, model).values()
+    ]
+    return max((instant for instant in newest if instant is not None), default=None)
+
+
+def _typed(rows: pl.LazyFrame, source: str, id_column: str) -> pl.LazyFrame:
+    """Bring one table into the shape of `CORE`; what else it has follows, without its bookkeeping."""
+    schema = rows.collect_schema()
+    names = schema.names()
+    kinds = {**CORE, "score": schema["score"] if isinstance(schema["score"], pl.List) else CORE["score"]}  # multiclass
+    identifier = pl.col("id" if source == "online" or id_column not in names else id_column).cast(pl.String)
+    if source == "online":
+        key = pl.coalesce(identifier, pl.concat_str(pl.lit("request:"), "request_id", pl.lit(":"), "row"))
+    else:
+        key = identifier
+    bookkeeping = {"request_id", "row", "caller", "inputs", "date", "prediction", id_column, *CORE}
+    made = {"row_key": key, "id": identifier, "source": pl.lit(source)}
+    return rows.select(
+        *(made.get(name, pl.col(name)).cast(kind).alias(name) for name, kind in kinds.items()),
+        *(pl.col(name) for name in names if name not in bookkeeping),
+    )

@@ -1,0 +1,12 @@
+"""Dagster: components, assets, checks, jobs, sensors, schedules and resources over the engine."""
+
+import warnings
+
+import dagster as dg
+
+# Raised inside Dagster for options that are used knowingly (one run per range of partitions).
+warnings.filterwarnings("ignore", category=dg.BetaWarning, module=r"dagster\.")
+
+from ml_platform.orchestration.component import FeatureViews, SourceTable, TabularModel  # noqa: E402 - after the filter
+
+__all__ = ["FeatureViews", "SourceTable", "TabularModel"]

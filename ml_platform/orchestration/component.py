@@ -1,0 +1,88 @@
+"""The components of `defs.yaml`: a raw table, a folder of feature views, and one model with its whole life."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Self
+
+import dagster as dg
+from pydantic import BaseModel
+
+from ml_platform.features.views import FeatureView, load_views
+from ml_platform.lake.source_spec import SourceSpec
+from ml_platform.orchestration.feature_assets import feature_view_defs
+from ml_platform.orchestration.model_defs import build_model_defs
+from ml_platform.orchestration.scaffold import TabularModelScaffolder
+from ml_platform.orchestration.source_assets import source_table_defs
+from ml_platform.orchestration.source_scaffold import SourceTableScaffolder
+from ml_platform.spec import ModelSpec
+from ml_platform.spec_yaml import load_spec
+
+FEATURES_FOLDER = "features"
+
+
+@lru_cache(maxsize=8)
+def project_views(defs: Path) -> Mapping[str, FeatureView]:
+    """Read the feature views of a project: the files in `features/` below its defs folder."""
+    return load_views(defs / FEATURES_FOLDER)
+
+
+class FeatureViews(dg.Component, dg.Model, dg.Resolvable):
+    """Every `*.sql`, `*.yaml` and `*.py` beside this file is a feature view: table, online values and checks."""
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Build the assets of all views in the folder."""
+        views = project_views(context.path.parent)
+        return dg.Definitions.merge(*(feature_view_defs(view) for view in views.values()))
+
+
+@dg.scaffold_with(SourceTableScaffolder)
+class SourceTable(dg.Component):
+    """A raw table from a file, a folder that grows or a PostgreSQL database, with its contract.
+
+    The attributes are those of `ml_platform.lake.source_spec.SourceSpec`.
+    """
+
+    def __init__(self, spec: SourceSpec) -> None:
+        self.spec = spec
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        """Give the schema of `attributes`."""
+        return SourceSpec
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:  # noqa: ARG003
+        """Take the spec that Dagster has validated."""
+        return cls(SourceSpec.model_validate(attributes.model_dump() if attributes else {}))
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
+        """Build the asset, and the sensor or schedule that loads it."""
+        return source_table_defs(self.spec)
+
+
+@dg.scaffold_with(TabularModelScaffolder)
+class TabularModel(dg.Component):
+    """A model on tabular data: training set, search, evaluation, gated release, scoring, monitoring, retraining.
+
+    The attributes are those of `ml_platform.spec.ModelSpec`.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        """Give the schema of `attributes`."""
+        return ModelSpec
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:  # noqa: ARG003
+        """Read the file once more, with its lines: look-ups are checked against the project's feature views."""
+        path = context.path / "defs.yaml"
+        views = {name: view.columns.keys() for name, view in project_views(context.path.parent).items()}
+        return cls(load_spec(path, views))
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Build the model's assets, checks, jobs, sensors and schedules."""
+        return build_model_defs(self.spec, context.path, project_views(context.path.parent))

@@ -1,0 +1,24 @@
+"""How runs execute: one process per step from a warm fork server, or all in one process where that is cheaper."""
+
+import dagster as dg
+
+# Forked steps find these already imported. Without the private module, each step imports Dagster's storage anew, which
+# costs several times the step itself; a test notices when a release moves it.
+PRELOAD = ["dagster._core.storage.sqlite_storage", "ml_platform.definitions", "lightgbm", "mlflow", "sklearn.pipeline"]
+
+
+def executor() -> dg.ExecutorDefinition:
+    """Give the project's default executor: two steps at a time, forked from a process that has imported everything."""
+    return dg.multiprocess_executor.configured(
+        {"max_concurrent": 2, "start_method": {"forkserver": {"preload_modules": PRELOAD}}}
+    )
+
+
+def refresh_sensor() -> dg.AutomationConditionSensorDefinition:
+    """Refresh features and the online store when the tables under them have changed."""
+    return dg.AutomationConditionSensorDefinition(
+        "refresh_features",
+        target=dg.AssetSelection.groups("features", "online"),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=60,
+    )

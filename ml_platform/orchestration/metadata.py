@@ -1,0 +1,110 @@
+"""What an asset shows of itself in the Dagster UI: tables, plots, column schemas, in the forms the UI renders."""
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+
+def plot(png: bytes, alt: str) -> dg.MarkdownMetadataValue:
+    """Embed a PNG, so that the picture travels with the materialisation and needs no file server."""
+    return dg.MetadataValue.md(f"![{alt}](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def plots(images: Mapping[str, bytes]) -> dict[str, dg.MarkdownMetadataValue]:
+    """Embed several PNGs, by name or file name, under `plot/<name>`."""
+    return {f"plot/{(stem := name.removesuffix('.png'))}": plot(png, stem) for name, png in images.items()}
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> dg.MetadataValue:
+    """Show rows as a table: numbers to four digits, what Dagster's table cannot hold written out."""
+    if not rows:
+        return dg.MetadataValue.text("none")
+    plain = [{key: _cell(value) for key, value in row.items()} for row in rows]
+    columns = [dg.TableColumn(name=name, type=_kind(row.get(name) for row in plain)) for name in plain[0]]
+    return dg.MetadataValue.table([dg.TableRecord(row) for row in plain], schema=dg.TableSchema(columns=columns))
+
+
+def _cell(value: Any) -> str | int | float | bool:
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    return value if isinstance(value, str | int | bool) else ("" if value is None else str(value))
+
+
+def reasons(lines: Sequence[str], most: int = 6) -> dg.MetadataValue:
+    """Show the first reasons as a list: the UI hides longer Markdown behind a click."""
+    rest = [f"… and {len(lines) - most} more"] if len(lines) > most else []
+    return dg.MetadataValue.md("\n".join(f"- {line}" for line in [*lines[:most], *rest]))
+
+
+def duration(span: timedelta) -> str:
+    """Say a span in words.
+
+    Examples
+    --------
+    >>> duration(timedelta(days=7)), duration(timedelta(hours=1)), duration(timedelta(minutes=90))
+    ('7 days', '1 hour', '90 minutes')
+    """
+    seconds = int(span.total_seconds())
+    size, unit = next(
+        (s, u) for s, u in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")) if not seconds % s
+    )
+    return f"{seconds // size} {unit}{'' if seconds == size else 's'}"
+
+
+def _kind(values: Iterable[Any]) -> str:
+    kinds = {type(value) for value in values}
+    if kinds == {bool}:
+        return "bool"
+    return {frozenset({int}): "int", frozenset({float}): "float"}.get(frozenset(kinds), "string")
+
+
+def column_schema(
+    schema: pl.Schema, described: Mapping[str, tuple[str, str | None]] | None = None
+) -> dg.TableSchemaMetadataValue:
+    """Show a table's columns with types, and description and unit where they are known.
+
+    Parameters
+    ----------
+    schema
+        The table's Polars schema.
+    described
+        Column → (description, unit).
+    """
+    columns = []
+    for name, dtype in schema.items():
+        description, unit = (described or {}).get(name, ("", None))
+        columns.append(
+            dg.TableColumn(name=name, type=str(dtype), description=f"{description} [{unit}]" if unit else description)
+        )
+    return dg.MetadataValue.table_schema(dg.TableSchema(columns=columns))
+
+
+def sample(frame: pl.DataFrame, rows: int = 5) -> dg.MarkdownMetadataValue:
+    """Show the first rows as a Markdown table."""
+    with pl.Config(
+        tbl_formatting="ASCII_MARKDOWN",
+        tbl_hide_dataframe_shape=True,
+        tbl_hide_column_data_types=True,
+        tbl_cols=-1,
+        tbl_width_chars=-1,
+        fmt_str_lengths=40,
+    ):
+        return dg.MetadataValue.md(str(frame.head(rows)))
+
+
+def versions(tables: Mapping[str, int]) -> dg.MetadataValue:
+    """Show which version of each lake table was read."""
+    return table([{"table": name, "version": version} for name, version in sorted(tables.items())])
+
+
+def numbers(values: Mapping[str, float | None], prefix: str = "") -> dict[str, float]:
+    """Pass finite numbers on, one metadata entry each: the UI draws their history by itself."""
+    return {
+        f"{prefix}{name}": float(value)
+        for name, value in values.items()
+        if value is not None and abs(float(value)) != float("inf") and float(value) == float(value)
+    }

@@ -1,0 +1,155 @@
+"""Raw tables as assets: a thin asset per `RawTable`, replaced day by day or whole, with its contract as a check."""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+import dagster as dg
+import dataframely as dy
+import polars as pl
+
+from ml_platform.lake.contracts import describe
+from ml_platform.lake.ingest import IngestReport
+from ml_platform.lake.raw import Calendar, RawTable
+from ml_platform.lake.tables import Lake
+from ml_platform.orchestration.metadata import sample, table
+from ml_platform.orchestration.resources import Platform
+
+CHECK = "contract"
+MAX_QUARANTINED_SHARE = 0.05  # above it the source is broken, not some of its rows
+
+
+def raw_table_asset(raw: RawTable, *, owners: Sequence[str]) -> dg.AssetsDefinition:
+    """Build the asset of a raw table.
+
+    A table with a calendar has one Dagster partition per day; a range of days is one run and replaces exactly those
+    days, however often it runs. Rows that break the contract are quarantined and fail the `contract` check: a warning,
+    an error above 5 % of the rows read. Columns that are not the contract's fail the step.
+
+    Parameters
+    ----------
+    raw
+        Source, contract and calendar.
+    owners
+        E-mail addresses or `team:` names.
+
+    Examples
+    --------
+    >>> from ml_platform.defs.flights.tables import RAW_TABLES
+    >>> raw_table_asset(RAW_TABLES[0], owners=["team:flights"]).key.to_user_string()
+    'raw/flights'
+    """
+    key = dg.AssetKey(raw.name.split("/"))
+
+    @dg.asset(
+        key=key,
+        description=f"{raw.description}\n\nSource: {raw.source}. Rejected rows: `quarantine/{raw.name}`.",
+        group_name="raw",
+        kinds={"deltalake", "polars"},
+        owners=list(owners),
+        metadata={"dagster/column_schema": contract_schema(raw.contract)},
+        partitions_def=_daily(raw.calendar),
+        backfill_policy=dg.BackfillPolicy.single_run() if raw.calendar else None,
+        check_specs=[
+            dg.AssetCheckSpec(
+                CHECK,
+                asset=key,
+                description=f"No row broke the contract; an error above {MAX_QUARANTINED_SHARE:.0%} of the rows read.",
+            )
+        ],
+    )
+    def raw_table(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
+        start, end = _days(context) if raw.calendar else (None, None)
+        report = raw.load(platform.lake, start, end)
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/column_schema": contract_schema(raw.contract),
+                **_facts(platform.lake, raw, report, start, end),
+            },
+            check_results=[contract_result(report)],
+        )
+
+    return raw_table
+
+
+def contract_schema(contract: type[dy.Schema]) -> dg.TableSchema:
+    """Column schema of a contract: types, descriptions with units, constraints in words."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name=column.name,
+                type=str(column.type),
+                description=f"{column.description} [{column.unit}]" if column.unit else column.description,
+                constraints=dg.TableColumnConstraints(
+                    nullable=column.nullable,
+                    unique=column.primary_key and len(contract.primary_key()) == 1,
+                    other=[*column.constraints, *(["part of the primary key"] if column.primary_key else [])],
+                ),
+            )
+            for column in describe(contract)
+        ]
+    )
+
+
+def contract_result(report: IngestReport) -> dg.AssetCheckResult:
+    """What the `contract` check says of an ingest."""
+    broken = report.quarantined_share > MAX_QUARANTINED_SHARE
+    held = (
+        f"All {report.rows_read} rows hold the contract."
+        if report.rows_read
+        else "The source has no rows for these days."
+    )
+    return dg.AssetCheckResult(
+        check_name=CHECK,
+        passed=report.rows_quarantined == 0,
+        severity=dg.AssetCheckSeverity.ERROR if broken else dg.AssetCheckSeverity.WARN,
+        description=(
+            f"{report.rows_quarantined} of {report.rows_read} rows broke the contract and are in "
+            f"'{report.quarantine_table}'."
+            if report.rows_quarantined
+            else held
+        ),
+        metadata={
+            "rows quarantined": report.rows_quarantined,
+            "share quarantined": report.quarantined_share,
+            "reasons": _reasons(report),
+        },
+    )
+
+
+def _facts(
+    lake: Lake, raw: RawTable, report: IngestReport, start: date | None, end: date | None
+) -> dict[str, dg.MetadataValue | int | float]:
+    rows = lake.read(raw.name, version=report.version)
+    written = rows
+    if raw.calendar is not None:
+        written = rows.filter(pl.col(raw.calendar.column).is_between(start, end, closed="left"))
+    return {**ingest_facts(report, rows), "sample": sample(written.head(5).collect())}
+
+
+def ingest_facts(report: IngestReport, rows: pl.LazyFrame) -> dict[str, dg.MetadataValue | int | float]:
+    """What an ingest shows of itself; `rows` are the table after it."""
+    return {
+        "dagster/row_count": rows.select(pl.len()).collect().item(),
+        "rows read": report.rows_read,
+        "rows accepted": report.rows_written,
+        "rows quarantined": report.rows_quarantined,
+        "reasons": _reasons(report),
+        "delta version": report.version,
+    }
+
+
+def _reasons(report: IngestReport) -> dg.MetadataValue:
+    return table([{"reason": reason, "rows": rows} for reason, rows in report.reasons.items()])
+
+
+def _daily(calendar: Calendar | None) -> dg.DailyPartitionsDefinition | None:
+    if calendar is None:
+        return None
+    end = calendar.last + timedelta(days=1)  # Dagster's end is exclusive
+    return dg.DailyPartitionsDefinition(start_date=calendar.first.isoformat(), end_date=end.isoformat())
+
+
+def _days(context: dg.AssetExecutionContext) -> tuple[date, date]:
+    """First day of the run and the day after its last."""
+    keys = context.partition_key_range
+    return date.fromisoformat(keys.start), date.fromisoformat(keys.end) + timedelta(days=1)

@@ -1,0 +1,59 @@
+"""What assets use: the platform's stores as one Dagster resource, DuckDB as another, and the hand-off of documents."""
+
+from typing import Any
+
+import dagster as dg
+from dagster_duckdb import DuckDBResource
+from pydantic import Field
+
+from ml_platform.lake.tables import Lake
+from ml_platform.orchestration.handoff import HandoffIOManager
+from ml_platform.registry.releases import ReleaseStore
+from ml_platform.registry.tracking import Tracker
+from ml_platform.settings import Settings
+
+
+class Platform(dg.ConfigurableResource):
+    """The stores that the platform keeps: lake, tracking, releases. Empty fields follow the environment's settings."""
+
+    home: str = Field("", description="Folder of all local state; ML_PLATFORM_HOME or data/ when empty.")
+    lake_uri: str = Field("", description="Folder or object-store URI of the lake.")
+    tracking_uri: str = Field("", description="MLflow tracking and registry URI.")
+    online_uri: str = Field("", description="Online store URI.")
+
+    @property
+    def settings(self) -> Settings:
+        """Locations and addresses: the fields set here, the environment for the rest."""
+        return Settings(**{name: value for name, value in self.model_dump().items() if value})
+
+    @property
+    def lake(self) -> Lake:
+        """The Delta tables."""
+        return Lake(self.settings.lake_uri)
+
+    @property
+    def releases(self) -> ReleaseStore:
+        """Bundles and endpoint documents."""
+        return ReleaseStore(self.settings.releases_dir)
+
+    @property
+    def tracker(self) -> Tracker:
+        """MLflow, opened once per process and backend."""
+        return Tracker(self.settings)
+
+
+def build_resources(settings: Settings | None = None) -> dict[str, Any]:
+    """Give the resources of the code location; of a folder of its own for tests.
+
+    Parameters
+    ----------
+    settings
+        Where the stores are; the environment's settings when absent.
+    """
+    resolved = settings or Settings()
+    chosen = settings.model_dump(include={"home", "lake_uri", "tracking_uri", "online_uri"}) if settings else {}
+    return {
+        "platform": Platform(**{name: str(value) for name, value in chosen.items()}),
+        "duckdb": DuckDBResource(database=":memory:"),
+        "handoff": HandoffIOManager(folder=str(resolved.handoff_dir)),
+    }

@@ -1,0 +1,85 @@
+"""`dg scaffold defs ml_platform.orchestration.TabularModel <name>`: a model folder that loads, to be filled in."""
+
+from pathlib import Path
+from string import Template
+from typing import Literal
+
+import dagster as dg
+from pydantic import BaseModel, Field
+
+DEFS_YAML = Template("""\
+type: $type_name
+attributes:
+  name: $name
+  description: What $name predicts, for whom, and how long before it happens.
+  owner: $owner
+  task: $task
+  target: $target
+  spine: spine.sql
+  id: row_id
+  timestamp: event_time            # the instant of prediction: features are taken as of it
+  label_available_at: label_available_at
+  inputs:                          # the fields of a request; the same columns of the spine
+    - {name: row_id, type: string, feature: false, required: false, description: Your own id of the row.}
+    - {name: event_time, type: timestamp, feature: false, description: When the prediction is made.}
+    - {name: amount, type: number, description: Replace me.}
+  lookups: []                      # - view: <name of a feature view in ../features>
+  families: [$families]
+  scoring: {start: $start}
+""")
+
+SPINE_SQL = Template("""\
+-- One row per thing to predict. Columns: the id, the inputs, the label and the instant from which the label is known.
+-- Replace this example by a query over your own tables (raw.…).
+SELECT
+    'row-' || i AS row_id,
+    TIMESTAMPTZ '$start 00:00:00+00' + to_hours(i) AS event_time,
+    TIMESTAMPTZ '$start 00:00:00+00' + to_hours(i + 24) AS label_available_at,
+    (i % 17)::DOUBLE AS amount,
+    $label AS $target
+FROM range(1000) AS t(i)
+""")
+
+LABELS = {"binary": "(i % 17) > 8", "multiclass": "'class-' || (i % 3)", "regression": "(i % 17) * 2.0"}
+
+
+class TabularModelParams(BaseModel):
+    """Options of the scaffold command."""
+
+    task: Literal["binary", "multiclass", "regression"] = Field("binary", description="What is predicted.")
+    target: str = Field("label", description="Name of the label column.")
+    owner: str = Field("team@example.com", description="Who answers for the model.")
+    start: str = Field("2024-01-01", description="First day that can be scored (YYYY-MM-DD).")
+
+
+class TabularModelScaffolder(dg.Scaffolder[TabularModelParams]):
+    """Writes `defs.yaml` and `spine.sql`."""
+
+    @classmethod
+    def get_scaffold_params(cls) -> type[TabularModelParams]:
+        """Give the command's options."""
+        return TabularModelParams
+
+    def scaffold(self, request: dg.ScaffoldRequest[TabularModelParams]) -> None:
+        """Write the folder's files.
+
+        Raises
+        ------
+        ValueError
+            When Python was asked for: a model is declared in YAML.
+        """
+        if request.scaffold_format != "yaml":
+            raise ValueError("a TabularModel is declared in YAML; leave out --format or say --format yaml")
+        params = request.params or TabularModelParams.model_validate({})
+        folder = Path(request.target_path)
+        linear = "ridge" if params.task == "regression" else "logistic_regression"
+        values = {
+            **params.model_dump(),
+            "type_name": request.type_name,
+            "name": folder.name,
+            "families": f"{linear}, lightgbm",
+            "label": LABELS[params.task],
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "defs.yaml").write_text(DEFS_YAML.substitute(values), encoding="utf-8")
+        (folder / "spine.sql").write_text(SPINE_SQL.substitute(values), encoding="utf-8")

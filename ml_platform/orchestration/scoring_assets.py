@@ -1,0 +1,207 @@
+"""The four assets of a model in use: batch predictions, the inference log, performance and drift."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+from pydantic import Field
+
+from ml_platform.features.views import FeatureView
+from ml_platform.inference.batch import score_window
+from ml_platform.inference.ingest_log import ingest_model_log
+from ml_platform.lake.sql import referenced_tables
+from ml_platform.monitoring.alerts import Alert, send_alert
+from ml_platform.monitoring.drift import detect_drift
+from ml_platform.monitoring.drift_report import DriftReport
+from ml_platform.monitoring.performance import PerformanceReport, measure_performance
+from ml_platform.orchestration.feature_assets import table_key
+from ml_platform.orchestration.metadata import column_schema, duration, numbers, plots, reasons, sample, table
+from ml_platform.orchestration.model_asset import key, model_asset
+from ml_platform.orchestration.resources import Platform
+from ml_platform.spec import ModelSpec
+
+SHOWN = {"column", "importance", "drifted", "distance", "distance_threshold", "p_value", "new_categories"}
+
+
+class WatchConfig(dg.Config):
+    """Run configuration of performance and drift."""
+
+    until: str | None = Field(
+        None, description="ISO 8601 (UTC): end of the window that is watched. The newest scored row when empty."
+    )
+
+    @property
+    def instant(self) -> datetime | None:
+        """`until` as an instant."""
+        return datetime.fromisoformat(self.until) if self.until else None
+
+
+def scoring_days(spec: ModelSpec) -> dg.DailyPartitionsDefinition:
+    """UTC days that can be scored."""
+    end = spec.scoring.end + timedelta(days=1) if spec.scoring.end else None  # Dagster leaves the end itself out
+    return dg.DailyPartitionsDefinition(
+        start_date=spec.scoring.start.isoformat(), end_date=end.isoformat() if end else None
+    )
+
+
+def scoring_assets(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) -> list[dg.AssetsDefinition]:
+    """Build what scores rows with a model and watches the scores."""
+    return [_predictions(spec, folder, views), _inference_log(spec), _performance(spec, folder), _drift_report(spec)]
+
+
+def _predictions(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) -> dg.AssetsDefinition:
+    spine_tables = sorted(referenced_tables((folder / spec.spine).read_text(encoding="utf-8")))
+    rows_of_all_days = dg.AllPartitionMapping()
+    upstream = [
+        *(dg.AssetDep(table_key(name), partition_mapping=rows_of_all_days) for name in spine_tables),
+        *(dg.AssetDep(table_key(views[lookup.view].table)) for lookup in spec.lookups),
+        dg.AssetDep(key(spec, "release")),
+    ]
+
+    @model_asset(
+        spec,
+        "predictions",
+        deps=upstream,
+        days=scoring_days(spec),
+        description=f"Batch scores of the champion for every row of a UTC day of `{spec.timestamp}`.",
+        kinds={"onnx", "deltalake"},
+        checks={"all_rows_scored": "Every row of the days has a finite score."},
+    )
+    def predictions(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
+        start, end = context.partition_time_window
+        lake = platform.lake
+        report = score_window(lake, spec, folder, views, platform.releases, start, end)
+        day = lake.read(f"predictions/{spec.name}", version=report.version)
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": report.rows,
+                "dagster/column_schema": column_schema(day.collect_schema()),
+                "model version": report.model_version,
+                "delta version": report.version,
+                "sample": sample(day.tail(5).collect()),
+                **numbers({"mean score": report.mean_score}),
+            },
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name="all_rows_scored",
+                    passed=report.unscored == 0,
+                    metadata={"rows": report.rows, "without a finite score": report.unscored},
+                )
+            ],
+        )
+
+    return predictions
+
+
+def _inference_log(spec: ModelSpec) -> dg.AssetsDefinition:
+    @model_asset(
+        spec,
+        "inference_log",
+        deps=[key(spec, "release")],
+        description="What serving has answered, row by row, each once: from the workers' log files into the lake.",
+        kinds={"fastapi", "deltalake"},
+    )
+    def inference_log(platform: Platform) -> dg.MaterializeResult:
+        folder = platform.settings.inference_log_dir / spec.name
+        folder.mkdir(parents=True, exist_ok=True)
+        lake = platform.lake
+        report = ingest_model_log(lake, platform.releases, folder)
+        facts: dict[str, dg.MetadataValue | int | str] = {
+            "new rows": report.rows,
+            "log segments read": report.segments,
+            "unfinished lines": report.torn,
+            "newest": str(report.newest or "none"),
+        }
+        if report.version is not None:
+            rows = lake.read(report.table, version=report.version)
+            facts |= {
+                "dagster/row_count": rows.select(pl.len()).collect().item(),
+                "dagster/column_schema": column_schema(rows.collect_schema()),
+                "delta version": report.version,
+                "sample": sample(rows.sort("scored_at").tail(5).collect()),
+            }
+        return dg.MaterializeResult(metadata=facts)
+
+    return inference_log
+
+
+def _performance(spec: ModelSpec, folder: Path) -> dg.AssetsDefinition:
+    @model_asset(
+        spec,
+        "performance",
+        deps=[key(spec, "predictions"), key(spec, "inference_log")],
+        description=f"Scores joined with the labels known by now: `{spec.metric}` and others per day and version.",
+        kinds={"polars", "scikitlearn"},
+        checks={
+            "above_minimum": f"`{spec.metric}` of the window's labelled rows is no worse than `monitoring.min_metric`."
+        },
+    )
+    def performance(config: WatchConfig, platform: Platform) -> dg.MaterializeResult:
+        report = measure_performance(
+            platform.lake, spec, folder, platform.settings, store=platform.releases, until=config.instant
+        )
+        return dg.MaterializeResult(
+            metadata={
+                "verdict": reasons(report.reasons),
+                "scored rows": report.scored_rows,
+                "labelled rows": report.rows,
+                "model version": report.version,
+                "window": f"{report.window_from} to {report.window_until}",
+                **numbers(report.metrics),
+                **plots(report.plots(platform.lake)),
+            },
+            check_results=[_verdict("above_minimum", report, failing="below", platform=platform, spec=spec)],
+        )
+
+    return performance
+
+
+def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
+    @model_asset(
+        spec,
+        "drift_report",
+        deps=[key(spec, "predictions"), key(spec, "inference_log")],
+        description=f"The last {duration(spec.monitoring.window)} of scored rows against the champion's training rows.",
+        kinds={"evidently"},
+        checks={"no_drift": "Neither the prediction nor features of weight have drifted from the training data."},
+    )
+    def drift_report(config: WatchConfig, platform: Platform) -> dg.MaterializeResult:
+        report = detect_drift(platform.lake, spec, platform.releases, platform.settings, until=config.instant)
+        return dg.MaterializeResult(
+            metadata={
+                "verdict": reasons(report.reasons),
+                "columns": table([column.model_dump(include=SHOWN) for column in report.columns]),
+                "model version": report.version,
+                "window": f"{report.window_from} to {report.window_until}",
+                "scored rows": report.rows,
+                "training rows": report.reference_rows,
+                "HTML report": dg.MetadataValue.path(report.html) if report.html else dg.MetadataValue.text("none"),
+                **numbers({"drifted importance": report.drifted_importance}),
+                **plots(report.plots(platform.lake)),
+            },
+            check_results=[_verdict("no_drift", report, failing="drift", platform=platform, spec=spec)],
+        )
+
+    return drift_report
+
+
+def _verdict(
+    check: str, report: DriftReport | PerformanceReport, *, failing: str, platform: Platform, spec: ModelSpec
+) -> dg.AssetCheckResult:
+    """Turn a report's verdict into a check: ERROR (and an alert) when it failed, WARN when it could not be judged."""
+    failed = report.verdict == failing
+    why = "; ".join(report.reasons)
+    if failed:
+        send_alert(
+            platform.settings,
+            Alert(model=spec.name, kind=check, severity="error", title=f"{check} failed", body=why),
+        )
+    return dg.AssetCheckResult(
+        check_name=check,
+        passed=not failed and report.verdict != "not judged",
+        severity=dg.AssetCheckSeverity.ERROR if failed else dg.AssetCheckSeverity.WARN,
+        description=why,
+        metadata={"verdict": report.verdict, "judged at": str(datetime.now(UTC))},
+    )

@@ -1,0 +1,194 @@
+"""The first half of a model's making: training set, candidates, trained model."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field
+
+from ml_platform.features.leakage import LeakageReport, find_leakage
+from ml_platform.features.training_set import TrainingSetRef, create_training_set
+from ml_platform.features.views import FeatureView
+from ml_platform.lake.sql import referenced_tables
+from ml_platform.orchestration.feature_assets import table_key
+from ml_platform.orchestration.lineage import feature_column_lineage
+from ml_platform.orchestration.metadata import column_schema, numbers, plots, sample, table, versions
+from ml_platform.orchestration.model_asset import model_asset
+from ml_platform.orchestration.resources import Platform
+from ml_platform.spec import ModelSpec
+from ml_platform.training.documents import Candidates, TrainedModel
+from ml_platform.training.fit import fit_model
+from ml_platform.training.search import search
+
+
+class TrainingSetConfig(dg.Config):
+    """Run configuration of a training set."""
+
+    as_of: str | None = Field(
+        None, description="ISO 8601 (UTC): only labels known by then are used. The newest known label when empty."
+    )
+
+
+def training_assets(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) -> list[dg.AssetsDefinition]:
+    """Build the chain from rows to a trained model."""
+    return [_training_set(spec, folder, views), _candidates(spec), _trained_model(spec, folder, views)]
+
+
+def _training_set(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) -> dg.AssetsDefinition:
+    spine_tables = sorted(referenced_tables((folder / spec.spine).read_text(encoding="utf-8")))
+    upstream = [*spine_tables, *(views[lookup.view].table for lookup in spec.lookups)]
+
+    @model_asset(
+        spec,
+        "training_set",
+        document=TrainingSetRef,
+        deps=[table_key(name) for name in upstream],
+        description=f"{spec.description}\n\nEvery labelled row of `{spec.spine}`, features as of `{spec.timestamp}`.",
+        kinds={"deltalake", "polars"},
+        checks={
+            "no_future_labels": "Every label became available after its prediction and before the set's own instant.",
+            "no_leakage": "No feature, and no two of them together, know the label (`leakage` in defs.yaml).",
+        },
+        blocking=True,
+    )
+    def training_set(config: TrainingSetConfig, platform: Platform) -> dg.MaterializeResult:
+        lake = platform.lake
+        as_of = datetime.fromisoformat(config.as_of) if config.as_of else None
+        ref = create_training_set(lake, spec, folder, views, as_of=as_of)
+        frame = lake.read(ref.table, version=ref.version).collect()
+        early = frame.filter(frame[spec.label_available_at] < frame[spec.timestamp]).height
+        late = frame.filter(frame[spec.label_available_at] > ref.as_of).height
+        described = {info.name: (info.description, info.unit) for info in ref.features}
+        leakage = find_leakage(frame, ref.features, target=spec.target, task=spec.task, limits=spec.leakage)
+        return dg.MaterializeResult(
+            value=ref,
+            data_version=dg.DataVersion(str(ref.version)),
+            metadata={
+                "dagster/row_count": ref.rows,
+                "dagster/column_schema": column_schema(frame.schema, described),
+                "dagster/column_lineage": feature_column_lineage(
+                    {info.name: info.source for info in ref.features}, spine_tables
+                ),
+                "as of": str(ref.as_of),
+                "first row": str(ref.first),
+                "last row": str(ref.last),
+                "features": len(ref.features),
+                "delta version": ref.version,
+                "tables read": versions(ref.tables),
+                "sample": sample(frame.tail(5)),
+                **numbers(ref.label_summary, prefix="label/"),
+            },
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name="no_future_labels",
+                    passed=early + late == 0,
+                    metadata={"known before the prediction": early, "known after the set's instant": late},
+                ),
+                _leakage_verdict(leakage),
+            ],
+        )
+
+    return training_set
+
+
+def _leakage_verdict(report: LeakageReport) -> dg.AssetCheckResult:
+    strongest = [{"feature": name, "alone": value} for name, value in list(report.strength.items())[:10]]
+    reasons = "; ".join(leak.reason for leak in report.leaks)
+    advice = "take them out of the model, or name them under `leakage.allow` if they are known at the prediction"
+    return dg.AssetCheckResult(
+        check_name="no_leakage",
+        passed=not report.leaks,
+        description=f"{reasons}: {advice}" if reasons else None if report.judged else "too few rows to judge",
+        metadata={"rows looked at": report.rows, **({"strongest features": table(strongest)} if strongest else {})},
+    )
+
+
+def _candidates(spec: ModelSpec) -> dg.AssetsDefinition:
+    @model_asset(
+        spec,
+        "candidates",
+        document=Candidates,
+        takes=["training_set"],
+        description=f"Search over {', '.join(spec.families)}, {spec.tuning.trials} trials each, by `{spec.metric}`.",
+        kinds={"optuna", "mlflow"},
+    )
+    def candidates(training_set: TrainingSetRef, platform: Platform) -> dg.MaterializeResult:
+        frame = platform.lake.read(training_set.table, version=training_set.version).collect()
+        found = search(frame, spec, training_set, tracker=platform.tracker)
+        ranking = [
+            {"family": c.family, found.metric: c.score, "seconds": c.seconds, "parameters": str(c.params)}
+            for c in found.ranked
+        ]
+        return dg.MaterializeResult(
+            value=found,
+            metadata={
+                "ranking": table(ranking),
+                "best family": found.best.family,
+                "MLflow run": dg.MetadataValue.url(found.run_url),
+                **numbers({f"best {found.metric}": found.best.score}),
+                **numbers({f: c.score for f, c in found.best_by_family.items()}, prefix=f"{found.metric}/"),
+            },
+        )
+
+    return candidates
+
+
+def _trained_model(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) -> dg.AssetsDefinition:
+    @model_asset(
+        spec,
+        "trained_model",
+        document=TrainedModel,
+        takes=["candidates"],
+        description="The best candidate trained on all rows before the holdout, exported to ONNX and compared with it.",
+        kinds={"scikitlearn", "onnx", "mlflow"},
+        checks={"onnx_parity": "The exported graph answers as the model that was trained."},
+        blocking=True,
+    )
+    def trained_model(
+        context: dg.AssetExecutionContext, candidates: Candidates, platform: Platform
+    ) -> dg.MaterializeResult:
+        model = fit_model(
+            platform.lake,
+            spec,
+            candidates.training_set,
+            candidates,
+            tracker=platform.tracker,
+            store=platform.releases,
+            folder=folder,
+            views=views,
+            dagster_run_id=context.run.run_id,
+        )
+        leading = [{"feature": name, "importance": share} for name, share in list(model.importance.items())[:15]]
+        return dg.MaterializeResult(
+            value=model,
+            data_version=dg.DataVersion(model.model_digest),
+            metadata={
+                "family": model.family,
+                "parameters": dg.MetadataValue.json(dict(model.params)),
+                "bundle": model.digest,
+                "model digest": model.model_digest,
+                "code version": model.code_version,
+                "training rows": model.trained.rows,
+                "trained until": str(model.trained.last),
+                "tables read": versions(model.training_set.tables),
+                "importance": table(leading),
+                "MLflow run": dg.MetadataValue.url(model.run_url),
+                **numbers(model.metrics, prefix="holdout/"),
+                **numbers(model.validation_metrics, prefix="validation/"),
+                **plots(platform.tracker.read_files(model.run_id)),
+            },
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name="onnx_parity",
+                    passed=model.parity.max_difference <= model.parity.tolerance,
+                    metadata={
+                        "rows compared": model.parity.rows,
+                        "largest difference": model.parity.max_difference,
+                        "tolerance": model.parity.tolerance,
+                    },
+                )
+            ],
+        )
+
+    return trained_model

@@ -1,0 +1,1 @@
+"""Registry: tracking, versions, the promotion gate and the release store."""

@@ -1,0 +1,92 @@
+"""Digests that name a bundle and a model: what is served can be checked byte by byte against what was promoted."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from ml_platform.registry.manifest import Manifest
+
+BUNDLE_FILES = ("golden.json", "manifest.json", "model.onnx")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class BundleRefused(RuntimeError):
+    """A bundle that must not serve: damaged, altered, incomplete, or not reproducing its own golden answers."""
+
+
+def is_digest(text: str) -> bool:
+    """Whether `text` is a SHA-256 in lower-case hexadecimal, and therefore safe as a folder name."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def bundle_digest(files: Mapping[str, bytes]) -> str:
+    """SHA-256 over the names and contents of a bundle's files, whatever their order.
+
+    Examples
+    --------
+    >>> bundle_digest({"a": b"1", "b": b"2"}) == bundle_digest({"b": b"2", "a": b"1"})
+    True
+    """
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        digest.update(f"{name}\0{hashlib.sha256(files[name]).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def model_digest(onnx: bytes, manifest: Manifest) -> str:
+    """SHA-256 over the ONNX graph and the signature: what decides an answer, and nothing else.
+
+    Descriptions, metrics, provenance and times stay out, so equal training gives an equal digest whenever it ran.
+    """
+    signature: dict[str, Any] = {
+        "model": manifest.model,
+        "task": manifest.task,
+        "target": manifest.target,
+        "threshold": manifest.threshold,
+        "classes": manifest.classes,
+        "as_of": manifest.as_of,
+        "inputs": [(field.name, field.type, field.required, field.minimum, field.maximum) for field in manifest.inputs],
+        "derived": [(feature.name, feature.type, feature.tree) for feature in manifest.derived],
+        "lookups": manifest.lookups,
+        "features": [(feature.name, feature.kind, feature.source, feature.categories) for feature in manifest.features],
+    }
+    digest = hashlib.sha256(hashlib.sha256(onnx).digest())
+    digest.update(msgspec.json.encode(signature, order="deterministic"))
+    return digest.hexdigest()
+
+
+def check_bundle(files: Mapping[str, bytes], expected: str) -> Manifest:
+    """Decode the manifest of a bundle after proving that the bundle is the one named `expected`.
+
+    Raises
+    ------
+    BundleRefused
+        When a file is missing, a byte differs, or the manifest cannot be read or names another model digest.
+    """
+    if missing := [name for name in BUNDLE_FILES if name not in files]:
+        raise BundleRefused(
+            f"bundle {expected[:12]}: wanted the files {', '.join(BUNDLE_FILES)}, missing {', '.join(missing)}; "
+            "publish the model again from its training run"
+        )
+    found = bundle_digest({name: files[name] for name in BUNDLE_FILES})
+    if found != expected:
+        raise BundleRefused(
+            f"bundle {expected[:12]}: its files have the digest {found[:12]}, so they were altered or damaged after "
+            "publication; roll back, or publish the model again from its training run"
+        )
+    try:
+        manifest = msgspec.json.decode(files["manifest.json"], type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise BundleRefused(
+            f"bundle {expected[:12]}: its manifest cannot be read ({error}); train the model again"
+        ) from error
+    computed = model_digest(files["model.onnx"], manifest)
+    if computed != manifest.model_digest:
+        raise BundleRefused(
+            f"bundle {expected[:12]}: the manifest names model digest {manifest.model_digest[:12]}, graph and "
+            f"signature have {computed[:12]}; train the model again"
+        )
+    return manifest

@@ -1,0 +1,137 @@
+"""The manifest of a release bundle: all that serving must know of a model, as plain data.
+
+A bundle is a folder named by its digest: `manifest.json`, `model.onnx`, `golden.json`. The ONNX graph takes one input
+`X`, a float64 matrix (rows × features) in the order of `Manifest.features`, and gives one output `score`, float64: the
+probability of the positive class (rows,) for binary, probabilities (rows × classes) for multiclass, the value (rows,)
+for regression. Everything before that matrix (types, derived features, look-ups, category codes) is in the manifest.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+MISSING_CODE = -2.0  # category code of a null
+UNSEEN_CODE = -1.0  # category code of a value that training did not see, or saw too rarely to learn from
+
+
+class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of the manifest's parts."""
+
+
+class Input(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """One field of a request."""
+
+    name: str
+    type: Literal["string", "integer", "number", "boolean", "timestamp"]
+    description: str = ""
+    unit: str | None = None
+    example: Any = None
+    required: bool = True
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+class Derived(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """One feature computed from the request: `tree` is a portable expression (`ml_platform.features.expressions`)."""
+
+    name: str
+    type: Literal["string", "integer", "number", "boolean", "timestamp"]
+    tree: Any
+    description: str = ""
+    unit: str | None = None
+
+
+class ViewLookup(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Features read from the online store for each row, under the names they have in `Manifest.features`."""
+
+    view: str
+    view_hash: str
+    keys: dict[str, str]  # the view's entity column → name of an input or derived feature
+    features: tuple[str, ...]
+    ttl_seconds: float | None = None
+
+
+class Feature(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """One column of the model's matrix."""
+
+    name: str
+    kind: Literal["numeric", "categorical"]
+    source: str  # "input", "derived" or "view:<name>"
+    categories: tuple[str, ...] | None = None  # code of a category = its position
+    importance: float = 0.0  # share of the model's total importance, sums to 1
+    description: str = ""
+    unit: str | None = None
+
+
+class Provenance(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Which data and code made the model."""
+
+    tables: dict[str, int]  # lake table → version read
+    training_set: str
+    training_set_version: int
+    trained_from: str  # ISO 8601, UTC
+    trained_until: str
+    training_rows: int
+    code_version: str
+    mlflow_run_id: str | None = None
+    dagster_run_id: str | None = None
+
+
+class Manifest(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """A model as serving sees it; `version` is given by the registry and lives in the endpoint document, not here."""
+
+    format: int = 1
+    model: str
+    model_digest: str  # of the ONNX graph and the signature alone: equal for equal training, whenever it ran
+    task: Literal["binary", "multiclass", "regression"]
+    description: str
+    owner: str
+    family: str
+    id: str | None  # input that names a row, echoed and logged
+    as_of: str | None  # input or derived timestamp that look-ups are made as of; the current time when absent or null
+    inputs: tuple[Input, ...]
+    derived: tuple[Derived, ...]
+    lookups: tuple[ViewLookup, ...]
+    features: tuple[Feature, ...]
+    classes: tuple[str, ...] = ()  # multiclass: in the order of the scores
+    threshold: float | None = None  # binary: prediction is true at or above it
+    target: str
+    target_unit: str | None = None
+    metrics: dict[str, float]  # on the holdout, by name
+    provenance: Provenance
+    created_at: str
+    tags: dict[str, str]
+
+
+class Golden(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Real rows with the answers the native model gave, replayed before a bundle takes traffic.
+
+    Each row holds the request's inputs and the values its look-ups gave; `matrix` is what the model saw and `scores`
+    what it answered.
+    """
+
+    inputs: tuple[dict[str, Any], ...]
+    looked_up: tuple[dict[str, Any], ...]
+    matrix: tuple[tuple[float | None, ...], ...]  # null stands for NaN
+    scores: tuple[Any, ...]
+
+
+class Target(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """One version behind an endpoint."""
+
+    version: int
+    digest: str
+    share: float = 1.0  # of the traffic; 0 with mode "shadow"
+    mode: Literal["live", "shadow"] = "live"
+
+
+class Endpoint(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """The endpoint document of a model: what serving watches. Replaced atomically, revision by revision."""
+
+    model: str
+    revision: int
+    targets: tuple[Target, ...]
+    updated_at: str
+    updated_by: str
+    reason: str
+    previous: tuple[Target, ...] = ()  # what the revision before served: what a rollback goes back to

@@ -1,0 +1,126 @@
+"""Experiment tracking: one thin wrapper around the MLflow client that knows this platform's settings."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from ml_platform.registry.files import locked
+from ml_platform.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_LONGEST_PARAM = 6000  # MLflow's own bound
+PLOTS = "plots"
+
+
+class Tracker:
+    """MLflow as the platform uses it: an experiment per model, runs that end whatever happens, links for people.
+
+    The SQLite backend is created on first use under a file lock, because two processes that create it at the same time
+    crash one of them.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @cached_property
+    def client(self) -> "MlflowClient":
+        """Client of the tracking and registry store, which exists and is migrated from then on."""
+        import mlflow
+
+        uri = self.settings.tracking_uri
+
+        def connect() -> "MlflowClient":
+            mlflow.set_tracking_uri(uri)
+            mlflow.set_registry_uri(uri)
+            return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+        if not uri.startswith("sqlite:"):
+            return connect()
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        with locked(self.settings.home / "mlflow.lock"):
+            client = connect()  # already creates the tables, as does the first call
+            client.search_experiments(max_results=1)
+            return client
+
+    def experiment_id(self, model: str) -> str:
+        """Experiment of a model, created when absent."""
+        if (found := self.client.get_experiment_by_name(model)) is not None:
+            return str(found.experiment_id)
+        location = None
+        if self.settings.tracking_uri.startswith("sqlite:"):
+            location = (self.settings.artifact_root / model).as_uri()
+        with locked(self.settings.home / "mlflow.lock"):
+            if (found := self.client.get_experiment_by_name(model)) is not None:
+                return str(found.experiment_id)
+            return str(self.client.create_experiment(model, artifact_location=location))
+
+    @contextmanager
+    def run(
+        self, model: str, name: str, *, tags: Mapping[str, str] | None = None, parent: str | None = None
+    ) -> Iterator[str]:
+        """Open a run and yield its id; it ends as FINISHED, or as FAILED when an error passes through."""
+        every = {"mlflow.source.name": "ml_platform", **(tags or {})}
+        if parent is not None:
+            every["mlflow.parentRunId"] = parent
+        opened = self.client.create_run(self.experiment_id(model), run_name=name, tags=every)
+        run_id = str(opened.info.run_id)
+        try:
+            yield run_id
+        except BaseException as error:
+            self.client.set_tag(run_id, "error", f"{type(error).__name__}: {error}"[:_LONGEST_PARAM])
+            self.client.set_terminated(run_id, "FAILED")
+            raise
+        self.client.set_terminated(run_id, "FINISHED")
+
+    def log(
+        self,
+        run_id: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Log parameters, metrics and tags of a run in one transaction."""
+        import time
+
+        from mlflow.entities import Metric, Param, RunTag
+
+        now = int(time.time() * 1000)
+        self.client.log_batch(
+            run_id,
+            metrics=[Metric(name, float(value), now, 0) for name, value in (metrics or {}).items()],
+            params=[Param(name, str(value)[:_LONGEST_PARAM]) for name, value in (params or {}).items()],
+            tags=[RunTag(name, value) for name, value in (tags or {}).items()],
+        )
+
+    def log_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        """Keep files as artifacts of a run; names are paths such as `plots/importance.png`."""
+        with TemporaryDirectory() as folder:
+            for name, content in files.items():
+                path = Path(folder) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            self.client.log_artifacts(run_id, folder)
+
+    def read_files(self, run_id: str, folder: str = PLOTS) -> dict[str, bytes]:
+        """Artifacts of a run under a folder, by file name; empty when there are none."""
+        names = [item.path for item in self.client.list_artifacts(run_id, folder) if not item.is_dir]
+        with TemporaryDirectory() as target:
+            return {
+                Path(name).name: Path(self.client.download_artifacts(run_id, name, target)).read_bytes()
+                for name in names
+            }
+
+    def run_url(self, run_id: str) -> str:
+        """Page of a run in the MLflow UI."""
+        experiment = self.client.get_run(run_id).info.experiment_id
+        return f"{self.settings.mlflow_ui_url}/#/experiments/{experiment}/runs/{run_id}"
+
+    def version_url(self, model: str, version: int) -> str:
+        """Page of a registered version in the MLflow UI."""
+        return f"{self.settings.mlflow_ui_url}/#/models/{model}/versions/{version}"

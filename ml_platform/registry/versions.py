@@ -1,0 +1,159 @@
+"""Versions in the MLflow registry: numbered, aliased, tagged and described in sentences."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ml_platform.registry.tracking import Tracker
+from ml_platform.spec import ModelSpec
+from ml_platform.training.documents import Evaluation, RegisteredVersion, TrainedModel
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+STAGE = "stage"  # tag that shows the words people know; MLflow's own stages are deprecated
+STAGING, PRODUCTION, ARCHIVED = "Staging", "Production", "Archived"
+
+
+def register(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation, *, tracker: Tracker) -> RegisteredVersion:
+    """Register a trained model as the challenger; the same bundle is registered once.
+
+    Parameters
+    ----------
+    spec
+        The model.
+    trained
+        What to register: its logged ONNX model becomes the version.
+    evaluation
+        What the gate found; becomes part of the description and of the tags.
+    tracker
+        The registry.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = tracker.client
+    if (known := find_version(tracker, spec.name, trained.digest)) is not None:
+        return _document(tracker, trained, int(known.version))
+    try:
+        client.create_registered_model(
+            spec.name, tags={"owner": spec.owner, "task": spec.task}, description=spec.description
+        )
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    created = client.create_model_version(
+        spec.name,
+        source=trained.model_uri,
+        run_id=trained.run_id,
+        model_id=trained.model_uri.removeprefix("models:/"),
+        tags=_tags(spec, trained, evaluation),
+        description=describe(spec, trained, evaluation),
+    )
+    version = int(created.version)
+    client.set_registered_model_alias(spec.name, CHALLENGER, str(version))
+    return _document(tracker, trained, version)
+
+
+def find_version(tracker: Tracker, model: str, digest: str) -> "ModelVersion | None":
+    """Version of a model that has this bundle, the newest if several; None when there is none."""
+    found = [entry for entry in _versions(tracker, model) if entry.tags.get("bundle_digest") == digest]
+    return max(found, key=lambda entry: int(entry.version), default=None)
+
+
+def bundle_of_version(tracker: Tracker, model: str, version: int) -> str:
+    """Digest of a registered version's bundle.
+
+    Raises
+    ------
+    LookupError
+        When the registry has no such version, with those that it has.
+    """
+    known = {int(entry.version): entry for entry in _versions(tracker, model)}
+    if version not in known:
+        raise LookupError(f"{model}: no version {version} is registered; there are {sorted(known) or 'none'}")
+    return str(known[version].tags["bundle_digest"])
+
+
+def show_champion(tracker: Tracker, model: str, version: int) -> None:
+    """Let aliases and stage words say that `version` serves; whatever served before is archived. Repeatable."""
+    client = tracker.client
+    for entry in _versions(tracker, model):
+        number = int(entry.version)
+        stage = PRODUCTION if number == version else entry.tags.get(STAGE)
+        if number != version and stage == PRODUCTION:
+            stage = ARCHIVED
+        if stage and stage != entry.tags.get(STAGE):
+            client.set_model_version_tag(model, str(number), STAGE, stage)
+    client.set_registered_model_alias(model, CHAMPION, str(version))
+    aliases = client.get_registered_model(model).aliases
+    if str(aliases.get(CHALLENGER)) == str(version):
+        client.delete_registered_model_alias(model, CHALLENGER)
+
+
+def describe(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation) -> str:
+    """Describe a version in sentences: what it is, what it learned from, how good it is compared with what."""
+    tables = ", ".join(f"{name} (version {version})" for name, version in sorted(trained.training_set.tables.items()))
+    top = ", ".join(f"{name} ({share:.0%})" for name, share in list(trained.importance.items())[:5])
+    sentences = [
+        spec.description.strip(),
+        f"A {trained.family} model for {spec.task} of '{spec.target}', owned by {spec.owner}.",
+        f"It learned from {trained.trained.rows:,} rows of {trained.training_set.table} (version "
+        f"{trained.training_set.version}) from {trained.trained.first:%Y-%m-%d} to {trained.trained.last:%Y-%m-%d}, "
+        f"made of {tables}; code {trained.code_version}.",
+        f"What weighs most: {top}.",
+        _compared(evaluation),
+        *evaluation.reasons,
+    ]
+    if trained.threshold is not None:
+        sentences.insert(
+            4, f"It predicts true from a probability of {trained.threshold:.3f}, the best F1 on validation rows."
+        )
+    return "\n\n".join(sentences)
+
+
+def _compared(evaluation: Evaluation) -> str:
+    if evaluation.holdout is None:
+        return "There were no rows to compare it with the champion on."
+    metric, sides = evaluation.metric, {"it": evaluation.challenger, "the naive baseline": evaluation.naive}
+    if evaluation.champion is not None:
+        sides[f"the {evaluation.reference}"] = evaluation.champion
+    values = "; ".join(f"{name} {values[metric]:.4f}" for name, values in sides.items() if metric in values)
+    return (
+        f"{metric} on {evaluation.holdout.rows:,} rows that it never saw ({evaluation.holdout.first:%Y-%m-%d} to "
+        f"{evaluation.holdout.last:%Y-%m-%d}): {values}."
+    )
+
+
+def _tags(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation) -> dict[str, str]:
+    tags: Mapping[str, object] = {
+        **spec.tags,
+        STAGE: STAGING,
+        "gate": "passed" if evaluation.promote else "refused",
+        "bundle_digest": trained.digest,
+        "model_digest": trained.model_digest,
+        "family": trained.family,
+        "owner": spec.owner,
+        "training_set": trained.training_set.table,
+        "training_set_version": trained.training_set.version,
+        "code_version": trained.code_version,
+        **{f"holdout_{name}": f"{value:.6g}" for name, value in trained.metrics.items()},
+    }
+    return {name: str(value) for name, value in tags.items()}
+
+
+def _versions(tracker: Tracker, model: str) -> list["ModelVersion"]:
+    found: list[ModelVersion] = list(tracker.client.search_model_versions(f"name = '{model}'"))
+    return found
+
+
+def _document(tracker: Tracker, trained: TrainedModel, version: int) -> RegisteredVersion:
+    return RegisteredVersion(
+        model=trained.model,
+        version=version,
+        digest=trained.digest,
+        model_digest=trained.model_digest,
+        run_id=trained.run_id,
+        model_uri=trained.model_uri,
+        url=tracker.version_url(trained.model, version),
+    )

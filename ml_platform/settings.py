@@ -1,0 +1,80 @@
+"""Where the platform keeps its state: one folder by default, moved piece by piece through the environment."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+
+
+class Settings(BaseSettings):
+    """Locations and addresses, each read from `ML_PLATFORM_<NAME>` and else derived from `home`.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> Settings(home=Path("/srv/platform")).releases_dir.as_posix()
+    '/srv/platform/releases'
+    """
+
+    model_config = SettingsConfigDict(env_prefix="ML_PLATFORM_", frozen=True, extra="ignore")
+
+    home: Path = Field(PROJECT_ROOT / "data", description="Folder of all local state.")
+    lake_uri: str = Field("", description="Folder or object-store URI of the Delta tables; default `<home>/lake`.")
+    tracking_uri: str = Field("", description="MLflow tracking and registry URI; default SQLite at `<home>/mlflow.db`.")
+    online_uri: str = Field("", description="Online store URI; default `sqlite:///<home>/online.db`.")
+    lake_retention_days: float = Field(
+        30, ge=0, description="How long a replaced version of a table stays readable; a released model's stay for good."
+    )
+    serving_url: str = Field("http://127.0.0.1:8000", description="Where people and assets reach the serving app.")
+    mlflow_ui_url: str = Field("http://127.0.0.1:5000", description="Where links to MLflow runs point.")
+
+    @model_validator(mode="after")
+    def _derive(self) -> Self:
+        home = self.home.expanduser().resolve()
+        derived = {
+            "home": home,
+            "lake_uri": self.lake_uri or str(home / "lake"),
+            "tracking_uri": self.tracking_uri or f"sqlite:///{home / 'mlflow.db'}",
+            "online_uri": self.online_uri or f"sqlite:///{home / 'online.db'}",
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)  # the model is frozen; this is its own construction
+        return self
+
+    @property
+    def artifact_root(self) -> Path:
+        """Folder of MLflow's artifacts."""
+        return self.home / "mlflow_artifacts"
+
+    @property
+    def releases_dir(self) -> Path:
+        """Folder of the release store: bundles and endpoint documents."""
+        return self.home / "releases"
+
+    @property
+    def inference_log_dir(self) -> Path:
+        """Folder where serving appends its prediction records before they reach the lake."""
+        return self.home / "inference_log"
+
+    @property
+    def keys_dir(self) -> Path:
+        """Folder of the API keys that serving asks for."""
+        return self.home / "keys"
+
+    @property
+    def audit_dir(self) -> Path:
+        """Folder where serving appends who asked for what."""
+        return self.home / "audit"
+
+    @property
+    def reports_dir(self) -> Path:
+        """Folder of the HTML reports."""
+        return self.home / "reports"
+
+    @property
+    def handoff_dir(self) -> Path:
+        """Folder of the small documents that one asset hands to the next."""
+        return self.home / "handoffs"

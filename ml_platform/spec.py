@@ -1,0 +1,238 @@
+"""What a model is, as its owner writes it in `defs.yaml`: every key typed, described and refused when misspelt."""
+
+from datetime import date, timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Task = Literal["binary", "multiclass", "regression"]
+Family = Literal["logistic_regression", "ridge", "lightgbm"]
+FieldType = Literal["string", "integer", "number", "boolean", "timestamp"]
+
+CLASSIFICATION_METRICS = ("roc_auc", "average_precision", "log_loss", "brier", "f1", "accuracy")
+REGRESSION_METRICS = ("rmse", "mae", "r2")
+SCORE_COLUMNS = frozenset(
+    {
+        *("id", "row", "date", "request_id", "as_of", "scored_at", "model_version"),
+        *("digest", "score", "prediction", "caller", "inputs"),
+    }
+)
+LOWER_IS_BETTER = frozenset({"log_loss", "brier", "rmse", "mae"})
+
+_UNITS = {"minute": 60, "hour": 3600, "day": 86400, "week": 604800}
+
+
+def _parse_duration(value: Any) -> Any:
+    """Read `6 hours`, `30 days`, `90 minutes` beside what pydantic reads (ISO 8601, timedelta)."""
+    if isinstance(value, str):
+        number, _, unit = value.strip().partition(" ")
+        if unit.rstrip("s") in _UNITS and number.replace(".", "", 1).isdigit():
+            return timedelta(seconds=float(number) * _UNITS[unit.rstrip("s")])
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
+Cron = Annotated[str, Field(pattern=r"^(@(hourly|daily|weekly|monthly)|([\dA-Z*/,\-]+ +){4}[\dA-Z*/,\-]+)$")]
+
+
+# What Dagster and MLflow both take as the value of a tag.
+Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,63}$")]
+
+
+class Strict(BaseModel):
+    """Base of everything a user writes: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InputField(Strict):
+    """One field of a prediction request; the same column of the spine offline."""
+
+    name: str
+    type: FieldType
+    description: str = ""
+    unit: str | None = None
+    example: Any = None
+    required: bool = Field(True, description="False: may be left out or null.")
+    feature: bool = Field(True, description="False: the model never sees it (an identifier, a raw timestamp).")
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+class Lookup(Strict):
+    """Features taken from one feature view, as of the spine's timestamp."""
+
+    view: str
+    features: tuple[str, ...] = Field((), description="Names to take; all of the view's when empty.")
+    keys: dict[str, str] = Field(
+        default_factory=dict, description="View's entity column → column of the spine, where the names differ."
+    )
+    knowledge_time: bool = Field(
+        False, description="Use only rows whose `created` is not after the timestamp, so that no later backfill leaks."
+    )
+
+
+class Split(Strict):
+    """Time-ordered split: … train | gap | validation | gap | holdout, ending at the newest available label."""
+
+    holdout: Duration = Field(timedelta(days=14), description="Newest rows, for evaluation only.")
+    validation: Duration = Field(timedelta(days=14), description="Rows before the holdout, for tuning.")
+    gap: Duration = Field(timedelta(days=1), description="Rows left out between two parts.")
+    history: Duration | None = Field(None, description="How far back training rows go; all when absent.")
+
+
+class Leakage(Strict):
+    """What is too good to be true: features that know the label stop the training set."""
+
+    max_r2: float = Field(0.98, gt=0, le=1, description="R² of one feature alone from which it is a leak (regression).")
+    max_auc: float = Field(
+        0.99, gt=0.5, le=1, description="AUC of one feature, or of two added or subtracted, from which it is a leak."
+    )
+    pairs: bool = Field(True, description="Also look for two features that give the label together.")
+    allow: tuple[str, ...] = Field((), description="Features known to be sound, e.g. the last value of a slow series.")
+    sample_rows: int = Field(20_000, ge=100, description="Rows that are looked at, drawn by chance.")
+
+
+class Tuning(Strict):
+    """The search over families and their parameters."""
+
+    trials: int = Field(8, ge=1, description="Trials per family.")
+    timeout_minutes: float | None = Field(None, gt=0, description="Budget per family.")
+    sample_rows: int | None = Field(None, ge=100, description="Newest training rows used in trials; all when absent.")
+    seed: int = 0
+    executor: Literal["local", "ray"] = "local"
+
+
+class Promotion(Strict):
+    """When a new version may take the champion's place."""
+
+    metric: str = Field("", description="Metric of the gate; roc_auc, log_loss or rmse by task when empty.")
+    min_gain: float = Field(0.0, description="Lower bound of the paired bootstrap interval must be above this.")
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    slices: tuple[str, ...] = Field((), description="Columns whose every group is guarded.")
+    max_slice_loss: float = Field(0.05, ge=0, description="How much worse any large enough group may get.")
+    min_slice_rows: int = Field(500, ge=1)
+    max_latency_ms: float = Field(5.0, gt=0, description="Bound on the median time of a one-row prediction.")
+    automatic: bool = Field(True, description="False: a passing version waits as challenger for a person.")
+
+
+class Scoring(Strict):
+    """Batch scoring, one Dagster partition per UTC day of the timestamp."""
+
+    start: date = Field(description="First day that can be scored.")
+    end: date | None = Field(None, description="Last day, for data that has ended; open when absent.")
+    daily_at: str | None = Field(
+        "01:30",
+        pattern=r"^([01]\d|2[0-3]):[0-5]\d$",
+        description="When (UTC) the day before is scored; null for never.",
+    )
+
+
+class Monitoring(Strict):
+    """What is watched once the model serves."""
+
+    schedule: str | None = Field(
+        "15 * * * *", description="Cron (UTC) of ingesting the log and watching; null for none."
+    )
+    window: Duration = Field(timedelta(days=7), description="Span of scored rows compared with the training data.")
+    min_rows: int = Field(500, ge=1, description="Smaller windows are reported as such, not judged.")
+    significance: float = Field(0.05, gt=0, lt=1, description="Family-wise error over all columns (Bonferroni).")
+    distance: float = Field(0.1, gt=0, description="Smallest distance that counts, with a significant test.")
+    min_drift_importance: float = Field(
+        0.15,
+        ge=0,
+        le=1,
+        description="Share of the feature importance that must have drifted to alarm.",
+    )
+    prediction_drift: bool = Field(True, description="Drift of the prediction alone raises the alarm.")
+    min_metric: float | None = Field(
+        None, description="Promotion metric on labelled rows below (above) which an alert is raised."
+    )
+
+
+class Skew(Strict):
+    """How features that serving computed are compared with what the lake says of their instants."""
+
+    schedule: Cron | None = Field("45 3 * * *", description="Cron (UTC); null for none.")
+    window: Duration = Field(timedelta(days=1), description="Span of answers compared, up to the newest logged.")
+    sample_rows: int = Field(1000, ge=1, description="Logged rows compared, drawn by chance.")
+    tolerance: float = Field(1e-6, ge=0, description="Relative difference of numbers that still counts as equal.")
+    max_share: float = Field(0.01, ge=0, lt=1, description="Share of rows in which any feature may differ.")
+    lag: Duration = Field(timedelta(hours=1), description="How long the online store may lack a row that is known.")
+
+
+class Retraining(Strict):
+    """What starts training again."""
+
+    schedule: Cron | None = Field("0 6 * * 1", description="Cron, UTC; null for none.")
+    on_drift: bool = True
+    on_performance: bool = True
+    cooldown: Duration = Field(timedelta(hours=24), description="Quiet time after a triggered run.")
+
+
+class ModelSpec(Strict):
+    """One model, from its rows to its retraining.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        For an unknown key, a wrong value or parts that contradict each other; `spec_yaml` adds file and line.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")
+    description: str
+    owner: str
+    task: Task
+    target: str = Field(description="Label column of the spine.")
+    target_unit: str | None = Field(None, description="Unit of a regression's target, shown with predictions.")
+    spine: str = Field(description="SQL file beside defs.yaml: one row per thing to predict, over the lake's tables.")
+    id: str = Field(description="Column that identifies a row of the spine and of the scores.")
+    timestamp: str = Field(description="Column with the instant of prediction (UTC): features are taken as of it.")
+    label_available_at: str = Field(description="Column with the instant from which the label is known (UTC).")
+    inputs: tuple[InputField, ...] = Field(min_length=1)
+    request_features: str | None = Field(None, description="Python file beside defs.yaml with `REQUEST_FEATURES`.")
+    lookups: tuple[Lookup, ...] = ()
+    sample: float = Field(1.0, gt=0, le=1, description="Share of the labelled rows to train on, by a hash of the id.")
+    split: Split = Split()
+    leakage: Leakage = Leakage()
+    families: tuple[Family, ...] = Field(min_length=1)
+    tuning: Tuning = Tuning()
+    promotion: Promotion = Promotion()
+    scoring: Scoring
+    monitoring: Monitoring = Monitoring()
+    skew: Skew = Skew()
+    retraining: Retraining = Retraining()
+    tags: dict[str, Tag] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [field.name for field in self.inputs]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"inputs: {twice} declared more than once")
+        if taken := sorted({field.name for field in self.inputs if field.feature} & SCORE_COLUMNS):
+            raise ValueError(
+                f"inputs: {taken} are columns of the scores' own; name them otherwise in the spine (… AS …)"
+            )
+        wrong = {"regression": {"logistic_regression"}}.get(self.task, {"ridge"}) & set(self.families)
+        if wrong:
+            raise ValueError(f"families: {sorted(wrong)} cannot do task '{self.task}'")
+        allowed = REGRESSION_METRICS if self.task == "regression" else CLASSIFICATION_METRICS
+        if self.promotion.metric and self.promotion.metric not in allowed:
+            raise ValueError(
+                f"promotion.metric: '{self.promotion.metric}' is not one of {', '.join(allowed)} for {self.task}"
+            )
+        views = [lookup.view for lookup in self.lookups]
+        if twice := sorted({view for view in views if views.count(view) > 1}):
+            raise ValueError(f"lookups: {twice} named more than once")
+        return self
+
+    @property
+    def metric(self) -> str:
+        """Metric that tuning maximises (or minimises) and the gate compares."""
+        default = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
+        return self.promotion.metric or default[self.task]
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Direction of `metric`."""
+        return self.metric not in LOWER_IS_BETTER

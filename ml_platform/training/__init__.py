@@ -1,0 +1,1 @@
+"""Training: split, search, fit, export and evaluation."""

@@ -1,0 +1,206 @@
+"""Trained model → the files of a release bundle: manifest, graph, golden rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from ml_platform.features.expressions import compile_tree
+from ml_platform.features.join import feature_column
+from ml_platform.features.request import RequestFeature, add_request_features, derived_types, load_request_features
+from ml_platform.features.training_set import TrainingSetRef
+from ml_platform.features.views import FeatureView
+from ml_platform.registry.digests import model_digest
+from ml_platform.registry.manifest import Derived, Feature, Golden, Input, Manifest, Provenance, ViewLookup
+from ml_platform.spec import InputField, ModelSpec
+from ml_platform.training.documents import Window
+from ml_platform.training.matrix import FeatureEncoder
+
+GOLDEN_ROWS = 20
+UNSEEN = "never seen in training"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """How a request becomes a row of the matrix."""
+
+    inputs: tuple[Input, ...]
+    derived: tuple[Derived, ...]
+    lookups: tuple[ViewLookup, ...]
+    request_features: dict[str, RequestFeature]
+
+
+def build_signature(
+    spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView], ref: TrainingSetRef, frame: pl.DataFrame
+) -> Signature:
+    """Describe request, derived features and look-ups; examples that the spec leaves open come from the newest row.
+
+    Raises
+    ------
+    ValueError
+        When a view changed since the training set was made, so that serving would look up something else.
+    """
+    request = load_request_features(folder / spec.request_features) if spec.request_features else {}
+    types = derived_types(spec.inputs, request)
+    derived = tuple(
+        Derived(
+            name=name,
+            type=types[name],
+            tree=compile_tree(feature.expression),
+            description=feature.description,
+            unit=feature.unit,
+        )
+        for name, feature in request.items()
+    )
+    lookups = []
+    for lookup in spec.lookups:
+        view = views[lookup.view]
+        if view.hash != ref.view_hashes.get(view.name):
+            raise ValueError(
+                f"{spec.name}: the feature view '{view.name}' changed since the training set (version {ref.version}) "
+                f"was made; materialise features/{view.name} and the training set again"
+            )
+        taken = lookup.features or tuple(view.columns)
+        lookups.append(
+            ViewLookup(
+                view=view.name,
+                view_hash=view.hash,
+                keys={column: lookup.keys.get(column, column) for column in view.entity},
+                features=tuple(feature_column(view.name, name) for name in taken),
+                ttl_seconds=view.ttl.total_seconds() if view.ttl else None,
+            )
+        )
+    example = _example_row(frame, spec)
+    inputs = tuple(_input(field, example[field.name]) for field in spec.inputs)
+    return Signature(inputs, derived, tuple(lookups), request)
+
+
+def build_manifest(
+    spec: ModelSpec,
+    signature: Signature,
+    features: tuple[Feature, ...],
+    onnx: bytes,
+    *,
+    family: str,
+    classes: tuple[str, ...],
+    threshold: float | None,
+    importance: Mapping[str, float],
+    metrics: Mapping[str, float],
+    provenance: Provenance,
+) -> Manifest:
+    """Assemble the manifest; its `model_digest` is computed over `onnx` and the signature."""
+    names = [field.name for field in signature.inputs]
+    timestamps = [field.name for field in signature.inputs if field.type == "timestamp"]
+    timestamps += [feature.name for feature in signature.derived if feature.type == "timestamp"]
+    manifest = Manifest(
+        model=spec.name,
+        model_digest="",
+        task=spec.task,
+        description=spec.description,
+        owner=spec.owner,
+        family=family,
+        id=spec.id if spec.id in names else None,
+        as_of=spec.timestamp if spec.timestamp in timestamps else None,
+        inputs=signature.inputs,
+        derived=signature.derived,
+        lookups=signature.lookups,
+        features=tuple(msgspec.structs.replace(item, importance=importance[item.name]) for item in features),
+        classes=classes,
+        threshold=threshold,
+        target=spec.target,
+        target_unit=spec.target_unit,
+        metrics=dict(metrics),
+        provenance=provenance,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        tags=dict(spec.tags),
+    )
+    return msgspec.structs.replace(manifest, model_digest=model_digest(onnx, manifest))
+
+
+def build_provenance(
+    ref: TrainingSetRef, trained: Window, *, code_version: str, run_id: str, dagster_run_id: str | None
+) -> Provenance:
+    """Say which data and code made the model."""
+    return Provenance(
+        tables=dict(sorted(ref.tables.items())),
+        training_set=ref.table,
+        training_set_version=ref.version,
+        trained_from=_iso(trained.first),
+        trained_until=_iso(trained.last),
+        training_rows=trained.rows,
+        code_version=code_version,
+        mlflow_run_id=run_id,
+        dagster_run_id=dagster_run_id,
+    )
+
+
+def golden_frame(rows: pl.DataFrame, spec: ModelSpec, signature: Signature) -> pl.DataFrame:
+    """Pick rows to replay: spread over time, those with most nulls, and one with every string unseen.
+
+    Derived features of the altered row are computed anew, so that the whole frame is as offline would have it.
+    """
+    looked_up = [name for lookup in signature.lookups for name in lookup.features]
+    names = [field.name for field in signature.inputs]
+    used = rows.select(*names, *looked_up).with_columns(pl.selectors.float().fill_nan(None))
+    ordered = used.with_columns(nulls=pl.sum_horizontal(pl.all().is_null())).with_row_index("row")
+    emptiest = ordered.sort("nulls", "row", descending=[True, False]).head(GOLDEN_ROWS // 4)
+    spread = ordered.gather_every(max(1, ordered.height // (GOLDEN_ROWS * 3 // 4)))
+    chosen = pl.concat([spread.head(GOLDEN_ROWS * 3 // 4 - 1), emptiest]).unique("row").sort("row")
+    strings = [field.name for field in signature.inputs if field.type == "string" and field.name != spec.id]
+    unseen = chosen.head(1).with_columns(pl.lit(UNSEEN).alias(name) for name in strings)
+    picked = pl.concat([chosen, unseen]).drop("row", "nulls")
+    return add_request_features(picked.lazy(), signature.request_features).collect()
+
+
+def build_golden(frame: pl.DataFrame, signature: Signature, encoder: FeatureEncoder, scores: np.ndarray) -> Golden:
+    """Write down the rows of `golden_frame`, their matrix, and the scores that the native model gave them."""
+    names = [field.name for field in signature.inputs]
+    looked_up = [name for lookup in signature.lookups for name in lookup.features]
+    matrix = encoder.transform(frame)
+    return Golden(
+        inputs=tuple({name: _plain(value) for name, value in row.items()} for row in frame.select(names).to_dicts()),
+        looked_up=tuple(frame.select(looked_up).to_dicts()) if looked_up else ({},) * frame.height,
+        matrix=tuple(tuple(None if np.isnan(value) else float(value) for value in row) for row in matrix),
+        scores=tuple(scores.tolist()),
+    )
+
+
+def bundle_files(manifest: Manifest, onnx: bytes, golden: Golden) -> dict[str, bytes]:
+    """Name and serialise the files of a bundle."""
+    return {
+        "manifest.json": msgspec.json.format(msgspec.json.encode(manifest), indent=2),
+        "model.onnx": onnx,
+        "golden.json": msgspec.json.format(msgspec.json.encode(golden), indent=1),
+    }
+
+
+def _example_row(frame: pl.DataFrame, spec: ModelSpec) -> dict[str, Any]:
+    names = [field.name for field in spec.inputs]
+    complete = frame.select(names).drop_nulls().tail(1)
+    return (complete if complete.height else frame.select(names).tail(1)).row(0, named=True)
+
+
+def _input(field: InputField, found: Any) -> Input:
+    return Input(
+        name=field.name,
+        type=field.type,
+        description=field.description,
+        unit=field.unit,
+        example=_plain(field.example if field.example is not None else found),
+        required=field.required,
+        minimum=field.minimum,
+        maximum=field.maximum,
+    )
+
+
+def _plain(value: Any) -> Any:
+    return _iso(value) if isinstance(value, datetime) else value
+
+
+def _iso(instant: datetime) -> str:
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,168 @@
+"""Metrics in NumPy, each for many weightings of the same rows at once: what a bootstrap of thousands of rows needs.
+
+`weights` is (resamples × rows); the plain value is the one for a single row of ones. Definitions are scikit-learn's
+(a test compares them); multiclass metrics are averaged over classes without weights ("macro", one against the rest).
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ml_platform.spec import CLASSIFICATION_METRICS, LOWER_IS_BETTER, REGRESSION_METRICS, Task
+
+_EPSILON = 1e-15
+
+
+def metric_names(task: Task) -> tuple[str, ...]:
+    """Names of the metrics that a task is measured by."""
+    return REGRESSION_METRICS if task == "regression" else CLASSIFICATION_METRICS
+
+
+def measure(task: Task, y: np.ndarray, score: np.ndarray, *, threshold: float | None = None) -> dict[str, float]:
+    """All metrics of some scores that are defined for these rows.
+
+    Parameters
+    ----------
+    task
+        Kind of model.
+    y
+        Labels (rows,), as `encode_labels` gives them.
+    score
+        (rows,) for binary and regression, (rows × classes) for multiclass.
+    threshold
+        Binary: what counts as positive in `f1` and `accuracy`; 0.5 when None.
+
+    Returns
+    -------
+    dict
+        Name → value. A metric is left out where it is undefined, such as ROC AUC with a single class.
+
+    Examples
+    --------
+    >>> measure("binary", np.array([0.0, 1.0, 1.0]), np.array([0.2, 0.4, 0.9]))["roc_auc"]
+    1.0
+    """
+    ones = np.ones((1, len(y)))
+    values = {name: float(weighted(name, task, y, score, ones, threshold=threshold)[0]) for name in metric_names(task)}
+    return {name: value for name, value in values.items() if np.isfinite(value)}
+
+
+def weighted(
+    name: str, task: Task, y: np.ndarray, score: np.ndarray, weights: np.ndarray, *, threshold: float | None = None
+) -> np.ndarray:
+    """One metric for each row of `weights`; NaN where it is undefined."""
+    if task == "multiclass":
+        return _multiclass(name, y, score, weights)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if name == "roc_auc":
+            return _roc_auc(y, score, weights)
+        if name == "average_precision":
+            return _average_precision(y, score, weights)
+        if name == "f1":
+            return _f1(y, score >= (0.5 if threshold is None else threshold), weights)
+        if name == "r2":
+            return _r2(y, score, weights)
+        mean = weights @ _row_loss(name, y, score, threshold) / weights.sum(axis=1)
+        return np.sqrt(mean) if name == "rmse" else mean
+
+
+def gain(name: str, challenger: np.ndarray | float, reference: np.ndarray | float) -> np.ndarray | float:
+    """How much better the challenger's value of a metric is (positive is better, whatever the metric's direction)."""
+    return reference - challenger if name in LOWER_IS_BETTER else challenger - reference
+
+
+def best_f1_threshold(y: np.ndarray, score: np.ndarray) -> float:
+    """Threshold (score ≥ threshold is positive) with the largest F1; the largest such threshold on a tie."""
+    order = np.argsort(-score, kind="stable")
+    ranked, hits = score[order], np.cumsum(y[order])
+    last_of_tie = np.append(ranked[1:] != ranked[:-1], True)
+    f1 = 2 * hits / (np.arange(1, len(y) + 1) + y.sum())
+    return float(ranked[np.argmax(np.where(last_of_tie, f1, -1.0))])
+
+
+def shares(values: Mapping[str, float]) -> dict[str, float]:
+    """Non-negative numbers as shares of their sum, largest first; equal shares when all are zero.
+
+    Examples
+    --------
+    >>> shares({"a": 1.0, "b": 3.0})
+    {'b': 0.75, 'a': 0.25}
+    """
+    total = sum(values.values())
+    parts = {name: value / total if total > 0 else 1 / len(values) for name, value in values.items()}
+    return dict(sorted(parts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _row_loss(name: str, y: np.ndarray, score: np.ndarray, threshold: float | None) -> np.ndarray:
+    if name == "log_loss":
+        clipped = np.clip(score, _EPSILON, 1 - _EPSILON)
+        return -(y * np.log(clipped) + (1 - y) * np.log(1 - clipped))
+    if name in ("brier", "rmse"):
+        return (y - score) ** 2
+    if name == "mae":
+        return np.abs(y - score)
+    if name == "accuracy":
+        return ((score >= (0.5 if threshold is None else threshold)) == (y > 0.5)).astype(np.float64)
+    raise ValueError(f"metric '{name}' is not one of {', '.join((*CLASSIFICATION_METRICS, *REGRESSION_METRICS))}")
+
+
+def _ties(ranked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the first row of each row's tie, and of the first row after it."""
+    starts = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1]))
+    group = np.cumsum(np.append(True, ranked[1:] != ranked[:-1])) - 1
+    return starts[group], np.append(starts[1:], len(ranked))[group]
+
+
+def _roc_auc(y: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    order = np.argsort(score, kind="stable")
+    positive, ordered = y[order] > 0.5, weights[:, order]
+    first, after = _ties(score[order])
+    below = np.zeros((len(weights), len(y) + 1))
+    np.cumsum(ordered * ~positive, axis=1, out=below[:, 1:])
+    positives = ordered[:, positive]
+    wins = (positives * (below[:, first[positive]] + below[:, after[positive]])).sum(axis=1) / 2
+    return wins / (positives.sum(axis=1) * below[:, -1])
+
+
+def _average_precision(y: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    order = np.argsort(-score, kind="stable")
+    positive, ordered = y[order] > 0.5, weights[:, order]
+    _, after = _ties(-score[order])
+    chosen = np.cumsum(ordered, axis=1)
+    hits = np.cumsum(ordered * positive, axis=1)
+    at = after[positive] - 1  # precision at the end of each positive's tie
+    precision = np.where(chosen[:, at] > 0, hits[:, at] / np.maximum(chosen[:, at], _EPSILON), 0.0)
+    return (ordered[:, positive] * precision).sum(axis=1) / hits[:, -1]
+
+
+def _f1(y: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    hits = weights @ ((y > 0.5) & predicted)
+    found = weights @ predicted.astype(np.float64) + weights @ (y > 0.5).astype(np.float64)
+    return np.where(found > 0, 2 * hits / np.maximum(found, _EPSILON), 0.0)
+
+
+def _r2(y: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    total = weights.sum(axis=1)
+    spread = weights @ (y**2) / total - (weights @ y / total) ** 2
+    return 1 - (weights @ (y - score) ** 2 / total) / np.where(spread > 0, spread, np.nan)
+
+
+def _multiclass(name: str, y: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    labels, classes = y.astype(np.int64), score.shape[1]
+    total = weights.sum(axis=1)
+    if name == "log_loss":
+        return weights @ -np.log(np.clip(score[np.arange(len(y)), labels], _EPSILON, None)) / total
+    if name == "brier":
+        return weights @ ((score - np.eye(classes)[labels]) ** 2).sum(axis=1) / total
+    predicted = score.argmax(axis=1)
+    if name == "accuracy":
+        return weights @ (predicted == labels).astype(np.float64) / total
+    each = {"roc_auc": _roc_auc, "average_precision": _average_precision}
+    with np.errstate(invalid="ignore", divide="ignore"):
+        per_class = [
+            _f1((labels == k).astype(np.float64), predicted == k, weights)
+            if name == "f1"
+            else each[name]((labels == k).astype(np.float64), score[:, k], weights)
+            for k in range(classes)
+        ]
+    return np.mean(np.stack(per_class), axis=0)

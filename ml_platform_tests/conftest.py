@@ -1,0 +1,51 @@
+"""Fixtures that every part's tests share."""
+
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from ml_platform.defs.flights.tables import RAW_TABLES
+from ml_platform.lake.tables import Lake
+from ml_platform.settings import Settings
+from ml_platform.training.documents import TrainedModel
+from ml_platform_tests.redis_server import redis_server, redis_uri  # noqa: F401 - fixtures
+from ml_platform_tests.shops import START, Shops, build_shops
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings whose state lives and dies with the test."""
+    return Settings(home=tmp_path / "home")
+
+
+@pytest.fixture
+def lake(settings: Settings) -> Lake:
+    """An empty lake of the test's own."""
+    return Lake(settings.lake_uri)
+
+
+@pytest.fixture(scope="session")
+def flights_lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """All raw tables of the real flights, ingested once. Shared by the session: read only."""
+    lake = Lake(str(tmp_path_factory.mktemp("flights") / "lake"))
+    for table in RAW_TABLES:
+        table.load(lake)
+    return lake
+
+
+@pytest.fixture(scope="session")
+def trained_shops(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shops, TrainedModel]:
+    """A small world with one trained, unreleased model (labels until day 50). Shared by the session: read only."""
+    folder = tmp_path_factory.mktemp("shops")
+    world = build_shops(Settings(home=folder / "home"), folder / "defs")
+    return world, world.train(START + timedelta(days=50))
+
+
+@pytest.fixture
+def shops(trained_shops: tuple[Shops, TrainedModel], tmp_path: Path) -> Shops:
+    """A copy of the small world to change: its stores and tables are the test's own."""
+    world, _ = trained_shops
+    home = shutil.copytree(world.settings.home, tmp_path / "shops")
+    return Shops(Settings(home=home), world.folder, world.spec, world.views)

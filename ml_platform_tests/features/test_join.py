@@ -1,0 +1,213 @@
+"""The point-in-time rules, one hand-made case each."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ml_platform.features.join import ResolvedLookup, point_in_time_join, resolve_lookup
+from ml_platform.features.views import FeatureColumn, FeatureView
+from ml_platform.spec import Lookup
+
+TIME = pl.Datetime("us", "UTC")
+NOON = datetime(2013, 7, 4, 12, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+def spine(rows: list[tuple[str | None, datetime | None]]) -> pl.LazyFrame:
+    return pl.LazyFrame(rows, schema={"shop": pl.String, "at": TIME}, orient="row")
+
+
+def view(rows: list[tuple[str | None, datetime, int]], *, ttl: timedelta | None = None) -> ResolvedLookup:
+    frame = pl.LazyFrame(rows, schema={"shop": pl.String, "event_time": TIME, "sales": pl.Int64}, orient="row")
+    return ResolvedLookup("shops", frame, {"shop": "shop"}, ("sales",), ttl=ttl)
+
+
+@pytest.fixture(params=["in-memory", "streaming", "duckdb"])
+def values(request: pytest.FixtureRequest):
+    def collect(rows: pl.LazyFrame, *lookups: ResolvedLookup) -> list[int | None]:
+        if request.param == "duckdb":
+            joined = point_in_time_join(rows, lookups, timestamp="at", engine="duckdb", memory_limit="200MB").collect()
+        else:
+            joined = point_in_time_join(rows, lookups, timestamp="at").collect(engine=request.param)
+        assert joined.select("shop", "at").equals(rows.collect()), "the spine's rows, order and number must stay"
+        return joined["shops__sales"].to_list()
+
+    return collect
+
+
+def test_an_event_at_the_very_instant_counts_and_one_after_it_does_not(values):
+    lookup = view([("a", NOON, 1), ("a", NOON + MICROSECOND, 2)])
+    assert values(spine([("a", NOON), ("a", NOON - MICROSECOND), ("a", NOON + MICROSECOND)]), lookup) == [1, None, 2]
+
+
+def test_ttl_is_inclusive_to_the_microsecond(values):
+    lookup = view([("a", NOON, 1)], ttl=timedelta(hours=2))
+    bound = NOON + timedelta(hours=2)
+    assert values(spine([("a", bound), ("a", bound + MICROSECOND)]), lookup) == [1, None]
+
+
+def test_an_expired_newest_row_does_not_bring_back_an_older_one(values):
+    lookup = view([("a", NOON - timedelta(hours=1), 1), ("a", NOON, 2)], ttl=timedelta(minutes=1))
+    assert values(spine([("a", NOON + timedelta(hours=1))]), lookup) == [None]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_ties_go_to_the_latest_created(values, reverse):
+    rows = [("a", NOON, NOON + timedelta(hours=h), h) for h in (1, 3, 2)]
+    frame = pl.LazyFrame(
+        rows[::-1] if reverse else rows,
+        schema={"shop": pl.String, "event_time": TIME, "created": TIME, "sales": pl.Int64},
+        orient="row",
+    )
+    lookup = ResolvedLookup("shops", frame, {"shop": "shop"}, ("sales",), created="created")
+    assert values(spine([("a", NOON)]), lookup) == [3]
+
+
+def test_null_keys_and_null_timestamps_find_nothing_but_stay(values):
+    lookup = view([(None, NOON, 1), ("a", NOON, 2)])
+    assert values(spine([(None, NOON), ("a", None), (None, None), ("a", NOON)]), lookup) == [None, None, None, 2]
+
+
+def test_an_unknown_entity_stays_with_nulls(values):
+    assert values(spine([("b", NOON)]), view([("a", NOON, 1)])) == [None]
+
+
+def test_an_empty_view_gives_nulls(values):
+    assert values(spine([("a", NOON), ("b", NOON)]), view([])) == [None, None]
+
+
+def test_an_empty_spine_stays_empty(values):
+    assert values(spine([]), view([("a", NOON, 1)])) == []
+
+
+def test_duplicates_in_an_unsorted_spine_keep_order_and_number(values):
+    lookup = view([("a", NOON, 1), ("a", NOON + timedelta(hours=2), 2), ("b", NOON, 3)])
+    late, early = NOON + timedelta(hours=3), NOON + timedelta(hours=1)
+    rows = spine([("a", late), ("b", early), ("a", early), ("a", late), ("a", late)])
+    assert values(rows, lookup) == [2, 3, 1, 2, 2]
+
+
+@pytest.mark.parametrize("engine", ["polars", "duckdb"])
+def test_two_keys_must_both_match_under_the_spines_own_names(engine):
+    frame = pl.LazyFrame(
+        {"origin": ["EWR", "EWR", "JFK"], "dest": ["IAH", "LAX", "IAH"], "event_time": [NOON] * 3, "late": [1, 2, 3]},
+        schema_overrides={"event_time": TIME},
+    )
+    lookup = ResolvedLookup("route", frame, {"origin": "from", "dest": "dest"}, ("late",))
+    rows = pl.LazyFrame(
+        {"from": ["EWR", "JFK", "JFK", None], "dest": ["LAX", "IAH", "LAX", "IAH"], "at": [NOON] * 4},
+        schema_overrides={"at": TIME},
+    )
+    joined = point_in_time_join(rows, [lookup], timestamp="at", engine=engine).collect()
+    assert joined["route__late"].to_list() == [2, 3, None, None]
+    assert joined.columns == ["from", "dest", "at", "route__late"]
+
+
+@pytest.mark.parametrize("engine", ["polars", "duckdb"])
+def test_several_views_are_joined_independently(engine):
+    lookups = [
+        view([("a", NOON, 1)]),
+        ResolvedLookup(
+            "stock",
+            pl.LazyFrame({"shop": ["b"], "event_time": [NOON], "sales": [9]}, schema_overrides={"event_time": TIME}),
+            {"shop": "shop"},
+            ("sales",),
+        ),
+    ]
+    joined = point_in_time_join(spine([("b", NOON), ("a", NOON)]), lookups, timestamp="at", engine=engine).collect()
+    assert joined.select("shops__sales", "stock__sales").rows() == [(None, 9), (1, None)]
+
+
+def written(rows: list[tuple[str, datetime, datetime | None, int]], *, ttl: timedelta | None = None) -> ResolvedLookup:
+    schema = {"shop": pl.String, "event_time": TIME, "created": TIME, "sales": pl.Int64}
+    frame = pl.LazyFrame(rows, schema=schema, orient="row")
+    return ResolvedLookup("shops", frame, {"shop": "shop"}, ("sales",), created="created", ttl=ttl, knowledge_time=True)
+
+
+def test_by_knowledge_time_a_later_backfill_is_not_seen_before_it_was_written(values):
+    hour = timedelta(hours=1)
+    lookup = written(
+        [
+            ("a", NOON, NOON, 1),
+            ("a", NOON - hour, NOON + 3 * hour, 2),  # an older event, written late: never the newest
+            ("a", NOON, NOON + 4 * hour, 3),  # a correction
+            ("a", NOON + 2 * hour, NOON + 6 * hour, 4),  # a backfill
+            ("a", NOON + 9 * hour, NOON + 5 * hour, 5),  # written ahead of its event
+            ("a", NOON, None, 6),  # nobody knows when
+        ]
+    )
+    asked = [NOON + n * hour for n in (-1, 0, 3, 4, 5, 6, 8, 9)]
+    assert values(spine([("a", at) for at in asked]), lookup) == [None, 1, 1, 3, 3, 4, 4, 5]
+
+
+def test_by_knowledge_time_the_ttl_still_counts_from_the_event(values):
+    lookup = written([("a", NOON, NOON + timedelta(hours=3), 1)], ttl=timedelta(hours=4))
+    asked = [NOON + timedelta(hours=4), NOON + timedelta(hours=4) + MICROSECOND]
+    assert values(spine([("a", at) for at in asked]), lookup) == [1, None]
+
+
+def test_knowledge_time_needs_a_created_column():
+    with pytest.raises(ValueError, match="knowledge_time of 'shops' needs a view with a `created` column"):
+        ResolvedLookup("shops", pl.LazyFrame(), {"shop": "shop"}, ("sales",), knowledge_time=True)
+
+
+@pytest.mark.parametrize("knowledge_time", [False, True])
+def test_both_engines_give_the_same_rows_of_a_random_world(knowledge_time):
+    random = np.random.default_rng(29)
+
+    def instants(rows: int) -> pl.Series:
+        return pl.Series(random.integers(0, 2000, rows) * 60_000_000).cast(pl.Datetime("us", "UTC"))
+
+    def shops(rows: int) -> pl.Series:
+        return pl.Series(random.integers(0, 20, rows)).replace_strict(
+            {0: None}, default=pl.first(), return_dtype=pl.Int64
+        )
+
+    rows = pl.DataFrame({"shop": shops(3000), "at": instants(3000), "n": range(3000)})
+    events = pl.DataFrame(
+        {"shop": shops(4000), "event_time": instants(4000), "created": instants(4000), "sales": range(4000)}
+    ).unique(["shop", "event_time", "created"], maintain_order=True)
+    lookup = ResolvedLookup(
+        "shops", events.lazy(), {"shop": "shop"}, ("sales",), created="created", ttl=timedelta(minutes=40),
+        knowledge_time=knowledge_time,
+    )  # fmt: skip
+    polars, duckdb = (
+        point_in_time_join(rows.lazy(), [lookup], timestamp="at", engine=engine).collect()
+        for engine in ("polars", "duckdb")
+    )
+    assert polars.equals(duckdb)
+    assert polars.schema == duckdb.schema
+    by_hand = []
+    for shop, at, _ in rows.head(200).iter_rows():
+        seen = [
+            e for e in events.iter_rows(named=True)
+            if shop is not None and e["shop"] == shop and e["event_time"] <= at
+            and (not knowledge_time or e["created"] <= at)
+        ]  # fmt: skip
+        newest = max(seen, key=lambda e: (e["event_time"], e["created"]), default=None)
+        fresh = newest is not None and newest["event_time"] >= at - timedelta(minutes=40)
+        by_hand.append(newest["sales"] if fresh else None)
+    assert polars["shops__sales"].head(200).to_list() == by_hand
+    assert 20 < sum(value is not None for value in by_hand) < 195
+
+
+def test_a_missing_key_column_is_named():
+    with pytest.raises(ValueError, match=r"the spine has no column \['shop'\]; it has \['at'\]"):
+        point_in_time_join(pl.LazyFrame({"at": [NOON]}), [view([])], timestamp="at")
+
+
+def test_a_lookup_may_only_name_features_and_keys_of_the_view():
+    shops = FeatureView(
+        name="shops",
+        description="Sales.",
+        owner="a@b",
+        entity=("shop",),
+        columns={"sales": FeatureColumn(type="integer", description="Sales.")},
+        sql="SELECT 1",
+    )
+    with pytest.raises(ValueError, match=r"no feature \['sale'\]; it has \['sales'\]"):
+        resolve_lookup(Lookup(view="shops", features=("sale",)), shops, pl.LazyFrame())
+    with pytest.raises(ValueError, match=r"keys \['store'\] are no entity columns of 'shops'; those are \['shop'\]"):
+        resolve_lookup(Lookup(view="shops", keys={"store": "shop"}), shops, pl.LazyFrame())

@@ -1,0 +1,110 @@
+from datetime import date, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ml_platform.inference.batch import BatchReport, NoRelease, score_rows, score_window
+from ml_platform.inference.scorer import Scorer
+from ml_platform.registry.manifest import Target
+from ml_platform.training.documents import TrainedModel
+from ml_platform_tests.shops import START, Shops, multiclass_spec, regression_spec
+
+
+@pytest.fixture
+def released(shops: Shops, trained_shops: tuple[Shops, TrainedModel]) -> Shops:
+    digest = trained_shops[1].digest
+    shops.store.publish("order_late", [Target(version=4, digest=digest)], reason="test", by="ann")
+    return shops
+
+
+def score(shops: Shops, first: int, days: int) -> BatchReport:
+    start = START + timedelta(days=first)
+    return score_window(
+        shops.lake, shops.spec, shops.folder, shops.views, shops.store, start, start + timedelta(days=days)
+    )
+
+
+def test_every_row_of_the_span_is_scored_once(released: Shops) -> None:
+    report = score(released, 60, 3)
+    table = released.lake.read("predictions/order_late").collect()
+    orders = released.lake.read("raw/orders").collect()
+    wanted = orders.filter(pl.col("ordered_at").is_between(START + timedelta(60), START + timedelta(63), closed="left"))
+    assert sorted(table["id"]) == sorted(wanted["order_id"])
+    assert (report.rows, report.unscored, report.model_version) == (wanted.height, 0, 4)
+    assert report.mean_score == pytest.approx(table["score"].mean())
+    assert table.columns[:7] == ["id", "as_of", "scored_at", "model_version", "score", "prediction", "date"]
+    assert table["date"].unique().sort().to_list() == [date(2024, 3, 1), date(2024, 3, 2), date(2024, 3, 3)]
+    assert table.schema["as_of"] == pl.Datetime("us", "UTC")
+    assert (table.schema["shop"], table.schema["weight"], table.schema["heavy"]) == (pl.String, pl.Float64, pl.Float64)
+    threshold = released.store.load_manifest(report.digest).threshold
+    assert table["prediction"].to_list() == (table["score"] >= threshold).to_list()
+
+
+def test_scores_are_those_of_single_requests(released: Shops) -> None:
+    report = score(released, 60, 1)
+    scorer = Scorer.load(released.store.bundle_path(report.digest))
+    names = [feature.name for feature in scorer.manifest.features]
+    for row in released.lake.read("predictions/order_late").collect().head(40).iter_rows(named=True):
+        assert scorer.score_row({name: row[name] for name in names}) == pytest.approx(row["score"], abs=1e-6)
+
+
+def test_scoring_again_replaces_and_leaves_other_days(released: Shops) -> None:
+    first = score(released, 60, 3)
+    again = score(released, 61, 1)
+    table = released.lake.read("predictions/order_late").collect()
+    assert table.height == first.rows
+    assert table["id"].n_unique() == first.rows
+    assert table.filter(pl.col("date") == date(2024, 3, 2)).height == again.rows
+    assert table["scored_at"].n_unique() == 2
+
+
+def test_span_without_rows(released: Shops) -> None:
+    report = score(released, 400, 2)
+    assert (report.rows, report.unscored, report.mean_score) == (0, 0, None)
+    with pytest.raises(ValueError, match="must start before it ends"):
+        score(released, 60, 0)
+
+
+def test_no_release_says_what_to_do(shops: Shops) -> None:
+    with pytest.raises(NoRelease, match="materialise order_late/release"):
+        score(shops, 60, 1)
+
+
+def test_features_that_the_spec_no_longer_gives(released: Shops) -> None:
+    changed = released.respecified(lookups=[])
+    with pytest.raises(ValueError, match="needs the features shop_load__load, shop_load__mood"):
+        score(changed, 60, 1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind"),
+    [(regression_spec(), pl.Float64), (multiclass_spec(), pl.String)],
+    ids=["regression", "multiclass"],
+)
+def test_other_tasks(shops: Shops, spec, kind: pl.DataType) -> None:
+    world = Shops(shops.settings, shops.folder, spec, shops.views)
+    trained = world.train()
+    world.store.publish(spec.name, [Target(version=1, digest=trained.digest)], reason="test", by="ann")
+    report = score(world, 60, 2)
+    table = world.lake.read(report.table).collect()
+    assert table.schema["prediction"] == kind
+    assert table.schema["score"] == pl.Float64
+    assert report.unscored == 0
+
+
+def test_chunks_do_not_show(released: Shops) -> None:
+    digest = score(released, 60, 5).digest
+    scorer = Scorer.load(released.store.bundle_path(digest))
+    rows = released.lake.read("predictions/order_late").collect()
+    whole = score_rows(scorer, rows)
+    np.testing.assert_array_equal(score_rows(scorer, rows, chunk_rows=64), whole)
+
+
+@pytest.mark.slow
+def test_ray_scores_the_same(released: Shops) -> None:
+    digest = score(released, 60, 5).digest
+    scorer = Scorer.load(released.store.bundle_path(digest))
+    rows = released.lake.read("predictions/order_late").collect()
+    whole = score_rows(scorer, rows)
+    np.testing.assert_array_equal(score_rows(scorer, rows, executor="ray", chunk_rows=64), whole)

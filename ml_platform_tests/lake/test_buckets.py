@@ -1,0 +1,122 @@
+"""The tests of the lake once more, on an S3 server: a URI and the environment are all that changes."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from types import FunctionType
+
+import polars as pl
+import pytest
+
+from ml_platform.lake.declared import raw_table
+from ml_platform.lake.growing_folder import list_files, load_new_files
+from ml_platform.lake.source_spec import SourceSpec
+from ml_platform.lake.tables import Lake
+from ml_platform.orchestration.resources import build_resources
+from ml_platform.settings import Settings
+from ml_platform_tests.lake import test_concurrency, test_evolution, test_ingest, test_quarantine, test_tables
+
+LOCAL = {  # these are about files or the terminal; the long run's writers, without a pause, starve a merge over HTTP
+    "test_no_row_is_lost_or_doubled_in_a_long_run",
+    "test_a_lake_that_is_not_there_yet_has_no_tables_and_is_not_created",
+    "test_from_the_terminal_a_csv_is_shown_corrected_and_handed_in",
+    "test_a_mistake_in_the_terminal_is_explained",
+}
+SLOW = (test_concurrency, test_evolution, test_quarantine)
+
+
+def _here(test: FunctionType, slow: bool) -> FunctionType:
+    """Copy a test, so that a mark on it does not reach the original."""
+    twin = FunctionType(test.__code__, test.__globals__, test.__name__, test.__defaults__, test.__closure__)
+    twin.__dict__.update({**vars(test), "pytestmark": list(getattr(test, "pytestmark", []))})
+    return pytest.mark.slow(twin) if slow else twin
+
+
+for _module in (test_tables, test_ingest, *SLOW):
+    for _name, _test in vars(_module).items():
+        if _name.startswith("test_") and _name not in LOCAL:
+            globals()[_name] = _here(_test, slow=_module in SLOW)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """Address of an S3 server with one bucket, `lake`."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    port = address.rpartition(":")[2]
+    with subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(urllib.request.Request(f"{address}/lake", method="PUT")).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline, "the S3 server does not answer"
+                time.sleep(0.1)
+        yield address
+        process.kill()
+
+
+@pytest.fixture
+def uri(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder of its own in the bucket; credentials and endpoint are in the environment."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    return f"s3://lake/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def lake(uri: str) -> Lake:
+    return Lake(uri)
+
+
+def test_the_platform_s_lake_is_in_the_bucket_by_the_environment_alone(
+    uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ML_PLATFORM_HOME", str(tmp_path))
+    monkeypatch.setenv("ML_PLATFORM_LAKE_URI", uri)
+    platform = build_resources()["platform"]
+    platform.lake.append("raw/x", pl.DataFrame({"value": [1]}))
+    assert Lake(Settings().lake_uri).tables() == ["raw/x"]
+    assert not (tmp_path / "lake").exists()
+
+
+def test_files_in_a_bucket_are_a_source_too(lake: Lake, uri: str) -> None:
+    objects = {"1.csv": "a,1\n", "2024/2.csv": "b,2\n", "notes.txt": ""}
+    for name, rows in objects.items():
+        address = f"{os.environ['AWS_ENDPOINT_URL']}/{uri.removeprefix('s3://')}/input/{name}"
+        content = f"sale,amount\n{rows}".encode()
+        plain = {"Content-Type": "text/plain"}
+        urllib.request.urlopen(urllib.request.Request(address, data=content, headers=plain, method="PUT")).close()
+    declared = {
+        "name": "raw/sales",
+        "description": "Sales.",
+        "owner": "team:shop",
+        "columns": {"sale": {"type": "string", "key": True}, "amount": {"type": "number"}},
+    }
+    file = SourceSpec.model_validate({**declared, "name": "raw/one", "file": {"path": f"{uri}/input/1.csv"}})
+    assert raw_table(file).load(lake).rows_written == 1
+    folder = {"path": f"{uri}/input", "pattern": "**/*.csv", "quiet_seconds": 0}
+    growing = SourceSpec.model_validate({**declared, "folder": folder})
+    assert load_new_files(lake, growing).rows_written == 2
+    assert load_new_files(lake, growing).rows_read == 0
+    flat = SourceSpec.model_validate({**declared, "folder": {**folder, "pattern": "*.csv"}})
+    assert list_files(lake, flat).read == ("1.csv",)
+    with pytest.raises(FileNotFoundError, match=r"No file s3://.*nothing\.csv"):
+        raw_table(SourceSpec.model_validate({**declared, "file": {"path": f"{uri}/nothing.csv"}})).load(lake)

@@ -1,0 +1,102 @@
+"""Many processes write one table at once and some are killed: every row is there afterwards, once."""
+
+import multiprocessing
+import random
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from ml_platform.lake import commits
+from ml_platform.lake.errors import CommitConflict
+from ml_platform.lake.tables import Lake
+from ml_platform_tests.lake.writers import ROWS, TABLE, rows, run
+
+
+def _start(lake: Lake, work: str, *arguments: str | int) -> BaseProcess:
+    process = multiprocessing.get_context("spawn").Process(target=run, args=(work, lake.uri, *arguments))
+    process.start()
+    return process
+
+
+def _until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the writers make no progress"
+        time.sleep(0.01)
+
+
+def _kill_within_a_write(lake: Lake, process: BaseProcess, part: str) -> None:
+    """Kill a writer that is writing without a pause, at a moment of chance after its next commit."""
+    seen = lake.last_app_version(TABLE, part)
+    _until(lambda: lake.last_app_version(TABLE, part) != seen or not process.is_alive())
+    time.sleep(random.uniform(0, 0.05))
+    process.kill()
+    process.join()
+
+
+def _batches(lake: Lake, part: str) -> pl.DataFrame:
+    return lake.read(TABLE).filter(pl.col("part") == part).select("batch", "row").sort("batch", "row").collect()
+
+
+def _play(lake: Lake, stop: Path, *, batches: int, kills: int) -> None:
+    pinned = lake.append(TABLE, rows("before", 0), partition_by=["part"])
+    keeper = _start(lake, "maintain", str(stop), pinned)
+    others = [
+        _start(lake, "append", "steady", batches),
+        _start(lake, "replace", "replaced", batches),
+        _start(lake, "merge", "merged", batches),
+    ]
+    killed = 0
+    for _ in range(kills):
+        victim = _start(lake, "append", "killed", batches)
+        _kill_within_a_write(lake, victim, "killed")
+        killed += victim.exitcode == -9
+    victim = _start(lake, "append", "killed", batches)
+    for process in [victim, *others]:
+        process.join(240)
+    stop.touch()
+    keeper.join(60)
+    assert [process.exitcode for process in [victim, *others, keeper]] == [0] * 5
+    assert killed, "no writer was killed before it had finished"
+
+    everything = pl.DataFrame({"batch": range(batches)}).join(pl.DataFrame({"row": range(ROWS)}), how="cross")
+    for part in ("steady", "killed"):
+        assert _batches(lake, part).equals(everything.sort("batch", "row")), part
+    for part in ("replaced", "merged"):
+        assert _batches(lake, part).rows() == [(batches - 1, row) for row in range(ROWS)], part
+    assert lake.read(TABLE).select(pl.len()).collect().item() == (2 * batches + 3) * ROWS
+    assert lake.read(TABLE, version=pinned).collect().height == ROWS
+
+    operations = set(lake.history(TABLE)["operation"])
+    assert {"WRITE", "MERGE", "OPTIMIZE", "VACUUM END"} <= operations, "the writers had no company"
+
+
+def test_no_row_is_lost_or_doubled(lake: Lake, tmp_path: Path) -> None:
+    _play(lake, tmp_path / "stop", batches=8, kills=1)
+
+
+@pytest.mark.slow
+def test_no_row_is_lost_or_doubled_in_a_long_run(lake: Lake, tmp_path: Path) -> None:
+    _play(lake, tmp_path / "stop", batches=80, kills=8)
+
+
+def test_giving_up_names_the_table_the_operation_and_the_rival(lake: Lake) -> None:
+    lake.replace(TABLE, rows("a", 0), partition_by=["part"])
+
+    def beaten() -> int:
+        stale = lake.snapshot(TABLE)
+        lake.replace(TABLE, rows("a", 1), where="part = 'a'")
+        merger = stale.merge(rows("a", 2), "kept.part = given.part AND kept.row = given.row", "given", "kept")
+        merger.when_matched_update_all().execute()
+        return stale.version()
+
+    with pytest.raises(CommitConflict, match=r"Could not merge into 'raw/events': other writers won 2 times") as caught:
+        commits.retried(TABLE, "merge into", beaten, newest=lambda: lake.snapshot(TABLE), tries=2)
+    newest = lake.history(TABLE).row(0, named=True)
+    assert f"version {newest['version']}, WRITE at {newest['timestamp']:%Y-%m-%d %H:%M:%S} UTC" in caught.value.rival
+    assert newest["writer"] in caught.value.rival
+    assert _batches(lake, "a")["batch"].unique().to_list() == [1]

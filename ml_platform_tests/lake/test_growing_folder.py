@@ -1,0 +1,146 @@
+"""A folder that grows: each file comes into the table once, also after a crash between any two commits."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from ml_platform.lake import commits
+from ml_platform.lake.errors import SchemaMismatch
+from ml_platform.lake.growing_folder import list_files, load_new_files
+from ml_platform.lake.source_spec import SourceSpec
+from ml_platform.lake.tables import Lake
+from ml_platform_tests.lake.test_quarantine import Crash, _crashing_after
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "daily").mkdir()
+    return tmp_path / "daily"
+
+
+def _spec(folder: Path, /, **changes: Any) -> SourceSpec:
+    return SourceSpec.model_validate(
+        {
+            "name": "raw/sales",
+            "description": "Sales.",
+            "owner": "team:shop",
+            "folder": {"path": str(folder), "pattern": "**/*.csv", "quiet_seconds": 5},
+            "columns": {"sale": {"type": "string", "key": True}, "amount": {"type": "number", "minimum": 0}},
+            **changes,
+        }
+    )
+
+
+def _put(folder: Path, name: str, *rows: str, header: str = "sale,amount", seconds_old: float = 60) -> None:
+    file = folder / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("\n".join([header, *rows]) + "\n")
+    os.utime(file, (time.time() - seconds_old,) * 2)
+
+
+def _sales(lake: Lake) -> list[str]:
+    return sorted(lake.read("raw/sales").collect()["sale"])
+
+
+def test_each_file_is_read_once(lake: Lake, folder: Path) -> None:
+    told: list[str] = []
+    _put(folder, "1.csv", "a,1", "b,2")
+    _put(folder, "2013/2.csv", "c,3")
+    report = load_new_files(lake, _spec(folder), progress=told.append)
+    assert (report.rows_read, report.rows_written) == (3, 3)
+    assert told == ["1 of 2 files, 2 rows: 1.csv", "2 of 2 files, 3 rows: 2013/2.csv"]
+    assert load_new_files(lake, _spec(folder)).rows_read == 0
+    _put(folder, "3.csv", "d,4")
+    assert load_new_files(lake, _spec(folder)).rows_written == 1
+    assert _sales(lake) == ["a", "b", "c", "d"]
+
+
+def test_an_empty_folder_and_files_without_rows_make_an_empty_table(lake: Lake, folder: Path) -> None:
+    load_new_files(lake, _spec(folder))
+    _put(folder, "1.csv")
+    (folder / "2.csv").write_text("")
+    os.utime(folder / "2.csv", (0, 0))
+    load_new_files(lake, _spec(folder))
+    assert list_files(lake, _spec(folder)).read == ("1.csv", "2.csv")
+    assert lake.schema("raw/sales") == pl.Schema({"sale": pl.String, "amount": pl.Float64})
+
+
+@pytest.mark.parametrize("commits_made", range(6))
+def test_a_crash_between_any_two_commits_loses_and_doubles_nothing(
+    lake: Lake, folder: Path, monkeypatch: pytest.MonkeyPatch, commits_made: int
+) -> None:
+    _put(folder, "1.csv", "a,1", "b,-1")
+    _put(folder, "2.csv", "c,3", "d,much")
+    with monkeypatch.context() as patched:
+        patched.setattr(commits, "retried", _crashing_after(commits_made))
+        try:
+            load_new_files(lake, _spec(folder))
+            assert commits_made >= 4
+        except Crash:
+            assert commits_made < 4
+    load_new_files(lake, _spec(folder))
+    assert _sales(lake) == ["a", "c"]
+    assert sorted(lake.read("quarantine/raw/sales").select(pl.col("reasons").list.first()).collect()["reasons"]) == [
+        "amount: below 0",
+        "amount: not a number",
+    ]
+
+
+def test_a_file_that_may_still_be_written_waits(lake: Lake, folder: Path) -> None:
+    _put(folder, "1.csv", "a,1", seconds_old=0)
+    assert list_files(lake, _spec(folder)).unsettled == ("1.csv",)
+    assert load_new_files(lake, _spec(folder)).rows_read == 0
+
+
+def test_a_file_that_changed_is_told_and_not_read_again(lake: Lake, folder: Path) -> None:
+    _put(folder, "1.csv", "a,1")
+    load_new_files(lake, _spec(folder))
+    _put(folder, "1.csv", "a,1", "b,2")
+    assert list_files(lake, _spec(folder)).changed == ("1.csv",)
+    assert load_new_files(lake, _spec(folder)).rows_read == 0
+    assert _sales(lake) == ["a"]
+
+
+def test_a_key_that_an_older_file_had_is_quarantined(lake: Lake, folder: Path) -> None:
+    _put(folder, "1.csv", "a,1")
+    load_new_files(lake, _spec(folder))
+    _put(folder, "2.csv", "a,2", "b,3")
+    assert load_new_files(lake, _spec(folder)).reasons == {"the table has a row with this sale already": 1}
+    assert _sales(lake) == ["a", "b"]
+
+
+def test_a_file_of_other_columns_is_named_and_does_not_stop_the_others(lake: Lake, folder: Path) -> None:
+    _put(folder, "1.csv", "a,1", header="sale,amuont")
+    _put(folder, "2.csv", "b,2")
+    with pytest.raises(SchemaMismatch, match=r"1 of 2 files for 'raw/sales': 1\.csv: .*is it 'amuont'\?"):
+        load_new_files(lake, _spec(folder))
+    assert _sales(lake) == ["b"]
+    _put(folder, "1.csv", "a,1")
+    load_new_files(lake, _spec(folder))
+    assert _sales(lake) == ["a", "b"]
+
+
+def test_new_columns_come_in_where_they_may(lake: Lake, folder: Path) -> None:
+    _put(folder, "1.csv", "a,1")
+    _put(folder, "2.csv", "b,2,web", header="sale,amount,channel")
+    load_new_files(lake, _spec(folder, evolution="add_columns"))
+    rows = lake.read("raw/sales").sort("sale").collect()
+    assert rows["channel"].to_list() == [None, "web"]
+
+
+def test_formats_can_be_mixed(lake: Lake, folder: Path) -> None:
+    frame = pl.DataFrame({"sale": ["p"], "amount": [1.5]})
+    frame.write_parquet(folder / "1.parquet")
+    frame.with_columns(sale=pl.lit("j")).write_ndjson(folder / "2.jsonl")
+    frame.with_columns(sale=pl.lit("c")).write_csv(folder / "3.csv")
+    load_new_files(lake, _spec(folder, folder={"path": str(folder), "quiet_seconds": 0}))
+    assert _sales(lake) == ["c", "j", "p"]
+
+
+def test_a_missing_folder_is_named(lake: Lake, folder: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"No folder .*/nowhere.*folder\.path of 'raw/sales'"):
+        load_new_files(lake, _spec(folder / "nowhere"))

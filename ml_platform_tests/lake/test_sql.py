@@ -1,0 +1,132 @@
+"""DuckDB over the lake: pinned snapshots that say the same as Delta itself."""
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pytest
+from deltalake import write_deltalake
+from polars.testing import assert_frame_equal
+
+from ml_platform.lake.errors import TableNotFound
+from ml_platform.lake.sql import attach, query, referenced_tables
+from ml_platform.lake.tables import Lake
+
+ROWS = pl.DataFrame(
+    {
+        "day": [date(2013, 1, 1), date(2013, 1, 2), None],
+        "place": ["a b", "c/d=é%", "it's"],
+        "seen": [datetime(2013, 1, 1, hour, tzinfo=UTC) for hour in range(3)],
+        "value": [1.5, None, 3.0],
+    }
+)
+
+
+def _agrees(lake: Lake, table: str, sql_name: str) -> None:
+    from_delta = lake.read(table).collect()
+    from_duckdb = query(lake, f"SELECT * FROM {sql_name}")
+    assert from_duckdb.schema == from_delta.schema
+    assert_frame_equal(from_duckdb, from_delta, check_row_order=False)
+
+
+@pytest.mark.parametrize("partition_by", [[], ["day"], ["day", "place"]])
+def test_partitioned_or_not_the_rows_are_delta_s(lake: Lake, partition_by: list[str]) -> None:
+    lake.append("raw/x", ROWS, partition_by=partition_by)
+    _agrees(lake, "raw/x", "raw.x")
+
+
+def test_an_empty_table_keeps_its_columns_and_types(lake: Lake) -> None:
+    lake.append("raw/x", ROWS.clear(), partition_by=["day"])
+    _agrees(lake, "raw/x", "raw.x")
+    lake.append("raw/x", ROWS)
+    lake.replace("raw/x", ROWS.clear(), where="place != ''")
+    _agrees(lake, "raw/x", "raw.x")
+
+
+def test_a_column_that_only_some_files_have_is_null_elsewhere(lake: Lake) -> None:
+    lake.append("raw/x", ROWS, partition_by=["day"])
+    lake.append("raw/x", ROWS.with_columns(note=pl.lit("new")), add_columns=True)
+    _agrees(lake, "raw/x", "raw.x")
+    assert query(lake, "SELECT count(*) - count(note) FROM raw.x").item() == 3
+
+
+def test_a_column_that_no_file_has_yet_is_null(lake: Lake) -> None:
+    lake.append("raw/x", ROWS)
+    lake.append("raw/x", ROWS.clear().with_columns(note=pl.lit(None, dtype=pl.String)), add_columns=True)
+    assert query(lake, "SELECT note FROM raw.x")["note"].to_list() == [None] * 3
+
+
+def test_files_that_do_not_tell_the_column_names_are_read_through_delta(lake: Lake) -> None:
+    write_deltalake(lake.location("raw/mapped"), ROWS, configuration={"delta.columnMapping.mode": "name"})
+    write_deltalake(lake.location("raw/vectors"), ROWS, configuration={"delta.enableDeletionVectors": "true"})
+    lake.snapshot("raw/vectors").delete("value = 3.0")
+    assert query(lake, "SELECT sum(value) FROM raw.mapped").item() == 4.5
+    assert query(lake, "SELECT sum(value) FROM raw.vectors").item() == 1.5
+
+
+def test_a_view_stays_at_its_version_while_the_table_moves_on(lake: Lake) -> None:
+    lake.append("raw/x", ROWS)
+    with duckdb.connect(":memory:") as connection:
+        assert attach(connection, lake, ["raw/x"]) == {"raw/x": 0}
+        lake.append("raw/x", ROWS)
+        assert connection.execute("SELECT count(*) FROM raw.x").fetchone() == (3,)
+    assert query(lake, "SELECT count(*) FROM raw.x").item() == 6
+    assert query(lake, "SELECT count(*) FROM raw.x", versions={"raw/x": 0}).item() == 3
+
+
+def test_timestamps_are_utc_whatever_the_machine_s_zone(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    lake.append("raw/x", ROWS)
+    hours = query(lake, "SELECT hour(seen) AS hour, date_trunc('day', seen) AS day FROM raw.x ORDER BY seen")
+    assert hours["hour"].to_list() == [0, 1, 2]
+    assert hours["day"].to_list() == [datetime(2013, 1, 1, tzinfo=UTC)] * 3
+
+
+def test_every_table_is_attached_unless_some_are_named(lake: Lake) -> None:
+    lake.append("raw/x", ROWS)
+    lake.append("quarantine/raw/x", ROWS)
+    with duckdb.connect(":memory:") as connection:
+        assert attach(connection, lake) == {"quarantine/raw/x": 0, "raw/x": 0}
+    assert query(lake, 'SELECT count(*) FROM quarantine."raw/x"').item() == 3
+
+
+def test_sql_over_a_missing_table_says_what_to_materialise(lake: Lake) -> None:
+    with pytest.raises(TableNotFound, match=r"'raw/y'.*Materialise"):
+        query(lake, "SELECT * FROM raw.y")
+
+
+def test_referenced_tables_sees_through_ctes_subqueries_and_asof_joins() -> None:
+    sql = """
+        WITH late AS (SELECT * FROM raw.flights WHERE dep_delay > 15)
+        SELECT * FROM late ASOF JOIN features.origin_weather AS w ON late.origin = w.origin AND late.t >= w.t
+        WHERE EXISTS (SELECT 1 FROM "quarantine"."raw/flights") AND late.tailnum IN (SELECT tailnum FROM raw.planes)
+    """
+    assert referenced_tables(sql) == {"raw/flights", "features/origin_weather", "quarantine/raw/flights", "raw/planes"}
+
+
+@pytest.mark.parametrize("sql", ["SELECT FROM WHERE", "DROP TABLE raw.flights"])
+def test_what_is_not_one_select_is_refused(sql: str) -> None:
+    with pytest.raises(ValueError, match="One SELECT was wanted"):
+        referenced_tables(sql)
+
+
+def test_a_year_of_daily_partitions_is_read_with_pruning(flights_lake: Lake) -> None:
+    sql = (
+        "SELECT count(*) AS n, count(DISTINCT flight_id) AS ids FROM raw.flights WHERE flight_date = DATE '2013-03-10'"
+    )
+    expected = flights_lake.read("raw/flights").filter(pl.col("flight_date") == date(2013, 3, 10)).collect().height
+    assert query(flights_lake, sql).rows() == [(expected, expected)]
+    with duckdb.connect(":memory:") as connection:
+        attach(connection, flights_lake, ["raw/flights"])
+        plan = connection.sql(f"EXPLAIN ANALYZE {sql}").fetchall()[0][1]
+    assert "Total Files Read: 1" in plan
+
+
+def test_a_lake_behind_a_uri_says_the_same_as_one_in_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "lake").mkdir()
+    remote = Lake(f"file://{tmp_path / 'lake'}")
+    remote.append("raw/x", ROWS, partition_by=["day"])
+    assert not remote.is_local
+    assert remote.tables() == Lake(str(tmp_path / "lake")).tables() == ["raw/x"]
+    _agrees(remote, "raw/x", "raw.x")

@@ -1,0 +1,175 @@
+"""PostgreSQL as a source, on a real server: everything, or what changed since."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from ml_platform.lake import commits
+from ml_platform.lake.declared import raw_table
+from ml_platform.lake.source_spec import SourceSpec
+from ml_platform.lake.sql_source import last_cursor, load_changes
+from ml_platform.lake.tables import Lake
+from ml_platform_tests.lake.test_quarantine import Crash, _crashing_after
+
+psycopg = pytest.importorskip("psycopg", reason="wants psycopg: pip install 'psycopg[binary]'")
+Execute = Callable[[str], None]
+TABLE = "CREATE TABLE orders (id uuid PRIMARY KEY, shop text, amount numeric(10, 2), day date, changed timestamptz)"
+
+
+def _program(name: str) -> str | None:
+    installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return shutil.which(name) or (str(installed[-1]) if installed else None)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """URL of a PostgreSQL server of the test's own."""
+    initdb, postgres = _program("initdb"), _program("postgres")
+    if initdb is None or postgres is None:
+        missing = "wants a PostgreSQL server: apt-get install postgresql"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    user = None
+    if os.getuid() == 0:  # PostgreSQL refuses to run as root
+        user = next((entry.pw_name for entry in pwd.getpwall() if entry.pw_name == "postgres"), "nobody")
+    folder = tempfile.mkdtemp(prefix="pg-")
+    if user:
+        shutil.chown(folder, user)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, "user": user}
+    subprocess.run([initdb, "-D", f"{folder}/data", "-U", "test", "-A", "trust", "-N"], check=True, **quiet)
+    options = ["-h", "127.0.0.1", "-p", str(port), "-k", folder, "-F"]
+    with subprocess.Popen([postgres, "-D", f"{folder}/data", *options], **quiet) as process:
+        url = f"postgresql://test@127.0.0.1:{port}/postgres"
+        for _ in range(100):
+            try:
+                psycopg.connect(url, connect_timeout=1).close()
+                break
+            except psycopg.OperationalError:
+                assert process.poll() is None, "the server did not start"
+                subprocess.run(["sleep", "0.1"], check=True)
+        yield url
+        process.terminate()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def execute(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Execute]:
+    """Run a statement; the table `orders` has three rows, one of which breaks the contract."""
+    monkeypatch.setenv("SHOP_URL", server)
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS orders")
+        connection.execute(TABLE)
+        connection.execute(
+            "INSERT INTO orders SELECT md5(i::text)::uuid, 'shop ' || i, (i - 2) * 1.5, '2024-01-01',"
+            " timestamptz '2024-01-01 10:00+02' + i * interval '1 hour' FROM generate_series(1, 3) AS t(i)"
+        )
+        yield connection.execute
+
+
+def _spec(**sql: Any) -> SourceSpec:
+    return SourceSpec.model_validate(
+        {
+            "name": "raw/orders",
+            "description": "Orders.",
+            "owner": "team:shop",
+            "sql": {"url_variable": "SHOP_URL", "query": "SELECT * FROM orders;", "cursor": "changed", **sql},
+            "columns": {
+                "id": {"type": "string", "key": True},
+                "shop": {"type": "string"},
+                "amount": {"type": "number", "minimum": 0},
+                "day": {"type": "date", "nullable": True},
+                "changed": {"type": "timestamp"},
+            },
+        }
+    )
+
+
+def _shops(lake: Lake) -> list[tuple[str, float]]:
+    return lake.read("raw/orders").select("shop", "amount").sort("shop").collect().rows()
+
+
+def test_only_what_is_new_or_changed_is_read(lake: Lake, execute: Execute) -> None:
+    assert last_cursor(lake, _spec()) is None
+    first = load_changes(lake, _spec())
+    assert (first.rows_read, first.rows_written, first.reasons) == (3, 2, {"amount: below 0": 1})
+    assert _shops(lake) == [("shop 2", 0.0), ("shop 3", 1.5)]
+    assert last_cursor(lake, _spec()) == datetime(2024, 1, 1, 11, tzinfo=UTC)
+    execute("UPDATE orders SET amount = 9, changed = '2024-01-02Z' WHERE shop = 'shop 2'")
+    execute("INSERT INTO orders VALUES (gen_random_uuid(), 'shop 4', 4, NULL, '2024-01-03Z')")
+    second = load_changes(lake, _spec())
+    assert second.rows_read == 3  # the newest of before once more, the changed one, the new one
+    assert _shops(lake) == [("shop 2", 9.0), ("shop 3", 1.5), ("shop 4", 4.0)]
+
+
+def test_a_rejected_row_at_the_newest_value_is_quarantined_once(lake: Lake, execute: Execute) -> None:
+    execute("UPDATE orders SET changed = '2025-01-01Z' WHERE shop = 'shop 1'")
+    for _ in range(3):
+        load_changes(lake, _spec())
+    assert lake.read("quarantine/raw/orders").collect().height == 1
+
+
+def test_what_commits_late_is_found_within_the_lookback(lake: Lake, execute: Execute) -> None:
+    load_changes(lake, _spec())
+    execute("INSERT INTO orders VALUES (gen_random_uuid(), 'late', 1, NULL, '2024-01-01 10:30Z')")
+    load_changes(lake, _spec())
+    assert "late" not in dict(_shops(lake))
+    load_changes(lake, _spec(lookback_seconds=3600))
+    assert "late" in dict(_shops(lake))
+
+
+@pytest.mark.parametrize("commits_made", [0, 1, 2, 3, 4, 6, 8])
+def test_a_crash_between_any_two_commits_loses_and_doubles_nothing(
+    lake: Lake, execute: Execute, monkeypatch: pytest.MonkeyPatch, commits_made: int
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(commits, "retried", _crashing_after(commits_made))
+        with pytest.raises(Crash):
+            load_changes(lake, _spec(batch_rows=1))
+    told: list[str] = []
+    load_changes(lake, _spec(batch_rows=1), progress=told.append)
+    assert _shops(lake) == [("shop 2", 0.0), ("shop 3", 1.5)]
+    assert lake.read("quarantine/raw/orders").collect().height == 1
+    assert told[-1].endswith("rows, up to changed 2024-01-01 11:00:00+00:00")
+
+
+def test_without_a_cursor_everything_is_read(lake: Lake, execute: Execute) -> None:
+    raw = raw_table(_spec(cursor=None))
+    assert raw.load(lake).rows_written == 2
+    execute("DELETE FROM orders WHERE shop = 'shop 3'")
+    raw.load(lake)
+    assert _shops(lake) == [("shop 2", 0.0)]
+    execute("DELETE FROM orders")
+    assert raw.load(lake).rows_read == 0
+
+
+def test_an_integer_or_a_date_can_be_the_cursor(lake: Lake, execute: Execute) -> None:
+    spec = _spec(query="SELECT *, extract(hour FROM changed)::int AS n FROM orders", cursor="n")
+    with_number = spec.model_copy(update={"unlisted": "drop"})
+    load_changes(lake, with_number)
+    assert last_cursor(lake, with_number) == 11
+    assert load_changes(lake, with_number).rows_read == 1
+    lake.replace("governance/source_cursors", pl.DataFrame(schema=lake.schema("governance/source_cursors")))
+    load_changes(lake, _spec(cursor="day"))
+    assert load_changes(lake, _spec(cursor="day")).rows_read == 3
+
+
+def test_mistakes_say_what_is_wanted(lake: Lake, execute: Execute, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"sql\.cursor 'shop' wants .* timestamp with time zone.*found String"):
+        load_changes(lake, _spec(cursor="shop"))
+    monkeypatch.delenv("SHOP_URL")
+    with pytest.raises(ValueError, match="environment has no SHOP_URL"):
+        load_changes(lake, _spec())

@@ -1,0 +1,44 @@
+"""Processes that write one table at the same time; each runs in an interpreter of its own."""
+
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+
+from ml_platform.lake import keyed, maintenance
+from ml_platform.lake.tables import Lake
+
+TABLE = "raw/events"
+ROWS = 20  # per batch, generation and round
+
+
+def rows(part: str, batch: int) -> pl.DataFrame:
+    return pl.DataFrame({"part": [part] * ROWS, "row": range(ROWS), "batch": [batch] * ROWS})
+
+
+def append(lake: Lake, part: str, batches: int) -> None:
+    """Append every batch that is not there yet, as a stream worker does when it comes back."""
+    done = lake.last_app_version(TABLE, part)
+    for batch in range(0 if done is None else done + 1, batches):
+        lake.append(TABLE, rows(part, batch), partition_by=["part"], app_transaction=(part, batch))
+
+
+def replace(lake: Lake, part: str, batches: int) -> None:
+    for batch in range(batches):
+        lake.replace(TABLE, rows(part, batch), where=f"part = '{part}'", partition_by=["part"])
+
+
+def merge(lake: Lake, part: str, batches: int) -> None:
+    for batch in range(batches):
+        keyed.merge(lake, TABLE, rows(part, batch), on=["part", "row"], partition_by=["part"])
+
+
+def maintain(lake: Lake, stop: str, pinned: int) -> None:
+    while not Path(stop).exists():
+        maintenance.maintain(lake, retention=timedelta(0), keep={TABLE: [pinned]})
+        time.sleep(0.05)
+
+
+def run(work: str, uri: str, *arguments: str | int) -> None:
+    globals()[work](Lake(uri), *arguments)

@@ -1,0 +1,150 @@
+"""Skew between what serving computed and what the lake says: planted ones are found, honest lags are told apart."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+
+from ml_platform.features.expressions import evaluator
+from ml_platform.features.online import open_online_store
+from ml_platform.inference.ingest_log import ingest_model_log
+from ml_platform.inference.log import InferenceLog, Record
+from ml_platform.monitoring.skew import SkewReport, find_skew
+from ml_platform.spec import ModelSpec
+from ml_platform_tests.shops import START, Shops
+from serving.lookups import Lookups
+
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+VIEW = "shop_load"
+
+
+class Live:
+    """Answers orders as serving does, from an online store as it was when they were asked."""
+
+    def __init__(self, shops: Shops, digest: str) -> None:
+        self.shops, self.digest = shops, digest
+        self.manifest = shops.store.load_manifest(digest)
+        self.view = shops.views[VIEW]
+        self.log = InferenceLog(shops.settings.inference_log_dir)
+
+    def publish(self, until: datetime, change: Callable[[pl.DataFrame], pl.DataFrame] = lambda frame: frame) -> None:
+        rows = self.shops.lake.read(self.view.table).filter(pl.col("event_time") <= until).sort("event_time").collect()
+        newest = change(rows.unique("shop", keep="last", maintain_order=True))
+        with open_online_store(self.shops.settings.online_uri) as store:
+            store.write(self.view.name, self.view.entity, newest, view_hash=self.view.hash)
+
+    def answer(
+        self, first: datetime, last: datetime, *, answered: datetime | None = None, **planted: Callable[[Any], Any]
+    ) -> None:
+        """Answer the orders of a span; `planted` changes features on their way into the model."""
+        orders = self.shops.lake.read("raw/orders").filter(pl.col("ordered_at").is_between(first, last)).collect()
+        trees = {derived.name: evaluator(derived.tree) for derived in self.manifest.derived}
+        with open_online_store(self.shops.settings.online_uri) as store:
+            lookups = Lookups(self.manifest, store)
+            for order in orders.select(field.name for field in self.manifest.inputs).to_dicts():
+                row = dict(order)
+                for name, evaluate in trees.items():
+                    row[name] = evaluate(row)
+                lookups.add([row], [row["ordered_at"]])
+                row |= {name: change(row[name]) for name, change in planted.items()}
+                record = Record(
+                    request_id=order["order_id"], row=0, id=order["order_id"], model=self.manifest.model, version=1,
+                    digest=self.digest, time=answered or row["ordered_at"], as_of=row["ordered_at"], caller=None,
+                    inputs=order, features={item.name: row[item.name] for item in self.manifest.features}, score=0.5,
+                    prediction=True,
+                )  # fmt: skip
+                self.log.append(self.manifest.model, [record])
+
+    def skew(self, **limits: Any) -> SkewReport:
+        shops = self.shops
+        ingest_model_log(shops.lake, shops.store, shops.settings.inference_log_dir / shops.spec.name)
+        spec = ModelSpec.model_validate({**shops.spec.model_dump(), "skew": {"window": "30 days", **limits}})
+        return find_skew(shops.lake, spec, shops.folder, shops.views, shops.store)
+
+
+@pytest.fixture
+def live(shops, trained_shops):
+    return Live(shops, trained_shops[1].digest)
+
+
+def counts(report: SkewReport) -> dict[str, tuple[int, int]]:
+    return {
+        item.feature: (item.mismatches, item.accepted) for item in report.features if item.mismatches + item.accepted
+    }
+
+
+NOON = START + 60 * DAY + 12 * HOUR
+
+
+def test_what_serving_computes_is_what_the_lake_says(live):
+    for day in range(3):
+        live.publish(NOON + day * DAY)
+        live.answer(NOON + day * DAY, NOON + day * DAY + 11 * HOUR)
+    report = live.skew()
+    assert (report.verdict, counts(report), report.examples) == ("no skew", {}, ())
+    assert report.rows > 60
+    assert {item.feature for item in report.features} == {item.name for item in live.manifest.features}
+
+
+def test_a_planted_skew_is_found_with_counts_and_examples(live):
+    live.publish(NOON)
+    live.answer(NOON, NOON + 11 * HOUR, weekday=lambda value: value % 7 + 1)  # weeks that begin on another day
+    report = live.skew()
+    assert report.verdict == "skew"
+    assert counts(report) == {"weekday": (report.rows, 0)}
+    assert report.reasons == (f"'weekday' differs in {report.rows} of {report.rows} rows",)
+    example = report.examples[0]
+    assert (example.feature, example.cause, example.online) == ("weekday", "different", example.offline % 7 + 1)
+
+
+def test_values_that_the_view_never_had_are_found(live):
+    live.publish(NOON, lambda frame: frame.with_columns(pl.col("load") * 60))  # hours online, minutes offline
+    live.answer(NOON, NOON + 11 * HOUR)
+    report = live.skew()
+    assert list(counts(report)) == [f"{VIEW}__load"]
+    assert {example.cause for example in report.examples} == {"different"}
+
+
+def test_a_store_that_was_not_published_is_behind_and_a_short_lag_is_accepted(live):
+    live.publish(NOON)
+    midnight = START + 61 * DAY  # from when every shop has new rows
+    live.answer(midnight, midnight + 6 * HOUR)
+    late = live.skew()
+    assert late.verdict == "skew"
+    assert {example.cause for example in late.examples} == {"behind"}
+    patient = live.skew(lag="7 hours")
+    assert patient.verdict == "no skew"
+    assert sum(accepted for _, accepted in counts(patient).values()) > 0
+
+
+def test_an_empty_store_is_missing(live):
+    live.publish(NOON, lambda frame: frame.head(0))
+    live.answer(NOON, NOON + 6 * HOUR)
+    report = live.skew(lag="7 days")
+    assert report.verdict == "skew"
+    assert {example.cause for example in report.examples} == {"missing"}
+
+
+@pytest.mark.parametrize(("answered", "verdict"), [(datetime(2026, 1, 1, tzinfo=UTC), "no skew"), (None, "skew")])
+def test_knowing_what_came_later_is_accepted_in_questions_about_the_past_only(live, answered, verdict):
+    live.publish(NOON + 2 * DAY)
+    live.answer(NOON, NOON + 6 * HOUR, answered=answered)
+    report = live.skew()
+    assert report.verdict == verdict
+    assert sum(mismatches + accepted for mismatches, accepted in counts(report).values()) > 0
+    assert {example.cause for example in report.examples} == ({"ahead"} if verdict == "skew" else set())
+
+
+def test_only_rows_of_the_present_definitions_are_compared(live):
+    live.publish(NOON)
+    live.answer(NOON, NOON + 2 * HOUR)
+    live.shops.views = {VIEW: live.view.model_copy(update={"ttl": timedelta(days=9)})}
+    report = live.skew()
+    assert (report.verdict, report.rows) == ("not judged", 0)
+    assert report.not_comparable > 0
+
+
+def test_nothing_logged_is_not_judged(live):
+    assert live.skew().reasons == ("no request has been logged yet",)

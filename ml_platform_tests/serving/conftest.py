@@ -1,0 +1,88 @@
+"""A server as people run it: `python -m serving` on a free loopback port."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ml_platform.settings import Settings
+
+
+@dataclass
+class Server:
+    """A running server process and a client for it."""
+
+    process: subprocess.Popen[str]
+    url: str
+    client: httpx.Client
+
+    def stop(self, sign: int = signal.SIGTERM) -> str:
+        """End it and give what it printed to stderr."""
+        self.client.close()
+        if self.process.poll() is None:
+            self.process.send_signal(sign)
+        return self.process.communicate(timeout=30)[1]
+
+    def wait_until(self, condition: Callable[[httpx.Client], bool], seconds: float = 10.0) -> float:
+        """Seconds until a condition holds; fails when it does not."""
+        started = time.monotonic()
+        while not condition(self.client):
+            assert time.monotonic() - started < seconds, "the server did not get there in time"
+            time.sleep(0.02)
+        return time.monotonic() - started
+
+
+def start_server(settings: Settings, *options: str) -> Server:
+    """Start a server and wait until it answers."""
+    environment = {**os.environ, "ML_PLATFORM_HOME": str(settings.home)}
+    command = [sys.executable, "-m", "serving", "--port", "0", "--log-level", "warning", *options]
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line.startswith("serving: http://"), process.communicate()[1]
+    url = line.split()[1]
+    server = Server(process, url, httpx.Client(base_url=url, timeout=30))
+
+    def live(client: httpx.Client) -> bool:
+        try:
+            return client.get("/health/live").status_code == 200
+        except httpx.TransportError:
+            assert process.poll() is None, process.communicate()[1]
+            return False
+
+    server.wait_until(live, 30)
+    return server
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Server]]:
+    """Start servers that end with the test."""
+    servers: list[Server] = []
+
+    def start(settings: Settings, *options: str) -> Server:
+        servers.append(start_server(settings, *options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def module_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings shared by the tests of one module."""
+    return Settings(home=tmp_path_factory.mktemp("home"))

@@ -1,0 +1,313 @@
+"""Every route with every key: none, wrong, ended, of each role, of another model; and what the audit log keeps."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.routing import Mount
+
+from ml_platform.governance.keys import ROLES, KeyStore
+from ml_platform.settings import Settings
+from ml_platform_tests.serving.conftest import Server, start_server
+from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
+from serving.access import Access
+from serving.app import create_app
+from serving.wire import Refused
+
+ROOT = Path(__file__).parents[2]
+PROBES = {"/health/live", "/health/ready", "/health", "/ping", "/v2/health/live", "/v2/health/ready"}
+LISTS = {"/models", "/docs", "/docs/assets", "/version", "/v2", "/api/2.0/serving-endpoints"}
+Keys = dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def keys(module_settings: Settings) -> Keys:
+    store = KeyStore(module_settings.keys_dir)
+    made = {}
+    for role in ROLES:
+        made[f"{role} on all"] = store.create(f"{role} on all", roles=[role])[1]
+        made[f"{role} here"] = store.create(f"{role} here", roles=[role], models=[MODEL])[1]
+        made[f"{role} elsewhere"] = store.create(f"{role} elsewhere", roles=[role], models=["other", "flight"])[1]
+    ended, made["revoked"] = store.create("revoked", roles=["admin"])
+    store.revoke(ended.id)
+    _, made["ended"] = store.create("ended", roles=["admin"], days=1e-9)
+    return made
+
+
+@pytest.fixture(scope="module")
+def server(module_settings: Settings, keys: Keys) -> Iterator[Server]:
+    fill_online_store(module_settings)
+    publish(module_settings, 1)
+    server = start_server(module_settings)
+    yield server
+    server.stop()
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def routes() -> list[tuple[str, str]]:
+    """Method and path template of everything that the app answers."""
+    import tempfile
+
+    app = create_app(Settings(home=Path(tempfile.mkdtemp())))
+    found = []
+    for route in app.routes:
+        methods = {"GET"} if isinstance(route, Mount) else set(getattr(route, "methods", ()) or ()) - {"HEAD"}
+        found += [(method, route.path) for method in methods]  # type: ignore[attr-defined]
+    return sorted(set(found))
+
+
+def allowed(path: str, role: str, where: str) -> bool:
+    """What the documentation promises."""
+    if path in PROBES:
+        return True
+    if role == "promote":
+        return False
+    if path.rstrip("/") in LISTS:
+        return True
+    if "{model}" in path or path == "/invocations":  # the root speaks of the one model that there is
+        return where != "elsewhere"
+    return where == "on all"
+
+
+def test_the_walk_sees_all_routes() -> None:
+    found = routes()
+    assert len(found) >= 30
+    for expected in (
+        ("POST", "/predict/{model}"),
+        ("POST", "/predict/{model}/versions/{version}"),
+        ("POST", "/serving-endpoints/{model}/invocations"),
+        ("GET", "/openapi.json"),
+        ("GET", "/docs"),
+        ("GET", "/metrics"),
+        ("GET", "/"),
+    ):
+        assert expected in found
+
+
+@pytest.mark.parametrize(("method", "template"), routes(), ids=str)
+def test_every_route_with_every_key(server: Server, keys: Keys, method: str, template: str) -> None:
+    path = template.replace("{model}", MODEL).replace("{version}", "1")
+    if template == "/docs/assets":
+        path += "/swagger-ui.css"
+
+    def status(headers: dict[str, str]) -> int:
+        answer = server.client.request(method, path, headers=headers, content=b"{}" if method == "POST" else None)
+        if answer.status_code in (401, 403):
+            assert MODEL not in answer.text  # nothing of what there is
+            assert answer.headers["x-request-id"]
+        return answer.status_code
+
+    nothing: list[dict[str, str]] = [
+        {},
+        bearer("mlp_000000000000_" + "A" * 43),
+        bearer(keys["admin on all"].swapcase()),
+        {"Authorization": "Bearer"},
+        {"Authorization": keys["admin on all"]},
+        {"Authorization": f"Digest {keys['admin on all']}"},
+        bearer(keys["revoked"]),
+        bearer(keys["ended"]),
+    ]
+    for headers in nothing:
+        assert (status(headers) == 401) is (template not in PROBES), headers
+    for role in ROLES:
+        for where in ("on all", "here", "elsewhere"):
+            found = status(bearer(keys[f"{role} {where}"]))
+            assert (found not in (401, 403)) is allowed(template, role, where), (role, where, found)
+            assert found < 500 or template in PROBES
+
+
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/predict", "/models/../metrics", "//metrics", "/metrics/", "/predict//flight_delay"]
+)
+def test_what_is_no_route_tells_a_scoped_key_nothing(server: Server, keys: Keys, path: str) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    for headers, wanted in (("", b"401"), (f"X-API-Key: {keys['predict elsewhere']}\r\n", b"403")):
+        with socket.create_connection((host, int(port)), 5) as raw:
+            raw.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n".encode())
+            assert raw.recv(12)[-3:] == wanted
+
+
+def test_explaining_takes_its_role(server: Server, keys: Keys) -> None:
+    for query in ("?features=true", "?explain=true", "?f%65atures=true"):
+        path = f"/predict/{MODEL}{query}"
+        assert server.client.post(path, json=ROW, headers=bearer(keys["predict here"])).status_code == 403
+        answer = server.client.post(path, json=ROW, headers=bearer(keys["explain here"]))
+        assert answer.status_code == (422 if "explain" in query else 200)  # the tests' graph holds no explanation
+
+
+def test_keys_come_as_bearer_header_or_a_browsers_password_but_the_latter_posts_nothing(
+    server: Server, keys: Keys
+) -> None:
+    token = keys["predict on all"]
+    for headers in (bearer(token), {"authorization": f"bearer {token}"}, {"X-API-Key": token}):
+        assert server.client.post(f"/predict/{MODEL}", json=ROW, headers=headers).status_code == 200
+    assert server.client.get("/docs", auth=("anybody", token)).status_code == 200
+    assert server.client.post(f"/predict/{MODEL}", json=ROW, auth=("anybody", token)).status_code == 401
+    assert 'Basic realm="ml_platform"' in server.client.get("/docs").headers["www-authenticate"]
+
+
+def test_lists_show_what_the_key_covers(server: Server, keys: Keys) -> None:
+    for role, count in (("predict here", 1), ("predict on all", 1), ("predict elsewhere", 0)):
+        headers = bearer(keys[role])
+        assert len(server.client.get("/models", headers=headers).json()["models"]) == count
+        assert len(server.client.get("/api/2.0/serving-endpoints", headers=headers).json()["endpoints"]) == count
+    assert server.client.get("/health/ready").json()["models"] == {}
+    assert MODEL in server.client.get("/health/ready", headers=bearer(keys["admin on all"])).json()["models"]
+
+
+def test_errors_have_the_shape_of_their_protocol(server: Server) -> None:
+    ours = server.client.post(f"/predict/{MODEL}", json=ROW).json()
+    assert ours["error"]["code"] == "unauthenticated"
+    for path in ("/invocations", f"/serving-endpoints/{MODEL}/invocations", f"/models/{MODEL}/invocations"):
+        assert server.client.post(path, json={}).json()["error_code"] == "UNAUTHENTICATED"
+    assert set(server.client.get(f"/v2/models/{MODEL}").json()) == {"error"}
+
+
+def audit(settings: Settings) -> list[dict[str, Any]]:
+    return [json.loads(line) for path in settings.audit_dir.glob("*.jsonl") for line in path.read_text().splitlines()]
+
+
+def test_the_audit_log_tells_who_asked_for_what_and_never_what_was_sent(
+    server: Server, module_settings: Settings, keys: Keys
+) -> None:
+    headers = {**bearer(keys["predict here"]), "X-Request-ID": "audited-1"}
+    row = {**ROW, "flight_id": "a secret flight"}
+    server.client.post(f"/predict/{MODEL}", json=row, headers=headers)
+    server.client.post("/predict/other", json=row, headers={**headers, "X-Request-ID": "audited-2"})
+    server.client.get("/metrics", headers={"X-Request-ID": "audited-3", "Authorization": "Bearer wrong-key"})
+    found = {line["request_id"]: line for line in audit(module_settings)}
+    first, second, third = (found[f"audited-{number}"] for number in (1, 2, 3))
+    assert (first["name"], first["method"], first["path"], first["status"]) == (
+        "predict here",
+        "POST",
+        f"/predict/{MODEL}",
+        200,
+    )
+    assert (second["status"], third["status"], third["name"]) == (403, 401, None)
+    text = "".join(path.read_text() for path in module_settings.audit_dir.glob("*.jsonl"))
+    assert "a secret flight" not in text
+    assert "wrong-key" not in text
+    assert keys["predict here"] not in text
+    logged = "".join(path.read_text() for path in module_settings.inference_log_dir.glob("*/*.jsonl"))
+    assert '"caller":"predict here"' in logged
+    assert keys["predict here"] not in logged
+
+
+def test_a_revoked_key_opens_nothing_a_second_later(settings: Settings, serve: Callable[..., Server]) -> None:
+    fill_online_store(settings)
+    publish(settings, 1)
+    store = KeyStore(settings.keys_dir)
+    key, token = store.create("job", roles=["predict"])
+    server = serve(settings)
+    assert server.client.post(f"/predict/{MODEL}", json=ROW, headers=bearer(token)).status_code == 200
+    store.revoke(key.id)
+
+    def is_shut(client: httpx.Client) -> bool:
+        return client.post(f"/predict/{MODEL}", json=ROW, headers=bearer(token)).status_code == 401
+
+    assert server.wait_until(is_shut) < 1.0
+
+
+def test_the_first_key_shuts_an_open_server_within_a_second(settings: Settings, serve: Callable[..., Server]) -> None:
+    fill_online_store(settings)
+    publish(settings, 1)
+    server = serve(settings)
+    assert server.client.get("/models").status_code == 200
+    _, token = KeyStore(settings.keys_dir).create("first", roles=["predict"])
+    assert server.wait_until(lambda client: client.get("/models").status_code == 401) < 1.0
+    assert server.client.get("/models", headers=bearer(token)).status_code == 200
+    (settings.keys_dir / "keys.json").write_text("{")  # a damaged file opens nothing
+    time.sleep(0.7)
+    assert server.client.get("/models").status_code in (401, 500)
+
+
+def test_the_databricks_sdk_is_told_of_a_wrong_token(server: Server, keys: Keys) -> None:
+    from databricks.sdk import WorkspaceClient
+    from databricks.sdk.errors import PermissionDenied, Unauthenticated
+
+    good = WorkspaceClient(host=server.url, token=keys["predict here"], auth_type="pat")
+    assert len(good.serving_endpoints.query(MODEL, dataframe_records=[ROW]).predictions or []) == 1
+    with pytest.raises(Unauthenticated):
+        WorkspaceClient(host=server.url, token="wrong", auth_type="pat").serving_endpoints.get(MODEL)
+    with pytest.raises(PermissionDenied):
+        WorkspaceClient(host=server.url, token=keys["predict elsewhere"], auth_type="pat").serving_endpoints.get(MODEL)
+
+
+def start_on_all(settings: Settings, *command: str) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "ML_PLATFORM_HOME": str(settings.home)}
+    return subprocess.Popen(
+        [sys.executable, "-m", *command], env=environment, cwd=ROOT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def test_without_keys_it_refuses_to_listen_elsewhere(settings: Settings) -> None:
+    refused = start_on_all(settings, "serving", "--host", "0.0.0.0", "--port", "0")
+    _, told = refused.communicate(timeout=60)
+    assert refused.returncode == 1
+    assert "no API keys" in told
+    assert "ml-platform keys create" in told
+    KeyStore(settings.keys_dir).create("job", roles=["predict"])
+    started = start_on_all(settings, "serving", "--host", "0.0.0.0", "--port", "0")
+    try:
+        assert started.stdout is not None
+        assert started.stdout.readline().startswith("serving: http://0.0.0.0:")
+    finally:
+        started.terminate()
+        started.communicate(timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("address", "comes_in"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("::1", True),
+        ("10.0.0.5", False),
+        ("12.7.0.1", False),
+        ("fe80::1", False),
+    ],
+)
+def test_only_loopback_addresses_are_the_machines_own(settings: Settings, address: str, comes_in: bool) -> None:
+    access = Access(KeyStore(settings.keys_dir), lambda: None)
+    with nullcontext() if comes_in else pytest.raises(Refused, match="answers its own machine only"):
+        access.check_open({"client": (address, 1)})
+
+
+def test_without_keys_it_answers_its_own_machine_alone_however_it_was_started(settings: Settings) -> None:
+    address = next(
+        (found[4][0] for found in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)
+         if not str(found[4][0]).startswith("127.")), None
+    )  # fmt: skip
+    if address is None:
+        pytest.skip("this machine has no address but its loopback")
+    with socket.socket() as probe:
+        probe.bind(("0.0.0.0", 0))
+        port = probe.getsockname()[1]
+    process = start_on_all(
+        settings, "uvicorn", "serving.app:create_app", "--factory", "--host", "0.0.0.0", "--port", str(port)
+    )
+    try:
+        for _ in range(200):
+            try:
+                if httpx.get(f"http://127.0.0.1:{port}/health/live").status_code == 200:
+                    break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        answer = httpx.get(f"http://{address}:{port}/models")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "no_keys")
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)

@@ -1,0 +1,195 @@
+"""What a server refuses to keep itself well, what it does when the online store fails, and how it ends."""
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ml_platform.settings import Settings
+from ml_platform_tests.serving.conftest import Server
+from ml_platform_tests.serving.releases import ROW, fill_online_store, publish
+
+PATH = "/predict/flight_delay"
+Serve = Callable[..., Server]
+
+
+@pytest.fixture
+def options(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Choose serving's settings for the next server."""
+
+    def choose(**values: object) -> None:
+        for name, value in values.items():
+            monkeypatch.setenv(f"ML_PLATFORM_SERVING_{name.upper()}", str(value))
+
+    return choose
+
+
+def large_body() -> dict[str, object]:
+    return {"rows": [{**ROW, "flight_id": str(number)} for number in range(10_000)]}
+
+
+def test_large_requests_past_the_queue_are_503_and_told_when_to_come_again(
+    settings: Settings, serve: Serve, options: Callable[..., None]
+) -> None:
+    options(max_queue=1)
+    fill_online_store(settings)
+    publish(settings, 1)
+    server = serve(settings)
+    answers: list[httpx.Response] = []
+    body = json.dumps(large_body()).encode()
+
+    def send() -> None:
+        with httpx.Client(base_url=server.url, timeout=60) as client:
+            client.get("/health/live")
+            connected.wait()  # only the bodies are still to come, for all six
+            answers.append(client.post(PATH, content=body, headers={"Content-Type": "application/json"}))
+
+    connected = threading.Barrier(6)
+    threads = [threading.Thread(target=send) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    busy = [answer for answer in answers if answer.status_code == 503]
+    assert {answer.status_code for answer in answers} == {200, 503}
+    for answer in busy:
+        assert answer.json()["error"]["code"] == "busy"
+        assert int(answer.headers["retry-after"]) >= 1
+    assert server.client.post(PATH, json=ROW).status_code == 200
+
+
+def test_requests_past_the_limit_are_503(settings: Settings, serve: Serve, options: Callable[..., None]) -> None:
+    options(max_active=2, body_seconds=20)
+    fill_online_store(settings)
+    publish(settings, 1)
+    server = serve(settings)
+    host, port = server.url.removeprefix("http://").split(":")
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n".encode()
+    with socket.create_connection((host, int(port)), 5) as one, socket.create_connection((host, int(port)), 5) as two:
+        one.sendall(head)
+        two.sendall(head)
+        server.wait_until(lambda client: client.post(PATH, json=ROW).status_code == 503)
+        assert server.client.post(PATH, json=ROW).headers["retry-after"] == "1"
+    server.wait_until(lambda client: client.post(PATH, json=ROW).status_code == 200)
+
+
+def test_a_body_that_does_not_arrive_is_408(settings: Settings, serve: Serve, options: Callable[..., None]) -> None:
+    options(body_seconds=0.3)
+    fill_online_store(settings)
+    publish(settings, 1)
+    server = serve(settings)
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), 10) as raw:
+        raw.sendall(f'POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{"carrier"'.encode())
+        started = time.monotonic()
+        assert raw.recv(12) == b"HTTP/1.1 408"
+        assert time.monotonic() - started < 5
+
+
+def break_online_store(settings: Settings) -> None:
+    """Take away a table under the server, as a damaged file would."""
+    with sqlite3.connect(settings.online_uri.removeprefix("sqlite:///")) as connection:
+        connection.execute("ALTER TABLE entities RENAME TO gone")
+
+
+def mend_online_store(settings: Settings) -> None:
+    with sqlite3.connect(settings.online_uri.removeprefix("sqlite:///")) as connection:
+        connection.execute("ALTER TABLE gone RENAME TO entities")
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_a_failing_online_store_is_503_unless_nulls_may_stand_for_it(
+    settings: Settings, serve: Serve, options: Callable[..., None], count: int
+) -> None:
+    fill_online_store(settings)
+    publish(settings, 1)
+    strict = serve(settings)
+    options(online_fallback="nulls")
+    lenient = serve(settings)
+    body = ROW if count == 1 else {"rows": [ROW] * count}
+    whole = lenient.client.post(PATH, json=body).json()
+    assert "degraded" not in whole
+    break_online_store(settings)
+    refused = strict.client.post(PATH, json=body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "online_store_failed")
+    assert refused.headers["retry-after"] == "1"
+    assert "entities" not in refused.text  # nothing of the inside
+    answer = lenient.client.post(f"{PATH}?features=true", json=body).json()
+    assert answer["degraded"] == ["online_store"]
+    assert len(answer["predictions"]) == count
+    assert answer["predictions"][0]["features"]["origin_weather__temp"] is None
+    assert answer["predictions"][0]["probability"] != whole["predictions"][0]["probability"]
+    assert "ml_platform_degraded_total" in lenient.client.get("/metrics").text
+    mend_online_store(settings)
+    for server in (strict, lenient):
+        mended = server.client.post(PATH, json=body).json()
+        assert "degraded" not in mended
+        assert mended["predictions"] == whole["predictions"]
+
+
+def test_new_releases_still_take_over_after_the_online_store_was_unreadable(settings: Settings, serve: Serve) -> None:
+    fill_online_store(settings)
+    publish(settings, 1)
+    server = serve(settings)
+    with sqlite3.connect(settings.online_uri.removeprefix("sqlite:///")) as connection:
+        connection.execute("ALTER TABLE layouts RENAME TO gone")
+    publish(settings, 2)
+    server.wait_until(lambda client: client.get("/models/flight_delay").json()["refused"] is not None)
+    assert server.client.get("/models/flight_delay").json()["versions"][0]["version"] == 1
+    with sqlite3.connect(settings.online_uri.removeprefix("sqlite:///")) as connection:
+        connection.execute("ALTER TABLE gone RENAME TO layouts")
+    server.wait_until(lambda client: client.post(PATH, json=ROW).json().get("version") == 2)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_was_accepted_is_answered_before_the_end(settings: Settings, serve: Serve, workers: int) -> None:
+    fill_online_store(settings)
+    publish(settings, 1)
+    server = serve(settings, "--workers", str(workers))
+    server.wait_until(lambda client: client.get("/health/ready").status_code == 200)
+    answers: list[httpx.Response] = []
+    body = json.dumps(large_body()).encode()
+
+    def send() -> None:
+        with httpx.Client(base_url=server.url, timeout=60) as client:
+            client.get("/health/live")
+            connected.wait()  # only the bodies are still to come, for all three
+            answers.append(client.post(PATH, content=body, headers={"Content-Type": "application/json"}))
+
+    connected = threading.Barrier(4)
+    threads = [threading.Thread(target=send) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    connected.wait()
+    time.sleep(0.4)  # all are sent; answering the three takes longer than that
+    server.process.send_signal(signal.SIGTERM)
+    for thread in threads:
+        thread.join()
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert all(len(answer.json()["predictions"]) == 10_000 for answer in answers)
+    server.process.wait(20)
+
+
+def test_a_wrong_setting_is_named_at_the_start(settings: Settings) -> None:
+    environment = {
+        **os.environ,
+        "ML_PLATFORM_HOME": str(settings.home),
+        "ML_PLATFORM_SERVING_ONLINE_FALLBACK": "zeros",
+    }
+    command = [sys.executable, "-m", "serving", "--port", "0"]
+    ended = subprocess.run(
+        command, env=environment, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=60, check=False
+    )
+    assert ended.returncode != 0
+    assert "online_fallback" in ended.stderr
+    assert "'fail' or 'nulls'" in ended.stderr

@@ -1,0 +1,180 @@
+"""The server as a process: starting, ending, being killed, being several."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from ml_platform.inference.ingest_log import ingest_log
+from ml_platform.lake.tables import Lake
+from ml_platform.settings import Settings
+from ml_platform_tests.serving.conftest import Server
+from ml_platform_tests.serving.releases import ROW, fill_online_store, publish
+
+PATH = "/predict/flight_delay"
+ROOT = Path(__file__).parents[2]
+Serve = Callable[..., Server]
+
+
+def test_kill_9_loses_no_answered_prediction_and_the_lake_gets_each_once(
+    settings: Settings, lake: Lake, serve: Serve
+) -> None:
+    fill_online_store(settings)
+    publish(settings, 1)
+    server = serve(settings)
+    answered: list[str] = []
+
+    def load(worker: int) -> None:
+        number = 0
+        with httpx.Client(base_url=server.url, timeout=10) as client:
+            while True:
+                try:
+                    answer = client.post(PATH, json=ROW, headers={"X-Request-ID": f"{worker}-{number}"})
+                except httpx.TransportError:
+                    return
+                assert answer.status_code == 200
+                answered.append(answer.json()["request_id"])
+                number += 1
+                time.sleep(0.005)  # leaves the processor to the server and the ingest
+
+    threads = [threading.Thread(target=load, args=(worker,)) for worker in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.4)
+    ingest_log(lake, settings)  # while the server writes
+    time.sleep(0.4)
+    server.stop(signal.SIGKILL)
+    for thread in threads:
+        thread.join()
+    ingest_log(lake, settings)
+    ingest_log(lake, settings)
+    logged = Counter(lake.read("inference_log/flight_delay").select("request_id").collect()["request_id"].to_list())
+    assert len(answered) > 50
+    assert set(answered) <= set(logged)
+    assert max(logged.values()) == 1
+    assert list(settings.inference_log_dir.glob("*/*.jsonl")) == []
+
+
+def test_the_table_has_a_typed_column_for_every_feature_even_one_that_was_never_there(
+    settings: Settings, lake: Lake, serve: Serve
+) -> None:
+    fill_online_store(settings)
+    publish(settings, 1)
+    server = serve(settings)
+    server.client.post(PATH, json={**ROW, "tailnum": None})
+    ingest_log(lake, settings)
+    schema = lake.schema("inference_log/flight_delay")
+    assert (str(schema["carrier"]), str(schema["aircraft_rotation__legs_today"])) == ("String", "Float64")
+    row = lake.read("inference_log/flight_delay").collect().row(0, named=True)
+    assert (row["id"], row["model_version"], row["origin_weather__temp"]) == (ROW["flight_id"], 1, 17.0)
+
+
+def test_two_workers_answer_swap_and_count_together(settings: Settings, serve: Serve) -> None:
+    fill_online_store(settings)
+    publish(settings, 1)
+    server = serve(settings, "--workers", "2")
+    workers = [
+        child.pid for child in psutil.Process(server.process.pid).children() if "spawn_main" in str(child.cmdline())
+    ]
+    assert len(workers) == 2
+
+    def answers(count: int) -> Counter[int]:
+        found: Counter[int] = Counter()
+        for _ in range(count):  # each on a connection of its own, so that both workers get some
+            found[httpx.post(server.url + PATH, json=ROW).json()["version"]] += 1
+        return found
+
+    server.wait_until(lambda _: len(list(settings.inference_log_dir.glob("*/*.jsonl"))) == 2 or not answers(5))
+    publish(settings, 2)
+    server.wait_until(lambda _: answers(10) == {2: 10})
+    total = 0
+    for path in settings.inference_log_dir.glob("*/*.jsonl"):
+        total += path.read_bytes().count(b"\n")
+    for _ in range(3):  # whichever worker is asked
+        assert f'ml_platform_requests_total{{model="flight_delay",status="200"}} {total}.0' in (
+            httpx.get(server.url + "/metrics").text
+        )
+    server.stop()
+    assert not any(psutil.pid_exists(pid) for pid in workers)
+
+
+def test_a_taken_port_is_told_in_one_line(settings: Settings) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "serving", "--port", str(port)]
+        ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert ended.returncode == 1
+    wanted = f"serving: port {port} on 127.0.0.1 is taken by another process; stop it, or choose another with --port\n"
+    assert ended.stderr == wanted
+
+
+def test_it_ends_when_told_to_and_has_logged_everything(settings: Settings, serve: Serve) -> None:
+    fill_online_store(settings)
+    publish(settings, 1)
+    server = serve(settings)
+    assert server.client.post(PATH, json=ROW).status_code == 200
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(10) in (0, -signal.SIGTERM)
+    [segment] = settings.inference_log_dir.glob("*/*.jsonl")
+    assert segment.read_bytes().count(b"\n") == 1
+
+
+def test_uvicorn_finds_the_app_by_name(settings: Settings) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "uvicorn", "serving.app:app", "--port", str(port)]
+    environment = {**os.environ, "ML_PLATFORM_HOME": str(settings.home)}
+    process = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(100):
+            try:
+                answer = httpx.get(f"http://127.0.0.1:{port}/health/live")
+                break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        assert answer.json()["status"] == "live"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.parametrize("module", ["serving.app", "serving.__main__"])
+def test_serving_loads_none_of_the_heavy_libraries(module: str) -> None:
+    heavy = (
+        "dagster mlflow sklearn lightgbm pandas polars deltalake duckdb pyarrow matplotlib scipy optuna ray onnx torch"
+    )
+    code = f"""
+import sys, tempfile
+from pathlib import Path
+import {module}
+from serving.app import create_app
+from ml_platform.settings import Settings
+create_app(Settings(home=Path(tempfile.mkdtemp())))
+print(sorted(set({heavy.split()!r}) & set(sys.modules)))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert ended.stdout.strip() == "[]"
+
+
+def test_a_serving_worker_loads_them_neither_when_it_answers(settings: Settings, serve: Serve) -> None:
+    fill_online_store(settings)
+    publish(settings, 1)
+    server = serve(settings)
+    server.client.post(PATH, json={"rows": [ROW] * 1000})
+    mapped = Path(f"/proc/{server.process.pid}/maps").read_text()
+    loaded = [name for name in ("polars", "pyarrow", "lightgbm", "sklearn", "duckdb", "deltalake") if name in mapped]
+    assert loaded == []
+    assert psutil.Process(server.process.pid).memory_info().rss < 150 * 2**20

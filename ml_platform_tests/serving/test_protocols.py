@@ -1,0 +1,316 @@
+"""MLflow's, Databricks' and the Open Inference Protocol, by their own clients where there are any."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from ml_platform.registry.digests import model_digest
+from ml_platform.registry.manifest import Manifest, Target
+from ml_platform.registry.releases import ReleaseStore
+from ml_platform.settings import Settings
+from ml_platform_tests.serving.conftest import Server, start_server
+from ml_platform_tests.serving.releases import INPUTS, MODEL, ROW, bundle, fill_online_store, publish, score
+
+SECOND = {**ROW, "flight_id": "second", "tailnum": None, "distance": 333.5}
+ROWS = [ROW, SECOND]
+COLUMNS = [field.name for field in INPUTS]
+MLFLOW = ("/invocations", f"/models/{MODEL}/invocations", f"/serving-endpoints/{MODEL}/invocations")
+
+
+@pytest.fixture(scope="module")
+def server(module_settings: Settings) -> Iterator[Server]:
+    fill_online_store(module_settings)
+    publish(module_settings, 3)
+    server = start_server(module_settings)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def client(server: Server) -> httpx.Client:
+    return server.client
+
+
+@pytest.fixture
+def wanted(client: httpx.Client) -> list[dict[str, Any]]:
+    """What our own route answers to the two rows."""
+    found: list[dict[str, Any]] = client.post(f"/predict/{MODEL}", json={"rows": ROWS}).json()["predictions"]
+    assert found[0]["probability"] != found[1]["probability"]
+    return found
+
+
+def as_split() -> dict[str, Any]:
+    return {"columns": COLUMNS, "data": [[row.get(name) for name in COLUMNS] for row in ROWS]}
+
+
+def csv_row(**changes: str) -> bytes:
+    row = {**ROW, **changes}
+    return f"{','.join(row)}\n{','.join(map(str, row.values()))}".encode()
+
+
+FORMATS: dict[str, Any] = {
+    "dataframe_split": as_split(),
+    "dataframe_split with an index": {**as_split(), "index": [0, 1]},
+    "dataframe_records": ROWS,
+    "instances": ROWS,
+    "instances by position": as_split()["data"],
+    "inputs": {name: [row.get(name) for row in ROWS] for name in COLUMNS},
+    "inputs as rows": ROWS,
+}
+
+
+@pytest.mark.parametrize("path", MLFLOW)
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_json_format_gives_the_predictions_of_our_own_route(
+    client: httpx.Client, wanted: list[dict[str, Any]], path: str, name: str
+) -> None:
+    answer = client.post(path, json={name.split(maxsplit=1)[0]: FORMATS[name], "params": {}})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    body = answer.json()
+    assert body["predictions"] == [prediction["prediction"] for prediction in wanted]
+    assert body["probabilities"] == [prediction["probability"] for prediction in wanted]
+    assert body["model_version"] == 3
+
+
+def test_csv_as_pandas_writes_it(client: httpx.Client, wanted: list[dict[str, Any]]) -> None:
+    import pandas as pd
+
+    text = pd.DataFrame(ROWS).to_csv(index=False)
+    for kind in ("text/csv", "text/csv; charset=utf-8", 'text/csv; charset="UTF-8"'):
+        answer = client.post("/invocations", content=text, headers={"Content-Type": kind})
+        assert answer.json()["probabilities"] == [prediction["probability"] for prediction in wanted]
+
+
+def test_pandas_timestamps_without_offset_are_utc(client: httpx.Client, wanted: list[dict[str, Any]]) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame(ROWS)
+    for name in ("scheduled_departure", "scheduled_arrival"):
+        frame[name] = pd.to_datetime(frame[name]).dt.tz_localize(None)
+    body = f'{{"dataframe_split": {frame.to_json(orient="split", date_format="iso")}}}'
+    answer = client.post("/invocations", content=body, headers={"Content-Type": "application/json"})
+    assert answer.json()["probabilities"] == [prediction["probability"] for prediction in wanted]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"{", "is not JSON"),
+        (b"[1]", "wanted an object with one of dataframe_split"),
+        (b"{}", "wanted exactly one of"),
+        (json.dumps({"instances": [], "inputs": []}).encode(), "wanted exactly one of"),
+        (json.dumps({"instances": ROWS, "extra": 1}).encode(), "nothing else"),
+        (json.dumps({"instances": []}).encode(), "at least one row"),
+        (json.dumps({"instances": [[1, 2]]}).encode(), "wanted 8 values"),
+        (json.dumps({"instances": [5]}).encode(), "wanted an object, found a number"),
+        (json.dumps({"instances": ROWS, "params": {"a": 1}}).encode(), "takes parameters"),
+        (json.dumps({"inputs": {"carrier": ["a"], "dest": ["a", "b"]}}).encode(), "columns of one length"),
+        (json.dumps({"dataframe_split": {"columns": ["a", "a"], "data": [[1, 2]]}}).encode(), "'a' is there twice"),
+        (json.dumps({"dataframe_split": {"columns": ["a"], "data": [[1, 2]]}}).encode(), "wanted 1 values"),
+        (json.dumps({"dataframe_split": {"columns": ["a"], "data": [[1]], "x": 1}}).encode(), "columns and data"),
+        (json.dumps({"instances": [{**ROW, "distance": "far"}]}).encode(), 'found "far"'),
+        (json.dumps({"instances": [{**ROW, "distance": float("nan")}]}).encode(), "JSON"),
+        (b'{"instances": [{"carrier": "a", "carrier": "b"}]}', "carrier: is there twice"),
+        (b'{"instances": ' + b"[" * 100_000, "nested too deeply"),
+        (b'{"instances": "\xff"}', "is not UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("path", MLFLOW)
+def test_a_bad_body_is_400_in_mlflows_shape_and_tells_nothing_of_the_inside(
+    client: httpx.Client, path: str, body: bytes, message: str
+) -> None:
+    answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    found = answer.json()
+    assert set(found) == {"error_code", "message"}
+    assert found["error_code"] == "BAD_REQUEST"
+    assert message in found["message"]
+    assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"carrier\n\xff", "not UTF-8"),
+        (b'carrier\n"a', "not CSV"),
+        (b"carrier,dest\na", "wanted 2 values"),
+        (b"carrier,carrier\na,b", "is there twice"),
+        (b"carrier,nothing\na,b", "is not a field"),
+        (csv_row(distance="far"), 'found "far"'),
+        (csv_row(distance="nan"), "found null"),
+        (csv_row(distance=""), "found null"),
+        (csv_row(scheduled_departure="yesterday"), 'found "yesterday"'),
+    ],
+)
+def test_bad_csv_is_400(client: httpx.Client, content: bytes, message: str) -> None:
+    answer = client.post("/invocations", content=content, headers={"Content-Type": "text/csv"})
+    assert answer.status_code == 400
+    assert message in answer.json()["message"]
+
+
+def test_a_number_with_a_fraction_is_no_integer_and_a_whole_one_is(settings: Settings) -> None:
+    fill_online_store(settings)
+    inputs = (*INPUTS[:-1], msgspec.structs.replace(INPUTS[-1], type="integer"))
+    publish(settings, 1, inputs=inputs)
+    server = start_server(settings)
+    try:
+        fine = server.client.post("/invocations", json={"instances": [{**ROW, "distance": 1400.0}]})
+        assert fine.status_code == 200
+        refused = server.client.post("/invocations", json={"instances": [{**ROW, "distance": 1.5}]})
+        assert (refused.status_code, "found 1.5" in refused.json()["message"]) == (400, True)
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/octet-stream", "application/json; charset=latin-1", "a/b"])
+def test_other_content_types_are_415(client: httpx.Client, kind: str) -> None:
+    answer = client.post("/invocations", content=b"x", headers={"Content-Type": kind})
+    assert (answer.status_code, answer.json()["error_code"]) == (415, "BAD_REQUEST")
+
+
+@pytest.mark.parametrize("path", ["/models/nope/invocations", "/serving-endpoints/nope/invocations"])
+def test_an_unknown_model_is_404(client: httpx.Client, path: str) -> None:
+    answer = client.post(path, json={"instances": ROWS})
+    assert (answer.status_code, answer.json()["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
+
+
+def test_pings_and_version(client: httpx.Client) -> None:
+    for path in ("/ping", "/health", f"/models/{MODEL}/ping", f"/models/{MODEL}/health"):
+        assert (client.get(path).status_code, client.get(path).text) == (200, "\n")
+    assert client.get("/models/nope/ping").status_code == 404
+    assert client.get("/version").text == client.get(f"/models/{MODEL}/version").text != ""
+
+
+def test_the_root_answers_only_while_there_is_one_model(settings: Settings, serve: Callable[..., Server]) -> None:
+    fill_online_store(settings)
+    publish(settings, 1)
+    store = ReleaseStore(settings.releases_dir)
+    files = bundle(1)
+    manifest = msgspec.structs.replace(msgspec.json.decode(files["manifest.json"], type=Manifest), model="other")
+    manifest = msgspec.structs.replace(manifest, model_digest=model_digest(files["model.onnx"], manifest))
+    digest = store.put_bundle({**files, "manifest.json": msgspec.json.encode(manifest)})
+    store.publish("other", [Target(version=1, digest=digest)], reason="test", by="pytest")
+    server = serve(settings)
+    answer = server.client.post("/invocations", json={"instances": ROWS})
+    assert answer.status_code == 404
+    assert "/models/flight_delay/invocations, /models/other/invocations" in answer.json()["message"]
+    assert server.client.post("/models/other/invocations", json={"instances": ROWS}).status_code == 200
+
+
+def test_limits_hold_here_too(client: httpx.Client) -> None:
+    large = client.post("/invocations", content=b" " * (17 * 2**20), headers={"Content-Type": "application/json"})
+    assert (large.status_code, set(large.json())) == (413, {"error_code", "message"})
+    many = client.post("/invocations", json={"instances": [ROW] * 10_001})
+    assert (many.status_code, "at most 10,000 rows" in many.json()["message"]) == (400, True)
+    assert len(client.post("/invocations", json={"instances": [ROW] * 5_000}).json()["predictions"]) == 5_000
+
+
+def test_the_databricks_sdk_works_unchanged(server: Server, wanted: list[dict[str, Any]]) -> None:
+    from databricks.sdk import WorkspaceClient
+    from databricks.sdk.errors import BadRequest, NotFound
+    from databricks.sdk.service.serving import DataframeSplitInput
+
+    workspace = WorkspaceClient(host=server.url, token="any", auth_type="pat")
+    labels = [prediction["prediction"] for prediction in wanted]
+    answer = workspace.serving_endpoints.query(MODEL, dataframe_records=ROWS)
+    assert (answer.predictions, answer.served_model_name) == (labels, "flight_delay-3")
+    split = DataframeSplitInput(columns=as_split()["columns"], data=as_split()["data"])
+    assert workspace.serving_endpoints.query(MODEL, dataframe_split=split).predictions == labels
+    assert [endpoint.name for endpoint in workspace.serving_endpoints.list()] == [MODEL]
+    endpoint = workspace.serving_endpoints.get(MODEL)
+    assert endpoint.config is not None
+    assert endpoint.config.served_entities is not None
+    assert endpoint.config.served_entities[0].entity_version == "3"
+    assert endpoint.state is not None
+    assert endpoint.state.ready is not None
+    assert endpoint.state.ready.value == "READY"
+    with pytest.raises(NotFound, match="there are: flight_delay"):
+        workspace.serving_endpoints.get("nope")
+    with pytest.raises(BadRequest, match="is missing"):
+        workspace.serving_endpoints.query(MODEL, dataframe_records=[{"carrier": "UA"}])
+
+
+def test_mlflow_deployments_work_unchanged(
+    server: Server, wanted: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.deployments import get_deploy_client
+
+    monkeypatch.setenv("DATABRICKS_HOST", server.url)
+    monkeypatch.setenv("DATABRICKS_TOKEN", "any")
+    client = get_deploy_client("databricks")
+    answer = client.predict(endpoint=MODEL, inputs={"dataframe_records": ROWS})
+    assert answer["predictions"] == [prediction["prediction"] for prediction in wanted]
+    assert [endpoint["name"] for endpoint in client.list_endpoints()] == [MODEL]
+    assert client.get_endpoint(MODEL)["config"]["config_version"] == 1
+
+
+def tensors() -> list[dict[str, Any]]:
+    kinds = {"string": "BYTES", "timestamp": "BYTES", "number": "FP64"}
+    return [
+        {"name": field.name, "shape": [2], "datatype": kinds[field.type], "data": [row.get(field.name) for row in ROWS]}
+        for field in INPUTS
+    ]
+
+
+def test_open_inference_protocol(client: httpx.Client, wanted: list[dict[str, Any]]) -> None:
+    assert client.get("/v2").json()["name"] == "ml-platform"
+    assert client.get("/v2/health/live").json() == {"live": True}
+    assert client.get("/v2/health/ready").json() == {"ready": True}
+    assert client.get(f"/v2/models/{MODEL}/ready").json() == {"name": MODEL, "ready": True}
+    found = client.get(f"/v2/models/{MODEL}").json()
+    assert (found["versions"], found["inputs"][-1]) == (["3"], {"name": "distance", "datatype": "FP64", "shape": [-1]})
+    for path in (f"/v2/models/{MODEL}/infer", f"/v2/models/{MODEL}/versions/3/infer"):
+        answer = client.post(path, json={"id": "call-1", "inputs": tensors()}).json()
+        assert (answer["model_name"], answer["model_version"], answer["id"]) == (MODEL, "3", "call-1")
+        probabilities = [prediction["probability"] for prediction in wanted]
+        assert answer["outputs"][1] == {
+            "name": "probability", "datatype": "FP64", "shape": [2], "data": probabilities
+        }  # fmt: skip
+        assert answer["outputs"][0]["data"] == [prediction["prediction"] for prediction in wanted]
+    selected = client.post(
+        f"/v2/models/{MODEL}/infer", json={"inputs": tensors(), "outputs": [{"name": "probability"}]}
+    ).json()
+    assert [output["name"] for output in selected["outputs"]] == ["probability"]
+    assert "id" not in selected
+    nested = [{**tensor, "shape": [2, 1], "data": [[value] for value in tensor["data"]]} for tensor in tensors()]
+    assert client.post(f"/v2/models/{MODEL}/infer", json={"inputs": nested}).json()["outputs"] == answer["outputs"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"inputs": 1}, "wanted an array of tensors"),
+        ({"outputs": [{"name": "nope"}]}, "wanted names among prediction, probability"),
+        ({"id": 7}, "wanted a string"),
+        ({"input": []}, "is not a field of an inference request"),
+        ({"inputs": [{"name": "nope", "shape": [1], "datatype": "FP64", "data": [1]}]}, "is not an input"),
+        ({"inputs": [*tensors(), tensors()[0]]}, "is there twice"),
+        ({"inputs": [{**tensors()[-1], "datatype": "BYTES"}]}, "wanted datatype FP64"),
+        ({"inputs": [{**tensors()[-1], "shape": [3]}]}, "wanted shape [2]"),
+        ({"inputs": tensors()[:-1]}, "is missing"),
+        ({"inputs": []}, "at least one"),
+    ],
+)
+def test_bad_inference_requests_are_400_with_one_sentence(
+    client: httpx.Client, change: dict[str, Any], message: str
+) -> None:
+    answer = client.post(f"/v2/models/{MODEL}/infer", json={"inputs": tensors(), **change})
+    assert answer.status_code == 400
+    assert set(answer.json()) == {"error"}
+    assert message in answer.json()["error"]
+
+
+def test_unknown_models_and_versions_are_404_there(client: httpx.Client) -> None:
+    for path in ("/v2/models/nope", f"/v2/models/{MODEL}/versions/9", f"/v2/models/{MODEL}/versions/x/ready"):
+        assert (client.get(path).status_code, set(client.get(path).json())) == (404, {"error"})
+
+
+def test_answers_equal_the_model(client: httpx.Client) -> None:
+    answer = client.post("/invocations", json={"instances": [ROW]}).json()
+    assert answer["probabilities"] == [pytest.approx(score(3, ROW), abs=1e-12)]

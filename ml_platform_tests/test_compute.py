@@ -1,0 +1,45 @@
+import os
+
+import psutil
+import pytest
+
+from ml_platform.compute import executor_session, map_tasks
+
+
+def scaled(item: int, factor: int) -> tuple[int, int]:
+    return item * factor, os.getpid()
+
+
+def addresses() -> set[str]:
+    """Addresses that this process and those it started listen on."""
+    own = psutil.Process()
+    return {
+        connection.laddr.ip
+        for process in (own, *own.children(recursive=True))
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+
+
+def test_local_runs_in_this_process_in_order() -> None:
+    with executor_session("local"):
+        assert map_tasks(scaled, [3, 1, 2], shared=10) == [(30, os.getpid()), (10, os.getpid()), (20, os.getpid())]
+    assert map_tasks(scaled, [], shared=1) == []
+
+
+def test_error_of_a_task_is_the_callers() -> None:
+    with pytest.raises(TypeError):
+        map_tasks(scaled, [None], shared=None)  # type: ignore[list-item]
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_results_and_is_gone_afterwards() -> None:
+    import ray
+
+    with executor_session("ray"):
+        found = map_tasks(scaled, range(20), shared=3, executor="ray")
+        assert [value for value, _ in found] == [3 * item for item in range(20)]
+        assert os.getpid() not in {process for _, process in found}
+        assert ray.is_initialized()  # several calls share one Ray
+        assert addresses() <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    assert not ray.is_initialized()

@@ -1,0 +1,113 @@
+"""A mistake in a model's YAML names the file, the line, the key, what is allowed and the nearest right spelling."""
+
+from pathlib import Path
+
+import pytest
+
+from ml_platform.spec import ModelSpec
+from ml_platform.spec_yaml import SpecError, check_models, load_spec
+
+GOOD = """\
+type: ml_platform.orchestration.TabularModel
+attributes:
+  name: churn
+  description: Who leaves next month.
+  owner: crm@example.com
+  task: binary
+  target: left
+  spine: spine.sql
+  id: customer
+  timestamp: at
+  label_available_at: known_at
+  inputs:
+    - {name: customer, type: string, feature: false}
+    - {name: at, type: timestamp, feature: false}
+    - {name: plan, type: string}
+  lookups:
+    - view: usage
+      features: [calls]
+  families: [logistic_regression]
+  scoring: {start: 2024-01-01}
+"""
+VIEWS = {"usage": ["calls", "minutes"], "payments": ["late"]}
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def _write(text: str, name: str = "churn") -> Path:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        (folder / "spine.sql").write_text("SELECT 1")
+        path = folder / "defs.yaml"
+        path.write_text(text)
+        return path
+
+    return _write
+
+
+def test_a_good_file_gives_the_spec(write):
+    spec = load_spec(write(GOOD), VIEWS)
+    assert isinstance(spec, ModelSpec)
+    assert (spec.name, spec.metric, spec.lookups[0].view) == ("churn", "roc_auc", "usage")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "line", "key", "parts"),
+    [
+        ("task: binary", "task: clasification", 6, "task", ["'clasification'", "binary, multiclass, regression"]),
+        ("task: binary", "task: binry", 6, "task", ["did you mean 'binary'?"]),
+        ("  target: left", "  taget: left", 7, "taget", ["unknown key 'taget'", "did you mean 'target'?"]),
+        ("    - view: usage", "    - view: usge", 17, "lookups.0.view", ["unknown feature view 'usge'", "'usage'"]),
+        ("[calls]", "[cals]", 18, "lookups.0.features", ["unknown feature of usage 'cals'", "'calls'", "minutes"]),
+        ("spine: spine.sql", "spine: spin.sql", 8, "spine", ["no file 'spin.sql'", "'spine.sql'"]),
+        ("type: string}\n  lookups", "type: strng}\n  lookups", 15, "inputs.2.type", ["did you mean 'string'?"]),
+        ("[logistic_regression]", "[ridge]", 2, "attributes", ["['ridge'] cannot do task 'binary'"]),
+        ("2024-01-01", "first of may", 20, "scoring.start", ["first of may"]),
+        ("name: churn", "name: Churn model", 3, "name", ["pattern", "Churn model"]),
+    ],
+)
+def test_a_mistake_is_placed_and_explained(write, wrong, right, line, key, parts):
+    path = write(GOOD.replace(wrong, right, 1))
+    with pytest.raises(SpecError) as caught:
+        load_spec(path, VIEWS)
+    problems = {problem.key: problem for problem in caught.value.problems}
+    assert problems[key].line == line
+    assert str(caught.value).startswith(f"{path}:")
+    for part in parts:
+        assert part in problems[key].message
+
+
+def test_a_missing_key_says_what_it_means(write):
+    with pytest.raises(SpecError, match=r"defs.yaml:2: timestamp: is missing .*instant of prediction"):
+        load_spec(write(GOOD.replace("  timestamp: at\n", "")), VIEWS)
+
+
+def test_a_key_written_twice_is_refused(write):
+    with pytest.raises(SpecError, match=r"defs.yaml:7: task: stands twice, first on line 6"):
+        load_spec(write(GOOD.replace("  target: left", "  task: regression\n  target: left")), VIEWS)
+
+
+def test_broken_yaml_names_the_line(write):
+    with pytest.raises(SpecError, match=r"defs.yaml:\d+: YAML: .*check the indentation"):
+        load_spec(write(GOOD.replace("  task: binary", "  task: [binary")), VIEWS)
+
+
+def test_the_mistakes_of_all_files_are_reported_together(write, tmp_path):
+    write(GOOD.replace("task: binary", "task: bin"), "first")
+    write(GOOD.replace("owner:", "ower:"), "second")
+    with pytest.raises(SpecError) as caught:
+        check_models(tmp_path, VIEWS)
+    assert {problem.path.parent.name for problem in caught.value.problems} == {"first", "second"}
+
+
+def test_two_models_may_not_share_a_name(write, tmp_path):
+    write(GOOD, "first")
+    write(GOOD, "second")
+    with pytest.raises(SpecError, match="'churn' is already the model of"):
+        check_models(tmp_path, VIEWS)
+
+
+def test_an_input_may_not_take_the_name_of_a_score_column(write):
+    text = GOOD.replace("{name: plan, type: string}", "{name: date, type: string}")
+    with pytest.raises(SpecError, match=r"\['date'\] are columns of the scores' own; name them otherwise"):
+        load_spec(write(text), VIEWS)

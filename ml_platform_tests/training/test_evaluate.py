@@ -1,0 +1,109 @@
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ml_platform.inference.batch import score_rows
+from ml_platform.inference.scorer import Scorer
+from ml_platform.registry.digests import BundleRefused
+from ml_platform.registry.manifest import Target
+from ml_platform.training.documents import Evaluation, TrainedModel
+from ml_platform.training.evaluate import evaluate
+from ml_platform.training.metrics import measure
+from ml_platform.training.naive import naive_baseline
+from ml_platform.training.split import read_rows, split_by_time
+from ml_platform_tests.shops import START, Shops, regression_spec, shop_spec
+
+
+@pytest.fixture
+def trained(trained_shops: tuple[Shops, TrainedModel]) -> TrainedModel:
+    return trained_shops[1]
+
+
+def released(shops: Shops, trained: TrainedModel) -> None:
+    shops.store.publish(
+        trained.model, [Target(version=1, digest=trained.digest)], reason="test", by="ann", expected_revision=0
+    )
+
+
+def test_first_model_is_compared_with_the_naive_baseline(shops: Shops, trained: TrainedModel) -> None:
+    found = evaluate(shops.lake, shops.spec, trained, shops.store)
+    assert found.promote
+    assert (found.reference, found.champion_version, found.revision) == ("naive baseline", None, 0)
+    assert found.holdout == trained.bounds.holdout
+    assert found.challenger == pytest.approx(trained.metrics, abs=1e-6)
+    assert found.naive["roc_auc"] > 0.55  # shops differ, and the baseline knows their shares
+    assert found.interval is not None
+    assert found.interval.gain == pytest.approx(found.challenger["roc_auc"] - found.naive["roc_auc"])
+    assert {result.column for result in found.slices} == {"shop"}
+    assert 0 < found.latency_ms < 50
+    assert Evaluation.model_validate_json(found.model_dump_json()) == found
+
+
+def test_same_model_again_is_not_promoted(shops: Shops, trained: TrainedModel) -> None:
+    released(shops, trained)
+    found = evaluate(shops.lake, shops.spec, shops.train(START + timedelta(days=50)), shops.store)
+    assert not found.promote
+    assert "the challenger is the champion (version 1) itself" in found.reasons[0]
+    assert found.champion == found.challenger
+
+
+def test_champion_is_rescored_on_the_challengers_holdout(shops: Shops, trained: TrainedModel) -> None:
+    released(shops, trained)
+    challenger = shops.respecified(families=["lightgbm"]).train()
+    found = evaluate(shops.lake, shops.spec, challenger, shops.store)
+    rows = split_by_time(read_rows(shops.lake, shops.spec, challenger.training_set), shops.spec).holdout
+    champion = Scorer.load(shops.store.bundle_path(trained.digest))
+    own = measure(
+        "binary", rows["late"].cast(pl.Float64).to_numpy(), score_rows(champion, rows), threshold=trained.threshold
+    )
+    assert found.champion == pytest.approx(own)
+    assert found.holdout is not None
+    assert (found.holdout.rows, found.champion_version, found.revision) == (rows.height, 1, 1)
+    assert found.interval is not None
+    assert found.promote == (found.interval.lower > 0 and all(result.passed for result in found.slices))
+    assert "of the champion (version 1) on" in found.reasons[1]
+
+
+def test_no_row_is_new_to_a_champion_trained_later(shops: Shops, trained: TrainedModel) -> None:
+    released(shops, shops.train())
+    found = evaluate(shops.lake, shops.spec, trained, shops.store)
+    assert not found.promote
+    assert found.holdout is None
+    assert "no row is new to both" in found.reasons[0]
+
+
+def test_champion_with_features_that_are_gone(shops: Shops, trained: TrainedModel) -> None:
+    released(shops, trained)
+    challenger = shops.respecified(lookups=[{"view": "shop_load", "features": ["load"]}]).train()
+    found = evaluate(shops.lake, shops.spec, challenger, shops.store)
+    assert not found.promote
+    assert "needs the features shop_load__mood" in found.reasons[0]
+    assert found.champion is None
+    assert found.challenger["roc_auc"] > 0.8
+
+
+def test_damaged_champion_is_an_error(shops: Shops, trained: TrainedModel) -> None:
+    released(shops, trained)
+    (shops.store.bundle_path(trained.digest) / "model.onnx").write_bytes(b"")
+    with pytest.raises(BundleRefused):
+        evaluate(shops.lake, shops.spec, trained, shops.store)
+
+
+def test_unknown_slice_names_the_columns(shops: Shops, trained: TrainedModel) -> None:
+    with pytest.raises(ValueError, match=r"promotion.slices names \['town'\].*it has \['order_id'"):
+        evaluate(shops.lake, shop_spec(promotion={"slices": ["town"]}), trained, shops.store)
+
+
+def test_naive_answers() -> None:
+    train = pl.DataFrame(
+        {"shop": ["a"] * 400 + ["b"] * 400, "late": [True] * 300 + [False] * 500, "minutes": range(800)}
+    )
+    rows = pl.DataFrame({"shop": ["b", "a", "new", None]})
+    by_shop = naive_baseline(train, rows, shop_spec())
+    assert by_shop.scores == pytest.approx([0.0179, 0.7321, 0.375, 0.375], abs=1e-3)
+    overall = naive_baseline(train, rows, shop_spec(promotion={}))
+    assert overall.scores.tolist() == [0.375] * 4
+    median = naive_baseline(train, rows, regression_spec())
+    assert np.unique(median.scores).tolist() == [399.5]

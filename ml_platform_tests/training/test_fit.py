@@ -1,0 +1,147 @@
+from datetime import timedelta
+
+import polars as pl
+import pytest
+
+from ml_platform.features.views import FeatureView
+from ml_platform.training.code_version import NOT_VERSIONED, code_version
+from ml_platform.training.documents import Candidates, TrainedModel
+from ml_platform.training.search import search
+from ml_platform.training.split import read_rows, split_by_time
+from ml_platform_tests.shops import START, Shops, multiclass_spec, regression_spec
+
+AS_OF = START + timedelta(days=50)
+
+
+def facts(found: Candidates) -> list[tuple[object, ...]]:
+    return [(c.number, c.family, c.params, c.score, c.metrics, c.threshold) for c in found.candidates]
+
+
+def test_same_inputs_give_the_same_model_digest(shops: Shops, trained_shops: tuple[Shops, TrainedModel]) -> None:
+    first = trained_shops[1]
+    second = shops.train(AS_OF)
+    assert second.model_digest == first.model_digest
+    assert second.run_id != first.run_id
+    assert second.digest != first.digest  # the bundle says when and by which run it was made
+
+
+@pytest.mark.parametrize("family", ["lightgbm"])
+def test_trees_are_repeatable_too(shops: Shops, family: str) -> None:
+    trees = shops.respecified(families=[family])
+    found = trees.candidates(trees.training_set(AS_OF))
+    assert facts(found) == facts(trees.candidates(found.training_set))
+    assert trees.fit(found).model_digest == trees.fit(found).model_digest
+    run = trees.fit(found).run_id
+    assert "model.lgb" in {item.path for item in trees.tracker.client.list_artifacts(run)}
+
+
+def test_other_seed_gives_other_parameters(shops: Shops) -> None:
+    ref = shops.training_set(AS_OF)
+    seeds = [
+        shops.respecified(families=["logistic_regression"], tuning={"trials": 3, "seed": seed}).candidates(ref)
+        for seed in (1, 2)
+    ]
+    assert facts(seeds[0])[0] == facts(seeds[1])[0]  # the first trial has the default parameters
+    assert facts(seeds[0])[1:] != facts(seeds[1])[1:]
+
+
+def test_holdout_rows_change_neither_search_nor_model(shops: Shops) -> None:
+    """Turn every holdout label around: the same candidates, thresholds and model come out."""
+    ref = shops.training_set(AS_OF)
+    rows = read_rows(shops.lake, shops.spec, ref)
+    held_out = split_by_time(rows, shops.spec).holdout["order_id"].to_list()
+    turned = rows.with_columns(
+        pl.when(pl.col("order_id").is_in(held_out)).then(~pl.col("late")).otherwise(pl.col("late")).alias("late")
+    )
+    before = search(rows, shops.spec, ref, tracker=shops.tracker)
+    after = search(turned, shops.spec, ref, tracker=shops.tracker)
+    assert facts(before) == facts(after)
+    version = shops.lake.replace(ref.table, turned)
+    moved = before.model_copy(update={"training_set": ref.model_copy(update={"version": version})})
+    assert shops.fit(moved).model_digest == shops.fit(before).model_digest
+    assert shops.fit(moved).metrics["roc_auc"] < 0.5 < shops.fit(before).metrics["roc_auc"]
+
+
+def test_best_candidate_is_trained_on_training_and_validation(trained_shops: tuple[Shops, TrainedModel]) -> None:
+    _, trained = trained_shops
+    assert trained.trained.rows == trained.bounds.train.rows + trained.bounds.validation.rows
+    assert trained.trained.last < trained.bounds.holdout.first
+    assert trained.metrics["roc_auc"] > 0.8
+    assert sum(trained.importance.values()) == pytest.approx(1.0)
+    assert list(trained.importance.values()) == sorted(trained.importance.values(), reverse=True)
+    assert next(iter(trained.importance)) == "shop_load__load"
+    assert 0 < (trained.threshold or 0) < 1
+    assert TrainedModel.model_validate_json(trained.model_dump_json()) == trained
+
+
+def test_manifest_says_how_to_ask_and_where_it_comes_from(trained_shops: tuple[Shops, TrainedModel]) -> None:
+    shops, trained = trained_shops
+    manifest = shops.store.load_manifest(trained.digest)
+    assert (manifest.id, manifest.as_of, manifest.task) == ("order_id", "ordered_at", "binary")
+    assert all(field.example is not None for field in manifest.inputs)
+    assert [feature.name for feature in manifest.derived] == ["weekday", "heavy"]
+    (lookup,) = manifest.lookups
+    assert (lookup.view, lookup.keys, lookup.ttl_seconds) == ("shop_load", {"shop": "shop"}, 3 * 86400.0)
+    assert lookup.features == ("shop_load__load", "shop_load__mood")
+    names = [feature.name for feature in manifest.features]
+    assert names == ["shop", "channel", "weight", "weekday", "heavy", "shop_load__load", "shop_load__mood"]
+    provenance = manifest.provenance
+    assert provenance.tables == {"features/shop_load": 0, "raw/orders": 0}
+    assert provenance.training_set_version == trained.training_set.version
+    assert provenance.mlflow_run_id == trained.run_id
+    assert provenance.trained_until < trained.bounds.holdout.first.isoformat()
+
+
+@pytest.mark.parametrize("spec", [regression_spec(), multiclass_spec()], ids=lambda spec: spec.task)
+def test_other_tasks_train_and_export(shops: Shops, spec) -> None:
+    world = Shops(shops.settings, shops.folder, spec, shops.views)
+    trained = world.train(AS_OF)
+    manifest = world.store.load_manifest(trained.digest)
+    assert manifest.classes == (("early", "late", "on time") if spec.task == "multiclass" else ())
+    assert trained.threshold is None
+    assert trained.metrics["r2" if spec.task == "regression" else "accuracy"] > 0.5
+    plots = set(world.tracker.read_files(trained.run_id))
+    assert plots >= ({"predicted_actual.png", "residuals.png"} if spec.task == "regression" else {"confusion.png"})
+
+
+def test_changed_view_is_refused(shops: Shops) -> None:
+    found = shops.candidates(shops.training_set(AS_OF))
+    view = shops.views["shop_load"]
+    shops.views = {"shop_load": FeatureView(**{**view.model_dump(), "sql": view.sql + " WHERE load > 0"})}
+    with pytest.raises(ValueError, match="view 'shop_load' changed since the training set"):
+        shops.fit(found)
+
+
+def test_one_class_is_refused_in_words(shops: Shops) -> None:
+    ref = shops.training_set(AS_OF)
+    rows = read_rows(shops.lake, shops.spec, ref).with_columns(late=pl.lit(True))
+    with pytest.raises(ValueError, match=r"all \d+ training rows have the same label"):
+        search(rows, shops.spec, ref, tracker=shops.tracker)
+
+
+@pytest.mark.slow
+def test_ray_tries_the_same_candidates(shops: Shops) -> None:
+    ref = shops.training_set(AS_OF)
+    tuning = {"trials": 3, "seed": 7}
+    local = shops.respecified(tuning=tuning).candidates(ref)
+    remote = shops.respecified(tuning={**tuning, "executor": "ray"}).candidates(ref)
+    assert facts(local) == facts(remote)
+
+
+def test_code_version(tmp_path) -> None:
+    import subprocess
+
+    assert code_version(tmp_path) == NOT_VERSIONED
+
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@example.com")
+        subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
+
+    git("init", "-q")
+    (tmp_path / "model.py").write_text("1")
+    git("add", ".")
+    git("commit", "-qm", "one")
+    clean = code_version(tmp_path)
+    assert len(clean) == 40
+    (tmp_path / "model.py").write_text("2")
+    assert code_version(tmp_path) == f"{clean}-dirty"

@@ -1,0 +1,107 @@
+"""`python -m serving`: the server as it is run, on 127.0.0.1 unless told otherwise, one process per worker."""
+
+import argparse
+import errno
+import ipaddress
+import os
+import socket
+import sys
+import tempfile
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from ml_platform.governance.keys import KeyStore
+from ml_platform.settings import Settings
+from serving.metrics import SHARED_FOLDER
+
+_NO_KEYS = (
+    "there are no API keys, so it listens on this machine only, not on {host}; make one first: "
+    "ml-platform keys create <name> --role predict"
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the server until it is told to stop; returns the exit code."""
+    options = _options(arguments)
+    if not _is_loopback(options.host) and not KeyStore(Settings().keys_dir).in_use():
+        print(f"serving: {_NO_KEYS.format(host=options.host)}", file=sys.stderr)
+        return 1
+    try:
+        listener = _listen(options.host, options.port)
+    except OSError as error:
+        print(f"serving: {_cannot_listen(options.host, options.port, error)}", file=sys.stderr)
+        return 1
+    config = uvicorn.Config(
+        "serving.app:create_app",
+        factory=True,
+        host=options.host,
+        port=options.port,
+        workers=options.workers,
+        loop="auto",  # uvloop where there is one
+        http="httptools",
+        access_log=False,  # every answered prediction is in the inference log
+        log_level=options.log_level,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+    print(f"serving: http://{options.host}:{listener.getsockname()[1]} ({options.workers} worker(s))", flush=True)
+    if options.workers == 1:
+        server = uvicorn.Server(config)
+        server.run(sockets=[listener])
+        return 0 if server.started else 3
+    with tempfile.TemporaryDirectory(prefix="ml-platform-metrics-") as shared:
+        os.environ[SHARED_FOLDER] = shared  # before the workers import prometheus_client
+        Multiprocess(config, sockets=[listener]).run()
+    return 0
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m serving", description="Serve the released models over HTTP.")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)"
+    )
+    parser.add_argument(
+        "--port", type=int, default=8000, help="port to listen on; 0 takes a free one (default: %(default)s)"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes, one per core at most (default: %(default)s)")
+    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    options = parser.parse_args(arguments)
+    if options.workers < 1:
+        parser.error(f"--workers: wanted at least 1, found {options.workers}")
+    if not 0 <= options.port <= 65535:
+        parser.error(f"--port: wanted 0 to 65535, found {options.port}")
+    return options
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(2048)
+        listener.set_inheritable(True)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} on {host} is taken by another process; stop it, or choose another with --port"
+    if error.errno == errno.EACCES:
+        return f"port {port} needs more rights than this process has; choose one above 1023 with --port"
+    return f"cannot listen on {host}:{port}: {error.strerror}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""Who may ask what: API keys at the door of every route, and a line in the audit log for each request.
+
+Without keys a server is open, and answers this machine alone. From the first key on, every route but the probes wants
+one: as bearer token, as `X-API-Key`, or as the password of a browser's own dialog (for pages only).
+"""
+
+import base64
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from starlette.types import Scope
+
+from ml_platform.governance.keys import ALL_MODELS, Key, KeyStore
+from serving.wire import Refused
+
+PROBES = frozenset({"/health/live", "/health/ready", "/health", "/ping", "/v2/health/live", "/v2/health/ready"})
+_ANY_SCOPE = frozenset(
+    {"/models", "/docs", "/version", "/v2", "/api/2.0/serving-endpoints"}
+)  # lists show what is covered
+_LOOPBACK = ("127.", "::1", "::ffff:127.")
+# Where the name of a model is in a path.
+_MODEL_PATHS = (
+    ("predict",),
+    ("models",),
+    ("serving-endpoints",),
+    ("api", "2.0", "serving-endpoints"),
+    ("v2", "models"),
+)
+
+
+class Need(NamedTuple):
+    """What a request takes: a role, on a model or on all ("*"), or no certain one (None)."""
+
+    role: str
+    model: str | None
+
+
+def need_of(method: str, path: str, query: bytes, only_model: Callable[[], str | None]) -> Need | None:
+    """What a request takes; None for the probes, which are open.
+
+    Examples
+    --------
+    >>> need_of("POST", "/predict/flight_delay", b"", lambda: None)
+    Need(role='predict', model='flight_delay')
+    >>> need_of("GET", "/metrics", b"", lambda: None)
+    Need(role='predict', model='*')
+    """
+    if path in PROBES and method in ("GET", "HEAD"):
+        return None
+    parts = path.strip("/").split("/")
+    role = "explain" if b"explain" in query or b"features" in query or b"%" in query else "predict"
+    for prefix in _MODEL_PATHS:
+        if tuple(parts[: len(prefix)]) == prefix and len(parts) > len(prefix):
+            return Need(role, parts[len(prefix)])
+    if path == "/invocations":
+        return Need(role, only_model() or ALL_MODELS)
+    if path.rstrip("/") in _ANY_SCOPE or path.startswith("/docs/"):
+        return Need("predict", None)
+    return Need("predict", ALL_MODELS)
+
+
+class Access:
+    """Lets requests in. One per worker."""
+
+    def __init__(self, keys: KeyStore, only_model: Callable[[], str | None]) -> None:
+        self._keys = keys
+        self._only_model = only_model
+
+    def in_use(self) -> bool:
+        """Whether keys are asked for."""
+        return self._keys.in_use()
+
+    def check_open(self, scope: Scope) -> None:
+        """While there are no keys: let in this machine alone (raises Refused)."""
+        client = scope.get("client")
+        if client is not None and not client[0].startswith(_LOOPBACK):
+            told = (
+                "this server has no keys yet and answers its own machine only: make one with `ml-platform keys create`"
+            )
+            raise Refused(403, "no_keys", told, close=True)
+
+    def check(self, scope: Scope) -> Key | None:
+        """The key of a request that may pass, None for an open probe without one.
+
+        Raises
+        ------
+        Refused
+            401 without a valid key, 403 for a key that lacks the role or the model.
+        """
+        need = need_of(scope["method"], scope["path"], scope["query_string"], self._only_model)
+        token = _token(scope)
+        key = None if token is None else self._keys.find(token)
+        if need is None:
+            return key
+        if key is None:
+            told = "send a valid API key as `Authorization: Bearer <key>`; `ml-platform keys create` makes one"
+            raise Refused(401, "unauthenticated", told, close=True)
+        if not key.has_role(need.role):
+            raise Refused(403, "forbidden", f"this key lacks the role '{need.role}'", close=True)
+        if need.model is not None and not key.covers(need.model):
+            told = (
+                "this key is for certain models only" if need.model == ALL_MODELS else "this key is not for that model"
+            )
+            raise Refused(403, "forbidden", told, close=True)
+        return key
+
+
+def covered(scope: Scope, model: str) -> bool:
+    """Whether who asks may know of a model."""
+    key = scope.get("key")
+    return key is None or key.covers(model)
+
+
+class Audit:
+    """Appends who asked for what, and how it ended, to a file per worker and day; never what was sent or answered."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._day = ""
+        self._file = -1
+
+    def write(self, scope: Scope, key: Key | None, status: int) -> None:
+        """Append a line, which survives the death of this process (raises OSError)."""
+        now = datetime.now(UTC)
+        if now.date().isoformat() != self._day:
+            self.close()
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._day = now.date().isoformat()
+            path = self._folder / f"{self._day}-{os.getpid()}.jsonl"
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        line = {
+            "time": now,
+            "request_id": scope.get("request_id"),
+            "key": key.id if key else None,
+            "name": key.name if key else None,
+            "client": scope["client"][0] if scope.get("client") else None,
+            "method": scope["method"],
+            "path": scope["path"][:500],
+            "status": status,
+        }
+        os.write(self._file, msgspec.json.encode(line) + b"\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file, self._day = -1, ""
+
+
+def _token(scope: Scope) -> str | None:
+    """The key that a request carries, from the first header that holds one."""
+    for name, value in scope["headers"]:
+        if name == b"x-api-key":
+            return str(value.decode("latin-1"))
+        if name == b"authorization":
+            kind, _, rest = value.decode("latin-1").partition(" ")
+            if kind.lower() == "bearer":
+                return str(rest.strip())
+            # A browser sends these along from any page, so they open nothing that is posted.
+            if kind.lower() == "basic" and scope["method"] == "GET":
+                try:
+                    return base64.b64decode(rest, validate=True).decode("latin-1").partition(":")[2]
+                except ValueError:
+                    return None
+    return None

@@ -1,0 +1,53 @@
+"""What a prediction is answered with, whichever protocol asked."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from serving.state import ServedModel
+
+
+class Prediction(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+    """Answer to one row: the class, truth or value predicted, and how probable it is where the task has that."""
+
+    id: str | int | float | msgspec.UnsetType = msgspec.UNSET
+    prediction: bool | float | str
+    probability: float | msgspec.UnsetType = msgspec.UNSET
+    probabilities: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
+    features: Mapping[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    explanation: Mapping[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Answer to one request; one version answers all its rows, in their order."""
+
+    model: str
+    version: int
+    request_id: str
+    predictions: list[Prediction]
+    degraded: list[str] | msgspec.UnsetType = msgspec.UNSET  # what failed, where nulls stand for its values
+
+
+def answer_of(model: ServedModel) -> Callable[[Any, Any, Any], Prediction]:
+    """Give the function that makes a row's answer of its id (None for none), what its score means, and the score."""
+    if model.manifest.task == "binary":
+        return _binary
+    if model.manifest.task == "regression":
+        return _value
+    classes = model.manifest.classes
+
+    def multiclass(row_id: Any, said: str, score: list[float]) -> Prediction:
+        probabilities = dict(zip(classes, score, strict=True))
+        identity = msgspec.UNSET if row_id is None else row_id
+        return Prediction(id=identity, prediction=said, probability=max(score), probabilities=probabilities)
+
+    return multiclass
+
+
+def _binary(row_id: Any, said: bool, score: float) -> Prediction:
+    return Prediction(id=msgspec.UNSET if row_id is None else row_id, prediction=said, probability=score)
+
+
+def _value(row_id: Any, said: float, score: float) -> Prediction:  # noqa: ARG001 - the value is the prediction
+    return Prediction(id=msgspec.UNSET if row_id is None else row_id, prediction=said)

@@ -1,0 +1,245 @@
+"""The FastAPI app: `create_app(settings)`, or `uvicorn serving.app:app` with the settings of the environment."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
+
+from ml_platform.features.online import open_online_store
+from ml_platform.governance.keys import ALL_MODELS, RELOAD_SECONDS, KeyStore
+from ml_platform.inference.log import InferenceLog
+from ml_platform.registry.releases import ReleaseStore
+from ml_platform.settings import Settings
+from serving.access import Access, Audit, covered
+from serving.asking import Asking
+from serving.databricks_routes import databricks_routes
+from serving.documents import Health, ModelDetail, ModelList, detail, health, summary
+from serving.metrics import Metrics
+from serving.mlflow_routes import mlflow_routes
+from serving.oip_routes import oip_routes
+from serving.openapi import openapi_document
+from serving.pages import add_pages
+from serving.predict import Predict
+from serving.predictor import Predictor
+from serving.refusals import refuse
+from serving.settings import ServingSettings
+from serving.state import ServingState
+from serving.watcher import Watcher
+from serving.wire import INTERNAL_ERROR, Refused, error_body, new_request_id
+
+_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+logger = logging.getLogger("serving")
+
+
+class ServingApp(FastAPI):
+    """FastAPI, with a short cut: predictions skip the middleware and the router, which cost as much as a look-up."""
+
+    predict: Predict
+    access: Access
+    audit: Audit
+    guarded = True  # until it is known that there are no keys
+
+    async def watch_keys(self) -> None:
+        """Notice the first key, until cancelled; a file that cannot be read opens nothing."""
+        while True:
+            await asyncio.sleep(RELOAD_SECONDS)
+            try:
+                self.guarded = await asyncio.to_thread(self.access.in_use)
+            except (OSError, ValueError) as error:
+                self.guarded = True
+                logger.error("the keys cannot be read: %s", error)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let in who may come in."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+        elif self.guarded:
+            await self._guarded(scope, receive, send)
+        else:
+            try:
+                self.access.check_open(scope)
+            except Refused as refused:
+                await refuse(scope, receive, send, refused)
+                return
+            await self._route(scope, receive, send)
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Ask for a key, and note who asked for what and how it ended."""
+        status = 0
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        key = None
+        try:
+            try:
+                key = self.access.check(scope)
+            except Refused as refused:
+                await refuse(scope, receive, noting, refused)
+                return
+            scope["key"] = key
+            scope["caller"] = None if key is None else key.name
+            await self._route(scope, receive, noting)
+        finally:
+            try:
+                self.audit.write(scope, key, status)
+            except OSError as error:
+                logger.error("the audit log cannot be written: %s", error)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer `POST /predict/{model}` here and leave everything else to FastAPI."""
+        if scope["method"] == "POST":
+            head, _, last = scope["path"].rpartition("/")
+            if head == "/predict":
+                scope["path_params"] = {"model": last}
+                await self.predict(scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
+
+
+def create_app(settings: Settings | None = None, options: ServingSettings | None = None) -> FastAPI:
+    """Make the app of one worker.
+
+    Parameters
+    ----------
+    settings
+        Where the release store, the online store and the inference log are; read from the environment when None.
+    options
+        Limits, and what to do when something fails; read from the environment when None.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as home:
+    ...     app = create_app(Settings(home=Path(home)))
+    >>> next(iter(app.openapi()["paths"]))
+    '/predict/{model}'
+    """
+    settings = settings or Settings()
+    options = options or ServingSettings()
+    state = ServingState({})
+    metrics = Metrics()
+    log = InferenceLog(settings.inference_log_dir)
+    online = open_online_store(settings.online_uri)
+    watcher = Watcher(state, ReleaseStore(settings.releases_dir), online, metrics, options.online_fallback)
+    predictor = Predictor(state, log, metrics, options)
+    predict = Predict(predictor, options)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(watcher.poll)  # what is released now serves from the first request on
+        app.guarded = app.access.in_use()
+        watching = [asyncio.create_task(watcher.run()), asyncio.create_task(app.watch_keys())]
+        try:
+            yield
+        finally:
+            for task in watching:
+                task.cancel()
+            predictor.close()
+            log.close()
+            app.audit.close()
+
+    app = ServingApp(
+        title="ml_platform serving",
+        description="Predictions of the models that are released now. Every answer is logged before it is sent.",
+        version="1",
+        lifespan=lifespan,
+        docs_url=None,  # both would fetch their scripts from a CDN; `/docs` is ours
+        redoc_url=None,
+    )
+    app.predict = predict
+    app.access = Access(KeyStore(settings.keys_dir), lambda: next(iter(state.slots)) if len(state.slots) == 1 else None)
+    app.audit = Audit(settings.audit_dir)
+    for path in ("/predict/{model}", "/predict/{model}/versions/{version}"):
+        app.router.routes.append(Route(path, predict, methods=["POST"], include_in_schema=False))
+    asking = Asking(predictor, options)
+    for routes in (mlflow_routes, databricks_routes, oip_routes):
+        app.router.routes.extend(routes(asking))
+    _add_descriptions(app, state, metrics)
+    add_pages(app, state)
+    app.openapi = lambda: openapi_document(app, state)  # type: ignore[method-assign]  # changes with every release
+    app.add_exception_handler(StarletteHTTPException, _http_error)
+    app.add_exception_handler(Exception, _internal_error)
+    return app
+
+
+def _add_descriptions(app: FastAPI, state: ServingState, metrics: Metrics) -> None:
+    """Routes that tell what is served and how it is doing."""
+
+    @app.get("/health/live", tags=["health"])
+    async def live() -> Health:
+        """Whether this worker answers at all."""
+        return Health(status="live")
+
+    @app.get("/health/ready", tags=["health"], responses={503: {"model": Health}})
+    async def ready(request: Request, response: Response) -> Health:
+        """Whether this worker has a model to answer with; 503 while it has none. Models show to who may know of all."""
+        found = health(state)
+        response.status_code = 200 if found.status == "ready" else 503
+        key = request.scope.get("key")
+        if "key" in request.scope and (key is None or not key.covers(ALL_MODELS)):
+            return Health(status=found.status)
+        return found
+
+    @app.get("/models", tags=["models"])
+    async def models(request: Request) -> ModelList:
+        """Every released model that the key covers, the versions that serve it, and what was refused."""
+        found = [summary(slot) for name, slot in sorted(state.slots.items()) if covered(request.scope, name)]
+        return ModelList(models=found, trouble=state.trouble)
+
+    @app.get("/models/{model}", tags=["models"])
+    async def model(model: str) -> ModelDetail:
+        """Signature, features, metrics, provenance and endpoint of one model."""
+        slot = state.slots.get(model)
+        if slot is None:
+            known = ", ".join(state.names()) or "none yet"
+            raise HTTPException(404, f"no released model is called '{model}'; released are: {known}")
+        return detail(slot)
+
+    @app.get("/metrics", tags=["health"], response_class=Response)
+    async def prometheus() -> Response:
+        """Metrics in Prometheus' text format, summed over all workers of this server."""
+        return Response(await asyncio.to_thread(metrics.exposition), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Every error has the shape of the hot routes' errors."""
+    assert isinstance(error, StarletteHTTPException)
+    code = _CODES.get(error.status_code, "error")
+    message = str(error.detail)
+    if error.status_code == 404 and message == "Not Found":
+        message = f"there is nothing at {request.url.path}; see /docs"
+    return _error(request, error.status_code, code, message, dict(error.headers or {}))
+
+
+async def _internal_error(request: Request, error: Exception) -> Response:
+    """Tell nothing of the inside; the server's log has the traceback under the same request id."""
+    answer = _error(request, 500, "internal", INTERNAL_ERROR, {})
+    logger.error("request %s failed: %s", answer.headers["x-request-id"], error)
+    return answer
+
+
+def _error(request: Request, status: int, code: str, message: str, headers: dict[str, str]) -> Response:
+    request_id = request.scope.get("request_id") or new_request_id()
+    headers = {**headers, "X-Request-ID": request_id}
+    return Response(error_body(code, message, request_id), status, headers=headers, media_type=JSONResponse.media_type)
+
+
+def __getattr__(name: str) -> Any:
+    """Make `app` when a server asks for it: importing this module must not open a store."""
+    if name == "app":
+        return create_app()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,107 @@
+"""Asks the predictor on behalf of a protocol: reads the body within the limits, and gives every failure its shape."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from time import perf_counter
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from ml_platform.registry.manifest import Input
+from serving.answers import Answer
+from serving.foreign import body_of
+from serving.predictor import INLINE_BYTES, Asked, Predictor
+from serving.problems import InvalidRequest
+from serving.settings import ServingSettings
+from serving.wire import INTERNAL_ERROR, BodyReader, Head, Refused, drain
+
+ToRows = Callable[[bytes, Sequence[Input]], list[Any]]
+ErrorShape = Callable[[Refused, str], Response]
+
+logger = logging.getLogger("serving")
+
+
+class Asking:
+    """What the routes of every protocol have in common."""
+
+    def __init__(self, predictor: Predictor, settings: ServingSettings) -> None:
+        self.predictor = predictor
+        self.settings = settings
+        self._bodies = BodyReader(settings.body_seconds)
+
+    def only_model(self) -> str:
+        """The name of the one model that there is (raises Refused when there are more)."""
+        names = self.predictor.state.names()
+        if len(names) > 1:
+            paths = ", ".join(f"/models/{name}/invocations" for name in names)
+            raise Refused(404, "ambiguous_model", f"this server has several models: ask {paths}")
+        return names[0] if names else ""
+
+    async def ask(self, request: Request, model: str, to_rows: ToRows, version: int | None = None) -> Answer:
+        """Answer the rows that a request's body holds (raises Refused, ClientDisconnect)."""
+        head = Head(request.scope)
+        request.scope["request_id"] = head.request_id
+        head.check()
+        slot = self.predictor.slot(model)
+        body = await self._bodies.read(request.receive, perf_counter())
+        inputs = slot.served[0].manifest.inputs
+
+        def translate() -> bytes:
+            try:
+                return body_of(to_rows(body, inputs), inputs)
+            except InvalidRequest as invalid:
+                raise Refused.of(invalid) from invalid
+
+        small = len(body) <= INLINE_BYTES
+        translated = translate() if small else await self.predictor.in_turn(translate)
+        caller = request.scope.get("caller") or (request.client.host if request.client else None)
+        return await self.predictor.answer(slot, translated, Asked(head.request_id, caller, version))
+
+    def shaped(self, shape: ErrorShape) -> Callable[[Callable[..., Awaitable[Response]]], Any]:
+        """Decorate a route so that its failures have a protocol's shape."""
+
+        def decorate(route: Callable[..., Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+            async def answer(request: Request) -> Response:
+                try:
+                    response = await route(request)
+                except Refused as refused:
+                    response = shape(refused, _request_id(request))
+                    if refused.close:
+                        if refused.status != 408:
+                            with suppress(TimeoutError):
+                                await asyncio.wait_for(drain(request.receive), self.settings.body_seconds)
+                        response.headers["connection"] = "close"
+                    if refused.retry_after is not None:
+                        response.headers["retry-after"] = str(refused.retry_after)
+                except ClientDisconnect:
+                    response = Response(status_code=499)  # nobody reads it
+                except Exception:
+                    logger.exception("request %s failed", _request_id(request))
+                    response = shape(Refused(500, "internal", INTERNAL_ERROR), _request_id(request))
+                model = request.path_params.get("model", "")
+                known = model if model in self.predictor.state.slots else "unknown"
+                if request.method == "POST":
+                    self.predictor.metrics.requests.labels(known, str(response.status_code)).inc()
+                response.headers["x-request-id"] = _request_id(request)
+                return response
+
+            return answer
+
+        return decorate
+
+
+def version_of(request: Request) -> int | None:
+    """The version that a path names (raises Refused)."""
+    text = request.path_params.get("version")
+    if text is not None and not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise Refused(404, "unknown_version", "a version is a whole number")
+    return None if text is None else int(text)
+
+
+def _request_id(request: Request) -> str:
+    if "request_id" not in request.scope:
+        request.scope["request_id"] = Head(request.scope).request_id
+    return str(request.scope["request_id"])

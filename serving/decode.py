@@ -1,0 +1,221 @@
+"""A request's body, decoded and checked by what the model's signature says: one typed row after another.
+
+A body is one row as a JSON object, or many as `{"rows": [{…}, …]}`. A good body is decoded by a msgspec struct made
+from the manifest, which costs about a microsecond; only when that fails, or when a key may be there twice, is the body
+read again by `serving.problems`, slowly, to tell the caller everything that is wrong at once.
+"""
+
+import keyword
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from operator import attrgetter
+from typing import Annotated, Any
+
+import msgspec
+
+from ml_platform.registry.manifest import Input, Manifest
+from serving.problems import InvalidRequest, Problem, find_problems, not_json
+
+MAX_ROWS = 10_000
+INT64 = (-(2**63), 2**63 - 1)
+FIRST_YEAR, LAST_YEAR = (
+    1678,
+    2261,
+)  # whole years that nanosecond timestamps span: date arithmetic cannot overflow in them
+
+_YEARS = frozenset(range(FIRST_YEAR, LAST_YEAR + 1))
+_UTC = frozenset({UTC})
+MANY_BYTES = 2_000  # some ten rows: from here on columns cost less than rows
+
+_MANY = re.compile(rb'\s*\{\s*"rows"\s*:')
+_KEY = b'":'
+_TYPES: dict[str, Any] = {"string": str, "integer": int, "number": float, "boolean": bool, "timestamp": datetime}
+
+
+def field_type(field: Input) -> Any:
+    """Python type of an input as msgspec checks it, with its bounds, for a value that is there.
+
+    Examples
+    --------
+    >>> msgspec.convert(12, field_type(Input(name="distance", type="number", minimum=0)))
+    12.0
+    """
+    base = _TYPES[field.type]
+    bounds: dict[str, Any] = {"ge": field.minimum, "le": field.maximum}
+    if field.type == "integer":
+        lowest, highest = INT64
+        bounds["ge"] = lowest if field.minimum is None else int(field.minimum)
+        bounds["le"] = highest if field.maximum is None else int(field.maximum)
+    elif field.type == "timestamp":
+        return Annotated[datetime, msgspec.Meta(tz=True)]
+    elif field.type != "number":
+        return base
+    bounds = {name: bound for name, bound in bounds.items() if bound is not None}
+    return Annotated[base, msgspec.Meta(**bounds)] if bounds else base
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The decoded rows of a request.
+
+    `sent` are the structs as they came, which encode to the JSON that was sent; `values` the same rows by input name,
+    null for what was left out, timestamps in UTC.
+    """
+
+    sent: Sequence[Any]
+    values: Sequence[dict[str, Any]]
+
+
+class RowDecoder:
+    """Decodes and validates the rows that one model takes.
+
+    Examples
+    --------
+    >>> carrier, distance = Input(name="carrier", type="string"), Input(name="distance", type="number", required=False)
+    >>> decoder = RowDecoder((carrier, distance))
+    >>> decoder.decode(b'{"carrier": "UA"}').values
+    [{'carrier': 'UA', 'distance': None}]
+    >>> decoder.decode(b'{"rows": [{"carrier": "UA", "distance": 229}]}').values
+    [{'carrier': 'UA', 'distance': 229.0}]
+    >>> decoder.decode(b'{"carrier": 7}')
+    Traceback (most recent call last):
+        ...
+    serving.problems.InvalidRequest: carrier: wanted a string, found 7
+    """
+
+    def __init__(self, inputs: Sequence[Input]) -> None:
+        self.inputs = tuple(inputs)
+        self._types: Mapping[str, Any] = {field.name: field_type(field) for field in inputs}
+        attributes = {
+            field.name: field.name if _is_attribute(field.name) else f"field_{number}_"
+            for number, field in enumerate(inputs)
+        }
+        fields: list[Any] = []
+        for field in inputs:
+            kind = self._types[field.name]
+            attribute = attributes[field.name]
+            fields.append(
+                (attribute, kind) if field.required else (attribute, kind | None | msgspec.UnsetType, msgspec.UNSET)
+            )
+        row = msgspec.defstruct(
+            "Row",
+            fields,
+            rename={attribute: name for name, attribute in attributes.items()},
+            forbid_unknown_fields=True,
+            kw_only=True,
+            frozen=True,
+            gc=False,  # rows hold no containers, and tracking thousands of them costs more than decoding
+        )
+        many: Any = msgspec.defstruct("Rows", [("rows", list[row])], forbid_unknown_fields=True)  # type: ignore[valid-type]
+        self._decode_row = msgspec.json.Decoder(row).decode
+        self._decode_many = msgspec.json.Decoder(many).decode
+        self._columns = tuple(attributes.items())
+        self._getters = tuple((name, attrgetter(attribute)) for name, attribute in attributes.items())
+        self._optional = tuple(field.name for field in inputs if not field.required)
+        self._timestamps = tuple(field.name for field in inputs if field.type == "timestamp")
+
+    def decode(self, body: bytes) -> Rows:
+        """Decode a body into rows.
+
+        Raises
+        ------
+        InvalidRequest
+            With status 400 for what is no JSON, and 422 naming row and field for what does not fit the signature.
+        """
+        sent, keys = self._structs(body)
+        values = []
+        for number, row in enumerate(sent):
+            value = {name: getattr(row, attribute) for name, attribute in self._columns}
+            keys += len(value)
+            for name in self._optional:
+                if value[name] is msgspec.UNSET:
+                    value[name] = None
+                    keys -= 1
+            for name in self._timestamps:
+                instant = value[name]
+                if instant is not None:
+                    if not FIRST_YEAR <= instant.year <= LAST_YEAR:
+                        told = f"wanted a year from {FIRST_YEAR} to {LAST_YEAR}, found {instant.year}"
+                        raise InvalidRequest(422, [Problem(number if len(sent) > 1 else None, name, told)])
+                    if instant.tzinfo is not UTC:
+                        value[name] = instant.astimezone(UTC)
+            values.append(value)
+        self._check_keys(body, keys)
+        return Rows(sent, values)
+
+    def is_long(self, body: bytes) -> bool:
+        """Whether a body holds enough rows for `decode_columns` to be the cheaper way."""
+        return len(body) >= MANY_BYTES and _MANY.match(body) is not None and "rows" not in self._types
+
+    def count(self, body: bytes) -> int:
+        """How many rows a body holds (raises InvalidRequest)."""
+        return len(self._structs(body)[0])
+
+    def decode_columns(self, body: bytes) -> dict[str, list[Any]]:
+        """Decode the rows of a long body into columns: the values of `decode`, input by input (raises InvalidRequest).
+
+        Examples
+        --------
+        >>> RowDecoder((Input(name="n", type="integer"),)).decode_columns(b'{"rows": [{"n": 1}, {"n": 2}]}')
+        {'n': [1, 2]}
+        """
+        sent, keys = self._structs(body)
+        columns = {name: list(map(get, sent)) for name, get in self._getters}
+        keys += len(columns) * len(sent)
+        for name in self._optional:
+            values = columns[name]
+            if absent := values.count(msgspec.UNSET):
+                keys -= absent
+                columns[name] = [None if value is msgspec.UNSET else value for value in values]
+        for name in self._timestamps:
+            values = columns[name]
+            there = [instant for instant in values if instant is not None] if None in values else values
+            if not {instant.year for instant in there} <= _YEARS:
+                self.decode(body)  # tells the row
+            if {instant.tzinfo for instant in there} - _UTC:
+                columns[name] = [None if instant is None else instant.astimezone(UTC) for instant in values]
+        self._check_keys(body, keys)
+        return columns
+
+    def _structs(self, body: bytes) -> tuple[Sequence[Any], int]:
+        """Rows as structs, and how many keys the body must have beside theirs."""
+        try:
+            if _MANY.match(body) is not None and "rows" not in self._types:
+                sent, keys = self._decode_many(body).rows, 1
+            else:
+                sent, keys = [self._decode_row(body)], 0
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise self._explain(body, error) from error
+        if not 0 < len(sent) <= MAX_ROWS:
+            problem = "at least one row" if not sent else f"at most {MAX_ROWS:,} rows"
+            raise InvalidRequest(422, [Problem(None, "rows", f"wanted {problem}, found {len(sent):,}")])
+        return sent, keys
+
+    def _check_keys(self, sent: bytes, keys: int) -> None:
+        """Refuse a key that is there twice: msgspec lets the last one win.
+
+        More `":` than fields is either that or a text that holds one.
+        """
+        body = sent
+        if b" " in sent or b"\n" in sent or b"\t" in sent or b"\r" in sent:  # allowed between a key and its colon
+            body = sent.translate(None, b" \t\r\n")
+        found = body.count(_KEY)
+        if found != keys and (problems := find_problems(sent, self.inputs, self._types, MAX_ROWS)):
+            raise problems
+
+    def _explain(self, body: bytes, error: Exception) -> InvalidRequest:
+        found = find_problems(body, self.inputs, self._types, MAX_ROWS)
+        if found is None and isinstance(error, msgspec.ValidationError):
+            found = InvalidRequest(422, [Problem(None, None, str(error))])
+        return found or not_json(str(error))
+
+
+def decoder_of(manifest: Manifest) -> RowDecoder:
+    """Build the decoder of a model's requests."""
+    return RowDecoder(manifest.inputs)
+
+
+def _is_attribute(name: str) -> bool:
+    return name.isidentifier() and not keyword.iskeyword(name) and not name.startswith("_")

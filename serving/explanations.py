@@ -1,0 +1,53 @@
+"""What an answer may say beside its predictions: the values that the model saw, and what each added to the score."""
+
+from typing import Any
+
+import numpy as np
+
+from ml_platform.inference.explain import Explainer, describe
+from serving.rows import Scored
+from serving.state import ServedModel
+from serving.wire import Refused
+
+MAX_EXPLAINED = 100  # rows of one request; each takes some milliseconds for a large ensemble
+
+_RAW = {"binary": "log-odds", "multiclass": "log-probability, up to a constant of the row"}
+
+
+def add_details(model: ServedModel, scored: Scored, *, explain: bool, features: bool) -> None:
+    """Put `features` and `explanation` into every prediction.
+
+    Raises
+    ------
+    Refused
+        When an explanation is asked of a version that was exported without what it takes.
+    """
+    rows = scored.features()
+    if features:
+        for prediction, row in zip(scored.predictions, rows, strict=True):
+            prediction.features = row
+    if explain:
+        explainer = model.scorer.explainer()
+        if explainer is None:
+            told = f"version {model.version} of '{model.name}' was exported without explanations: train it again"
+            raise Refused(422, "not_explainable", told)
+        matrix = model.scorer.encode(rows) if scored.matrix is None else scored.matrix
+        for prediction, explanation in zip(scored.predictions, _explain(model, explainer, matrix), strict=True):
+            prediction.explanation = explanation
+
+
+def _explain(model: ServedModel, explainer: Explainer, matrix: np.ndarray) -> list[dict[str, Any]]:
+    """Explain each row: of many classes the one with the highest score."""
+    found = explainer.explain(matrix)
+    raw = found.base + found.contributions.sum(axis=2)
+    names = list(model.columns)
+    explanations = []
+    for row, target in enumerate(raw.argmax(axis=1).tolist()):
+        said: dict[str, Any] = {
+            "method": explainer.method,
+            "of": _RAW.get(model.manifest.task) or model.manifest.target_unit or model.manifest.target,
+        }
+        if model.manifest.task == "multiclass":
+            said["class"] = model.manifest.classes[target]
+        explanations.append(said | describe(names, found.base[target], found.contributions[row, target]))
+    return explanations

@@ -1,0 +1,156 @@
+"""Requests as MLflow, Databricks and pandas write them, brought into the form that `/predict/{model}` takes.
+
+From there on they are checked, scored and logged like any other, so that 1.5 is no integer here either. What those
+formats leave open is settled once: a timestamp without offset is UTC, and a whole number written as 3.0 (as pandas
+writes a column of integers with gaps) is an integer.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ml_platform.registry.manifest import Input
+from serving.problems import InvalidRequest, Problem, parse
+
+FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+_IGNORED = frozenset({"client_request_id", "usage_context"})  # of Databricks' clients; they change no prediction
+_NAIVE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?")
+_BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
+
+
+def body_of(rows: Sequence[Any], inputs: Sequence[Input]) -> bytes:
+    """Write rows as a body of `/predict/{model}`."""
+    timestamps = {field.name for field in inputs if field.type == "timestamp"}
+    integers = {field.name for field in inputs if field.type == "integer"}
+    for row in rows:
+        if isinstance(row, dict):
+            for name in timestamps & row.keys():
+                if isinstance(row[name], str) and _NAIVE.fullmatch(row[name]):
+                    row[name] += "Z"
+            for name in integers & row.keys():
+                if isinstance(row[name], float) and row[name].is_integer():
+                    row[name] = int(row[name])
+    return msgspec.json.encode({"rows": rows})
+
+
+def rows_of_json(body: bytes, inputs: Sequence[Input]) -> list[Any]:
+    """Rows of a body in one of MLflow's four JSON formats.
+
+    Raises
+    ------
+    InvalidRequest
+        For what is no JSON, none of the formats or more than one, or does not hold rows.
+
+    Examples
+    --------
+    >>> fields = [Input(name="a", type="integer"), Input(name="b", type="string")]
+    >>> rows_of_json(b'{"dataframe_split": {"columns": ["b", "a"], "data": [["x", 1], ["y", 2]]}}', fields)
+    [{'b': 'x', 'a': 1}, {'b': 'y', 'a': 2}]
+    >>> rows_of_json(b'{"inputs": {"a": [1, 2], "b": ["x", "y"]}}', fields)
+    [{'a': 1, 'b': 'x'}, {'a': 2, 'b': 'y'}]
+    >>> rows_of_json(b'{"instances": [[1, "x"]]}', fields)
+    [{'a': 1, 'b': 'x'}]
+    """
+    document = parse(body)
+    if not isinstance(document, dict):
+        raise _invalid(None, f"wanted an object with one of {', '.join(FORMATS)}")
+    if document.get("params"):
+        raise _invalid("params", "no model here takes parameters: leave them out")
+    found = [name for name in document if name in FORMATS]
+    unknown = document.keys() - {*FORMATS, "params"} - _IGNORED
+    if len(found) != 1 or unknown:
+        told = ", ".join(sorted(document))[:200] or "nothing"
+        raise _invalid(None, f"wanted exactly one of {', '.join(FORMATS)} and nothing else, found {told}")
+    value = document[found[0]]
+    if found[0] == "dataframe_split":
+        return _split(value)
+    if found[0] == "inputs" and isinstance(value, dict):
+        return _columns(value)
+    if not isinstance(value, list):
+        raise _invalid(found[0], "wanted an array of rows")
+    if found[0] == "dataframe_records":
+        return value
+    return [_positional(number, row, inputs) for number, row in enumerate(value)]
+
+
+def rows_of_csv(body: bytes, inputs: Sequence[Input]) -> list[Any]:
+    """Rows of a CSV text with a header; an empty field is null.
+
+    Examples
+    --------
+    >>> rows_of_csv(b"a,b\\n1,\\n", [Input(name="a", type="integer"), Input(name="b", type="number")])
+    [{'a': 1, 'b': None}]
+    """
+    try:
+        lines = list(csv.reader(io.StringIO(body.decode(), newline=""), strict=True))
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(400, [Problem(None, None, f"the body is not UTF-8 at byte {error.start}")]) from error
+    except csv.Error as error:
+        raise InvalidRequest(400, [Problem(None, None, f"the body is not CSV: {error}")]) from error
+    lines = [line for line in lines if line]
+    if not lines:
+        raise InvalidRequest(400, [Problem(None, None, "the body is empty: wanted a header and rows")])
+    kinds = {field.name: field.type for field in inputs}
+    header = lines[0]
+    return [
+        {name: _cell(kinds.get(name, ""), text) for name, text in row.items()}
+        for row in _split({"columns": header, "data": lines[1:]})
+    ]
+
+
+def _cell(kind: str, text: str) -> Any:
+    """A field of a CSV line as its type; as the text that it is when it is not of that type, to be refused by name."""
+    if text == "":
+        return None
+    try:
+        if kind == "number":
+            return float(text)
+        if kind == "integer":
+            return int(text) if text.lstrip("+-").isdigit() else float(text)
+    except ValueError:
+        return text
+    return _BOOLEANS.get(text.lower(), text) if kind == "boolean" else text
+
+
+def _split(value: Any) -> list[Any]:
+    if not isinstance(value, dict) or not {"columns", "data"} <= value.keys() <= {"columns", "data", "index"}:
+        raise _invalid("dataframe_split", "wanted an object with columns and data, as DataFrame.to_dict('split') gives")
+    columns, data = value["columns"], value["data"]
+    if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+        raise _invalid("columns", "wanted an array of names")
+    if twice := sorted({name for name in columns if columns.count(name) > 1} if len(columns) < 10_000 else ()):
+        raise _invalid("columns", f"'{twice[0][:40]}' is there twice")
+    if not isinstance(data, list):
+        raise _invalid("data", "wanted an array of rows")
+    for number, row in enumerate(data):
+        if not isinstance(row, list) or len(row) != len(columns):
+            found = f"{len(row)} values" if isinstance(row, list) else "no array"
+            raise _invalid(None, f"wanted {len(columns)} values, one for each column, found {found}", number)
+    return [dict(zip(columns, row, strict=True)) for row in data]
+
+
+def _columns(value: Mapping[str, Any]) -> list[Any]:
+    columns = {name: column if isinstance(column, list) else [column] for name, column in value.items()}
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name[:40]} {length}" for name, length in list(lengths.items())[:5])
+        raise _invalid("inputs", f"wanted columns of one length, found {told}")
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _positional(number: int, row: Any, inputs: Sequence[Input]) -> Any:
+    """A row as an object; an array holds the values in the order of the model's inputs."""
+    if not isinstance(row, list):
+        return row
+    if len(row) != len(inputs):
+        names = ", ".join(field.name for field in inputs)
+        raise _invalid(None, f"wanted {len(inputs)} values ({names}) or an object, found {len(row)} values", number)
+    return dict(zip((field.name for field in inputs), row, strict=True))
+
+
+def _invalid(field: str | None, message: str, row: int | None = None) -> InvalidRequest:
+    return InvalidRequest(422, [Problem(row, field, message)])

@@ -1,0 +1,94 @@
+"""What serving counts, for Prometheus. Workers share a folder of memory-mapped values, so any one tells of all."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # read by prometheus_client when it is imported; set by `python -m serving`
+_NAMESPACE = "ml_platform"
+_SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+disable_created_metrics()  # a second series per counter that only tells when it was first seen
+
+
+class ModelMetrics:
+    """The series of one version, their label look-ups done once."""
+
+    def __init__(self, metrics: "Metrics", model: str, version: str) -> None:
+        self.answered = metrics.requests.labels(model, "200")
+        self.seconds = metrics.seconds.labels(model, version)
+        self.predictions = metrics.predictions.labels(model, version)
+
+
+class Metrics:
+    """The metrics of one app.
+
+    With `PROMETHEUS_MULTIPROC_DIR` set before start (as `python -m serving --workers N` does), `exposition` sums over
+    all workers; without it, it speaks of this process alone.
+
+    Examples
+    --------
+    >>> metrics = Metrics()
+    >>> metrics.requests.labels("flight_delay", "200").inc()
+    >>> b'ml_platform_requests_total{model="flight_delay",status="200"} 1.0' in metrics.exposition()
+    True
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = self._counter("requests", "Prediction requests by answer status.", "model", "status")
+        self.predictions = self._counter("predictions", "Rows answered, by version.", "model", "version")
+        self.not_found = self._counter(
+            "features_not_found",
+            "Look-ups without a value: entity unknown, or value past its TTL.",
+            "model",
+            "view",
+        )
+        self.log_failures = self._counter("inference_log_failures", "Answers refused for want of a log.", "model")
+        self.degraded = self._counter(
+            "degraded", "Answers with nulls for what the online store failed to give.", "model"
+        )
+        self.shadowed = self._counter("shadow_predictions", "Rows scored by shadow versions.", "model", "version")
+        self.shadow_lost = self._counter(
+            "shadow_lost", "Requests that a shadow version did not score, by reason.", "model", "version", "reason"
+        )
+        self.swaps = self._counter("swaps", "Releases that took traffic.", "model")
+        self.refusals = self._counter("release_refusals", "Releases that failed their checks.", "model")
+        self.seconds = Histogram(
+            "request_seconds",
+            "Time from the request's headers to the end of its answer.",
+            ["model", "version"],
+            buckets=_SECONDS,
+            namespace=_NAMESPACE,
+            registry=self.registry,
+        )
+        self.refused = self._gauge("release_refused", "1 while the newest release is refused.")
+        self.shadow_refused = self._gauge("shadow_refused", "1 while a shadow version is refused.")
+        self.version = self._gauge("serving_version", "Version with the largest share of traffic.")
+        self.revision = self._gauge("endpoint_revision", "Revision of the endpoint document in force.")
+
+    def version_series(self, model: str, version: int) -> ModelMetrics:
+        """Series of one version."""
+        return ModelMetrics(self, model, str(version))
+
+    def exposition(self) -> bytes:
+        """Every series in Prometheus' text format."""
+        if not os.environ.get(SHARED_FOLDER):
+            return generate_latest(self.registry)
+        for path in Path(os.environ[SHARED_FOLDER]).glob("gauge_live*_*.db"):
+            pid = int(path.stem.rpartition("_")[2])
+            if not Path(f"/proc/{pid}").exists():  # a worker that was killed could not say goodbye
+                mark_process_dead(pid)
+        merged = CollectorRegistry()
+        MultiProcessCollector(merged)
+        return generate_latest(merged)
+
+    def _counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(name, about, labels, namespace=_NAMESPACE, registry=self.registry)
+
+    def _gauge(self, name: str, about: str) -> Gauge:
+        mode: Literal["livemax"] = "livemax"
+        return Gauge(name, about, ["model"], namespace=_NAMESPACE, registry=self.registry, multiprocess_mode=mode)

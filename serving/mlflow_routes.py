@@ -1,0 +1,94 @@
+"""MLflow's scoring protocol for every model: `/models/{model}/invocations`, and at the root while there is one model.
+
+A client of `mlflow models serve` works unchanged. Where that server is wrong, this one is not: a number with a fraction
+is no integer, a key that is there twice is refused, and no answer holds a stack trace or the rows that were sent.
+"""
+
+from importlib.metadata import version as installed_version
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from serving.answers import Answer
+from serving.asking import Asking
+from serving.foreign import rows_of_csv, rows_of_json
+from serving.wire import Refused, encode
+
+_CODES = {
+    400: "BAD_REQUEST",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "RESOURCE_DOES_NOT_EXIST",
+    408: "BAD_REQUEST",
+    413: "BAD_REQUEST",
+    415: "BAD_REQUEST",
+    429: "REQUEST_LIMIT_EXCEEDED",
+    503: "TEMPORARILY_UNAVAILABLE",
+}
+
+
+def mlflow_error(refused: Refused, request_id: str) -> Response:  # noqa: ARG001 - its id is in a header
+    """`{"error_code", "message"}`; what does not fit the signature is 400 there."""
+    status = 400 if refused.status == 422 else refused.status
+    body = encode({"error_code": _CODES.get(status, "INTERNAL_ERROR"), "message": str(refused)})
+    return Response(body, status, media_type="application/json")
+
+
+def predictions_of(answer: Answer) -> dict[str, object]:
+    """MLflow's answer: a value per row; beside them, which its clients pass over, probabilities and the version."""
+    found: dict[str, object] = {"predictions": [prediction.prediction for prediction in answer.predictions]}
+    if answer.predictions and isinstance(answer.predictions[0].probability, float):
+        found["probabilities"] = [
+            prediction.probabilities or prediction.probability for prediction in answer.predictions
+        ]
+    found["model_version"] = answer.version
+    if answer.degraded:
+        found["degraded"] = answer.degraded
+    return found
+
+
+def mlflow_routes(asking: Asking) -> list[Route]:
+    """Make the routes."""
+
+    @asking.shaped(mlflow_error)
+    async def invocations(request: Request) -> Response:
+        model = request.path_params.get("model") or asking.only_model()
+        to_rows = rows_of_csv if _media_type(request) == "text/csv" else rows_of_json
+        answer = await asking.ask(request, model, to_rows)
+        return Response(encode(predictions_of(answer)), media_type="application/json")
+
+    @asking.shaped(mlflow_error)
+    async def ping(request: Request) -> Response:
+        model = request.path_params.get("model")
+        slots = asking.predictor.state.slots
+        healthy = bool(slots[model].served) if model in slots else model is None and _any_serves(asking)
+        return Response("\n", 200 if healthy else 404, media_type="application/json")
+
+    @asking.shaped(mlflow_error)
+    async def version(_: Request) -> Response:
+        return Response(installed_version("ml-platform"), media_type="application/json")
+
+    routes = []
+    for prefix in ("", "/models/{model}"):
+        routes.append(Route(f"{prefix}/invocations", invocations, methods=["POST"]))
+        routes += [Route(f"{prefix}/{name}", ping, methods=["GET"]) for name in ("ping", "health")]
+        routes.append(Route(f"{prefix}/version", version, methods=["GET"]))
+    return routes
+
+
+def _any_serves(asking: Asking) -> bool:
+    return any(slot.served for slot in asking.predictor.state.slots.values())
+
+
+def _media_type(request: Request) -> str:
+    """The body's type (raises Refused for one that is not supported)."""
+    sent = request.headers.get("content-type", "application/json")
+    kind, *parameters = (part.strip().lower() for part in sent.split(";"))
+    if kind not in ("application/json", "text/csv"):
+        raise Refused(415, "unsupported_type", "send application/json or text/csv", close=True)
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name != "charset" or value.strip('"') != "utf-8":
+            raise Refused(415, "unsupported_type", "the only parameter of a content type is charset=utf-8", close=True)
+    return kind

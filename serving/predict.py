@@ -1,0 +1,95 @@
+"""`POST /predict/{model}` and `/predict/{model}/versions/{version}`, on ASGI's own level.
+
+An ASGI application of its own behind routes of the FastAPI app: nothing is built per request that one row does not
+need.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from time import perf_counter
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from serving.predictor import Asked, Predictor
+from serving.problems import Problem
+from serving.settings import ServingSettings
+from serving.wire import INTERNAL_ERROR, BodyReader, Head, Refused, drain, encode, error_body, send_json
+
+_OPTIONS = ("explain", "features")
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+
+logger = logging.getLogger("serving")
+
+
+class Predict:
+    """The endpoint."""
+
+    def __init__(self, predictor: Predictor, settings: ServingSettings) -> None:
+        self._predictor = predictor
+        self._settings = settings
+        self._active = 0
+        self._bodies = BodyReader(settings.body_seconds)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        started = perf_counter()
+        head = Head(scope)
+        scope["request_id"] = head.request_id
+        name: str = scope["path_params"]["model"]
+        self._active += 1
+        try:
+            head.check()
+            if self._active > self._settings.max_active:
+                told = f"{self._settings.max_active:,} requests are being answered: come again"
+                raise Refused(503, "busy", told, retry_after=1)
+            asked = _asked(scope, head.request_id)
+            slot = self._predictor.slot(name)
+            body = await self._bodies.read(receive, started)
+            answer = await self._predictor.answer(slot, body, asked)
+        except Refused as refused:
+            await self._refuse(name, refused, head.request_id, receive, send)
+            return
+        except ClientDisconnect:
+            return
+        except Exception:
+            logger.exception("request %s failed", head.request_id)
+            self._predictor.metrics.requests.labels(name, "500").inc()
+            content = error_body("internal", INTERNAL_ERROR, head.request_id)
+            await send_json(send, 500, content, head.request_id)
+            return
+        finally:
+            self._active -= 1
+        await send_json(send, 200, encode(answer), head.request_id)
+        series = self._predictor.series(name, answer.version)
+        series.answered.inc()
+        series.seconds.observe(perf_counter() - started)
+
+    async def _refuse(self, name: str, refused: Refused, request_id: str, receive: Receive, send: Send) -> None:
+        known = name if name in self._predictor.state.slots else "unknown"
+        self._predictor.metrics.requests.labels(known, str(refused.status)).inc()
+        if refused.close and refused.status != 408:
+            with suppress(TimeoutError):  # a client this slow hears of it when it has sent all, or not at all
+                await asyncio.wait_for(drain(receive), self._settings.body_seconds)
+        content = error_body(refused.code, refused.message, request_id, refused.problems)
+        await send_json(send, refused.status, content, request_id, close=refused.close, retry_after=refused.retry_after)
+
+
+def _asked(scope: Scope, request_id: str) -> Asked:
+    """What the path and the query string ask for (raises Refused)."""
+    caller = scope.get("caller") or (scope["client"][0] if scope.get("client") else None)
+    version = scope["path_params"].get("version")
+    if version is None and not scope["query_string"]:
+        return Asked(request_id, caller)
+    if version is not None and not (version.isascii() and version.isdigit() and len(version) < 10):
+        raise Refused(404, "unknown_version", "a version is a whole number, as in /predict/my_model/versions/3")
+    wanted: dict[str, Any] = {}
+    for name, value in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
+        if name not in _OPTIONS or value.lower() not in _TRUTH:
+            problem = Problem(None, name[:40], f"wanted {' or '.join(_OPTIONS)} in the query, each true or false")
+            raise Refused(422, "invalid_request", str(problem), [problem])
+        wanted[name] = _TRUTH[value.lower()]
+    return Asked(request_id, caller, None if version is None else int(version), **wanted)

@@ -1,0 +1,191 @@
+"""From a body's bytes to an answer that is logged before it leaves, whichever protocol asked.
+
+Few rows are scored on the event loop, where they cost less than handing them to a thread would. Large requests wait
+their turn for one thread, in a queue that is bounded: what does not fit is told to come again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+
+from ml_platform.inference.log import SHADOW, InferenceLog, LogUnavailable
+from serving.answers import Answer
+from serving.columns import score_columns
+from serving.explanations import MAX_EXPLAINED, add_details
+from serving.lookups import OnlineStoreFailed
+from serving.metrics import Metrics, ModelMetrics
+from serving.problems import InvalidRequest, Problem
+from serving.rows import Scored, score_rows
+from serving.settings import ServingSettings
+from serving.state import ServedModel, ServingState, Slot
+from serving.wire import Refused
+
+INLINE_BYTES = 2**17  # some 500 rows, 10 ms of scoring: more would keep other requests waiting and goes to a thread
+
+logger = logging.getLogger("serving")
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """Who asks for what."""
+
+    request_id: str
+    caller: str | None
+    version: int | None = None  # None: whichever the endpoint gives
+    explain: bool = False
+    features: bool = False
+
+
+class Predictor:
+    """Answers for the models of `state`, each slot read once per request. One per worker."""
+
+    def __init__(self, state: ServingState, log: InferenceLog, metrics: Metrics, settings: ServingSettings) -> None:
+        self.state = state
+        self.metrics = metrics
+        self._log = log
+        self._settings = settings
+        self._series: dict[tuple[str, int], ModelMetrics] = {}
+        self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="predict")
+        self._queued = 0
+        self._shadow_threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="shadow")
+        self._shadowing = 0
+
+    def slot(self, name: str) -> Slot:
+        """The slot of a model that can answer (raises Refused)."""
+        slot = self.state.slots.get(name)
+        if slot is not None and slot.served:
+            return slot
+        if slot is not None:
+            reason = slot.refused.reason if slot.refused else "its release is being loaded"
+            raise Refused(503, "model_unavailable", f"model '{name}' cannot answer: {reason}", retry_after=1)
+        if not self.state.slots:
+            reason = self.state.trouble or "promote a model first: materialise its `release` asset"
+            raise Refused(503, "no_release", f"no model has been released yet; {reason}", retry_after=5)
+        known = ", ".join(self.state.names())
+        raise Refused(404, "unknown_model", f"no released model is called '{name}'; released are: {known}")
+
+    def series(self, model: str, version: int) -> ModelMetrics:
+        """Metrics of a version."""
+        found = self._series.get((model, version))
+        return found or self._series.setdefault((model, version), self.metrics.version_series(model, version))
+
+    async def answer(self, slot: Slot, body: bytes, asked: Asked) -> Answer:
+        """Decode, look up, score and log (raises Refused)."""
+        if len(body) <= INLINE_BYTES and not asked.explain:
+            answer = self._answer(slot, body, asked)
+        else:
+            answer = await self.in_turn(lambda: self._answer(slot, body, asked))
+        for shadow in slot.shadows:
+            if shadow.version != answer.version:
+                self._send_to_shadow(shadow, body, asked)
+        return answer
+
+    async def in_turn(self, work: Callable[[], Any]) -> Any:
+        """Do in a thread what would keep the event loop too long, after what waits there already (raises Refused)."""
+        if self._queued >= self._settings.max_queue:
+            raise Refused(503, "busy", f"{self._queued} large requests are waiting already: come again", retry_after=1)
+        self._queued += 1
+        try:
+            job = self._threads.submit(work)
+            future = asyncio.wrap_future(job)
+            done, _ = await asyncio.wait({future}, timeout=self._settings.queue_seconds)
+            if not done and job.cancel():
+                waited = f"{self._settings.queue_seconds:g} seconds"
+                raise Refused(503, "busy", f"did not get its turn within {waited}: come again", retry_after=1)
+            return await future
+        finally:
+            self._queued -= 1
+
+    def close(self) -> None:
+        """Finish what is being answered and shadowed."""
+        self._threads.shutdown()
+        self._shadow_threads.shutdown()
+
+    def _answer(self, slot: Slot, body: bytes, asked: Asked) -> Answer:
+        try:
+            model, scored = _score(slot, body, asked)
+        except InvalidRequest as invalid:
+            raise Refused.of(invalid) from invalid
+        except OnlineStoreFailed as failed:
+            raise Refused(503, "online_store_failed", f"not answered: {failed}", retry_after=1) from failed
+        try:
+            self._log.append(model.name, scored.records)
+        except LogUnavailable as error:
+            self.metrics.log_failures.labels(model.name).inc()
+            reason = f"not answered, since it cannot be logged: {error.strerror}"
+            raise Refused(503, "log_unavailable", reason, retry_after=5) from error
+        self.series(model.name, model.version).predictions.inc(len(scored.predictions))
+        for view, count in scored.missing.items():
+            self.metrics.not_found.labels(model.name, view).inc(count)
+        answer = Answer(
+            model=model.name, version=model.version, request_id=asked.request_id, predictions=scored.predictions
+        )
+        if scored.missing.store_failed:
+            self.metrics.degraded.labels(model.name).inc()
+            answer.degraded = ["online_store"]
+        if asked.explain or asked.features:
+            add_details(model, scored, explain=asked.explain, features=asked.features)
+        return answer
+
+    def _send_to_shadow(self, shadow: ServedModel, body: bytes, asked: Asked) -> None:
+        if self._shadowing >= self._settings.max_shadow_queue:
+            self.metrics.shadow_lost.labels(shadow.name, str(shadow.version), "busy").inc()
+            return
+        self._shadowing += 1
+        self._shadow_threads.submit(self._shadow, shadow, body, asked)
+
+    def _shadow(self, shadow: ServedModel, body: bytes, asked: Asked) -> None:
+        """Score and log what a live version has answered; whatever goes wrong is counted and told in the log."""
+        try:
+            scored = _score_by(shadow, body, asked)
+            self._log.append(shadow.name + SHADOW, scored.records)
+            self.metrics.shadowed.labels(shadow.name, str(shadow.version)).inc(len(scored.predictions))
+        except Exception as error:  # noqa: BLE001 - nobody waits for this thread: it must outlive any request
+            logger.error("%s: shadow version %d failed: %s", shadow.name, shadow.version, error)
+            self.metrics.shadow_lost.labels(shadow.name, str(shadow.version), type(error).__name__).inc()
+        finally:
+            self._shadowing -= 1
+
+
+def _score(slot: Slot, body: bytes, asked: Asked) -> tuple[ServedModel, Scored]:
+    """Score a body's rows by the version asked for, or the one of the first row's id where several share traffic.
+
+    Raises
+    ------
+    InvalidRequest
+        For a body that cannot be read, does not fit the signature, or from which features cannot be derived.
+    OnlineStoreFailed
+        When the online store cannot be read and nothing may stand for it.
+    """
+    if asked.version is not None:
+        model = slot.version(asked.version)
+        if model is None:
+            known = ", ".join(str(one.version) for one in (*slot.served, *slot.shadows))
+            raise Refused(404, "unknown_version", f"'{slot.name}' has no version {asked.version} loaded: {known} are")
+    elif len(slot.served) == 1:
+        model = slot.served[0]
+    else:
+        model = slot.choose(_key(slot.served[0], body) or asked.request_id)
+    return model, _score_by(model, body, asked)
+
+
+def _score_by(model: ServedModel, body: bytes, asked: Asked) -> Scored:
+    if asked.explain and (count := model.decoder.count(body)) > MAX_EXPLAINED:
+        problem = Problem(None, None, f"wanted at most {MAX_EXPLAINED} rows to explain, found {count:,}")
+        raise InvalidRequest(422, [problem])
+    if model.decoder.is_long(body):
+        columns = model.decoder.decode_columns(body)
+        try:
+            return score_columns(model, columns, body, asked.request_id, asked.caller)
+        except (ValueError, ArithmeticError):
+            pass  # some row is at fault: row by row it is found and named
+    return score_rows(model, model.decoder.decode(body), asked.request_id, asked.caller)
+
+
+def _key(model: ServedModel, body: bytes) -> str | None:
+    """What names the first row, so that the same thing is always answered by the same version."""
+    value = None if model.manifest.id is None else model.decoder.decode(body).values[0][model.manifest.id]
+    return None if value is None else str(value)

@@ -1,0 +1,226 @@
+"""What is wrong with a request, in words for its sender. Slow and thorough: runs only for what was refused."""
+
+import difflib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ml_platform.registry.manifest import Input
+
+MOST_PROBLEMS = 20  # told of one request; the number of all is told too
+
+_WANTED = {
+    "string": "a string",
+    "integer": "an integer",
+    "number": "a finite number",
+    "boolean": "true or false",
+    "timestamp": "a timestamp with UTC offset such as 2013-07-01T12:00:00Z",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong: in which row (None where there is one only) and field, and what was wanted and found."""
+
+    row: int | None
+    field: str | None
+    message: str
+
+    def __str__(self) -> str:
+        place = "" if self.row is None else f"row {self.row}, "
+        return f"{place}{self.field}: {self.message}" if self.field else f"{place}{self.message}"
+
+
+class InvalidRequest(Exception):
+    """A request that cannot be answered: 400 for what is no JSON, 422 for what does not fit the model's signature."""
+
+    def __init__(self, status: int, problems: Sequence[Problem], total: int | None = None) -> None:
+        self.status = status
+        self.problems = tuple(problems)
+        self.total = len(self.problems) if total is None else total
+        more = f" (and {self.total - 1:,} more)" if self.total > 1 else ""
+        super().__init__(f"{self.problems[0]}{more}")
+
+
+def not_json(reason: str) -> InvalidRequest:
+    """Refuse a body that cannot be read at all."""
+    return InvalidRequest(400, [Problem(None, None, f"the body is not JSON: {reason}")])
+
+
+class _Duplicate(dict[str, Any]):
+    """An object that named keys twice."""
+
+    twice: tuple[str, ...] = ()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = _Duplicate(pairs)
+    if len(found) == len(pairs):
+        return dict(pairs)
+    names = [name for name, _ in pairs]
+    found.twice = tuple(sorted({name for name in names if names.count(name) > 1}))
+    return found
+
+
+def find_problems(
+    body: bytes, inputs: Sequence[Input], types: Mapping[str, Any], max_rows: int
+) -> InvalidRequest | None:
+    """Everything that is wrong with a body, or None when nothing is.
+
+    Parameters
+    ----------
+    body
+        As it was sent.
+    inputs, types
+        The model's inputs, and the type that each must convert to.
+    max_rows
+        Rows that one request may hold.
+    """
+    try:
+        document = _parse(body)
+    except InvalidRequest as refusal:
+        return refusal
+    if not isinstance(document, dict):
+        found = f'wanted an object with one row, or {{"rows": [...]}}, found {_kind(document)}'
+        return InvalidRequest(422, [Problem(None, None, found)])
+    known = [field.name for field in inputs]
+    if "rows" not in document or "rows" in known:
+        return _refusal(_row_problems(None, document, inputs, types))
+    problems = [Problem(None, name, _unknown(name, ["rows"])) for name in document if name != "rows"]
+    problems += [Problem(None, name, "is there twice") for name in getattr(document, "twice", ())]
+    rows = document["rows"]
+    if not isinstance(rows, list):
+        problems.append(Problem(None, "rows", f"wanted an array of objects, found {_kind(rows)}"))
+    elif not 0 < len(rows) <= max_rows:
+        wanted = f"at most {max_rows:,} rows" if rows else "at least one row"
+        problems.append(Problem(None, "rows", f"wanted {wanted}, found {len(rows):,}"))
+    else:
+        for number, row in enumerate(rows):
+            if isinstance(row, dict):
+                problems += _row_problems(number, row, inputs, types)
+            else:
+                problems.append(Problem(number, None, f"wanted an object, found {_kind(row)}"))
+    return _refusal(problems)
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        # Unlike msgspec it takes NaN and Infinity, so that their field can be named.
+        return json.loads(body.decode(), object_pairs_hook=_object)
+    except RecursionError:
+        reason = "it is nested too deeply"
+    except UnicodeDecodeError as error:
+        reason = f"byte {error.start} is not UTF-8"
+    except json.JSONDecodeError as error:
+        reason = str(error)
+    except ValueError:
+        reason = "it holds a number of thousands of digits"
+    raise not_json(reason)
+
+
+def parse(body: bytes) -> Any:
+    """Any JSON document, as fast as can be.
+
+    Raises
+    ------
+    InvalidRequest
+        For what is no JSON (as NaN is none), is nested too deeply, or names a key of an object twice.
+    """
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        _parse(body)  # tells more of most faults
+        raise not_json(str(error)) from error
+    if body.count(b":") > _count_keys(document) and (twice := _first_twice(_parse(body))):
+        raise InvalidRequest(422, [Problem(None, twice[:40], "is there twice")])
+    return document
+
+
+def _count_keys(value: Any) -> int:
+    if isinstance(value, dict):
+        return len(value) + sum(_count_keys(one) for one in value.values() if isinstance(one, dict | list))
+    return sum(_count_keys(one) for one in value if isinstance(one, dict | list)) if isinstance(value, list) else 0
+
+
+def _first_twice(value: Any) -> str | None:
+    """The first key that some object names twice."""
+    if isinstance(value, _Duplicate):
+        return value.twice[0]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return next((found for one in inner if (found := _first_twice(one))), None)
+
+
+def _refusal(problems: list[Problem]) -> InvalidRequest | None:
+    return InvalidRequest(422, problems[:MOST_PROBLEMS], len(problems)) if problems else None
+
+
+def _row_problems(
+    number: int | None, row: dict[str, Any], inputs: Sequence[Input], types: Mapping[str, Any]
+) -> list[Problem]:
+    known = [field.name for field in inputs]
+    problems = [Problem(number, name, "is there twice") for name in getattr(row, "twice", ())]
+    problems += [Problem(number, name, _unknown(name, known)) for name in row if name not in types]
+    for field in inputs:
+        if field.name not in row:
+            if field.required:
+                problems.append(Problem(number, field.name, f"is missing; wanted {_WANTED[field.type]}"))
+        elif message := _value_problem(field, row[field.name], types[field.name]):
+            problems.append(Problem(number, field.name, message))
+    return problems
+
+
+def _value_problem(field: Input, value: Any, kind: Any) -> str | None:
+    wanted = f"wanted {_WANTED[field.type]}"
+    if value is None:
+        return f"{wanted}, found null" if field.required else None
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{wanted}, found {'NaN' if math.isnan(value) else 'an infinite number'}"
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        out_of_bounds = any(sign in str(error) for sign in (">=", "<=", "out of range"))
+        return f"{_bounds(field) if out_of_bounds else wanted}, found {_shown(value)}"
+    return None
+
+
+def _bounds(field: Input) -> str:
+    limits = [
+        f"{word} {limit:g}"
+        for word, limit in (("at least", field.minimum), ("at most", field.maximum))
+        if limit is not None
+    ]
+    return (
+        f"wanted {_WANTED[field.type]} of {' and '.join(limits)}"
+        if limits
+        else f"wanted {_WANTED[field.type]} of 64 bits"
+    )
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
+    return f"is not a field of this request; {hint}"
+
+
+def _shown(value: Any) -> str:
+    """The value found, when it is short and plain; never a whole document back to its sender."""
+    if isinstance(value, dict | list):
+        return _kind(value)
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:36]}…"
+
+
+def _kind(value: Any) -> str:
+    names = {
+        dict: "an object",
+        list: "an array",
+        str: "a string",
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+    }
+    return next((name for kind, name in names.items() if isinstance(value, kind)), "null")

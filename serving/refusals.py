@@ -1,0 +1,36 @@
+"""Turns away at the door, in the shape of errors that the protocol of the path has."""
+
+import asyncio
+from contextlib import suppress
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from serving.mlflow_routes import mlflow_error
+from serving.oip_routes import oip_error
+from serving.wire import Head, Refused, drain, error_body
+
+_DRAIN_SECONDS = 5.0
+_MLFLOW = ("/serving-endpoints/", "/api/2.0/", "/invocations")
+
+
+async def refuse(scope: Scope, receive: Receive, send: Send, refused: Refused) -> None:
+    """Answer a request that may not come in, without looking at its body."""
+    request_id = scope["request_id"] = Head(scope).request_id
+    path = scope["path"]
+    if path.startswith("/v2"):
+        response = oip_error(refused, request_id)
+    elif path.startswith(_MLFLOW) or path.endswith("/invocations"):
+        response = mlflow_error(refused, request_id)
+    else:
+        content = error_body(refused.code, refused.message, request_id)
+        response = Response(content, refused.status, media_type="application/json")
+    response.headers["x-request-id"] = request_id
+    response.headers["connection"] = "close"
+    if refused.status == 401:
+        basic = ', Basic realm="ml_platform", charset="UTF-8"' if scope["method"] == "GET" else ""
+        response.headers["www-authenticate"] = f"Bearer{basic}"
+    if scope["method"] not in ("GET", "HEAD"):
+        with suppress(TimeoutError):
+            await asyncio.wait_for(drain(receive), _DRAIN_SECONDS)
+    await response(scope, receive, send)

@@ -1,0 +1,90 @@
+"""A few rows, one after another: the cheapest way for one."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from ml_platform.inference.log import Record
+from serving.answers import Prediction, answer_of
+from serving.decode import Rows
+from serving.lookups import Missing
+from serving.problems import InvalidRequest, Problem
+from serving.state import ServedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Rows with their answers and what the log keeps of them."""
+
+    predictions: list[Prediction]
+    records: Sequence[Any]
+    missing: Missing
+    matrix: np.ndarray | None  # what the model saw; None where only one row was scored
+    features: Callable[[], list[Any]]  # what the model saw of each row before encoding, by name
+
+
+def score_rows(model: ServedModel, rows: Rows, request_id: str, caller: str | None) -> Scored:
+    """Derive, look up and score.
+
+    Raises
+    ------
+    InvalidRequest
+        When features cannot be derived from a row.
+    OnlineStoreFailed
+        When the online store cannot be read and nothing may stand for it.
+    """
+    now = datetime.now(UTC)
+    values, instants, missing = _complete(model, rows.values, now)
+    matrix = None
+    if len(values) == 1:
+        scores = [model.scorer.score_row(values[0])]
+    else:
+        matrix = model.scorer.encode(values)
+        scores = model.scorer.score(matrix).tolist()
+    predictions = []
+    records = []
+    features = []
+    id_name = model.manifest.id
+    answer = answer_of(model)
+    for number, (row, score) in enumerate(zip(values, scores, strict=True)):
+        said = model.scorer.prediction(score)
+        row_id = row[id_name] if id_name is not None else None
+        predictions.append(answer(row_id, said, score))
+        seen = {column: row[column] for column in model.columns}
+        features.append(seen)
+        records.append(
+            Record(
+                request_id=request_id,
+                row=number,
+                id=None if row_id is None else str(row_id),
+                model=model.name,
+                version=model.version,
+                digest=model.digest,
+                time=now,
+                as_of=instants[number],
+                caller=caller,
+                inputs=rows.sent[number],
+                features=seen,
+                score=score,
+                prediction=said,
+            )
+        )
+    return Scored(predictions, records, missing, matrix, lambda: features)
+
+
+def _complete(
+    model: ServedModel, inputs: Sequence[dict[str, Any]], now: datetime
+) -> tuple[Sequence[dict[str, Any]], list[datetime], Missing]:
+    """Add derived and looked-up features to the inputs; also the instant of each row, and what was not found."""
+    for number, row in enumerate(inputs):
+        try:
+            row.update(model.scorer.derive(row))
+        except (ValueError, ArithmeticError) as error:
+            problem = Problem(number if len(inputs) > 1 else None, None, f"features cannot be derived from it: {error}")
+            raise InvalidRequest(422, [problem]) from error
+    name = model.manifest.as_of
+    instants = [now if name is None else row[name] or now for row in inputs]
+    return inputs, instants, model.lookups.add(inputs, instants)

@@ -1,0 +1,148 @@
+"""What is being served: immutable objects, replaced by one assignment and read once per request."""
+
+import zlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from ml_platform.features.online import OnlineStore
+from ml_platform.inference.scorer import Scorer
+from ml_platform.registry.manifest import Endpoint, Manifest, Target
+from ml_platform.registry.releases import ReleaseStore
+from serving.decode import RowDecoder, decoder_of
+from serving.lookups import Lookups
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """One version of one model, loaded, checked and warm."""
+
+    name: str
+    version: int
+    digest: str
+    manifest: Manifest
+    scorer: Scorer
+    decoder: RowDecoder
+    lookups: Lookups
+    columns: tuple[str, ...]
+
+    @classmethod
+    def load(
+        cls,
+        store: ReleaseStore,
+        online: OnlineStore,
+        target: Target,
+        model: str,
+        fallback: Literal["fail", "nulls"] = "fail",
+    ) -> "ServedModel":
+        """Load a bundle, replay its golden rows and compare its feature views with the online store's.
+
+        Raises
+        ------
+        BundleRefused
+            When the bundle is damaged, another model's, or does not answer its golden rows as it must.
+        LookupError
+            When the release store does not have the bundle.
+        ViewsDiffer
+            When the online store does not hold the feature views that the model was trained on.
+        """
+        path = store.bundle_path(target.digest)
+        if not path.is_dir():
+            raise LookupError(
+                f"bundle {target.digest[:12]} is not in the release store; publish version {target.version} again"
+            )
+        scorer = Scorer.load(path)
+        manifest = scorer.manifest
+        if manifest.model != model:
+            raise LookupError(f"bundle {target.digest[:12]} is a model '{manifest.model}', not '{model}'")
+        lookups = Lookups(manifest, online, fallback)
+        lookups.check()
+        columns = tuple(feature.name for feature in manifest.features)
+        return cls(model, target.version, target.digest, manifest, scorer, decoder_of(manifest), lookups, columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the newest release of a model does not take traffic."""
+
+    revision: int
+    reason: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One model name: its endpoint document and what answers for it.
+
+    `endpoint` is the document in force, the one that `served` was loaded from; `refused` tells of a newer one that
+    failed its checks. Nothing is served while `served` is empty.
+    """
+
+    name: str
+    endpoint: Endpoint | None
+    served: tuple[ServedModel, ...] = ()
+    bounds: tuple[float, ...] = ()  # upper bound of each version's share of the traffic, the last one 1
+    refused: Refusal | None = None
+    shadows: tuple[ServedModel, ...] = ()  # scored and logged, never answered
+    shadow_refused: Refusal | None = None
+
+    @classmethod
+    def of(
+        cls,
+        endpoint: Endpoint,
+        served: tuple[ServedModel, ...],
+        shadows: tuple[ServedModel, ...] = (),
+        shadow_refused: Refusal | None = None,
+    ) -> "Slot":
+        """Let loaded versions share the traffic as the document says."""
+        shares = [target.share for target in live_targets(endpoint)]
+        total, bounds = 0.0, []
+        for share in shares:
+            total += share
+            bounds.append(total)
+        bounds = [bound / total for bound in bounds]
+        return cls(endpoint.model, endpoint, served, tuple(bounds), None, shadows, shadow_refused)
+
+    def version(self, number: int) -> ServedModel | None:
+        """A loaded version by its number, live or shadow; None when the endpoint names no such version."""
+        return next((model for model in (*self.served, *self.shadows) if model.version == number), None)
+
+    def check_views(self) -> None:
+        """Compare the online store's views with what the served versions were trained on (raises ViewsDiffer)."""
+        for model in self.served:
+            model.lookups.check()
+
+    def choose(self, key: str | None) -> ServedModel:
+        """Version that answers a request: always the same for the same key, over all keys as the shares say."""
+        if len(self.served) == 1 or key is None:
+            return self.served[0]
+        point = zlib.crc32(key.encode()) / 2**32
+        return next(model for model, bound in zip(self.served, self.bounds, strict=True) if point < bound)
+
+
+@dataclass(slots=True)
+class ServingState:
+    """All slots by model name. `slots` is replaced whole by the watcher, never changed."""
+
+    slots: dict[str, Slot]
+    checked_at: datetime | None = None  # when the release store was last read without an error
+    trouble: str | None = None  # why it could not be read
+
+    def names(self) -> list[str]:
+        """Models that have an endpoint document."""
+        return sorted(self.slots)
+
+
+def live_targets(endpoint: Endpoint) -> tuple[Target, ...]:
+    """Targets that answer requests."""
+    return tuple(target for target in endpoint.targets if target.mode == "live" and target.share > 0)
+
+
+def shadow_targets(endpoint: Endpoint) -> tuple[Target, ...]:
+    """Targets that are scored beside the live ones."""
+    return tuple(target for target in endpoint.targets if target.mode == "shadow")
+
+
+def refusal(revision: int, error: Exception) -> Refusal:
+    """Remember why a revision was refused."""
+    return Refusal(revision, str(error), datetime.now(UTC))

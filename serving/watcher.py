@@ -1,0 +1,153 @@
+"""Keeps what is served equal to the endpoint documents: sees a change in a fraction of a second, checks, then swaps."""
+
+import asyncio
+import logging
+import os
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Literal
+
+from ml_platform.features.online import OnlineStore
+from ml_platform.registry.manifest import Endpoint, Target
+from ml_platform.registry.releases import ReleaseStore
+from serving.lookups import OnlineStoreFailed, ViewsDiffer
+from serving.metrics import Metrics
+from serving.state import ServedModel, ServingState, Slot, live_targets, refusal, shadow_targets
+
+POLL_SECONDS = 0.2
+CHECK_SECONDS = 2.0  # between two looks at the online store's views: those a release lacks may be on their way
+RELOAD_SECONDS = 30.0  # before a bundle that was refused for itself is read again: someone may have restored it
+
+logger = logging.getLogger("serving")
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Last look at one endpoint document."""
+
+    stamp: tuple[int, int, int] | None = None
+    due: float = 0.0  # monotonic clock
+
+
+class Watcher:
+    """Polls the release store and replaces slots of `state`. One per worker.
+
+    A new version is loaded in a thread, replays its golden rows and is compared with the online store's views; only
+    then does one assignment let it take traffic. What fails stays out, what served before stays in, and the reason
+    shows in `/models`, `/metrics` and the log. A document that disappears, or a store that cannot be read, changes
+    nothing.
+    """
+
+    def __init__(
+        self,
+        state: ServingState,
+        store: ReleaseStore,
+        online: OnlineStore,
+        metrics: Metrics,
+        fallback: Literal["fail", "nulls"] = "fail",
+    ) -> None:
+        self._fallback = fallback
+        self._state = state
+        self._store = store
+        self._online = online
+        self._metrics = metrics
+        self._seen: dict[str, _Seen] = {}
+
+    async def run(self) -> None:
+        """Poll until cancelled."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.to_thread(self.poll)
+
+    def poll(self) -> None:
+        """Look once, and load and swap what changed."""
+        folder = self._store.folder / "endpoints"
+        try:
+            stamps = (
+                {path.stem: _stamp(path.stat()) for path in sorted(folder.glob("*.json"))} if folder.is_dir() else {}
+            )
+        except OSError as error:
+            self._state.trouble = f"the release store cannot be read: {error}"
+            logger.warning("%s", self._state.trouble)
+            return
+        self._state.trouble = None
+        for name, stamp in stamps.items():
+            self._poll_model(name, stamp)
+        self._state.checked_at = datetime.now(UTC)
+
+    def _poll_model(self, name: str, stamp: tuple[int, int, int]) -> None:
+        seen = self._seen.setdefault(name, _Seen())
+        slot = self._state.slots.get(name, Slot(name, None))
+        now = time.monotonic()
+        changed = stamp != seen.stamp
+        if not changed and now < seen.due:
+            return
+        seen.stamp, seen.due = stamp, now + CHECK_SECONDS
+        revision = slot.endpoint.revision if slot.endpoint else 0
+        try:
+            if changed or slot.refused is not None or slot.shadow_refused is not None or not slot.served:
+                endpoint = self._store.endpoint(name)
+                if endpoint is None:
+                    return
+                revision = endpoint.revision
+                self._swap(slot, endpoint)
+            else:
+                slot.check_views()
+        except Exception as error:  # noqa: BLE001 - whatever one release does wrong, the others go on
+            if not isinstance(error, ViewsDiffer | OnlineStoreFailed):
+                seen.due = now + RELOAD_SECONDS
+            self._refuse(slot, revision, error)
+
+    def _swap(self, slot: Slot, endpoint: Endpoint) -> None:
+        loaded = {(model.version, model.digest): model for model in (*slot.served, *slot.shadows)}
+
+        def load(target: Target) -> ServedModel:
+            model = loaded.get((target.version, target.digest))
+            if model is None:
+                return ServedModel.load(self._store, self._online, target, endpoint.model, self._fallback)
+            model.lookups.check()
+            return model
+
+        served = tuple(load(target) for target in live_targets(endpoint))
+        if not served:
+            raise LookupError(f"revision {endpoint.revision} names no live version")
+        shadows, shadow_refused = [], None
+        for target in shadow_targets(endpoint):
+            try:
+                shadows.append(load(target))
+            except Exception as error:  # noqa: BLE001 - a shadow's fault must not keep the live versions from serving
+                shadow_refused = refusal(endpoint.revision, error)
+                logger.error("%s: shadow version %d is refused: %s", endpoint.model, target.version, error)
+        self._assign(Slot.of(endpoint, served, tuple(shadows), shadow_refused))
+        name = endpoint.model
+        self._metrics.shadow_refused.labels(name).set(shadow_refused is not None)
+        if slot.endpoint == endpoint and slot.refused is None:
+            return  # another try at the same release
+        largest = max(live_targets(endpoint), key=lambda target: target.share)
+        self._metrics.swaps.labels(name).inc()
+        self._metrics.refused.labels(name).set(0)
+        self._metrics.version.labels(name).set(largest.version)
+        self._metrics.revision.labels(name).set(endpoint.revision)
+        logger.info("%s: revision %d serves version %d", name, endpoint.revision, largest.version)
+
+    def _refuse(self, slot: Slot, revision: int, error: Exception) -> None:
+        """Keep what served, unless its own feature views changed under it: then its answers would be wrong."""
+        if slot.refused is None or slot.refused.reason != str(error):
+            self._metrics.refusals.labels(slot.name).inc()
+            self._metrics.refused.labels(slot.name).set(1)
+            logger.error("%s: revision %d is refused: %s", slot.name, revision, error)
+            self._assign(replace(slot, refused=refusal(revision, error)))
+        try:
+            slot.check_views()
+        except ViewsDiffer:
+            self._assign(replace(self._state.slots[slot.name], served=(), bounds=(), shadows=()))
+        except OnlineStoreFailed:
+            pass  # nothing is known of the views; requests that need them are told, see `ServingSettings`
+
+    def _assign(self, slot: Slot) -> None:
+        self._state.slots = {**self._state.slots, slot.name: slot}
+
+
+def _stamp(stat: os.stat_result) -> tuple[int, int, int]:
+    return stat.st_mtime_ns, stat.st_ino, stat.st_size

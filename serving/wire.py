@@ -1,0 +1,207 @@
+"""Requests and answers of the hot routes on ASGI's own level, and the one shape of every error.
+
+{"error": {"code": "invalid_request", "message": "…", "request_id": "…",
+           "problems": [{"row": 3, "field": "dest", "message": "…"}]}}
+"""
+
+import asyncio
+import random
+import re
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any
+
+import msgspec
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from serving.problems import InvalidRequest, Problem
+
+INTERNAL_ERROR = "the server failed to answer; its log has the reason under this request id"
+MAX_BODY_BYTES = 16 * 2**20
+DRAINED_BYTES = 4 * MAX_BODY_BYTES
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_JSON = (b"content-type", b"application/json")
+
+_random = random.Random()
+
+encode = msgspec.json.Encoder().encode
+
+
+class Refused(Exception):
+    """A request that ends in an error answer: its status, a word for programs and a sentence for people."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        problems: Sequence[Problem] = (),
+        *,
+        close: bool = False,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.problems = problems
+        self.close = close
+        self.retry_after = retry_after  # seconds
+
+    @classmethod
+    def of(cls, invalid: InvalidRequest) -> "Refused":
+        """Make the answer of a body that could not be read or does not fit."""
+        return cls(
+            invalid.status,
+            "invalid_json" if invalid.status == 400 else "invalid_request",
+            str(invalid),
+            invalid.problems,
+        )
+
+
+def error_body(code: str, message: str, request_id: str, problems: Sequence[Problem] = ()) -> bytes:
+    """Write an error as every route answers it."""
+    error: dict[str, Any] = {"code": code, "message": message, "request_id": request_id}
+    if problems:
+        error["problems"] = [_place(problem) for problem in problems]
+    return encode({"error": error})
+
+
+def new_request_id() -> str:
+    """Make a request id: 128 random bits in hexadecimal, from a generator of this process' own."""
+    return f"{_random.getrandbits(128):032x}"
+
+
+class Head:
+    """What the hot routes want of a request's headers, read in one pass."""
+
+    __slots__ = ("content_length", "encoding", "request_id", "sent_id")
+
+    def __init__(self, scope: Scope) -> None:
+        sent = None
+        self.content_length = 0
+        self.encoding = b""
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                self.content_length = int(value) if value.isdigit() else 0
+            elif name == b"x-request-id":
+                sent = value.decode("latin-1")
+            elif name == b"content-encoding":
+                self.encoding = value
+        self.sent_id = sent
+        self.request_id = sent if sent is not None and _REQUEST_ID.fullmatch(sent) else new_request_id()
+
+    def check(self) -> None:
+        """Refuse what must not be read further (raises Refused)."""
+        if self.sent_id is not None and self.sent_id != self.request_id:
+            problem = Problem(None, "X-Request-ID", "wanted 1 to 128 letters, digits or any of . _ : / + = -")
+            raise Refused(422, "invalid_request", str(problem), [problem])
+        if self.encoding not in (b"", b"identity"):
+            raise Refused(
+                415, "unsupported_encoding", "Content-Encoding is not supported: send the JSON uncompressed", close=True
+            )
+        if self.content_length > MAX_BODY_BYTES:
+            raise too_large()
+
+
+def too_large() -> Refused:
+    """Refuse a body past the limit; the connection closes, since the rest of it is not read."""
+    limit = f"{MAX_BODY_BYTES // 2**20} MiB"
+    return Refused(413, "body_too_large", f"the body is larger than {limit}: send fewer rows per request", close=True)
+
+
+class BodyReader:
+    """Reads bodies, at most `MAX_BODY_BYTES` of each, and gives up on those that take too long.
+
+    A timer of its own for each request would cost a twentieth of the whole; so one looks at all that are waiting.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._waiting: dict[asyncio.Task[Any], float] = {}
+        self._late: set[asyncio.Task[Any]] = set()
+        self._is_watching = False
+
+    async def read(self, receive: Receive, started: float) -> bytes:
+        """Read the body of a request that started at `perf_counter()` (raises Refused, ClientDisconnect)."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._waiting[task] = started
+        if not self._is_watching:
+            self._watch()
+        try:
+            return await _read_body(receive)
+        except asyncio.CancelledError:
+            if task not in self._late:
+                raise
+            self._late.discard(task)
+            task.uncancel()
+            told = f"the body did not arrive within {self._seconds:g} seconds"
+            raise Refused(408, "body_too_slow", told, close=True) from None
+        finally:
+            self._waiting.pop(task, None)
+
+    def _watch(self) -> None:
+        """Cancel what waits for too long, and look again while anything waits."""
+        limit = perf_counter() - self._seconds
+        for task in [task for task, since in self._waiting.items() if since < limit]:
+            del self._waiting[task]
+            self._late.add(task)
+            task.cancel()
+        self._is_watching = bool(self._waiting)
+        if self._is_watching:
+            asyncio.get_running_loop().call_later(min(self._seconds / 4, 1.0), self._watch)
+
+
+async def _read_body(receive: Receive) -> bytes:
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        body: bytes = message.get("body", b"")
+        if len(body) > MAX_BODY_BYTES:
+            raise too_large()
+        return body
+    parts = []
+    size = 0
+    while True:
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > MAX_BODY_BYTES:
+            raise too_large()
+        if not message.get("more_body", False):
+            return b"".join(parts)
+        message = await receive()
+
+
+async def drain(receive: Receive) -> None:
+    """Read past a refused body, up to `DRAINED_BYTES`: many clients listen for an answer only after sending it all."""
+    size = 0
+    while size < DRAINED_BYTES:
+        message = await receive()
+        size += len(message.get("body", b""))
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            return
+
+
+async def send_json(
+    send: Send, status: int, body: bytes, request_id: str, *, close: bool = False, retry_after: int | None = None
+) -> None:
+    """Send an answer whole, with its request id in a header."""
+    headers = [_JSON, (b"content-length", b"%d" % len(body)), (b"x-request-id", request_id.encode("latin-1"))]
+    if close:
+        headers.append((b"connection", b"close"))
+    if retry_after is not None:
+        headers.append((b"retry-after", b"%d" % retry_after))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _place(problem: Problem) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in (("row", problem.row), ("field", problem.field), ("message", problem.message))
+        if value is not None
+    }
