@@ -13,6 +13,8 @@ from uvicorn.supervisors import Multiprocess
 
 from ml_platform.governance.keys import KeyStore
 from ml_platform.settings import Settings
+from serving.hosts import SETTING as ALLOWED_HOSTS
+from serving.hosts import is_address
 from serving.metrics import SHARED_FOLDER
 
 _NO_KEYS = (
@@ -32,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(f"serving: {_cannot_listen(options.host, options.port, error)}", file=sys.stderr)
         return 1
+    if not is_address(options.host):  # workers see the address that it stands for, and are asked for the name
+        os.environ[ALLOWED_HOSTS] = ",".join(filter(None, [os.environ.get(ALLOWED_HOSTS), options.host]))
     config = uvicorn.Config(
         "serving.app:create_app",
         factory=True,

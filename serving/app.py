@@ -22,6 +22,7 @@ from serving.access import Access, Audit, covered
 from serving.asking import Asking
 from serving.databricks_routes import databricks_routes
 from serving.documents import Health, ModelDetail, ModelList, detail, health, summary
+from serving.hosts import Hosts, host_of
 from serving.metrics import Metrics
 from serving.mlflow_routes import mlflow_routes
 from serving.oip_routes import oip_routes
@@ -44,6 +45,7 @@ class ServingApp(FastAPI):
     """FastAPI, with a short cut: predictions skip the middleware and the router, which cost as much as a look-up."""
 
     predict: Predict
+    hosts: Hosts
     access: Access
     audit: Audit
     guarded = True  # until it is known that there are no keys
@@ -66,6 +68,7 @@ class ServingApp(FastAPI):
             await self._guarded(scope, receive, send)
         else:
             try:
+                self.hosts.check(scope)
                 self.access.check_open(scope)
             except Refused as refused:
                 await refuse(scope, receive, send, refused)
@@ -85,6 +88,7 @@ class ServingApp(FastAPI):
         key = None
         try:
             try:
+                self.hosts.check(scope)
                 key = self.access.check(scope)
             except Refused as refused:
                 await refuse(scope, receive, noting, refused)
@@ -161,6 +165,7 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
         redoc_url=None,
     )
     app.predict = predict
+    app.hosts = Hosts(filter(None, [*options.allowed_hosts, host_of(settings.serving_url)]))
     app.access = Access(KeyStore(settings.keys_dir), lambda: next(iter(state.slots)) if len(state.slots) == 1 else None)
     app.audit = Audit(settings.audit_dir)
     for path in ("/predict/{model}", "/predict/{model}/versions/{version}"):

@@ -135,7 +135,7 @@ def test_what_is_no_route_tells_a_scoped_key_nothing(server: Server, keys: Keys,
     host, port = server.url.removeprefix("http://").split(":")
     for headers, wanted in (("", b"401"), (f"X-API-Key: {keys['predict elsewhere']}\r\n", b"403")):
         with socket.create_connection((host, int(port)), 5) as raw:
-            raw.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n".encode())
+            raw.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n".encode())
             assert raw.recv(12)[-3:] == wanted
 
 

@@ -74,7 +74,7 @@ def test_requests_past_the_limit_are_503(settings: Settings, serve: Serve, optio
     publish(settings, 1)
     server = serve(settings)
     host, port = server.url.removeprefix("http://").split(":")
-    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n".encode()
+    head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n".encode()
     with socket.create_connection((host, int(port)), 5) as one, socket.create_connection((host, int(port)), 5) as two:
         one.sendall(head)
         two.sendall(head)
@@ -90,7 +90,7 @@ def test_a_body_that_does_not_arrive_is_408(settings: Settings, serve: Serve, op
     server = serve(settings)
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), 10) as raw:
-        raw.sendall(f'POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{"carrier"'.encode())
+        raw.sendall(f'POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{{"carrier"'.encode())
         started = time.monotonic()
         assert raw.recv(12) == b"HTTP/1.1 408"
         assert time.monotonic() - started < 5

@@ -1,0 +1,105 @@
+"""Which names this server answers to: a page from elsewhere must not reach it through a name that points here.
+
+A browser lets a page of `evil.example` talk to `evil.example` alone, so its owner lets that name point at 127.0.0.1
+(DNS rebinding). The request then names the foreign host, and that gives it away.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from starlette.types import Scope
+
+from serving.wire import Refused
+
+ANY = "*"
+SETTING = "ML_PLATFORM_SERVING_ALLOWED_HOSTS"
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_KNOWN = 1000  # spellings of good names that are remembered
+_NAME = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9._-]{0,251}[a-z0-9_])?|\*")
+_HOST = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]@/\s]+))(?::\d{1,5})?")
+
+
+class Hosts:
+    """The names that a server answers to: the loopback's, the address that was connected to, and those given.
+
+    Parameters
+    ----------
+    names
+        Host names or addresses without port; `*.example.com` for all below a name, `*` for any.
+
+    Examples
+    --------
+    >>> hosts = Hosts(["ml.example.com"])
+    >>> hosts.answers(b"ml.example.com:8000", None), hosts.answers(b"evil.example", None)
+    (True, False)
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        given = {name.lower() for name in names}
+        self.any = ANY in given
+        self._names = given | _LOOPBACK
+        self._below = tuple(name[1:] for name in given if name.startswith("*."))
+        self._good: set[bytes] = set()
+
+    def check(self, scope: Scope) -> None:
+        """Let a request pass that asks for a name of this server.
+
+        Raises
+        ------
+        Refused
+            421 for another name, 400 for none: HTTP/1.1 requires one.
+        """
+        if self.any:
+            return
+        for name, value in scope["headers"]:
+            if name == b"host":
+                if value in self._good or self.answers(value, scope.get("server")):
+                    return
+                told = "this server does not answer to that Host; where it should, name it in " + SETTING
+                raise Refused(421, "misdirected", told, close=True)
+        if scope["http_version"] != "1.0":
+            raise Refused(400, "no_host", "the request has no Host header", close=True)
+
+    def answers(self, host: bytes, server: tuple[str, int | None] | None) -> bool:
+        """Whether a Host header's value names this server; `server` is the address that was connected to."""
+        match = _HOST.fullmatch(host.decode("latin-1"))
+        if match is None:
+            return False
+        name = (match[1] or match[2]).lower().rstrip(".")
+        bound = server is not None and name == server[0].lower() and is_address(name)
+        if not (bound or name in self._names or name.endswith(self._below)):
+            return False
+        if len(self._good) < _KNOWN:
+            self._good.add(host)
+        return True
+
+
+def checked_names(text: str) -> tuple[str, ...]:
+    """Names of a comma-separated setting (raises ValueError).
+
+    Examples
+    --------
+    >>> checked_names("ml.example.com, *.internal")
+    ('ml.example.com', '*.internal')
+    """
+    names = tuple(part.strip().lower() for part in text.split(",") if part.strip())
+    for name in names:
+        if _NAME.fullmatch(name) is None and not is_address(name):
+            raise ValueError(f"wanted host names without scheme and port, such as ml.example.com, found '{name}'")
+    return names
+
+
+def host_of(url: str) -> str | None:
+    """The host that a URL names."""
+    return urlsplit(url).hostname
+
+
+def is_address(name: str) -> bool:
+    """Whether a text is an IP address."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
