@@ -9,7 +9,7 @@ from ml_platform.orchestration.execution import executor, refresh_sensor
 from ml_platform.orchestration.maintenance import maintenance_defs
 from ml_platform.orchestration.resources import build_resources
 from ml_platform.settings import PROJECT_ROOT
-from ml_platform.spec_yaml import check_models
+from ml_platform.spec_yaml import check_project
 
 DEFS = Path(__file__).parent / "defs"
 
@@ -17,7 +17,7 @@ DEFS = Path(__file__).parent / "defs"
 @dg.definitions
 def defs() -> dg.Definitions:
     """Load the project; the mistakes of all its YAML files are reported in one go, before anything is built."""
-    check_models(DEFS, {name: view.columns.keys() for name, view in project_views(DEFS).items()})
+    check_project(DEFS, {name: view.columns.keys() for name, view in project_views(DEFS).items()})
     return dg.Definitions.merge(
         dg.load_from_defs_folder(path_within_project=PROJECT_ROOT),
         maintenance_defs(),

@@ -149,6 +149,6 @@ def test_signal_stops_all(tmp_path, number, ready, code):
         if wanted in line and (not ready or any("grandchild" in line for line in lines)):
             break
     runner.send_signal(getattr(signal, number))
-    runner.communicate(timeout=30)
+    runner.communicate(timeout=120)
     assert runner.returncode == code
     assert process_table.marked("TEST_SESSION", str(tmp_path)) == []

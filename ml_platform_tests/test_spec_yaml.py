@@ -1,11 +1,12 @@
-"""A mistake in a model's YAML names the file, the line, the key, what is allowed and the nearest right spelling."""
+"""A mistake in a `defs.yaml` names the file, the line, the key, what is allowed and the nearest right spelling."""
 
 from pathlib import Path
 
 import pytest
 
 from ml_platform.spec import ModelSpec
-from ml_platform.spec_yaml import SpecError, check_models, load_spec
+from ml_platform.spec_yaml import check_project, load_spec
+from ml_platform.yaml_documents import SpecError
 
 GOOD = """\
 type: ml_platform.orchestration.TabularModel
@@ -92,11 +93,50 @@ def test_broken_yaml_names_the_line(write):
         load_spec(write(GOOD.replace("  task: binary", "  task: [binary")), VIEWS)
 
 
+SOURCE = """\
+type: ml_platform.orchestration.SourceTable
+attributes:
+  name: raw/orders
+  description: One order.
+  owner: team:shop
+  file: {path: orders.csv}
+  columns:
+    id: {type: string, key: true}
+    amount: {type: number, minimum: 0}
+"""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "line", "key", "said"),
+    [
+        ("owner:", "ower:", 5, "ower", "unknown key 'ower'; did you mean 'owner'?"),
+        ("file: {path:", "file: {paht:", 6, "file.paht", "did you mean 'path'?"),
+        ("type: number", "type: nubmer", 9, "columns.amount.type", "did you mean 'number'?"),
+        ("minimum: 0", "minimun: 0", 9, "columns.amount.minimun", "did you mean 'minimum'?"),
+        ("type: number, m", "type: date, m", 9, "columns.amount", "minimum and maximum are for integer and number"),
+        ("  file: {path: orders.csv}\n", "", 2, "attributes", "one of file, folder and sql is wanted, found none"),
+    ],
+)
+def test_a_mistake_in_a_source_is_placed_and_explained(write, tmp_path, wrong, right, line, key, said):
+    write(SOURCE.replace(wrong, right, 1))
+    with pytest.raises(SpecError) as caught:
+        check_project(tmp_path, VIEWS)
+    problems = {problem.key: problem for problem in caught.value.problems}
+    assert problems[key].line == line
+    assert said in problems[key].message
+
+
+def test_two_tables_may_not_share_a_name(write, tmp_path):
+    write(SOURCE + "---\n" + SOURCE)
+    with pytest.raises(SpecError, match="'raw/orders' is already the table of"):
+        check_project(tmp_path, VIEWS)
+
+
 def test_the_mistakes_of_all_files_are_reported_together(write, tmp_path):
     write(GOOD.replace("task: binary", "task: bin"), "first")
     write(GOOD.replace("owner:", "ower:"), "second")
     with pytest.raises(SpecError) as caught:
-        check_models(tmp_path, VIEWS)
+        check_project(tmp_path, VIEWS)
     assert {problem.path.parent.name for problem in caught.value.problems} == {"first", "second"}
 
 
@@ -104,7 +144,7 @@ def test_two_models_may_not_share_a_name(write, tmp_path):
     write(GOOD, "first")
     write(GOOD, "second")
     with pytest.raises(SpecError, match="'churn' is already the model of"):
-        check_models(tmp_path, VIEWS)
+        check_project(tmp_path, VIEWS)
 
 
 def test_an_input_may_not_take_the_name_of_a_score_column(write):

@@ -32,14 +32,14 @@ def features(
     from ml_platform.features.views import load_views
     from ml_platform.lake.tables import Lake
     from ml_platform.registry.releases import ReleaseStore
-    from ml_platform.spec_yaml import check_models
+    from ml_platform.spec_yaml import check_project
 
     settings = Settings()
     views = load_views(defs / "features")
     if view is not None and view not in views:
         typer.echo(f"There is no feature view '{view}'; there are: {', '.join(views) or 'none'}", err=True)
         raise typer.Exit(1)
-    specs = check_models(defs, {name: item.columns.keys() for name, item in views.items()}).values()
+    specs = check_project(defs, {name: item.columns.keys() for name, item in views.items()}).values()
     chosen = {view: views[view]} if view is not None else views
     with open_online_store(settings.online_uri) as online:
         states = describe_views(

@@ -90,6 +90,11 @@ def is_conflict(error: Exception) -> bool:
     )
 
 
+def is_violation(error: Exception) -> bool:
+    """Whether a write failed for what its rows hold: they break the predicate they were given with, or a constraint."""
+    return "failed validation check" in str(error)
+
+
 def rival_of(newest: DeltaTable | None) -> str:
     """Say which commit is the newest of a table: version, operation, time, writer."""
     if newest is None:

@@ -51,9 +51,20 @@ class ColumnFacts:
     constraints: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class OneOf:
+    """Rule that a text is one of some."""
+
+    allowed: tuple[str, ...]
+
+    def __call__(self, column: pl.Expr) -> pl.Expr:
+        """Apply the rule to a column."""
+        return column.is_in(list(self.allowed))
+
+
 def one_of(*allowed: str) -> dict[str, Callable[[pl.Expr], pl.Expr]]:
     """Check of a text column: its value is one of these."""
-    return {f"one of {', '.join(allowed)}": lambda column: column.is_in(list(allowed))}
+    return {f"one of {', '.join(allowed)}": OneOf(allowed)}
 
 
 def match_columns(frame: pl.DataFrame, contract: type[dy.Schema], where: str) -> None:

@@ -26,6 +26,7 @@ def raw_table(spec: SourceSpec) -> RawTable:
         contract=spec.schema_class(),
         read=read,
         evolution=spec.evolution,
+        partition_by=spec.partition_by,
     )
 
 

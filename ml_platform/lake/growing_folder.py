@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
+from ml_platform.lake.constraints import loosen, tighten
 from ml_platform.lake.contracts import ROW
 from ml_platform.lake.errors import SchemaMismatch
 from ml_platform.lake.evolution import fit, set_aside
@@ -74,7 +75,8 @@ def load_new_files(lake: Lake, spec: SourceSpec, *, progress: Progress = lambda 
     SchemaMismatch
         If a file's columns are not the contract's, naming each such file, after all others have been read.
     """
-    files = list_files(lake, spec)
+    files, contract = list_files(lake, spec), spec.schema_class()
+    loosen(lake, spec.name, contract)
     read = written = 0
     reasons: Counter[str] = Counter()
     broken = []
@@ -92,8 +94,9 @@ def load_new_files(lake: Lake, spec: SourceSpec, *, progress: Progress = lambda 
             f"{len(broken)} of {len(files.new)} files for '{spec.name}'", broken, "The others were read."
         )
     if not lake.exists(spec.name):
-        lake.append(spec.name, spec.schema_class().create_empty())
-    return IngestReport(spec.name, read, written, read - written, lake.version(spec.name), dict(reasons.most_common()))
+        lake.append(spec.name, contract.create_empty(), partition_by=spec.partition_by)
+    unheld, counted = tighten(lake, spec.name, contract), dict(reasons.most_common())
+    return IngestReport(spec.name, read, written, read - written, lake.version(spec.name), counted, unheld)
 
 
 def _load(lake: Lake, spec: SourceSpec, name: str, size: int) -> tuple[int, int, list[str]]:
@@ -115,7 +118,8 @@ def _load(lake: Lake, spec: SourceSpec, name: str, size: int) -> tuple[int, int,
     if rejected.height:
         bad = quarantined(original, rejected, source=name, at=datetime.now(UTC))
         lake.append(quarantine_of(spec.name), bad, app_transaction=once)
-    lake.append(spec.name, rows, app_transaction=once, add_columns=spec.evolution == "add_columns")
+    grows = spec.evolution == "add_columns"
+    lake.append(spec.name, rows, partition_by=spec.partition_by, app_transaction=once, add_columns=grows)
     return original.height, accepted.height, rejected["reasons"].explode(empty_as_null=False).to_list()
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 import dataframely as dy
 import polars as pl
 
+from ml_platform.lake.constraints import loosen, tighten
 from ml_platform.lake.contracts import ROW, Verdict, apply_contract
 from ml_platform.lake.evolution import Evolution, fit, set_aside
 from ml_platform.lake.tables import Lake
@@ -63,6 +64,7 @@ class IngestReport:
     rows_quarantined: int
     version: int
     reasons: dict[str, int] = field(default_factory=dict)  # a row with two reasons counts under both
+    unheld: tuple[str, ...] = ()  # constraints, as SQL, that older rows of the table break
 
     @property
     def quarantine_table(self) -> str:
@@ -141,6 +143,7 @@ def ingest(
     rows = fit(lake, table, accepted.join(extra, on=ROW, maintain_order="left").drop(ROW), evolution)
     # Quarantine first: a crash between the two commits leaves a row in both tables, never in none.
     _quarantine(lake, table, original.with_columns(days_of_rows), bad, source=source, days=days)
+    loosen(lake, table, contract)
     version = lake.replace(
         table,
         rows,
@@ -148,6 +151,7 @@ def ingest(
         partition_by=partition_by,
         add_columns=evolution == "add_columns",
     )
+    unheld = tighten(lake, table, contract)
     return IngestReport(
         table=table,
         rows_read=frame.height,
@@ -155,6 +159,7 @@ def ingest(
         rows_quarantined=bad.height,
         version=version,
         reasons=dict(Counter(bad["reasons"].explode(empty_as_null=False).to_list()).most_common()),
+        unheld=unheld,
     )
 
 

@@ -44,6 +44,8 @@ class RawTable:
         Days of a dated table, which is partitioned by them and replaced day by day; None: replaced as a whole.
     evolution
         What becomes of columns that the table does not have yet: `reject` or `add_columns`.
+    partition_by
+        Partition columns of a table without calendar.
     """
 
     name: str
@@ -55,6 +57,7 @@ class RawTable:
     transform: Callable[[pl.DataFrame], pl.DataFrame] | None = None
     calendar: Calendar | None = None
     evolution: Evolution = "reject"
+    partition_by: tuple[str, ...] = ()
 
     def load(self, lake: Lake, start: date | None = None, end: date | None = None) -> IngestReport:
         """Read the source's rows of `start` ≤ day < `end` (the whole calendar by default) and ingest them.
@@ -84,6 +87,6 @@ class RawTable:
             days=days,
             raw_contract=self.raw_contract,
             transform=self.transform,
-            partition_by=[days.column] if days else [],
+            partition_by=[days.column] if days else self.partition_by,
             evolution=self.evolution,
         )

@@ -32,6 +32,11 @@ class ColumnSpec(Strict):
     description: str = Field("", description="What it means.")
     unit: str | None = Field(None, description="Unit of its values.")
 
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Self:
+        self.build()
+        return self
+
     def build(self) -> dy.Column:
         """Build the column of a `dataframely` schema.
 
@@ -116,6 +121,10 @@ class SourceSpec(Strict):
     columns: dict[str, ColumnSpec] | None = Field(None, description="The contract, column by column.")
     unlisted: Literal["reject", "drop"] = Field("reject", description="Columns of the source not in the contract.")
     evolution: Evolution = Field("reject", description="Columns that are new to the table: reject or add_columns.")
+    partition_by: tuple[str, ...] = Field(
+        (),
+        description="Columns of few values that part the table's files: reads that filter by them skip files.",
+    )
     schedule: str | None = Field(None, description="Cron expression (UTC); a folder is watched without one.")
 
     @model_validator(mode="after")
@@ -125,11 +134,8 @@ class SourceSpec(Strict):
             raise ValueError(f"one of file, folder and sql is wanted, found {', '.join(given) or 'none'}")
         if (self.contract is None) == (self.columns is None):
             raise ValueError("one of contract (module:Class) and columns is wanted")
-        for name, column in (self.columns or {}).items():
-            try:
-                column.build()
-            except ValueError as error:
-                raise ValueError(f"column '{name}': {error}") from None
+        if unknown := [name for name in self.partition_by if name not in self.schema_class().columns()]:
+            raise ValueError(f"partition_by names no column of the contract: {', '.join(unknown)}")
         if self.sql and self.sql.cursor and not self.schema_class().primary_key():
             raise ValueError(
                 "sql.cursor wants a primary key, by which a row that is read again finds its place: say `key: true`"

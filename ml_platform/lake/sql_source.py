@@ -14,6 +14,7 @@ from uuid import UUID
 
 import polars as pl
 
+from ml_platform.lake.constraints import loosen, tighten
 from ml_platform.lake.contracts import ROW
 from ml_platform.lake.evolution import fit, set_aside
 from ml_platform.lake.ingest import IngestReport, quarantine_of, quarantined, validate
@@ -53,7 +54,8 @@ def load_changes(lake: Lake, spec: SourceSpec, *, progress: Progress = lambda _l
     if source.cursor is None:
         raise ValueError(f"'{spec.name}' has no sql.cursor: it is read as a whole.")
     if not lake.exists(spec.name):
-        lake.append(spec.name, contract.create_empty())
+        lake.append(spec.name, contract.create_empty(), partition_by=spec.partition_by)
+    loosen(lake, spec.name, contract)
     since = last_cursor(lake, spec)
     if since is not None and source.lookback_seconds and not isinstance(since, int):
         since -= timedelta(seconds=source.lookback_seconds)
@@ -76,7 +78,8 @@ def load_changes(lake: Lake, spec: SourceSpec, *, progress: Progress = lambda _l
         read, written = read + batch.height, written + good.height
         reasons.update(verdict.rejected["reasons"].explode(empty_as_null=False).to_list())
         progress(f"{read} rows, up to {source.cursor} {batch[source.cursor][-1]}")
-    return IngestReport(spec.name, read, written, read - written, lake.version(spec.name), dict(reasons.most_common()))
+    unheld, counted = tighten(lake, spec.name, contract), dict(reasons.most_common())
+    return IngestReport(spec.name, read, written, read - written, lake.version(spec.name), counted, unheld)
 
 
 def last_cursor(lake: Lake, spec: SourceSpec) -> datetime | date | int | None:

@@ -290,10 +290,17 @@ class Lake:
                 post_commithook_properties=commits.HOOKS,
             )
         except DeltaError as error:
-            if where is not None and "failed validation check" in str(error):
-                raise ValueError(
-                    f"Rows given to replace '{table}' where {where} do not all match that predicate: {error}"
-                    f"\nFilter the frame to the range that is being replaced."
-                ) from error
+            if commits.is_violation(error):
+                raise ValueError(_why_refused(table, target, where, error)) from error
             raise
         return target.version() if target is not None else self.version(table)
+
+
+def _why_refused(table: str, target: DeltaTable | None, where: str | None, error: DeltaError) -> str:
+    """Say what rows break that Delta refused for their values."""
+    held = target.metadata().configuration if target is not None else {}
+    rules = [text for name, text in held.items() if name.startswith("delta.constraints.")]
+    told = [f"do not all match the predicate {where}: filter them to the range that is being replaced"] if where else []
+    if rules:
+        told.append(f"break a constraint of the table: {'; '.join(rules)}")
+    return f"Rows given to '{table}' {', or '.join(told)}. {error}"

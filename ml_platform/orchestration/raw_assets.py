@@ -100,20 +100,28 @@ def contract_result(report: IngestReport) -> dg.AssetCheckResult:
     )
     return dg.AssetCheckResult(
         check_name=CHECK,
-        passed=report.rows_quarantined == 0,
+        passed=report.rows_quarantined == 0 and not report.unheld,
         severity=dg.AssetCheckSeverity.ERROR if broken else dg.AssetCheckSeverity.WARN,
         description=(
             f"{report.rows_quarantined} of {report.rows_read} rows broke the contract and are in "
             f"'{report.quarantine_table}'."
             if report.rows_quarantined
             else held
-        ),
+        )
+        + _unheld(report),
         metadata={
             "rows quarantined": report.rows_quarantined,
             "share quarantined": report.quarantined_share,
             "reasons": _reasons(report),
         },
     )
+
+
+def _unheld(report: IngestReport) -> str:
+    if not report.unheld:
+        return ""
+    rules = "; ".join(report.unheld)
+    return f" Older rows of the table break the contract as it is now: load them again ({rules})."
 
 
 def _facts(

@@ -203,11 +203,11 @@ def test_from_the_terminal_a_csv_is_shown_corrected_and_handed_in(
     file = tmp_path / "corrected.csv"
     unknown_is_2004(shown).head(2).write_csv(file)
     code, text = _command("readmit", "raw/planes", "--file", str(file), "--note", "the registry")
-    assert (code, text.splitlines()[0]) == (0, "2 rows re-admitted to raw/planes, now at version 1.")
+    assert (code, text.splitlines()[0]) == (0, "2 rows re-admitted to raw/planes, now at version 2.")
     code, text = _command(
         "readmit", "raw/planes", "--function", f"{__name__}:unknown_is_2004", "--note", "the registry"
     )
-    assert (code, text.splitlines()[0]) == (0, "1 rows re-admitted to raw/planes, now at version 2.")
+    assert (code, text.splitlines()[0]) == (0, "1 rows re-admitted to raw/planes, now at version 3.")
     assert lake.read("raw/planes").select(pl.len()).collect().item() == 50
     code, text = _command("history", "raw/planes", "--format", "json")
     assert {row["note"] for row in json.loads(text)} == {"the registry"}

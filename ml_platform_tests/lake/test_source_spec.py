@@ -62,8 +62,9 @@ def test_a_contract_can_be_a_class() -> None:
         ({"folder": {"path": "x"}}, "found file, folder"),
         ({"columns": None}, r"one of contract \(module:Class\) and columns is wanted"),
         ({"columns": {"x": {"type": "text"}}}, "Input should be 'string'"),
-        ({"columns": {"x": {"type": "string", "minimum": 1}}}, "column 'x': minimum and maximum are for integer"),
-        ({"columns": {"x": {"type": "date", "pattern": "a"}}}, "column 'x': one_of and pattern are for string"),
+        ({"columns": {"x": {"type": "string", "minimum": 1}}}, "minimum and maximum are for integer"),
+        ({"columns": {"x": {"type": "date", "pattern": "a"}}}, "one_of and pattern are for string"),
+        ({"partition_by": ["day"]}, "partition_by names no column of the contract: day"),
         ({"name": "Readings"}, "should match pattern"),
         ({"shedule": "@daily"}, "Extra inputs are not permitted"),
         (

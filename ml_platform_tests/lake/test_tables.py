@@ -40,7 +40,7 @@ def test_a_range_can_be_the_first_write_and_can_be_emptied(lake: Lake) -> None:
 
 def test_a_row_outside_of_the_replaced_range_is_refused(lake: Lake) -> None:
     lake.append("raw/days", DAYS)
-    with pytest.raises(ValueError, match=r"(?s)raw/days.*day = '2013-01-02'.*Filter the frame") as caught:
+    with pytest.raises(ValueError, match=r"(?s)raw/days.*day = '2013-01-02'.*filter them to the range") as caught:
         lake.replace("raw/days", DAYS, where="day = '2013-01-02'")
     assert "do not all match" in str(caught.value)
     assert lake.read("raw/days").collect().sort("day").equals(DAYS)

@@ -1,0 +1,108 @@
+"""A contract as constraints of its Delta table, so that whoever writes the table, with whatever tool, is held to it.
+
+Carried over are the rules of single columns that SQL can say alike: never missing, bounds of numbers, allowed values.
+Primary keys and other rules stay with `ml_platform.lake.contracts`, through which every ingest goes.
+"""
+
+import hashlib
+from collections.abc import Mapping
+
+import dataframely as dy
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+
+from ml_platform.lake import commits
+from ml_platform.lake.contracts import OneOf
+from ml_platform.lake.tables import Lake
+
+_PROPERTY = "delta.constraints."
+_OURS = "contract_"
+_BOUNDS = {"min": ">=", "min_exclusive": ">", "max": "<=", "max_exclusive": "<"}
+
+
+def constraints_of(contract: type[dy.Schema]) -> dict[str, str]:
+    """Delta constraints of a contract: name, which changes with the rule, and SQL.
+
+    Examples
+    --------
+    >>> class Readings(dy.Schema):
+    ...     sensor = dy.String(primary_key=True)
+    ...     value = dy.Float64(nullable=True, max=100)
+    >>> list(constraints_of(Readings).values())
+    ['"sensor" IS NOT NULL', '"value" IS NULL OR "value" <= 100']
+    """
+    rules = [
+        (f"{column}_{rule}", text) for column, made in contract.columns().items() for rule, text in _rules(column, made)
+    ]
+    return {f"{_OURS}{name}_{hashlib.sha256(text.encode()).hexdigest()[:8]}": text for name, text in rules}
+
+
+def loosen(lake: Lake, table: str, contract: type[dy.Schema]) -> None:
+    """Drop the constraints that the contract no longer has: before rows are written that only the new one allows."""
+    if not lake.exists(table):
+        return
+    wanted = constraints_of(contract)
+
+    def attempt() -> None:
+        for name in [name for name in held(lake.snapshot(table)) if name.startswith(_OURS) and name not in wanted]:
+            lake.snapshot(table).alter.drop_constraint(
+                name, commit_properties=commits.properties(), post_commithook_properties=commits.HOOKS
+            )
+
+    commits.retried(table, "drop constraints of", attempt, newest=lambda: lake.snapshot(table))
+
+
+def tighten(lake: Lake, table: str, contract: type[dy.Schema]) -> tuple[str, ...]:
+    """Add the constraints that the table lacks, in one commit if all of its rows hold them.
+
+    Returns
+    -------
+    tuple of str
+        The constraints, as SQL, that older rows break: these are left out until the rows are loaded again.
+    """
+
+    def missing() -> dict[str, str]:
+        there = held(lake.snapshot(table))
+        return {name: text for name, text in constraints_of(contract).items() if name not in there}
+
+    def add(wanted: dict[str, str]) -> bool:
+        try:
+            lake.snapshot(table).alter.add_constraint(
+                wanted, commit_properties=commits.properties(), post_commithook_properties=commits.HOOKS
+            )
+        except DeltaError as error:
+            if not commits.is_violation(error):
+                raise
+            return False
+        return True
+
+    def attempt() -> tuple[str, ...]:
+        wanted = missing()
+        if not wanted or add(wanted):
+            return ()
+        return tuple(text for name, text in wanted.items() if not add({name: text}))
+
+    return commits.retried(table, "add constraints to", attempt, newest=lambda: lake.snapshot(table))
+
+
+def held(snapshot: DeltaTable) -> Mapping[str, str]:
+    """Constraints of a table by name, as SQL."""
+    properties = snapshot.metadata().configuration
+    return {name.removeprefix(_PROPERTY): text for name, text in properties.items() if name.startswith(_PROPERTY)}
+
+
+def _rules(name: str, column: dy.Column) -> list[tuple[str, str]]:
+    quoted = '"' + name.replace('"', '""') + '"'
+    rules = [
+        (bound, f"{quoted} {sign} {getattr(column, bound)}")
+        for bound, sign in _BOUNDS.items()
+        if isinstance(getattr(column, bound, None), int | float)
+    ]
+    checks = getattr(column, "check", None)
+    for check in checks.values() if isinstance(checks, dict) else ():
+        if isinstance(check, OneOf):
+            values = ", ".join("'" + value.replace("'", "''") + "'" for value in check.allowed)
+            rules.append(("one_of", f"{quoted} IN ({values})"))
+    if not column.nullable:
+        return [("present", f"{quoted} IS NOT NULL"), *rules]
+    return [(rule, f"{quoted} IS NULL OR {text}") for rule, text in rules]
