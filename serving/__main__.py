@@ -16,6 +16,7 @@ from ml_platform.settings import Settings
 from serving.hosts import SETTING as ALLOWED_HOSTS
 from serving.hosts import is_address
 from serving.metrics import SHARED_FOLDER
+from serving.settings import ServingSettings
 
 _NO_KEYS = (
     "there are no API keys, so it listens on this machine only, not on {host}; make one first: "
@@ -26,7 +27,7 @@ _NO_KEYS = (
 def main(arguments: list[str] | None = None) -> int:
     """Run the server until it is told to stop; returns the exit code."""
     options = _options(arguments)
-    if not _is_loopback(options.host) and not KeyStore(Settings().keys_dir).in_use():
+    if not (_is_loopback(options.host) or KeyStore(Settings().keys_dir).in_use() or ServingSettings().oidc_issuer):
         print(f"serving: {_NO_KEYS.format(host=options.host)}", file=sys.stderr)
         return 1
     try:

@@ -1,7 +1,8 @@
 """Who may ask what: API keys at the door of every route, and a line in the audit log for each request.
 
 Without keys a server is open, and answers this machine alone. From the first key on, every route but the probes wants
-one: as bearer token, as `X-API-Key`, or as the password of a browser's own dialog (for pages only).
+one: as bearer token, as `X-API-Key`, or as the password of a browser's own dialog (for pages only). Where an issuer of
+tokens is set, one of its tokens does as well.
 """
 
 import base64
@@ -15,6 +16,7 @@ import msgspec
 from starlette.types import Scope
 
 from ml_platform.governance.keys import ALL_MODELS, Key, KeyStore
+from serving.tokens import TokenCaller, Tokens
 from serving.wire import Refused
 
 PROBES = frozenset({"/health/live", "/health/ready", "/health", "/ping", "/v2/health/live", "/v2/health/ready"})
@@ -30,6 +32,9 @@ _MODEL_PATHS = (
     ("api", "2.0", "serving-endpoints"),
     ("v2", "models"),
 )
+
+
+Caller = Key | TokenCaller
 
 
 class Need(NamedTuple):
@@ -66,13 +71,14 @@ def need_of(method: str, path: str, query: bytes, only_model: Callable[[], str |
 class Access:
     """Lets requests in. One per worker."""
 
-    def __init__(self, keys: KeyStore, only_model: Callable[[], str | None]) -> None:
+    def __init__(self, keys: KeyStore, only_model: Callable[[], str | None], tokens: Tokens | None = None) -> None:
         self._keys = keys
         self._only_model = only_model
+        self._tokens = tokens
 
     def in_use(self) -> bool:
-        """Whether keys are asked for."""
-        return self._keys.in_use()
+        """Whether keys or tokens are asked for."""
+        return self._tokens is not None or self._keys.in_use()
 
     def check_open(self, scope: Scope) -> None:
         """While there are no keys: let in this machine alone (raises Refused)."""
@@ -83,30 +89,32 @@ class Access:
             )
             raise Refused(403, "no_keys", told, close=True)
 
-    def check(self, scope: Scope) -> Key | None:
-        """The key of a request that may pass, None for an open probe without one.
+    async def check(self, scope: Scope) -> Caller | None:
+        """Who sends a request that may pass, None for an open probe without a key.
 
         Raises
         ------
         Refused
-            401 without a valid key, 403 for a key that lacks the role or the model.
+            401 without a valid key or token, 403 for one that lacks the role or the model, 503 while tokens cannot be
+            checked.
         """
         need = need_of(scope["method"], scope["path"], scope["query_string"], self._only_model)
         token = _token(scope)
-        key = None if token is None else self._keys.find(token)
+        caller: Caller | None = None if token is None else self._keys.find(token)
+        if caller is None and token is not None and self._tokens is not None and token.count(".") == 2:
+            caller = self._tokens.remembered(token) if need is None else await self._tokens.find(token)
         if need is None:
-            return key
-        if key is None:
+            return caller
+        if caller is None:
             told = "send a valid API key as `Authorization: Bearer <key>`; `ml-platform keys create` makes one"
             raise Refused(401, "unauthenticated", told, close=True)
-        if not key.has_role(need.role):
-            raise Refused(403, "forbidden", f"this key lacks the role '{need.role}'", close=True)
-        if need.model is not None and not key.covers(need.model):
-            told = (
-                "this key is for certain models only" if need.model == ALL_MODELS else "this key is not for that model"
-            )
-            raise Refused(403, "forbidden", told, close=True)
-        return key
+        what = "key" if isinstance(caller, Key) else "token"
+        if not caller.has_role(need.role):
+            raise Refused(403, "forbidden", f"this {what} lacks the role '{need.role}'", close=True)
+        if need.model is not None and not caller.may(need.role, need.model):
+            which = "for certain models only" if need.model == ALL_MODELS else "not for that model"
+            raise Refused(403, "forbidden", f"this {what} is {which}", close=True)
+        return caller
 
 
 def covered(scope: Scope, model: str) -> bool:
@@ -123,7 +131,7 @@ class Audit:
         self._day = ""
         self._file = -1
 
-    def write(self, scope: Scope, key: Key | None, status: int) -> None:
+    def write(self, scope: Scope, key: Caller | None, status: int) -> None:
         """Append a line, which survives the death of this process (raises OSError)."""
         now = datetime.now(UTC)
         if now.date().isoformat() != self._day:

@@ -33,6 +33,7 @@ from serving.predictor import Predictor
 from serving.refusals import refuse
 from serving.settings import ServingSettings
 from serving.state import ServingState
+from serving.tokens import Tokens
 from serving.watcher import Watcher
 from serving.wire import INTERNAL_ERROR, Refused, error_body, new_request_id
 
@@ -89,7 +90,7 @@ class ServingApp(FastAPI):
         try:
             try:
                 self.hosts.check(scope)
-                key = self.access.check(scope)
+                key = await self.access.check(scope)
             except Refused as refused:
                 await refuse(scope, receive, noting, refused)
                 return
@@ -147,6 +148,8 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
         await asyncio.to_thread(watcher.poll)  # what is released now serves from the first request on
         app.guarded = app.access.in_use()
         watching = [asyncio.create_task(watcher.run()), asyncio.create_task(app.watch_keys())]
+        if tokens is not None:
+            watching.append(asyncio.create_task(tokens.watch()))
         try:
             yield
         finally:
@@ -166,7 +169,10 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     )
     app.predict = predict
     app.hosts = Hosts(filter(None, [*options.allowed_hosts, host_of(settings.serving_url)]))
-    app.access = Access(KeyStore(settings.keys_dir), lambda: next(iter(state.slots)) if len(state.slots) == 1 else None)
+    tokens = Tokens(options) if options.oidc_issuer else None
+    app.access = Access(
+        KeyStore(settings.keys_dir), lambda: next(iter(state.slots)) if len(state.slots) == 1 else None, tokens
+    )
     app.audit = Audit(settings.audit_dir)
     for path in ("/predict/{model}", "/predict/{model}/versions/{version}"):
         app.router.routes.append(Route(path, predict, methods=["POST"], include_in_schema=False))

@@ -27,6 +27,8 @@ async def refuse(scope: Scope, receive: Receive, send: Send, refused: Refused) -
         response = Response(content, refused.status, media_type="application/json")
     response.headers["x-request-id"] = request_id
     response.headers["connection"] = "close"
+    if refused.retry_after is not None:
+        response.headers["retry-after"] = str(refused.retry_after)
     if refused.status == 401:
         basic = ', Basic realm="ml_platform", charset="UTF-8"' if scope["method"] == "GET" else ""
         response.headers["www-authenticate"] = f"Bearer{basic}"

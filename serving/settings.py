@@ -1,11 +1,29 @@
 """What whoever runs the server may choose, each read from `ML_PLATFORM_SERVING_<NAME>`."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from ml_platform.governance.keys import ALL_MODELS, ROLES
 from serving.hosts import checked_names
+
+
+class Grant(BaseModel):
+    """Roles, each for the same models."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    roles: tuple[str, ...] = Field(min_length=1)
+    models: tuple[str, ...] = Field((ALL_MODELS,), min_length=1)
+
+    @field_validator("roles")
+    @classmethod
+    def _known(cls, roles: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := sorted(set(roles) - set(ROLES)):
+            raise ValueError(f"wanted some of {', '.join(ROLES)}, found {', '.join(unknown)}")
+        return roles
 
 
 class ServingSettings(BaseSettings):
@@ -32,6 +50,31 @@ class ServingSettings(BaseSettings):
         (),
         description="Names that it answers to beside its addresses, comma-separated; `*.example.com`, or `*` for any.",
     )
+
+    oidc_issuer: str = Field("", description="Issuer of the bearer tokens that are let in (`iss`); empty for none.")
+    oidc_audience: str = Field("", description="What a token must be meant for (`aud`).")
+    oidc_jwks: str = Field("", description="URL or path of the issuer's public keys (JWKS).")
+    oidc_claim: str = Field("roles", description="Claim that tells roles or groups; dots lead into objects.")
+    oidc_grants: dict[str, Grant] = Field(
+        {}, description='What each value of that claim may: `{"<value>": {"roles": [...], "models": [...]}}`.'
+    )
+    oidc_name_claim: str = Field("sub", description="Claim that names the caller in the logs.")
+    oidc_refetch_seconds: float = Field(
+        10.0, gt=0, description="Shortest time between two looks at the issuer's keys, whatever tokens name."
+    )
+
+    @model_validator(mode="after")
+    def _check_oidc(self) -> Self:
+        wanted = {"oidc_issuer": self.oidc_issuer, "oidc_audience": self.oidc_audience, "oidc_jwks": self.oidc_jwks}
+        missing = [name for name, value in {**wanted, "oidc_grants": self.oidc_grants}.items() if not value]
+        if any(wanted.values()) and missing:
+            raise ValueError(f"bearer tokens want {', '.join(missing)} as well: else none could be let in")
+        url = urlsplit(self.oidc_jwks)
+        if "://" in self.oidc_jwks and not (
+            url.scheme == "https" or (url.scheme == "http" and url.hostname in ("127.0.0.1", "::1", "localhost"))
+        ):
+            raise ValueError(f"oidc_jwks: wanted an https:// URL or a path, found {self.oidc_jwks}")
+        return self
 
     @field_validator("allowed_hosts", mode="before")
     @classmethod

@@ -11,7 +11,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -45,11 +45,15 @@ class Key(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
 
     def has_role(self, role: str) -> bool:
         """Whether the key's roles include one: explain includes predict, admin includes all."""
-        return any(role == held or role in _INCLUDES.get(held, ()) for held in self.roles)
+        return includes_role(self.roles, role)
 
     def covers(self, model: str) -> bool:
         """Whether the key is for a model (or for all, when asked with "*")."""
         return ALL_MODELS in self.models or model in self.models
+
+    def may(self, role: str, model: str) -> bool:
+        """Whether the key has a role for a model."""
+        return self.has_role(role) and self.covers(model)
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -210,6 +214,17 @@ class KeyStore:
                 file.flush()
                 os.fsync(file.fileno())
         return path.read_bytes()
+
+
+def includes_role(held: Iterable[str], role: str) -> bool:
+    """Whether one of the roles held is, or includes, a role.
+
+    Examples
+    --------
+    >>> includes_role(["explain"], "predict"), includes_role(["promote"], "predict")
+    (True, False)
+    """
+    return any(role == one or role in _INCLUDES.get(one, ()) for one in held)
 
 
 def _replaced(found: _File, changed: Key) -> list[Key]:
