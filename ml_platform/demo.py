@@ -97,7 +97,7 @@ def materialise(scenario: Scenario, clock: Clock) -> None:
         daily = {key for key in raw if graph.get(key).partitions_def}
         run("reference tables", raw - daily)
         run(f"raw tables {scenario.FIRST_DAY} to {scenario.LAST_DAY}", daily, (scenario.FIRST_DAY, scenario.LAST_DAY))
-        for group in ("features", "online"):
+        for group in ("features", "online", "catalogue"):
             run(group, {key for key in graph.materializable_asset_keys if key.path[0] == group})
         for model in scenario.MODELS:
             training = {f"{model}__training_set": {"config": {"as_of": scenario.TRAINED_AS_OF}}}

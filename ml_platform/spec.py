@@ -32,6 +32,23 @@ def _parse_duration(value: Any) -> Any:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
+
+
+def duration(span: timedelta) -> str:
+    """Say a span in words.
+
+    Examples
+    --------
+    >>> duration(timedelta(days=7)), duration(timedelta(hours=1)), duration(timedelta(minutes=90))
+    ('7 days', '1 hour', '90 minutes')
+    """
+    seconds = int(span.total_seconds())
+    size, unit = next(
+        (s, u) for s, u in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")) if not seconds % s
+    )
+    return f"{seconds // size} {unit}{'' if seconds == size else 's'}"
+
+
 Cron = Annotated[str, Field(pattern=r"^(@(hourly|daily|weekly|monthly)|([\dA-Z*/,\-]+ +){4}[\dA-Z*/,\-]+)$")]
 
 

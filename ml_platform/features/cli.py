@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ml_platform.settings import Settings
+from ml_platform.spec import duration
 
 if TYPE_CHECKING:
     from ml_platform.features.catalogue import ViewState
@@ -17,6 +18,7 @@ class Format(StrEnum):
 
     TABLE = "table"
     JSON = "json"
+    HTML = "html"
 
 
 def features(
@@ -28,6 +30,7 @@ def features(
     import msgspec
 
     from ml_platform.features.catalogue import describe_views
+    from ml_platform.features.catalogue_page import render_page
     from ml_platform.features.online import open_online_store
     from ml_platform.features.views import load_views
     from ml_platform.lake.tables import Lake
@@ -48,6 +51,8 @@ def features(
     if format is Format.JSON:
         documents = [state.model_dump(mode="json") | {"null_share": state.null_share} for state in states]
         typer.echo(msgspec.json.format(msgspec.json.encode(documents), indent=2).decode())
+    elif format is Format.HTML:
+        typer.echo(render_page(states))
     elif view is not None:
         typer.echo(_details(states[0]))
     else:
@@ -61,7 +66,7 @@ def _row(state: "ViewState") -> dict[str, str]:
     return {
         "view": state.name,
         "entity": ", ".join(state.entity),
-        "ttl": str(state.ttl or "none"),
+        "ttl": duration(state.ttl) if state.ttl else "none",
         "owner": state.owner,
         "definition": state.hash[:12],
         "models": ", ".join(state.models) or "none",

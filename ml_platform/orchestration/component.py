@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from ml_platform.features.views import FeatureView, load_views
 from ml_platform.lake.source_spec import SourceSpec
+from ml_platform.orchestration.catalogue_asset import catalogue_asset
 from ml_platform.orchestration.feature_assets import feature_view_defs
 from ml_platform.orchestration.model_defs import build_model_defs
 from ml_platform.orchestration.scaffold import TabularModelScaffolder
@@ -28,12 +29,15 @@ def project_views(defs: Path) -> Mapping[str, FeatureView]:
 
 
 class FeatureViews(dg.Component, dg.Model, dg.Resolvable):
-    """Every `*.sql`, `*.yaml` and `*.py` beside this file is a feature view: table, online values and checks."""
+    """Every `*.sql`, `*.yaml` and `*.py` beside this file is a feature view, with table, online values and checks."""
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Build the assets of all views in the folder."""
+        """Build the assets of all views in the folder, and their catalogue."""
         views = project_views(context.path.parent)
-        return dg.Definitions.merge(*(feature_view_defs(view) for view in views.values()))
+        if not views:
+            return dg.Definitions()
+        catalogue = dg.Definitions(assets=[catalogue_asset(views, context.path.parent)])
+        return dg.Definitions.merge(*(feature_view_defs(view) for view in views.values()), catalogue)
 
 
 @dg.scaffold_with(SourceTableScaffolder)

@@ -7,9 +7,10 @@ from dagster_duckdb import DuckDBResource
 from ml_platform.features.online import open_online_store, publish_view
 from ml_platform.features.views import FeatureView, ViewReport, compute_view
 from ml_platform.orchestration.lineage import sql_column_lineage
-from ml_platform.orchestration.metadata import column_schema, duration, numbers, sample, versions
+from ml_platform.orchestration.metadata import column_schema, numbers, sample, versions
 from ml_platform.orchestration.resources import Platform
 from ml_platform.settings import Settings
+from ml_platform.spec import duration
 
 
 def table_key(table: str) -> dg.AssetKey:

@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -38,21 +37,6 @@ def reasons(lines: Sequence[str], most: int = 6) -> dg.MetadataValue:
     """Show the first reasons as a list: the UI hides longer Markdown behind a click."""
     rest = [f"… and {len(lines) - most} more"] if len(lines) > most else []
     return dg.MetadataValue.md("\n".join(f"- {line}" for line in [*lines[:most], *rest]))
-
-
-def duration(span: timedelta) -> str:
-    """Say a span in words.
-
-    Examples
-    --------
-    >>> duration(timedelta(days=7)), duration(timedelta(hours=1)), duration(timedelta(minutes=90))
-    ('7 days', '1 hour', '90 minutes')
-    """
-    seconds = int(span.total_seconds())
-    size, unit = next(
-        (s, u) for s, u in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")) if not seconds % s
-    )
-    return f"{seconds // size} {unit}{'' if seconds == size else 's'}"
 
 
 def _kind(values: Iterable[Any]) -> str:

@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
-from ml_platform.orchestration.metadata import duration
-from ml_platform.spec import ModelSpec
+from ml_platform.spec import ModelSpec, duration
 
 TRIGGER_TAG = "ml_platform/trigger"
 REASON_TAG = "ml_platform/reason"

@@ -17,10 +17,10 @@ from ml_platform.monitoring.drift import detect_drift
 from ml_platform.monitoring.drift_report import DriftReport
 from ml_platform.monitoring.performance import PerformanceReport, measure_performance
 from ml_platform.orchestration.feature_assets import table_key
-from ml_platform.orchestration.metadata import column_schema, duration, numbers, plots, reasons, sample, table
+from ml_platform.orchestration.metadata import column_schema, numbers, plots, reasons, sample, table
 from ml_platform.orchestration.model_asset import key, model_asset
 from ml_platform.orchestration.resources import Platform
-from ml_platform.spec import ModelSpec
+from ml_platform.spec import ModelSpec, duration
 
 SHOWN = {"column", "importance", "drifted", "distance", "distance_threshold", "p_value", "new_categories"}
 
