@@ -30,6 +30,7 @@ attributes:
   families: [logistic_regression]
   scoring: {start: 2024-01-01}
 """
+PLAN = "plan, type: string}"  # on line 15
 VIEWS = {"usage": ["calls", "minutes"], "payments": ["late"]}
 
 
@@ -65,6 +66,41 @@ def test_a_good_file_gives_the_spec(write):
         ("[logistic_regression]", "[ridge]", 2, "attributes", ["['ridge'] cannot do task 'binary'"]),
         ("2024-01-01", "first of may", 20, "scoring.start", ["first of may"]),
         ("name: churn", "name: Churn model", 3, "name", ["pattern", "Churn model"]),
+        (PLAN, "plan, type: string, allowd: [free]}", 15, "inputs.2.allowd", ["did you mean 'allowed'?"]),
+        (PLAN, "plan, type: string, allowed: [no]}", 15, "inputs.2.allowed", ["False is no string; quote"]),
+        (PLAN, "plan, type: number, allowed: [1]}", 15, "inputs.2.allowed", ["numbers take minimum and maximum"]),
+        (PLAN, "plan, type: string, minimum: 1}", 15, "inputs.2.minimum", ["a string has no minimum"]),
+        (
+            PLAN,
+            "plan, type: number, minimum: 3, maximum: 1}",
+            15,
+            "inputs.2.maximum",
+            ["1 is less than the minimum, 3"],
+        ),
+        (
+            PLAN,
+            "plan, type: string, nulls: flg}",
+            15,
+            "inputs.2.nulls",
+            ["did you mean 'flag'?", "accept, flag, reject"],
+        ),
+        (PLAN, "plan, type: string, on_violation: warn}", 15, "inputs.2.on_violation", ["Allowed: flag, reject"]),
+        (
+            PLAN,
+            "plan, type: string, allowed: [free, pro], default: fre}",
+            15,
+            "inputs.2.default",
+            ["did you mean 'free'?"],
+        ),
+        (PLAN, "plan, type: integer, default: 1.5}", 15, "inputs.2.default", ["1.5 is no integer"]),
+        (PLAN, "plan, type: string, nulls: flag, default: free}", 15, "inputs.2.default", ["leave `nulls` out"]),
+        (
+            PLAN,
+            "plan, type: string, required: false, nulls: reject}",
+            15,
+            "inputs.2.nulls",
+            ["contradicts required: false"],
+        ),
     ],
 )
 def test_a_mistake_is_placed_and_explained(write, wrong, right, line, key, parts):

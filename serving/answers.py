@@ -1,10 +1,11 @@
 """What a prediction is answered with, whichever protocol asked."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from ml_platform.inference.contract import Violation
 from serving.state import ServedModel
 
 
@@ -27,6 +28,7 @@ class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
     request_id: str
     predictions: list[Prediction]
     degraded: list[str] | msgspec.UnsetType = msgspec.UNSET  # what failed, where nulls stand for its values
+    flags: list[Mapping[str, Any]] | msgspec.UnsetType = msgspec.UNSET  # inputs that break the model's contract
 
 
 def answer_of(model: ServedModel) -> Callable[[Any, Any, Any], Prediction]:
@@ -43,6 +45,11 @@ def answer_of(model: ServedModel) -> Callable[[Any, Any, Any], Prediction]:
         return Prediction(id=identity, prediction=said, probability=max(score), probabilities=probabilities)
 
     return multiclass
+
+
+def flags_of(violations: Sequence[Violation]) -> list[Mapping[str, Any]]:
+    """What an answer says of inputs that were answered although they break the contract."""
+    return [{"row": flag.row, "field": flag.field, "message": flag.message} for flag in violations]
 
 
 def _binary(row_id: Any, said: bool, score: float) -> Prediction:

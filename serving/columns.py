@@ -29,6 +29,7 @@ def score_columns(
         When the online store cannot be read and nothing may stand for it.
     """
     count = len(next(iter(inputs.values())))
+    flags = [] if model.contract is None else model.contract.check_columns(inputs)
     columns = Columns(inputs, model.scorer.kinds, count)
     columns.derive(model.scorer.column_features)
     now = datetime.now(UTC)
@@ -55,9 +56,10 @@ def score_columns(
         categories=_categories(model, columns, views),
         score=scores,
         prediction=said,
+        flags=flags,
     )
     predictions = list(map(answer_of(model), ids or [None] * count, said, scores))
-    return Scored(predictions, [batch], missing, matrix, lambda: _rows(model, columns, views, matrix))
+    return Scored(predictions, [batch], missing, matrix, lambda: _rows(model, columns, views, matrix), flags)
 
 
 def _instants(columns: Columns, name: str | None, now: datetime) -> np.ndarray:

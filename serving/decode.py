@@ -6,12 +6,13 @@ read again by `serving.problems`, slowly, to tell the caller everything that is 
 """
 
 import keyword
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -35,7 +36,7 @@ _TYPES: dict[str, Any] = {"string": str, "integer": int, "number": float, "boole
 
 
 def field_type(field: Input) -> Any:
-    """Python type of an input as msgspec checks it, with its bounds, for a value that is there.
+    """Python type of an input as msgspec checks it, with what its contract refuses, for a value that is there.
 
     Examples
     --------
@@ -43,11 +44,14 @@ def field_type(field: Input) -> Any:
     12.0
     """
     base = _TYPES[field.type]
-    bounds: dict[str, Any] = {"ge": field.minimum, "le": field.maximum}
+    if field.allowed is not None and "allowed" not in field.flagged:
+        return Literal[field.allowed]
+    minimum, maximum = (None, None) if "range" in field.flagged else (field.minimum, field.maximum)
+    bounds: dict[str, Any] = {"ge": minimum, "le": maximum}
     if field.type == "integer":
         lowest, highest = INT64
-        bounds["ge"] = lowest if field.minimum is None else int(field.minimum)
-        bounds["le"] = highest if field.maximum is None else int(field.maximum)
+        bounds["ge"] = lowest if minimum is None else math.ceil(minimum)
+        bounds["le"] = highest if maximum is None else math.floor(maximum)
     elif field.type == "timestamp":
         return Annotated[datetime, msgspec.Meta(tz=True)]
     elif field.type != "number":

@@ -51,6 +51,13 @@ class Metrics:
         self.degraded = self._counter(
             "degraded", "Answers with nulls for what the online store failed to give.", "model"
         )
+        self.contract_violations = self._counter(
+            "contract_violations",
+            "Values that break the contract of the model's inputs, refused or answered with a flag.",
+            "model",
+            "field",
+            "kind",
+        )
         self.shadowed = self._counter("shadow_predictions", "Rows scored by shadow versions.", "model", "version")
         self.shadow_lost = self._counter(
             "shadow_lost", "Requests that a shadow version did not score, by reason.", "model", "version", "reason"

@@ -46,6 +46,8 @@ def predictions_of(answer: Answer) -> dict[str, object]:
     found["model_version"] = answer.version
     if answer.degraded:
         found["degraded"] = answer.degraded
+    if answer.flags:
+        found["flags"] = answer.flags
     return found
 
 

@@ -88,6 +88,8 @@ def oip_routes(asking: Asking) -> list[Route]:
         said: dict[str, Any] = {"model_name": answer.model, "model_version": str(answer.version)}
         if sent.get("id") is not None:
             said["id"] = sent["id"]
+        if answer.flags:
+            said["parameters"] = {"flags": encode(answer.flags).decode()}  # the protocol's parameters are plain values
         said["outputs"] = [_output(name, _outputs(model.manifest)[name], answer) for name in wanted]
         return _json(said)
 

@@ -167,6 +167,19 @@ def answer_schema(manifest: Manifest) -> dict[str, Any]:
                 "description": "One for each row, in their order.",
                 "items": {"type": "object", "required": ["prediction"], "properties": properties},
             },
+            "flags": {
+                "type": "array",
+                "description": "Inputs that break the contract, answered all the same; absent where none does.",
+                "items": {
+                    "type": "object",
+                    "required": ["row", "field", "message"],
+                    "properties": {
+                        "row": {"type": "integer", "description": "From 0."},
+                        "field": {"type": "string"},
+                        "message": {"type": "string"},
+                    },
+                },
+            },
             "degraded": {
                 "type": "array",
                 "items": {"type": "string"},
@@ -196,10 +209,16 @@ def _field_schema(field: Input) -> dict[str, Any]:
     unit = f" ({field.unit})" if field.unit else ""
     if text := f"{field.description}{unit}".strip():
         schema["description"] = text
-    if field.minimum is not None:
-        schema["minimum"] = field.minimum
-    if field.maximum is not None:
-        schema["maximum"] = field.maximum
+    if field.default is not None:
+        schema["default"] = field.default
+    limits: dict[str, Any] = {"minimum": field.minimum, "maximum": field.maximum}
+    if field.allowed is not None:
+        limits["enum"] = [*field.allowed] if field.required else [*field.allowed, None]
+    limits = {name: limit for name, limit in limits.items() if limit is not None}
+    if {"range", "allowed"} & set(field.flagged):
+        schema["x-expected"] = limits  # what else is sent is answered, with a flag: no client should refuse it
+    else:
+        schema |= limits
     if field.unit:
         schema["x-unit"] = field.unit
     schema["examples"] = [_EXAMPLES[field.type] if field.example is None else field.example]
@@ -212,10 +231,18 @@ def _field_table(inputs: tuple[Input, ...]) -> str:
     for field in inputs:
         bounds = (("≥", field.minimum), ("≤", field.maximum))
         limits = [f"{sign} {bound:g}" for sign, bound in bounds if bound is not None]
+        limits += [f"one of {', '.join(map(str, field.allowed))}"] if field.allowed is not None else []
+        limits += ["else flagged"] if {"range", "allowed"} & set(field.flagged) else []
         about = "; ".join([*filter(None, [field.description.rstrip(".")]), *limits])
-        kind = field.type if field.required else f"{field.type}, may be null"
+        kind = field.type if field.required else f"{field.type}, {_null_words(field)}"
         lines.append(f"| `{field.name}` | {kind} | {field.unit or ''} | {about} |".replace("\n", " "))
     return "\n".join(lines)
+
+
+def _null_words(field: Input) -> str:
+    if field.default is not None:
+        return f"null is {field.default}"
+    return "null is flagged" if "null" in field.flagged else "may be null"
 
 
 def _operation(manifest: Manifest, version: int) -> dict[str, Any]:

@@ -6,14 +6,15 @@ their turn for one thread, in a queue that is bounded: what does not fit is told
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
 
+from ml_platform.inference.contract import violations_by_field
 from ml_platform.inference.log import SHADOW, InferenceLog, LogUnavailable
-from serving.answers import Answer
+from serving.answers import Answer, flags_of
 from serving.columns import score_columns
 from serving.explanations import MAX_EXPLAINED, add_details
 from serving.lookups import OnlineStoreFailed
@@ -108,6 +109,7 @@ class Predictor:
         try:
             model, scored = _score(slot, body, asked)
         except InvalidRequest as invalid:
+            self._count_violations(slot.name, invalid.kinds)
             raise Refused.of(invalid) from invalid
         except OnlineStoreFailed as failed:
             raise Refused(503, "online_store_failed", f"not answered: {failed}", retry_after=1) from failed
@@ -126,9 +128,16 @@ class Predictor:
         if scored.missing.store_failed:
             self.metrics.degraded.labels(model.name).inc()
             answer.degraded = ["online_store"]
+        if scored.flags:
+            self._count_violations(model.name, violations_by_field(scored.flags))
+            answer.flags = flags_of(scored.flags)
         if asked.explain or asked.features:
             add_details(model, scored, explain=asked.explain, features=asked.features)
         return answer
+
+    def _count_violations(self, model: str, found: Mapping[Any, int]) -> None:
+        for (field, kind), number in found.items():
+            self.metrics.contract_violations.labels(model, field, kind).inc(number)
 
     def _send_to_shadow(self, shadow: ServedModel, body: bytes, asked: Asked) -> None:
         if self._shadowing >= self._settings.max_shadow_queue:

@@ -3,23 +3,19 @@
 import difflib
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from ml_platform.registry.manifest import Input
+from ml_platform.inference.contract import TYPES, found_of, shown, wanted_of
+from ml_platform.registry.manifest import Input, Violated
 
 MOST_PROBLEMS = 20  # told of one request; the number of all is told too
 
-_WANTED = {
-    "string": "a string",
-    "integer": "an integer",
-    "number": "a finite number",
-    "boolean": "true or false",
-    "timestamp": "a timestamp with UTC offset such as 2013-07-01T12:00:00Z",
-}
+ProblemKind = Violated | Literal["type"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +25,7 @@ class Problem:
     row: int | None
     field: str | None
     message: str
+    kind: ProblemKind | None = None  # of a value of the model's inputs: what of their contract it breaks
 
     def __str__(self) -> str:
         place = "" if self.row is None else f"row {self.row}, "
@@ -38,10 +35,11 @@ class Problem:
 class InvalidRequest(Exception):
     """A request that cannot be answered: 400 for what is no JSON, 422 for what does not fit the model's signature."""
 
-    def __init__(self, status: int, problems: Sequence[Problem], total: int | None = None) -> None:
+    def __init__(self, status: int, problems: Sequence[Problem]) -> None:
         self.status = status
-        self.problems = tuple(problems)
-        self.total = len(self.problems) if total is None else total
+        self.problems = tuple(problems[:MOST_PROBLEMS])
+        self.total = len(problems)
+        self.kinds = Counter((problem.field, problem.kind) for problem in problems if problem.kind is not None)
         more = f" (and {self.total - 1:,} more)" if self.total > 1 else ""
         super().__init__(f"{self.problems[0]}{more}")
 
@@ -155,7 +153,7 @@ def _first_twice(value: Any) -> str | None:
 
 
 def _refusal(problems: list[Problem]) -> InvalidRequest | None:
-    return InvalidRequest(422, problems[:MOST_PROBLEMS], len(problems)) if problems else None
+    return InvalidRequest(422, problems) if problems else None
 
 
 def _row_problems(
@@ -167,37 +165,29 @@ def _row_problems(
     for field in inputs:
         if field.name not in row:
             if field.required:
-                problems.append(Problem(number, field.name, f"is missing; wanted {_WANTED[field.type]}"))
-        elif message := _value_problem(field, row[field.name], types[field.name]):
-            problems.append(Problem(number, field.name, message))
+                problems.append(Problem(number, field.name, f"is missing; wanted {wanted_of(field)}", "null"))
+        elif problem := _value_problem(field, row[field.name], types[field.name]):
+            kind, message = problem
+            problems.append(Problem(number, field.name, message, kind))
     return problems
 
 
-def _value_problem(field: Input, value: Any, kind: Any) -> str | None:
-    wanted = f"wanted {_WANTED[field.type]}"
+def _value_problem(field: Input, value: Any, kind: Any) -> tuple[ProblemKind, str] | None:
     if value is None:
-        return f"{wanted}, found null" if field.required else None
+        return ("null", f"wanted {wanted_of(field)}, found null") if field.required else None
     if isinstance(value, float) and not math.isfinite(value):
-        return f"{wanted}, found {'NaN' if math.isnan(value) else 'an infinite number'}"
+        return "type", f"wanted {TYPES[field.type]}, found {'NaN' if math.isnan(value) else 'an infinite number'}"
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        out_of_bounds = any(sign in str(error) for sign in (">=", "<=", "out of range"))
-        return f"{_bounds(field) if out_of_bounds else wanted}, found {_shown(value)}"
+        if "Invalid enum value" in str(error):
+            return "allowed", f"wanted {wanted_of(field)}, found {found_of(field, value)}"
+        if any(sign in str(error) for sign in (">=", "<=", "out of range")):
+            is_bounded = (field.minimum, field.maximum) != (None, None)
+            limits = wanted_of(field) if is_bounded else f"{TYPES[field.type]} of 64 bits"
+            return "range", f"wanted {limits}, found {_shown(value)}"
+        return "type", f"wanted {TYPES[field.type]}, found {_shown(value)}"
     return None
-
-
-def _bounds(field: Input) -> str:
-    limits = [
-        f"{word} {limit:g}"
-        for word, limit in (("at least", field.minimum), ("at most", field.maximum))
-        if limit is not None
-    ]
-    return (
-        f"wanted {_WANTED[field.type]} of {' and '.join(limits)}"
-        if limits
-        else f"wanted {_WANTED[field.type]} of 64 bits"
-    )
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:
@@ -208,10 +198,7 @@ def _unknown(name: str, known: Sequence[str]) -> str:
 
 def _shown(value: Any) -> str:
     """The value found, when it is short and plain; never a whole document back to its sender."""
-    if isinstance(value, dict | list):
-        return _kind(value)
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else f"{text[:36]}…"
+    return _kind(value) if isinstance(value, dict | list) else shown(value)
 
 
 def _kind(value: Any) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ml_platform.inference.contract import Contract, Violation
 from ml_platform.inference.log import Record
 from serving.answers import Prediction, answer_of
 from serving.decode import Rows
@@ -24,6 +25,7 @@ class Scored:
     missing: Missing
     matrix: np.ndarray | None  # what the model saw; None where only one row was scored
     features: Callable[[], list[Any]]  # what the model saw of each row before encoding, by name
+    flags: Sequence[Violation] = ()
 
 
 def score_rows(model: ServedModel, rows: Rows, request_id: str, caller: str | None) -> Scored:
@@ -37,6 +39,7 @@ def score_rows(model: ServedModel, rows: Rows, request_id: str, caller: str | No
         When the online store cannot be read and nothing may stand for it.
     """
     now = datetime.now(UTC)
+    flags = [] if model.contract is None else _check(model.contract, rows.values)
     values, instants, missing = _complete(model, rows.values, now)
     matrix = None
     if len(values) == 1:
@@ -72,7 +75,14 @@ def score_rows(model: ServedModel, rows: Rows, request_id: str, caller: str | No
                 prediction=said,
             )
         )
-    return Scored(predictions, records, missing, matrix, lambda: features)
+    for flag in flags:
+        records[flag.row].flags = [*records[flag.row].flags, flag]
+    return Scored(predictions, records, missing, matrix, lambda: features, flags)
+
+
+def _check(contract: Contract, rows: Sequence[dict[str, Any]]) -> list[Violation]:
+    """Flags of all rows; defaults are put for nulls."""
+    return [flag for number, row in enumerate(rows) for flag in contract.check_row(row, number)]
 
 
 def _complete(

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from ml_platform.features.online import OnlineStore
+from ml_platform.inference.contract import Contract
 from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.manifest import Endpoint, Manifest, Target
 from ml_platform.registry.releases import ReleaseStore
@@ -25,6 +26,7 @@ class ServedModel:
     decoder: RowDecoder
     lookups: Lookups
     columns: tuple[str, ...]
+    contract: Contract | None  # what is answered with a flag, and what stands for nulls
 
     @classmethod
     def load(
@@ -58,7 +60,17 @@ class ServedModel:
         lookups = Lookups(manifest, online, fallback)
         lookups.check()
         columns = tuple(feature.name for feature in manifest.features)
-        return cls(model, target.version, target.digest, manifest, scorer, decoder_of(manifest), lookups, columns)
+        return cls(
+            name=model,
+            version=target.version,
+            digest=target.digest,
+            manifest=manifest,
+            scorer=scorer,
+            decoder=decoder_of(manifest),
+            lookups=lookups,
+            columns=columns,
+            contract=Contract.flagging(manifest.inputs),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
@@ -19,9 +19,10 @@ from ml_platform.features.request import (
 )
 from ml_platform.features.sampling import kept
 from ml_platform.features.views import DTYPES, FeatureView
+from ml_platform.inference.contract import defaults_of
 from ml_platform.lake import sql
 from ml_platform.lake.tables import Lake
-from ml_platform.spec import FieldType, ModelSpec, Strict
+from ml_platform.spec import FieldType, InputField, ModelSpec, Strict
 
 _PARITY_ROWS = 200
 
@@ -62,7 +63,12 @@ class _Rows:
 
 
 def build_spine(
-    lake: Lake, spec: ModelSpec, folder: Path, *, versions: Mapping[str, int] | None = None
+    lake: Lake,
+    spec: ModelSpec,
+    folder: Path,
+    *,
+    versions: Mapping[str, int] | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> pl.LazyFrame:
     """Run the model's spine over the lake and add its request features.
 
@@ -76,6 +82,8 @@ def build_spine(
         Where `spec.spine` and `spec.request_features` are.
     versions
         Table → version to read; the newest when absent.
+    defaults
+        Input → what stands for its nulls; as the spec says when absent.
 
     Returns
     -------
@@ -91,7 +99,8 @@ def build_spine(
     rows = sql.query(lake, (folder / spec.spine).read_text(encoding="utf-8"), versions=versions)
     features = _request_features(spec, folder)
     _check_spine(spec, rows, features)
-    typed = rows.with_columns(pl.col(field.name).cast(DTYPES[field.type]) for field in spec.inputs)
+    defaults = defaults_of(spec.inputs) if defaults is None else defaults
+    typed = rows.with_columns(_typed(field, defaults) for field in spec.inputs)
     check_parity(typed.head(_PARITY_ROWS // 2), spec.inputs, features)
     check_parity(typed.tail(_PARITY_ROWS // 2), spec.inputs, features)
     own = [name for name in _own_columns(spec) if name not in features]
@@ -154,10 +163,20 @@ def create_training_set(
 
 
 def feature_rows(  # noqa: PLR0917 - a window reads best in order
-    lake: Lake, spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView], start: datetime, end: datetime
+    lake: Lake,
+    spec: ModelSpec,
+    folder: Path,
+    views: Mapping[str, FeatureView],
+    start: datetime,
+    end: datetime,
+    *,
+    defaults: Mapping[str, Any] | None = None,
 ) -> pl.DataFrame:
-    """The training set's columns for rows with start ≤ timestamp < end, labelled or not, sorted by timestamp and id."""
-    rows = _feature_frame(lake, spec, folder, views, window=(start, end))
+    """The training set's columns for rows with start ≤ timestamp < end, labelled or not, sorted by timestamp and id.
+
+    `defaults` stand for nulls of the inputs: those of the version that scores, the spec's when None.
+    """
+    rows = _feature_frame(lake, spec, folder, views, window=(start, end), defaults=defaults)
     return rows.frame.sort(spec.timestamp, spec.id).collect(engine="streaming")
 
 
@@ -192,11 +211,13 @@ def _feature_frame(
     *,
     window: tuple[datetime, datetime] | None = None,
     share: float = 1.0,
+    defaults: Mapping[str, Any] | None = None,
 ) -> _Rows:
     used = {lookup.view: _view(spec, lookup.view, views) for lookup in spec.lookups}
     spine_tables = sql.referenced_tables((folder / spec.spine).read_text(encoding="utf-8"))
     tables = lake.versions(sorted({*spine_tables, *(view.table for view in used.values())}))
-    spine = build_spine(lake, spec, folder, versions={name: tables[name] for name in spine_tables})
+    pinned = {name: tables[name] for name in spine_tables}
+    spine = build_spine(lake, spec, folder, versions=pinned, defaults=defaults)
     if window is not None:
         spine = spine.filter((pl.col(spec.timestamp) >= window[0]) & (pl.col(spec.timestamp) < window[1]))
     spine = spine.filter(kept(pl.col(spec.id), share))
@@ -224,6 +245,13 @@ def _view(spec: ModelSpec, name: str, views: Mapping[str, FeatureView]) -> Featu
 def _own_columns(spec: ModelSpec) -> list[str]:
     named = [spec.id, spec.timestamp, spec.label_available_at, spec.target]
     return list(dict.fromkeys([*named, *(field.name for field in spec.inputs)]))
+
+
+def _typed(field: InputField, defaults: Mapping[str, Any]) -> pl.Expr:
+    """An input with its declared type, its nulls replaced as serving replaces them."""
+    typed = pl.col(field.name).cast(DTYPES[field.type])
+    default = defaults.get(field.name)
+    return typed if default is None else typed.fill_null(pl.lit(default, dtype=DTYPES[field.type]))
 
 
 def _others(spec: ModelSpec, features: Mapping[str, RequestFeature]) -> list[str]:

@@ -13,6 +13,8 @@ from ml_platform.compute import Executor, map_tasks
 from ml_platform.features.definitions import ViewChanged
 from ml_platform.features.training_set import feature_rows
 from ml_platform.features.views import FeatureView
+from ml_platform.inference.checked_rows import check_rows
+from ml_platform.inference.contract import defaults_of
 from ml_platform.inference.scorer import Scorer
 from ml_platform.lake.tables import Lake
 from ml_platform.registry.releases import ReleaseStore, champion_target
@@ -33,6 +35,10 @@ class BatchReport(Strict):
     version: int = Field(description="Version of the predictions' table that has the rows.")
     rows: int
     unscored: int = Field(description="Rows whose score is not finite.")
+    refused_rows: int = Field(0, description="Rows left out, since their inputs break the contract.")
+    refused: dict[str, int] = Field(default_factory=dict, description="Of these, values by `field: kind`.")
+    flagged: dict[str, int] = Field(default_factory=dict, description="Values scored with a flag, by `field: kind`.")
+    refused_examples: tuple[str, ...] = ()
     model_version: int
     digest: str
     mean_score: float | None = Field(description="Null without rows, and for multiclass.")
@@ -55,7 +61,9 @@ def score_window(  # noqa: PLR0917 - a span of time is two positions, not option
 
     The table has the columns id, as_of (the row's timestamp), scored_at, model_version, score (probability of the
     positive class, of the predicted class, or the value), prediction, date (UTC, partition), and every feature of the
-    model: numeric as Float64, categorical as String. Scoring the same span again replaces its rows.
+    model: numeric as Float64, categorical as String; then flags, what of the inputs' contract a row breaks and is
+    scored all the same. A row that serving would refuse is left out and counted. Scoring the same span again replaces
+    its rows.
 
     Parameters
     ----------
@@ -93,12 +101,15 @@ def score_window(  # noqa: PLR0917 - a span of time is two positions, not option
     scorer = Scorer.load(store.bundle_path(champion.digest))
     features = scorer.manifest.features
     _require_definitions(scorer, views, champion.version)
-    rows = feature_rows(lake, spec, folder, views, start, end)
+    inputs = scorer.manifest.inputs
+    rows = feature_rows(lake, spec, folder, views, start, end, defaults=defaults_of(inputs))
     if absent := sorted({feature.name for feature in features} - set(rows.columns)):
         raise ValueError(
             f"{spec.name}: version {champion.version} needs the features {', '.join(absent)}, which defs.yaml no "
             "longer gives; train and release a version without them, or add them back"
         )
+    checked = check_rows(rows, inputs, id_column=spec.id)
+    found, rows = rows.height, checked.rows
     scores = score_rows(scorer, rows, executor=executor)
     answer, prediction = _answers(scorer, scores)
     table = f"predictions/{spec.name}"
@@ -110,7 +121,7 @@ def score_window(  # noqa: PLR0917 - a span of time is two positions, not option
         answer,
         prediction,
         pl.col(spec.timestamp).dt.date().alias("date"),
-    ).hstack(feature_columns(rows, features))
+    ).hstack([*feature_columns(rows, features), checked.flags])
     version = lake.replace(table, frame, where=_span(start, end), partition_by=("date",), add_columns=True)
     finite = answer.filter(answer.is_finite())
     mean = finite.mean() if scorer.manifest.task != "multiclass" else None
@@ -119,6 +130,10 @@ def score_window(  # noqa: PLR0917 - a span of time is two positions, not option
         version=version,
         rows=frame.height,
         unscored=frame.height - len(finite),
+        refused_rows=found - frame.height,
+        refused=checked.refused,
+        flagged=checked.flagged,
+        refused_examples=checked.examples,
         model_version=champion.version,
         digest=champion.digest,
         mean_score=float(mean) if isinstance(mean, int | float) else None,

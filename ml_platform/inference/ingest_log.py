@@ -17,6 +17,8 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from ml_platform.inference.checked_rows import FLAGS, flags_value
+from ml_platform.inference.contract import Violation
 from ml_platform.inference.log import SHADOW, SUFFIX, Batch, Record
 from ml_platform.lake.tables import Lake
 from ml_platform.registry.digests import BundleRefused
@@ -39,6 +41,7 @@ FIXED_COLUMNS: dict[str, Any] = {
     "prediction": pl.String,  # replaced by the task's own type
     "caller": pl.String,
     "inputs": pl.String,
+    "flags": FLAGS,
     "date": pl.Date,
 }
 
@@ -185,6 +188,9 @@ def _records(batch: Batch) -> Iterator[_Logged]:
     features = zip(*values_by_column, strict=True)
     ids = batch.ids or [None] * batch.batch
     inputs = _decode_body(batch.inputs).rows
+    flags: dict[int, list[Violation]] = {}
+    for flag in batch.flags:
+        flags.setdefault(flag.row, []).append(flag)
     columns = (ids, batch.as_of, inputs, features, batch.score, batch.prediction)
     for row, (name, as_of, sent, values, score, prediction) in enumerate(zip(*columns, strict=True)):
         yield _Logged(
@@ -201,6 +207,7 @@ def _records(batch: Batch) -> Iterator[_Logged]:
             features=dict(zip(names, values, strict=True)),
             score=score,
             prediction=prediction,
+            flags=flags.get(row, ()),
         )
 
 
@@ -238,6 +245,7 @@ def _frame(records: Sequence[_Logged], manifests: _Manifests) -> pl.DataFrame:
         "prediction": [record.prediction for record in records],
         "caller": [record.caller for record in records],
         "inputs": [bytes(record.inputs).decode() for record in records],
+        "flags": [flags_value(record.flags) for record in records],
         "date": [record.as_of.astimezone(UTC).date() for record in records],
     }
     for name, kind in types.items():

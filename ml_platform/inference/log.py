@@ -17,6 +17,8 @@ from typing import Any
 
 import msgspec
 
+from ml_platform.inference.contract import Violation
+
 SEGMENT_BYTES = 64 * 2**20
 SYNC_SECONDS = 0.04  # leaves fsync itself 10 ms of the 50 ms within which a record is on disk
 SUFFIX = ".jsonl"
@@ -25,7 +27,7 @@ SHADOW = "__shadow"  # added to the model's name: where what shadow versions sai
 _encoder = msgspec.json.Encoder()
 
 
-class Record(msgspec.Struct, kw_only=True):
+class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One answered prediction: what was asked, what the model saw, what it said.
 
     `score` is what the model's graph gave (a list for multiclass), `features` every column of its matrix by name,
@@ -45,9 +47,10 @@ class Record(msgspec.Struct, kw_only=True):
     features: dict[str, Any]
     score: float | list[float]
     prediction: bool | float | str
+    flags: Sequence[Violation] = ()  # what of the inputs' contract the row breaks and was answered all the same
 
 
-class Batch(msgspec.Struct, kw_only=True):
+class Batch(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Many answered predictions of one request by column, on one line: what `rows` records say, encoded once.
 
     `inputs` is the body as it was sent, on one line: `{"rows": [...]}`. `as_of` counts microseconds since 1970 (UTC).
@@ -71,6 +74,7 @@ class Batch(msgspec.Struct, kw_only=True):
     categories: dict[str, list[Any]]  # the features that are codes in the matrix, as they were before encoding
     score: list[Any]
     prediction: list[Any]
+    flags: Sequence[Violation] = ()
 
 
 class LogUnavailable(OSError):

@@ -101,7 +101,7 @@ def _typed(rows: pl.LazyFrame, source: str, id_column: str) -> pl.LazyFrame:
         key = pl.coalesce(identifier, pl.concat_str(pl.lit("request:"), "request_id", pl.lit(":"), "row"))
     else:
         key = identifier
-    bookkeeping = {"request_id", "row", "caller", "inputs", "date", "prediction", id_column, *CORE}
+    bookkeeping = {"request_id", "row", "caller", "inputs", "flags", "date", "prediction", id_column, *CORE}
     made = {"row_key": key, "id": identifier, "source": pl.lit(source)}
     return rows.select(
         *(made.get(name, pl.col(name)).cast(kind).alias(name) for name, kind in kinds.items()),

@@ -12,12 +12,13 @@ from pydantic import Field
 from ml_platform.features.join import ResolvedLookup, feature_column, point_in_time_join, resolve_lookup
 from ml_platform.features.request import add_request_features, load_request_features
 from ml_platform.features.views import DTYPES, FeatureView
+from ml_platform.inference.contract import defaults_of
 from ml_platform.inference.ingest_log import FIXED_COLUMNS
 from ml_platform.lake.tables import Lake
 from ml_platform.registry.digests import BundleRefused
 from ml_platform.registry.manifest import Manifest
 from ml_platform.registry.releases import ReleaseStore
-from ml_platform.spec import ModelSpec, Skew, Strict
+from ml_platform.spec import InputField, ModelSpec, Skew, Strict
 
 Cause = Literal["behind", "ahead", "missing", "different"]
 _EXAMPLES = 20
@@ -102,11 +103,13 @@ def find_skew(
     newest = until or log.select(pl.col("scored_at").max()).collect().item()
     recent = log.filter(pl.col("scored_at").is_between(newest - spec.skew.window, newest)).collect()
     sampled = recent.sample(min(spec.skew.sample_rows, recent.height), seed=_SEED)
-    manifests = _comparable_manifests(sampled.get_column("digest").unique().to_list(), store, views)
+    manifests = _comparable_manifests(
+        sampled.get_column("digest").unique().to_list(), store, views, defaults_of(spec.inputs)
+    )
     logged = sampled.filter(pl.col("digest").is_in(list(manifests))).with_row_index(_ROW)
     not_comparable = sampled.height - logged.height
     if logged.is_empty():
-        return _not_judged(spec, "no logged row is of a model that stands on the present views", not_comparable)
+        return _not_judged(spec, "no logged row is of a model on the present views and defaults", not_comparable)
     offline, lookups = _offline(lake, spec, folder, views, logged)
     kinds = {feature.name: feature.kind for manifest in manifests.values() for feature in manifest.features}
     online = logged.select(
@@ -178,16 +181,17 @@ def _not_judged(spec: ModelSpec, reason: str, not_comparable: int) -> SkewReport
 
 
 def _comparable_manifests(
-    digests: list[str], store: ReleaseStore, views: Mapping[str, FeatureView]
+    digests: list[str], store: ReleaseStore, views: Mapping[str, FeatureView], defaults: Mapping[str, Any]
 ) -> dict[str, Manifest]:
-    """Manifests of the bundles whose look-ups are the present definitions of their views."""
+    """Manifests of the bundles whose look-ups are the present definitions of their views, and defaults the present."""
     found = {}
     for digest in digests:
         try:
             manifest = store.load_manifest(digest)
         except (LookupError, ValueError, BundleRefused):
             continue  # the bundle is no longer kept: nobody can say what its features meant
-        if all(item.view in views and views[item.view].hash == item.view_hash for item in manifest.lookups):
+        same_views = all(item.view in views and views[item.view].hash == item.view_hash for item in manifest.lookups)
+        if same_views and defaults_of(manifest.inputs) == defaults:
             found[digest] = manifest
     return found
 
@@ -205,7 +209,7 @@ def _offline(
 ) -> tuple[pl.DataFrame, list[ResolvedLookup]]:
     """The features of the logged requests as a training set would have them."""
     parsed = [json.loads(text) for text in logged.get_column("inputs")]
-    columns = {field.name: [_value(row.get(field.name), field.type) for row in parsed] for field in spec.inputs}
+    columns = {field.name: [_value(_sent(row, field), field.type) for row in parsed] for field in spec.inputs}
     requests = pl.DataFrame(columns, schema={field.name: DTYPES[field.type] for field in spec.inputs})
     derived = load_request_features(folder / spec.request_features) if spec.request_features else {}
     asked = add_request_features(requests.lazy(), derived).with_columns(
@@ -213,6 +217,11 @@ def _offline(
     )
     lookups = [resolve_lookup(item, views[item.view], lake.read(views[item.view].table)) for item in spec.lookups]
     return point_in_time_join(asked, lookups, timestamp=_AS_OF).collect(), lookups
+
+
+def _sent(row: Mapping[str, Any], field: InputField) -> Any:
+    value = row.get(field.name)
+    return field.default if value is None else value
 
 
 def _value(value: Any, kind: str) -> Any:

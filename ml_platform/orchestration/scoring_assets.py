@@ -67,7 +67,10 @@ def _predictions(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]
         days=scoring_days(spec),
         description=f"Batch scores of the champion for every row of a UTC day of `{spec.timestamp}`.",
         kinds={"onnx", "deltalake"},
-        checks={"all_rows_scored": "Every row of the days has a finite score."},
+        checks={
+            "all_rows_scored": "Every row of the days that keeps the contract has a finite score.",
+            "inputs_keep_contract": "No row of the days was left out for values that serving would refuse.",
+        },
     )
     def predictions(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
         start, end = context.partition_time_window
@@ -88,7 +91,18 @@ def _predictions(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]
                     check_name="all_rows_scored",
                     passed=report.unscored == 0,
                     metadata={"rows": report.rows, "without a finite score": report.unscored},
-                )
+                ),
+                dg.AssetCheckResult(
+                    check_name="inputs_keep_contract",
+                    passed=report.refused_rows == 0,
+                    severity=dg.AssetCheckSeverity.WARN,
+                    metadata={
+                        "rows left out": report.refused_rows,
+                        "values refused": report.refused,
+                        "values flagged": report.flagged,
+                        "examples": list(report.refused_examples),
+                    },
+                ),
             ],
         )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ml_platform.registry.manifest import Manifest
+from ml_platform.registry.manifest import Input, Manifest
 
 BUNDLE_FILES = ("golden.json", "manifest.json", "model.onnx")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -48,7 +48,7 @@ def model_digest(onnx: bytes, manifest: Manifest) -> str:
         "threshold": manifest.threshold,
         "classes": manifest.classes,
         "as_of": manifest.as_of,
-        "inputs": [(field.name, field.type, field.required, field.minimum, field.maximum) for field in manifest.inputs],
+        "inputs": [_input_signature(field) for field in manifest.inputs],
         "derived": [(feature.name, feature.type, feature.tree) for feature in manifest.derived],
         "lookups": manifest.lookups,
         "features": [(feature.name, feature.kind, feature.source, feature.categories) for feature in manifest.features],
@@ -56,6 +56,13 @@ def model_digest(onnx: bytes, manifest: Manifest) -> str:
     digest = hashlib.sha256(hashlib.sha256(onnx).digest())
     digest.update(msgspec.json.encode(signature, order="deterministic"))
     return digest.hexdigest()
+
+
+def _input_signature(field: Input) -> tuple[Any, ...]:
+    """What of an input decides an answer; without a contract as it was before there were any."""
+    signature = (field.name, field.type, field.required, field.minimum, field.maximum)
+    contract = (field.allowed, field.default, field.flagged)
+    return signature if contract == (None, None, ()) else (*signature, *contract)
 
 
 def check_bundle(files: Mapping[str, bytes], expected: str) -> Manifest:

@@ -13,6 +13,8 @@ import msgspec
 MISSING_CODE = -2.0  # category code of a null
 UNSEEN_CODE = -1.0  # category code of a value that training did not see, or saw too rarely to learn from
 
+Violated = Literal["null", "range", "allowed"]  # what of an input's contract a value breaks
+
 
 class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of the manifest's parts."""
@@ -29,6 +31,9 @@ class Input(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     required: bool = True
     minimum: float | None = None
     maximum: float | None = None
+    allowed: tuple[str | int, ...] | None = None
+    default: str | int | float | bool | None = None  # what stands for a null
+    flagged: tuple[Violated, ...] = ()  # answered with a flag; anything else that breaks the contract is refused
 
 
 class Derived(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):

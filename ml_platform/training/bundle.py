@@ -16,7 +16,7 @@ from ml_platform.features.request import RequestFeature, add_request_features, d
 from ml_platform.features.training_set import TrainingSetRef
 from ml_platform.features.views import FeatureView
 from ml_platform.registry.digests import model_digest
-from ml_platform.registry.manifest import Derived, Feature, Golden, Input, Manifest, Provenance, ViewLookup
+from ml_platform.registry.manifest import Derived, Feature, Golden, Input, Manifest, Provenance, ViewLookup, Violated
 from ml_platform.spec import InputField, ModelSpec
 from ml_platform.training.documents import Window
 from ml_platform.training.matrix import FeatureEncoder
@@ -192,10 +192,23 @@ def _input(field: InputField, found: Any) -> Input:
         description=field.description,
         unit=field.unit,
         example=_plain(field.example if field.example is not None else found),
-        required=field.required,
+        required=field.rejects_null,
         minimum=field.minimum,
         maximum=field.maximum,
+        allowed=field.allowed,
+        default=field.default,
+        flagged=_flagged(field),
     )
+
+
+def _flagged(field: InputField) -> tuple[Violated, ...]:
+    """What of a field's contract is answered with a flag when it is broken."""
+    flagged: list[Violated] = ["null"] if field.nulls == "flag" else []
+    if field.on_violation == "flag" and field.allowed is not None:
+        flagged.append("allowed")
+    elif field.on_violation == "flag" and (field.minimum, field.maximum) != (None, None):
+        flagged.append("range")
+    return tuple(flagged)
 
 
 def _plain(value: Any) -> Any:

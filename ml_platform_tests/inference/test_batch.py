@@ -59,6 +59,42 @@ def test_scoring_again_replaces_and_leaves_other_days(released: Shops) -> None:
     assert table["scored_at"].n_unique() == 2
 
 
+def test_rows_that_serving_would_refuse_are_left_out_and_counted(shops: Shops) -> None:
+    inputs = [field.model_dump() for field in shops.spec.inputs]
+    weight = next(field for field in inputs if field["name"] == "weight")
+    plain = next(field for field in inputs if field["name"] == "shop")
+    weights = shops.lake.read("raw/orders").collect()["weight"]
+    weight |= {"minimum": float(weights.quantile(0.1)), "on_violation": "reject"}
+    plain |= {"allowed": ("shop-1", "shop-2"), "on_violation": "flag"}
+    world = shops.respecified(inputs=inputs)
+    trained = world.train(START + timedelta(days=50))
+    world.store.publish("order_late", [Target(version=1, digest=trained.digest)], reason="test", by="ann")
+    report = score(world, 60, 3)
+    table = world.lake.read("predictions/order_late").collect()
+    assert report.refused_rows == report.refused["weight: range"] > 0
+    assert report.rows == table.height > report.refused_rows
+    assert table["weight"].min() >= weight["minimum"]
+    assert "weight: wanted a finite number of at least" in report.refused_examples[0]
+    flagged = table.filter(pl.col("flags").is_not_null())
+    assert 0 < flagged.height == report.flagged["shop: allowed"] < table.height
+    assert set(flagged["flags"].list.first().struct.field("field")) == {"shop"}
+    assert set(flagged["shop"]).isdisjoint({"shop-1", "shop-2"})
+
+
+def test_a_default_stands_for_nulls_in_training_and_in_batch(shops: Shops) -> None:
+    inputs = [field.model_dump() for field in shops.spec.inputs]
+    next(field for field in inputs if field["name"] == "channel")["default"] = "web"
+    world = shops.respecified(inputs=inputs)
+    trained = world.train(START + timedelta(days=50))
+    world.store.publish("order_late", [Target(version=1, digest=trained.digest)], reason="test", by="ann")
+    score(world, 60, 3)
+    assert world.lake.read("raw/orders").collect()["channel"].null_count() > 0
+    for table in ("training_sets/order_late", "predictions/order_late"):
+        assert world.lake.read(table).collect()["channel"].null_count() == 0
+    channel = next(field for field in world.store.load_manifest(trained.digest).inputs if field.name == "channel")
+    assert (channel.default, channel.required) == ("web", False)
+
+
 def test_span_without_rows(released: Shops) -> None:
     report = score(released, 400, 2)
     assert (report.rows, report.unscored, report.mean_score) == (0, 0, None)

@@ -1,0 +1,86 @@
+"""A table's rows held to the contract that serving holds requests to: some are left out, some flagged.
+
+The functions are serving's own (`ml_platform.inference.contract`), so a row is scored in batch exactly when a request
+with its values would be answered.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from ml_platform.inference.contract import Contract, Violation, violations_by_field
+from ml_platform.registry.manifest import Input
+
+FLAGS = pl.List(pl.Struct({"field": pl.String, "kind": pl.String, "message": pl.String}))
+EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class CheckedRows:
+    """Rows that keep the contract, and how many values of which fields do not."""
+
+    rows: pl.DataFrame
+    flags: pl.Series  # of `FLAGS`, null where a row has none
+    refused: dict[str, int]  # "field: kind" → values; their rows are not among `rows`
+    flagged: dict[str, int]
+    examples: tuple[str, ...]  # the first refused values, with the id of their row
+
+
+def check_rows(rows: pl.DataFrame, inputs: tuple[Input, ...], *, id_column: str) -> CheckedRows:
+    """Split rows by the contract of a model's inputs.
+
+    Parameters
+    ----------
+    rows
+        With a column for each input that is to be checked; nulls have been given their defaults.
+    inputs
+        The manifest's.
+    id_column
+        Names a row in the examples.
+
+    Examples
+    --------
+    >>> distance = Input(name="distance", type="number", maximum=6000)
+    >>> found = check_rows(pl.DataFrame({"id": ["a", "b"], "distance": [10.0, 7e3]}), (distance,), id_column="id")
+    >>> found.rows["id"].to_list(), found.refused, found.examples
+    (['a'], {'distance: range': 1}, ('b: distance: wanted a finite number of at most 6000, found 7000.0',))
+    """
+    known = tuple(field for field in inputs if field.name in rows.columns)
+    refused = _violations(rows, Contract.refusing(known))
+    kept = rows
+    if refused:
+        lost = pl.Series([violation.row for violation in refused], dtype=pl.UInt32).unique()
+        kept = rows.with_row_index("__row").filter(~pl.col("__row").is_in(lost.implode())).drop("__row")
+    flagging = Contract.flagging(known)
+    flagged = _violations(kept, flagging) if flagging is not None else []
+    by_row: dict[int, list[Violation]] = {}
+    for violation in flagged:
+        by_row.setdefault(violation.row, []).append(violation)
+    flags = [flags_value(by_row.get(number, [])) for number in range(kept.height)]
+    ids = rows.get_column(id_column)
+    return CheckedRows(
+        rows=kept,
+        flags=pl.Series("flags", flags, dtype=FLAGS),
+        refused=_counts(refused),
+        flagged=_counts(flagged),
+        examples=tuple(f"{ids[found.row]}: {found.field}: {found.message}" for found in refused[:EXAMPLES]),
+    )
+
+
+def flags_value(violations: Sequence[Violation]) -> list[dict[str, str]] | None:
+    """A row's value in a column of type `FLAGS`."""
+    return [{"field": flag.field, "kind": flag.kind, "message": flag.message} for flag in violations] or None
+
+
+def _violations(rows: pl.DataFrame, contract: Contract) -> list[Violation]:
+    columns: dict[str, list[Any]] = {}
+    for name in contract.fields:
+        values = rows.get_column(name)
+        columns[name] = (values.fill_nan(None) if values.dtype.is_float() else values).to_list()
+    return contract.check_columns(columns)
+
+
+def _counts(violations: list[Violation]) -> dict[str, int]:
+    return {f"{field}: {kind}": number for (field, kind), number in violations_by_field(violations).items()}
