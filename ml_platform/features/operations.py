@@ -173,24 +173,22 @@ def _clip(argument: Evaluate, *bounds: Evaluate, has_min: bool, has_max: bool) -
     return evaluate
 
 
-def _and(left: Evaluate, right: Evaluate) -> Evaluate:
-    def evaluate(row: Mapping[str, Any]) -> Any:
-        a, b = left(row), right(row)
-        if a is False or b is False:
-            return False
-        return None if a is None or b is None else True
+def _decided_by(decisive: bool) -> Callable[[Evaluate, Evaluate], Evaluate]:
+    """Make "and" (decided by one False) or "or" (by one True) of Kleene's logic, which SQL and Polars have too."""
 
-    return evaluate
+    def combine(left: Evaluate, right: Evaluate) -> Evaluate:
+        def evaluate(row: Mapping[str, Any]) -> Any:
+            a, b = left(row), right(row)
+            if a is decisive or b is decisive:
+                return decisive
+            return None if a is None or b is None else not decisive
+
+        return evaluate
+
+    return combine
 
 
-def _or(left: Evaluate, right: Evaluate) -> Evaluate:
-    def evaluate(row: Mapping[str, Any]) -> Any:
-        a, b = left(row), right(row)
-        if a is True or b is True:
-            return True
-        return None if a is None or b is None else False
-
-    return evaluate
+_and, _or = _decided_by(False), _decided_by(True)
 
 
 def _when(predicate: Evaluate, then: Evaluate, otherwise: Evaluate) -> Evaluate:
