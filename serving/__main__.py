@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import tempfile
+from pathlib import Path
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
@@ -16,6 +17,7 @@ from ml_platform.settings import Settings
 from serving.hosts import SETTING as ALLOWED_HOSTS
 from serving.hosts import is_address
 from serving.metrics import SHARED_FOLDER
+from serving.rates import create_table
 from serving.settings import ServingSettings
 
 _NO_KEYS = (
@@ -57,6 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0 if server.started else 3
     with tempfile.TemporaryDirectory(prefix="ml-platform-metrics-") as shared:
         os.environ[SHARED_FOLDER] = shared  # before the workers import prometheus_client
+        create_table(Path(shared))
         Multiprocess(config, sockets=[listener]).run()
     return 0
 

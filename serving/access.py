@@ -90,7 +90,7 @@ class Access:
             raise Refused(403, "no_keys", told, close=True)
 
     async def check(self, scope: Scope) -> Caller | None:
-        """Who sends a request that may pass, None for an open probe without a key.
+        """Who sends a request that may pass, None for an open probe without a key; `scope["key"]` as soon as known.
 
         Raises
         ------
@@ -98,11 +98,13 @@ class Access:
             401 without a valid key or token, 403 for one that lacks the role or the model, 503 while tokens cannot be
             checked.
         """
+        scope["key"] = None
         need = need_of(scope["method"], scope["path"], scope["query_string"], self._only_model)
         token = _token(scope)
         caller: Caller | None = None if token is None else self._keys.find(token)
         if caller is None and token is not None and self._tokens is not None and token.count(".") == 2:
             caller = self._tokens.remembered(token) if need is None else await self._tokens.find(token)
+        scope["key"] = caller
         if need is None:
             return caller
         if caller is None:

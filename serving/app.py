@@ -30,6 +30,7 @@ from serving.openapi import openapi_document
 from serving.pages import add_pages
 from serving.predict import Predict
 from serving.predictor import Predictor
+from serving.rates import Limits, shared_table
 from serving.refusals import refuse
 from serving.settings import ServingSettings
 from serving.state import ServingState
@@ -48,7 +49,9 @@ class ServingApp(FastAPI):
     predict: Predict
     hosts: Hosts
     access: Access
+    limits: Limits
     audit: Audit
+    metrics: Metrics
     guarded = True  # until it is known that there are no keys
 
     async def watch_keys(self) -> None:
@@ -71,8 +74,9 @@ class ServingApp(FastAPI):
             try:
                 self.hosts.check(scope)
                 self.access.check_open(scope)
+                self.limits.check(scope)
             except Refused as refused:
-                await refuse(scope, receive, send, refused)
+                await self._turn_away(scope, receive, send, refused)
                 return
             await self._route(scope, receive, send)
 
@@ -86,22 +90,35 @@ class ServingApp(FastAPI):
                 status = message["status"]
             await send(message)
 
-        key = None
         try:
             try:
-                self.hosts.check(scope)
-                key = await self.access.check(scope)
+                await self._check(scope)
             except Refused as refused:
-                await refuse(scope, receive, noting, refused)
+                await self._turn_away(scope, receive, noting, refused)
                 return
-            scope["key"] = key
-            scope["caller"] = None if key is None else key.name
             await self._route(scope, receive, noting)
         finally:
             try:
-                self.audit.write(scope, key, status)
+                self.audit.write(scope, scope.get("key"), status)
             except OSError as error:
                 logger.error("the audit log cannot be written: %s", error)
+
+    async def _check(self, scope: Scope) -> None:
+        """Let in who has a key or token for it and does not ask too often (raises Refused)."""
+        self.hosts.check(scope)
+        try:
+            caller = await self.access.check(scope)
+            scope["caller"] = None if caller is None else caller.name
+        except (OSError, ValueError) as error:
+            logger.error("the keys cannot be read: %s", error)
+            told = "keys cannot be checked now; the server's log has the reason"
+            raise Refused(503, "keys_unavailable", told, close=True, retry_after=1) from error
+        finally:
+            self.limits.check(scope)  # who has no valid key is counted too, by address
+
+    async def _turn_away(self, scope: Scope, receive: Receive, send: Send, refused: Refused) -> None:
+        self.metrics.turned_away.labels(str(refused.status)).inc()
+        await refuse(scope, receive, send, refused)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer `POST /predict/{model}` here and leave everything else to FastAPI."""
@@ -173,7 +190,9 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     app.access = Access(
         KeyStore(settings.keys_dir), lambda: next(iter(state.slots)) if len(state.slots) == 1 else None, tokens
     )
+    app.limits = Limits(options, shared_table())
     app.audit = Audit(settings.audit_dir)
+    app.metrics = metrics
     for path in ("/predict/{model}", "/predict/{model}/versions/{version}"):
         app.router.routes.append(Route(path, predict, methods=["POST"], include_in_schema=False))
     asking = Asking(predictor, options)

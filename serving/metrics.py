@@ -64,6 +64,7 @@ class Metrics:
         )
         self.swaps = self._counter("swaps", "Releases that took traffic.", "model")
         self.refusals = self._counter("release_refusals", "Releases that failed their checks.", "model")
+        self.turned_away = self._counter("turned_away", "Requests refused at the door, by status.", "status")
         self.seconds = Histogram(
             "request_seconds",
             "Time from the request's headers to the end of its answer.",

@@ -26,7 +26,8 @@ async def refuse(scope: Scope, receive: Receive, send: Send, refused: Refused) -
         content = error_body(refused.code, refused.message, request_id)
         response = Response(content, refused.status, media_type="application/json")
     response.headers["x-request-id"] = request_id
-    response.headers["connection"] = "close"
+    if refused.close:
+        response.headers["connection"] = "close"
     if refused.retry_after is not None:
         response.headers["retry-after"] = str(refused.retry_after)
     if refused.status == 401:

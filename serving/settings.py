@@ -46,6 +46,10 @@ class ServingSettings(BaseSettings):
     queue_seconds: float = Field(10.0, gt=0, description="Longest wait of a large request for its turn.")
     body_seconds: float = Field(10.0, gt=0, description="Longest time a body may take to arrive.")
     max_shadow_queue: int = Field(200, ge=1, description="Requests waiting to be scored by shadow versions.")
+    rate: float | None = Field(
+        None, gt=0, description="Requests per second of each key, token or address; a key's own comes first."
+    )
+    burst: int | None = Field(None, ge=1, description="Requests at once within that rate; the rate itself when absent.")
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Names that it answers to beside its addresses, comma-separated; `*.example.com`, or `*` for any.",

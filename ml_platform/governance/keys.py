@@ -38,6 +38,8 @@ class Key(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
     created_at: datetime
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
+    rate: float | None = None  # requests per second; the server's own limit when None
+    burst: int | None = None  # requests at once within that rate
 
     def is_valid(self, now: datetime) -> bool:
         """Whether the key opens anything at an instant."""
@@ -82,14 +84,22 @@ class KeyStore:
         self._secret = b""
 
     def create(
-        self, name: str, *, roles: Sequence[str], models: Sequence[str] = (ALL_MODELS,), days: float | None = None
+        self,
+        name: str,
+        *,
+        roles: Sequence[str],
+        models: Sequence[str] = (ALL_MODELS,),
+        days: float | None = None,
+        rate: float | None = None,
+        burst: int | None = None,
     ) -> tuple[Key, str]:
         """Make a key and give it with its text, which is kept nowhere.
 
         Raises
         ------
         ValueError
-            For an unknown role, an empty scope, a name that is taken or not printable, or no time to live.
+            For an unknown role, an empty scope, a name that is taken or not printable, no time to live, or a rate that
+            lets nothing through.
         """
         if unknown := sorted(set(roles) - set(ROLES)) or not roles:
             raise ValueError(f"roles: wanted some of {', '.join(ROLES)}, found {unknown if roles else 'none'}")
@@ -99,18 +109,26 @@ class KeyStore:
             raise ValueError(f"name: wanted 1 to 63 letters, digits, blanks or any of . _ @ -, found {name!r}")
         if days is not None and days <= 0:
             raise ValueError(f"days: wanted more than 0, found {days:g}")
+        if (rate is not None and not 0 < rate < float("inf")) or (burst is not None and (burst < 1 or rate is None)):
+            raise ValueError(
+                f"rate and burst: wanted a rate above 0, and a burst of 1 or more with it, found {rate}, {burst}"
+            )
         now = datetime.now(UTC)
         with locked(self.folder / "keys.lock"):
             found = self._read()
             if any(key.name == name and key.is_valid(now) for key in found.keys):
                 raise ValueError(f"a valid key is called '{name}' already: rotate it, or choose another name")
             expires = None if days is None else now + timedelta(days=days)
-            key, token = self._make(name, tuple(roles), tuple(models), now, expires)
+            key = Key(
+                id="", digest="", name=name, roles=tuple(roles), models=tuple(models), created_at=now,
+                expires_at=expires, rate=rate, burst=burst,
+            )  # fmt: skip
+            key, token = self._sealed(key)
             self._write([*found.keys, key])
         return key, token
 
     def rotate(self, key_id: str, *, grace: timedelta = timedelta(0)) -> tuple[Key, str]:
-        """Make a new key with the name, roles, scope and end of a valid one, which ends after `grace`.
+        """Make a new key with the name, roles, scope, rate and end of a valid one, which ends after `grace`.
 
         Raises
         ------
@@ -123,7 +141,7 @@ class KeyStore:
             old = self._get(found, key_id)
             if not old.is_valid(now):
                 raise LookupError(f"key {key_id} ('{old.name}') is no longer valid: create a new one")
-            key, token = self._make(old.name, old.roles, old.models, now, old.expires_at)
+            key, token = self._sealed(msgspec.structs.replace(old, created_at=now))
             end = min(now + grace, old.expires_at) if old.expires_at else now + grace
             self._write([*_replaced(found, msgspec.structs.replace(old, expires_at=end)), key])
         return key, token
@@ -161,14 +179,12 @@ class KeyStore:
             return None
         return key if key.is_valid(datetime.now(UTC)) else None
 
-    def _make(
-        self, name: str, roles: tuple[str, ...], models: tuple[str, ...], now: datetime, expires: datetime | None
-    ) -> tuple[Key, str]:
+    def _sealed(self, key: Key) -> tuple[Key, str]:
+        """The key with an id of its own and the digest of its text, and the text."""
         key_id = secrets.token_hex(6)
         token = f"mlp_{key_id}_{secrets.token_urlsafe(32)}"
         digest = hmac.new(self._load_secret(create=True), token.encode(), hashlib.sha256).hexdigest()
-        key = Key(id=key_id, name=name, digest=digest, roles=roles, models=models, created_at=now, expires_at=expires)
-        return key, token
+        return msgspec.structs.replace(key, id=key_id, digest=digest), token
 
     def _get(self, found: _File, key_id: str) -> Key:
         for key in found.keys:

@@ -21,11 +21,14 @@ def create(
     model: Annotated[
         list[str] | None, typer.Option(help="Model it is for; all when left out. May be repeated.")
     ] = None,
+    *,
     days: Annotated[float | None, typer.Option(help="Days until it ends; never when left out.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Requests per second; the server's limit when left out.")] = None,
+    burst: Annotated[int | None, typer.Option(help="Requests at once within that rate.")] = None,
 ) -> None:
     """Make a key and show it, this once."""
     try:
-        key, token = _store().create(name, roles=role, models=model or [ALL_MODELS], days=days)
+        key, token = _store().create(name, roles=role, models=model or [ALL_MODELS], days=days, rate=rate, burst=burst)
     except ValueError as error:
         raise _failed(f"no key was made: {error}") from None
     typer.echo(f"Key {key.id} for '{key.name}'. It is shown this once:", err=True)
@@ -40,9 +43,9 @@ def list_keys() -> None:
         typer.echo("There are no keys: the server is open on 127.0.0.1, and refuses to listen elsewhere.")
     for key in keys:
         roles, models = ", ".join(key.roles), ", ".join(key.models)
-        typer.echo(
-            f"{key.id}  {_state(key):<24}  {key.name}: {roles}; models {models}; since {key.created_at:%Y-%m-%d}"
-        )
+        rate = "" if key.rate is None else f"; {key.rate:g} requests/s"
+        since = f"{key.created_at:%Y-%m-%d}"
+        typer.echo(f"{key.id}  {_state(key):<24}  {key.name}: {roles}; models {models}{rate}; since {since}")
 
 
 @app.command()
