@@ -9,16 +9,13 @@ import numpy as np
 
 from ml_platform.features.vectorised import Columns, NotVectorised, microseconds
 from ml_platform.inference.log import Batch
-from ml_platform.registry.manifest import MISSING_CODE
 from serving.answers import answer_of
 from serving.lookups import FoundView
 from serving.rows import Scored
 from serving.state import ServedModel
 
 
-def score_columns(
-    model: ServedModel, inputs: dict[str, list[Any]], body: bytes, request_id: str, caller: str | None
-) -> Scored:
+def score_columns(model: ServedModel, columns: Columns, body: bytes, request_id: str, caller: str | None) -> Scored:
     """Derive, look up and score the columns that `RowDecoder.decode_columns` made of a body.
 
     Raises
@@ -28,9 +25,8 @@ def score_columns(
     OnlineStoreFailed
         When the online store cannot be read and nothing may stand for it.
     """
-    count = len(next(iter(inputs.values())))
-    flags = [] if model.contract is None else model.contract.check_columns(inputs)
-    columns = Columns(inputs, model.scorer.kinds, count)
+    count = columns.count
+    flags = [] if model.contract is None else model.contract.check_columns(columns.lists)
     columns.derive(model.scorer.column_features)
     now = datetime.now(UTC)
     as_of = _instants(columns, model.manifest.as_of, now)
@@ -67,7 +63,8 @@ def _instants(columns: Columns, name: str | None, now: datetime) -> np.ndarray:
     if name is None:
         return np.full(columns.count, microseconds([now])[0])
     try:
-        return np.broadcast_to(columns.vector(name).values, columns.count)
+        found = columns.vector(name).values
+        return found if found.shape else np.full(columns.count, found)
     except NotVectorised:
         return microseconds([now if instant is None else instant for instant in columns.objects(name)])
 
@@ -75,34 +72,21 @@ def _instants(columns: Columns, name: str | None, now: datetime) -> np.ndarray:
 def _matrix(model: ServedModel, columns: Columns, views: Sequence[FoundView]) -> np.ndarray:
     """What the model sees (rows × features, float64)."""
     scorer = model.scorer
-    features = model.manifest.features
-    places = {feature.name: position for position, feature in enumerate(features)}
-    matrix = np.empty((columns.count, len(features)))
+    matrix = np.empty((columns.count, len(model.columns)))
     for view in views:
-        numeric = []
-        for name, column in view.columns:
-            position = places.pop(column)
-            if features[position].categories is None:
-                numeric.append((name, position))
-            else:
-                codes = scorer.encode_column(position, view.values(name))
-                matrix[:, position] = view.spread(codes, MISSING_CODE)
-        if numeric:
-            table = [[entity.get(name) for name, _ in numeric] for entity in view.entities]
-            spread = view.spread(np.array(table, dtype=np.float64), np.nan)
-            matrix[:, [position for _, position in numeric]] = spread
-    for name, position in places.items():
-        if features[position].categories is None:
-            matrix[:, position] = columns.floats(name)
+        view.fill(matrix, scorer.encode_column)
+    for position, feature in model.own_features:
+        if feature.categories is None:
+            matrix[:, position] = columns.floats(feature.name)
         else:
-            matrix[:, position] = scorer.encode_column(position, columns.objects(name))
+            matrix[:, position] = scorer.encode_column(position, columns.objects(feature.name))
     return matrix
 
 
 def _categories(model: ServedModel, columns: Columns, views: Sequence[FoundView]) -> dict[str, list[Any]]:
     """The categorical columns of the matrix before their encoding."""
     names = [feature.name for feature in model.manifest.features if feature.categories is not None]
-    looked_up = {column: (view, name) for view in views for name, column in view.columns} if names else {}
+    looked_up = {column: (view, name) for view in views for name, column in view.view.columns} if names else {}
     found = {}
     for column in names:
         if column in looked_up:

@@ -11,11 +11,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from operator import attrgetter
 from typing import Annotated, Any, Literal
 
 import msgspec
+import numpy as np
 
+from ml_platform.features.vectorised import Columns, NotVectorised, microseconds
 from ml_platform.registry.manifest import Input, Manifest
 from serving.problems import InvalidRequest, Problem, find_problems, not_json
 
@@ -27,9 +28,12 @@ FIRST_YEAR, LAST_YEAR = (
 )  # whole years that nanosecond timestamps span: date arithmetic cannot overflow in them
 
 _YEARS = frozenset(range(FIRST_YEAR, LAST_YEAR + 1))
-_UTC = frozenset({UTC})
+_FIRST_INSTANT, _LAST_INSTANT = microseconds(  # in those years wherever: no offset is as long as a day
+    [datetime(FIRST_YEAR, 1, 2, tzinfo=UTC), datetime(LAST_YEAR, 12, 30, tzinfo=UTC)]
+).tolist()
 MANY_BYTES = 2_000  # some ten rows: from here on columns cost less than rows
 
+_UTC = frozenset({UTC})
 _MANY = re.compile(rb'\s*\{\s*"rows"\s*:')
 _KEY = b'":'
 _TYPES: dict[str, Any] = {"string": str, "integer": int, "number": float, "boolean": bool, "timestamp": datetime}
@@ -116,7 +120,7 @@ class RowDecoder:
         self._decode_row = msgspec.json.Decoder(row).decode
         self._decode_many = msgspec.json.Decoder(many).decode
         self._columns = tuple(attributes.items())
-        self._getters = tuple((name, attrgetter(attribute)) for name, attribute in attributes.items())
+        self._kinds = {field.name: field.type for field in inputs}
         self._optional = tuple(field.name for field in inputs if not field.required)
         self._timestamps = tuple(field.name for field in inputs if field.type == "timestamp")
 
@@ -157,29 +161,29 @@ class RowDecoder:
         """How many rows a body holds (raises InvalidRequest)."""
         return len(self._structs(body)[0])
 
-    def decode_columns(self, body: bytes) -> dict[str, list[Any]]:
+    def decode_columns(self, body: bytes) -> Columns:
         """Decode the rows of a long body into columns: the values of `decode`, input by input (raises InvalidRequest).
 
         Examples
         --------
-        >>> RowDecoder((Input(name="n", type="integer"),)).decode_columns(b'{"rows": [{"n": 1}, {"n": 2}]}')
-        {'n': [1, 2]}
+        >>> columns = RowDecoder((Input(name="n", type="integer"),)).decode_columns(b'{"rows": [{"n": 1}, {"n": 2}]}')
+        >>> columns.objects("n")
+        [1, 2]
         """
         sent, keys = self._structs(body)
-        columns = {name: list(map(get, sent)) for name, get in self._getters}
-        keys += len(columns) * len(sent)
+        values = dict(zip(self._kinds, map(list, zip(*map(msgspec.structs.astuple, sent), strict=True)), strict=True))
+        keys += len(values) * len(sent)
         for name in self._optional:
-            values = columns[name]
-            if absent := values.count(msgspec.UNSET):
+            if absent := values[name].count(msgspec.UNSET):
                 keys -= absent
-                columns[name] = [None if value is msgspec.UNSET else value for value in values]
+                values[name] = [None if value is msgspec.UNSET else value for value in values[name]]
+        columns = Columns(values, self._kinds, len(sent))
         for name in self._timestamps:
-            values = columns[name]
-            there = [instant for instant in values if instant is not None] if None in values else values
-            if not {instant.year for instant in there} <= _YEARS:
+            if not _in_years(columns, name):
                 self.decode(body)  # tells the row
-            if {instant.tzinfo for instant in there} - _UTC:
-                columns[name] = [None if instant is None else instant.astimezone(UTC) for instant in values]
+            if {instant.tzinfo for instant in values[name] if instant is not None} - _UTC:
+                instants = [None if instant is None else instant.astimezone(UTC) for instant in values[name]]
+                columns.lists[name] = instants
         self._check_keys(body, keys)
         return columns
 
@@ -205,7 +209,7 @@ class RowDecoder:
         body = sent
         if b" " in sent or b"\n" in sent or b"\t" in sent or b"\r" in sent:  # allowed between a key and its colon
             body = sent.translate(None, b" \t\r\n")
-        found = body.count(_KEY)
+        found = body.count(_KEY) if len(body) < MANY_BYTES else _count_keys(body)
         if found != keys and (problems := find_problems(sent, self.inputs, self._types, MAX_ROWS)):
             raise problems
 
@@ -219,6 +223,22 @@ class RowDecoder:
 def decoder_of(manifest: Manifest) -> RowDecoder:
     """Build the decoder of a model's requests."""
     return RowDecoder(manifest.inputs)
+
+
+def _count_keys(body: bytes) -> int:
+    """How often `":` is in a long body: `bytes.count` takes four times as long."""
+    key = int.from_bytes(_KEY, "little")
+    pairs = np.frombuffer(body, "<u2", len(body) // 2), np.frombuffer(body, "<u2", (len(body) - 1) // 2, 1)
+    return sum(int(np.count_nonzero(pair == key)) for pair in pairs)
+
+
+def _in_years(columns: Columns, name: str) -> bool:
+    """Whether all instants of a column are surely in the years that are taken."""
+    try:
+        first, last = columns.vector(name).bounds
+    except NotVectorised:
+        return {instant.year for instant in columns.objects(name) if instant is not None} <= _YEARS
+    return first >= _FIRST_INSTANT and last <= _LAST_INSTANT
 
 
 def _is_attribute(name: str) -> bool:

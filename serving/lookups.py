@@ -1,7 +1,7 @@
 """Features that a request does not carry: read from the online store for all its rows in one round trip."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -10,7 +10,7 @@ import numpy as np
 
 from ml_platform.features.online import OnlineStore, Row
 from ml_platform.features.vectorised import Columns, microseconds
-from ml_platform.registry.manifest import Manifest, ViewLookup
+from ml_platform.registry.manifest import MISSING_CODE, Feature, Manifest, ViewLookup
 
 logger = logging.getLogger("serving")
 
@@ -34,10 +34,10 @@ class Missing(dict[str, int]):
     store_failed = False
 
 
-class _View:
+class LookedUp:
     """How one view is looked up: from which fields its key comes, and which columns its values become."""
 
-    def __init__(self, lookup: ViewLookup) -> None:
+    def __init__(self, lookup: ViewLookup, features: Sequence[Feature]) -> None:
         self.name = lookup.view
         self.keys = tuple(lookup.keys.values())
         prefix = f"{lookup.view}__"
@@ -45,31 +45,46 @@ class _View:
             (name.removeprefix(prefix), prefix + name.removeprefix(prefix)) for name in lookup.features
         )
         self.ttl = None if lookup.ttl_seconds is None else timedelta(seconds=lookup.ttl_seconds)
+        positions = {feature.name: position for position, feature in enumerate(features)}
+        coded = {feature.name for feature in features if feature.categories is not None}
+        self.coded = tuple((name, positions[column]) for name, column in self.columns if column in coded)
+        numeric = [(name, positions[column]) for name, column in self.columns if column not in coded]
+        self.numeric = tuple(name for name, _ in numeric)
+        places = [position for _, position in numeric]
+        # A span of the matrix is filled much faster than columns here and there.
+        in_turn = places == list(range(places[0], places[0] + len(places))) if places else False
+        self.places: slice | list[int] = slice(places[0], places[0] + len(places)) if in_turn else places
 
 
 @dataclass(frozen=True, slots=True)
 class FoundView:
     """What one view has for many rows: values per entity, each row's entity, and which rows it counts for."""
 
-    columns: tuple[tuple[str, str], ...]  # name in the view, name in the matrix
+    view: LookedUp
     entities: list[Mapping[str, Any]]
     index: np.ndarray
     fresh: np.ndarray | None  # None: for all rows
 
-    def values(self, name: str) -> list[Any]:
-        """One feature of every entity, None where it has none."""
-        return [entity.get(name) for entity in self.entities]
+    def fill(self, matrix: np.ndarray, encode: Callable[[int, Sequence[Any]], np.ndarray]) -> None:
+        """Write the view's columns of a matrix (rows × features, float64), categories by `encode(position, values)`."""
+        view, entities = self.view, self.entities
+        if view.numeric:
+            known = [[entity.get(name) for name in view.numeric] for entity in entities]
+            matrix[:, view.places] = self._spread(np.array(known, dtype=np.float64), np.nan)
+        for name, position in view.coded:
+            codes = encode(position, [entity.get(name) for entity in entities])
+            matrix[:, position] = self._spread(codes, MISSING_CODE)
 
-    def spread(self, encoded: np.ndarray, missing: float) -> np.ndarray:
+    def _spread(self, encoded: np.ndarray, missing: float) -> np.ndarray:
         """Encoded values of the rows, of encoded values (entities, or entities × features)."""
-        spread = encoded[self.index]
+        spread = encoded.take(self.index, axis=0)
         if self.fresh is not None:
             spread[~self.fresh] = missing
         return spread
 
     def objects(self, name: str) -> list[Any]:
         """One feature of the rows, None where they have none."""
-        values = self.values(name)
+        values = [entity.get(name) for entity in self.entities]
         if self.fresh is None:
             return [values[number] for number in self.index.tolist()]
         pairs = zip(self.index.tolist(), self.fresh.tolist(), strict=True)
@@ -87,7 +102,7 @@ class Lookups:
         self._store = store
         self._fallback = fallback
         self._hashes = {lookup.view: lookup.view_hash for lookup in manifest.lookups}
-        self._views = tuple(_View(lookup) for lookup in manifest.lookups)
+        self.views = tuple(LookedUp(lookup, manifest.features) for lookup in manifest.lookups)
 
     def check(self) -> None:
         """Compare the store's views with those that the model was trained on.
@@ -137,27 +152,30 @@ class Lookups:
         """
         requests: list[tuple[str, tuple[Any, ...]]] = []
         places = []
-        for view in self._views:
-            keys = list(zip(*[columns.objects(key) for key in view.keys], strict=True))
-            numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-            places.append((np.array(list(map(numbers.__getitem__, keys))), len(requests), len(numbers)))
-            requests += [(view.name, key) for key in numbers]
+        for view in self.views:
+            distinct, index = columns.distinct(*view.keys)
+            places.append((index, len(requests), len(requests) + len(distinct)))
+            keys = distinct if len(view.keys) > 1 else zip(distinct, strict=True)
+            requests += [(view.name, key) for key in keys]
         wanted = [request for request in requests if None not in request[1]]
         missing = Missing()
         read, missing.store_failed = self._read(wanted)
         found = iter(read)
         entries = [None if None in key else next(found) for _, key in requests]
+        known_at = microseconds([_NEVER if entry is None else entry.event_time for entry in entries])
+        values = [_NOTHING if entry is None else entry.values for entry in entries]
+        latest = as_of.max()
         views = []
-        for view, (index, first, entities) in zip(self._views, places, strict=True):
-            rows = entries[first : first + entities]
-            known_at = microseconds([_NEVER if entry is None else entry.event_time for entry in rows])[index]
-            oldest = _NEVER_MICROSECONDS + 1 if view.ttl is None else as_of - view.ttl // _MICROSECOND
-            fresh = known_at >= oldest
-            count = int(np.count_nonzero(fresh))
-            if count < len(index):
-                missing[view.name] = len(index) - count
-            values = [_NOTHING if entry is None else entry.values for entry in rows]
-            views.append(FoundView(view.columns, values, index, None if count == len(index) else fresh))
+        for view, (index, first, last) in zip(self.views, places, strict=True):
+            ttl = None if view.ttl is None else view.ttl // _MICROSECOND
+            fresh = None
+            if known_at[first:last].min() < (_NEVER_MICROSECONDS + 1 if ttl is None else latest - ttl):
+                fresh = known_at[first:last].take(index) >= (_NEVER_MICROSECONDS + 1 if ttl is None else as_of - ttl)
+                if count := len(index) - int(np.count_nonzero(fresh)):
+                    missing[view.name] = count
+                else:
+                    fresh = None
+            views.append(FoundView(view, values[first:last], index, fresh))
         return views, missing
 
     def _read(self, wanted: Sequence[tuple[str, tuple[Any, ...]]]) -> tuple[Sequence[Row | None], bool]:
@@ -195,14 +213,14 @@ class Lookups:
         requests: dict[tuple[str, tuple[Any, ...]], int] = {}
         wanted = []
         for row in rows:
-            for view in self._views:
+            for view in self.views:
                 key = tuple([row[name] for name in view.keys])
                 wanted.append(None if None in key else requests.setdefault((view.name, key), len(requests)))
         missing = Missing()
         found, missing.store_failed = self._read(list(requests))
         position = 0
         for row, instant in zip(rows, as_of, strict=True):
-            for view in self._views:
+            for view in self.views:
                 number = wanted[position]
                 position += 1
                 entry = None if number is None else found[number]

@@ -8,7 +8,7 @@ from typing import Literal
 from ml_platform.features.online import OnlineStore
 from ml_platform.inference.contract import Contract
 from ml_platform.inference.scorer import Scorer
-from ml_platform.registry.manifest import Endpoint, Manifest, Target
+from ml_platform.registry.manifest import Endpoint, Feature, Manifest, Target
 from ml_platform.registry.releases import ReleaseStore
 from serving.decode import RowDecoder, decoder_of
 from serving.lookups import Lookups
@@ -27,6 +27,7 @@ class ServedModel:
     lookups: Lookups
     columns: tuple[str, ...]
     contract: Contract | None  # what is answered with a flag, and what stands for nulls
+    own_features: tuple[tuple[int, Feature], ...]  # those not looked up, with their places in the matrix
 
     @classmethod
     def load(
@@ -60,6 +61,7 @@ class ServedModel:
         lookups = Lookups(manifest, online, fallback)
         lookups.check()
         columns = tuple(feature.name for feature in manifest.features)
+        looked_up = {column for view in lookups.views for _, column in view.columns}
         return cls(
             name=model,
             version=target.version,
@@ -70,6 +72,9 @@ class ServedModel:
             lookups=lookups,
             columns=columns,
             contract=Contract.flagging(manifest.inputs),
+            own_features=tuple(
+                (place, one) for place, one in enumerate(manifest.features) if one.name not in looked_up
+            ),
         )
 
 

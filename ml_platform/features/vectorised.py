@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
-from zoneinfo import ZoneInfo
 
 import msgspec
 import numpy as np
 
 from ml_platform.features.expressions import Tree, evaluator
+from ml_platform.features.wall_clock import wall_clock
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HOUR = 3_600_000_000
@@ -21,22 +21,26 @@ _DAY = 24 * _HOUR
 _SAFE = 2**53  # up to here every integer is a double, and no sum or product of two checked ones leaves 64 bits
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # years 1 to 9999, which datetime holds
 _EXACT_SECONDS = 2**32  # years 1834 to 2106: microseconds survive the way through float seconds
-_MOST_OFFSETS = 100_000
 
 Kind = Literal["timestamp", "duration", "integer", "number"]
+Bounds = tuple[int, int]
 
 
 class NotVectorised(Exception):
     """This expression over these values must go row by row."""
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column without nulls: int64 (microseconds for times) or float64, or one such value for all rows."""
+class Column(msgspec.Struct, frozen=True, gc=False):
+    """A column without nulls: int64 (microseconds for times) or float64, or one such value for all rows.
+
+    Integers and times carry bounds, known without a look at the values, between which all of them are: most operations
+    are thereby seen not to overflow.
+    """
 
     kind: Kind
     values: Any
-    offset: Any = None  # microseconds from UTC to the wall clock of a time that was converted to a zone
+    bounds: Bounds = (0, 0)  # means nothing for float64
+    wall: Any = None  # of a time that was converted to a zone: microseconds that its clocks show
 
 
 Vector = Callable[["Columns"], Column]
@@ -57,9 +61,10 @@ class Columns:
 
     def __init__(self, inputs: Mapping[str, list[Any]], kinds: Mapping[str, str], count: int) -> None:
         self.count = count
-        self._lists = dict(inputs)
+        self.lists = dict(inputs)  # as Python values: what came so, and what was asked for so
         self._kinds = kinds
         self._vectors: dict[str, Column] = {}
+        self._distinct: dict[tuple[str, ...], tuple[list[Any], np.ndarray]] = {}
         self.shared: dict[str, Column] = {}  # results of expressions that several features have in common
 
     def derive(self, features: Sequence["ColumnFeature"]) -> None:
@@ -72,11 +77,11 @@ class Columns:
                 self._vectors[feature.name] = feature.vector(self)
             except NotVectorised:
                 if rows is None:
-                    names = tuple(self._lists)
-                    rows = [dict(zip(names, row, strict=True)) for row in zip(*self._lists.values(), strict=True)]
+                    names = tuple(self.lists)
+                    rows = [dict(zip(names, row, strict=True)) for row in zip(*self.lists.values(), strict=True)]
                     for name in self._vectors:
                         _spread(rows, name, self.objects(name))
-                self._lists[feature.name] = [feature.evaluate(row) for row in rows]
+                self.lists[feature.name] = [feature.evaluate(row) for row in rows]
             if rows is not None:
                 _spread(rows, feature.name, self.objects(feature.name))
 
@@ -84,21 +89,38 @@ class Columns:
         """A column for arithmetic (raises NotVectorised)."""
         found = self._vectors.get(name)
         if found is None:
-            found = self._vectors[name] = _vector(self._kinds.get(name, ""), self._lists[name])
+            found = self._vectors[name] = _vector(self._kinds.get(name, ""), self.lists[name])
         return found
 
     def objects(self, name: str) -> list[Any]:
         """A column as Python values."""
-        values = self._lists.get(name)
+        values = self.lists.get(name)
         if values is None:
-            values = self._lists[name] = _objects(self._vectors[name], self.count)
+            values = self.lists[name] = _objects(self._vectors[name], self.count)
         return values
 
-    def floats(self, name: str) -> np.ndarray:
-        """A column as float64, NaN for null."""
+    def distinct(self, *names: str) -> tuple[list[Any], np.ndarray]:
+        """Distinct values of a column, or tuples of several, by first appearance, and the place of each row's in them.
+
+        Examples
+        --------
+        >>> Columns({"carrier": ["UA", "AA", "UA"]}, {"carrier": "string"}, 3).distinct("carrier")
+        (['UA', 'AA'], array([0, 1, 0]))
+        """
+        found = self._distinct.get(names)
+        if found is None:
+            several = len(names) > 1
+            values = list(zip(*map(self.objects, names), strict=True)) if several else self.objects(names[0])
+            places = {value: place for place, value in enumerate(dict.fromkeys(values))}
+            index = np.fromiter(map(places.__getitem__, values), np.intp, self.count)
+            found = self._distinct[names] = list(places), index
+        return found
+
+    def floats(self, name: str) -> Any:
+        """A column as numbers, NaN for null, or one number for all rows."""
         found = self._vectors.get(name)
         if found is not None and found.kind in ("integer", "number"):
-            return np.broadcast_to(found.values, self.count)
+            return found.values
         return np.array(self.objects(name), dtype=np.float64)
 
 
@@ -129,25 +151,35 @@ def _spread(rows: list[dict[str, Any]], name: str, values: Sequence[Any]) -> Non
 
 
 def _vector(kind: str, values: list[Any]) -> Column:
-    if kind not in ("timestamp", "integer", "number") or None in values:
+    try:
+        if kind == "timestamp":
+            instants = microseconds(values)
+            return Column("timestamp", instants, _bounds(instants))
+        if kind == "integer":
+            integers = np.array(values, dtype=np.int64)
+            return Column("integer", integers, _bounds(integers))
+    except TypeError as error:  # a null
+        raise NotVectorised from error
+    if kind != "number" or np.isnan(numbers := np.array(values, dtype=np.float64)).any():
         raise NotVectorised
-    if kind == "timestamp":
-        return Column("timestamp", microseconds(values))
-    return Column(kind, np.array(values, dtype=np.int64 if kind == "integer" else np.float64))  # type: ignore[arg-type]
+    return Column("number", numbers)
+
+
+def _bounds(values: Any) -> Bounds:
+    return int(values.min()), int(values.max())
 
 
 def microseconds(instants: Sequence[datetime]) -> np.ndarray:
-    """Microseconds since 1970 of UTC datetimes, exactly."""
-    spans = [instant - EPOCH for instant in instants]
-    seconds = np.array(list(map(timedelta.total_seconds, spans)))
-    if np.abs(seconds).max(initial=0) < _EXACT_SECONDS:
+    """Microseconds since 1970 of datetimes with a zone, exactly."""
+    seconds = np.fromiter(map(datetime.timestamp, instants), np.float64, len(instants))
+    if not len(seconds) or (seconds.min() > -_EXACT_SECONDS and seconds.max() < _EXACT_SECONDS):
         return np.rint(seconds * 1e6).astype(np.int64)
-    return np.array([span // timedelta(microseconds=1) for span in spans], dtype=np.int64)
+    return np.array([(instant - EPOCH) // timedelta(microseconds=1) for instant in instants], dtype=np.int64)
 
 
 def _objects(column: Column, count: int) -> list[Any]:
     values = np.broadcast_to(column.values, count).tolist()
-    if column.kind == "timestamp" and column.offset is None:
+    if column.kind == "timestamp" and column.wall is None:
         return [EPOCH + timedelta(microseconds=value) for value in values]
     if column.kind in ("integer", "number"):
         return values
@@ -179,38 +211,65 @@ def _compile(tree: Tree) -> Vector:
 def _literal(tree: Tree) -> Column:
     value = tree["value"]
     if tree.get("type") == "duration":
-        return Column("duration", np.int64(value))
+        return Column("duration", np.int64(value), (value, value))
     if tree.get("type") is not None or isinstance(value, bool) or not isinstance(value, int | float):
         raise NotVectorised
     if isinstance(value, int) and abs(value) > _SAFE:
         raise NotVectorised
-    return Column("integer", np.int64(value)) if isinstance(value, int) else Column("number", np.float64(value))
+    if isinstance(value, int):
+        return Column("integer", np.int64(value), (value, value))
+    return Column("number", np.float64(value))
 
 
-def _sum(sign: int) -> Callable[..., Callable[[Column, Column], Column]]:
-    operation = np.add if sign > 0 else np.subtract
+def _add_bounds(a: Bounds, b: Bounds) -> Bounds:
+    return a[0] + b[0], a[1] + b[1]
 
+
+def _subtract_bounds(a: Bounds, b: Bounds) -> Bounds:
+    return a[0] - b[1], a[1] - b[0]
+
+
+def _multiply_bounds(a: Bounds, b: Bounds) -> Bounds:
+    products = [one * other for one in a for other in b]
+    return min(products), max(products)
+
+
+_COMBINE: dict[Any, Callable[[Bounds, Bounds], Bounds]] = {
+    np.add: _add_bounds,
+    np.subtract: _subtract_bounds,
+    np.multiply: _multiply_bounds,
+}
+
+
+def _combined(kind: Kind, operation: Any, a: Column, b: Column, limits: Bounds) -> Column:
+    """Result of an operation on integers that surely stays between two limits."""
+    combine = _COMBINE[operation]
+    low, high = combine(a.bounds, b.bounds)
+    if low < limits[0] or high > limits[1]:
+        low, high = combine(_bounds(a.values), _bounds(b.values))
+        if low < limits[0] or high > limits[1]:
+            raise NotVectorised
+    return Column(kind, operation(a.values, b.values), (low, high))
+
+
+def _sum(operation: Any) -> Callable[..., Callable[[Column, Column], Column]]:
     def compute(a: Column, b: Column) -> Column:
-        if a.offset is not None or b.offset is not None:
+        if a.wall is not None or b.wall is not None:
             raise NotVectorised
         kinds = (a.kind, b.kind)
-        if kinds == ("timestamp", "duration") or (kinds == ("duration", "timestamp") and sign > 0):
-            return _within("timestamp", operation(a.values, b.values), _FIRST, _LAST)
-        if kinds == ("timestamp", "timestamp") and sign < 0:
-            return Column("duration", operation(a.values, b.values))
+        if kinds == ("timestamp", "duration") or (kinds == ("duration", "timestamp") and operation is np.add):
+            return _combined("timestamp", operation, a, b, (_FIRST, _LAST))
+        if kinds == ("timestamp", "timestamp") and operation is np.subtract:
+            return _combined("duration", operation, a, b, (_FIRST - _LAST, _LAST - _FIRST))
         return _arithmetic(operation)(a, b)
 
     return lambda: compute
 
 
-def _arithmetic(operation: Callable[[Any, Any], Any]) -> Callable[[Column, Column], Column]:
+def _arithmetic(operation: Any) -> Callable[[Column, Column], Column]:
     def compute(a: Column, b: Column) -> Column:
-        if not {a.kind, b.kind} <= {"integer", "number"}:
-            raise NotVectorised
         if a.kind == b.kind == "integer":
-            if float(np.abs(a.values).max()) * float(np.abs(b.values).max()) > _SAFE:
-                raise NotVectorised
-            return _within("integer", operation(a.values, b.values), -_SAFE, _SAFE)
+            return _combined("integer", operation, a, b, (-_SAFE, _SAFE))
         return Column("number", operation(_as_float(a), _as_float(b)))
 
     return compute
@@ -229,51 +288,36 @@ def _divide(*, by_constant: bool) -> Callable[[Column, Column], Column]:
 def _as_float(column: Column) -> Any:
     """Values as doubles, as Python converts an operand: integers exactly, or not at all."""
     if column.kind == "integer":
-        return _within("integer", column.values, -_SAFE, _SAFE).values.astype(np.float64)
+        low, high = column.bounds
+        if (low < -_SAFE or high > _SAFE) and np.abs(column.values).max() > _SAFE:
+            raise NotVectorised
+        return column.values.astype(np.float64)
     if column.kind != "number":
         raise NotVectorised
     return column.values
 
 
-def _within(kind: Kind, values: Any, low: int, high: int) -> Column:
-    if values.min() < low or values.max() > high:
-        raise NotVectorised
-    return Column(kind, values)
-
-
 def _convert_time_zone(*, zone: str) -> Callable[[Column], Column]:
-    info = ZoneInfo(zone)
-    offsets: dict[int, int] = {}  # hour since 1970 → microseconds from UTC all through that hour
-
-    def offset(hour: int) -> int:
-        start = EPOCH + timedelta(hours=hour)
-        last = start + timedelta(hours=1, microseconds=-1)
-        found = start.astimezone(info).utcoffset()
-        if found is None or found != last.astimezone(info).utcoffset():
-            raise NotVectorised
-        if len(offsets) >= _MOST_OFFSETS:
-            offsets.clear()
-        offsets[hour] = found // timedelta(microseconds=1)
-        return offsets[hour]
+    clock = wall_clock(zone)
 
     def compute(column: Column) -> Column:
         if column.kind != "timestamp" or not column.values.shape:
             raise NotVectorised
-        get = offsets.get
-        found = []
-        for hour in (column.values // _HOUR).tolist():
-            known = get(hour)
-            found.append(offset(hour) if known is None else known)
-        return Column("timestamp", column.values, np.array(found, dtype=np.int64))
+        wall = clock.read(column.values, column.bounds)
+        if wall is None:
+            raise NotVectorised
+        return Column("timestamp", column.values, column.bounds, wall)
 
     return compute
 
 
-def _part(of: Callable[[Any], Any]) -> Callable[..., Callable[[Column], Column]]:
+def _part(of: Callable[[Any], Any], *bounds: int) -> Callable[..., Callable[[Column], Column]]:
+    low, high = bounds
+
     def compute(column: Column) -> Column:
         if column.kind != "timestamp":
             raise NotVectorised
-        return Column("integer", of(column.values if column.offset is None else column.values + column.offset))
+        return Column("integer", of(column.values if column.wall is None else column.wall), (low, high))
 
     return lambda: compute
 
@@ -286,7 +330,8 @@ def _total(unit: int) -> Callable[..., Callable[[Column], Column]]:
         def compute(column: Column) -> Column:
             if column.kind != "duration":
                 raise NotVectorised
-            return Column("integer", np.sign(column.values) * (np.abs(column.values) // unit))
+            most = max(map(abs, column.bounds)) // unit
+            return Column("integer", np.sign(column.values) * (np.abs(column.values) // unit), (-most, most))
 
         return compute
 
@@ -301,7 +346,8 @@ def _cast(*, to: str) -> Callable[[Column], Column]:
             return column
         if column.kind != "number" or not np.all(np.abs(column.values) < _SAFE):
             raise NotVectorised
-        return Column("integer", np.trunc(column.values).astype(np.int64))
+        integers = np.trunc(column.values).astype(np.int64)
+        return Column("integer", integers, _bounds(integers))
 
     if to not in ("Int64", "Float64"):
         raise NotVectorised
@@ -309,16 +355,16 @@ def _cast(*, to: str) -> Callable[[Column], Column]:
 
 
 _OPERATIONS: dict[str, Callable[..., Callable[..., Column]]] = {
-    "add": _sum(1),
-    "subtract": _sum(-1),
+    "add": _sum(np.add),
+    "subtract": _sum(np.subtract),
     "multiply": lambda: _arithmetic(np.multiply),
     "divide": _divide,
     "cast": _cast,
     "dt.convert_time_zone": _convert_time_zone,
-    "dt.hour": _part(lambda values: values // _HOUR % 24),
-    "dt.minute": _part(lambda values: values // 60_000_000 % 60),
-    "dt.second": _part(lambda values: values // 1_000_000 % 60),
-    "dt.weekday": _part(lambda values: (values // _DAY + 3) % 7 + 1),  # 1970-01-01 was a Thursday
+    "dt.hour": _part(lambda values: values // _HOUR % 24, 0, 23),
+    "dt.minute": _part(lambda values: values // 60_000_000 % 60, 0, 59),
+    "dt.second": _part(lambda values: values // 1_000_000 % 60, 0, 59),
+    "dt.weekday": _part(lambda values: (values // _DAY + 3) % 7 + 1, 1, 7),  # 1970-01-01 was a Thursday
     "dt.total_days": _total(_DAY),
     "dt.total_hours": _total(_HOUR),
     "dt.total_minutes": _total(60_000_000),

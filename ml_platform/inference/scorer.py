@@ -54,7 +54,6 @@ class Scorer:
             for feature in manifest.features
         )
         self.column_features = compile_columns([(feature.name, feature.tree) for feature in manifest.derived])
-        self.kinds = {field.name: field.type for field in manifest.inputs}
         self._timestamps = tuple(field.name for field in manifest.inputs if field.type == "timestamp")
 
     @classmethod
