@@ -63,7 +63,7 @@ def need_of(method: str, path: str, query: bytes, only_model: Callable[[], str |
             return Need(role, parts[len(prefix)])
     if path == "/invocations":
         return Need(role, only_model() or ALL_MODELS)
-    if path.rstrip("/") in _ANY_SCOPE or path.startswith("/docs/"):
+    if path.rstrip("/") in _ANY_SCOPE or parts[0] in ("docs", "assets"):
         return Need("predict", None)
     return Need("predict", ALL_MODELS)
 

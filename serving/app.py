@@ -20,6 +20,7 @@ from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
 from serving.access import Access, Audit, covered
 from serving.asking import Asking
+from serving.console.console import Console
 from serving.databricks_routes import databricks_routes
 from serving.documents import Health, ModelDetail, ModelList, detail, health, summary
 from serving.hosts import Hosts, host_of
@@ -156,7 +157,9 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     metrics = Metrics()
     log = InferenceLog(settings.inference_log_dir)
     online = open_online_store(settings.online_uri)
-    watcher = Watcher(state, ReleaseStore(settings.releases_dir), online, metrics, options.online_fallback)
+    releases = ReleaseStore(settings.releases_dir)
+    watcher = Watcher(state, releases, online, metrics, options.online_fallback)
+    console = Console(state, metrics, releases, online)
     predictor = Predictor(state, log, metrics, options)
     predict = Predict(predictor, options)
 
@@ -164,14 +167,14 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(watcher.poll)  # what is released now serves from the first request on
         app.guarded = app.access.in_use()
-        watching = [asyncio.create_task(watcher.run()), asyncio.create_task(app.watch_keys())]
-        if tokens is not None:
-            watching.append(asyncio.create_task(tokens.watch()))
+        works = [watcher.run, app.watch_keys, console.run, *([] if tokens is None else [tokens.watch])]
+        watching = [asyncio.create_task(work()) for work in works]
         try:
             yield
         finally:
             for task in watching:
                 task.cancel()
+            console.close()
             predictor.close()
             log.close()
             app.audit.close()
@@ -199,7 +202,7 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     for routes in (mlflow_routes, databricks_routes, oip_routes):
         app.router.routes.extend(routes(asking))
     _add_descriptions(app, state, metrics)
-    add_pages(app, state)
+    add_pages(app, state, console)
     app.openapi = lambda: openapi_document(app, state)  # type: ignore[method-assign]  # changes with every release
     app.add_exception_handler(StarletteHTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)

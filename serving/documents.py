@@ -128,11 +128,12 @@ def health(state: ServingState) -> Health:
 
 def main_version(slot: Slot) -> ServedModel | None:
     """Version with the largest share of the traffic."""
-    shares = _shares(slot)
+    shares = traffic_shares(slot)
     return max(slot.served, key=lambda model: shares[model.version], default=None)
 
 
-def _shares(slot: Slot) -> dict[int, float]:
+def traffic_shares(slot: Slot) -> dict[int, float]:
+    """Share of the traffic by version that answers."""
     lower = (0.0, *slot.bounds[:-1]) if slot.bounds else ()
     return {
         model.version: round(high - low, 6) for model, low, high in zip(slot.served, lower, slot.bounds, strict=True)
@@ -147,7 +148,7 @@ def _refused(refusal: Refusal | None) -> RefusedRelease | None:
 
 def _summary(slot: Slot) -> dict[str, Any]:
     main = main_version(slot)
-    shares = _shares(slot)
+    shares = traffic_shares(slot)
     return {
         "name": slot.name,
         "status": "serving" if main else "unavailable",

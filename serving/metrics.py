@@ -4,11 +4,19 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # read by prometheus_client when it is imported; set by `python -m serving`
-_NAMESPACE = "ml_platform"
+NAMESPACE = "ml_platform"
 _SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 disable_created_metrics()  # a second series per counter that only tells when it was first seen
@@ -70,7 +78,7 @@ class Metrics:
             "Time from the request's headers to the end of its answer.",
             ["model", "version"],
             buckets=_SECONDS,
-            namespace=_NAMESPACE,
+            namespace=NAMESPACE,
             registry=self.registry,
         )
         self.refused = self._gauge("release_refused", "1 while the newest release is refused.")
@@ -84,19 +92,27 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """Every series in Prometheus' text format."""
+        return generate_latest(self._merged())
+
+    def collect(self) -> list[Metric]:
+        """Every series with its value."""
+        return list(self._merged().collect())
+
+    def _merged(self) -> CollectorRegistry:
+        """What this process counted, or all workers together."""
         if not os.environ.get(SHARED_FOLDER):
-            return generate_latest(self.registry)
+            return self.registry
         for path in Path(os.environ[SHARED_FOLDER]).glob("gauge_live*_*.db"):
             pid = int(path.stem.rpartition("_")[2])
             if not Path(f"/proc/{pid}").exists():  # a worker that was killed could not say goodbye
                 mark_process_dead(pid)
         merged = CollectorRegistry()
         MultiProcessCollector(merged)
-        return generate_latest(merged)
+        return merged
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
-        return Counter(name, about, labels, namespace=_NAMESPACE, registry=self.registry)
+        return Counter(name, about, labels, namespace=NAMESPACE, registry=self.registry)
 
     def _gauge(self, name: str, about: str) -> Gauge:
         mode: Literal["livemax"] = "livemax"
-        return Gauge(name, about, ["model"], namespace=_NAMESPACE, registry=self.registry, multiprocess_mode=mode)
+        return Gauge(name, about, ["model"], namespace=NAMESPACE, registry=self.registry, multiprocess_mode=mode)

@@ -31,8 +31,9 @@ async def refuse(scope: Scope, receive: Receive, send: Send, refused: Refused) -
     if refused.retry_after is not None:
         response.headers["retry-after"] = str(refused.retry_after)
     if refused.status == 401:
-        basic = ', Basic realm="ml_platform", charset="UTF-8"' if scope["method"] == "GET" else ""
-        response.headers["www-authenticate"] = f"Bearer{basic}"
+        response.headers["www-authenticate"] = "Bearer"
+        if scope["method"] == "GET":  # a line of its own: browsers show no dialog for the second of a list
+            response.headers.append("www-authenticate", 'Basic realm="ml_platform", charset="UTF-8"')
     if scope["method"] not in ("GET", "HEAD"):
         with suppress(TimeoutError):
             await asyncio.wait_for(drain(receive), _DRAIN_SECONDS)

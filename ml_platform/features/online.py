@@ -55,6 +55,10 @@ class OnlineStore(Protocol):
         """Give the newest event time stored of a view; None when it has no rows."""
         ...
 
+    def written_at(self, view: str) -> datetime | None:
+        """Give when a view was last written, whether or not that changed anything; None when nobody noted it."""
+        ...
+
     def close(self) -> None:
         """Let go of connections."""
         ...

@@ -117,6 +117,7 @@ class RedisOnlineStore:
         for _ in range(_TRIES):
             changed = self._write_once(view, _View(0, view_hash, columns), rows)
             if changed is not None:
+                self._client.set(_written_key(view), repr(time.time()))
                 self._tidy()
                 return changed
         raise RuntimeError(
@@ -161,6 +162,11 @@ class RedisOnlineStore:
         packed: Any = self._client.get(_view_key(view))
         last: Any = None if packed is None else self._client.get(_newest_key(_decode_view(packed).generation))
         return None if last is None else _instant(last)
+
+    def written_at(self, view: str) -> datetime | None:
+        """See `OnlineStore.written_at`."""
+        at: Any = self._client.get(_written_key(view))
+        return None if at is None else datetime.fromtimestamp(float(at), UTC)
 
     def close(self) -> None:
         """Close all connections; the next use opens new ones."""
@@ -249,6 +255,10 @@ def _chunks(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
 
 def _view_key(view: str) -> bytes:
     return _PREFIX + b"view:" + view.encode()
+
+
+def _written_key(view: str) -> bytes:
+    return _PREFIX + b"written:" + view.encode()
 
 
 def _newest_key(generation: int) -> bytes:

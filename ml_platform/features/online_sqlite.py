@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,7 @@ CREATE TABLE IF NOT EXISTS entities (
     key BLOB PRIMARY KEY, layout INTEGER NOT NULL, event_time INTEGER NOT NULL, packed BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS newest (view TEXT PRIMARY KEY, event_time INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS written (view TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 """
 _UPSERT = """
 INSERT INTO entities VALUES (?, ?, ?, ?)
@@ -107,6 +109,7 @@ class SqliteOnlineStore:
             changed = connection.total_changes - before
             if frame.height:
                 connection.execute(_NEWEST, (view, times.max()))
+            connection.execute("INSERT OR REPLACE INTO written VALUES (?, ?)", (view, time.time()))
         return changed
 
     def read(self, requests: Sequence[tuple[str, Key]]) -> list[Row | None]:
@@ -137,6 +140,13 @@ class SqliteOnlineStore:
         """See `OnlineStore.newest`."""
         row = self._one("SELECT event_time FROM newest WHERE view = ?", view)
         return _EPOCH + timedelta(microseconds=row[0]) if row else None
+
+    def written_at(self, view: str) -> datetime | None:
+        """See `OnlineStore.written_at`."""
+        if self._one("SELECT 1 FROM sqlite_master WHERE name = ?", "written") is None:
+            return None  # the file is older than this note, and has not been written since
+        row = self._one("SELECT at FROM written WHERE view = ?", view)
+        return datetime.fromtimestamp(row[0], UTC) if row else None
 
     def close(self) -> None:
         """Close the reading connections of all threads."""

@@ -16,6 +16,7 @@ from ml_platform.monitoring.drift_report import DriftReport, judge, record
 from ml_platform.monitoring.ordinary import ordinary_distances
 from ml_platform.monitoring.report_html import write_html
 from ml_platform.monitoring.scored_rows import CORE, newest_score, scored_rows, scored_tables
+from ml_platform.monitoring.status import publish_drift
 from ml_platform.registry.manifest import Manifest
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
@@ -33,7 +34,7 @@ _SKEW_TOLERANCE = 1e-5
 def detect_drift(
     lake: Lake, spec: ModelSpec, store: ReleaseStore, settings: Settings, *, until: datetime | None = None
 ) -> DriftReport:
-    """Compare the newest scored rows with the champion's training set and record the numbers.
+    """Compare the newest scored rows with the champion's training set, record the numbers and publish the finding.
 
     Parameters
     ----------
@@ -42,7 +43,8 @@ def detect_drift(
     spec
         The model; `spec.monitoring` says how long the window is and what counts.
     store
-        Knows the champion and its manifest: features, importances, version of the training set.
+        Knows the champion and its manifest: features, importances, version of the training set. Its status document of
+        the model gets the window.
     settings
         `reports_dir` gets the HTML report.
     until
@@ -77,11 +79,13 @@ def detect_drift(
             f"{current.height} rows were scored from {since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M} UTC, fewer than "
             f"monitoring.min_rows = {spec.monitoring.min_rows}: nothing can be said"
         )
-        return DriftReport(
+        report = DriftReport(
             **base, compared_rows=0, reference_rows=manifest.provenance.training_rows, compared_reference_rows=0,
             columns=(), prediction=None, drifted_importance=0.0, skewed_share=None, verdict="not judged",
             reasons=(reason,), html=None,
         )  # fmt: skip
+        publish_drift(store, report)
+        return report
 
     total, reference = _reference(lake, spec, manifest)
     scorer = load_scorer(store, champion.digest)
@@ -116,6 +120,7 @@ def detect_drift(
     )  # fmt: skip
     write_html(report, snapshot)
     record(lake, report, datetime.now(UTC))
+    publish_drift(store, report)
     return report
 
 

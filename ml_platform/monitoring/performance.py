@@ -16,6 +16,7 @@ from ml_platform.features.training_set import build_spine
 from ml_platform.lake.tables import Lake
 from ml_platform.monitoring.champion import champion_of, load_scorer, released_digests, rescore
 from ml_platform.monitoring.scored_rows import CORE, newest_score, scored_rows
+from ml_platform.monitoring.status import publish_performance
 from ml_platform.monitoring.trends import PERFORMANCE_TABLE, performance_plots
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
@@ -87,7 +88,7 @@ def measure_performance(
     settings
         Where the release store is, unless `store` is given.
     store
-        Knows the champion and its holdout metric.
+        Knows the champion and its holdout metric. Its status document of the model gets the window.
     until
         End of the window (UTC), and only labels available by then are used; the newest scored instant, and every
         label, when None.
@@ -122,7 +123,7 @@ def measure_performance(
     interval = _interval(labelled, spec, scorer) if labelled.height >= spec.monitoring.min_rows else None
     holdout = manifest.metrics.get(spec.metric)
     verdict, reasons = judge(spec, labelled.height, metrics.get(spec.metric), interval, holdout)
-    return PerformanceReport(
+    report = PerformanceReport(
         model=spec.name,
         version=champion.version,
         metric=spec.metric,
@@ -138,6 +139,8 @@ def measure_performance(
         verdict=verdict,
         reasons=reasons,
     )
+    publish_performance(store, report)
+    return report
 
 
 def judge(

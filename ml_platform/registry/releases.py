@@ -3,6 +3,7 @@
     <folder>/bundles/<digest>/{manifest.json, model.onnx, golden.json}
     <folder>/endpoints/<model>.json                what serves now; replaced atomically
     <folder>/history/<model>/<revision>.json       every document that ever was current
+    <folder>/status/<model>.json                   what monitoring found lately, see `ml_platform.monitoring.status`
 
 Imports nothing but the standard library and msgspec: serving depends on it.
 """
@@ -124,6 +125,10 @@ class ReleaseStore:
     def endpoint_path(self, model: str) -> Path:
         """File that serving watches for a model (raises ValueError for a name that is no model name)."""
         return self.folder / "endpoints" / f"{_checked_name(model)}.json"
+
+    def status_path(self, model: str) -> Path:
+        """File in which monitoring tells how a model does (raises ValueError for a name that is no model name)."""
+        return self.folder / "status" / f"{_checked_name(model)}.json"
 
     def publish(
         self,

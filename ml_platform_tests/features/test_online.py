@@ -1,8 +1,10 @@
 """The online store: newest values, never back in time, one writer beside many readers."""
 
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -223,3 +225,31 @@ def test_publishing_takes_the_newest_row_of_each_entity(lake: Lake, store: Onlin
     assert store.view_hash("weather") == view.hash
     assert [temp(store, "EWR"), temp(store, "JFK")] == [2.0, 4.0]
     assert publish_view(lake, view, store).changed == 0
+
+
+def test_a_write_is_noted_with_its_time_even_when_it_changes_nothing(store: OnlineStore):
+    assert store.written_at("weather") is None
+    begin = datetime.now(UTC)
+    store.write("weather", ("origin",), rows(("EWR", NOON, 1.0)))
+    first = store.written_at("weather")
+    assert first is not None
+    assert begin <= first <= datetime.now(UTC)
+    store.write("weather", ("origin",), rows(("EWR", NOON, 1.0)))
+    again = store.written_at("weather")
+    assert again is not None
+    assert again > first
+    assert store.newest("weather") == NOON
+    assert store.written_at("other") is None
+
+
+def test_a_file_from_before_writes_were_noted_is_read(tmp_path: Path):
+    uri = f"sqlite:///{tmp_path / 'online.db'}"
+    with open_online_store(uri) as store:
+        store.write("weather", ("origin",), rows(("EWR", NOON, 1.0)))
+    with closing(sqlite3.connect(tmp_path / "online.db")) as connection:
+        connection.execute("DROP TABLE written")
+    with open_online_store(uri) as store:
+        assert store.written_at("weather") is None
+        assert temp(store, "EWR") == 1.0
+        store.write("weather", ("origin",), rows(("EWR", NOON, 2.0)))
+        assert store.written_at("weather") is not None

@@ -25,7 +25,7 @@ from serving.wire import Refused
 
 ROOT = Path(__file__).parents[2]
 PROBES = {"/health/live", "/health/ready", "/health", "/ping", "/v2/health/live", "/v2/health/ready"}
-LISTS = {"/models", "/docs", "/docs/assets", "/version", "/v2", "/api/2.0/serving-endpoints"}
+LISTS = {"/models", "/docs", "/docs/assets", "/assets", "/version", "/v2", "/api/2.0/serving-endpoints"}
 Keys = dict[str, str]
 
 

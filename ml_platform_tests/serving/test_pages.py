@@ -64,12 +64,17 @@ def test_the_api_page_takes_its_scripts_from_this_server(client: httpx.Client) -
         assert client.get(f"/{source}").status_code == 200
 
 
-def test_the_page_for_people_names_model_version_and_a_call_that_works(client: httpx.Client) -> None:
-    page = client.get("/").text
-    assert "flight_delay" in page
-    assert "1 (100%, linear)" in page
+def test_the_pages_for_people_name_model_version_and_a_call_that_works(client: httpx.Client) -> None:
+    home = client.get("/").text
+    assert 'href="models/flight_delay/console"' in home
+    page = client.get("/models/flight_delay/console").text
     assert f"curl -s {client.base_url}/predict/flight_delay" in page
-    assert not re.findall(r'(?:src|href)="(?:https?:)?//', page)
+    for text in (home, page):
+        sources = re.findall(r'(?:src|href)="([^"#]+)"', text)
+        assert not [source for source in sources if "//" in source]
+        assert sum("assets/" in source for source in sources) == 3
+    for name in ("console.css", "console.js", "icon.svg"):
+        assert client.get(f"/assets/{name}").status_code == 200
 
 
 def test_models_tell_signature_provenance_metrics_revision_and_view_hashes(client: httpx.Client) -> None:

@@ -1,0 +1,88 @@
+"""The form of a model: a field for each input of its signature, filled in with the owner's example."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ml_platform.registry.manifest import Input, Manifest
+from serving.openapi import example_row
+
+_CONTROLS = {
+    "string": "text",
+    "integer": "number",
+    "number": "number",
+    "boolean": "select",
+    "timestamp": "datetime-local",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FormField:
+    """One control."""
+
+    name: str
+    type: str  # of the signature
+    control: str  # type of the HTML input, or "select"
+    description: str
+    unit: str | None
+    required: bool
+    value: str
+    minimum: float | None  # that the control holds people to
+    maximum: float | None
+    choices: tuple[str, ...]  # of a select the only values, of other controls suggestions
+    hint: str  # what to know besides the description
+
+
+def form_fields(manifest: Manifest) -> list[FormField]:
+    """Fields in the order of the signature; what the contract only flags can be entered."""
+    example = example_row(manifest)
+    known = {feature.name: feature.categories or () for feature in manifest.features if feature.source == "input"}
+    return [_form_field(field, example.get(field.name), known.get(field.name, ())) for field in manifest.inputs]
+
+
+def _form_field(field: Input, example: Any, known: tuple[str, ...]) -> FormField:
+    choices = known if field.type == "string" else ()
+    control = _CONTROLS[field.type]
+    if field.type == "boolean":
+        choices = ("true", "false")
+    elif field.allowed is not None:
+        choices = tuple(map(str, field.allowed))
+        control = control if "allowed" in field.flagged else "select"
+    held = "range" not in field.flagged
+    return FormField(
+        name=field.name,
+        type=field.type,
+        control=control,
+        description=field.description,
+        unit=field.unit,
+        required=field.required,
+        value=_text(field, example),
+        minimum=field.minimum if held else None,
+        maximum=field.maximum if held else None,
+        choices=choices,
+        hint=_hint(field, choices),
+    )
+
+
+def _hint(field: Input, choices: tuple[str, ...]) -> str:
+    bounds = (("≥", field.minimum), ("≤", field.maximum))
+    parts = [f"{sign} {bound:g}" for sign, bound in bounds if bound is not None]
+    if field.allowed is None and choices and field.type == "string":
+        parts.append(f"{len(choices)} known values")
+    if {"range", "allowed"} & set(field.flagged):
+        parts.append("else flagged")
+    if not field.required:
+        parts.append("may be empty" if field.default is None else f"empty means {field.default}")
+    return ", ".join(parts)
+
+
+def _text(field: Input, value: Any) -> str:
+    """A value as its control takes it."""
+    if value is None:
+        return ""
+    if field.type == "boolean":
+        return "true" if value else "false"
+    if field.type == "timestamp":
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+        return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return str(value)

@@ -1,0 +1,189 @@
+// Two things that a page of the server cannot do alone: follow what changes, and post a form as JSON.
+"use strict";
+
+const FOLLOW_SECONDS = 5;
+const SHOWN_FORCES = 12;
+
+/** Put a newer page's parts in place of those marked `data-live`, unless someone is reading in them with the keyboard. */
+async function follow() {
+  if (document.visibilityState !== "visible") return;
+  let text;
+  try {
+    const response = await fetch(location.href, { headers: { Accept: "text/html" } });
+    if (!response.ok) throw new Error(`the server answers ${response.status}`);
+    text = await response.text();
+  } catch (error) {
+    document.getElementById("footer").textContent = `Not up to date: ${error.message}. Trying again.`;
+    return;
+  }
+  const next = new DOMParser().parseFromString(text, "text/html");
+  for (const part of document.querySelectorAll("[data-live]")) {
+    const newer = next.getElementById(part.id);
+    const used = part.contains(document.activeElement) || getSelection().containsNode(part, true) && !getSelection().isCollapsed;
+    if (newer && !used && newer.innerHTML !== part.innerHTML) part.replaceChildren(...newer.childNodes);
+  }
+}
+setInterval(follow, FOLLOW_SECONDS * 1000);
+
+/** An element with attributes and children; text stays text. */
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+function shown(value) {
+  if (value === null || value === undefined) return "none";
+  if (typeof value !== "number") return String(value);
+  return Math.abs(value) >= 1000 ? value.toLocaleString("en", { maximumFractionDigits: 1 }) : String(Number(value.toPrecision(3)));
+}
+
+/** A field as JSON text, which keeps whole numbers of 64 bits that JavaScript's numbers would round. */
+function json(field) {
+  const text = field.value;
+  switch (field.dataset.type) {
+    case "integer": return BigInt(text).toString();
+    case "number": return String(Number(text));
+    case "boolean": return text;
+    case "timestamp": return JSON.stringify(`${text.length === 16 ? `${text}:00` : text}Z`);
+    default: return JSON.stringify(text);
+  }
+}
+
+function body(form) {
+  const fields = [...form.querySelectorAll("[data-type]")].filter((field) => field.value !== "");
+  return `{${fields.map((field) => `${JSON.stringify(field.name)}: ${json(field)}`).join(", ")}}`;
+}
+
+/** Ask for a prediction; a version that cannot explain itself is asked again without. */
+async function ask(form, explain) {
+  const headers = { "Content-Type": "application/json" };
+  const key = document.getElementById("api-key");
+  if (key && key.value) headers.Authorization = `Bearer ${key.value}`;
+  const query = explain ? "?explain=true&features=true" : "";
+  const started = performance.now();
+  const response = await fetch(form.getAttribute("action") + query, {
+    method: "POST", headers, body: body(form),
+  });
+  const answer = await response.json();
+  if (explain && answer.error && answer.error.code === "not_explainable") {
+    return { ...(await ask(form, false)), note: answer.error.message };
+  }
+  return { answer, milliseconds: performance.now() - started };
+}
+
+function facts(pairs) {
+  return make("dl", { class: "facts" }, ...pairs.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
+}
+
+function scale(share, mark) {
+  const filled = make("i");
+  filled.style.width = `${100 * share}%`;
+  const bar = make("div", { class: "scale", "aria-hidden": "true" }, filled);
+  if (mark !== undefined && mark !== null) {
+    const line = make("b");
+    line.style.left = `${100 * mark}%`;
+    bar.append(line);
+  }
+  return bar;
+}
+
+function percent(share) {
+  return `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
+}
+
+function said(prediction, target) {
+  const value = prediction.prediction;
+  const head = make("div", { class: "said" });
+  if (typeof value === "boolean") {
+    head.append(make("strong", {}, `${target.name}: ${value ? "yes" : "no"}`), `probability ${percent(prediction.probability)}, yes from ${percent(target.threshold ?? 0.5)}`);
+    return [head, scale(prediction.probability, target.threshold ?? 0.5)];
+  }
+  if (typeof value === "number") {
+    head.append(make("strong", {}, `${shown(value)}${target.unit ? ` ${target.unit}` : ""}`), target.name);
+    return [head];
+  }
+  head.append(make("strong", {}, `${target.name}: ${value}`), `probability ${percent(prediction.probability)}`);
+  const classes = Object.entries(prediction.probabilities ?? {}).sort((a, b) => b[1] - a[1]);
+  return [head, ...classes.flatMap(([name, share]) => [make("div", { class: "note" }, `${name} ${percent(share)}`), scale(share)])];
+}
+
+/** One feature's push: its name and value, a bar from the middle, and the number. */
+function force(name, value, about, push, widest) {
+  const bar = make("i");
+  bar.style.width = `${widest ? (50 * Math.abs(push)) / widest : 0}%`;
+  const unit = about && about.unit && value !== undefined && value !== null ? ` ${about.unit}` : "";
+  const label = make("div", { class: "name", ...(about && about.description ? { title: about.description } : {}) }, name);
+  if (value !== undefined) label.append(make("span", {}, ` = ${shown(value)}${unit}`));
+  return make("div", { class: "force" }, label,
+    make("div", { class: `push ${push >= 0 ? "up" : "down"}`, "aria-hidden": "true" }, bar),
+    make("div", { class: "by" }, `${push >= 0 ? "+" : "−"}${shown(Math.abs(push))}`));
+}
+
+function explained(prediction, names) {
+  const { base, contributions, of, raw_score: raw, method } = prediction.explanation;
+  const forces = Object.entries(contributions);
+  const widest = Math.max(...forces.map(([, push]) => Math.abs(push)));
+  const features = prediction.features ?? {};
+  const row = ([name, push]) => force(name, features[name], names[name], push, widest);
+  const rest = forces.slice(SHOWN_FORCES);
+  const parts = [
+    make("h3", {}, "What each feature added"),
+    make("p", { class: "note" }, `In ${of}: ${shown(base)} on average, ${shown(raw)} here (${method}).`),
+    make("div", { id: "forces" }, ...forces.slice(0, SHOWN_FORCES).map(row)),
+  ];
+  if (rest.length) {
+    const sum = rest.reduce((total, [, push]) => total + push, 0);
+    parts.push(make("details", {}, make("summary", {}, `${rest.length} more features, together ${sum >= 0 ? "+" : "−"}${shown(Math.abs(sum))}`), ...rest.map(row)));
+  }
+  return parts;
+}
+
+function failed(form, error) {
+  for (const problem of error.problems ?? []) {
+    const input = problem.field && form.elements.namedItem(problem.field);
+    if (!input) continue;
+    input.closest(".field").classList.add("wrong");
+    input.closest(".field").append(make("p", { class: "problem" }, problem.message));
+  }
+  return [make("p", { class: "alert" }, error.message), facts([["code", error.code], ["request", make("code", {}, error.request_id)]])];
+}
+
+function answered(form, { answer, milliseconds, note }) {
+  if (answer.error) return failed(form, answer.error);
+  const prediction = answer.predictions[0];
+  const parts = said(prediction, JSON.parse(form.dataset.target) ?? {});
+  if (answer.degraded) parts.push(make("p", { class: "alert" }, `Nulls stand for what failed: ${answer.degraded.join(", ")}.`));
+  for (const flag of answer.flags ?? []) parts.push(make("p", { class: "alert warn" }, `${flag.field}: ${flag.message}`));
+  parts.push(facts([
+    ["version", `${answer.model} ${answer.version}`],
+    ["request", make("code", {}, answer.request_id)],
+    ["round trip", `${shown(milliseconds)} ms from this page`],
+  ]));
+  if (note) parts.push(make("p", { class: "note" }, note));
+  if (prediction.explanation) parts.push(...explained(prediction, JSON.parse(form.dataset.names)));
+  return parts;
+}
+
+const form = document.getElementById("predict");
+if (form) {
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const place = document.getElementById("answer");
+    const button = form.querySelector("button");
+    for (const problem of form.querySelectorAll(".problem")) problem.remove();
+    for (const field of form.querySelectorAll(".wrong")) field.classList.remove("wrong");
+    button.disabled = true;
+    place.setAttribute("aria-busy", "true");
+    let parts;
+    try {
+      parts = answered(form, await ask(form, document.getElementById("explain").checked));
+    } catch (error) {
+      parts = [make("p", { class: "alert" }, `The server could not be asked: ${error.message}`)];
+    }
+    place.replaceChildren(make("h2", {}, "Answer"), ...parts);
+    place.setAttribute("aria-busy", "false");
+    button.disabled = false;
+  });
+}
