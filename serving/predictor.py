@@ -4,7 +4,6 @@ Few rows are scored on the event loop, where they cost less than handing them to
 their turn for one thread, in a queue that is bounded: what does not fit is told to come again.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,8 @@ from typing import Any
 import msgspec
 
 from ml_platform.inference.contract import violations_by_field
-from ml_platform.inference.log import SHADOW, InferenceLog, LogUnavailable
+from ml_platform.inference.log import SHADOW, InferenceLog
+from ml_platform.inference.segments import LogUnavailable
 from serving.answers import Answer, flags_of
 from serving.columns import score_columns
 from serving.explanations import MAX_EXPLAINED, add_details
@@ -23,6 +23,7 @@ from serving.problems import InvalidRequest, Problem
 from serving.rows import Scored, score_rows
 from serving.settings import ServingSettings
 from serving.state import ServedModel, ServingState, Slot
+from serving.turns import Turns
 from serving.wire import Refused
 
 INLINE_BYTES = 2**17  # some 500 rows, 10 ms of scoring: more would keep other requests waiting and goes to a thread
@@ -49,8 +50,7 @@ class Predictor:
         self._log = log
         self._settings = settings
         self._series: dict[tuple[str, int], ModelMetrics] = {}
-        self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="predict")
-        self._queued = 0
+        self._turns = Turns("large", settings)
         self._shadow_threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="shadow")
         self._shadowing = 0
 
@@ -85,24 +85,12 @@ class Predictor:
         return answer
 
     async def in_turn(self, work: Callable[[], Any]) -> Any:
-        """Do in a thread what would keep the event loop too long, after what waits there already (raises Refused)."""
-        if self._queued >= self._settings.max_queue:
-            raise Refused(503, "busy", f"{self._queued} large requests are waiting already: come again", retry_after=1)
-        self._queued += 1
-        try:
-            job = self._threads.submit(work)
-            future = asyncio.wrap_future(job)
-            done, _ = await asyncio.wait({future}, timeout=self._settings.queue_seconds)
-            if not done and job.cancel():
-                waited = f"{self._settings.queue_seconds:g} seconds"
-                raise Refused(503, "busy", f"did not get its turn within {waited}: come again", retry_after=1)
-            return await future
-        finally:
-            self._queued -= 1
+        """Do in a thread what would keep the event loop too long (raises Refused)."""
+        return await self._turns.take(work)
 
     def close(self) -> None:
         """Finish what is being answered and shadowed."""
-        self._threads.shutdown()
+        self._turns.close()
         self._shadow_threads.shutdown()
 
     def _answer(self, slot: Slot, body: bytes, asked: Asked) -> Answer:

@@ -1,17 +1,9 @@
-"""The inference log's other half: segments that serving wrote become rows of `inference_log/<model>`, once each.
+"""The inference log's other half: records that serving wrote become rows of `inference_log/<model>`, once each."""
 
-Every commit to the table carries, as a Delta application transaction, the name of one segment and the byte up to which
-it has been taken. The rows and that offset become visible together or not at all, so a kill at any instant leaves the
-next run knowing exactly where to go on. A segment is deleted when all of it is in the table and its writer is gone.
-"""
-
-import fcntl
-import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -19,15 +11,14 @@ import polars as pl
 
 from ml_platform.inference.checked_rows import FLAGS, flags_value
 from ml_platform.inference.contract import Violation
-from ml_platform.inference.log import SHADOW, SUFFIX, Batch, Record
+from ml_platform.inference.ingest_segments import Ingested, ingest_segments
+from ml_platform.inference.log import SHADOW, Batch, Record
 from ml_platform.lake.tables import Lake
 from ml_platform.registry.digests import BundleRefused
-from ml_platform.registry.files import locked
 from ml_platform.registry.manifest import Manifest
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
 
-CHUNK_BYTES = 32 * 2**20  # of a segment in one commit: about 30,000 records
 _TIMESTAMP = pl.Datetime("us", "UTC")
 FIXED_COLUMNS: dict[str, Any] = {
     "request_id": pl.String,
@@ -65,21 +56,7 @@ _BATCH = b'{"batch":'
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True)
-class IngestLogReport:
-    """What one run moved for one model."""
-
-    model: str
-    table: str
-    version: int | None  # of the table, None while it does not exist
-    rows: int
-    segments: int  # read
-    deleted: int  # wholly ingested, writer gone
-    torn: int  # lines that a dying worker left unfinished: their requests were never answered
-    newest: datetime | None  # scored_at of the newest row moved
-
-
-def ingest_log(lake: Lake, settings: Settings) -> dict[str, IngestLogReport]:
+def ingest_log(lake: Lake, settings: Settings) -> dict[str, Ingested]:
     """Move what serving logged since the last run into `inference_log/<model>`, each record exactly once.
 
     Safe to run while serving writes, to kill at any point and to run twice at the same time.
@@ -94,7 +71,7 @@ def ingest_log(lake: Lake, settings: Settings) -> dict[str, IngestLogReport]:
     return {folder.name: ingest_model_log(lake, store, folder) for folder in folders if SHADOW not in folder.name}
 
 
-def ingest_model_log(lake: Lake, store: ReleaseStore, folder: Path) -> IngestLogReport:
+def ingest_model_log(lake: Lake, store: ReleaseStore, folder: Path) -> Ingested:
     """Move the segments of one model's folder into its table, and those of its shadow versions into theirs."""
     shadows = folder.with_name(folder.name + SHADOW)
     if shadows.is_dir():
@@ -102,62 +79,16 @@ def ingest_model_log(lake: Lake, store: ReleaseStore, folder: Path) -> IngestLog
     return _ingest_folder(lake, store, folder)
 
 
-def _ingest_folder(lake: Lake, store: ReleaseStore, folder: Path) -> IngestLogReport:
-    model = folder.name
-    table = f"inference_log/{model}"
-    report = IngestLogReport(model, table, None, rows=0, segments=0, deleted=0, torn=0, newest=None)
+def _ingest_folder(lake: Lake, store: ReleaseStore, folder: Path) -> Ingested:
     manifests = _Manifests(store)
-    with locked(folder / ".ingest.lock"):  # two runs would read the same bytes and race to commit them
-        for segment in sorted(folder.glob(f"*{SUFFIX}")):
-            report = _ingest_segment(lake, table, segment, manifests, report)
-    return replace(report, version=lake.version(table) if lake.exists(table) else None)
 
+    def read(chunk: bytes) -> tuple[pl.DataFrame | None, int]:
+        records, torn = _parse(chunk)
+        return _frame(records, manifests) if records else None, torn
 
-def _ingest_segment(
-    lake: Lake, table: str, segment: Path, manifests: "_Manifests", report: IngestLogReport
-) -> IngestLogReport:
-    app = f"inference_log/{segment.name}"
-    with segment.open("rb") as file:
-        finished = _writer_is_gone(file.fileno())  # asked before reading: what comes after is for the next run
-        offset = lake.last_app_version(table, app) or 0
-        file.seek(offset)
-        size = os.fstat(file.fileno()).st_size  # of now: a busy writer would else be followed, commit by small commit
-        for chunk in _whole_lines(file, size - offset, finished):
-            records, torn = _parse(chunk)
-            offset += len(chunk)
-            if records:
-                frame = _frame(records, manifests)
-                lake.append(table, frame, partition_by=("date",), app_transaction=(app, offset), add_columns=True)
-                newest = max(record.time for record in records)
-                report = replace(report, rows=report.rows + len(records), newest=max(newest, report.newest or newest))
-            report = replace(report, torn=report.torn + torn)
-    if finished:
-        segment.unlink()
-    return replace(report, segments=report.segments + 1, deleted=report.deleted + finished)
-
-
-def _writer_is_gone(file: int) -> bool:
-    """Whether no process holds the shared lock that a writer keeps on its segment."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _whole_lines(file: BinaryIO, size: int, finished: bool) -> Iterator[bytes]:
-    """Chunks of whole lines of the next `size` bytes; when the writer is gone also the unfinished last one."""
-    rest = b""
-    while block := file.read(min(CHUNK_BYTES, size)):
-        size -= len(block)
-        end = block.rfind(b"\n") + 1
-        if end:
-            yield rest + block[:end]
-            rest = block[end:]
-        else:
-            rest += block
-    if rest and finished:
-        yield rest
+    return ingest_segments(
+        lake, f"inference_log/{folder.name}", folder, read, written_at="scored_at", partition_by=("date",)
+    )
 
 
 def _parse(chunk: bytes) -> tuple[list[_Logged], int]:

@@ -1,30 +1,19 @@
-"""The inference log's writing half: every answered prediction is a line in a file before its answer leaves.
+"""The inference log's records: every answered prediction is one of them before its answer leaves.
 
-One worker appends to one segment file per model with a single `os.write` on an `O_APPEND` descriptor, so that a worker
-killed with -9 loses nothing that it answered: the kernel has the line. A background thread calls fsync within
-`SYNC_SECONDS` of a write, which bounds what a power cut can take. `ml_platform.inference.ingest_log` moves the segments
-into the lake.
+`ml_platform.inference.segments` writes them, `ml_platform.inference.ingest_log` moves them into the lake.
 """
 
-import fcntl
-import os
-import secrets
-import threading
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from ml_platform.inference.contract import Violation
+from ml_platform.inference.segments import SEGMENT_BYTES, SYNC_SECONDS, SegmentLog
 
-SEGMENT_BYTES = 64 * 2**20
-SYNC_SECONDS = 0.04  # leaves fsync itself 10 ms of the 50 ms within which a record is on disk
-SUFFIX = ".jsonl"
 SHADOW = "__shadow"  # added to the model's name: where what shadow versions said is logged, apart from the answers
-
-_encoder = msgspec.json.Encoder()
 
 
 class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -77,58 +66,15 @@ class Batch(msgspec.Struct, kw_only=True, omit_defaults=True):
     flags: Sequence[Violation] = ()
 
 
-class LogUnavailable(OSError):
-    """The record could not be written: the prediction must not be answered as if it had been."""
-
-
-class _Segment:
-    """One open file. Its shared lock tells the ingest that a live worker may still append to it."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
-        unlocked = folder / f".{name}.new"
-        self.file = os.open(unlocked, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-        fcntl.flock(self.file, fcntl.LOCK_SH)
-        self.path = unlocked.rename(folder / name)  # the ingest never sees a segment that is not locked yet
-        self.size = 0
-        self.torn = False
-        self.dirty = False
-        directory = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(directory)  # the file's name must survive a power cut as well as its content
-        finally:
-            os.close(directory)
-
-    def write(self, data: bytes) -> None:
-        """Append whole lines, or raise and start the next write on a line of its own."""
-        if self.torn:
-            data = b"\n" + data
-        written = os.write(self.file, data)
-        while written < len(data):  # a disk that is nearly full takes a part; the next try says why
-            self.torn = True
-            written += os.write(self.file, data[written:])
-        self.torn = False
-        self.size += written
-        self.dirty = True
-
-    def close(self) -> None:
-        """Sync and close, which also gives up the lock."""
-        os.fsync(self.file)
-        os.close(self.file)
-
-
-class InferenceLog:
-    """Appends prediction records below `folder/<model>/`, one segment per worker and model at a time.
+class InferenceLog(SegmentLog):
+    """Appends prediction records, `Record` or `Batch`, below `folder/<model>/`.
 
     Parameters
     ----------
     folder
         The platform's `inference_log_dir`.
-    segment_bytes
-        A segment that has grown past this is closed and the next one opened.
-    sync_seconds
-        Longest wait before written records are forced to disk.
+    segment_bytes, sync_seconds
+        See `SegmentLog`.
 
     Examples
     --------
@@ -148,87 +94,4 @@ class InferenceLog:
     """
 
     def __init__(self, folder: Path, *, segment_bytes: int = SEGMENT_BYTES, sync_seconds: float = SYNC_SECONDS) -> None:
-        self._folder = folder
-        self._segment_bytes = segment_bytes
-        self._sync_seconds = sync_seconds
-        self._segments: dict[str, _Segment] = {}
-        self._lock = threading.Lock()
-        self._failure: OSError | None = None
-        self._written = threading.Event()
-        self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def append(self, model: str, records: Sequence[Record | Batch]) -> None:
-        """Write the records of one answer; they survive the death of this process once this returns.
-
-        Raises
-        ------
-        LogUnavailable
-            If the file system refused the write, with its reason.
-        """
-        data = _encoder.encode_lines(records)
-        try:
-            with self._lock:
-                if self._failure is not None:
-                    self._give_up_segments()
-                segment = self._segments.get(model)
-                if segment is None or segment.size >= self._segment_bytes:
-                    segment = self._next_segment(model)
-                segment.write(data)
-        except OSError as error:
-            raise LogUnavailable(
-                error.errno, f"the inference log below {self._folder} cannot be written: {error.strerror}"
-            ) from error
-        if not self._written.is_set():
-            self._written.set()
-
-    def close(self) -> None:
-        """Sync and close every segment."""
-        self._closing.set()
-        self._written.set()
-        if self._thread is not None:
-            self._thread.join()
-        with self._lock:
-            for segment in self._segments.values():
-                segment.close()
-            self._segments.clear()
-
-    def _next_segment(self, model: str) -> _Segment:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._sync_forever, name="inference-log-sync", daemon=True)
-            self._thread.start()
-        fresh = _Segment(self._folder / model)
-        full = self._segments.get(model)
-        self._segments[model] = fresh
-        if full is not None:
-            full.close()
-        return fresh
-
-    def _give_up_segments(self) -> None:
-        """After a failed fsync nobody knows what the files hold: say so once, the next answer starts new ones."""
-        failure, self._failure = self._failure, None
-        for segment in self._segments.values():
-            os.close(segment.file)
-        self._segments.clear()
-        if failure is not None:
-            raise failure
-
-    def _sync_forever(self) -> None:
-        while not self._closing.is_set():
-            self._written.wait()
-            self._written.clear()
-            self._sync()
-            self._closing.wait(self._sync_seconds)
-
-    def _sync(self) -> None:
-        with self._lock:  # a duplicate stays open whatever rotation closes, and fsync runs outside the lock
-            duplicates = [os.dup(segment.file) for segment in self._segments.values() if segment.dirty]
-            for segment in self._segments.values():
-                segment.dirty = False
-        for duplicate in duplicates:
-            try:
-                os.fsync(duplicate)
-            except OSError as error:
-                self._failure = error  # raised to the next caller of `append`
-            finally:
-                os.close(duplicate)
+        super().__init__(folder, "inference log", segment_bytes=segment_bytes, sync_seconds=sync_seconds)

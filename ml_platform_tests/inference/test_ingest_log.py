@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from ml_platform.inference import ingest_log as module
+from ml_platform.inference import ingest_segments
 from ml_platform.inference.ingest_log import ingest_log
 from ml_platform.inference.log import InferenceLog
 from ml_platform.lake.tables import Lake
@@ -117,7 +118,7 @@ def test_a_run_takes_what_is_there_when_it_starts_and_does_not_follow_a_busy_wri
 def test_small_chunks_commit_one_by_one_and_add_up(
     settings: Settings, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CHUNK_BYTES", 700)
+    monkeypatch.setattr(ingest_segments, "CHUNK_BYTES", 700)
     log = InferenceLog(settings.inference_log_dir)
     for number in range(10):
         log.append("flight_delay", [record(number)])
@@ -143,13 +144,14 @@ def test_a_feature_that_appears_later_is_null_before(settings: Settings, lake: L
 INGEST = """
 import sys
 from pathlib import Path
-from ml_platform.inference import ingest_log as module
+from ml_platform.inference import ingest_segments
+from ml_platform.inference.ingest_log import ingest_log
 from ml_platform.lake.tables import Lake
 from ml_platform.settings import Settings
-module.CHUNK_BYTES = 2_000
+ingest_segments.CHUNK_BYTES = 2_000
 settings = Settings(home=Path(sys.argv[1]))
 print("started", flush=True)
-module.ingest_log(Lake(settings.lake_uri), settings)
+ingest_log(Lake(settings.lake_uri), settings)
 """
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ml_platform.inference.log import InferenceLog, LogUnavailable, Record
+from ml_platform.inference.log import InferenceLog, Record
+from ml_platform.inference.segments import LogUnavailable
 
 NOW = datetime(2013, 7, 1, 12, tzinfo=UTC)
 

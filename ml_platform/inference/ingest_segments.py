@@ -1,0 +1,122 @@
+"""Segments that serving wrote become rows of a table, once each (see `ml_platform.inference.segments`).
+
+Every commit to the table carries, as a Delta application transaction, the name of one segment and the byte up to which
+it has been taken. The rows and that offset become visible together or not at all, so a kill at any instant leaves the
+next run knowing exactly where to go on. A segment is deleted when all of it is in the table and its writer is gone.
+"""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import polars as pl
+
+from ml_platform.inference.segments import SUFFIX
+from ml_platform.lake.tables import Lake
+from ml_platform.registry.files import locked
+
+CHUNK_BYTES = 32 * 2**20  # of a segment in one commit: about 30,000 records
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What one run moved from one folder of segments."""
+
+    table: str
+    version: int | None = None  # of the table, None while it does not exist
+    rows: int = 0
+    segments: int = 0  # read
+    deleted: int = 0  # wholly ingested, writer gone
+    torn: int = 0  # lines that a dying worker left unfinished: their requests were never answered
+    newest: datetime | None = None  # when the newest row moved was written
+
+
+Read = Callable[[bytes], tuple[pl.DataFrame | None, int]]
+
+
+def ingest_segments(
+    lake: Lake, table: str, folder: Path, read: Read, *, written_at: str, partition_by: Sequence[str] = ()
+) -> Ingested:
+    """Move what was logged in a folder since the last run into a table, each record exactly once.
+
+    Safe to run while serving writes, to kill at any point and to run twice at the same time.
+
+    Parameters
+    ----------
+    lake
+        Where the table is.
+    table
+        Table that takes these segments and no others; created with the first row.
+    folder
+        Where the segments are.
+    read
+        Gives the rows of whole lines, None for none, and how many of the lines are torn.
+    written_at
+        Column of the rows with the instant at which they were logged.
+    partition_by
+        Partition columns of a new table.
+    """
+    report = Ingested(table)
+    with locked(folder / ".ingest.lock"):  # two runs would read the same bytes and race to commit them
+        for segment in sorted(folder.glob(f"*{SUFFIX}")):
+            with segment.open("rb") as file:
+                finished = _writer_is_gone(file.fileno())  # asked before reading: what comes after is for the next run
+                app = _app(table, segment)
+                offset = lake.last_app_version(table, app) or 0
+                for chunk in _whole_lines(file, offset, finished):
+                    rows, torn = read(chunk)
+                    offset += len(chunk)
+                    if rows is not None:
+                        lake.append(
+                            table, rows, partition_by=partition_by, app_transaction=(app, offset), add_columns=True
+                        )
+                        newest: Any = rows.get_column(written_at).max()
+                        newest = max(newest, report.newest or newest)
+                        report = replace(report, rows=report.rows + rows.height, newest=newest)
+                    report = replace(report, torn=report.torn + torn)
+            if finished:
+                segment.unlink()
+            report = replace(report, segments=report.segments + 1, deleted=report.deleted + finished)
+    return replace(report, version=lake.version(table) if lake.exists(table) else None)
+
+
+def has_news(lake: Lake, table: str, folder: Path) -> bool:
+    """Whether a folder's segments hold anything that its table does not."""
+    return any(
+        segment.stat().st_size > (lake.last_app_version(table, _app(table, segment)) or 0)
+        for segment in folder.glob(f"*{SUFFIX}")
+    )
+
+
+def _app(table: str, segment: Path) -> str:
+    return f"{table.partition('/')[0]}/{segment.name}"
+
+
+def _writer_is_gone(file: int) -> bool:
+    """Whether no process holds the shared lock that a writer keeps on its segment."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _whole_lines(file: BinaryIO, offset: int, finished: bool) -> Iterator[bytes]:
+    """Chunks of whole lines from an offset on; when the writer is gone also the unfinished last one."""
+    size = os.fstat(file.fileno()).st_size - offset  # of now: a busy writer would else be followed, commit by commit
+    file.seek(offset)
+    rest = b""
+    while block := file.read(min(CHUNK_BYTES, size)):
+        size -= len(block)
+        end = block.rfind(b"\n") + 1
+        if end:
+            yield rest + block[:end]
+            rest = block[end:]
+        else:
+            rest += block
+    if rest and finished:
+        yield rest

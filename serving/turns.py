@@ -1,0 +1,40 @@
+"""A thread that does one piece of work after another, behind a bounded queue."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from serving.settings import ServingSettings
+from serving.wire import Refused
+
+
+class Turns:
+    """Does in a thread of its own what would keep the event loop too long; what does not fit is told to come again."""
+
+    def __init__(self, what: str, settings: ServingSettings) -> None:
+        self._what = what
+        self._settings = settings
+        self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix=what)
+        self._queued = 0
+
+    async def take(self, work: Callable[[], Any]) -> Any:
+        """Do work after what waits already (raises Refused)."""
+        if self._queued >= self._settings.max_queue:
+            told = f"{self._queued} {self._what} requests are waiting already: come again"
+            raise Refused(503, "busy", told, retry_after=1)
+        self._queued += 1
+        try:
+            job = self._threads.submit(work)
+            future = asyncio.wrap_future(job)
+            done, _ = await asyncio.wait({future}, timeout=self._settings.queue_seconds)
+            if not done and job.cancel():
+                waited = f"{self._settings.queue_seconds:g} seconds"
+                raise Refused(503, "busy", f"did not get its turn within {waited}: come again", retry_after=1)
+            return await future
+        finally:
+            self._queued -= 1
+
+    def close(self) -> None:
+        """Finish what is waiting."""
+        self._threads.shutdown()
