@@ -60,6 +60,11 @@ class Settings(BaseSettings):
         return self.home / "inference_log"
 
     @property
+    def push_log_dir(self) -> Path:
+        """Folder where serving appends rows pushed to feature views before they reach the lake."""
+        return self.home / "push_log"
+
+    @property
     def keys_dir(self) -> Path:
         """Folder of the API keys that serving asks for."""
         return self.home / "keys"

@@ -9,6 +9,7 @@ import polars as pl
 
 from ml_platform.features.definitions import require_definition
 from ml_platform.features.join import Engine, point_in_time_join, resolve_lookup
+from ml_platform.features.pushed import read_view, view_tables
 from ml_platform.features.sampling import kept
 from ml_platform.features.views import FeatureView, load_views
 from ml_platform.lake import sql
@@ -82,10 +83,12 @@ def create_training_set(
     chosen = [Lookup(view=item) if isinstance(item, str) else item for item in lookups]
     if unknown := sorted({item.view for item in chosen} - set(views)):
         raise ValueError(f"lookups: there is no feature view {unknown}; there are {sorted(views)}")
-    read = {views[item.view].table for item in chosen}
-    read |= sql.referenced_tables(spine) if isinstance(spine, str) else set()
-    tables = {name: (versions or {}).get(name, -1) for name in sorted(read)}
-    tables = {name: version if version >= 0 else lake.version(name) for name, version in tables.items()}
+    pinned = versions or {}
+    read = set(sql.referenced_tables(spine)) if isinstance(spine, str) else set()
+    for view in {item.view: views[item.view] for item in chosen}.values():
+        # The version of a view's table is pinned without one of its pushed rows: there were none of them then.
+        read |= {name for name in view_tables(lake, view) if name in pinned or view.table not in pinned}
+    tables = {name: pinned[name] if name in pinned else lake.version(name) for name in sorted(read)}
     rows = sql.query(lake, spine, versions=tables).lazy() if isinstance(spine, str) else spine.lazy()
     _check_columns(rows, [label, timestamp, *([label_available_at] if label_available_at else [])])
     rows = rows.filter(pl.col(label).is_not_null())
@@ -96,12 +99,7 @@ def create_training_set(
     rows = rows.filter(kept(pl.int_range(pl.len(), dtype=pl.UInt64), sample, label))
     for item in chosen:
         require_definition(lake, views[item.view], tables[views[item.view].table])
-    resolved = [
-        resolve_lookup(
-            item, views[item.view], lake.read(views[item.view].table, version=tables[views[item.view].table])
-        )
-        for item in chosen
-    ]
+    resolved = [resolve_lookup(item, views[item.view], read_view(lake, views[item.view], tables)) for item in chosen]
     joined = point_in_time_join(rows, resolved, timestamp=timestamp, engine=engine, memory_limit=memory_limit)
     return TrainingSet(
         frame=joined.collect(engine="streaming"),

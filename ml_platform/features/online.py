@@ -1,11 +1,13 @@
 """The online store: of every entity of a feature view the newest values, where serving reads them in microseconds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import msgspec
+
+from ml_platform.registry.manifest import Input
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,6 +25,47 @@ class Row(msgspec.Struct, frozen=True):
     values: dict[str, Any]  # feature → value
 
 
+class ViewSchema(msgspec.Struct, frozen=True, kw_only=True):
+    """Which fields a row of a view has, recorded beside its values: who pushes rows is checked without the lake."""
+
+    entity: tuple[Input, ...]
+    event_time: str
+    columns: tuple[Input, ...]
+
+    @property
+    def fields(self) -> tuple[Input, ...]:
+        """All fields of a row, in order: entity, event time, features."""
+        event_time = Input(
+            name=self.event_time, type="timestamp", description="From when on the values were known (UTC)."
+        )
+        return (*self.entity, event_time, *self.columns)
+
+
+class Definition(msgspec.Struct, frozen=True):
+    """The definition of a view that its values in the store are of."""
+
+    hash: str
+    schema: ViewSchema | None  # None: written before schemas were recorded, or not by `publish_view`
+
+
+class PushedRow(NamedTuple):
+    """One row for `OnlineStore.push`."""
+
+    key: Key
+    event_time: datetime  # UTC
+    values: tuple[Any, ...]  # in the order of the view's columns
+
+
+class DefinitionChanged(RuntimeError):
+    """Rows were pushed under another definition than the one that is in the store by now."""
+
+    def __init__(self, view: str, sent: str, found: str | None) -> None:
+        held = "no values of it" if found is None else f"the definition {found[:12]}"
+        super().__init__(
+            f"online view '{view}': rows of the definition {sent[:12]} were pushed, the store holds {held}"
+        )
+
+
 class OnlineStore(Protocol):
     """What publishing writes and serving reads; safe with one writer beside many readers, in other processes too."""
 
@@ -34,12 +77,23 @@ class OnlineStore(Protocol):
         event_time: str = "event_time",
         *,
         view_hash: str = "",
+        schema: ViewSchema | None = None,
     ) -> int:
         """Keep the rows that are newer than what is stored of their entity; give the number of entities changed.
 
         Writing the same rows again changes nothing, and an older row never replaces a newer one. When the definition
         (`view_hash`, or the columns) differs from the last one written, what was stored under that one is gone: no
-        entity is ever served values of another definition.
+        entity is ever served values of another definition. A `schema` is recorded with the definition.
+        """
+        ...
+
+    def push(self, view: str, view_hash: str, rows: Sequence[PushedRow]) -> int:
+        """Keep rows of the definition in force as `write` does; give how many are older than what the store then holds.
+
+        Raises
+        ------
+        DefinitionChanged
+            If the store holds the view under another definition, or not at all. Nothing is kept then.
         """
         ...
 
@@ -49,6 +103,14 @@ class OnlineStore(Protocol):
 
     def view_hash(self, view: str) -> str | None:
         """Give the definition that the view's values were last written by; None before the first write."""
+        ...
+
+    def definition(self, view: str) -> Definition | None:
+        """Give that definition with the schema recorded for it; None before the first write."""
+        ...
+
+    def views(self) -> list[str]:
+        """Names of the views whose schema is recorded, sorted."""
         ...
 
     def newest(self, view: str) -> datetime | None:
@@ -136,11 +198,16 @@ _STORES: dict[str, Callable[[str], OnlineStore]] = {
 _ADDRESSES = ("sqlite:///<path>", "redis://<host>:<port>/<database>", "rediss://… (TLS)", "unix://<socket>")
 
 
-def latest_rows(lake: "Lake", view: "FeatureView", *, version: int | None = None) -> "pl.DataFrame":
-    """Take of each entity in a view's table the row that a request of today would want: newest, then last created."""
+def latest_rows(lake: "Lake", view: "FeatureView", *, versions: Mapping[str, int] | None = None) -> "pl.DataFrame":
+    """Take of each entity of a view the row that a request of today would want: newest, then last created.
+
+    `versions` says of which versions of its tables (`pushed.view_tables`); the newest when None.
+    """
+    from ml_platform.features.pushed import read_view, view_tables
+
     order = [view.event_time, *([view.created] if view.created else [])]
     return (
-        lake.read(view.table, version=version)
+        read_view(lake, view, lake.versions(view_tables(lake, view)) if versions is None else versions)
         .sort(order)
         .unique(list(view.entity), keep="last", maintain_order=True)
         .select(*view.entity, view.event_time, *view.columns)
@@ -149,7 +216,7 @@ def latest_rows(lake: "Lake", view: "FeatureView", *, version: int | None = None
 
 
 def publish_view(lake: "Lake", view: "FeatureView", store: OnlineStore) -> PublishReport:
-    """Bring the newest row of every entity from a view's table into the online store.
+    """Bring the newest row of every entity of a view into the online store, pushed rows too, and record its schema.
 
     Raises
     ------
@@ -159,10 +226,12 @@ def publish_view(lake: "Lake", view: "FeatureView", store: OnlineStore) -> Publi
         If its table is of an older definition.
     """
     from ml_platform.features.definitions import require_definition
+    from ml_platform.features.pushed import view_schema, view_tables
 
-    version = lake.version(view.table)
-    require_definition(lake, view, version)
-    frame = latest_rows(lake, view, version=version)
-    changed = store.write(view.name, view.entity, frame, view.event_time, view_hash=view.hash)
+    versions = lake.versions(view_tables(lake, view))
+    require_definition(lake, view, versions[view.table])
+    frame = latest_rows(lake, view, versions=versions)
+    schema = view_schema(view, frame.schema)
+    changed = store.write(view.name, view.entity, frame, view.event_time, view_hash=view.hash, schema=schema)
     newest: datetime | None = frame.get_column(view.event_time).max()  # type: ignore[assignment]  # by its dtype
-    return PublishReport(rows=frame.height, changed=changed, newest=newest, version=version)
+    return PublishReport(rows=frame.height, changed=changed, newest=newest, version=versions[view.table])

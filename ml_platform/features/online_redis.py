@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import msgspec
 import redis
 
-from ml_platform.features.online import Key, Row, check_rows
+from ml_platform.features.online import (
+    Definition,
+    DefinitionChanged,
+    Key,
+    PushedRow,
+    Row,
+    ViewSchema,
+    check_rows,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,6 +31,7 @@ _SCAN = 5000  # keys looked at by one step of tidying
 _ABANDONED = 3600  # seconds after which a definition that never came into force was left by a killed writer
 _WRITE_CHUNK = 50_000  # rows turned into Python values at a time
 _TRIES = 5
+_VIEWS = _PREFIX + b"views"  # names of the views whose schema is recorded
 _STALE = _PREFIX + b"stale"  # generations not in force: when their writing began, 0 for those replaced
 _HALF = 1 << 63  # added to a time, so that its bytes sort as it does, before 1970 too
 
@@ -60,6 +69,7 @@ return 1
 """
 
 _Item = TypeVar("_Item")
+_pack_stamp = struct.Struct(">Q").pack
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 
@@ -70,6 +80,7 @@ class _View(msgspec.Struct, frozen=True, array_like=True):
     generation: int
     hash: str
     columns: tuple[str, ...]
+    schema: ViewSchema | None = None
 
 
 _decode_view = msgspec.msgpack.Decoder(_View).decode
@@ -101,6 +112,7 @@ class RedisOnlineStore:
         event_time: str = "event_time",
         *,
         view_hash: str = "",
+        schema: ViewSchema | None = None,
     ) -> int:
         """See `OnlineStore.write`.
 
@@ -113,17 +125,42 @@ class RedisOnlineStore:
         """
         check_rows(view, entity, frame, event_time)
         columns = tuple(name for name in frame.columns if name not in {*entity, event_time})
-        rows = _newest_rows(entity, columns, frame, event_time)
+        rows = _newest(_packed_rows(entity, columns, frame, event_time))
         for _ in range(_TRIES):
-            changed = self._write_once(view, _View(0, view_hash, columns), rows)
+            changed = self._write_once(view, _View(0, view_hash, columns, schema), rows)
             if changed is not None:
                 self._client.set(_written_key(view), repr(time.time()))
+                if schema is not None:
+                    self._client.sadd(_VIEWS, view)
                 self._tidy()
                 return changed
         raise RuntimeError(
             f"online view '{view}': other writers changed its definition {_TRIES} times meanwhile; let one process "
             "publish a view, then publish again"
         )
+
+    def push(self, view: str, view_hash: str, rows: Sequence[PushedRow]) -> int:
+        """See `OnlineStore.push`; a large push is seen in chunks, and one cut short may be sent again.
+
+        Raises
+        ------
+        DefinitionChanged
+            See `OnlineStore.push`.
+        redis.RedisError
+            If the server cannot be reached or refuses; it may then hold a part of the rows.
+        """
+        packed = [(_encode(row.key), _micros(row.event_time), _encode(row.values)) for row in rows]
+        newest = _newest(packed)
+        for _ in range(_TRIES):
+            record: Any = self._client.get(_view_key(view))
+            current = None if record is None else _decode_view(record)
+            if current is None or current.hash != view_hash:
+                raise DefinitionChanged(view, view_hash, None if current is None else current.hash)
+            if self._put(view, current.generation, record, newest.items()) is not None:
+                found: Any = self._client.mget([_row_key(current.generation, key) for key in newest])
+                held = {key: value[:8] for key, value in zip(newest, found, strict=True) if value is not None}
+                return sum(key in held and _stamp(micros) < held[key] for key, micros, _ in packed)
+        raise RuntimeError(f"online view '{view}': its record changed {_TRIES} times during one push; push again")
 
     def read(self, requests: Sequence[tuple[str, Key]]) -> list[Row | None]:
         """See `OnlineStore.read`; a key with a null names no entity.
@@ -157,6 +194,19 @@ class RedisOnlineStore:
         packed: Any = self._client.get(_view_key(view))
         return None if packed is None else _decode_view(packed).hash
 
+    def definition(self, view: str) -> Definition | None:
+        """See `OnlineStore.definition`."""
+        packed: Any = self._client.get(_view_key(view))
+        if packed is None:
+            return None
+        found = _decode_view(packed)
+        return Definition(found.hash, found.schema)
+
+    def views(self) -> list[str]:
+        """See `OnlineStore.views`."""
+        names: Any = self._client.smembers(_VIEWS)
+        return sorted(name.decode() for name in names)
+
     def newest(self, view: str) -> datetime | None:
         """See `OnlineStore.newest`."""
         packed: Any = self._client.get(_view_key(view))
@@ -183,11 +233,16 @@ class RedisOnlineStore:
         packed: Any = self._client.get(_view_key(view))
         current = None if packed is None else _decode_view(packed)
         if current is not None and (current.hash, current.columns) == (wanted.hash, wanted.columns):
+            if wanted.schema is not None and wanted.schema != current.schema:
+                record = _encode(msgspec.structs.replace(current, schema=wanted.schema))
+                if not self._switch(keys=[_view_key(view), _STALE], args=[record, packed, "", current.generation]):
+                    return None
+                packed = record
             return self._put(view, current.generation, packed, rows.items())
         generation: Any = self._client.incr(_PREFIX + b"generation")
         self._client.zadd(_STALE, {str(generation): time.time()})  # what a killed writer leaves is found and deleted
         changed = self._put(view, generation, b"", rows.items())
-        definition = _encode(_View(generation, wanted.hash, wanted.columns))
+        definition = _encode(msgspec.structs.replace(wanted, generation=generation))
         old = current.generation if current is not None else ""
         switched = self._switch(keys=[_view_key(view), _STALE], args=[definition, packed or b"", old, generation])
         return changed if switched else None
@@ -226,12 +281,10 @@ class RedisOnlineStore:
         return changed
 
 
-def _newest_rows(
+def _packed_rows(
     entity: tuple[str, ...], columns: tuple[str, ...], frame: "pl.DataFrame", event_time: str
-) -> dict[bytes, bytes]:
-    """Key → eight bytes of time and the packed values, of each entity the newest; all packed before any is sent."""
-    rows: dict[bytes, bytes] = {}
-    stamp = struct.Struct(">Q").pack
+) -> Iterator[tuple[bytes, int, bytes]]:
+    """Key, microseconds since 1970 and packed values of each row."""
     times = frame.get_column(event_time).dt.epoch("us")
     for start in range(0, frame.height, _WRITE_CHUNK):
         part = frame.slice(start, _WRITE_CHUNK)
@@ -239,12 +292,26 @@ def _newest_rows(
         packed = (
             map(_encode, part.select(columns).iter_rows()) if columns else (_encode(()) for _ in range(part.height))
         )
-        for key, micros, values in zip(keys, times.slice(start, _WRITE_CHUNK).to_list(), packed, strict=True):
-            new = stamp(micros + _HALF) + values
-            old = rows.get(key)
-            if old is None or new[:8] >= old[:8]:
-                rows[key] = new
-    return rows
+        yield from zip(keys, times.slice(start, _WRITE_CHUNK).to_list(), packed, strict=True)
+
+
+def _newest(rows: Iterable[tuple[bytes, int, bytes]]) -> dict[bytes, bytes]:
+    """Key → eight bytes of time and the packed values, of each entity the newest; all packed before any is sent."""
+    newest: dict[bytes, bytes] = {}
+    for key, micros, values in rows:
+        new = _stamp(micros) + values
+        old = newest.get(key)
+        if old is None or new[:8] >= old[:8]:
+            newest[key] = new
+    return newest
+
+
+def _stamp(micros: int) -> bytes:
+    return _pack_stamp(micros + _HALF)
+
+
+def _micros(instant: datetime) -> int:
+    return (instant - _EPOCH) // timedelta(microseconds=1)
 
 
 def _chunks(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from ml_platform.features.online import Key, Row, check_rows
+from ml_platform.features.online import (
+    Definition,
+    DefinitionChanged,
+    Key,
+    PushedRow,
+    Row,
+    ViewSchema,
+    check_rows,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,6 +39,7 @@ CREATE TABLE IF NOT EXISTS layouts (
 CREATE TABLE IF NOT EXISTS entities (
     key BLOB PRIMARY KEY, layout INTEGER NOT NULL, event_time INTEGER NOT NULL, packed BLOB NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS schemas (layout INTEGER PRIMARY KEY, schema BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS newest (view TEXT PRIMARY KEY, event_time INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS written (view TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 """
@@ -44,8 +53,16 @@ INSERT INTO newest SELECT ?, ? WHERE true
 ON CONFLICT (view) DO UPDATE SET event_time = max(event_time, excluded.event_time)
 """
 
+_RECORD_SCHEMA = """
+INSERT INTO schemas VALUES (?, ?) ON CONFLICT (layout) DO UPDATE SET schema = excluded.schema
+WHERE schema <> excluded.schema
+"""
+_LAST_LAYOUT = "SELECT layout, hash, columns FROM layouts WHERE view = ? ORDER BY layout DESC LIMIT 1"
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
+_decode_schema = msgspec.msgpack.Decoder(ViewSchema).decode
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class SqliteOnlineStore:
@@ -82,6 +99,7 @@ class SqliteOnlineStore:
         event_time: str = "event_time",
         *,
         view_hash: str = "",
+        schema: ViewSchema | None = None,
     ) -> int:
         """See `OnlineStore.write`; all rows in one transaction.
 
@@ -95,6 +113,8 @@ class SqliteOnlineStore:
         times = frame.get_column(event_time).dt.epoch("us")
         with self._transaction() as connection:
             layout = _layout(connection, view, view_hash, columns)
+            if schema is not None:
+                connection.execute(_RECORD_SCHEMA, (layout, _encode(schema)))
             before = connection.total_changes
             for start in range(0, frame.height, _WRITE_CHUNK):
                 part = frame.slice(start, _WRITE_CHUNK)
@@ -111,6 +131,22 @@ class SqliteOnlineStore:
                 connection.execute(_NEWEST, (view, times.max()))
             connection.execute("INSERT OR REPLACE INTO written VALUES (?, ?)", (view, time.time()))
         return changed
+
+    def push(self, view: str, view_hash: str, rows: Sequence[PushedRow]) -> int:
+        """See `OnlineStore.push`; all rows in one transaction."""
+        keys = [_encode((view, *row.key)) for row in rows]
+        times = [(row.event_time - _EPOCH) // _MICROSECOND for row in rows]
+        with self._transaction() as connection:
+            last = connection.execute(_LAST_LAYOUT, (view,)).fetchone()
+            if last is None or last[1] != view_hash:
+                raise DefinitionChanged(view, view_hash, last and last[1])
+            packed = (_encode(row.values) for row in rows)
+            connection.executemany(_UPSERT, zip(keys, (last[0] for _ in rows), times, packed, strict=True))
+            connection.execute(_NEWEST, (view, max(times)))
+            held: dict[bytes, int] = {}
+            for start in range(0, len(keys), _CHUNK):
+                held |= dict(_select(connection, "key, event_time", keys[start : start + _CHUNK]))
+        return sum(time < held[key] for key, time in zip(keys, times, strict=True))
 
     def read(self, requests: Sequence[tuple[str, Key]]) -> list[Row | None]:
         """See `OnlineStore.read`; a key with a null names no entity."""
@@ -133,8 +169,25 @@ class SqliteOnlineStore:
 
     def view_hash(self, view: str) -> str | None:
         """See `OnlineStore.view_hash`."""
-        row = self._one("SELECT hash FROM layouts WHERE view = ? ORDER BY layout DESC LIMIT 1", view)
-        return row[0] if row else None
+        row = self._one(_LAST_LAYOUT, view)
+        return row[1] if row else None
+
+    def definition(self, view: str) -> Definition | None:
+        """See `OnlineStore.definition`."""
+        row = self._one(_LAST_LAYOUT, view)
+        if row is None:
+            return None
+        schema = self._one("SELECT schema FROM schemas WHERE layout = ?", row[0]) if self._has_schemas() else None
+        return Definition(row[1], _decode_schema(schema[0]) if schema else None)
+
+    def views(self) -> list[str]:
+        """See `OnlineStore.views`."""
+        connection = self._reader()
+        if connection is None or not self._has_schemas():
+            return []
+        last = "SELECT view, max(layout) AS layout FROM layouts GROUP BY view"
+        rows = connection.execute(f"SELECT view FROM ({last}) JOIN schemas USING (layout) ORDER BY view")
+        return [view for (view,) in rows.fetchall()]
 
     def newest(self, view: str) -> datetime | None:
         """See `OnlineStore.newest`."""
@@ -172,10 +225,8 @@ class SqliteOnlineStore:
         return version, local.known
 
     def _fetch(self, connection: sqlite3.Connection, keys: list[bytes]) -> dict[bytes, Row]:
-        marks = ",".join("?" * len(keys))
-        rows = connection.execute(f"SELECT key, layout, event_time, packed FROM entities WHERE key IN ({marks})", keys)
         layouts, found = self._layouts, {}
-        for key, layout, event_time, packed in rows.fetchall():
+        for key, layout, event_time, packed in _select(connection, "key, layout, event_time, packed", keys):
             columns = layouts.get(layout) or self._load_layout(connection, layout)
             found[key] = Row(
                 _EPOCH + timedelta(microseconds=event_time), dict(zip(columns, _decode(packed), strict=True))
@@ -187,7 +238,11 @@ class SqliteOnlineStore:
         self._layouts[layout] = tuple(_decode(columns))
         return self._layouts[layout]
 
-    def _one(self, statement: str, argument: str) -> tuple[Any, ...] | None:
+    def _has_schemas(self) -> bool:
+        """Whether the file is not of before schemas were recorded."""
+        return self._one("SELECT 1 FROM sqlite_master WHERE name = ?", "schemas") is not None
+
+    def _one(self, statement: str, argument: str | int) -> tuple[Any, ...] | None:
         connection = self._reader()
         row: tuple[Any, ...] | None = connection.execute(statement, (argument,)).fetchone() if connection else None
         return row
@@ -227,6 +282,12 @@ class SqliteOnlineStore:
             connection.close()
 
 
+def _select(connection: sqlite3.Connection, columns: str, keys: list[bytes]) -> list[tuple[Any, ...]]:
+    """Columns of the rows that there are of some keys, at most `_CHUNK`."""
+    marks = ",".join("?" * len(keys))
+    return connection.execute(f"SELECT {columns} FROM entities WHERE key IN ({marks})", keys).fetchall()
+
+
 def _data_version(connection: sqlite3.Connection) -> int:
     """A number that changes whenever another connection, of any process, has committed to the file."""
     return int(connection.execute("PRAGMA data_version").fetchone()[0])
@@ -235,9 +296,7 @@ def _data_version(connection: sqlite3.Connection) -> int:
 def _layout(connection: sqlite3.Connection, view: str, view_hash: str, columns: tuple[str, ...]) -> int:
     """Number of the definition; when this write brings it into force, nothing of the one before is left."""
     packed = _encode(columns)
-    last = connection.execute(
-        "SELECT layout, hash, columns FROM layouts WHERE view = ? ORDER BY layout DESC LIMIT 1", (view,)
-    ).fetchone()
+    last = connection.execute(_LAST_LAYOUT, (view,)).fetchone()
     if last is not None and (last[1], last[2]) == (view_hash, packed):
         return int(last[0])
     if last is not None:  # layouts themselves stay: a reader may be about to look up that of a row it has just read

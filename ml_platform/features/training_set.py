@@ -10,6 +10,7 @@ import polars as pl
 
 from ml_platform.features.definitions import require_definition
 from ml_platform.features.join import feature_column, point_in_time_join, resolve_lookup
+from ml_platform.features.pushed import read_view, view_tables
 from ml_platform.features.request import (
     RequestFeature,
     add_request_features,
@@ -215,7 +216,8 @@ def _feature_frame(
 ) -> _Rows:
     used = {lookup.view: _view(spec, lookup.view, views) for lookup in spec.lookups}
     spine_tables = sql.referenced_tables((folder / spec.spine).read_text(encoding="utf-8"))
-    tables = lake.versions(sorted({*spine_tables, *(view.table for view in used.values())}))
+    view_rows = {table for view in used.values() for table in view_tables(lake, view)}
+    tables = lake.versions(sorted({*spine_tables, *view_rows}))
     pinned = {name: tables[name] for name in spine_tables}
     spine = build_spine(lake, spec, folder, versions=pinned, defaults=defaults)
     if window is not None:
@@ -225,7 +227,7 @@ def _feature_frame(
     for lookup in spec.lookups:
         view = used[lookup.view]
         require_definition(lake, view, tables[view.table])
-        resolved.append(resolve_lookup(lookup, view, lake.read(view.table, version=tables[view.table])))
+        resolved.append(resolve_lookup(lookup, view, read_view(lake, view, tables)))
     infos = feature_infos(spec, _request_features(spec, folder), views)
     columns = list(dict.fromkeys([*_own_columns(spec), *(info.name for info in infos)]))
     joined = point_in_time_join(spine, resolved, timestamp=spec.timestamp)

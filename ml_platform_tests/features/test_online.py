@@ -8,12 +8,25 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import polars as pl
 import pytest
+import redis
 
-from ml_platform.features.online import OnlineStore, Row, latest_rows, open_online_store, publish_view
+from ml_platform.features.online import (
+    Definition,
+    DefinitionChanged,
+    OnlineStore,
+    PushedRow,
+    Row,
+    ViewSchema,
+    latest_rows,
+    open_online_store,
+    publish_view,
+)
 from ml_platform.features.views import FeatureColumn, FeatureView
 from ml_platform.lake.tables import Lake
+from ml_platform.registry.manifest import Input
 
 NOON = datetime(2013, 7, 4, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -197,6 +210,82 @@ with open_online_store(sys.argv[1]) as store:
         (row,) = store.read([("v", ("a",))])
         assert row is not None
         assert row.values == {"n": 59}
+
+
+SCHEMA = ViewSchema(
+    entity=(Input(name="origin", type="string"),),
+    event_time="event_time",
+    columns=(Input(name="temp", type="number", unit="F"),),
+)
+
+
+def pushed(*items: tuple[str, datetime, float | None]) -> list[PushedRow]:
+    return [PushedRow((origin,), at, (value,)) for origin, at, value in items]
+
+
+def test_a_push_keeps_what_is_newest_and_counts_what_is_older(store: OnlineStore):
+    store.write("weather", ("origin",), rows(("EWR", NOON, 2.0), ("JFK", NOON, 4.0)), view_hash="one")
+    sent = pushed(
+        ("EWR", NOON - HOUR, 1.0), ("JFK", NOON, 5.0), ("LGA", NOON + HOUR, 7.0), ("LGA", NOON, 6.0), ("LGA", NOON, 5.0)
+    )
+    for _ in range(2):
+        assert store.push("weather", "one", sent) == 3  # EWR, and LGA's of noon
+        assert [temp(store, origin) for origin in ("EWR", "JFK", "LGA")] == [2.0, 5.0, 7.0]
+    assert store.newest("weather") == NOON + HOUR
+    assert store.write("weather", ("origin",), rows(("LGA", NOON, 6.0)), view_hash="one") == 0
+
+
+def test_thousands_of_rows_are_pushed_at_once(store: OnlineStore):
+    store.write("weather", ("origin",), rows(("A7", NOON, 1.0)), view_hash="one")
+    assert store.push("weather", "one", pushed(*((f"A{i}", NOON - HOUR, float(i)) for i in range(5000)))) == 1
+    assert [temp(store, origin) for origin in ("A7", "A4999")] == [1.0, 4999.0]
+
+
+def test_a_push_of_another_definition_is_refused_and_changes_nothing(store: OnlineStore):
+    with pytest.raises(DefinitionChanged, match="the store holds no values of it"):
+        store.push("weather", "one", pushed(("EWR", NOON, 1.0)))
+    store.write("weather", ("origin",), rows(("EWR", NOON, 2.0)), view_hash="two")
+    with pytest.raises(
+        DefinitionChanged, match="of the definition one were pushed, the store holds the definition two"
+    ):
+        store.push("weather", "one", pushed(("EWR", NOON + HOUR, 1.0)))
+    assert (temp(store, "EWR"), store.view_hash("weather")) == (2.0, "two")
+
+
+def test_a_schema_is_recorded_with_its_definition(store: OnlineStore):
+    assert (store.definition("weather"), store.views()) == (None, [])
+    store.write("weather", ("origin",), rows(("EWR", NOON, 2.0)), view_hash="one")
+    store.write("traffic", ("origin",), rows(("EWR", NOON, 2.0)), view_hash="one")
+    assert store.definition("weather") == Definition("one", None)
+    assert store.write("weather", ("origin",), rows(), view_hash="one", schema=SCHEMA) == 0  # no values are lost by it
+    assert store.definition("weather") == Definition("one", SCHEMA)
+    assert (temp(store, "EWR"), store.views()) == (2.0, ["weather"])
+    store.write("weather", ("origin",), rows(), view_hash="one")
+    assert store.definition("weather") == Definition("one", SCHEMA)
+    store.write("weather", ("origin",), rows(), view_hash="two")
+    assert store.definition("weather") == Definition("two", None)
+
+
+def test_a_store_written_before_schemas_were_recorded_is_read_and_gets_them_at_the_next_publishing(
+    store: OnlineStore, uri: str
+):
+    store.write("weather", ("origin",), rows(("EWR", NOON, 2.0)), view_hash="one")
+    if uri.startswith("sqlite"):
+        with sqlite3.connect(uri.removeprefix("sqlite:///")) as connection:
+            connection.execute("DROP TABLE schemas")
+        connection.close()
+    else:
+        with redis.Redis.from_url(uri) as client:
+            key = b"ml_platform:online:view:weather"
+            record: list[object] = msgspec.msgpack.decode(client.get(key))  # type: ignore[arg-type]  # sync client
+            client.set(key, msgspec.msgpack.encode(record[:3]))
+    with open_online_store(uri) as reopened:
+        assert reopened.definition("weather") == Definition("one", None)
+        assert (reopened.views(), temp(reopened, "EWR")) == ([], 2.0)
+        assert reopened.push("weather", "one", pushed(("EWR", NOON + HOUR, 3.0))) == 0
+        reopened.write("weather", ("origin",), rows(), view_hash="one", schema=SCHEMA)
+        assert (reopened.definition("weather"), reopened.views()) == (Definition("one", SCHEMA), ["weather"])
+        assert temp(reopened, "EWR") == 3.0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,169 @@
+"""Pushed rows in the lake: from serving's log to `pushed/<view>__<definition>`, and read beside the view's own rows.
+
+Rows that a view's query computes are in `features/<view>`, rows that were pushed in a table of their own. No
+computation writes there, so that none can lose a pushed row. Whatever reads a view (training sets, publishing, skew,
+freshness) reads both through `read_view`, each at a version of its own.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import polars as pl
+
+from ml_platform.features.online import ViewSchema
+from ml_platform.features.push_log import DEFINITION_DIGITS, Pushed
+from ml_platform.inference.ingest_segments import Ingested, has_news, ingest_segments
+from ml_platform.lake.tables import Lake
+from ml_platform.registry.manifest import Input
+
+if TYPE_CHECKING:
+    from ml_platform.features.views import FeatureView
+
+PUSHED_AT, CALLER, REQUEST, ROW = "__pushed_at", "__caller", "__request_id", "__row"
+
+_TIMESTAMP = pl.Datetime("us", "UTC")
+_DTYPES: dict[str, pl.DataType] = {
+    "string": pl.String(),
+    "integer": pl.Int64(),
+    "number": pl.Float64(),
+    "boolean": pl.Boolean(),
+    "timestamp": _TIMESTAMP,
+}
+_decode = msgspec.json.Decoder(Pushed).decode
+
+
+def pushed_table(view: "FeatureView") -> str:
+    """Lake table of the rows that were pushed to the present definition of a view."""
+    return _table(view.name, view.hash[:DEFINITION_DIGITS])
+
+
+def view_tables(lake: Lake, view: "FeatureView") -> tuple[str, ...]:
+    """Tables that hold the rows of a view: its own, and that of its pushed rows once there are any."""
+    pushed = pushed_table(view)
+    return (view.table, pushed) if lake.exists(pushed) else (view.table,)
+
+
+def read_view(lake: Lake, view: "FeatureView", versions: Mapping[str, int]) -> pl.LazyFrame:
+    """Scan the rows of a view, computed and pushed.
+
+    Of rows with equal keys the pushed one counts, and of those the one pushed last. In a view with a `created` column
+    that is the instant of the push, so that between equal event times the latest `created` wins, whoever wrote it.
+
+    Parameters
+    ----------
+    lake
+        Where the tables are.
+    view
+        The view.
+    versions
+        Versions of `view_tables`; without one for the pushed rows there are none of them.
+    """
+    computed = lake.read(view.table, version=versions[view.table])
+    table = pushed_table(view)
+    if table not in versions:
+        return computed
+    keys = list(view.keys)
+    names = [*keys, *view.columns]
+    dtypes = computed.select(names).collect_schema()
+    created = [pl.col(PUSHED_AT).alias(view.created)] if view.created else []
+    pushed = (
+        lake.read(table, version=versions[table])
+        .sort(PUSHED_AT, REQUEST, ROW)
+        .with_columns(created)
+        .unique(keys, keep="last", maintain_order=True)
+        .select(pl.col(name).cast(dtypes[name]) for name in names)
+    )
+    return pl.concat([computed.select(names).join(pushed, on=keys, how="anti"), pushed])
+
+
+def view_schema(view: "FeatureView", dtypes: pl.Schema) -> ViewSchema | None:
+    """What a pushed row of a view must have, given the types of its rows; None if an entity column cannot be sent."""
+    entity = [_key_field(name, dtypes[name]) for name in view.entity]
+    if None in entity:
+        return None
+    columns = (
+        Input(name=name, type=column.type, description=column.description, unit=column.unit)
+        for name, column in view.columns.items()
+    )
+    return ViewSchema(entity=tuple(filter(None, entity)), event_time=view.event_time, columns=tuple(columns))
+
+
+def ingest_pushed(lake: Lake, folder: Path, view: str) -> list[Ingested]:
+    """Move what was pushed to a view since the last run into its tables, each row exactly once.
+
+    Parameters
+    ----------
+    lake
+        Where the tables are.
+    folder
+        The platform's `push_log_dir`.
+    view
+        Name of the view.
+
+    Returns
+    -------
+    list
+        A report for each definition that rows were ever pushed to.
+    """
+    return [
+        ingest_segments(lake, table, stream, _read, written_at=PUSHED_AT) for table, stream in _streams(folder, view)
+    ]
+
+
+def has_pushed(lake: Lake, folder: Path, view: str) -> bool:
+    """Whether rows pushed to a view wait for `ingest_pushed`."""
+    return any(has_news(lake, table, stream) for table, stream in _streams(folder, view))
+
+
+def _streams(folder: Path, view: str) -> Iterator[tuple[str, Path]]:
+    for stream in sorted((folder / view).glob("*/")):
+        yield _table(view, stream.name), stream
+
+
+def _table(view: str, definition: str) -> str:
+    return f"pushed/{view}__{definition}"
+
+
+def _key_field(name: str, dtype: pl.DataType) -> Input | None:
+    """Field of an entity column; an integer keeps within its column's bits."""
+    if dtype.is_integer():
+        low, high = pl.select(pl.lit(0, dtype).lower_bound().alias("low"), pl.lit(0, dtype).upper_bound()).row(0)
+        bounded = dtype != pl.Int64  # which a request is held to anyway, and a double cannot say
+        return Input(name=name, type="integer", **({"minimum": low, "maximum": high} if bounded else {}))
+    if dtype == pl.String:
+        return Input(name=name, type="string")
+    if dtype == pl.Boolean:
+        return Input(name=name, type="boolean")
+    return Input(name=name, type="timestamp") if dtype == _TIMESTAMP else None
+
+
+def _read(chunk: bytes) -> tuple[pl.DataFrame | None, int]:
+    """Rows of a chunk of lines, and how many lines of it are torn."""
+    sent, torn = [], 0
+    for line in filter(None, chunk.split(b"\n")):
+        try:
+            sent.append(_decode(line))
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            torn += 1
+    return _frame(sent) if sent else None, torn
+
+
+def _frame(sent: Sequence[Pushed]) -> pl.DataFrame:
+    """Rows of the table; of one stream all have the same types."""
+    types = sent[0].types
+    timestamps = [name for name, type_ in types.items() if type_ == "timestamp"]
+    schema = {
+        **{name: _DTYPES["integer" if type_ == "timestamp" else type_] for name, type_ in types.items()},
+        PUSHED_AT: _TIMESTAMP,
+        CALLER: pl.String(),
+        REQUEST: pl.String(),
+        ROW: pl.Int64(),
+    }
+    rows = [
+        (*row, pushed.time, pushed.caller, pushed.request_id, number)
+        for pushed in sent
+        for number, row in enumerate(pushed.rows)
+    ]
+    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(pl.col(timestamps).cast(_TIMESTAMP))

@@ -1,0 +1,265 @@
+"""Pushed rows in the lake: beside the computed ones wherever a view is read, and never lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from ml_platform.features.catalogue import describe_views
+from ml_platform.features.incremental import Incremental
+from ml_platform.features.notebook import create_training_set
+from ml_platform.features.online import latest_rows, open_online_store, publish_view
+from ml_platform.features.push_log import Pushed, stream
+from ml_platform.features.pushed import has_pushed, ingest_pushed, pushed_table, read_view, view_schema, view_tables
+from ml_platform.features.views import FeatureColumn, FeatureView, compute_view
+from ml_platform.inference.segments import SegmentLog
+from ml_platform.lake.maintenance import maintain
+from ml_platform.lake.tables import Lake
+from ml_platform.settings import Settings
+from ml_platform.spec import Lookup
+
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def at(hours: float) -> datetime:
+    return NOON + hours * HOUR
+
+
+def load_view(**changes: Any) -> FeatureView:
+    declared: dict[str, Any] = {
+        "name": "shop_load",
+        "description": "How busy a shop is.",
+        "owner": "shops@example.com",
+        "entity": ("shop",),
+        "columns": {
+            "waiting": FeatureColumn(type="integer", description="Orders waiting."),
+            "mood": FeatureColumn(type="string", description="What the manager says."),
+        },
+        "sql": "SELECT shop, seen_at AS event_time, waiting, mood FROM raw.loads",
+    }
+    return FeatureView.model_validate({**declared, **changes})
+
+
+def source(lake: Lake, *rows: tuple[str, datetime, int]) -> None:
+    schema = {"shop": pl.String, "seen_at": pl.Datetime("us", "UTC"), "waiting": pl.Int64}
+    frame = pl.DataFrame(rows, schema=schema, orient="row")
+    lake.append("raw/loads", frame.with_columns(mood=pl.lit("computed"), written=pl.lit(at(0))))
+
+
+def push(
+    settings: Settings, view: FeatureView, *rows: tuple[str, datetime, int | None], at_: datetime | None = None
+) -> None:
+    """Log rows as serving does; each call is a request."""
+    log = SegmentLog(settings.push_log_dir, "push log")
+    log.append(stream(view.name, view.hash), [pushed(view, *rows, at_=at_)])
+    log.close()
+
+
+def pushed(view: FeatureView, *rows: tuple[str, datetime, int | None], at_: datetime | None = None) -> Pushed:
+    return Pushed(
+        request_id="r",
+        view=view.name,
+        view_hash=view.hash,
+        time=at_ or datetime.now(UTC),
+        caller=None,
+        types={"shop": "string", view.event_time: "timestamp", "waiting": "integer", "mood": "string"},
+        rows=[(shop, int(instant.timestamp() * 1_000_000), waiting, "pushed") for shop, instant, waiting in rows],
+    )
+
+
+def ingest(lake: Lake, settings: Settings, view: FeatureView) -> int:
+    return sum(report.rows for report in ingest_pushed(lake, settings.push_log_dir, view.name))
+
+
+def rows_of(lake: Lake, view: FeatureView) -> list[tuple[Any, ...]]:
+    rows = read_view(lake, view, lake.versions(view_tables(lake, view)))
+    return rows.sort("shop", "event_time").select("shop", "event_time", "waiting", "mood").collect().rows()
+
+
+@pytest.fixture
+def view(lake: Lake) -> FeatureView:
+    """A view that was computed from two rows."""
+    source(lake, ("A", at(0), 1), ("B", at(0), 2))
+    found = load_view()
+    compute_view(lake, found)
+    return found
+
+
+def test_pushed_rows_stand_beside_computed_ones_and_win_a_tie(
+    lake: Lake, settings: Settings, view: FeatureView
+) -> None:
+    assert view_tables(lake, view) == (view.table,)
+    push(settings, view, ("A", at(1), 10), ("A", at(1), 11), ("B", at(0), None))
+    push(settings, view, ("A", at(2), 12))
+    assert has_pushed(lake, settings.push_log_dir, view.name)
+    assert ingest(lake, settings, view) == 4
+    assert not has_pushed(lake, settings.push_log_dir, view.name)
+    assert rows_of(lake, view) == [
+        ("A", at(0), 1, "computed"),
+        ("A", at(1), 11, "pushed"),
+        ("A", at(2), 12, "pushed"),
+        ("B", at(0), None, "pushed"),
+    ]
+    assert latest_rows(lake, view).sort("shop").rows() == [("A", at(2), 12, "pushed"), ("B", at(0), None, "pushed")]
+
+
+def test_of_rows_pushed_for_one_instant_the_last_counts_whichever_came_first_into_the_lake(
+    lake: Lake, settings: Settings, view: FeatureView
+) -> None:
+    push(settings, view, ("A", at(1), 2), at_=at(10))
+    ingest(lake, settings, view)
+    push(settings, view, ("A", at(1), 1), at_=at(9))
+    ingest(lake, settings, view)
+    assert rows_of(lake, view)[1] == ("A", at(1), 2, "pushed")
+
+
+def test_between_equal_event_times_the_latest_created_wins(lake: Lake, settings: Settings) -> None:
+    source(lake, ("A", at(0), 1), ("B", at(0), 2))
+    sql = "SELECT shop, seen_at AS event_time, written AS known_at, waiting, mood FROM raw.loads"
+    view = load_view(created="known_at", sql=sql)  # both rows were written at noon
+    compute_view(lake, view)
+    push(settings, view, ("A", at(0), 10), at_=at(5))
+    push(settings, view, ("B", at(0), 20), at_=at(-5))
+    ingest(lake, settings, view)
+    newest = latest_rows(lake, view).sort("shop").select("shop", "waiting").rows()
+    assert newest == [("A", 10), ("B", 2)]
+    spine = pl.DataFrame({"shop": ["A", "A", "B"], "event_time": [at(4), at(6), at(6)], "y": [0, 1, 0]})
+    asked = Lookup(view=view.name, features=("waiting",), knowledge_time=True)
+    found = create_training_set(spine, [asked], "y", lake=lake, views={view.name: view})
+    assert found.frame["shop_load__waiting"].to_list() == [1, 10, 2]  # before 17:00 nobody knew of A's push
+
+
+def test_computing_again_keeps_pushed_rows(lake: Lake, settings: Settings, view: FeatureView) -> None:
+    push(settings, view, ("A", at(1), 10), ("C", at(1), 30))
+    ingest(lake, settings, view)
+    source(lake, ("B", at(3), 3))
+    compute_view(lake, view)
+    assert [(shop, waiting) for shop, _, waiting, _ in rows_of(lake, view)] == [
+        ("A", 1), ("A", 10), ("B", 2), ("B", 3), ("C", 30),
+    ]  # fmt: skip
+    maintain(lake, retention=timedelta(0))
+    assert len(rows_of(lake, view)) == 5
+
+
+def test_computing_changed_days_alone_keeps_pushed_rows(lake: Lake, settings: Settings) -> None:
+    source(lake, ("A", at(0), 1), ("A", at(48), 2))
+    view = load_view(incremental=Incremental(look_back="1 hour", times={"raw/loads": "seen_at"}))  # type: ignore[arg-type]
+    compute_view(lake, view)
+    push(settings, view, ("A", at(1), 10), ("A", at(49), 20))
+    ingest(lake, settings, view)
+    source(lake, ("A", at(50), 3))
+    assert compute_view(lake, view).spans
+    assert [waiting for _, _, waiting, _ in rows_of(lake, view)] == [1, 10, 2, 20, 3]
+
+
+def test_a_training_set_has_what_was_pushed_by_its_rows_instants_and_pins_it(
+    lake: Lake, settings: Settings, view: FeatureView
+) -> None:
+    spine = pl.DataFrame({"shop": ["A", "A"], "event_time": [at(0.9), at(1.1)], "y": [0, 1]})
+    views = {view.name: view}
+
+    def made(versions: dict[str, int] | None = None) -> Any:
+        return create_training_set(spine, ["shop_load"], "y", lake=lake, views=views, versions=versions)
+
+    before = made()
+    push(settings, view, ("A", at(1), 10))
+    ingest(lake, settings, view)
+    first = made()
+    assert before.frame["shop_load__waiting"].to_list() == [1, 1]
+    assert first.frame["shop_load__waiting"].to_list() == [1, 10]
+    assert first.tables == {view.table: 0, pushed_table(view): 0}
+    push(settings, view, ("A", at(1.05), 11))
+    ingest(lake, settings, view)
+    assert made().frame["shop_load__waiting"].to_list() == [1, 11]
+    assert made().tables == {view.table: 0, pushed_table(view): 1}
+    assert made(before.tables).frame.equals(before.frame)  # as it was before anything was pushed
+    assert made(first.tables).frame.equals(first.frame)
+
+
+def test_a_changed_definition_leaves_what_was_pushed_to_the_old_one(
+    lake: Lake, settings: Settings, view: FeatureView
+) -> None:
+    push(settings, view, ("A", at(1), 10))
+    changed = load_view(sql=view.sql.replace("waiting,", "waiting * 2 AS waiting,"))
+    compute_view(lake, changed)
+    push(settings, changed, ("B", at(1), 20))
+    assert ingest(lake, settings, changed) == 2
+    assert rows_of(lake, changed) == [
+        ("A", at(0), 2, "computed"),
+        ("B", at(0), 4, "computed"),
+        ("B", at(1), 20, "pushed"),
+    ]
+    compute_view(lake, view)  # and back
+    assert rows_of(lake, view)[1] == ("A", at(1), 10, "pushed")
+
+
+def test_publishing_brings_pushed_rows_into_an_empty_store(lake: Lake, settings: Settings, view: FeatureView) -> None:
+    push(settings, view, ("A", at(1), 10))
+    ingest(lake, settings, view)
+    with open_online_store(settings.online_uri) as store:
+        assert publish_view(lake, view, store).newest == at(1)
+        (row,) = store.read([("shop_load", ("A",))])
+        assert row is not None
+        assert (row.event_time, row.values) == (at(1), {"waiting": 10, "mood": "pushed"})
+    [state] = describe_views(lake, {view.name: view}, [])
+    assert (state.rows, state.newest) == (3, at(1))
+
+
+def test_the_schema_tells_entity_types_and_the_bounds_of_small_integers(view: FeatureView) -> None:
+    two = load_view(entity=("shop", "till"))
+    found = view_schema(two, pl.Schema({"shop": pl.String(), "till": pl.Int16()}))
+    assert found is not None
+    shop, till, event_time, waiting, _ = found.fields
+    assert (shop.type, till.type, till.minimum, till.maximum) == ("string", "integer", -32768, 32767)
+    assert (event_time.name, event_time.type) == ("event_time", "timestamp")
+    assert (waiting.type, waiting.description) == ("integer", "Orders waiting.")
+    assert view_schema(view, pl.Schema({"shop": pl.Date()})) is None
+
+
+def test_a_torn_line_is_counted_and_the_rest_goes_on(lake: Lake, settings: Settings, view: FeatureView) -> None:
+    push(settings, view, ("A", at(1), 10))
+    [path] = settings.push_log_dir.rglob("*.jsonl")
+    path.write_bytes(path.read_bytes() + b'{"request_id":"r2","view":"sh')
+    [report] = ingest_pushed(lake, settings.push_log_dir, view.name)
+    assert (report.rows, report.torn, report.deleted) == (1, 1, 1)
+
+
+INGEST = """
+import sys
+from pathlib import Path
+from ml_platform.features.pushed import ingest_pushed
+from ml_platform.inference import ingest_segments
+from ml_platform.lake.tables import Lake
+from ml_platform.settings import Settings
+ingest_segments.CHUNK_BYTES = 2_000
+settings = Settings(home=Path(sys.argv[1]))
+print("started", flush=True)
+ingest_pushed(Lake(settings.lake_uri), settings.push_log_dir, "shop_load")
+"""
+
+
+def test_an_ingest_killed_with_9_loses_and_doubles_nothing(lake: Lake, settings: Settings, view: FeatureView) -> None:
+    log = SegmentLog(settings.push_log_dir, "push log", segment_bytes=10_000)
+    for number in range(150):
+        log.append(stream(view.name, view.hash), [pushed(view, ("A", at(number), number))])
+    for pause in (0.02, 0.1, 0.3):
+        command = [sys.executable, "-c", INGEST, str(settings.home)]
+        killed = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+        assert killed.stdout is not None
+        killed.stdout.readline()
+        time.sleep(pause)
+        os.kill(killed.pid, signal.SIGKILL)
+        killed.communicate()
+    log.close()
+    ingest(lake, settings, view)
+    rows = lake.read(pushed_table(view)).collect()
+    assert sorted(rows["waiting"].to_list()) == list(range(150))
+    assert list(settings.push_log_dir.rglob("*.jsonl")) == []
