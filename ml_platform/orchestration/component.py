@@ -13,6 +13,7 @@ from ml_platform.lake.source_spec import SourceSpec
 from ml_platform.orchestration.catalogue_asset import catalogue_asset
 from ml_platform.orchestration.feature_assets import feature_view_defs
 from ml_platform.orchestration.model_defs import build_model_defs
+from ml_platform.orchestration.push_assets import push_defs
 from ml_platform.orchestration.scaffold import TabularModelScaffolder
 from ml_platform.orchestration.source_assets import source_table_defs
 from ml_platform.orchestration.source_scaffold import SourceTableScaffolder
@@ -29,7 +30,7 @@ def project_views(defs: Path) -> Mapping[str, FeatureView]:
 
 
 class FeatureViews(dg.Component, dg.Model, dg.Resolvable):
-    """Every `*.sql`, `*.yaml` and `*.py` beside this file is a feature view, with table, online values and checks."""
+    """Every `*.sql`, `*.yaml` and `*.py` beside this file is a feature view: its tables, online values and checks."""
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Build the assets of all views in the folder, and their catalogue."""
@@ -37,7 +38,8 @@ class FeatureViews(dg.Component, dg.Model, dg.Resolvable):
         if not views:
             return dg.Definitions()
         catalogue = dg.Definitions(assets=[catalogue_asset(views, context.path.parent)])
-        return dg.Definitions.merge(*(feature_view_defs(view) for view in views.values()), catalogue)
+        pushes = push_defs(list(views.values()))
+        return dg.Definitions.merge(*map(feature_view_defs, views.values()), pushes, catalogue)
 
 
 @dg.scaffold_with(SourceTableScaffolder)

@@ -5,9 +5,11 @@ import polars as pl
 from dagster_duckdb import DuckDBResource
 
 from ml_platform.features.online import open_online_store, publish_view
+from ml_platform.features.pushed import read_view, view_tables
 from ml_platform.features.views import FeatureView, ViewReport, compute_view
 from ml_platform.orchestration.lineage import sql_column_lineage
 from ml_platform.orchestration.metadata import column_schema, numbers, sample, versions
+from ml_platform.orchestration.push_assets import pushed_key, pushed_rows
 from ml_platform.orchestration.resources import Platform
 from ml_platform.settings import Settings
 from ml_platform.spec import duration
@@ -18,9 +20,16 @@ def table_key(table: str) -> dg.AssetKey:
     return dg.AssetKey(table.split("/"))
 
 
+def view_keys(view: FeatureView) -> list[dg.AssetKey]:
+    """Asset keys of what holds a view's rows: those computed and those pushed."""
+    return [table_key(view.table), pushed_key(view)]
+
+
 def feature_view_defs(view: FeatureView) -> dg.Definitions:
-    """Build `features/<view>` and `online/<view>` with their checks."""
-    return dg.Definitions(assets=[_feature_table(view), _online_view(view)], asset_checks=[_freshness_check(view)])
+    """Build `features/<view>`, `pushed/<view>` and `online/<view>` with their checks."""
+    return dg.Definitions(
+        assets=[_feature_table(view), pushed_rows(view), _online_view(view)], asset_checks=[_freshness_check(view)]
+    )
 
 
 def _feature_table(view: FeatureView) -> dg.AssetsDefinition:
@@ -90,14 +99,16 @@ def _definition(view: FeatureView) -> str:
 
 
 def _online_view(view: FeatureView) -> dg.AssetsDefinition:
+    pushed = dg.AssetSelection.assets(pushed_key(view))  # serving has put those rows into the store already
+
     @dg.asset(
         key=["online", view.name],
-        deps=[table_key(view.table)],
+        deps=view_keys(view),
         description=f"Newest values of `{view.name}` per {', '.join(view.entity)}, where serving reads them.",
         group_name="online",
         kinds={_store_kind()},
         owners=[view.owner],
-        automation_condition=dg.AutomationCondition.eager(),
+        automation_condition=dg.AutomationCondition.eager().ignore(pushed),
     )
     def online_view(platform: Platform) -> dg.MaterializeResult:
         with open_online_store(platform.settings.online_uri) as store:
@@ -130,7 +141,9 @@ def _freshness_check(view: FeatureView) -> dg.AssetChecksDefinition:
     def fresh(platform: Platform) -> dg.AssetCheckResult:
         with open_online_store(platform.settings.online_uri) as store:
             newest = store.newest(view.name)
-        clock = platform.lake.read(view.table).select(pl.col(view.event_time).max()).collect().item()
+        lake = platform.lake
+        rows = read_view(lake, view, lake.versions(view_tables(lake, view)))
+        clock = rows.select(pl.col(view.event_time).max()).collect().item()
         if newest is None or clock is None:
             return dg.AssetCheckResult(passed=False, description="no value in the online store; materialise this asset")
         lag = clock - newest

@@ -7,6 +7,9 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from ml_platform.inference.ingest_segments import Ingested
+from ml_platform.lake.tables import Lake
+
 
 def plot(png: bytes, alt: str) -> dg.MarkdownMetadataValue:
     """Embed a PNG, so that the picture travels with the materialisation and needs no file server."""
@@ -83,6 +86,25 @@ def sample(frame: pl.DataFrame, rows: int = 5) -> dg.MarkdownMetadataValue:
 def versions(tables: Mapping[str, int]) -> dg.MetadataValue:
     """Show which version of each lake table was read."""
     return table([{"table": name, "version": version} for name, version in sorted(tables.items())])
+
+
+def ingested(lake: Lake, report: Ingested, written_at: str) -> dict[str, dg.MetadataValue | int | str]:
+    """Show what was moved from log segments into a table, of which `written_at` says when a row was logged."""
+    facts: dict[str, dg.MetadataValue | int | str] = {
+        "new rows": report.rows,
+        "log segments read": report.segments,
+        "unfinished lines": report.torn,
+        "newest": str(report.newest or "none"),
+    }
+    if report.version is not None:
+        rows = lake.read(report.table, version=report.version)
+        facts |= {
+            "dagster/row_count": rows.select(pl.len()).collect().item(),
+            "dagster/column_schema": column_schema(rows.collect_schema()),
+            "delta version": report.version,
+            "sample": sample(rows.sort(written_at).tail(5).collect()),
+        }
+    return facts
 
 
 def numbers(values: Mapping[str, float | None], prefix: str = "") -> dict[str, float]:

@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
-import polars as pl
 from pydantic import Field
 
 from ml_platform.features.views import FeatureView
@@ -16,8 +15,8 @@ from ml_platform.monitoring.alerts import Alert, send_alert
 from ml_platform.monitoring.drift import detect_drift
 from ml_platform.monitoring.drift_report import DriftReport
 from ml_platform.monitoring.performance import PerformanceReport, measure_performance
-from ml_platform.orchestration.feature_assets import table_key
-from ml_platform.orchestration.metadata import column_schema, numbers, plots, reasons, sample, table
+from ml_platform.orchestration.feature_assets import table_key, view_keys
+from ml_platform.orchestration.metadata import column_schema, ingested, numbers, plots, reasons, sample, table
 from ml_platform.orchestration.model_asset import key, model_asset
 from ml_platform.orchestration.resources import Platform
 from ml_platform.spec import ModelSpec, duration
@@ -56,7 +55,7 @@ def _predictions(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]
     rows_of_all_days = dg.AllPartitionMapping()
     upstream = [
         *(dg.AssetDep(table_key(name), partition_mapping=rows_of_all_days) for name in spine_tables),
-        *(dg.AssetDep(table_key(views[lookup.view].table)) for lookup in spec.lookups),
+        *(dg.AssetDep(view_key) for lookup in spec.lookups for view_key in view_keys(views[lookup.view])),
         dg.AssetDep(key(spec, "release")),
     ]
 
@@ -120,23 +119,8 @@ def _inference_log(spec: ModelSpec) -> dg.AssetsDefinition:
     def inference_log(platform: Platform) -> dg.MaterializeResult:
         folder = platform.settings.inference_log_dir / spec.name
         folder.mkdir(parents=True, exist_ok=True)
-        lake = platform.lake
-        report = ingest_model_log(lake, platform.releases, folder)
-        facts: dict[str, dg.MetadataValue | int | str] = {
-            "new rows": report.rows,
-            "log segments read": report.segments,
-            "unfinished lines": report.torn,
-            "newest": str(report.newest or "none"),
-        }
-        if report.version is not None:
-            rows = lake.read(report.table, version=report.version)
-            facts |= {
-                "dagster/row_count": rows.select(pl.len()).collect().item(),
-                "dagster/column_schema": column_schema(rows.collect_schema()),
-                "delta version": report.version,
-                "sample": sample(rows.sort("scored_at").tail(5).collect()),
-            }
-        return dg.MaterializeResult(metadata=facts)
+        report = ingest_model_log(platform.lake, platform.releases, folder)
+        return dg.MaterializeResult(metadata=ingested(platform.lake, report, "scored_at"))
 
     return inference_log
 

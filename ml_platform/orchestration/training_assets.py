@@ -11,7 +11,7 @@ from ml_platform.features.leakage import LeakageReport, find_leakage
 from ml_platform.features.training_set import TrainingSetRef, create_training_set
 from ml_platform.features.views import FeatureView
 from ml_platform.lake.sql import referenced_tables
-from ml_platform.orchestration.feature_assets import table_key
+from ml_platform.orchestration.feature_assets import table_key, view_keys
 from ml_platform.orchestration.lineage import feature_column_lineage
 from ml_platform.orchestration.metadata import column_schema, numbers, plots, sample, table, versions
 from ml_platform.orchestration.model_asset import model_asset
@@ -37,13 +37,13 @@ def training_assets(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureVi
 
 def _training_set(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) -> dg.AssetsDefinition:
     spine_tables = sorted(referenced_tables((folder / spec.spine).read_text(encoding="utf-8")))
-    upstream = [*spine_tables, *(views[lookup.view].table for lookup in spec.lookups)]
+    view_rows = [view_key for lookup in spec.lookups for view_key in view_keys(views[lookup.view])]
 
     @model_asset(
         spec,
         "training_set",
         document=TrainingSetRef,
-        deps=[table_key(name) for name in upstream],
+        deps=[*map(table_key, spine_tables), *view_rows],
         description=f"{spec.description}\n\nEvery labelled row of `{spec.spine}`, features as of `{spec.timestamp}`.",
         kinds={"deltalake", "polars"},
         checks={

@@ -1,0 +1,88 @@
+"""Rows pushed to feature views: an asset per view that takes them into the lake, and the sensor that sees them come."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from ml_platform.features.pushed import PUSHED_AT, has_pushed, ingest_pushed, pushed_table
+from ml_platform.features.views import FeatureView
+from ml_platform.orchestration.metadata import ingested, table
+from ml_platform.orchestration.resources import Platform
+
+JOB = "pushed_features"
+RETRY_AFTER = timedelta(minutes=10)  # a run that failed would fail again at once
+
+_NO_TIME = timedelta(0)
+
+
+def pushed_key(view: FeatureView) -> dg.AssetKey:
+    """Asset key of the rows pushed to a view."""
+    return dg.AssetKey(["pushed", view.name])
+
+
+def pushed_rows(view: FeatureView) -> dg.AssetsDefinition:
+    """Build `pushed/<view>`."""
+
+    @dg.asset(
+        key=pushed_key(view),
+        description=(
+            f"Rows of `{view.name}` that were pushed to serving (`POST /features/{view.name}`), each once: from the "
+            f"workers' log files into the lake. Whatever reads the view reads them beside `{view.table}`."
+        ),
+        group_name="features",
+        kinds={"fastapi", "deltalake"},
+        owners=[view.owner],
+        tags=dict(view.tags),
+    )
+    def pushed(platform: Platform) -> dg.MaterializeResult:
+        lake = platform.lake
+        reports = ingest_pushed(lake, platform.settings.push_log_dir, view.name)
+        newest = next((report for report in reports if report.table == pushed_table(view)), None)
+        others = [{"table": one.table, "new rows": one.rows} for one in reports if one is not newest]
+        return dg.MaterializeResult(
+            metadata={
+                "definition": view.hash[:12],
+                **(ingested(lake, newest, PUSHED_AT) if newest else {"new rows": 0}),
+                **({"rows of older definitions": table(others)} if others else {}),
+            }
+        )
+
+    return pushed
+
+
+def push_defs(views: Sequence[FeatureView]) -> dg.Definitions:
+    """Build the job that ingests pushed rows, and the sensor that starts it for the views that have any."""
+    job = dg.define_asset_job(
+        JOB,
+        selection=dg.AssetSelection.assets(*(pushed_key(view) for view in views)),
+        description="Take the rows that were pushed to feature views into the lake.",
+        executor_def=dg.in_process_executor,
+    )
+
+    @dg.sensor(
+        name=f"{JOB}_sensor",
+        job=job,
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Takes pushed rows into the lake as soon as there are any, in one run at a time.",
+    )
+    def sensor(context: dg.SensorEvaluationContext, platform: Platform) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        folder = platform.settings.push_log_dir
+        waiting = [view for view in views if has_pushed(platform.lake, folder, view.name)]
+        last = next(iter(context.instance.get_run_records(dg.RunsFilter(job_name=JOB), limit=1)), None)
+        if not waiting:
+            yield dg.SkipReason("nothing was pushed since the last run")
+        elif last is not None and not last.dagster_run.is_finished:
+            yield dg.SkipReason("a run is taking pushed rows into the lake")
+        elif last is not None and last.dagster_run.is_failure and (wait := _until_retry(last)) > _NO_TIME:
+            minutes = wait.total_seconds() / 60
+            yield dg.SkipReason(f"run {last.dagster_run.run_id} failed: see why; the next try is in {minutes:.0f} min")
+        else:
+            yield dg.RunRequest(asset_selection=[pushed_key(view) for view in waiting])
+
+    return dg.Definitions(jobs=[job], sensors=[sensor])
+
+
+def _until_retry(last: dg.RunRecord) -> timedelta:
+    return last.create_timestamp + RETRY_AFTER - datetime.now(UTC)
