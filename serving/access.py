@@ -58,6 +58,8 @@ def need_of(method: str, path: str, query: bytes, only_model: Callable[[], str |
         return None
     parts = path.strip("/").split("/")
     role = "explain" if b"explain" in query or b"features" in query or b"%" in query else "predict"
+    if parts[0] == "features":  # a view's rows reach every model that looks them up
+        return Need("push", ALL_MODELS)
     for prefix in _MODEL_PATHS:
         if tuple(parts[: len(prefix)]) == prefix and len(parts) > len(prefix):
             return Need(role, parts[len(prefix)])

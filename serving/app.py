@@ -16,6 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 from ml_platform.features.online import open_online_store
 from ml_platform.governance.keys import ALL_MODELS, RELOAD_SECONDS, KeyStore
 from ml_platform.inference.log import InferenceLog
+from ml_platform.inference.segments import SegmentLog
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
 from serving.access import Access, Audit, covered
@@ -28,9 +29,12 @@ from serving.metrics import Metrics
 from serving.mlflow_routes import mlflow_routes
 from serving.oip_routes import oip_routes
 from serving.openapi import openapi_document
+from serving.openapi_pushes import with_pushes
 from serving.pages import add_pages
 from serving.predict import Predict
 from serving.predictor import Predictor
+from serving.push_routes import push_routes
+from serving.pushes import Pusher
 from serving.rates import Limits, shared_table
 from serving.refusals import refuse
 from serving.settings import ServingSettings
@@ -162,6 +166,8 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     console = Console(state, metrics, releases, online)
     predictor = Predictor(state, log, metrics, options)
     predict = Predict(predictor, options)
+    push_log = SegmentLog(settings.push_log_dir, "push log")
+    pusher = Pusher(state, online, push_log, metrics, options)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -176,7 +182,9 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
                 task.cancel()
             console.close()
             predictor.close()
+            pusher.close()
             log.close()
+            push_log.close()
             app.audit.close()
 
     app = ServingApp(
@@ -201,9 +209,10 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     asking = Asking(predictor, options)
     for routes in (mlflow_routes, databricks_routes, oip_routes):
         app.router.routes.extend(routes(asking))
+    app.router.routes.extend(push_routes(asking, pusher))
     _add_descriptions(app, state, metrics)
     add_pages(app, state, console)
-    app.openapi = lambda: openapi_document(app, state)  # type: ignore[method-assign]  # changes with every release
+    app.openapi = lambda: with_pushes(openapi_document(app, state), state.views)  # type: ignore[method-assign]  # changes with every release
     app.add_exception_handler(StarletteHTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
     return app

@@ -42,11 +42,9 @@ class Asking:
 
     async def ask(self, request: Request, model: str, to_rows: ToRows, version: int | None = None) -> Answer:
         """Answer the rows that a request's body holds (raises Refused, ClientDisconnect)."""
-        head = Head(request.scope)
-        request.scope["request_id"] = head.request_id
-        head.check()
+        head = check_head(request)
         slot = self.predictor.slot(model)
-        body = await self._bodies.read(request.receive, perf_counter())
+        body = await self.body(request)
         inputs = slot.served[0].manifest.inputs
 
         def translate() -> bytes:
@@ -57,11 +55,16 @@ class Asking:
 
         small = len(body) <= INLINE_BYTES
         translated = translate() if small else await self.predictor.in_turn(translate)
-        caller = request.scope.get("caller") or (request.client.host if request.client else None)
-        return await self.predictor.answer(slot, translated, Asked(head.request_id, caller, version))
+        return await self.predictor.answer(slot, translated, Asked(head.request_id, caller_of(request), version))
 
-    def shaped(self, shape: ErrorShape) -> Callable[[Callable[..., Awaitable[Response]]], Any]:
-        """Decorate a route so that its failures have a protocol's shape."""
+    async def body(self, request: Request) -> bytes:
+        """Read a request's body within the limits (raises Refused, ClientDisconnect)."""
+        return await self._bodies.read(request.receive, perf_counter())
+
+    def shaped(
+        self, shape: ErrorShape, count: Callable[[Request, int], None] | None = None
+    ) -> Callable[[Callable[..., Awaitable[Response]]], Any]:
+        """Decorate a route so that its failures have a protocol's shape; `count` counts answers by their status."""
 
         def decorate(route: Callable[..., Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
             async def answer(request: Request) -> Response:
@@ -81,16 +84,32 @@ class Asking:
                 except Exception:
                     logger.exception("request %s failed", _request_id(request))
                     response = shape(Refused(500, "internal", INTERNAL_ERROR), _request_id(request))
-                model = request.path_params.get("model", "")
-                known = model if model in self.predictor.state.slots else "unknown"
-                if request.method == "POST":
-                    self.predictor.metrics.requests.labels(known, str(response.status_code)).inc()
+                (count or self._count)(request, response.status_code)
                 response.headers["x-request-id"] = _request_id(request)
                 return response
 
             return answer
 
         return decorate
+
+    def _count(self, request: Request, status: int) -> None:
+        model = request.path_params.get("model", "")
+        known = model if model in self.predictor.state.slots else "unknown"
+        if request.method == "POST":
+            self.predictor.metrics.requests.labels(known, str(status)).inc()
+
+
+def check_head(request: Request) -> Head:
+    """Read a request's headers, and give it its id (raises Refused for what must not be read further)."""
+    head = Head(request.scope)
+    request.scope["request_id"] = head.request_id
+    head.check()
+    return head
+
+
+def caller_of(request: Request) -> str | None:
+    """Who asks: the name of the key, else the address."""
+    return request.scope.get("caller") or (request.client.host if request.client else None)
 
 
 def version_of(request: Request) -> int | None:

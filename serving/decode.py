@@ -8,7 +8,7 @@ read again by `serving.problems`, slowly, to tell the caller everything that is 
 import keyword
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -93,9 +93,12 @@ class RowDecoder:
     serving.problems.InvalidRequest: carrier: wanted a string, found 7
     """
 
-    def __init__(self, inputs: Sequence[Input]) -> None:
+    def __init__(self, inputs: Sequence[Input], nullable: Collection[str] = ()) -> None:
+        """Take the inputs, and the names of those that must be there and yet may be null."""
         self.inputs = tuple(inputs)
-        self._types: Mapping[str, Any] = {field.name: field_type(field) for field in inputs}
+        self._types: Mapping[str, Any] = {
+            field.name: field_type(field) | None if field.name in nullable else field_type(field) for field in inputs
+        }
         attributes = {
             field.name: field.name if _is_attribute(field.name) else f"field_{number}_"
             for number, field in enumerate(inputs)

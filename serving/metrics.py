@@ -70,6 +70,11 @@ class Metrics:
         self.shadow_lost = self._counter(
             "shadow_lost", "Requests that a shadow version did not score, by reason.", "model", "version", "reason"
         )
+        self.pushed = self._counter("pushed_rows", "Rows pushed to feature views and accepted.", "view")
+        self.pushed_stale = self._counter(
+            "pushed_rows_stale", "Of these, rows older than what the online store held.", "view"
+        )
+        self.pushes_refused = self._counter("pushes_refused", "Pushes refused, by answer status.", "view", "status")
         self.swaps = self._counter("swaps", "Releases that took traffic.", "model")
         self.refusals = self._counter("release_refusals", "Releases that failed their checks.", "model")
         self.turned_away = self._counter("turned_away", "Requests refused at the door, by status.", "status")

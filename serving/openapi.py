@@ -1,5 +1,6 @@
 """The OpenAPI document: prediction routes written from the signatures of the models that serve, the rest by FastAPI."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -18,7 +19,7 @@ _TYPES: dict[str, dict[str, Any]] = {
     "boolean": {"type": "boolean"},
     "timestamp": {"type": "string", "format": "date-time"},
 }
-_EXAMPLES: dict[str, Any] = {
+EXAMPLES: dict[str, Any] = {
     "string": "text",
     "integer": 1,
     "number": 1.0,
@@ -62,7 +63,7 @@ _ERROR = {
         }
     },
 }
-_REQUEST_ID = {
+REQUEST_ID = {
     "name": "X-Request-ID",
     "in": "header",
     "required": False,
@@ -131,7 +132,7 @@ def row_schema(manifest: Manifest) -> dict[str, Any]:
         "title": f"A row for {manifest.model}",
         "additionalProperties": False,
         "required": [field.name for field in manifest.inputs if field.required],
-        "properties": {field.name: _field_schema(field) for field in manifest.inputs},
+        "properties": {field.name: field_schema(field) for field in manifest.inputs},
     }
 
 
@@ -192,7 +193,7 @@ def answer_schema(manifest: Manifest) -> dict[str, Any]:
 def example_row(manifest: Manifest) -> dict[str, Any]:
     """Make a row that the model takes, of the examples that its owner wrote."""
     return {
-        field.name: _EXAMPLES[field.type] if field.example is None else field.example
+        field.name: EXAMPLES[field.type] if field.example is None else field.example
         for field in manifest.inputs
         if field.required or field.example is not None
     }
@@ -202,7 +203,8 @@ def _names(model: str) -> tuple[str, str]:
     return f"{model}_row", f"{model}_answer"
 
 
-def _field_schema(field: Input) -> dict[str, Any]:
+def field_schema(field: Input) -> dict[str, Any]:
+    """JSON schema of one field of a row."""
     schema = dict(_TYPES[field.type])
     if not field.required:
         schema["type"] = [schema["type"], "null"]
@@ -221,11 +223,11 @@ def _field_schema(field: Input) -> dict[str, Any]:
         schema |= limits
     if field.unit:
         schema["x-unit"] = field.unit
-    schema["examples"] = [_EXAMPLES[field.type] if field.example is None else field.example]
+    schema["examples"] = [EXAMPLES[field.type] if field.example is None else field.example]
     return schema
 
 
-def _field_table(inputs: tuple[Input, ...]) -> str:
+def field_table(inputs: Sequence[Input]) -> str:
     """Fields in Markdown, for the top of the page: the schema itself is a click away there."""
     lines = ["| field | type | unit | about |", "|---|---|---|---|"]
     for field in inputs:
@@ -247,14 +249,6 @@ def _null_words(field: Input) -> str:
 
 def _operation(manifest: Manifest, version: int) -> dict[str, Any]:
     row_name, answer_name = _names(manifest.model)
-    row = {"$ref": f"#/components/schemas/{row_name}"}
-    many = {
-        "type": "object",
-        "title": f"Rows for {manifest.model}",
-        "additionalProperties": False,
-        "required": ["rows"],
-        "properties": {"rows": {"type": "array", "minItems": 1, "maxItems": MAX_ROWS, "items": row}},
-    }
     example = example_row(manifest)
     looked_up = ", ".join(lookup.view for lookup in manifest.lookups)
     about = f"{manifest.description}\n\nVersion {version} ({manifest.family}), by {manifest.owner}."
@@ -265,27 +259,36 @@ def _operation(manifest: Manifest, version: int) -> dict[str, Any]:
         "summary": f"Predict {manifest.target} with {manifest.model}",
         "operationId": f"predict_{manifest.model}",
         "description": f'{about}\n\nSend one row as an object, or up to {MAX_ROWS:,} as `{{"rows": [...]}}`.\n\n'
-        + _field_table(manifest.inputs),
-        "parameters": [_REQUEST_ID, *_OPTIONS],
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {"oneOf": [row, many]},
-                    "examples": {
-                        "one": {"summary": "One row", "value": example},
-                        "many": {"summary": "Many rows", "value": {"rows": [example, example]}},
-                    },
-                }
-            },
-        },
+        + field_table(manifest.inputs),
+        "parameters": [REQUEST_ID, *_OPTIONS],
+        "requestBody": request_body(manifest.model, row_name, example),
         "responses": {
             "200": {
                 "description": "Answered, and logged.",
                 "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{answer_name}"}}},
             },
-            **_error_responses(),
+            **error_responses(),
         },
+    }
+
+
+def request_body(name: str, row_name: str, example: Any) -> dict[str, Any]:
+    """One row of a schema, or many."""
+    row = {"$ref": f"#/components/schemas/{row_name}"}
+    many = {
+        "type": "object",
+        "title": f"Rows for {name}",
+        "additionalProperties": False,
+        "required": ["rows"],
+        "properties": {"rows": {"type": "array", "minItems": 1, "maxItems": MAX_ROWS, "items": row}},
+    }
+    examples = {
+        "one": {"summary": "One row", "value": example},
+        "many": {"summary": "Many rows", "value": {"rows": [example, example]}},
+    }
+    return {
+        "required": True,
+        "content": {"application/json": {"schema": {"oneOf": [row, many]}, "examples": examples}},
     }
 
 
@@ -307,13 +310,14 @@ def _unreleased() -> dict[str, Any]:
         "operationId": "predict",
         "parameters": [
             {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}},
-            _REQUEST_ID,
+            REQUEST_ID,
         ],
         "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
-        "responses": {"200": {"description": "Answered, and logged."}, **_error_responses()},
+        "responses": {"200": {"description": "Answered, and logged."}, **error_responses()},
     }
 
 
-def _error_responses() -> dict[str, Any]:
+def error_responses(errors: Mapping[str, str] = _ERRORS) -> dict[str, Any]:
+    """Answers in the house's one shape of an error, by status, each with what it means."""
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    return {status: {"description": text, "content": content} for status, text in _ERRORS.items()}
+    return {status: {"description": text, "content": content} for status, text in errors.items()}

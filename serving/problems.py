@@ -173,13 +173,15 @@ def _row_problems(
 
 
 def _value_problem(field: Input, value: Any, kind: Any) -> tuple[ProblemKind, str] | None:
-    if value is None:
-        return ("null", f"wanted {wanted_of(field)}, found null") if field.required else None
+    if value is None and not field.required:
+        return None
     if isinstance(value, float) and not math.isfinite(value):
         return "type", f"wanted {TYPES[field.type]}, found {'NaN' if math.isnan(value) else 'an infinite number'}"
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
+        if value is None:
+            return "null", f"wanted {wanted_of(field)}, found null"
         if "Invalid enum value" in str(error):
             return "allowed", f"wanted {wanted_of(field)}, found {found_of(field, value)}"
         if any(sign in str(error) for sign in (">=", "<=", "out of range")):

@@ -14,6 +14,12 @@ _DRAIN_SECONDS = 5.0
 _MLFLOW = ("/serving-endpoints/", "/api/2.0/", "/invocations")
 
 
+def own_error(refused: Refused, request_id: str) -> Response:
+    """Shape an error as the routes that follow no foreign protocol do."""
+    content = error_body(refused.code, refused.message, request_id, refused.problems)
+    return Response(content, refused.status, media_type="application/json")
+
+
 async def refuse(scope: Scope, receive: Receive, send: Send, refused: Refused) -> None:
     """Answer a request that may not come in, without looking at its body."""
     request_id = scope["request_id"] = Head(scope).request_id
@@ -23,8 +29,7 @@ async def refuse(scope: Scope, receive: Receive, send: Send, refused: Refused) -
     elif path.startswith(_MLFLOW) or path.endswith("/invocations"):
         response = mlflow_error(refused, request_id)
     else:
-        content = error_body(refused.code, refused.message, request_id)
-        response = Response(content, refused.status, media_type="application/json")
+        response = own_error(refused, request_id)
     response.headers["x-request-id"] = request_id
     if refused.close:
         response.headers["connection"] = "close"

@@ -1,11 +1,12 @@
 """What is being served: immutable objects, replaced by one assignment and read once per request."""
 
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-from ml_platform.features.online import OnlineStore
+from ml_platform.features.online import Definition, OnlineStore
 from ml_platform.inference.contract import Contract
 from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.manifest import Endpoint, Feature, Manifest, Target
@@ -144,6 +145,7 @@ class ServingState:
     slots: dict[str, Slot]
     checked_at: datetime | None = None  # when the release store was last read without an error
     trouble: str | None = None  # why it could not be read
+    views: Mapping[str, Definition] = field(default_factory=dict)  # feature views that take pushed rows, as last seen
 
     def names(self) -> list[str]:
         """Models that have an endpoint document."""

@@ -53,6 +53,7 @@ class Watcher:
         self._online = online
         self._metrics = metrics
         self._seen: dict[str, _Seen] = {}
+        self._views_due = 0.0  # monotonic clock
 
     async def run(self) -> None:
         """Poll until cancelled."""
@@ -62,6 +63,7 @@ class Watcher:
 
     def poll(self) -> None:
         """Look once, and load and swap what changed."""
+        self._look_at_views()
         folder = self._store.folder / "endpoints"
         try:
             stamps = (
@@ -75,6 +77,19 @@ class Watcher:
         for name, stamp in stamps.items():
             self._poll_model(name, stamp)
         self._state.checked_at = datetime.now(UTC)
+
+    def _look_at_views(self) -> None:
+        """Note which feature views take pushed rows, for descriptions; each push asks the store itself."""
+        now = time.monotonic()
+        if now < self._views_due:
+            return
+        self._views_due = now + CHECK_SECONDS
+        try:
+            found = {name: self._online.definition(name) for name in self._online.views()}
+        except Exception as error:  # noqa: BLE001 - any store, any error: what was seen last stays
+            logger.warning("the feature views of the online store cannot be read: %s", error)
+            return
+        self._state.views = {name: one for name, one in found.items() if one is not None and one.schema is not None}
 
     def _poll_model(self, name: str, stamp: tuple[int, int, int]) -> None:
         seen = self._seen.setdefault(name, _Seen())

@@ -19,7 +19,7 @@ import msgspec
 
 from ml_platform.registry.files import locked, replace_file
 
-ROLES = ("predict", "explain", "promote", "admin")
+ROLES = ("predict", "explain", "push", "promote", "admin")
 _INCLUDES = {"admin": frozenset(ROLES), "explain": frozenset({"explain", "predict"})}
 ALL_MODELS = "*"
 RELOAD_SECONDS = 0.3

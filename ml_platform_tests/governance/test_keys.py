@@ -97,7 +97,7 @@ def test_a_running_process_follows(store: KeyStore) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "a", "roles": ["owner"]}, "wanted some of predict, explain, promote, admin, found"),
+        ({"name": "a", "roles": ["owner"]}, "wanted some of predict, explain, push, promote, admin, found"),
         ({"name": "a", "roles": []}, "found none"),
         ({"name": "a\nb", "roles": ["predict"]}, "letters, digits"),
         ({"name": "a", "roles": ["predict"], "models": []}, r"or '\*' for all"),

@@ -1,0 +1,27 @@
+"""`POST /features/{view}`: rows of a feature view that are fresher than its next computation."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from serving.asking import Asking, caller_of, check_head
+from serving.pushes import Pusher
+from serving.refusals import own_error
+from serving.wire import encode
+
+
+def push_routes(asking: Asking, pusher: Pusher) -> list[BaseRoute]:
+    """Build the route."""
+
+    def count(request: Request, status: int) -> None:
+        if status != 200:
+            pusher.count_refused(request.path_params["view"], status)
+
+    @asking.shaped(own_error, count)
+    async def push(request: Request) -> Response:
+        head = check_head(request)
+        body = await asking.body(request)
+        answer = await pusher.push(request.path_params["view"], body, head.request_id, caller_of(request))
+        return Response(encode(answer), media_type="application/json")
+
+    return [Route("/features/{view}", push, methods=["POST"], include_in_schema=False)]
