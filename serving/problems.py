@@ -6,7 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from types import NoneType
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -173,15 +174,14 @@ def _row_problems(
 
 
 def _value_problem(field: Input, value: Any, kind: Any) -> tuple[ProblemKind, str] | None:
-    if value is None and not field.required:
-        return None
+    if value is None:
+        may_be_null = not field.required or NoneType in get_args(kind)
+        return None if may_be_null else ("null", f"wanted {wanted_of(field)}, found null")
     if isinstance(value, float) and not math.isfinite(value):
         return "type", f"wanted {TYPES[field.type]}, found {'NaN' if math.isnan(value) else 'an infinite number'}"
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        if value is None:
-            return "null", f"wanted {wanted_of(field)}, found null"
         if "Invalid enum value" in str(error):
             return "allowed", f"wanted {wanted_of(field)}, found {found_of(field, value)}"
         if any(sign in str(error) for sign in (">=", "<=", "out of range")):
