@@ -157,6 +157,7 @@ class RedisOnlineStore:
             if current is None or current.hash != view_hash:
                 raise DefinitionChanged(view, view_hash, None if current is None else current.hash)
             if self._put(view, current.generation, record, newest.items()) is not None:
+                self._client.set(_written_key(view), repr(time.time()))
                 found: Any = self._client.mget([_row_key(current.generation, key) for key in newest])
                 held = {key: value[:8] for key, value in zip(newest, found, strict=True) if value is not None}
                 return sum(key in held and _stamp(micros) < held[key] for key, micros, _ in packed)

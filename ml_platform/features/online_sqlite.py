@@ -53,6 +53,7 @@ INSERT INTO newest SELECT ?, ? WHERE true
 ON CONFLICT (view) DO UPDATE SET event_time = max(event_time, excluded.event_time)
 """
 
+_WRITTEN = "INSERT OR REPLACE INTO written VALUES (?, ?)"
 _RECORD_SCHEMA = """
 INSERT INTO schemas VALUES (?, ?) ON CONFLICT (layout) DO UPDATE SET schema = excluded.schema
 WHERE schema <> excluded.schema
@@ -129,7 +130,7 @@ class SqliteOnlineStore:
             changed = connection.total_changes - before
             if frame.height:
                 connection.execute(_NEWEST, (view, times.max()))
-            connection.execute("INSERT OR REPLACE INTO written VALUES (?, ?)", (view, time.time()))
+            connection.execute(_WRITTEN, (view, time.time()))
         return changed
 
     def push(self, view: str, view_hash: str, rows: Sequence[PushedRow]) -> int:
@@ -143,10 +144,11 @@ class SqliteOnlineStore:
             packed = (_encode(row.values) for row in rows)
             connection.executemany(_UPSERT, zip(keys, (last[0] for _ in rows), times, packed, strict=True))
             connection.execute(_NEWEST, (view, max(times)))
+            connection.execute(_WRITTEN, (view, time.time()))
             held: dict[bytes, int] = {}
             for start in range(0, len(keys), _CHUNK):
                 held |= dict(_select(connection, "key, event_time", keys[start : start + _CHUNK]))
-        return sum(time < held[key] for key, time in zip(keys, times, strict=True))
+        return sum(micros < held[key] for key, micros in zip(keys, times, strict=True))
 
     def read(self, requests: Sequence[tuple[str, Key]]) -> list[Row | None]:
         """See `OnlineStore.read`; a key with a null names no entity."""

@@ -329,6 +329,8 @@ def test_a_write_is_noted_with_its_time_even_when_it_changes_nothing(store: Onli
     assert again > first
     assert store.newest("weather") == NOON
     assert store.written_at("other") is None
+    store.push("weather", store.view_hash("weather") or "", pushed(("EWR", NOON, 9.0)))
+    assert (store.written_at("weather") or NOON) > again
 
 
 def test_a_file_from_before_writes_were_noted_is_read(tmp_path: Path):
