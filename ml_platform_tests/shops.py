@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from ml_platform.features.push_log import Pushed, stream
+from ml_platform.features.pushed import ingest_pushed
 from ml_platform.features.training_set import TrainingSetRef, create_training_set
 from ml_platform.features.views import FeatureView, compute_view, load_views
+from ml_platform.inference.segments import SegmentLog
 from ml_platform.lake.tables import Lake
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import Tracker
@@ -151,6 +154,24 @@ def build_shops(settings: Settings, folder: Path, spec: ModelSpec | None = None,
     for view in shops.views.values():
         compute_view(shops.lake, view)
     return shops
+
+
+def push_loads(shops: Shops, at: datetime, load: float) -> None:
+    """Push a row of the view for every shop, and take them into the lake."""
+    view, settings = shops.views["shop_load"], shops.settings
+    sent = Pushed(
+        request_id="pushed",
+        view=view.name,
+        view_hash=view.hash,
+        time=at,
+        caller=None,
+        types={"shop": "string", "event_time": "timestamp", "load": "number", "mood": "string"},
+        rows=[[f"shop-{number}", int(at.timestamp() * 1_000_000), load, "pushed"] for number in range(8)],
+    )
+    log = SegmentLog(settings.push_log_dir, "push log")
+    log.append(stream(view.name, view.hash), [sent])
+    log.close()
+    ingest_pushed(shops.lake, settings.push_log_dir, view.name)
 
 
 def _tables(rows: int) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -50,7 +50,7 @@ class Predictor:
         self._log = log
         self._settings = settings
         self._series: dict[tuple[str, int], ModelMetrics] = {}
-        self._turns = Turns("large", settings)
+        self._turns = Turns("large", settings.max_queue, settings)
         self._shadow_threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="shadow")
         self._shadowing = 0
 

@@ -12,6 +12,7 @@ from ml_platform.features.push_log import Pushed, stream
 from ml_platform.inference.segments import LogUnavailable, SegmentLog
 from serving.decode import RowDecoder
 from serving.metrics import Metrics
+from serving.predictor import INLINE_BYTES
 from serving.problems import InvalidRequest, Problem
 from serving.settings import ServingSettings
 from serving.state import ServingState
@@ -44,18 +45,20 @@ class Pusher:
         self._log = log
         self._metrics = metrics
         self._settings = settings
-        self._turns = Turns("push", settings)
+        self._small = Turns("push", settings.max_push_queue, settings)
+        self._large = Turns("large push", settings.max_queue, settings)
         self._decoders: dict[str, tuple[ViewSchema, RowDecoder]] = {}
 
     async def push(self, view: str, body: bytes, request_id: str, caller: str | None) -> PushAnswer:
-        """Check, log and store the rows of a body, in a thread: the online store has one writer at a time.
+        """Check, log and store the rows of a body, in a thread: the online store may let a writer wait.
 
         Raises
         ------
         Refused
             Nothing was kept then, unless the message says so.
         """
-        answer: PushAnswer = await self._turns.take(lambda: self._push(view, body, request_id, caller))
+        turns = self._small if len(body) <= INLINE_BYTES else self._large
+        answer: PushAnswer = await turns.take(lambda: self._push(view, body, request_id, caller))
         self._metrics.pushed.labels(view).inc(answer.accepted)
         self._metrics.pushed_stale.labels(view).inc(answer.stale)
         return answer
@@ -67,7 +70,8 @@ class Pusher:
 
     def close(self) -> None:
         """Finish what is being pushed."""
-        self._turns.close()
+        self._small.close()
+        self._large.close()
 
     def _push(self, view: str, body: bytes, request_id: str, caller: str | None) -> PushAnswer:
         now = datetime.now(UTC)

@@ -46,6 +46,7 @@ class ServingSettings(BaseSettings):
     queue_seconds: float = Field(10.0, gt=0, description="Longest wait of a large request for its turn.")
     body_seconds: float = Field(10.0, gt=0, description="Longest time a body may take to arrive.")
     max_shadow_queue: int = Field(200, ge=1, description="Requests waiting to be scored by shadow versions.")
+    max_push_queue: int = Field(200, ge=1, description="Pushes waiting to be written; of large ones `max_queue`.")
     push_ahead_seconds: float = Field(
         60.0, ge=0, description="How far ahead of the server's clock the event time of a pushed row may lie."
     )

@@ -8,7 +8,7 @@ import polars as pl
 
 from ml_platform.features.definitions import computed_hash
 from ml_platform.features.online import OnlineStore
-from ml_platform.features.pushed import read_view, view_tables
+from ml_platform.features.pushed import read_view
 from ml_platform.features.views import FeatureView
 from ml_platform.lake.tables import Lake
 from ml_platform.registry.releases import ReleaseStore
@@ -88,7 +88,7 @@ def _describe(
     states = dict.fromkeys(view.columns, (None, None))
     if lake.exists(view.table):
         changed = computed_hash(lake, view.name) not in (None, view.hash)  # such a table may lack columns
-        present = lake.read(view.table) if changed else read_view(lake, view, lake.versions(view_tables(lake, view)))
+        present = lake.read(view.table) if changed else read_view(lake, view)
         rows, newest, states = _contents(present, view)
     return ViewState(
         name=view.name,

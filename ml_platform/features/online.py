@@ -203,11 +203,11 @@ def latest_rows(lake: "Lake", view: "FeatureView", *, versions: Mapping[str, int
 
     `versions` says of which versions of its tables (`pushed.view_tables`); the newest when None.
     """
-    from ml_platform.features.pushed import read_view, view_tables
+    from ml_platform.features.pushed import read_view
 
     order = [view.event_time, *([view.created] if view.created else [])]
     return (
-        read_view(lake, view, lake.versions(view_tables(lake, view)) if versions is None else versions)
+        read_view(lake, view, versions)
         .sort(order)
         .unique(list(view.entity), keep="last", maintain_order=True)
         .select(*view.entity, view.event_time, *view.columns)

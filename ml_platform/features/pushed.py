@@ -45,7 +45,7 @@ def view_tables(lake: Lake, view: "FeatureView") -> tuple[str, ...]:
     return (view.table, pushed) if lake.exists(pushed) else (view.table,)
 
 
-def read_view(lake: Lake, view: "FeatureView", versions: Mapping[str, int]) -> pl.LazyFrame:
+def read_view(lake: Lake, view: "FeatureView", versions: Mapping[str, int] | None = None) -> pl.LazyFrame:
     """Scan the rows of a view, computed and pushed.
 
     Of rows with equal keys the pushed one counts, and of those the one pushed last. In a view with a `created` column
@@ -58,8 +58,10 @@ def read_view(lake: Lake, view: "FeatureView", versions: Mapping[str, int]) -> p
     view
         The view.
     versions
-        Versions of `view_tables`; without one for the pushed rows there are none of them.
+        Versions of `view_tables`, the newest when None; without one for the pushed rows there are none of them.
     """
+    if versions is None:
+        versions = lake.versions(view_tables(lake, view))
     computed = lake.read(view.table, version=versions[view.table])
     table = pushed_table(view)
     if table not in versions:

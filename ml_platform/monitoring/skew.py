@@ -10,6 +10,7 @@ import polars as pl
 from pydantic import Field
 
 from ml_platform.features.join import ResolvedLookup, feature_column, point_in_time_join, resolve_lookup
+from ml_platform.features.pushed import read_view
 from ml_platform.features.request import add_request_features, load_request_features
 from ml_platform.features.views import DTYPES, FeatureView
 from ml_platform.inference.contract import defaults_of
@@ -215,7 +216,7 @@ def _offline(
     asked = add_request_features(requests.lazy(), derived).with_columns(
         logged.get_column(_ROW), logged.get_column("as_of").alias(_AS_OF)
     )
-    lookups = [resolve_lookup(item, views[item.view], lake.read(views[item.view].table)) for item in spec.lookups]
+    lookups = [resolve_lookup(item, views[item.view], read_view(lake, views[item.view])) for item in spec.lookups]
     return point_in_time_join(asked, lookups, timestamp=_AS_OF).collect(), lookups
 
 

@@ -5,7 +5,7 @@ import polars as pl
 from dagster_duckdb import DuckDBResource
 
 from ml_platform.features.online import open_online_store, publish_view
-from ml_platform.features.pushed import read_view, view_tables
+from ml_platform.features.pushed import read_view
 from ml_platform.features.views import FeatureView, ViewReport, compute_view
 from ml_platform.orchestration.lineage import sql_column_lineage
 from ml_platform.orchestration.metadata import column_schema, numbers, sample, versions
@@ -141,9 +141,7 @@ def _freshness_check(view: FeatureView) -> dg.AssetChecksDefinition:
     def fresh(platform: Platform) -> dg.AssetCheckResult:
         with open_online_store(platform.settings.online_uri) as store:
             newest = store.newest(view.name)
-        lake = platform.lake
-        rows = read_view(lake, view, lake.versions(view_tables(lake, view)))
-        clock = rows.select(pl.col(view.event_time).max()).collect().item()
+        clock = read_view(platform.lake, view).select(pl.col(view.event_time).max()).collect().item()
         if newest is None or clock is None:
             return dg.AssetCheckResult(passed=False, description="no value in the online store; materialise this asset")
         lag = clock - newest

@@ -18,12 +18,14 @@ from ml_platform.features.notebook import create_training_set
 from ml_platform.features.online import latest_rows, open_online_store, publish_view
 from ml_platform.features.push_log import Pushed, stream
 from ml_platform.features.pushed import has_pushed, ingest_pushed, pushed_table, read_view, view_schema, view_tables
+from ml_platform.features.training_set import feature_rows
 from ml_platform.features.views import FeatureColumn, FeatureView, compute_view
 from ml_platform.inference.segments import SegmentLog
 from ml_platform.lake.maintenance import maintain
 from ml_platform.lake.tables import Lake
 from ml_platform.settings import Settings
 from ml_platform.spec import Lookup
+from ml_platform_tests.shops import START, Shops, push_loads
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -80,7 +82,7 @@ def ingest(lake: Lake, settings: Settings, view: FeatureView) -> int:
 
 
 def rows_of(lake: Lake, view: FeatureView) -> list[tuple[Any, ...]]:
-    rows = read_view(lake, view, lake.versions(view_tables(lake, view)))
+    rows = read_view(lake, view)
     return rows.sort("shop", "event_time").select("shop", "event_time", "waiting", "mood").collect().rows()
 
 
@@ -184,6 +186,21 @@ def test_a_training_set_has_what_was_pushed_by_its_rows_instants_and_pins_it(
     assert made(first.tables).frame.equals(first.frame)
 
 
+def test_a_models_training_set_names_the_pushed_rows_and_batch_scoring_reads_them(shops: Shops) -> None:
+    view, at = shops.views["shop_load"], START + timedelta(days=30)
+    before = shops.training_set()
+    push_loads(shops, at, 77.0)
+    ref = shops.training_set()
+    assert ref.tables == {**before.tables, pushed_table(view): 0}
+    of_pushed = pl.col("shop_load__load") == 77.0
+    found = shops.lake.read(ref.table, version=ref.version).filter(of_pushed).collect()
+    assert 0 < found.height < ref.rows
+    assert found["ordered_at"].is_between(at, at + (view.ttl or timedelta(0))).all()
+    assert shops.lake.read(ref.table, version=before.version).filter(of_pushed).collect().is_empty()
+    window = feature_rows(shops.lake, shops.spec, shops.folder, shops.views, at, at + timedelta(hours=6))
+    assert set(window["shop_load__mood"]) == {"pushed"}
+
+
 def test_a_changed_definition_leaves_what_was_pushed_to_the_old_one(
     lake: Lake, settings: Settings, view: FeatureView
 ) -> None:
@@ -242,8 +259,19 @@ from ml_platform.settings import Settings
 ingest_segments.CHUNK_BYTES = 2_000
 settings = Settings(home=Path(sys.argv[1]))
 print("started", flush=True)
-ingest_pushed(Lake(settings.lake_uri), settings.push_log_dir, "shop_load")
+ingest_pushed(Lake(settings.lake_uri), settings.push_log_dir, sys.argv[2])
 """
+
+
+def kill_an_ingest(settings: Settings, view: str, pause: float) -> None:
+    """Start one in a process of its own, and end it with -9 after so many seconds of work."""
+    command = [sys.executable, "-c", INGEST, str(settings.home), view]
+    killed = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+    assert killed.stdout is not None
+    killed.stdout.readline()
+    time.sleep(pause)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
 
 
 def test_an_ingest_killed_with_9_loses_and_doubles_nothing(lake: Lake, settings: Settings, view: FeatureView) -> None:
@@ -251,13 +279,7 @@ def test_an_ingest_killed_with_9_loses_and_doubles_nothing(lake: Lake, settings:
     for number in range(150):
         log.append(stream(view.name, view.hash), [pushed(view, ("A", at(number), number))])
     for pause in (0.02, 0.1, 0.3):
-        command = [sys.executable, "-c", INGEST, str(settings.home)]
-        killed = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
-        assert killed.stdout is not None
-        killed.stdout.readline()
-        time.sleep(pause)
-        os.kill(killed.pid, signal.SIGKILL)
-        killed.communicate()
+        kill_an_ingest(settings, view.name, pause)
     log.close()
     ingest(lake, settings, view)
     rows = lake.read(pushed_table(view)).collect()

@@ -8,12 +8,12 @@ import polars as pl
 import pytest
 
 from ml_platform.features.expressions import evaluator
-from ml_platform.features.online import open_online_store
+from ml_platform.features.online import PushedRow, open_online_store
 from ml_platform.inference.ingest_log import ingest_model_log
 from ml_platform.inference.log import InferenceLog, Record
 from ml_platform.monitoring.skew import SkewReport, find_skew
 from ml_platform.spec import ModelSpec
-from ml_platform_tests.shops import START, Shops
+from ml_platform_tests.shops import START, Shops, push_loads
 from serving.lookups import Lookups
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -117,6 +117,18 @@ def test_a_store_that_was_not_published_is_behind_and_a_short_lag_is_accepted(li
     patient = live.skew(lag="7 hours")
     assert patient.verdict == "no skew"
     assert sum(accepted for _, accepted in counts(patient).values()) > 0
+
+
+def test_a_pushed_row_is_known_to_the_lake_and_one_that_never_was_pushed_is_not(live):
+    view, settings = live.view, live.shops.settings
+    at = NOON + HOUR
+    live.publish(NOON)
+    with open_online_store(settings.online_uri) as store:
+        store.push(view.name, view.hash, [PushedRow((f"shop-{number}",), at, (7.5, "pushed")) for number in range(8)])
+    live.answer(at, at + 5 * HOUR)
+    assert {example.cause for example in live.skew().examples} == {"different"}
+    push_loads(live.shops, at, 7.5)
+    assert live.skew().verdict == "no skew"
 
 
 def test_an_empty_store_is_missing(live):

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,10 +14,11 @@ import httpx
 import pytest
 
 from ml_platform.features.online import open_online_store
-from ml_platform.features.pushed import ingest_pushed, pushed_table, read_view, view_tables
+from ml_platform.features.pushed import ingest_pushed, pushed_table, read_view
 from ml_platform.governance.keys import KeyStore
 from ml_platform.lake.tables import Lake
 from ml_platform.settings import Settings
+from ml_platform_tests.features.test_pushed import kill_an_ingest
 from ml_platform_tests.serving.conftest import Server, start_server
 from ml_platform_tests.serving.pushing import COLUMNS, VIEW, observe, refresh, release, row, set_up, weather_view
 from ml_platform_tests.serving.releases import KNOWN_AT, MODEL, ROW
@@ -35,8 +37,7 @@ def seen(client: httpx.Client, origin: str = "EWR") -> float | None:
 
 
 def offline(lake: Lake) -> list[tuple[Any, ...]]:
-    view = weather_view()
-    rows = read_view(lake, view, lake.versions(view_tables(lake, view)))
+    rows = read_view(lake, weather_view())
     return rows.sort("origin", "event_time").select("origin", "event_time", "temp").collect().rows()
 
 
@@ -115,12 +116,13 @@ def test_kill_9_of_server_and_ingest_loses_and_doubles_nothing(settings: Setting
     threads = [threading.Thread(target=load, args=(worker,)) for worker in range(3)]
     for thread in threads:
         thread.start()
-    time.sleep(0.4)
-    ingest_pushed(lake, settings.push_log_dir, VIEW)  # while the server writes
     time.sleep(0.3)
+    ingest_pushed(lake, settings.push_log_dir, VIEW)  # while the server writes
+    kill_an_ingest(settings, VIEW, 0.05)
     server.stop(signal.SIGKILL)
     for thread in threads:
         thread.join()
+    kill_an_ingest(settings, VIEW, 0.1)
     for _ in range(2):
         ingest_pushed(lake, settings.push_log_dir, VIEW)
     logged = Counter(lake.read(pushed_table(weather_view())).collect()["__request_id"].to_list())
@@ -286,6 +288,22 @@ def test_without_a_log_nothing_is_accepted(settings: Settings, lake: Lake, serve
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "log_unavailable")
     assert answer.headers["retry-after"] == "5"
     assert seen(server.client) == 10.0
+
+
+def test_many_who_push_at_once_wait_for_each_other(settings: Settings, lake: Lake, serve: Serve) -> None:
+    set_up(settings, lake, weather_view())
+    server = serve(settings, "--workers", "2")
+
+    def push(number: int) -> int:
+        return httpx.post(server.url + PATH, json=row(f"A{number}", KNOWN_AT, float(number)), timeout=30).status_code
+
+    with ThreadPoolExecutor(40) as threads:
+        assert set(threads.map(push, range(120))) == {200}
+    with open_online_store(settings.online_uri) as store:
+        found = store.read([(VIEW, (f"A{number}",)) for number in range(120)])
+    assert [one and one.values["temp"] for one in found] == [float(number) for number in range(120)]
+    ingest_pushed(lake, settings.push_log_dir, VIEW)
+    assert len(offline(lake)) == 122
 
 
 def test_ten_thousand_rows_in_one_push(settings: Settings, lake: Lake, serve: Serve) -> None:
