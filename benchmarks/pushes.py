@@ -127,7 +127,7 @@ def offline(settings: Settings) -> list[str]:
     beside = _read_seconds(lake)
     return [
         f"The ingest takes {ingest * 1e6:.1f} CPU µs per pushed row. Reading {COMPUTED:,} computed rows takes "
-        f"{without:.2f} CPU seconds; with {PUSHED:,} pushed ones beside them {beside:.2f}, {beside / without:.1f} times.",
+        f"{without:.2f} CPU seconds; with {PUSHED:,} pushed ones as well {beside:.2f}, {beside / without:.1f} times.",
     ]
 
 
