@@ -24,6 +24,7 @@ from serving.asking import Asking
 from serving.console.console import Console
 from serving.databricks_routes import databricks_routes
 from serving.documents import Health, ModelDetail, ModelList, detail, health, summary
+from serving.gauges import Gauges
 from serving.hosts import Hosts, host_of
 from serving.metrics import Metrics
 from serving.mlflow_routes import mlflow_routes
@@ -168,6 +169,7 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     predict = Predict(predictor, options)
     push_log = SegmentLog(settings.push_log_dir, "push log")
     pusher = Pusher(state, online, push_log, metrics, options)
+    metrics.before_collecting.append(Gauges(metrics, predict, predictor, online, settings.inference_log_dir).refresh)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

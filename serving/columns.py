@@ -12,10 +12,19 @@ from ml_platform.inference.log import Batch
 from serving.answers import answer_of
 from serving.lookups import FoundView
 from serving.rows import Scored
+from serving.stages import Stages
 from serving.state import ServedModel
 
 
-def score_columns(model: ServedModel, columns: Columns, body: bytes, request_id: str, caller: str | None) -> Scored:
+def score_columns(
+    model: ServedModel,
+    columns: Columns,
+    body: bytes,
+    request_id: str,
+    caller: str | None,
+    *,
+    stages: Stages | None = None,
+) -> Scored:
     """Derive, look up and score the columns that `RowDecoder.decode_columns` made of a body.
 
     Raises
@@ -31,6 +40,8 @@ def score_columns(model: ServedModel, columns: Columns, body: bytes, request_id:
     now = datetime.now(UTC)
     as_of = _instants(columns, model.manifest.as_of, now)
     views, missing = model.lookups.find(columns, as_of)
+    if stages is not None:
+        stages.mark("look_up")
     matrix = _matrix(model, columns, views)
     found = model.scorer.score(matrix)
     scores: list[Any] = found.tolist()
@@ -55,6 +66,8 @@ def score_columns(model: ServedModel, columns: Columns, body: bytes, request_id:
         flags=flags,
     )
     predictions = list(map(answer_of(model), ids or [None] * count, said, scores))
+    if stages is not None:
+        stages.mark("score")
     return Scored(predictions, [batch], missing, matrix, lambda: _rows(model, columns, views, matrix), flags)
 
 

@@ -1,6 +1,7 @@
 """What serving counts, for Prometheus. Workers share a folder of memory-mapped values, so any one tells of all."""
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,9 +16,13 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from serving.stages import SAMPLED, Stages
+
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # read by prometheus_client when it is imported; set by `python -m serving`
 NAMESPACE = "ml_platform"
 _SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+_STAGE_SECONDS = (5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 0.001, 0.0025, 0.005, 0.01, 0.1, 1.0)
 
 disable_created_metrics()  # a second series per counter that only tells when it was first seen
 
@@ -29,6 +34,13 @@ class ModelMetrics:
         self.answered = metrics.requests.labels(model, "200")
         self.seconds = metrics.seconds.labels(model, version)
         self.predictions = metrics.predictions.labels(model, version)
+        self._stage_seconds = metrics.stage_seconds
+        self._model = model
+
+    def observe(self, stages: Stages) -> None:
+        """Take in where a request's time went."""
+        for stage, _, seconds in stages.spans():
+            self._stage_seconds.labels(self._model, stage).observe(seconds)
 
 
 class Metrics:
@@ -78,18 +90,26 @@ class Metrics:
         self.swaps = self._counter("swaps", "Releases that took traffic.", "model")
         self.refusals = self._counter("release_refusals", "Releases that failed their checks.", "model")
         self.turned_away = self._counter("turned_away", "Requests refused at the door, by status.", "status")
-        self.seconds = Histogram(
-            "request_seconds",
-            "Time from the request's headers to the end of its answer.",
-            ["model", "version"],
-            buckets=_SECONDS,
-            namespace=NAMESPACE,
-            registry=self.registry,
+        self.online_reads = self._counter(
+            "online_reads", "Rows looked up, by where they were found: this worker's memory or the store.", "source"
         )
-        self.refused = self._gauge("release_refused", "1 while the newest release is refused.")
-        self.shadow_refused = self._gauge("shadow_refused", "1 while a shadow version is refused.")
-        self.version = self._gauge("serving_version", "Version with the largest share of traffic.")
-        self.revision = self._gauge("endpoint_revision", "Revision of the endpoint document in force.")
+        self.seconds = self._histogram(
+            "request_seconds", "Time from the request's headers to the end of its answer.", _SECONDS, "model", "version"
+        )
+        self.stage_seconds = self._histogram(
+            "stage_seconds", f"Time of each stage, of one request in {SAMPLED}.", _STAGE_SECONDS, "model", "stage"
+        )
+        self.active = self._gauge("active_requests", "Requests for a prediction under way.", mode="livesum")
+        self.queued = self._gauge("queue_length", "Requests waiting for a thread.", "queue", mode="livesum")
+        self.log_lag = self._gauge("inference_log_lag_bytes", "Of the inference log, not in its table yet.", "model")
+        self.log_ingested = self._gauge(
+            "inference_log_ingested_timestamp_seconds", "When an ingest of the inference log last ended.", "model"
+        )
+        self.refused = self._gauge("release_refused", "1 while the newest release is refused.", "model")
+        self.shadow_refused = self._gauge("shadow_refused", "1 while a shadow version is refused.", "model")
+        self.version = self._gauge("serving_version", "Version with the largest share of traffic.", "model")
+        self.revision = self._gauge("endpoint_revision", "Revision of the endpoint document in force.", "model")
+        self.before_collecting: list[Callable[[], None]] = []  # what puts the present state into gauges
 
     def version_series(self, model: str, version: int) -> ModelMetrics:
         """Series of one version."""
@@ -105,6 +125,8 @@ class Metrics:
 
     def _merged(self) -> CollectorRegistry:
         """What this process counted, or all workers together."""
+        for refresh in self.before_collecting:
+            refresh()
         if not os.environ.get(SHARED_FOLDER):
             return self.registry
         for path in Path(os.environ[SHARED_FOLDER]).glob("gauge_live*_*.db"):
@@ -118,6 +140,8 @@ class Metrics:
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
         return Counter(name, about, labels, namespace=NAMESPACE, registry=self.registry)
 
-    def _gauge(self, name: str, about: str) -> Gauge:
-        mode: Literal["livemax"] = "livemax"
-        return Gauge(name, about, ["model"], namespace=NAMESPACE, registry=self.registry, multiprocess_mode=mode)
+    def _gauge(self, name: str, about: str, *labels: str, mode: Literal["livemax", "livesum"] = "livemax") -> Gauge:
+        return Gauge(name, about, labels, namespace=NAMESPACE, registry=self.registry, multiprocess_mode=mode)
+
+    def _histogram(self, name: str, about: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(name, about, labels, buckets=buckets, namespace=NAMESPACE, registry=self.registry)

@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from serving.predictor import Asked, Predictor
 from serving.problems import Problem
 from serving.settings import ServingSettings
+from serving.stages import SAMPLED, Stages
 from serving.wire import INTERNAL_ERROR, BodyReader, Head, Refused, drain, encode, error_body, send_json
 
 _OPTIONS = ("explain", "features")
@@ -31,7 +32,8 @@ class Predict:
     def __init__(self, predictor: Predictor, settings: ServingSettings) -> None:
         self._predictor = predictor
         self._settings = settings
-        self._active = 0
+        self.active = 0
+        self._count = -1
         self._bodies = BodyReader(settings.body_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,15 +42,19 @@ class Predict:
         head = Head(scope)
         scope["request_id"] = head.request_id
         name: str = scope["path_params"]["model"]
-        self._active += 1
+        self.active += 1
+        self._count += 1
+        stages = None if self._count % SAMPLED else Stages(started)
         try:
             head.check()
-            if self._active > self._settings.max_active:
+            if self.active > self._settings.max_active:
                 told = f"{self._settings.max_active:,} requests are being answered: come again"
                 raise Refused(503, "busy", told, retry_after=1)
-            asked = _asked(scope, head.request_id)
+            asked = _asked(scope, head.request_id, stages)
             slot = self._predictor.slot(name)
             body = await self._bodies.read(receive, started)
+            if stages is not None:
+                stages.mark("receive")
             answer = await self._predictor.answer(slot, body, asked)
         except Refused as refused:
             await self._refuse(name, refused, head.request_id, receive, send)
@@ -62,9 +68,13 @@ class Predict:
             await send_json(send, 500, content, head.request_id)
             return
         finally:
-            self._active -= 1
-        await send_json(send, 200, encode(answer), head.request_id)
+            self.active -= 1
+        content = encode(answer)
         series = self._predictor.series(name, answer.version)
+        if stages is not None:
+            stages.mark("encode")
+            series.observe(stages)
+        await send_json(send, 200, content, head.request_id)
         series.answered.inc()
         series.seconds.observe(perf_counter() - started)
 
@@ -78,12 +88,12 @@ class Predict:
         await send_json(send, refused.status, content, request_id, close=refused.close, retry_after=refused.retry_after)
 
 
-def _asked(scope: Scope, request_id: str) -> Asked:
+def _asked(scope: Scope, request_id: str, stages: Stages | None) -> Asked:
     """What the path and the query string ask for (raises Refused)."""
     caller = scope.get("caller") or (scope["client"][0] if scope.get("client") else None)
     version = scope["path_params"].get("version")
     if version is None and not scope["query_string"]:
-        return Asked(request_id, caller)
+        return Asked(request_id, caller, stages=stages)
     if version is not None and not (version.isascii() and version.isdigit() and len(version) < 10):
         raise Refused(404, "unknown_version", "a version is a whole number, as in /predict/my_model/versions/3")
     wanted: dict[str, Any] = {}
@@ -92,4 +102,4 @@ def _asked(scope: Scope, request_id: str) -> Asked:
             problem = Problem(None, name[:40], f"wanted {' or '.join(_OPTIONS)} in the query, each true or false")
             raise Refused(422, "invalid_request", str(problem), [problem])
         wanted[name] = _TRUTH[value.lower()]
-    return Asked(request_id, caller, None if version is None else int(version), **wanted)
+    return Asked(request_id, caller, None if version is None else int(version), stages=stages, **wanted)

@@ -22,6 +22,7 @@ from serving.metrics import Metrics, ModelMetrics
 from serving.problems import InvalidRequest, Problem
 from serving.rows import Scored, score_rows
 from serving.settings import ServingSettings
+from serving.stages import Stages
 from serving.state import ServedModel, ServingState, Slot
 from serving.turns import Turns
 from serving.wire import Refused
@@ -39,6 +40,7 @@ class Asked(msgspec.Struct, frozen=True):
     version: int | None = None  # None: whichever the endpoint gives
     explain: bool = False
     features: bool = False
+    stages: Stages | None = None  # where its time is noted
 
 
 class Predictor:
@@ -88,12 +90,19 @@ class Predictor:
         """Do in a thread what would keep the event loop too long (raises Refused)."""
         return await self._turns.take(work)
 
+    def queues(self) -> dict[str, int]:
+        """How many requests wait for each thread, or are with it."""
+        return {"large": self._turns.queued, "shadow": self._shadowing}
+
     def close(self) -> None:
         """Finish what is being answered and shadowed."""
         self._turns.close()
         self._shadow_threads.shutdown()
 
     def _answer(self, slot: Slot, body: bytes, asked: Asked) -> Answer:
+        stages = asked.stages
+        if stages is not None:
+            stages.mark("wait")
         try:
             model, scored = _score(slot, body, asked)
         except InvalidRequest as invalid:
@@ -107,6 +116,8 @@ class Predictor:
             self.metrics.log_failures.labels(model.name).inc()
             reason = f"not answered, since it cannot be logged: {error.strerror}"
             raise Refused(503, "log_unavailable", reason, retry_after=5) from error
+        if stages is not None:
+            stages.mark("log")
         self.series(model.name, model.version).predictions.inc(len(scored.predictions))
         for view, count in scored.missing.items():
             self.metrics.not_found.labels(model.name, view).inc(count)
@@ -121,6 +132,8 @@ class Predictor:
             answer.flags = flags_of(scored.flags)
         if asked.explain or asked.features:
             add_details(model, scored, explain=asked.explain, features=asked.features)
+            if stages is not None:
+                stages.mark("explain")
         return answer
 
     def _count_violations(self, model: str, found: Mapping[Any, int]) -> None:
@@ -132,6 +145,8 @@ class Predictor:
             self.metrics.shadow_lost.labels(shadow.name, str(shadow.version), "busy").inc()
             return
         self._shadowing += 1
+        if asked.stages is not None:  # they are the live version's
+            asked = msgspec.structs.replace(asked, stages=None)
         self._shadow_threads.submit(self._shadow, shadow, body, asked)
 
     def _shadow(self, shadow: ServedModel, body: bytes, asked: Asked) -> None:
@@ -173,13 +188,19 @@ def _score_by(model: ServedModel, body: bytes, asked: Asked) -> Scored:
     if asked.explain and (count := model.decoder.count(body)) > MAX_EXPLAINED:
         problem = Problem(None, None, f"wanted at most {MAX_EXPLAINED} rows to explain, found {count:,}")
         raise InvalidRequest(422, [problem])
+    stages = asked.stages
     if model.decoder.is_long(body):
         columns = model.decoder.decode_columns(body)
+        if stages is not None:
+            stages.mark("decode")
         try:
-            return score_columns(model, columns, body, asked.request_id, asked.caller)
+            return score_columns(model, columns, body, asked.request_id, asked.caller, stages=stages)
         except (ValueError, ArithmeticError):
             pass  # some row is at fault: row by row it is found and named
-    return score_rows(model, model.decoder.decode(body), asked.request_id, asked.caller)
+    rows = model.decoder.decode(body)
+    if stages is not None:
+        stages.mark("decode")
+    return score_rows(model, rows, asked.request_id, asked.caller, stages=stages)
 
 
 def _key(model: ServedModel, body: bytes) -> str | None:

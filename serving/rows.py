@@ -13,6 +13,7 @@ from serving.answers import Prediction, answer_of
 from serving.decode import Rows
 from serving.lookups import Missing
 from serving.problems import InvalidRequest, Problem
+from serving.stages import Stages
 from serving.state import ServedModel
 
 
@@ -28,7 +29,9 @@ class Scored:
     flags: Sequence[Violation] = ()
 
 
-def score_rows(model: ServedModel, rows: Rows, request_id: str, caller: str | None) -> Scored:
+def score_rows(
+    model: ServedModel, rows: Rows, request_id: str, caller: str | None, *, stages: Stages | None = None
+) -> Scored:
     """Derive, look up and score.
 
     Raises
@@ -41,6 +44,8 @@ def score_rows(model: ServedModel, rows: Rows, request_id: str, caller: str | No
     now = datetime.now(UTC)
     flags = [] if model.contract is None else _check(model.contract, rows.values)
     values, instants, missing = _complete(model, rows.values, now)
+    if stages is not None:
+        stages.mark("look_up")
     matrix = None
     if len(values) == 1:
         scores = [model.scorer.score_row(values[0])]
@@ -77,6 +82,8 @@ def score_rows(model: ServedModel, rows: Rows, request_id: str, caller: str | No
         )
     for flag in flags:
         records[flag.row].flags = [*records[flag.row].flags, flag]
+    if stages is not None:
+        stages.mark("score")
     return Scored(predictions, records, missing, matrix, lambda: features, flags)
 
 

@@ -18,14 +18,14 @@ class Turns:
         self._most = most
         self._seconds = settings.queue_seconds
         self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix=what)
-        self._queued = 0
+        self.queued = 0
 
     async def take(self, work: Callable[[], Any]) -> Any:
         """Do work after what waits already (raises Refused)."""
-        if self._queued >= self._most:
-            told = f"{self._queued} {self._what} requests are waiting already: come again"
+        if self.queued >= self._most:
+            told = f"{self.queued} {self._what} requests are waiting already: come again"
             raise Refused(503, "busy", told, retry_after=1)
-        self._queued += 1
+        self.queued += 1
         try:
             job = self._threads.submit(work)
             future = asyncio.wrap_future(job)
@@ -35,7 +35,7 @@ class Turns:
                 raise Refused(503, "busy", f"did not get its turn within {waited}: come again", retry_after=1)
             return await future
         finally:
-            self._queued -= 1
+            self.queued -= 1
 
     def close(self) -> None:
         """Finish what is waiting."""

@@ -121,6 +121,10 @@ class OnlineStore(Protocol):
         """Give when a view was last written, whether or not that changed anything; None when nobody noted it."""
         ...
 
+    def counts(self) -> tuple[int, int]:
+        """Give how many rows were asked for by `read` since the start, and how many of them the store was asked for."""
+        ...
+
     def close(self) -> None:
         """Let go of connections."""
         ...

@@ -102,6 +102,7 @@ class RedisOnlineStore:
         self._client = redis.Redis.from_url(uri, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT)
         self._merge = self._client.register_script(_MERGE)
         self._switch = self._client.register_script(_SWITCH)
+        self._asked = 0  # rows
         self._views: dict[str, tuple[bytes, _View]] = {}  # view → its definition as last seen, packed and not
 
     def write(
@@ -184,6 +185,7 @@ class RedisOnlineStore:
                     wanted.append(_row_key(generations[view].generation, _encode(key)))
             found: list[bytes | None] = self._client.mget(wanted)  # type: ignore[assignment]  # sync client
             if not self._changed(views, found):
+                self._asked += len(requests)
                 return [
                     _row(generations[view], found[place]) if place is not None else None
                     for (view, _), place in zip(requests, places, strict=True)
@@ -218,6 +220,10 @@ class RedisOnlineStore:
         """See `OnlineStore.written_at`."""
         at: Any = self._client.get(_written_key(view))
         return None if at is None else datetime.fromtimestamp(float(at), UTC)
+
+    def counts(self) -> tuple[int, int]:
+        """See `OnlineStore.counts`; nothing is remembered here."""
+        return self._asked, self._asked
 
     def close(self) -> None:
         """Close all connections; the next use opens new ones."""

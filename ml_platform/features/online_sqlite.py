@@ -91,6 +91,7 @@ class SqliteOnlineStore:
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
         self._layouts: dict[int, tuple[str, ...]] = {}
+        self._asked = self._fetched = 0  # rows; threads add to them without a lock, which may lose a count
 
     def write(
         self,
@@ -164,9 +165,11 @@ class SqliteOnlineStore:
             fetched: dict[bytes, Row | None] = dict.fromkeys(absent)
             for start in range(0, len(absent), _CHUNK):
                 fetched |= self._fetch(connection, absent[start : start + _CHUNK])
+            self._fetched += len(absent)
             if _data_version(connection) == version:  # else a commit came between: all rows are of one state, or none
                 known |= fetched
                 break
+        self._asked += len(wanted)
         return [None if key is None else known[key] for key in wanted]
 
     def view_hash(self, view: str) -> str | None:
@@ -202,6 +205,10 @@ class SqliteOnlineStore:
             return None  # the file is older than this note, and has not been written since
         row = self._one("SELECT at FROM written WHERE view = ?", view)
         return datetime.fromtimestamp(row[0], UTC) if row else None
+
+    def counts(self) -> tuple[int, int]:
+        """See `OnlineStore.counts`."""
+        return self._asked, self._fetched
 
     def close(self) -> None:
         """Close the reading connections of all threads."""

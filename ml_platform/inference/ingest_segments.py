@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import polars as pl
 
+from ml_platform.inference.log_lag import note_ingested
 from ml_platform.inference.segments import SUFFIX
 from ml_platform.lake.tables import Lake
 from ml_platform.registry.files import locked
@@ -61,6 +62,7 @@ def ingest_segments(
         Partition columns of a new table.
     """
     report = Ingested(table)
+    taken: dict[str, int] = {}
     with locked(folder / ".ingest.lock"):  # two runs would read the same bytes and race to commit them
         for segment in sorted(folder.glob(f"*{SUFFIX}")):
             with segment.open("rb") as file:
@@ -80,7 +82,10 @@ def ingest_segments(
                     report = replace(report, torn=report.torn + torn)
             if finished:
                 segment.unlink()
+            else:
+                taken[segment.name] = offset
             report = replace(report, segments=report.segments + 1, deleted=report.deleted + finished)
+        note_ingested(folder, taken)
     return replace(report, version=lake.version(table) if lake.exists(table) else None)
 
 

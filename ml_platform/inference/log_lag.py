@@ -1,0 +1,61 @@
+"""How far the lake is behind a log of segments: a note that the ingest leaves in the log's folder, and its reader.
+
+Imports nothing but the standard library and msgspec: serving tells the lag in its metrics.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from ml_platform.inference.segments import SUFFIX
+from ml_platform.registry.files import replace_file
+
+_NOTE = ".ingested.json"
+
+
+class _Ingested(msgspec.Struct):
+    """What is in the table."""
+
+    at: datetime  # when it was last looked at, UTC
+    taken: dict[str, int]  # segment → bytes
+
+
+class LogLag(NamedTuple):
+    """What of a log is not in its table yet."""
+
+    waiting_bytes: int
+    ingested_at: datetime | None  # when an ingest last ended; None before the first
+
+
+def note_ingested(folder: Path, taken: dict[str, int]) -> None:
+    """Note how many bytes of each segment that is still there are in the table."""
+    replace_file(folder / _NOTE, msgspec.json.encode(_Ingested(datetime.now(UTC), taken)))
+
+
+def log_lag(folder: Path) -> LogLag:
+    """Read the lag of the log in a folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "a.jsonl").write_text("12345")
+    ...     before = log_lag(Path(folder))
+    ...     note_ingested(Path(folder), {"a.jsonl": 4})
+    ...     before, log_lag(Path(folder)).waiting_bytes
+    (LogLag(waiting_bytes=5, ingested_at=None), 1)
+    """
+    try:
+        note = msgspec.json.decode((folder / _NOTE).read_bytes(), type=_Ingested)
+    except FileNotFoundError:
+        note = None
+    waiting = 0
+    for segment in folder.glob(f"*{SUFFIX}"):
+        try:
+            size = segment.stat().st_size
+        except FileNotFoundError:  # taken and deleted meanwhile
+            continue
+        waiting += max(size - (note.taken.get(segment.name, 0) if note else 0), 0)
+    return LogLag(waiting, note.at if note else None)

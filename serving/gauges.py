@@ -1,0 +1,45 @@
+"""What is read only when somebody looks: requests under way, queues, the online store's memory, the log's lag."""
+
+import threading
+from pathlib import Path
+
+from ml_platform.features.online import OnlineStore
+from ml_platform.inference.log_lag import log_lag
+from serving.metrics import Metrics
+from serving.predict import Predict
+from serving.predictor import Predictor
+
+
+class Gauges:
+    """Puts the state of this worker into its metrics; `Metrics.collect` asks for it. Nothing of it costs a request."""
+
+    def __init__(
+        self, metrics: Metrics, predict: Predict, predictor: Predictor, online: OnlineStore, log_folder: Path
+    ) -> None:
+        self._metrics = metrics
+        self._predict = predict
+        self._predictor = predictor
+        self._online = online
+        self._log_folder = log_folder
+        self._counted = (0, 0)
+        self._lock = threading.Lock()
+
+    def refresh(self) -> None:
+        """Read everything once."""
+        metrics = self._metrics
+        metrics.active.set(self._predict.active)
+        for queue, length in self._predictor.queues().items():
+            metrics.queued.labels(queue).set(length)
+        with self._lock:
+            asked, fetched = self._online.counts()
+            from_store = fetched - self._counted[1]
+            # A key that stands twice in a request, or a commit in between, lets the store be asked for more or less.
+            from_memory = max(asked - self._counted[0] - from_store, 0)
+            metrics.online_reads.labels("memory").inc(from_memory)
+            metrics.online_reads.labels("store").inc(from_store)
+            self._counted = (asked, fetched)
+        for folder in sorted(path for path in self._log_folder.glob("*") if path.is_dir()):
+            lag = log_lag(folder)
+            metrics.log_lag.labels(folder.name).set(lag.waiting_bytes)
+            if lag.ingested_at is not None:
+                metrics.log_ingested.labels(folder.name).set(lag.ingested_at.timestamp())
