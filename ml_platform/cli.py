@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ml_platform.features.cli import features
-from ml_platform.governance import keys_cli
+from ml_platform.governance import audit_cli, keys_cli
 from ml_platform.lake import quarantine_cli, sql_cli
 from ml_platform.settings import Settings
 
@@ -15,6 +15,7 @@ app.command("sql")(sql_cli.sql)
 app.command("features")(features)
 app.add_typer(quarantine_cli.app, name="quarantine")
 app.add_typer(keys_cli.app, name="keys")
+app.add_typer(audit_cli.app, name="audit")
 Model = Annotated[str, typer.Argument(help="Name of the model, as in its defs.yaml.")]
 
 

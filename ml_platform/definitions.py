@@ -4,6 +4,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from ml_platform.orchestration.audit_asset import audit_defs
 from ml_platform.orchestration.component import project_views
 from ml_platform.orchestration.execution import executor, refresh_sensor
 from ml_platform.orchestration.maintenance import maintenance_defs
@@ -21,5 +22,6 @@ def defs() -> dg.Definitions:
     return dg.Definitions.merge(
         dg.load_from_defs_folder(path_within_project=PROJECT_ROOT),
         maintenance_defs(),
+        audit_defs(),
         dg.Definitions(resources=build_resources(), executor=executor(), sensors=[refresh_sensor()]),
     )

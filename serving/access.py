@@ -6,15 +6,13 @@ tokens is set, one of its tokens does as well.
 """
 
 import base64
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 from starlette.types import Scope
 
+from ml_platform.governance.audit import Entry
 from ml_platform.governance.keys import ALL_MODELS, Key, KeyStore
 from serving.tokens import TokenCaller, Tokens
 from serving.wire import Refused
@@ -127,40 +125,19 @@ def covered(scope: Scope, model: str) -> bool:
     return key is None or key.covers(model)
 
 
-class Audit:
-    """Appends who asked for what, and how it ended, to a file per worker and day; never what was sent or answered."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._day = ""
-        self._file = -1
-
-    def write(self, scope: Scope, key: Caller | None, status: int) -> None:
-        """Append a line, which survives the death of this process (raises OSError)."""
-        now = datetime.now(UTC)
-        if now.date().isoformat() != self._day:
-            self.close()
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._day = now.date().isoformat()
-            path = self._folder / f"{self._day}-{os.getpid()}.jsonl"
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        line = {
-            "time": now,
-            "request_id": scope.get("request_id"),
-            "key": key.id if key else None,
-            "name": key.name if key else None,
-            "client": scope["client"][0] if scope.get("client") else None,
-            "method": scope["method"],
-            "path": scope["path"][:500],
-            "status": status,
-        }
-        os.write(self._file, msgspec.json.encode(line) + b"\n")
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file, self._day = -1, ""
+def audited(scope: Scope, status: int) -> Entry:
+    """What the audit log keeps of a request that was answered; never what was sent or answered."""
+    caller: Caller | None = scope.get("key")
+    return Entry(
+        time=datetime.now(UTC),
+        request_id=scope.get("request_id"),
+        key=caller.id if caller else None,
+        name=caller.name if caller else None,
+        client=scope["client"][0] if scope.get("client") else None,
+        method=scope["method"],
+        path=scope["path"][:500],
+        status=status,
+    )
 
 
 def _token(scope: Scope) -> str | None:

@@ -14,12 +14,13 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from ml_platform.features.online import open_online_store
+from ml_platform.governance.audit import AuditLog
 from ml_platform.governance.keys import ALL_MODELS, RELOAD_SECONDS, KeyStore
 from ml_platform.inference.log import InferenceLog
 from ml_platform.inference.segments import SegmentLog
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
-from serving.access import Access, Audit, covered
+from serving.access import Access, audited, covered
 from serving.asking import Asking
 from serving.console.console import Console
 from serving.databricks_routes import databricks_routes
@@ -56,7 +57,7 @@ class ServingApp(FastAPI):
     hosts: Hosts
     access: Access
     limits: Limits
-    audit: Audit
+    audit: AuditLog
     metrics: Metrics
     guarded = True  # until it is known that there are no keys
 
@@ -105,7 +106,7 @@ class ServingApp(FastAPI):
             await self._route(scope, receive, noting)
         finally:
             try:
-                self.audit.write(scope, scope.get("key"), status)
+                self.audit.record(audited(scope, status))
             except OSError as error:
                 logger.error("the audit log cannot be written: %s", error)
 
@@ -204,7 +205,7 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
         KeyStore(settings.keys_dir), lambda: next(iter(state.slots)) if len(state.slots) == 1 else None, tokens
     )
     app.limits = Limits(options, shared_table())
-    app.audit = Audit(settings.audit_dir)
+    app.audit = AuditLog(settings.audit_dir, settings.keys_dir)
     app.metrics = metrics
     for path in ("/predict/{model}", "/predict/{model}/versions/{version}"):
         app.router.routes.append(Route(path, predict, methods=["POST"], include_in_schema=False))

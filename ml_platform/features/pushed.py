@@ -141,7 +141,7 @@ def _key_field(name: str, dtype: pl.DataType) -> Input | None:
     return Input(name=name, type="timestamp") if dtype == _TIMESTAMP else None
 
 
-def _read(chunk: bytes) -> tuple[pl.DataFrame | None, int]:
+def _read(chunk: bytes, _: str) -> tuple[pl.DataFrame | None, int]:
     """Rows of a chunk of lines, and how many lines of it are torn."""
     sent, torn = [], 0
     for line in filter(None, chunk.split(b"\n")):

@@ -6,7 +6,6 @@ when it changes; the secret of the HMAC is in another that only its owner may re
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
 import threading
@@ -17,6 +16,8 @@ from pathlib import Path
 
 import msgspec
 
+from ml_platform.governance.audit import record_event
+from ml_platform.governance.secret import load_secret
 from ml_platform.registry.files import locked, replace_file
 
 ROLES = ("predict", "explain", "push", "promote", "admin")
@@ -65,6 +66,13 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 class KeyStore:
     """The keys below a folder.
 
+    Parameters
+    ----------
+    folder
+        The platform's `keys_dir`.
+    audit
+        The platform's `audit_dir`, for who makes, rotates and revokes keys; None for who only reads them.
+
     Examples
     --------
     >>> import tempfile
@@ -74,8 +82,9 @@ class KeyStore:
     ('nightly job', None, False)
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, audit: Path | None = None) -> None:
         self.folder = folder
+        self._audit = audit
         self._path = folder / "keys.json"
         self._lock = threading.Lock()
         self._stamp: tuple[int, int, int] | None = None
@@ -124,6 +133,7 @@ class KeyStore:
                 expires_at=expires, rate=rate, burst=burst,
             )  # fmt: skip
             key, token = self._sealed(key)
+            self._note("key created", key)
             self._write([*found.keys, key])
         return key, token
 
@@ -142,6 +152,7 @@ class KeyStore:
             if not old.is_valid(now):
                 raise LookupError(f"key {key_id} ('{old.name}') is no longer valid: create a new one")
             key, token = self._sealed(msgspec.structs.replace(old, created_at=now))
+            self._note("key rotated", key, f"; in place of {old.id}")
             end = min(now + grace, old.expires_at) if old.expires_at else now + grace
             self._write([*_replaced(found, msgspec.structs.replace(old, expires_at=end)), key])
         return key, token
@@ -151,6 +162,7 @@ class KeyStore:
         with locked(self.folder / "keys.lock"):
             found = self._read()
             old = self._get(found, key_id)
+            self._note("key revoked", old)
             revoked = old if old.revoked_at else msgspec.structs.replace(old, revoked_at=datetime.now(UTC))
             self._write(_replaced(found, revoked))
         return revoked
@@ -221,15 +233,13 @@ class KeyStore:
         replace_file(self._path, msgspec.json.format(msgspec.json.encode(_File(keys)), indent=2))
 
     def _load_secret(self, *, create: bool) -> bytes:
-        path = self.folder / "keys.secret"
-        if create and not path.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(secrets.token_bytes(32))
-                file.flush()
-                os.fsync(file.fileno())
-        return path.read_bytes()
+        return load_secret(self.folder / "keys.secret", create=create)
+
+    def _note(self, action: str, key: Key, more: str = "") -> None:
+        """Write it down before it is done: nothing happens to a key that the audit log does not tell."""
+        if self._audit is not None:
+            roles, models = ", ".join(key.roles), ", ".join(key.models)
+            record_event(self._audit, self.folder, action, f"{key.id} '{key.name}': {roles}; models {models}{more}")
 
 
 def includes_role(held: Iterable[str], role: str) -> bool:

@@ -75,7 +75,8 @@ def revoke(key_id: KeyId) -> None:
 
 
 def _store() -> KeyStore:
-    return KeyStore(Settings().keys_dir)
+    settings = Settings()
+    return KeyStore(settings.keys_dir, settings.audit_dir)
 
 
 def _state(key: Key) -> str:

@@ -82,7 +82,7 @@ def ingest_model_log(lake: Lake, store: ReleaseStore, folder: Path) -> Ingested:
 def _ingest_folder(lake: Lake, store: ReleaseStore, folder: Path) -> Ingested:
     manifests = _Manifests(store)
 
-    def read(chunk: bytes) -> tuple[pl.DataFrame | None, int]:
+    def read(chunk: bytes, _: str) -> tuple[pl.DataFrame | None, int]:
         records, torn = _parse(chunk)
         return _frame(records, manifests) if records else None, torn
 

@@ -36,11 +36,18 @@ class Ingested:
     newest: datetime | None = None  # when the newest row moved was written
 
 
-Read = Callable[[bytes], tuple[pl.DataFrame | None, int]]
+Read = Callable[[bytes, str], tuple[pl.DataFrame | None, int]]
 
 
 def ingest_segments(
-    lake: Lake, table: str, folder: Path, read: Read, *, written_at: str, partition_by: Sequence[str] = ()
+    lake: Lake,
+    table: str,
+    folder: Path,
+    read: Read,
+    *,
+    written_at: str,
+    partition_by: Sequence[str] = (),
+    may_delete: Callable[[Path], bool] = lambda _: True,
 ) -> Ingested:
     """Move what was logged in a folder since the last run into a table, each record exactly once.
 
@@ -55,11 +62,13 @@ def ingest_segments(
     folder
         Where the segments are.
     read
-        Gives the rows of whole lines, None for none, and how many of the lines are torn.
+        Gives the rows of whole lines, None for none, and how many of the lines are torn; is told their segment's name.
     written_at
         Column of the rows with the instant at which they were logged.
     partition_by
         Partition columns of a new table.
+    may_delete
+        Whether a segment may go that is wholly in the table and whose writer is gone.
     """
     report = Ingested(table)
     taken: dict[str, int] = {}
@@ -70,7 +79,7 @@ def ingest_segments(
                 app = _app(table, segment)
                 offset = lake.last_app_version(table, app) or 0
                 for chunk in _whole_lines(file, offset, finished):
-                    rows, torn = read(chunk)
+                    rows, torn = read(chunk, segment.name)
                     offset += len(chunk)
                     if rows is not None:
                         lake.append(
@@ -80,11 +89,12 @@ def ingest_segments(
                         newest = max(newest, report.newest or newest)
                         report = replace(report, rows=report.rows + rows.height, newest=newest)
                     report = replace(report, torn=report.torn + torn)
-            if finished:
+            done = finished and may_delete(segment)
+            if done:
                 segment.unlink()
             else:
                 taken[segment.name] = offset
-            report = replace(report, segments=report.segments + 1, deleted=report.deleted + finished)
+            report = replace(report, segments=report.segments + 1, deleted=report.deleted + done)
         note_ingested(folder, taken)
     return replace(report, version=lake.version(table) if lake.exists(table) else None)
 

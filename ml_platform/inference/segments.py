@@ -27,7 +27,7 @@ class LogUnavailable(OSError):
     """The record could not be written: the request must not be answered as if it had been."""
 
 
-class _Segment:
+class Segment:
     """One open file. Its shared lock tells the ingest that a live worker may still append to it."""
 
     def __init__(self, folder: Path) -> None:
@@ -98,7 +98,7 @@ class SegmentLog:
         self._name = name
         self._segment_bytes = segment_bytes
         self._sync_seconds = sync_seconds
-        self._segments: dict[str, _Segment] = {}
+        self._segments: dict[str, Segment] = {}
         self._lock = threading.Lock()
         self._failure: OSError | None = None
         self._written = threading.Event()
@@ -140,11 +140,11 @@ class SegmentLog:
                 segment.close()
             self._segments.clear()
 
-    def _next_segment(self, stream: str) -> _Segment:
+    def _next_segment(self, stream: str) -> Segment:
         if self._thread is None:
             self._thread = threading.Thread(target=self._sync_forever, name=f"{self._name} sync", daemon=True)
             self._thread.start()
-        fresh = _Segment(self._folder / stream)
+        fresh = Segment(self._folder / stream)
         full = self._segments.get(stream)
         self._segments[stream] = fresh
         if full is not None:

@@ -58,6 +58,11 @@ def record_release(lake: Lake, action: str, endpoint: Endpoint) -> int:
     return lake.append(LEDGER, frame, app_transaction=(f"release/{endpoint.model}", endpoint.revision))
 
 
+def is_recorded(lake: Lake, endpoint: Endpoint) -> bool:
+    """Whether the ledger has a revision of a model already."""
+    return (lake.last_app_version(LEDGER, f"release/{endpoint.model}") or 0) >= endpoint.revision
+
+
 def read_ledger(lake: Lake, model: str | None = None) -> pl.DataFrame:
     """Read entries, oldest first; of one model or of all. Empty before the first release."""
     if not lake.exists(LEDGER):

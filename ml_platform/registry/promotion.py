@@ -1,7 +1,8 @@
 """Promotion and rollback: the release store changes first, then the registry's aliases and the ledger follow it."""
 
+from ml_platform.governance.audit import record_event
 from ml_platform.lake.tables import Lake
-from ml_platform.registry.ledger import record_release
+from ml_platform.registry.ledger import is_recorded, record_release
 from ml_platform.registry.manifest import Endpoint, Target
 from ml_platform.registry.releases import ReleaseStore, champion_target
 from ml_platform.registry.tracking import Tracker
@@ -155,7 +156,11 @@ class RegistryBehind(RuntimeError):
 def _follow(settings: Settings, tracker: Tracker, action: str, endpoint: Endpoint) -> None:
     champion = champion_target(endpoint)
     try:
-        record_release(Lake(settings.lake_uri), action, endpoint)
+        lake = Lake(settings.lake_uri)
+        if not is_recorded(lake, endpoint):
+            detail = f"{endpoint.model}: version {champion.version}, revision {endpoint.revision}: {endpoint.reason}"
+            record_event(settings.audit_dir, settings.keys_dir, action, detail, by=endpoint.updated_by)
+        record_release(lake, action, endpoint)
         show_champion(tracker, endpoint.model, champion.version)
     except Exception as error:
         raise RegistryBehind(

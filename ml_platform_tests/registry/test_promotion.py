@@ -1,6 +1,8 @@
+import polars as pl
 import pytest
 from mlflow.exceptions import MlflowException
 
+from ml_platform.governance.audit_table import read_audit
 from ml_platform.registry.ledger import read_ledger
 from ml_platform.registry.manifest import Target
 from ml_platform.registry.promotion import RegistryBehind, promote, promote_version, rollback, sync_registry
@@ -145,6 +147,10 @@ def test_rollback_swaps_moves_aliases_and_is_written_down(shops: Shops, trained:
     last = ledger.row(-1, named=True)
     assert (last["by"], last["reason"], last["from_version"], last["to_version"]) == ("bob", "complaints", 2, 1)
     assert rollback(shops.settings, "order_late", by="bob", reason="undo").targets[0].version == 2
+    audited = read_audit(shops.lake, shops.settings).filter(pl.col("action") != "opened")
+    changes = [("promotion", "ann"), ("promotion", "ann"), ("rollback", "bob"), ("rollback", "bob")]
+    assert audited.select("action", "name").rows() == changes
+    assert audited["detail"].to_list()[2] == "order_late: version 1, revision 3: complaints"
 
 
 def test_nothing_to_roll_back(shops: Shops) -> None:

@@ -1,0 +1,149 @@
+"""The audit log's writing half: who did what, when, and how it ended, in lines that vouch for one another.
+
+Each process appends to a file of its own. A line ends in an HMAC over itself and the HMAC of the line before, so that
+none can be altered, taken out or moved without the secret, which lies beside the API keys. The first line of a file
+names how far every other file had come (`heads`), so that none can be cut short or deleted from then on.
+
+Serving imports this: standard library and msgspec only.
+"""
+
+import getpass
+import hashlib
+import hmac
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from ml_platform.governance.secret import load_secret
+from ml_platform.inference.segments import SUFFIX, Segment
+
+REQUEST, OPENED = "request", "opened"
+SEGMENT_BYTES = 64 * 2**20
+_SEAL = b',"mac":"'
+_SEAL_BYTES = len(_SEAL) + 32 + len(b'"}')
+_HEADS = 100  # newest files that a first line names: older ones were named before
+_TAIL_BYTES = 2**16
+
+Heads = dict[str, tuple[int, str]]
+
+
+class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One thing that was done; of a request never what was sent or answered.
+
+    `key` and `name` tell who: a key's id or `sub:` and a token's subject, or nothing for a person at a terminal.
+    """
+
+    number: int = -1  # in its file, from 0
+    time: datetime
+    action: str = REQUEST
+    request_id: str | None = None
+    key: str | None = None
+    name: str | None = None
+    client: str | None = None
+    method: str | None = None
+    path: str | None = None
+    status: int | None = None
+    detail: str | None = None
+    heads: Heads = {}  # of each other file, how many lines it had and the last one's HMAC
+
+
+class AuditLog:
+    """Appends entries below a folder. For one thread.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> home = Path(tempfile.mkdtemp())
+    >>> log = AuditLog(home / "audit", home / "keys")
+    >>> log.record(Entry(time=datetime.now(UTC), action="key created", name="ada", detail="nightly job"))
+    >>> log.close()
+    >>> [path.read_bytes().count(b"\\n") for path in (home / "audit").glob("*.jsonl")]
+    [2]
+    """
+
+    def __init__(self, folder: Path, secret_folder: Path) -> None:
+        self._folder = folder
+        self._secret_folder = secret_folder
+        self._secret = b""
+        self._segment: Segment | None = None
+        self._day = ""
+        self._mac = b""
+        self._number = 0
+
+    def record(self, entry: Entry) -> None:
+        """Append an entry, which survives the death of this process (raises OSError)."""
+        day = entry.time.date().isoformat()
+        if self._segment is None or day != self._day or self._segment.size >= SEGMENT_BYTES:
+            self._open(day, entry.time)
+        self._append(entry)
+
+    def close(self) -> None:
+        """Sync and close the file."""
+        segment, self._segment = self._segment, None
+        if segment is not None:
+            segment.close()
+
+    def _open(self, day: str, now: datetime) -> None:
+        self.close()
+        self._secret = self._secret or load_secret(self._secret_folder / "audit.secret", create=True)
+        found = heads(self._folder)
+        self._segment = Segment(self._folder)
+        self._day, self._number, self._mac = day, 0, first_mac(self._secret, self._segment.path.name)
+        self._append(Entry(time=now, action=OPENED, detail=f"process {os.getpid()}", heads=found))
+
+    def _append(self, entry: Entry) -> None:
+        entry.number = self._number
+        payload = msgspec.json.encode(entry)
+        mac = next_mac(self._secret, self._mac, payload)
+        assert self._segment is not None
+        try:
+            self._segment.write(payload[:-1] + _SEAL + mac.hex().encode() + b'"}\n')
+        except OSError:
+            self.close()  # nobody knows what of the line is there: the next entry starts a file
+            raise
+        self._mac = mac
+        self._number += 1
+
+
+def record_event(folder: Path, secret_folder: Path, action: str, detail: str, *, by: str | None = None) -> None:
+    """Write down what was done by other ways than a request; by whoever runs this process when `by` is None."""
+    log = AuditLog(folder, secret_folder)
+    try:
+        log.record(Entry(time=datetime.now(UTC), action=action, name=by or getpass.getuser(), detail=detail))
+    finally:
+        log.close()
+
+
+def first_mac(secret: bytes, file: str) -> bytes:
+    """What the first line of a file builds on, so that it cannot stand in another."""
+    return next_mac(secret, b"", file.encode())
+
+
+def next_mac(secret: bytes, before: bytes, payload: bytes) -> bytes:
+    """HMAC of a line: the first half of HMAC-SHA-256 over the one before and what the line says."""
+    return hmac.digest(secret, before + payload, hashlib.sha256)[:16]
+
+
+def split_line(line: bytes) -> tuple[bytes, bytes]:
+    """What a line says, and its HMAC (raises ValueError)."""
+    seal = line[-_SEAL_BYTES:]
+    if not (seal.startswith(_SEAL) and seal.endswith(b'"}')):
+        raise ValueError("the line has no HMAC at its end")
+    return line[:-_SEAL_BYTES] + b"}", bytes.fromhex(seal[len(_SEAL) : -2].decode("latin-1"))
+
+
+def heads(folder: Path) -> Heads:
+    """How far the newest files of a folder have come."""
+    found: Heads = {}
+    for path in sorted(folder.glob(f"*{SUFFIX}"))[-_HEADS:]:
+        try:
+            with path.open("rb") as file:
+                file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+                last = file.read().rpartition(b"\n")[0].rpartition(b"\n")[2]
+            payload, mac = split_line(last)
+            found[path.name] = (msgspec.json.decode(payload, type=Entry).number + 1, mac.hex())
+        except (FileNotFoundError, ValueError):  # taken up meanwhile, or without a whole line yet
+            continue
+    return found
