@@ -16,7 +16,7 @@ import polars as pl
 from deltalake import DeltaTable
 
 from ml_platform.lake.errors import NotYetCreated
-from ml_platform.lake.snapshots import needs_delta_reader, read_arrow, scan
+from ml_platform.lake.snapshots import files_are_alike, needs_delta_reader, read_arrow, scan
 from ml_platform.lake.tables import Lake
 
 
@@ -201,8 +201,10 @@ def _relation(connection: duckdb.DuckDBPyConnection, lake: Lake, table: str, sna
     options = (
         f", hive_partitioning = true, hive_types = {{{hive_types}}}" if partitions else ", hive_partitioning = false"
     )
+    if not files_are_alike(snapshot):
+        options += ", union_by_name = true"  # opens every file each time that the view is bound
     columns = ", ".join(map(_quoted, schema))
     return (
         f"SELECT {columns} FROM (SELECT {empty} WHERE false UNION ALL BY NAME "
-        f"SELECT * FROM read_parquet([{', '.join(map(_text, files))}], union_by_name = true{options}))"
+        f"SELECT * FROM read_parquet([{', '.join(map(_text, files))}]{options}))"
     )

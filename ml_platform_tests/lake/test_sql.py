@@ -10,6 +10,7 @@ from deltalake import write_deltalake
 from polars.testing import assert_frame_equal
 
 from ml_platform.lake.errors import TableNotFound
+from ml_platform.lake.snapshots import files_are_alike
 from ml_platform.lake.sql import attach, query, referenced_tables
 from ml_platform.lake.tables import Lake
 
@@ -49,6 +50,16 @@ def test_a_column_that_only_some_files_have_is_null_elsewhere(lake: Lake) -> Non
     lake.append("raw/x", ROWS.with_columns(note=pl.lit("new")), add_columns=True)
     _agrees(lake, "raw/x", "raw.x")
     assert query(lake, "SELECT count(*) - count(note) FROM raw.x").item() == 3
+
+
+def test_only_a_table_whose_log_tells_its_files_apart_has_each_file_opened(lake: Lake) -> None:
+    lake.append("raw/x", ROWS)
+    lake.append("raw/x", ROWS)
+    assert files_are_alike(lake.snapshot("raw/x"))
+    lake.append("raw/x", ROWS.with_columns(note=pl.lit("new")), add_columns=True)
+    assert not files_are_alike(lake.snapshot("raw/x"))
+    lake.replace("raw/wide", pl.DataFrame({f"c{n}": [n] for n in range(40)}))
+    assert not files_are_alike(lake.snapshot("raw/wide")), "statistics end with the 32nd column"
 
 
 def test_a_column_that_no_file_has_yet_is_null(lake: Lake) -> None:
