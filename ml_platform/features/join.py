@@ -1,8 +1,14 @@
-"""Point-in-time join: to each row, of every view, the newest values that were known at the row's own instant."""
+"""Point-in-time join: to each row, of every view, the newest values that were known at the row's own instant.
 
-from collections.abc import Sequence
+A view is read twice. First its keys and times alone, for the instant of the row that each row of the spine meets: one
+as-of join of narrow columns. Then its features, of those rows only. So the features of all other rows are never held,
+sorted or joined.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
+from functools import partial
 from typing import Literal
 
 import polars as pl
@@ -13,6 +19,9 @@ from ml_platform.spec import Lookup
 Engine = Literal["polars", "duckdb"]
 
 ROW, SEEN, TIME, VISIBLE = "__row", "__seen", "__time", "__visible"
+
+_INDEX, _PLACE = "__index", "__place"
+_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -111,15 +120,14 @@ def point_in_time_join(
     timestamp
         Column of the spine with the instant (UTC) as of which features are taken.
     engine
-        `polars` is the faster while all fits in memory; `duckdb` spills to disk and joins at once, one view at a time.
+        `polars` holds a view's keys and times in memory, about 70 bytes a row; `duckdb` spills them to disk.
     memory_limit
         What DuckDB may hold, e.g. `4GB`; its own default when absent. The joined rows come on top.
 
     Returns
     -------
     polars.LazyFrame
-        The spine's columns, then `<view>__<feature>` for each look-up in turn. Collect it with `engine="streaming"`
-        where memory counts.
+        The spine's columns, then `<view>__<feature>` for each look-up in turn: joined already, one view at a time.
 
     See Also
     --------
@@ -139,14 +147,19 @@ def point_in_time_join(
     wanted = {timestamp, *(column for lookup in lookups for column in lookup.on.values())}
     if missing := sorted(wanted - set(names)):
         raise ValueError(f"point-in-time join: the spine has no column {missing}; it has {names}")
+    match: Callable[..., pl.DataFrame] = match_in_memory
     if engine == "duckdb":
-        from ml_platform.features.join_duckdb import join_spilling
+        from ml_platform.features.join_duckdb import match_spilling
 
-        return join_spilling(spine, lookups, timestamp, memory_limit=memory_limit)
-    joined = spine.with_row_index(ROW).sort(timestamp)
+        match = partial(match_spilling, memory_limit=memory_limit)
+    rows = spine.collect(engine="streaming")
+    joined = [rows]
     for lookup in lookups:
-        joined = _join_one(joined, lookup, timestamp)
-    return joined.sort(ROW).drop(ROW)
+        asked = rows.select(*lookup.on.values(), timestamp).with_row_index(ROW).drop_nulls()
+        bounds = _within_reach(asked.get_column(timestamp), lookup.ttl)
+        known = named_columns(lookup).filter(bounds).select(*_identity(lookup))
+        joined.append(_values(lookup, match(asked, known, lookup, timestamp), rows.height))
+    return pl.concat(joined, how="horizontal").lazy()
 
 
 def named_columns(lookup: ResolvedLookup) -> pl.LazyFrame:
@@ -162,59 +175,91 @@ def named_columns(lookup: ResolvedLookup) -> pl.LazyFrame:
     )  # a null key is no entity: without it here, a null in the spine finds none
 
 
-def _join_one(spine: pl.LazyFrame, lookup: ResolvedLookup, timestamp: str) -> pl.LazyFrame:
-    keys = list(lookup.on.values())
-    if lookup.knowledge_time:
-        return _join_known(spine, lookup, timestamp)
-    known = (
-        named_columns(lookup)
-        .sort(TIME, *([SEEN] if lookup.created else []), maintain_order=lookup.created is None)
-        .unique([*keys, TIME], keep="last", maintain_order=True)
-        .drop(SEEN, strict=False)
-    )
-    return _asof(spine, known, timestamp, TIME, keys, tolerance=lookup.ttl).drop(TIME)
+def match_in_memory(asked: pl.DataFrame, known: pl.LazyFrame, lookup: ResolvedLookup, timestamp: str) -> pl.DataFrame:
+    """Find, for each row asked for, the newest row of a view that was known and fresh.
 
+    Parameters
+    ----------
+    asked
+        Number of the spine's row, keys and timestamp, none of them null.
+    known
+        Keys and time of the view's rows; by knowledge time also when each was written.
+    lookup
+        The view.
+    timestamp
+        Column of `asked`.
 
-def _join_known(spine: pl.LazyFrame, lookup: ResolvedLookup, timestamp: str) -> pl.LazyFrame:
-    """Join by the instant from which a row could be seen: the later of its event and its writing.
-
-    A row that comes into sight when a newer event is there already is never the newest, so that what is left is again
-    one as-of join.
+    Returns
+    -------
+    polars.DataFrame
+        Number of the spine's row and the columns of `known`, for those that found one, in any order.
     """
-    keys = list(lookup.on.values())
-    known = (
-        named_columns(lookup)
-        .drop_nulls(SEEN)
+    time = TIME
+    if lookup.knowledge_time:
+        time, known = VISIBLE, _newest_in_sight(known, list(lookup.on.values()))
+    rows = known.collect(engine="streaming")
+    if not rows.get_column(time).is_sorted():  # a view's own table is
+        rows = rows.sort(time)
+    found = asked.sort(timestamp).join_asof(
+        rows,
+        left_on=timestamp,
+        right_on=time,
+        by=list(lookup.on.values()),
+        strategy="backward",
+        coalesce=False,
+        check_sortedness=False,  # both sides are sorted; within groups Polars cannot see that
+    )
+    fresh = pl.lit(value=True) if lookup.ttl is None else pl.col(TIME) >= pl.col(timestamp) - lookup.ttl
+    return found.filter(pl.col(TIME).is_not_null() & fresh).select(ROW, *_identity(lookup))
+
+
+def _newest_in_sight(known: pl.LazyFrame, keys: list[str]) -> pl.LazyFrame:
+    """Leave the rows of a view that are the newest event when they come into sight, with that instant.
+
+    A row can be seen from the later of its event and its writing. One that comes into sight when a newer event is there
+    already is never the newest, so that what is left is again one as-of join.
+    """
+    return (
+        known.drop_nulls(SEEN)
         .with_columns(pl.max_horizontal(TIME, SEEN).alias(VISIBLE))
-        .sort(TIME, SEEN, maintain_order=True)
+        .sort(TIME, SEEN)
         .with_row_index("__rank")
         .sort(VISIBLE, "__rank")
         .filter(pl.col("__rank") == pl.col("__rank").cum_max().over(keys))
         .unique([*keys, VISIBLE], keep="last", maintain_order=True)
-        .drop("__rank", SEEN)
+        .drop("__rank")
     )
-    joined = _asof(spine, known, timestamp, VISIBLE, keys, tolerance=None)
-    if lookup.ttl is not None:
-        fresh = pl.col(TIME) >= pl.col(timestamp) - lookup.ttl
-        joined = joined.with_columns(
-            pl.when(fresh)
-            .then(pl.col(feature_column(lookup.view, feature)))
-            .alias(feature_column(lookup.view, feature))
-            for feature in lookup.features
-        )
-    return joined.drop(TIME, VISIBLE)
 
 
-def _asof(
-    spine: pl.LazyFrame, known: pl.LazyFrame, left: str, right: str, keys: list[str], *, tolerance: timedelta | None
-) -> pl.LazyFrame:
-    return spine.join_asof(
-        known,
-        left_on=left,
-        right_on=right,
-        by=keys,
-        strategy="backward",
-        tolerance=tolerance,
-        coalesce=False,
-        check_sortedness=False,  # both sides are sorted by the caller; within groups Polars cannot see that
+def _values(lookup: ResolvedLookup, found: pl.DataFrame, rows: int) -> pl.DataFrame:
+    """Read the features of the rows that were found, in the spine's order; null for the others."""
+    by = _identity(lookup)
+    between = pl.col(TIME).is_between(found.get_column(TIME).min(), found.get_column(TIME).max())
+    met = (
+        named_columns(lookup)
+        .filter(between)
+        .with_row_index(_INDEX)
+        .join(found.lazy(), on=by, how="semi")
+        .collect(engine="streaming")
+        .sort(*([SEEN] if lookup.created else []), _INDEX)
+        .unique(by, keep="last", maintain_order=True)
+        .with_row_index(_PLACE)
     )
+    placed = found.join(met.select(_PLACE, *by), on=by)
+    places = pl.Series([None], dtype=pl.get_index_type()).new_from_index(0, rows)
+    places = places.scatter(placed.get_column(ROW), placed.get_column(_PLACE))
+    return met.select(pl.col(feature_column(lookup.view, name)).gather(places) for name in lookup.features)
+
+
+def _identity(lookup: ResolvedLookup) -> list[str]:
+    """Columns that tell which row of a view is met; between rows alike in them `created` decides, or the order."""
+    return [*lookup.on.values(), TIME, *([SEEN] if lookup.knowledge_time else [])]
+
+
+def _within_reach(timestamps: pl.Series, ttl: timedelta | None) -> pl.Expr:
+    """Tell the rows of a view that some timestamp could see, by time alone: what Parquet files can skip by."""
+    earliest, latest = timestamps.min(), timestamps.max()
+    if not isinstance(earliest, date) or not isinstance(latest, date):  # nobody asks
+        return pl.lit(value=False)
+    reach = pl.col(TIME) < latest + _MICROSECOND  # Python's instants drop nanoseconds
+    return reach if ttl is None else reach & (pl.col(TIME) >= earliest - ttl)

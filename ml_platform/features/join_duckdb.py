@@ -1,77 +1,58 @@
-"""The point-in-time join in DuckDB: one ASOF JOIN per view, within a memory limit, spilling to disk."""
+"""The as-of join of keys and times in DuckDB, within a memory limit, spilling to disk."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import duckdb
 import polars as pl
 
-from ml_platform.features.join import ROW, SEEN, TIME, VISIBLE, ResolvedLookup, feature_column, named_columns
-
-_INDEX = "__index"
+from ml_platform.features.join import ROW, SEEN, TIME, VISIBLE, ResolvedLookup
 
 
-def join_spilling(
-    spine: pl.LazyFrame, lookups: Sequence[ResolvedLookup], timestamp: str, *, memory_limit: str | None = None
-) -> pl.LazyFrame:
-    """Do what `point_in_time_join` does, by its rules, with DuckDB.
+def match_spilling(
+    asked: pl.DataFrame,
+    known: pl.LazyFrame,
+    lookup: ResolvedLookup,
+    timestamp: str,
+    *,
+    memory_limit: str | None = None,
+) -> pl.DataFrame:
+    """Do what `join.match_in_memory` does, by its rules, with DuckDB.
 
-    Both sides are written to Parquet files first, as streams, so that neither has to fit in memory; the spine with
-    its features is held at the end.
+    The view's keys and times go to a Parquet file first, as a stream, so that they need not fit in memory.
     """
-    schema = spine.collect_schema()
-    wanted = dict(schema)
     with TemporaryDirectory(prefix="point_in_time_") as folder, duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(f"SET temp_directory = {_text(folder)}")
         connection.execute("SET preserve_insertion_order = false")
         if memory_limit is not None:
             connection.execute(f"SET memory_limit = {_text(memory_limit)}")
-        joined = Path(folder) / "spine.parquet"
-        spine.with_row_index(ROW).sink_parquet(joined, compression="lz4")
-        for number, lookup in enumerate(lookups):
-            rows, result = Path(folder) / f"view_{number}.parquet", Path(folder) / f"joined_{number}.parquet"
-            named = named_columns(lookup).with_row_index(_INDEX)
-            features = [feature_column(lookup.view, feature) for feature in lookup.features]
-            wanted |= {name: kind for name, kind in named.collect_schema().items() if name in features}
-            named.sink_parquet(rows, compression="lz4")
-            statement = _statement(joined, rows, lookup, timestamp, features)
-            connection.execute(f"COPY ({statement}) TO {_text(str(result))} (FORMAT parquet, COMPRESSION lz4)")
-            joined.unlink()
-            rows.unlink()
-            joined = result
-        columns = ", ".join(map(_quoted, wanted))
-        frame = connection.sql(f"SELECT {columns} FROM read_parquet({_text(str(joined))}) ORDER BY {ROW}").pl()
-    return frame.cast(pl.Schema(wanted)).lazy()
+        rows = Path(folder) / "known.parquet"
+        known.sink_parquet(rows, compression="lz4")
+        connection.register("asked", asked)
+        found = connection.sql(_statement(rows, lookup, timestamp)).pl()
+    return found.cast(pl.Schema({ROW: asked.schema[ROW], **known.collect_schema()}))
 
 
-def _statement(spine: Path, rows: Path, lookup: ResolvedLookup, timestamp: str, features: Sequence[str]) -> str:
+def _statement(rows: Path, lookup: ResolvedLookup, timestamp: str) -> str:
     keys = [_quoted(key) for key in lookup.on.values()]
-    time, taken = TIME, ", ".join([*keys, *map(_quoted, features)])
-    source = f"read_parquet({_text(str(rows))})"
-    order = f"{SEEN} DESC NULLS LAST, {_INDEX} DESC" if lookup.created else f"{_INDEX} DESC"
+    at, source, time = f"s.{_quoted(timestamp)}", f"read_parquet({_text(str(rows))})", TIME
+    taken = [*keys, TIME]
     if lookup.knowledge_time:
-        # See `join._join_known`: only rows that are the newest event at the instant at which they come into sight.
-        time = VISIBLE
-        newest = f"max(__rank) OVER (PARTITION BY {', '.join(keys)} ORDER BY {VISIBLE}, __rank)"
+        # See `join._newest_in_sight`; the window takes all rows that come into sight at one instant together.
+        time, row = VISIBLE, f"row({TIME}, {SEEN})"
+        taken.append(SEEN)
         source = (
-            f"(SELECT * FROM (SELECT *, greatest({TIME}, {SEEN}) AS {VISIBLE}, "
-            f"row_number() OVER (ORDER BY {TIME}, {SEEN}, {_INDEX}) AS __rank FROM {source} WHERE {SEEN} IS NOT NULL) "
-            f"QUALIFY __rank = {newest})"
+            f"(SELECT *, greatest({TIME}, {SEEN}) AS {VISIBLE} FROM {source} WHERE {SEEN} IS NOT NULL "
+            f"QUALIFY {row} = max({row}) OVER (PARTITION BY {', '.join(keys)} ORDER BY greatest({TIME}, {SEEN})))"
         )
-        order = "__rank DESC"
-    one_each = f"row_number() OVER (PARTITION BY {', '.join([*keys, time])} ORDER BY {order}) = 1"
-    known = f"SELECT {taken}, {', '.join(dict.fromkeys([TIME, time]))} FROM {source} QUALIFY {one_each}"
-    at = f"s.{_quoted(timestamp)}"
-    fresh = "true"
+    fresh = ""
     if lookup.ttl is not None:
-        fresh = f"v.{TIME} >= {at} - to_microseconds({lookup.ttl // lookup.ttl.resolution})"
-    values = ", ".join(f"CASE WHEN {fresh} THEN v.{_quoted(name)} END AS {_quoted(name)}" for name in features)
+        fresh = f" WHERE v.{TIME} >= {at} - to_microseconds({lookup.ttl // lookup.ttl.resolution})"
     same = " AND ".join(f"s.{key} = v.{key}" for key in keys)
     return (
-        f"SELECT s.*, {values} FROM read_parquet({_text(str(spine))}) AS s "
-        f"ASOF LEFT JOIN ({known}) AS v ON {same} AND {at} >= v.{time}"
+        f"SELECT s.{ROW}, {', '.join(f'v.{name}' for name in taken)} FROM asked AS s "
+        f"ASOF JOIN {source} AS v ON {same} AND {at} >= v.{time}{fresh}"
     )
 
 

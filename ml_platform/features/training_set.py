@@ -133,11 +133,11 @@ def create_training_set(
     ValueError
         If no row has a label by then, or a look-up names an unknown view or feature.
     """
-    rows = _feature_frame(lake, spec, folder, views, share=spec.sample)
-    labelled = rows.frame.filter(pl.col(spec.target).is_not_null() & pl.col(spec.label_available_at).is_not_null())
+    labelled = pl.col(spec.target).is_not_null() & pl.col(spec.label_available_at).is_not_null()
     if as_of is not None:
-        labelled = labelled.filter(pl.col(spec.label_available_at) <= as_of)
-    frame = labelled.sort(spec.timestamp, spec.id).collect(engine="streaming")
+        labelled &= pl.col(spec.label_available_at) <= as_of
+    rows = _feature_frame(lake, spec, folder, views, labelled & kept(pl.col(spec.id), spec.sample))
+    frame = rows.frame.sort(spec.timestamp, spec.id).collect(engine="streaming")
     if frame.is_empty():
         raise ValueError(
             f"model '{spec.name}': no row of {spec.spine} has a label available by {as_of or 'now'}; "
@@ -177,7 +177,8 @@ def feature_rows(  # noqa: PLR0917 - a window reads best in order
 
     `defaults` stand for nulls of the inputs: those of the version that scores, the spec's when None.
     """
-    rows = _feature_frame(lake, spec, folder, views, window=(start, end), defaults=defaults)
+    inside = pl.col(spec.timestamp).is_between(start, end, closed="left")
+    rows = _feature_frame(lake, spec, folder, views, inside, defaults=defaults)
     return rows.frame.sort(spec.timestamp, spec.id).collect(engine="streaming")
 
 
@@ -209,20 +210,17 @@ def _feature_frame(
     spec: ModelSpec,
     folder: Path,
     views: Mapping[str, FeatureView],
+    wanted: pl.Expr,
     *,
-    window: tuple[datetime, datetime] | None = None,
-    share: float = 1.0,
     defaults: Mapping[str, Any] | None = None,
 ) -> _Rows:
+    """Join the rows of the spine that are wanted, and no others."""
     used = {lookup.view: _view(spec, lookup.view, views) for lookup in spec.lookups}
     spine_tables = sql.referenced_tables((folder / spec.spine).read_text(encoding="utf-8"))
     view_rows = {table for view in used.values() for table in view_tables(lake, view)}
     tables = lake.versions(sorted({*spine_tables, *view_rows}))
     pinned = {name: tables[name] for name in spine_tables}
-    spine = build_spine(lake, spec, folder, versions=pinned, defaults=defaults)
-    if window is not None:
-        spine = spine.filter((pl.col(spec.timestamp) >= window[0]) & (pl.col(spec.timestamp) < window[1]))
-    spine = spine.filter(kept(pl.col(spec.id), share))
+    spine = build_spine(lake, spec, folder, versions=pinned, defaults=defaults).filter(wanted)
     resolved = []
     for lookup in spec.lookups:
         view = used[lookup.view]
