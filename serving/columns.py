@@ -92,7 +92,8 @@ def _matrix(model: ServedModel, columns: Columns, views: Sequence[FoundView]) ->
         if feature.categories is None:
             matrix[:, position] = columns.floats(feature.name)
         else:
-            matrix[:, position] = scorer.encode_column(position, columns.objects(feature.name))
+            values, index = columns.distinct(feature.name)
+            matrix[:, position] = scorer.encode_column(position, values).take(index)
     return matrix
 
 

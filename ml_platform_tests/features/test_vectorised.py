@@ -36,6 +36,8 @@ VECTORISED = [
     x * y,
     x / y,
     a / 49,
+    (t - timedelta(hours=1)) - (u - timedelta(days=3)) - (t - u),
+    (u - t).dt.total_seconds() * 1_000_000_000 - a,
     x.cast(pl.Int64),
 ]
 ROW_BY_ROW = [s.str.to_uppercase(), x.abs(), t.dt.month(), pl.when(a > 0).then(x).otherwise(y), t == u]
