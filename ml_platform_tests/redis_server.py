@@ -1,4 +1,4 @@
-"""A real Redis server for the tests that need one."""
+"""A real Redis server for the tests and benchmarks that need one."""
 
 import os
 import shutil
@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,17 +16,22 @@ import redis
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a Redis of this session's own, in memory, on a free port of the loopback."""
-    program = shutil.which("redis-server")
-    if program is None:
+    if shutil.which("redis-server") is None:
         missing = "redis-server is not installed: `apt install redis-server`, or put one on the PATH"
         if os.environ.get("CI", "").lower() == "true":
             pytest.fail(missing)
         pytest.skip(missing)
+    with running_redis(tmp_path_factory.mktemp("redis")) as address:
+        yield address
+
+
+@contextmanager
+def running_redis(folder: Path) -> Iterator[str]:
+    """Run a Redis in memory on a free port of the loopback until the block ends; gives its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("redis")
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
         try:
             _wait_until_up(port, folder / "log")
@@ -52,4 +58,4 @@ def _wait_until_up(port: int, log: Path) -> None:
             time.sleep(0.05)
         else:
             return
-    pytest.fail(f"redis-server did not answer within 20 s; its log: {log.read_text()}")
+    raise TimeoutError(f"redis-server did not answer within 20 s; its log: {log.read_text()}")

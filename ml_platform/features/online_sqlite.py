@@ -5,30 +5,21 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from functools import cache
+from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 import msgspec
 
-from ml_platform.features.online import (
-    Definition,
-    DefinitionChanged,
-    Key,
-    PushedRow,
-    Row,
-    ViewSchema,
-    check_rows,
-)
+from ml_platform.features.online import Definition, DefinitionChanged, Key, PushedRow, Row, ViewSchema
+from ml_platform.features.online_packed import PackedRows, PackedStore, decode, encode, to_instant, to_micros, unpack
 
-if TYPE_CHECKING:
-    import polars as pl
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOCK_SECONDS = 30.0  # how long a writer waits for another
 _CHUNK = 500  # keys per statement, well below SQLite's limit of variables
 _MOST_KNOWN = 20_000  # rows that a thread remembers: some 20 MB of wide ones
-_WRITE_CHUNK = 50_000  # rows turned into Python values at a time
+_FEW = 8  # keys up to which as many look-ups by one key beat `IN`, for which SQLite builds a table
 
 # A layout is one definition of a view: what its packed values mean. A new one is made whenever the definition written
 # differs from the view's last, and the same transaction deletes the rows of that one.
@@ -60,13 +51,10 @@ WHERE schema <> excluded.schema
 """
 _LAST_LAYOUT = "SELECT layout, hash, columns FROM layouts WHERE view = ? ORDER BY layout DESC LIMIT 1"
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder().decode
 _decode_schema = msgspec.msgpack.Decoder(ViewSchema).decode
-_MICROSECOND = timedelta(microseconds=1)
 
 
-class SqliteOnlineStore:
+class SqliteOnlineStore(PackedStore):
     """`OnlineStore` in a SQLite file in WAL mode: readers never wait for the writer, nor it for them.
 
     Connections for reading are read-only, one per thread, opened at the first read; the file need not exist yet. Each
@@ -93,62 +81,22 @@ class SqliteOnlineStore:
         self._layouts: dict[int, tuple[str, ...]] = {}
         self._asked = self._fetched = 0  # rows; threads add to them without a lock, which may lose a count
 
-    def write(
-        self,
-        view: str,
-        entity: tuple[str, ...],
-        frame: "pl.DataFrame",
-        event_time: str = "event_time",
-        *,
-        view_hash: str = "",
-        schema: ViewSchema | None = None,
-    ) -> int:
-        """See `OnlineStore.write`; all rows in one transaction.
-
-        Raises
-        ------
-        ValueError
-            If a row has no key or no event time.
-        """
-        check_rows(view, entity, frame, event_time)
-        columns = tuple(name for name in frame.columns if name not in {*entity, event_time})
-        times = frame.get_column(event_time).dt.epoch("us")
-        with self._transaction() as connection:
-            layout = _layout(connection, view, view_hash, columns)
-            if schema is not None:
-                connection.execute(_RECORD_SCHEMA, (layout, _encode(schema)))
-            before = connection.total_changes
-            for start in range(0, frame.height, _WRITE_CHUNK):
-                part = frame.slice(start, _WRITE_CHUNK)
-                keys = (_encode((view, *key)) for key in part.select(entity).iter_rows())
-                packed = (
-                    map(_encode, part.select(columns).iter_rows())
-                    if columns
-                    else (_encode(()) for _ in range(part.height))
-                )
-                stamps = times.slice(start, _WRITE_CHUNK).to_list()
-                connection.executemany(_UPSERT, zip(keys, (layout for _ in stamps), stamps, packed, strict=True))
-            changed = connection.total_changes - before
-            if frame.height:
-                connection.execute(_NEWEST, (view, times.max()))
-            connection.execute(_WRITTEN, (view, time.time()))
-        return changed
-
     def push(self, view: str, view_hash: str, rows: Sequence[PushedRow]) -> int:
         """See `OnlineStore.push`; all rows in one transaction."""
-        keys = [_encode((view, *row.key)) for row in rows]
-        times = [(row.event_time - _EPOCH) // _MICROSECOND for row in rows]
+        keys = [encode((view, *row.key)) for row in rows]
+        times = [to_micros(row.event_time) for row in rows]
         with self._transaction() as connection:
             last = connection.execute(_LAST_LAYOUT, (view,)).fetchone()
             if last is None or last[1] != view_hash:
                 raise DefinitionChanged(view, view_hash, last and last[1])
-            packed = (_encode(row.values) for row in rows)
-            connection.executemany(_UPSERT, zip(keys, (last[0] for _ in rows), times, packed, strict=True))
+            packed = (encode(row.values) for row in rows)
+            connection.executemany(_UPSERT, zip(keys, repeat(last[0]), times, packed, strict=False))
             connection.execute(_NEWEST, (view, max(times)))
             connection.execute(_WRITTEN, (view, time.time()))
             held: dict[bytes, int] = {}
             for start in range(0, len(keys), _CHUNK):
-                held |= dict(_select(connection, "key, event_time", keys[start : start + _CHUNK]))
+                chunk = keys[start : start + _CHUNK]
+                held |= dict(connection.execute(_select("key, event_time", len(chunk)), chunk).fetchall())
         return sum(micros < held[key] for key, micros in zip(keys, times, strict=True))
 
     def read(self, requests: Sequence[tuple[str, Key]]) -> list[Row | None]:
@@ -156,17 +104,17 @@ class SqliteOnlineStore:
         connection = self._reader()
         if connection is None:
             return [None] * len(requests)
-        wanted = [None if None in key else _encode((view, *key)) for view, key in requests]
+        wanted = [None if None in key else encode((view, *key)) for view, key in requests]
         while True:
             version, known = self._known_rows(connection)
             absent = list({key for key in wanted if key is not None and key not in known})
             if not absent:
                 break
-            fetched: dict[bytes, Row | None] = dict.fromkeys(absent)
-            for start in range(0, len(absent), _CHUNK):
-                fetched |= self._fetch(connection, absent[start : start + _CHUNK])
+            fetched = self._fetch(connection, absent)
             self._fetched += len(absent)
-            if _data_version(connection) == version:  # else a commit came between: all rows are of one state, or none
+            one_statement = len(absent) == len(wanted) <= _CHUNK
+            # All rows are of one state, or a commit came between and they are read again.
+            if one_statement or _data_version(connection) == version:
                 known |= fetched
                 break
         self._asked += len(wanted)
@@ -197,7 +145,7 @@ class SqliteOnlineStore:
     def newest(self, view: str) -> datetime | None:
         """See `OnlineStore.newest`."""
         row = self._one("SELECT event_time FROM newest WHERE view = ?", view)
-        return _EPOCH + timedelta(microseconds=row[0]) if row else None
+        return to_instant(row[0]) if row else None
 
     def written_at(self, view: str) -> datetime | None:
         """See `OnlineStore.written_at`."""
@@ -216,14 +164,25 @@ class SqliteOnlineStore:
             self._readers.pop().close()
         self._local = threading.local()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
     def __del__(self) -> None:
         self.close()
+
+    def _write(self, view: str, view_hash: str, schema: ViewSchema | None, rows: PackedRows) -> int:
+        """All rows in one transaction."""
+        with self._transaction() as connection:
+            layout = _layout(connection, view, view_hash, rows.columns)
+            if schema is not None:
+                connection.execute(_RECORD_SCHEMA, (layout, encode(schema)))
+            before = connection.total_changes
+            newest = []
+            for keys, times, packed in rows.parts(view):
+                connection.executemany(_UPSERT, zip(keys, repeat(layout), times, packed, strict=False))
+                newest.append(max(times))
+            changed = connection.total_changes - before
+            if newest:
+                connection.execute(_NEWEST, (view, max(newest)))
+            connection.execute(_WRITTEN, (view, time.time()))
+        return changed
 
     def _known_rows(self, connection: sqlite3.Connection) -> tuple[int, dict[bytes, Row | None]]:
         """State of the file that this thread sees, and the rows that it has read in that state."""
@@ -233,18 +192,20 @@ class SqliteOnlineStore:
             local.version, local.known = version, {}
         return version, local.known
 
-    def _fetch(self, connection: sqlite3.Connection, keys: list[bytes]) -> dict[bytes, Row]:
-        layouts, found = self._layouts, {}
-        for key, layout, event_time, packed in _select(connection, "key, layout, event_time, packed", keys):
-            columns = layouts.get(layout) or self._load_layout(connection, layout)
-            found[key] = Row(
-                _EPOCH + timedelta(microseconds=event_time), dict(zip(columns, _decode(packed), strict=True))
-            )
+    def _fetch(self, connection: sqlite3.Connection, keys: list[bytes]) -> dict[bytes, Row | None]:
+        layouts = self._layouts
+        found: dict[bytes, Row | None] = dict.fromkeys(keys)
+        for start in range(0, len(keys), _CHUNK):
+            chunk = keys[start : start + _CHUNK]
+            select = _select("key, layout, event_time, packed", len(chunk))
+            for key, layout, micros, packed in connection.execute(select, chunk).fetchall():
+                columns = layouts.get(layout) or self._load_layout(connection, layout)
+                found[key] = unpack(columns, micros, packed)
         return found
 
     def _load_layout(self, connection: sqlite3.Connection, layout: int) -> tuple[str, ...]:
         (columns,) = connection.execute("SELECT columns FROM layouts WHERE layout = ?", (layout,)).fetchone()
-        self._layouts[layout] = tuple(_decode(columns))
+        self._layouts[layout] = tuple(decode(columns))
         return self._layouts[layout]
 
     def _has_schemas(self) -> bool:
@@ -291,10 +252,13 @@ class SqliteOnlineStore:
             connection.close()
 
 
-def _select(connection: sqlite3.Connection, columns: str, keys: list[bytes]) -> list[tuple[Any, ...]]:
-    """Columns of the rows that there are of some keys, at most `_CHUNK`."""
-    marks = ",".join("?" * len(keys))
-    return connection.execute(f"SELECT {columns} FROM entities WHERE key IN ({marks})", keys).fetchall()
+@cache
+def _select(columns: str, keys: int) -> str:
+    """Statement that reads the rows that there are of so many keys, at most `_CHUNK`."""
+    select = f"SELECT {columns} FROM entities WHERE key"
+    if keys <= _FEW:
+        return " UNION ALL ".join([f"{select} = ?"] * keys)
+    return f"{select} IN ({','.join('?' * keys)})"
 
 
 def _data_version(connection: sqlite3.Connection) -> int:
@@ -304,7 +268,7 @@ def _data_version(connection: sqlite3.Connection) -> int:
 
 def _layout(connection: sqlite3.Connection, view: str, view_hash: str, columns: tuple[str, ...]) -> int:
     """Number of the definition; when this write brings it into force, nothing of the one before is left."""
-    packed = _encode(columns)
+    packed = encode(columns)
     last = connection.execute(_LAST_LAYOUT, (view,)).fetchone()
     if last is not None and (last[1], last[2]) == (view_hash, packed):
         return int(last[0])

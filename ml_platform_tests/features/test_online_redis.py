@@ -81,6 +81,14 @@ def test_a_writer_overtaken_by_a_new_definition_writes_anew(redis_uri):
             assert [row and row.values["value"] for row in store.read([("v", (n,)) for n in (0, 5)])] == [3.0, None]
 
 
+def test_a_reader_whose_connection_was_cut_connects_again(redis_uri, client):
+    with open_online_store(redis_uri) as store:
+        store.write("v", ("key",), frame(0, 3, 1.0))
+        for _ in range(3):
+            assert [row and row.values for row in store.read([("v", (2,)), ("v", (3,))])] == [{"value": 1.0}, None]
+            assert client.client_kill_filter(_type="normal", skipme=True) >= 1
+
+
 def test_a_server_that_is_not_there_is_said():
     with (
         open_online_store("redis://127.0.0.1:1/0") as store,

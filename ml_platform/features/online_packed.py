@@ -1,0 +1,95 @@
+"""What the online stores do alike: take a frame apart into packed rows to write, and make rows of what they read."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import repeat
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import msgspec
+
+from ml_platform.features.online import Row, ViewSchema, check_rows
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_PART = 50_000  # rows turned into Python values at a time
+
+encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder().decode
+
+
+class PackedRows(NamedTuple):
+    """Rows about to be written."""
+
+    frame: "pl.DataFrame"
+    entity: tuple[str, ...]
+    columns: tuple[str, ...]
+    event_time: str
+
+    def parts(self, *prefix: str) -> Iterator[tuple[Iterable[bytes], list[int], Iterable[bytes]]]:
+        """Give, a part of the rows at a time, their keys (after `prefix`), times (see `to_micros`) and values."""
+        times = self.frame.get_column(self.event_time).dt.epoch("us")
+        for start in range(0, self.frame.height, _PART):
+            part = self.frame.slice(start, _PART)
+            keys = (encode((*prefix, *key)) for key in part.select(self.entity).iter_rows())
+            values = part.select(self.columns).iter_rows() if self.columns else repeat((), part.height)
+            yield keys, times.slice(start, _PART).to_list(), map(encode, values)
+
+
+class PackedStore(ABC):
+    """An `OnlineStore` whose rows are packed by msgpack, the values in the order of their definition's columns."""
+
+    def write(
+        self,
+        view: str,
+        entity: tuple[str, ...],
+        frame: "pl.DataFrame",
+        event_time: str = "event_time",
+        *,
+        view_hash: str = "",
+        schema: ViewSchema | None = None,
+    ) -> int:
+        """See `OnlineStore.write`.
+
+        Raises
+        ------
+        ValueError
+            If a row has no key or no event time.
+        sqlite3.Error, redis.RedisError
+            If the store cannot be reached or refuses; a Redis may then hold a part of the rows, and writing again is
+            safe.
+        """
+        check_rows(view, entity, frame, event_time)
+        columns = tuple(name for name in frame.columns if name not in {*entity, event_time})
+        return self._write(view, view_hash, schema, PackedRows(frame, entity, columns, event_time))
+
+    @abstractmethod
+    def _write(self, view: str, view_hash: str, schema: ViewSchema | None, rows: PackedRows) -> int: ...
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of connections."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def to_micros(instant: datetime) -> int:
+    """Microseconds since 1970."""
+    return (instant - _EPOCH) // _MICROSECOND
+
+
+def to_instant(micros: int) -> datetime:
+    """The inverse of `to_micros`."""
+    return _EPOCH + timedelta(0, 0, micros)
+
+
+def unpack(columns: Sequence[str], micros: int, packed: bytes) -> Row:
+    """Row of what was stored of an entity."""
+    return Row(to_instant(micros), dict(zip(columns, decode(packed), strict=True)))
