@@ -16,6 +16,8 @@ from ml_platform.governance.keys import KeyStore
 from ml_platform.settings import Settings
 from serving.hosts import SETTING as ALLOWED_HOSTS
 from serving.hosts import is_address
+from serving.logs import LOGGED, log_config
+from serving.logs import SETTING as LOGGED_REQUESTS
 from serving.metrics import SHARED_FOLDER
 from serving.rates import create_table
 from serving.settings import ServingSettings
@@ -39,16 +41,18 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     if not is_address(options.host):  # workers see the address that it stands for, and are asked for the name
         os.environ[ALLOWED_HOSTS] = ",".join(filter(None, [os.environ.get(ALLOWED_HOSTS), options.host]))
+    logged = options.log_requests or ("failed" if options.log_format == "json" else "none")
+    os.environ[LOGGED_REQUESTS] = logged  # workers are asked for it
     config = uvicorn.Config(
-        "serving.app:create_app",
+        "serving.app:create_app" if logged == "none" else "serving.logs:create_app",
         factory=True,
         host=options.host,
         port=options.port,
         workers=options.workers,
         loop="auto",  # uvloop where there is one
         http="httptools",
-        access_log=False,  # every answered prediction is in the inference log
-        log_level=options.log_level,
+        access_log=False,  # see `serving.logs`; and every answered prediction is in the inference log
+        log_config=log_config(options.log_format, options.log_level),
         server_header=False,
         timeout_graceful_shutdown=10,
     )
@@ -74,6 +78,15 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--workers", type=int, default=1, help="processes, one per core at most (default: %(default)s)")
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    parser.add_argument(
+        "--log-format", default="text", choices=["text", "json"], help="of what goes to stderr (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--log-requests",
+        choices=["none", *LOGGED],
+        help="log none, those that failed (5xx), were refused as well (4xx), or all of them "
+        "(default: none, failed with --log-format json)",
+    )
     options = parser.parse_args(arguments)
     if options.workers < 1:
         parser.error(f"--workers: wanted at least 1, found {options.workers}")

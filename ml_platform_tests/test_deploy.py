@@ -1,0 +1,176 @@
+"""The files in `deploy/` against the code: ports, probes, variables, options, metric names, schemas."""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import promql_parser
+import pytest
+import yaml
+from prometheus_client.metrics import MetricWrapperBase
+
+from ml_platform.settings import PROJECT_ROOT, Settings
+from serving.__main__ import _options
+from serving.access import PROBES
+from serving.metrics import NAMESPACE, Metrics
+from serving.settings import ServingSettings
+
+DEPLOY = PROJECT_ROOT / "deploy"
+MANIFESTS = sorted(path for path in (DEPLOY / "kubernetes").glob("*.yaml") if path.stem != "kustomization")
+KUBERNETES = "1.33"
+
+
+def read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def manifest(kind: str) -> dict[str, Any]:
+    [found] = [document for document in map(read, MANIFESTS) if document["kind"] == kind]
+    return found
+
+
+def container() -> dict[str, Any]:
+    [found] = manifest("Deployment")["spec"]["template"]["spec"]["containers"]
+    return found
+
+
+def known_metrics() -> dict[str, set[str]]:
+    """Every series of the exposition, with its labels."""
+    found = {}
+    for metric in vars(Metrics()).values():
+        if isinstance(metric, MetricWrapperBase):
+            labels = set(metric._labelnames)
+            name = metric._name if metric._type != "counter" else f"{metric._name}_total"
+            suffixes = ("_bucket", "_sum", "_count") if metric._type == "histogram" else ("",)
+            found |= {name + suffix: labels | ({"le"} if suffix == "_bucket" else set()) for suffix in suffixes}
+    return found
+
+
+def dashboard() -> dict[str, Any]:
+    return json.loads((DEPLOY / "grafana" / "serving.json").read_text(encoding="utf-8"))
+
+
+def queries() -> Iterator[str]:
+    """Every query of the dashboard and the alerts, with Grafana's variables filled in."""
+    for panel in dashboard()["panels"]:
+        for target in panel["targets"]:
+            yield target["expr"].replace("$__rate_interval", "1m").replace("$model", ".*")
+    for group in read(DEPLOY / "prometheus" / "alerts.yml")["groups"]:
+        for rule in group["rules"]:
+            yield rule["expr"]
+
+
+@pytest.mark.parametrize("query", queries())
+def test_every_query_is_valid_and_names_metrics_and_labels_that_exist(query: str) -> None:
+    promql_parser.parse(query)
+    known = known_metrics()
+    names = set(re.findall(rf"\b{NAMESPACE}_\w+", query))
+    assert names <= set(known)
+    assert names or query.startswith("up{")
+    labels = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"", query))
+    for grouped in re.findall(r"\b(?:by|on)\s*\(([^)]*)\)", query):
+        labels |= {label.strip() for label in grouped.split(",")}
+    assert labels <= set.union({"job"} if query.startswith("up{") else set(), *(known[name] for name in names))
+
+
+def test_every_metric_is_on_the_dashboard_or_in_an_alert() -> None:
+    shown = set(re.findall(rf"{NAMESPACE}_\w+", " ".join(queries())))
+    roots = {re.sub(r"_(bucket|sum|count)$", "", name) for name in shown}
+    wanted = {re.sub(r"_(bucket|sum|count)$", "", name) for name in known_metrics()}
+    not_shown = {f"{NAMESPACE}_{name}" for name in ("swaps_total", "release_refusals_total", "endpoint_revision")}
+    assert wanted - roots == not_shown
+
+
+def test_the_dashboard_has_no_overlapping_panels_and_asks_for_its_data_source() -> None:
+    found = dashboard()
+    seen: set[tuple[int, int]] = set()
+    for panel in found["panels"]:
+        place = panel["gridPos"]
+        cells = {(x + place["x"], y + place["y"]) for x in range(place["w"]) for y in range(place["h"])}
+        assert not cells & seen, panel["title"]
+        assert max(x for x, _ in cells) < 24
+        assert all(target["datasource"]["uid"] == "${datasource}" for target in panel["targets"])
+        seen |= cells
+    assert len({panel["id"] for panel in found["panels"]}) == len(found["panels"])
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
+def test_manifests_fit_the_schemas_of_kubernetes(path: Path) -> None:
+    kubernetes_validate.validate(read(path), KUBERNETES, strict=True)
+    assert path.name in read(DEPLOY / "kubernetes" / "kustomization.yaml")["resources"]
+
+
+def test_probes_ports_and_options_are_the_servers() -> None:
+    found = container()
+    [port] = found["ports"]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert found[probe]["httpGet"]["path"] in PROBES
+        assert found[probe]["httpGet"]["port"] == port["name"]
+    [service] = manifest("Service")["spec"]["ports"]
+    assert service["targetPort"] == port["name"]
+    entry = re.search(r"^ENTRYPOINT (\[.*\])$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    assert entry
+    command = json.loads(entry[1])
+    assert command[:3] == ["python", "-m", "serving"]
+    options = _options([*command[3:], *found["args"]])
+    assert (options.port, options.host, options.workers) == (port["containerPort"], "0.0.0.0", 1)
+    assert read(DEPLOY / "prometheus" / "prometheus.yml")["scrape_configs"][0]["metrics_path"] == "/metrics"
+
+
+def test_variables_and_folders_are_the_servers() -> None:
+    prefixes = {"ML_PLATFORM_SERVING_": ServingSettings, "ML_PLATFORM_": Settings}
+    variables = [variable["name"] for variable in container()["env"]]
+    variables += re.findall(r"^ENV (ML_PLATFORM_\w+)=", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    for variable in variables:
+        prefix = next(prefix for prefix in prefixes if variable.startswith(prefix))
+        assert variable.removeprefix(prefix).lower() in prefixes[prefix].model_fields
+    settings = Settings(home=Path("/data"))
+    mounts = {mount["mountPath"]: mount.get("readOnly", False) for mount in container()["volumeMounts"]}
+    assert mounts == {
+        str(settings.releases_dir): True,
+        str(settings.keys_dir): True,
+        str(settings.inference_log_dir): False,
+        str(settings.push_log_dir): False,
+        str(settings.audit_dir): False,
+        "/tmp": False,
+    }
+
+
+def test_pods_have_no_rights_that_they_do_not_need() -> None:
+    pod = manifest("Deployment")["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert not pod["automountServiceAccountToken"]
+    context = container()["securityContext"]
+    assert context == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    user = re.search(r"^USER (\d+)$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    assert user
+    assert int(user[1]) == pod["securityContext"]["runAsUser"]
+
+
+def test_selectors_agree() -> None:
+    labels = manifest("Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert manifest("Deployment")["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert manifest("Service")["spec"]["selector"].items() <= labels.items()
+    assert manifest("PodDisruptionBudget")["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    target = manifest("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]
+    assert target["name"] == manifest("Deployment")["metadata"]["name"]
+
+
+def test_the_image_installs_what_serving_is_declared_to_need() -> None:
+    """What stands under "# serving" in pyproject.toml, and nothing else."""
+    text = (PROJECT_ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    section = re.search(r"^  # serving\n(.*?)^  # ", text, re.MULTILINE | re.DOTALL)
+    assert section
+    declared = tomllib.loads(f"found = [{section[1]}]")["found"]
+    wanted = {re.match(r"[\w.-]+(\[\w+\])?", name)[0] for name in declared}  # type: ignore[index]
+    command = re.search(r"pip install --constraint \S+ \\\n(.*?)\n && ", (DEPLOY / "Dockerfile").read_text(), re.DOTALL)
+    assert command
+    assert set(command[1].replace("\\", "").replace('"', "").split()) == wanted

@@ -1,0 +1,107 @@
+"""What the server writes to stderr: lines of text, or of JSON for a collector; never what was sent or answered."""
+
+import logging
+import os
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import Any, Literal
+
+import msgspec
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LogFormat = Literal["text", "json"]
+LOGGED = {"failed": 500, "refused": 400, "all": 0}  # which requests: those with at least this status
+SETTING = "ML_PLATFORM_SERVING_LOGGED_REQUESTS"
+
+logger = logging.getLogger("serving.requests")
+
+
+class JsonFormatter(logging.Formatter):
+    """One line of JSON per record; what `extra={"fields": {…}}` holds stands beside the message.
+
+    Examples
+    --------
+    >>> record = logging.LogRecord("serving", logging.ERROR, "", 0, "%s is refused", ("revision 2",), None)
+    >>> msgspec.json.decode(JsonFormatter().format(record))["message"]
+    'revision 2 is refused'
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line).decode()
+
+
+def log_config(log_format: LogFormat, level: str) -> dict[str, Any]:
+    """Configuration of `logging` for the server's own loggers and uvicorn's."""
+    formatters = {
+        "text": {"()": "uvicorn.logging.DefaultFormatter", "fmt": "%(levelprefix)s %(message)s", "use_colors": None},
+        "json": {"()": "serving.logs.JsonFormatter"},
+    }
+    to_stderr = {"handlers": ["stderr"], "level": level.upper(), "propagate": False}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"chosen": formatters[log_format]},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "chosen", "stream": "ext://sys.stderr"}},
+        "loggers": {"uvicorn": to_stderr, "uvicorn.error": {"level": level.upper()}, "serving": to_stderr},
+        "root": {"handlers": ["stderr"], "level": "WARNING"},
+    }
+
+
+class RequestLog:
+    """Logs requests that ended with at least some status: id, model, caller, status, duration. Around the whole app."""
+
+    def __init__(self, app: ASGIApp, least: int) -> None:
+        self._app = app
+        self._least = least
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on and look at how it ends."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = perf_counter()
+        status = 0
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        path = scope["path"][:500]
+        try:
+            await self._app(scope, receive, noting)
+        finally:
+            if status >= self._least:
+                self._write(scope, path, status, perf_counter() - started)
+
+    def _write(self, scope: Scope, path: str, status: int, seconds: float) -> None:
+        fields = {
+            "request_id": scope.get("request_id"),
+            "model": scope.get("path_params", {}).get("model"),
+            "caller": scope.get("caller") or (scope["client"][0] if scope.get("client") else None),
+            "method": scope["method"],
+            "path": path,
+            "status": status,
+            "duration_ms": round(1000 * seconds, 3),
+        }
+        level = logging.ERROR if status >= 500 else logging.WARNING if status >= 400 else logging.INFO
+        words = (scope["method"], path, status, 1000 * seconds, fields["request_id"])
+        logger.log(level, "%s %s %d in %.1f ms, request %s", *words, extra={"fields": fields})
+
+
+def create_app() -> ASGIApp:
+    """Make the app of one worker with the log of requests that the environment asks for."""
+    from serving.app import create_app as create
+
+    return RequestLog(create(), LOGGED[os.environ[SETTING]])
