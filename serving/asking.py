@@ -72,10 +72,10 @@ class Asking:
                     response = await route(request)
                 except Refused as refused:
                     response = shape(refused, _request_id(request))
+                    if refused.drain:
+                        with suppress(TimeoutError):
+                            await asyncio.wait_for(drain(request.receive), self.settings.body_seconds)
                     if refused.close:
-                        if refused.status != 408:
-                            with suppress(TimeoutError):
-                                await asyncio.wait_for(drain(request.receive), self.settings.body_seconds)
                         response.headers["connection"] = "close"
                     if refused.retry_after is not None:
                         response.headers["retry-after"] = str(refused.retry_after)

@@ -8,12 +8,14 @@ writes a column of integers with gaps) is an integer.
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from ml_platform.registry.manifest import Input
+from serving.decode import MAX_ROWS
 from serving.problems import InvalidRequest, Problem, parse
 
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -72,6 +74,7 @@ def rows_of_json(body: bytes, inputs: Sequence[Input]) -> list[Any]:
         return _columns(value)
     if not isinstance(value, list):
         raise _invalid(found[0], "wanted an array of rows")
+    _check_count(len(value))
     if found[0] == "dataframe_records":
         return value
     return [_positional(number, row, inputs) for number, row in enumerate(value)]
@@ -92,6 +95,7 @@ def rows_of_csv(body: bytes, inputs: Sequence[Input]) -> list[Any]:
     except csv.Error as error:
         raise InvalidRequest(400, [Problem(None, None, f"the body is not CSV: {error}")]) from error
     lines = [line for line in lines if line]
+    _check_count(len(lines) - 1)
     if not lines:
         raise InvalidRequest(400, [Problem(None, None, "the body is empty: wanted a header and rows")])
     kinds = {field.name: field.type for field in inputs}
@@ -122,10 +126,11 @@ def _split(value: Any) -> list[Any]:
     columns, data = value["columns"], value["data"]
     if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
         raise _invalid("columns", "wanted an array of names")
-    if twice := sorted({name for name in columns if columns.count(name) > 1} if len(columns) < 10_000 else ()):
+    if twice := sorted(name for name, count in Counter(columns).items() if count > 1):
         raise _invalid("columns", f"'{twice[0][:40]}' is there twice")
     if not isinstance(data, list):
         raise _invalid("data", "wanted an array of rows")
+    _check_count(len(data))
     for number, row in enumerate(data):
         if not isinstance(row, list) or len(row) != len(columns):
             found = f"{len(row)} values" if isinstance(row, list) else "no array"
@@ -139,6 +144,7 @@ def _columns(value: Mapping[str, Any]) -> list[Any]:
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{name[:40]} {length}" for name, length in list(lengths.items())[:5])
         raise _invalid("inputs", f"wanted columns of one length, found {told}")
+    _check_count(max(lengths.values(), default=0))
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
@@ -150,6 +156,12 @@ def _positional(number: int, row: Any, inputs: Sequence[Input]) -> Any:
         names = ", ".join(field.name for field in inputs)
         raise _invalid(None, f"wanted {len(inputs)} values ({names}) or an object, found {len(row)} values", number)
     return dict(zip((field.name for field in inputs), row, strict=True))
+
+
+def _check_count(rows: int) -> None:
+    """Refuse too many rows before anything is made of them (raises InvalidRequest)."""
+    if rows > MAX_ROWS:
+        raise _invalid("rows", f"wanted at most {MAX_ROWS:,} rows, found {rows:,}")
 
 
 def _invalid(field: str | None, message: str, row: int | None = None) -> InvalidRequest:

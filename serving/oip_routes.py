@@ -117,7 +117,7 @@ def _request(body: bytes, outputs: dict[str, str]) -> dict[str, Any]:
     if wanted is not None and not isinstance(wanted, list):
         raise _invalid("outputs", "wanted an array of outputs")
     for one in wanted or ():
-        if not isinstance(one, dict) or one.get("name") not in outputs:
+        if not isinstance(one, dict) or str(one.get("name")) not in outputs:
             raise _invalid("outputs", f"wanted names among {', '.join(outputs)}")
     return document
 
@@ -134,7 +134,7 @@ def _rows(tensors: list[Any], inputs: Sequence[Input]) -> list[Any]:
             raise _invalid(name[:40], f"is not an input of this model; there are {', '.join(kinds)}")
         if name in columns:
             raise _invalid(name, "is there twice")
-        if tensor.get("datatype") not in _ACCEPTED[kinds[name]]:
+        if str(tensor.get("datatype")) not in _ACCEPTED[kinds[name]]:
             raise _invalid(name, f"wanted datatype {kinds[name]}")
         if not isinstance(data, list):
             raise _invalid(name, "wanted data as an array; binary data is not supported")

@@ -81,7 +81,7 @@ class Predict:
     async def _refuse(self, name: str, refused: Refused, request_id: str, receive: Receive, send: Send) -> None:
         known = name if name in self._predictor.state.slots else "unknown"
         self._predictor.metrics.requests.labels(known, str(refused.status)).inc()
-        if refused.close and refused.status != 408:
+        if refused.drain:
             with suppress(TimeoutError):  # a client this slow hears of it when it has sent all, or not at all
                 await asyncio.wait_for(drain(receive), self._settings.body_seconds)
         content = error_body(refused.code, refused.message, request_id, refused.problems)

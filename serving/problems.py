@@ -4,8 +4,9 @@ import difflib
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from types import NoneType
 from typing import Any, Literal, get_args
 
@@ -15,6 +16,8 @@ from ml_platform.inference.contract import TYPES, found_of, shown, wanted_of
 from ml_platform.registry.manifest import Input, Violated
 
 MOST_PROBLEMS = 20  # told of one request; the number of all is told too
+MOST_COUNTED = 1_000  # then nothing more is looked for: to tell what is wrong must not cost more than to answer
+_NAME = 100  # characters of a name that is none of ours
 
 ProblemKind = Violated | Literal["type"]
 
@@ -41,7 +44,8 @@ class InvalidRequest(Exception):
         self.problems = tuple(problems[:MOST_PROBLEMS])
         self.total = len(problems)
         self.kinds = Counter((problem.field, problem.kind) for problem in problems if problem.kind is not None)
-        more = f" (and {self.total - 1:,} more)" if self.total > 1 else ""
+        at_least = "at least " if self.total >= MOST_COUNTED else ""
+        more = f" (and {at_least}{self.total - 1:,} more)" if self.total > 1 else ""
         super().__init__(f"{self.problems[0]}{more}")
 
 
@@ -60,8 +64,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = _Duplicate(pairs)
     if len(found) == len(pairs):
         return dict(pairs)
-    names = [name for name, _ in pairs]
-    found.twice = tuple(sorted({name for name in names if names.count(name) > 1}))
+    found.twice = tuple(sorted(name for name, count in Counter(name for name, _ in pairs).items() if count > 1))
     return found
 
 
@@ -89,8 +92,7 @@ def find_problems(
     known = [field.name for field in inputs]
     if "rows" not in document or "rows" in known:
         return _refusal(_row_problems(None, document, inputs, types))
-    problems = [Problem(None, name, _unknown(name, ["rows"])) for name in document if name != "rows"]
-    problems += [Problem(None, name, "is there twice") for name in getattr(document, "twice", ())]
+    problems = _strange_names(None, document, {"rows": None})
     rows = document["rows"]
     if not isinstance(rows, list):
         problems.append(Problem(None, "rows", f"wanted an array of objects, found {_kind(rows)}"))
@@ -99,6 +101,8 @@ def find_problems(
         problems.append(Problem(None, "rows", f"wanted {wanted}, found {len(rows):,}"))
     else:
         for number, row in enumerate(rows):
+            if len(problems) >= MOST_COUNTED:
+                break
             if isinstance(row, dict):
                 problems += _row_problems(number, row, inputs, types)
             else:
@@ -160,9 +164,7 @@ def _refusal(problems: list[Problem]) -> InvalidRequest | None:
 def _row_problems(
     number: int | None, row: dict[str, Any], inputs: Sequence[Input], types: Mapping[str, Any]
 ) -> list[Problem]:
-    known = [field.name for field in inputs]
-    problems = [Problem(number, name, "is there twice") for name in getattr(row, "twice", ())]
-    problems += [Problem(number, name, _unknown(name, known)) for name in row if name not in types]
+    problems = _strange_names(number, row, types)
     for field in inputs:
         if field.name not in row:
             if field.required:
@@ -192,7 +194,16 @@ def _value_problem(field: Input, value: Any, kind: Any) -> tuple[ProblemKind, st
     return None
 
 
-def _unknown(name: str, known: Sequence[str]) -> str:
+def _strange_names(number: int | None, found: dict[str, Any], known: Mapping[str, Any]) -> list[Problem]:
+    """Names that are there twice or should not be there."""
+    twice = getattr(found, "twice", ())[:MOST_COUNTED]
+    unknown = list(islice((name[:_NAME] for name in found if name not in known), MOST_COUNTED))
+    problems = [Problem(number, name[:_NAME], "is there twice") for name in twice]
+    problems += [Problem(number, name, _unknown(name, known)) for name in unknown[:MOST_PROBLEMS]]
+    return problems + [Problem(number, name, "is not a field of this request") for name in unknown[MOST_PROBLEMS:]]
+
+
+def _unknown(name: str, known: Collection[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
     return f"is not a field of this request; {hint}"

@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from serving.mlflow_routes import mlflow_error
 from serving.oip_routes import oip_error
-from serving.wire import Head, Refused, drain, error_body
+from serving.wire import DRAINED_BYTES, Head, Refused, drain, error_body
 
 _DRAIN_SECONDS = 5.0
 _MLFLOW = ("/serving-endpoints/", "/api/2.0/", "/invocations")
@@ -22,7 +22,8 @@ def own_error(refused: Refused, request_id: str) -> Response:
 
 async def refuse(scope: Scope, receive: Receive, send: Send, refused: Refused) -> None:
     """Answer a request that may not come in, without looking at its body."""
-    request_id = scope["request_id"] = Head(scope).request_id
+    head = Head(scope)
+    request_id = scope["request_id"] = head.request_id
     path = scope["path"]
     if path.startswith("/v2"):
         response = oip_error(refused, request_id)
@@ -39,7 +40,7 @@ async def refuse(scope: Scope, receive: Receive, send: Send, refused: Refused) -
         response.headers["www-authenticate"] = "Bearer"
         if scope["method"] == "GET":  # a line of its own: browsers show no dialog for the second of a list
             response.headers.append("www-authenticate", 'Basic realm="ml_platform", charset="UTF-8"')
-    if scope["method"] not in ("GET", "HEAD"):
+    if scope["method"] not in ("GET", "HEAD") and head.content_length <= DRAINED_BYTES:
         with suppress(TimeoutError):
             await asyncio.wait_for(drain(receive), _DRAIN_SECONDS)
     await response(scope, receive, send)

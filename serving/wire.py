@@ -41,6 +41,7 @@ class Refused(Exception):
         *,
         close: bool = False,
         retry_after: int | None = None,
+        drain: bool = True,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -49,6 +50,7 @@ class Refused(Exception):
         self.problems = problems
         self.close = close
         self.retry_after = retry_after  # seconds
+        self.drain = drain and close and status != 408  # read the body's rest before the answer
 
     @classmethod
     def of(cls, invalid: InvalidRequest) -> "Refused":
@@ -103,13 +105,15 @@ class Head:
                 415, "unsupported_encoding", "Content-Encoding is not supported: send the JSON uncompressed", close=True
             )
         if self.content_length > MAX_BODY_BYTES:
-            raise too_large()
+            raise too_large(drain=self.content_length <= DRAINED_BYTES)
 
 
-def too_large() -> Refused:
+def too_large(*, drain: bool = True) -> Refused:
     """Refuse a body past the limit; the connection closes, since the rest of it is not read."""
     limit = f"{MAX_BODY_BYTES // 2**20} MiB"
-    return Refused(413, "body_too_large", f"the body is larger than {limit}: send fewer rows per request", close=True)
+    return Refused(
+        413, "body_too_large", f"the body is larger than {limit}: send fewer rows per request", close=True, drain=drain
+    )
 
 
 class BodyReader:
