@@ -7,45 +7,34 @@ freshness) reads both through `read_view`, each at a version of its own.
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import polars as pl
 
 from ml_platform.features.online import ViewSchema
 from ml_platform.features.push_log import DEFINITION_DIGITS, Pushed
+from ml_platform.features.views import DTYPES, UTC_MICROSECONDS, FeatureView
 from ml_platform.inference.ingest_segments import Ingested, has_news, ingest_segments
 from ml_platform.lake.tables import Lake
 from ml_platform.registry.manifest import Input
 
-if TYPE_CHECKING:
-    from ml_platform.features.views import FeatureView
-
 PUSHED_AT, CALLER, REQUEST, ROW = "__pushed_at", "__caller", "__request_id", "__row"
 
-_TIMESTAMP = pl.Datetime("us", "UTC")
-_DTYPES: dict[str, pl.DataType] = {
-    "string": pl.String(),
-    "integer": pl.Int64(),
-    "number": pl.Float64(),
-    "boolean": pl.Boolean(),
-    "timestamp": _TIMESTAMP,
-}
 _decode = msgspec.json.Decoder(Pushed).decode
 
 
-def pushed_table(view: "FeatureView") -> str:
+def pushed_table(view: FeatureView) -> str:
     """Lake table of the rows that were pushed to the present definition of a view."""
     return _table(view.name, view.hash[:DEFINITION_DIGITS])
 
 
-def view_tables(lake: Lake, view: "FeatureView") -> tuple[str, ...]:
+def view_tables(lake: Lake, view: FeatureView) -> tuple[str, ...]:
     """Tables that hold the rows of a view: its own, and that of its pushed rows once there are any."""
     pushed = pushed_table(view)
     return (view.table, pushed) if lake.exists(pushed) else (view.table,)
 
 
-def read_view(lake: Lake, view: "FeatureView", versions: Mapping[str, int] | None = None) -> pl.LazyFrame:
+def read_view(lake: Lake, view: FeatureView, versions: Mapping[str, int] | None = None) -> pl.LazyFrame:
     """Scan the rows of a view, computed and pushed.
 
     Of rows with equal keys the pushed one counts, and of those the one pushed last. In a view with a `created` column
@@ -80,7 +69,7 @@ def read_view(lake: Lake, view: "FeatureView", versions: Mapping[str, int] | Non
     return pl.concat([computed.select(names).join(pushed, on=keys, how="anti"), pushed])
 
 
-def view_schema(view: "FeatureView", dtypes: pl.Schema) -> ViewSchema | None:
+def view_schema(view: FeatureView, dtypes: pl.Schema) -> ViewSchema | None:
     """What a pushed row of a view must have, given the types of its rows; None if an entity column cannot be sent."""
     entity = [_key_field(name, dtypes[name]) for name in view.entity]
     if None in entity:
@@ -138,7 +127,7 @@ def _key_field(name: str, dtype: pl.DataType) -> Input | None:
         return Input(name=name, type="string")
     if dtype == pl.Boolean:
         return Input(name=name, type="boolean")
-    return Input(name=name, type="timestamp") if dtype == _TIMESTAMP else None
+    return Input(name=name, type="timestamp") if dtype == UTC_MICROSECONDS else None
 
 
 def _read(chunk: bytes, _: str) -> tuple[pl.DataFrame | None, int]:
@@ -157,8 +146,8 @@ def _frame(sent: Sequence[Pushed]) -> pl.DataFrame:
     types = sent[0].types
     timestamps = [name for name, type_ in types.items() if type_ == "timestamp"]
     schema = {
-        **{name: _DTYPES["integer" if type_ == "timestamp" else type_] for name, type_ in types.items()},
-        PUSHED_AT: _TIMESTAMP,
+        **{name: DTYPES["integer" if type_ == "timestamp" else type_] for name, type_ in types.items()},
+        PUSHED_AT: UTC_MICROSECONDS,
         CALLER: pl.String(),
         REQUEST: pl.String(),
         ROW: pl.Int64(),
@@ -168,4 +157,4 @@ def _frame(sent: Sequence[Pushed]) -> pl.DataFrame:
         for pushed in sent
         for number, row in enumerate(pushed.rows)
     ]
-    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(pl.col(timestamps).cast(_TIMESTAMP))
+    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(pl.col(timestamps).cast(UTC_MICROSECONDS))

@@ -63,7 +63,7 @@ def push_defs(views: Sequence[FeatureView]) -> dg.Definitions:
     @dg.sensor(
         name=f"{JOB}_sensor",
         job=job,
-        minimum_interval_seconds=30,
+        minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Takes pushed rows into the lake as soon as there are any, in one run at a time.",
     )
