@@ -170,7 +170,8 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     predict = Predict(predictor, options)
     push_log = SegmentLog(settings.push_log_dir, "push log")
     pusher = Pusher(state, online, push_log, metrics, options)
-    metrics.before_collecting.append(Gauges(metrics, predict, predictor, online, settings.inference_log_dir).refresh)
+    gauges = Gauges(metrics, predict=predict, predictor=predictor, pusher=pusher, online=online, settings=settings)
+    metrics.before_collecting.append(gauges.refresh)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

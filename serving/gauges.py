@@ -1,26 +1,36 @@
 """What is read only when somebody looks: requests under way, queues, the online store's memory, the log's lag."""
 
 import threading
-from pathlib import Path
 
 from ml_platform.features.online import OnlineStore
 from ml_platform.inference.log_lag import log_lag
+from ml_platform.settings import Settings
 from serving.metrics import Metrics
 from serving.predict import Predict
 from serving.predictor import Predictor
+from serving.pushes import Pusher
 
 
 class Gauges:
     """Puts the state of this worker into its metrics; `Metrics.collect` asks for it. Nothing of it costs a request."""
 
     def __init__(
-        self, metrics: Metrics, predict: Predict, predictor: Predictor, online: OnlineStore, log_folder: Path
+        self,
+        metrics: Metrics,
+        *,
+        predict: Predict,
+        predictor: Predictor,
+        pusher: Pusher,
+        online: OnlineStore,
+        settings: Settings,
     ) -> None:
         self._metrics = metrics
         self._predict = predict
         self._predictor = predictor
         self._online = online
-        self._log_folder = log_folder
+        self._pusher = pusher
+        self._log_folder = settings.inference_log_dir
+        self._push_log_folder = settings.push_log_dir
         self._counted = (0, 0)
         self._lock = threading.Lock()
 
@@ -28,7 +38,7 @@ class Gauges:
         """Read everything once."""
         metrics = self._metrics
         metrics.active.set(self._predict.active)
-        for queue, length in self._predictor.queues().items():
+        for queue, length in {**self._predictor.queues(), **self._pusher.queues()}.items():
             metrics.queued.labels(queue).set(length)
         with self._lock:
             asked, fetched = self._online.counts()
@@ -43,3 +53,6 @@ class Gauges:
             metrics.log_lag.labels(folder.name).set(lag.waiting_bytes)
             if lag.ingested_at is not None:
                 metrics.log_ingested.labels(folder.name).set(lag.ingested_at.timestamp())
+        for view in self._push_log_folder.glob("*/"):
+            waiting = sum(log_lag(stream).waiting_bytes for stream in view.glob("*/"))
+            metrics.push_log_lag.labels(view.name).set(waiting)

@@ -102,6 +102,7 @@ class Metrics:
         self.active = self._gauge("active_requests", "Requests for a prediction under way.", mode="livesum")
         self.queued = self._gauge("queue_length", "Requests waiting for a thread.", "queue", mode="livesum")
         self.log_lag = self._gauge("inference_log_lag_bytes", "Of the inference log, not in its table yet.", "model")
+        self.push_log_lag = self._gauge("push_log_lag_bytes", "Of the push log, not in its table yet.", "view")
         self.log_ingested = self._gauge(
             "inference_log_ingested_timestamp_seconds", "When an ingest of the inference log last ended.", "model"
         )

@@ -68,6 +68,10 @@ class Pusher:
         known = view if view in self._state.views else "unknown"
         self._metrics.pushes_refused.labels(known, str(status)).inc()
 
+    def queues(self) -> dict[str, int]:
+        """How many pushes wait for each thread, or are with it."""
+        return {"push": self._small.queued, "large push": self._large.queued}
+
     def close(self) -> None:
         """Finish what is being pushed."""
         self._small.close()

@@ -14,7 +14,8 @@ import polars as pl
 from ml_platform.features.online import ViewSchema
 from ml_platform.features.push_log import DEFINITION_DIGITS, Pushed
 from ml_platform.features.views import DTYPES, UTC_MICROSECONDS, FeatureView
-from ml_platform.inference.ingest_segments import Ingested, has_news, ingest_segments
+from ml_platform.inference.ingest_segments import Ingested, ingest_segments
+from ml_platform.inference.log_lag import log_lag
 from ml_platform.lake.tables import Lake
 from ml_platform.registry.manifest import Input
 
@@ -103,9 +104,9 @@ def ingest_pushed(lake: Lake, folder: Path, view: str) -> list[Ingested]:
     ]
 
 
-def has_pushed(lake: Lake, folder: Path, view: str) -> bool:
+def has_pushed(folder: Path, view: str) -> bool:
     """Whether rows pushed to a view wait for `ingest_pushed`."""
-    return any(has_news(lake, table, stream) for table, stream in _streams(folder, view))
+    return any(log_lag(stream).waiting_bytes for _, stream in _streams(folder, view))
 
 
 def _streams(folder: Path, view: str) -> Iterator[tuple[str, Path]]:

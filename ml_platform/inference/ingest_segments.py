@@ -76,7 +76,7 @@ def ingest_segments(
         for segment in sorted(folder.glob(f"*{SUFFIX}")):
             with segment.open("rb") as file:
                 finished = _writer_is_gone(file.fileno())  # asked before reading: what comes after is for the next run
-                app = _app(table, segment)
+                app = f"{table.partition('/')[0]}/{segment.name}"
                 offset = lake.last_app_version(table, app) or 0
                 for chunk in _whole_lines(file, offset, finished):
                     rows, torn = read(chunk, segment.name)
@@ -97,18 +97,6 @@ def ingest_segments(
             report = replace(report, segments=report.segments + 1, deleted=report.deleted + done)
         note_ingested(folder, taken)
     return replace(report, version=lake.version(table) if lake.exists(table) else None)
-
-
-def has_news(lake: Lake, table: str, folder: Path) -> bool:
-    """Whether a folder's segments hold anything that its table does not."""
-    return any(
-        segment.stat().st_size > (lake.last_app_version(table, _app(table, segment)) or 0)
-        for segment in folder.glob(f"*{SUFFIX}")
-    )
-
-
-def _app(table: str, segment: Path) -> str:
-    return f"{table.partition('/')[0]}/{segment.name}"
 
 
 def _writer_is_gone(file: int) -> bool:

@@ -69,7 +69,7 @@ def push_defs(views: Sequence[FeatureView]) -> dg.Definitions:
     )
     def sensor(context: dg.SensorEvaluationContext, platform: Platform) -> Iterator[dg.RunRequest | dg.SkipReason]:
         folder = platform.settings.push_log_dir
-        waiting = [view for view in views if has_pushed(platform.lake, folder, view.name)]
+        waiting = [view for view in views if has_pushed(folder, view.name)]
         last = next(iter(context.instance.get_run_records(dg.RunsFilter(job_name=JOB), limit=1)), None)
         if not waiting:
             yield dg.SkipReason("nothing was pushed since the last run")

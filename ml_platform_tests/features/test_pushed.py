@@ -101,9 +101,9 @@ def test_pushed_rows_stand_beside_computed_ones_and_win_a_tie(
     assert view_tables(lake, view) == (view.table,)
     push(settings, view, ("A", at(1), 10), ("A", at(1), 11), ("B", at(0), None))
     push(settings, view, ("A", at(2), 12))
-    assert has_pushed(lake, settings.push_log_dir, view.name)
+    assert has_pushed(settings.push_log_dir, view.name)
     assert ingest(lake, settings, view) == 4
-    assert not has_pushed(lake, settings.push_log_dir, view.name)
+    assert not has_pushed(settings.push_log_dir, view.name)
     assert rows_of(lake, view) == [
         ("A", at(0), 1, "computed"),
         ("A", at(1), 11, "pushed"),

@@ -85,7 +85,10 @@ def test_older_rows_are_stale_and_repeating_a_push_changes_nothing(either: Setti
         answer = client.post(PATH, json={"rows": rows})
         assert (answer.json()["accepted"], answer.json()["stale"]) == (4, 1)
         assert [seen(client, origin) for origin in ("EWR", "JFK", "LGA")] == [2.0, None, 4.0]
+    lag = f'ml_platform_push_log_lag_bytes{{view="{VIEW}"}} '
+    assert lag + "0.0" not in client.get("/metrics").text
     ingest_pushed(lake, either.push_log_dir, VIEW)
+    assert lag + "0.0" in client.get("/metrics").text
     assert lake.read(pushed_table(weather_view())).collect().height == 8  # as sent; a row counts once all the same
     wanted = [("EWR", -1, 1.0), ("EWR", 0, 10.0), ("EWR", 1, 2.0), ("JFK", 0, None), ("LGA", -1, 4.0)]
     assert offline(lake) == [(origin, KNOWN_AT + minutes * MINUTE, temp) for origin, minutes, temp in wanted]
@@ -295,9 +298,9 @@ def test_many_who_push_at_once_wait_for_each_other(settings: Settings, lake: Lak
     server = serve(settings, "--workers", "2")
 
     def push(number: int) -> int:
-        return httpx.post(server.url + PATH, json=row(f"A{number}", KNOWN_AT, float(number)), timeout=30).status_code
+        return server.client.post(PATH, json=row(f"A{number}", KNOWN_AT, float(number))).status_code
 
-    with ThreadPoolExecutor(40) as threads:
+    with ThreadPoolExecutor(40) as threads:  # each with a connection of its own
         assert set(threads.map(push, range(120))) == {200}
     with open_online_store(settings.online_uri) as store:
         found = store.read([(VIEW, (f"A{number}",)) for number in range(120)])
