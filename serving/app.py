@@ -31,6 +31,7 @@ from serving.metrics import Metrics
 from serving.mlflow_routes import mlflow_routes
 from serving.oip_routes import oip_routes
 from serving.openapi import openapi_document
+from serving.openapi_access import with_access
 from serving.openapi_pushes import with_pushes
 from serving.pages import add_pages
 from serving.predict import Predict
@@ -216,7 +217,11 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     app.router.routes.extend(push_routes(asking, pusher))
     _add_descriptions(app, state, metrics)
     add_pages(app, state, console)
-    app.openapi = lambda: with_pushes(openapi_document(app, state), state.views)  # type: ignore[method-assign]  # changes with every release
+
+    def document() -> dict[str, Any]:  # changes with every release
+        return with_access(with_pushes(openapi_document(app, state), state.views))
+
+    app.openapi = document  # type: ignore[method-assign]
     app.add_exception_handler(StarletteHTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
     return app

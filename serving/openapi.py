@@ -12,12 +12,13 @@ from serving.documents import main_version
 from serving.explanations import MAX_EXPLAINED
 from serving.state import ServingState
 
+_YEARS = r"^(167[89]|16[89]\d|1[7-9]\d\d|2[01]\d\d|22[0-5]\d|226[01])-"  # FIRST_YEAR to LAST_YEAR
 _TYPES: dict[str, dict[str, Any]] = {
     "string": {"type": "string"},
     "integer": {"type": "integer", "format": "int64"},
     "number": {"type": "number", "format": "double"},
     "boolean": {"type": "boolean"},
-    "timestamp": {"type": "string", "format": "date-time"},
+    "timestamp": {"type": "string", "format": "date-time", "pattern": _YEARS},
 }
 EXAMPLES: dict[str, Any] = {
     "string": "text",
@@ -118,7 +119,7 @@ def openapi_document(app: FastAPI, state: ServingState) -> dict[str, Any]:
             row, answer = _names(name)
             schemas[row] = row_schema(main.manifest)
             schemas[answer] = answer_schema(main.manifest)
-            operation = _operation(main.manifest, main.version)
+            operation = _operation(main.manifest, main.version, explains=main.scorer.explainer() is not None)
             paths[f"/predict/{name}"] = {"post": operation}
             paths[f"/predict/{name}/versions/{{version}}"] = {"post": _by_version(operation)}
     document["paths"] = {**(paths or {"/predict/{model}": {"post": _unreleased()}}), **document["paths"]}
@@ -247,7 +248,7 @@ def _null_words(field: Input) -> str:
     return "null is flagged" if "null" in field.flagged else "may be null"
 
 
-def _operation(manifest: Manifest, version: int) -> dict[str, Any]:
+def _operation(manifest: Manifest, version: int, *, explains: bool) -> dict[str, Any]:
     row_name, answer_name = _names(manifest.model)
     example = example_row(manifest)
     looked_up = ", ".join(lookup.view for lookup in manifest.lookups)
@@ -260,7 +261,7 @@ def _operation(manifest: Manifest, version: int) -> dict[str, Any]:
         "operationId": f"predict_{manifest.model}",
         "description": f'{about}\n\nSend one row as an object, or up to {MAX_ROWS:,} as `{{"rows": [...]}}`.\n\n'
         + field_table(manifest.inputs),
-        "parameters": [REQUEST_ID, *_OPTIONS],
+        "parameters": [REQUEST_ID, *(one for one in _OPTIONS if explains or one["name"] != "explain")],
         "requestBody": request_body(manifest.model, row_name, example),
         "responses": {
             "200": {
