@@ -41,10 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     if not is_address(options.host):  # workers see the address that it stands for, and are asked for the name
         os.environ[ALLOWED_HOSTS] = ",".join(filter(None, [os.environ.get(ALLOWED_HOSTS), options.host]))
-    logged = options.log_requests or ("failed" if options.log_format == "json" else "none")
-    os.environ[LOGGED_REQUESTS] = logged  # workers are asked for it
+    # What the workers are to know travels in the environment.
+    os.environ[LOGGED_REQUESTS] = options.log_requests or ("failed" if options.log_format == "json" else "none")
     config = uvicorn.Config(
-        "serving.app:create_app" if logged == "none" else "serving.logs:create_app",
+        "serving.asgi:create_app",
         factory=True,
         host=options.host,
         port=options.port,

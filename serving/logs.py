@@ -1,7 +1,6 @@
 """What the server writes to stderr: lines of text, or of JSON for a collector; never what was sent or answered."""
 
 import logging
-import os
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any, Literal
@@ -98,10 +97,3 @@ class RequestLog:
         level = logging.ERROR if status >= 500 else logging.WARNING if status >= 400 else logging.INFO
         words = (scope["method"], path, status, 1000 * seconds, fields["request_id"])
         logger.log(level, "%s %s %d in %.1f ms, request %s", *words, extra={"fields": fields})
-
-
-def create_app() -> ASGIApp:
-    """Make the app of one worker with the log of requests that the environment asks for."""
-    from serving.app import create_app as create
-
-    return RequestLog(create(), LOGGED[os.environ[SETTING]])

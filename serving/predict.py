@@ -44,7 +44,10 @@ class Predict:
         name: str = scope["path_params"]["model"]
         self.active += 1
         self._count += 1
-        stages = None if self._count % SAMPLED else Stages(started)
+        sampled = not self._count % SAMPLED
+        stages: Stages | None = scope.get("stages")  # where the request is traced
+        if stages is None and sampled:
+            stages = Stages(started)
         try:
             head.check()
             if self.active > self._settings.max_active:
@@ -73,7 +76,9 @@ class Predict:
         series = self._predictor.series(name, answer.version)
         if stages is not None:
             stages.mark("encode")
-            series.observe(stages)
+            scope["model_version"] = answer.version
+            if sampled:
+                series.observe(stages)
         await send_json(send, 200, content, head.request_id)
         series.answered.inc()
         series.seconds.observe(perf_counter() - started)

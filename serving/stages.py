@@ -18,9 +18,10 @@ class Stages:
     [('decode', True)]
     """
 
-    __slots__ = ("_marks",)
+    __slots__ = ("_marks", "started")
 
     def __init__(self, started: float) -> None:
+        self.started = started  # `perf_counter`
         self._marks = [("", started)]
 
     def mark(self, stage: str) -> None:

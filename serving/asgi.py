@@ -1,0 +1,16 @@
+"""The app as `python -m serving` runs it: with traces and a log of requests around it, where they are asked for."""
+
+import os
+
+from starlette.types import ASGIApp
+
+from serving import app, logs, traces
+
+
+def create_app() -> ASGIApp:
+    """Make the app of one worker as the environment asks for it; what is not asked for costs a request nothing."""
+    made: ASGIApp = app.create_app()
+    if traces.wanted():
+        made = traces.TracedApp(made)
+    logged = os.environ.get(logs.SETTING, "none")
+    return made if logged == "none" else logs.RequestLog(made, logs.LOGGED[logged])
