@@ -44,7 +44,7 @@ from ml_platform.settings import Settings  # noqa: E402
 from ml_platform_tests.serving import releases  # noqa: E402
 
 CONNECTIONS = 8
-MANY = 100
+MANY = {10: 2, 100: 8, 1_000: 40, 10_000: 160}  # rows of a request, and how many times fewer requests are sent
 NUMBERS, STRINGS = 25, 5
 ECHO = """
 from typing import Any
@@ -73,20 +73,23 @@ def main() -> None:
         publish_plain(settings)
         (home / "echo_app.py").write_text(ECHO)
         rows = flight_rows()
-        one = [msgspec.json.encode(row) for row in rows]
-        many = [msgspec.json.encode({"rows": rows[:MANY]})]
+        one = [msgspec.json.encode(row) for row in rows[:200]]
         plain = [msgspec.json.encode(row) for row in plain_rows()]
+        loads = {"30 features": ("/predict/plain", plain, 1), "one row": ("/predict/flight_delay", one, 1)}
+        for count, fewer in MANY.items():
+            body = msgspec.json.encode({"rows": rows[:count]})
+            loads[f"{count:,} rows"] = ("/predict/flight_delay", [body], fewer)
         ours = [sys.executable, "-m", "serving", "--port"]
         echo = [sys.executable, "-m", "uvicorn", "echo_app:app", "--app-dir", folder, "--no-access-log", "--port"]
         with server(echo, 8391, home) as (echo_process, _), server(ours, 8392, home) as (our_process, ready):
             rounds = [
                 {
-                    "echo, 30 features": measure(echo_process, 8391, "/echo", plain, options.requests),
-                    "ours, 30 features": measure(our_process, 8392, "/predict/plain", plain, options.requests),
-                    "echo, one row": measure(echo_process, 8391, "/echo", one, options.requests),
-                    "ours, one row": measure(our_process, 8392, "/predict/flight_delay", one, options.requests),
-                    "echo, 100 rows": measure(echo_process, 8391, "/echo", many, options.requests // 8),
-                    "ours, 100 rows": measure(our_process, 8392, "/predict/flight_delay", many, options.requests // 8),
+                    f"{kind}, {name}": measure(process, port, path, bodies, options.requests // fewer)
+                    for name, (ours_at, bodies, fewer) in loads.items()
+                    for kind, process, port, path in (
+                        ("echo", echo_process, 8391, "/echo"),
+                        ("ours", our_process, 8392, ours_at),
+                    )
                 }
                 for _ in range(options.rounds + 1)
             ][1:]  # the first one warms up
@@ -107,18 +110,18 @@ def main() -> None:
         write_section("Serving one row", "python benchmarks/serving.py", lines, packages=packages)
 
 
-def table(rounds: list[dict[str, tuple[float, float]]]) -> list[str]:
-    """Markdown table of medians, ratios taken within each round."""
+def table(rounds: list[dict[str, tuple[float, list[float]]]]) -> list[str]:
+    """Markdown table of medians, ratios taken within each round, latencies of all rounds together."""
     lines = [
-        "| request | CPU µs per request | times the echo | p50 ms under load |",
-        "|---|---|---|---|",
+        "| request | CPU µs per request | times the echo | p50 ms under load | p99 ms |",
+        "|---|---|---|---|---|",
     ]
     for name in rounds[0]:
         cpu = statistics.median(found[name][0] for found in rounds)
-        latency = statistics.median(found[name][1] for found in rounds)
+        p50, p99 = np.percentile([latency for found in rounds for latency in found[name][1]], (50, 99)) * 1e3
         base = "echo, " + name.partition(", ")[2]
         ratio = statistics.median(found[name][0] / found[base][0] for found in rounds)
-        lines.append(f"| {name} | {cpu * 1e6:.0f} | {ratio:.2f} | {latency * 1e3:.2f} |")
+        lines.append(f"| {name} | {cpu * 1e6:,.0f} | {ratio:.2f} | {p50:.2f} | {p99:.2f} |")
     return lines
 
 
@@ -132,11 +135,11 @@ def flight_rows() -> list[dict[str, Any]]:
             "flight_id": str(number),
             "origin": origin,
             "carrier": carrier,
-            "distance": 200 + number,
+            "distance": 200 + number % 5_000,
             "scheduled_departure": (start + timedelta(minutes=number)).isoformat(),
             "scheduled_arrival": (start + timedelta(minutes=number + 210)).isoformat(),
         }
-        for number, (origin, carrier) in zip(range(2 * MANY), pairs, strict=False)
+        for number, (origin, carrier) in zip(range(max(MANY)), pairs, strict=False)
     ]
 
 
@@ -250,13 +253,13 @@ def wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
 
 def measure(
     process: psutil.Process, port: int, path: str, bodies: Sequence[bytes], requests: int
-) -> tuple[float, float]:
-    """CPU seconds per request of a server, and the median latency in seconds."""
+) -> tuple[float, list[float]]:
+    """CPU seconds per request of a server, and all latencies in seconds."""
     before = process.cpu_times()
     latencies = uvloop.run(load(port, path, bodies, requests))
     after = process.cpu_times()
     used = after.user + after.system - before.user - before.system
-    return used / len(latencies), statistics.median(latencies)
+    return used / len(latencies), latencies
 
 
 async def load(
@@ -268,7 +271,7 @@ async def load(
     clients = []
     for _ in range(connections):
         _, client = await loop.create_connection(
-            lambda: Client(itertools.cycle(messages), requests // connections), "127.0.0.1", port
+            lambda: Client(itertools.cycle(messages), max(requests // connections, 1)), "127.0.0.1", port
         )
         clients.append(client)
     await asyncio.gather(*(client.done for client in clients))
