@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from ml_platform.settings import Settings
+from ml_platform_tests.serving.releases import fill_online_store, publish
 
 
 @dataclass
@@ -86,3 +87,19 @@ def serve() -> Iterator[Callable[..., Server]]:
 def module_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings shared by the tests of one module."""
     return Settings(home=tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def server(module_settings: Settings) -> Iterator[Server]:
+    """A server that answers by version 3 of the tests' model, shared by the tests of one module."""
+    fill_online_store(module_settings)
+    publish(module_settings, 3)
+    server = start_server(module_settings)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def client(server: Server) -> httpx.Client:
+    """The client of the module's server."""
+    return server.client

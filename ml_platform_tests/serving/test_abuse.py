@@ -13,30 +13,20 @@ import httpx
 import psutil
 import pytest
 
-from ml_platform.settings import Settings
-from ml_platform_tests.serving.conftest import Server, start_server
-from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
+from ml_platform_tests.serving.conftest import Server
+from ml_platform_tests.serving.releases import MODEL, ROW
 
 PATH = f"/predict/{MODEL}"
 BODY = json.dumps(ROW)
 CPU_SECONDS = 1.0  # of the worker, for the worst of the answers
 POSTS = (
     PATH,
-    f"{PATH}/versions/1",
+    f"{PATH}/versions/3",
     f"/models/{MODEL}/invocations",
     f"/serving-endpoints/{MODEL}/invocations",
     f"/v2/models/{MODEL}/infer",
 )
 SECRETS = ("Traceback", ".py", "site-packages", "/tmp/", "/home/", "serving.", "msgspec", "secret-value")
-
-
-@pytest.fixture(scope="module")
-def server(module_settings: Settings) -> Iterator[Server]:
-    fill_online_store(module_settings)
-    publish(module_settings, 1)
-    server = start_server(module_settings)
-    yield server
-    server.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -180,7 +170,7 @@ def raw(server: Server, method: str, path: str) -> tuple[int, bytes]:
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: name[:40])
 def test_names_that_are_none_are_404(server: Server, name: str) -> None:
     for method, template in (
-        ("POST", "/predict/{}"), ("POST", "/predict/{}/versions/1"), ("GET", "/models/{}"),
+        ("POST", "/predict/{}"), ("POST", "/predict/{}/versions/3"), ("GET", "/models/{}"),
         ("GET", "/models/{}/health"), ("POST", "/models/{}/invocations"), ("POST", "/serving-endpoints/{}/invocations"),
         ("GET", "/api/2.0/serving-endpoints/{}"), ("GET", "/v2/models/{}"), ("POST", "/v2/models/{}/infer"),
         ("GET", "/docs/assets/{}"),

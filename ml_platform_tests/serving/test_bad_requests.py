@@ -2,32 +2,16 @@
 
 import json
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from ml_platform.settings import Settings
-from ml_platform_tests.serving.conftest import Server, start_server
-from ml_platform_tests.serving.releases import ROW, fill_online_store, publish
+from ml_platform_tests.serving.conftest import Server
+from ml_platform_tests.serving.releases import ROW
 
 PATH = "/predict/flight_delay"
 BODY = json.dumps(ROW)
-
-
-@pytest.fixture(scope="module")
-def server(module_settings: Settings) -> Iterator[Server]:
-    fill_online_store(module_settings)
-    publish(module_settings, 1)
-    server = start_server(module_settings)
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def client(server: Server) -> httpx.Client:
-    return server.client
 
 
 def without(name: str) -> dict[str, Any]:

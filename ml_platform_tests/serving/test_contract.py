@@ -39,11 +39,6 @@ def server(module_settings: Settings) -> Iterator[Server]:
     server.stop()
 
 
-@pytest.fixture
-def client(server: Server) -> httpx.Client:
-    return server.client
-
-
 def rows() -> list[dict[str, Any]]:
     """Rows of which some break what is flagged, in one field or several."""
     made = []

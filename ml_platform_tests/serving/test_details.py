@@ -52,11 +52,6 @@ def server(module_settings: Settings, trees: tuple[Any, bytes]) -> Iterator[Serv
     server.stop()
 
 
-@pytest.fixture
-def client(server: Server) -> httpx.Client:
-    return server.client
-
-
 def test_a_version_is_asked_by_its_number(client: httpx.Client) -> None:
     answer = client.post(f"{PATH}/versions/8", json=ROW).json()
     assert answer["version"] == 8

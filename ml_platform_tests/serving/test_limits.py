@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -38,6 +39,24 @@ def large_body() -> dict[str, object]:
     return {"rows": [{**ROW, "flight_id": str(number)} for number in range(10_000)]}
 
 
+def send_at_once(url: str, count: int) -> list[Future[httpx.Response]]:
+    """Let several clients connect, then send a large body each at the same instant."""
+    body = json.dumps(large_body()).encode()
+    connected = threading.Barrier(count + 1, timeout=60)
+
+    def send() -> httpx.Response:
+        with httpx.Client(base_url=url, timeout=60) as client:
+            client.get("/health/live")
+            connected.wait()  # only the bodies are still to come
+            return client.post(PATH, content=body, headers={"Content-Type": "application/json"})
+
+    threads = ThreadPoolExecutor(count)
+    sent = [threads.submit(send) for _ in range(count)]
+    connected.wait()
+    threads.shutdown(wait=False)
+    return sent
+
+
 def test_large_requests_past_the_queue_are_503_and_told_when_to_come_again(
     settings: Settings, serve: Serve, options: Callable[..., None]
 ) -> None:
@@ -45,21 +64,7 @@ def test_large_requests_past_the_queue_are_503_and_told_when_to_come_again(
     fill_online_store(settings)
     publish(settings, 1)
     server = serve(settings)
-    answers: list[httpx.Response] = []
-    body = json.dumps(large_body()).encode()
-
-    def send() -> None:
-        with httpx.Client(base_url=server.url, timeout=60) as client:
-            client.get("/health/live")
-            connected.wait()  # only the bodies are still to come, for all six
-            answers.append(client.post(PATH, content=body, headers={"Content-Type": "application/json"}))
-
-    connected = threading.Barrier(6)
-    threads = [threading.Thread(target=send) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    answers = [sent.result() for sent in send_at_once(server.url, 6)]
     busy = [answer for answer in answers if answer.status_code == 503]
     assert {answer.status_code for answer in answers} == {200, 503}
     for answer in busy:
@@ -157,24 +162,10 @@ def test_what_was_accepted_is_answered_before_the_end(settings: Settings, serve:
     publish(settings, 1)
     server = serve(settings, "--workers", str(workers))
     server.wait_until(lambda client: client.get("/health/ready").status_code == 200)
-    answers: list[httpx.Response] = []
-    body = json.dumps(large_body()).encode()
-
-    def send() -> None:
-        with httpx.Client(base_url=server.url, timeout=60) as client:
-            client.get("/health/live")
-            connected.wait()  # only the bodies are still to come, for all three
-            answers.append(client.post(PATH, content=body, headers={"Content-Type": "application/json"}))
-
-    connected = threading.Barrier(4)
-    threads = [threading.Thread(target=send) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    connected.wait()
+    sent = send_at_once(server.url, 3)
     time.sleep(0.4)  # all are sent; answering the three takes longer than that
     server.process.send_signal(signal.SIGTERM)
-    for thread in threads:
-        thread.join()
+    answers = [one.result() for one in sent]
     assert [answer.status_code for answer in answers] == [200, 200, 200]
     assert all(len(answer.json()["predictions"]) == 10_000 for answer in answers)
     server.process.wait(20)

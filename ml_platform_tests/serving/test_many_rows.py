@@ -1,7 +1,6 @@
 """Many rows go by column: they must be answered, refused and logged as the same rows one by one."""
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,26 +11,11 @@ import pytest
 from ml_platform.inference.ingest_log import ingest_log
 from ml_platform.lake.tables import Lake
 from ml_platform.settings import Settings
-from ml_platform_tests.serving.conftest import Server, start_server
-from ml_platform_tests.serving.releases import ROW, fill_online_store, publish
+from ml_platform_tests.serving.releases import ROW
 
 PATH = "/predict/flight_delay"
 CARRIERS = ("AA", "B6", "UA", "ZZ", "", "Ünï")
 TAILS = ("N14228", "N0", None)
-
-
-@pytest.fixture(scope="module")
-def server(module_settings: Settings) -> Iterator[Server]:
-    fill_online_store(module_settings)
-    publish(module_settings, 1)
-    server = start_server(module_settings)
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def client(server: Server) -> httpx.Client:
-    return server.client
 
 
 def rows(count: int = 60) -> list[dict[str, Any]]:

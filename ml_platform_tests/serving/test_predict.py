@@ -1,6 +1,5 @@
 """What a caller gets for good requests, from a server as it is run."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -9,24 +8,9 @@ import msgspec
 import pytest
 
 from ml_platform.settings import Settings
-from ml_platform_tests.serving.conftest import Server, start_server
-from ml_platform_tests.serving.releases import KNOWN_AT, ROW, fill_online_store, publish, score
+from ml_platform_tests.serving.releases import KNOWN_AT, ROW, score
 
 PATH = "/predict/flight_delay"
-
-
-@pytest.fixture(scope="module")
-def server(module_settings: Settings) -> Iterator[Server]:
-    fill_online_store(module_settings)
-    publish(module_settings, 3)
-    server = start_server(module_settings)
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def client(server: Server) -> httpx.Client:
-    return server.client
 
 
 def records(settings: Settings, request_id: str) -> list[dict[str, Any]]:

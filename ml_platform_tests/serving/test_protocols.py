@@ -1,7 +1,7 @@
 """MLflow's, Databricks' and the Open Inference Protocol, by their own clients where there are any."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -19,20 +19,6 @@ SECOND = {**ROW, "flight_id": "second", "tailnum": None, "distance": 333.5}
 ROWS = [ROW, SECOND]
 COLUMNS = [field.name for field in INPUTS]
 MLFLOW = ("/invocations", f"/models/{MODEL}/invocations", f"/serving-endpoints/{MODEL}/invocations")
-
-
-@pytest.fixture(scope="module")
-def server(module_settings: Settings) -> Iterator[Server]:
-    fill_online_store(module_settings)
-    publish(module_settings, 3)
-    server = start_server(module_settings)
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def client(server: Server) -> httpx.Client:
-    return server.client
 
 
 @pytest.fixture
