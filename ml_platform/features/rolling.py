@@ -1,5 +1,6 @@
 """Rolling aggregates declared in YAML: trailing windows over the events of a table, compiled to one SQL scan."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Literal, Self
 
@@ -83,24 +84,15 @@ class Rolling(Strict):
 
     def sql(self, entity: tuple[str, ...], event_time: str) -> str:
         """Compile to a query over the source that gives the entity, the event time and the features."""
-        keys = ", ".join(map(_quoted, entity))
-        names = sorted({item.column for item in self.aggregates.values() if item.column})
-        values = "".join(f", {_quoted(name)} AS {_value(name)}" for name in names)
-        schema, _, table = self.source.partition("/")
-        not_null = " AND ".join(f"{_quoted(name)} IS NOT NULL" for name in entity)
-        events = (
-            f"SELECT {keys}, epoch_us({_quoted(self.time)}) AS __us{values}, "
-            f"coalesce({not_null} AND ({self.filter or 'true'}), false) AS __counts\n"
-            f"    FROM {_quoted(schema)}.{_quoted(table)} WHERE {_quoted(self.time)} IS NOT NULL"
-        )
-        longest = _micros(max(self.windows))
+        keys, names, events = ", ".join(map(_quoted, entity)), self._inputs(), self.events_sql(entity)
+        longest = microseconds(max(self.windows))
         blanks = "".join(f", NULL AS {_value(name)}" for name in names)
         taken = "".join(f", {_value(name)}" for name in names)
         if self.every is None:
-            shifts = ", ".join(f"({_micros(window)})" for window in (timedelta(0), *self.windows))
+            shifts = ", ".join(f"({microseconds(window)})" for window in (timedelta(0), *self.windows))
             points = f"SELECT {keys}, __us + shift AS __us FROM events, (VALUES {shifts}) AS t(shift) WHERE __counts"
         else:
-            tick = _micros(self.every)
+            tick = microseconds(self.every)
             points = (
                 f"SELECT {keys}, unnest(generate_series(tick, least(following - {tick}, tick + {longest}, "
                 f"(SELECT max(__us) FROM events)), {tick})) AS __us FROM (\n"
@@ -112,7 +104,7 @@ class Rolling(Strict):
         features = ",\n    ".join(f"{text} AS {_quoted(name)}" for name, text in self._features())
         windows = ",\n    ".join(
             f"w{number} AS (PARTITION BY {keys} ORDER BY __us "
-            f"RANGE BETWEEN {_micros(window) - 1} PRECEDING AND CURRENT ROW)"
+            f"RANGE BETWEEN {microseconds(window) - 1} PRECEDING AND CURRENT ROW)"
             for number, window in enumerate(self.windows)
         )
         outer = ", ".join(map(_quoted, [*entity, *self.columns()]))
@@ -126,6 +118,20 @@ class Rolling(Strict):
             f"SELECT {outer}, make_timestamp(__us) AT TIME ZONE 'UTC' AS {_quoted(event_time)}\n"
             f"FROM computed WHERE NOT __event"
         )
+
+    def events_sql(self, entity: Sequence[str]) -> str:
+        """Query for the events: entity, `__us` since 1970, values, and whether the event counts (`__counts`)."""
+        values = "".join(f", {_quoted(name)} AS {_value(name)}" for name in self._inputs())
+        schema, _, table = self.source.partition("/")
+        not_null = " AND ".join(f"{_quoted(name)} IS NOT NULL" for name in entity)
+        return (
+            f"SELECT {', '.join(map(_quoted, entity))}, epoch_us({_quoted(self.time)}) AS __us{values}, "
+            f"coalesce({not_null} AND ({self.filter or 'true'}), false) AS __counts\n"
+            f"    FROM {_quoted(schema)}.{_quoted(table)} WHERE {_quoted(self.time)} IS NOT NULL"
+        )
+
+    def _inputs(self) -> list[str]:
+        return sorted({item.column for item in self.aggregates.values() if item.column})
 
     def _features(self) -> list[tuple[str, str]]:
         longest = max(range(len(self.windows)), key=lambda number: self.windows[number])
@@ -165,8 +171,14 @@ def _call(item: Aggregate) -> str:
     return f"{name}({column}) FILTER (__event)"
 
 
-def _micros(span: timedelta) -> int:
+def microseconds(span: timedelta) -> int:
+    """Length of a span in whole microseconds."""
     return span // _MICROSECOND
+
+
+def value_column(name: str) -> str:
+    """Name of a source's column among the events."""
+    return f"__value_{name}"
 
 
 def _quoted(name: str) -> str:
@@ -174,4 +186,4 @@ def _quoted(name: str) -> str:
 
 
 def _value(name: str) -> str:
-    return _quoted(f"__value_{name}")
+    return _quoted(value_column(name))

@@ -28,6 +28,8 @@ def _declared_sql(path: Path) -> dict[str, Any]:
     if match is None:
         raise ValueError(f"{path}: wanted a leading /* … */ comment with the view's description in YAML, found none")
     declared = _mapping(path, match["yaml"], "the leading comment")
+    if "rolling" in declared:
+        raise ValueError(f"{path}: `rolling` takes the place of a query; declare it in a .yaml file")
     return {**declared, "sql": match["sql"].strip().rstrip(";")}
 
 
@@ -42,7 +44,7 @@ def _declared_yaml(path: Path) -> dict[str, Any]:
     entity, event_time = declared.get("entity"), declared.get("event_time", "event_time")
     if not isinstance(entity, list) or not all(isinstance(name, str) for name in entity):
         raise ValueError(f"{path}: entity: wanted a list of columns of {rolling.source}, found {entity!r}")
-    compiled = {"columns": rolling.columns(), "sql": rolling.sql(tuple(entity), event_time)}
+    compiled = {"columns": rolling.columns(), "sql": rolling.sql(tuple(entity), event_time), "rolling": rolling}
     return {**declared, **compiled, "incremental": rolling.promise() if rolling.incremental else None}
 
 

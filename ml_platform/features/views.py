@@ -23,6 +23,7 @@ from ml_platform.features.incremental import (
     record_sources,
     write_span,
 )
+from ml_platform.features.rolling import Rolling
 from ml_platform.features.view_files import in_words, read_declaration
 from ml_platform.lake import sql
 from ml_platform.lake.tables import Lake
@@ -67,6 +68,7 @@ class FeatureView(Strict):
     columns: dict[str, FeatureColumn] = Field(min_length=1)
     sql: str = Field("", description="Query over the lake's tables that gives every row of the view.")
     incremental: Incremental | None = Field(None, description="Lets only changed days be computed again.")
+    rolling: Rolling | None = Field(None, description="Windows that `sql` was compiled from.")
     sources: tuple[str, ...] = Field((), description="Lake tables that a view in Python reads, in its order.")
     code: str = Field("", description="What a view in Python does (see `ml_platform.features.polars_view`).")
     _function: Callable[..., pl.LazyFrame] | None = PrivateAttr(None)
@@ -139,6 +141,12 @@ class FeatureView(Strict):
         sql.attach(connection, lake, self.source_tables, versions)
         if since is not None:
             keep_since(connection, *since)
+        if self.rolling is not None:
+            from ml_platform.features.rolling_sums import compute_sums
+
+            computed = compute_sums(connection, self.rolling, self.entity, self.event_time)
+            if computed is not None:
+                return computed
         return connection.sql(self.sql).pl()
 
 
