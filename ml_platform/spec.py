@@ -15,7 +15,7 @@ REGRESSION_METRICS = ("rmse", "mae", "r2")
 SCORE_COLUMNS = frozenset(
     {
         *("id", "row", "date", "request_id", "as_of", "scored_at", "model_version"),
-        *("digest", "score", "prediction", "caller", "inputs", "flags"),
+        *("digest", "score", "prediction", "caller", "inputs", "flags", "sample_weight"),
     }
 )
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "rmse", "mae"})
@@ -250,6 +250,14 @@ class Skew(Strict):
     lag: Duration = Field(timedelta(hours=1), description="How long the online store may lack a row that is known.")
 
 
+class InferenceLogging(Strict):
+    """What of its answers serving logs; monitoring sees no more than that."""
+
+    sample: float = Field(1.0, gt=0, le=1, description="Share of the requests, chosen by a hash of their ids.")
+    redact: tuple[str, ...] = Field((), description="Inputs that never reach the log, nor what is computed from them.")
+    hash: tuple[str, ...] = Field((), description="Strings and integers of which only an HMAC is logged.")
+
+
 class Retraining(Strict):
     """What starts training again."""
 
@@ -291,6 +299,7 @@ class ModelSpec(Strict):
     monitoring: Monitoring = Monitoring()
     skew: Skew = Skew()
     retraining: Retraining = Retraining()
+    inference_log: InferenceLogging = InferenceLogging()
     tags: dict[str, Tag] = Field(default_factory=dict)
 
     @model_validator(mode="after")

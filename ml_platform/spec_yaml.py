@@ -1,6 +1,6 @@
 """Reads the `defs.yaml` of models and source tables; files, views and features that are not there are told as well."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from ml_platform.lake.source_spec import SourceSpec
@@ -45,6 +45,7 @@ def _dangling(document: Document, spec: ModelSpec, views: Mapping[str, Collectio
             here = sorted(p.name for p in document.path.parent.iterdir() if p.suffix in {".sql", ".py"})
             message = f"no file '{name}' beside defs.yaml{nearest(name, here)} Found there: {', '.join(here) or 'none'}"
             problems.append(document.problem(("attributes", key), message))
+    problems += list(_hidden_inputs(document, spec))
     for index, lookup in enumerate(spec.lookups if views is not None else ()):
         location: Location = ("attributes", "lookups", index)
         known = (views or {}).get(lookup.view)
@@ -58,6 +59,29 @@ def _dangling(document: Document, spec: ModelSpec, views: Mapping[str, Collectio
             if name not in known
         ]
     return problems
+
+
+def _hidden_inputs(document: Document, spec: ModelSpec) -> Iterator[Problem]:
+    """Say which inputs cannot be kept out of the inference log, and why."""
+    inputs = {field.name: field for field in spec.inputs}
+    hidden = {"redact": spec.inference_log.redact, "hash": spec.inference_log.hash}
+    for key, names in hidden.items():
+        for index, name in enumerate(names):
+            message = None
+            if name not in inputs:
+                message = unknown(name, inputs, what="input")
+            elif name == spec.id:
+                message = f"'{name}' is the id, by which labels find their scores; make the id a pseudonym instead"
+            elif name == spec.timestamp:
+                message = f"'{name}' is the timestamp, which every logged row has"
+            elif spec.task == "multiclass":
+                message = "performance over several classes scores logged features again: none can be hidden"
+            elif key == "hash" and inputs[name].type not in {"string", "integer"}:
+                message = f"only strings and integers can be hashed, '{name}' is a {inputs[name].type}; redact it"
+            elif key == "hash" and name in spec.inference_log.redact:
+                message = f"'{name}' is redacted as well; keep one of the two"
+            if message:
+                yield document.problem(("attributes", "inference_log", key, index), message)
 
 
 def load_sources(path: Path) -> list[SourceSpec]:

@@ -31,6 +31,8 @@ attributes:
   scoring: {start: 2024-01-01}
 """
 PLAN = "plan, type: string}"  # on line 15
+LOG = "  scoring: {start: 2024-01-01}\n"
+LOGS = "  inference_log: {"
 VIEWS = {"usage": ["calls", "minutes"], "payments": ["late"]}
 
 
@@ -101,6 +103,12 @@ def test_a_good_file_gives_the_spec(write):
             "inputs.2.nulls",
             ["contradicts required: false"],
         ),
+        (LOG, f"{LOG}{LOGS}redct: [plan]}}\n", 21, "inference_log.redct", ["did you mean 'redact'?"]),
+        (LOG, f"{LOG}{LOGS}redact: [plon]}}\n", 21, "inference_log.redact.0", ["did you mean 'plan'?"]),
+        (LOG, f"{LOG}{LOGS}redact: [plan, customer]}}\n", 21, "inference_log.redact.1", ["is the id"]),
+        (LOG, f"{LOG}{LOGS}hash: [at]}}\n", 21, "inference_log.hash.0", ["'at' is the timestamp"]),
+        (LOG, f"{LOG}{LOGS}hash: [plan], redact: [plan]}}\n", 21, "inference_log.hash.0", ["as well"]),
+        (LOG, f"{LOG}{LOGS}sample: 0}}\n", 21, "inference_log.sample", ["greater than 0"]),
     ],
 )
 def test_a_mistake_is_placed_and_explained(write, wrong, right, line, key, parts):

@@ -165,7 +165,7 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     log = InferenceLog(settings.inference_log_dir)
     online = open_online_store(settings.online_uri)
     releases = ReleaseStore(settings.releases_dir)
-    watcher = Watcher(state, releases, online, metrics, options.online_fallback)
+    watcher = Watcher(state, releases, online, metrics, keys_dir=settings.keys_dir, fallback=options.online_fallback)
     console = Console(state, metrics, releases, online)
     predictor = Predictor(state, log, metrics, options)
     predict = Predict(predictor, options)

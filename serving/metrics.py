@@ -68,9 +68,11 @@ class Metrics:
             "view",
         )
         self.log_failures = self._counter("inference_log_failures", "Answers refused for want of a log.", "model")
-        self.degraded = self._counter(
-            "degraded", "Answers with nulls for what the online store failed to give.", "model"
+        self.log_lost = self._counter("inference_log_lost", "Rows answered, but lost to a log that failed.", "model")
+        self.log_unsampled = self._counter(
+            "inference_log_unsampled", "Rows answered and not sampled for the log.", "model"
         )
+        self.degraded = self._counter("degraded", "Answers given although the online store or the log failed.", "model")
         self.contract_violations = self._counter(
             "contract_violations",
             "Values that break the contract of the model's inputs, refused or answered with a flag.",

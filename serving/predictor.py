@@ -5,6 +5,7 @@ their turn for one thread, in a queue that is bounded: what does not fit is told
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -53,6 +54,8 @@ class Predictor:
         self._settings = settings
         self._series: dict[tuple[str, int], ModelMetrics] = {}
         self._turns = Turns("large", settings.max_queue, settings)
+        self._lost = 0
+        self._told_of_loss = -1.0
         self._shadow_threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="shadow")
         self._shadowing = 0
 
@@ -110,12 +113,7 @@ class Predictor:
             raise Refused.of(invalid) from invalid
         except OnlineStoreFailed as failed:
             raise Refused(503, "online_store_failed", f"not answered: {failed}", retry_after=1) from failed
-        try:
-            self._log.append(model.name, scored.records)
-        except LogUnavailable as error:
-            self.metrics.log_failures.labels(model.name).inc()
-            reason = f"not answered, since it cannot be logged: {error.strerror}"
-            raise Refused(503, "log_unavailable", reason, retry_after=5) from error
+        is_logged = self._write_log(model, scored, asked)
         if stages is not None:
             stages.mark("log")
         self.series(model.name, model.version).predictions.inc(len(scored.predictions))
@@ -124,9 +122,10 @@ class Predictor:
         answer = Answer(
             model=model.name, version=model.version, request_id=asked.request_id, predictions=scored.predictions
         )
-        if scored.missing.store_failed:
+        if scored.missing.store_failed or not is_logged:
             self.metrics.degraded.labels(model.name).inc()
-            answer.degraded = ["online_store"]
+            parts = {"online_store": scored.missing.store_failed, "inference_log": not is_logged}
+            answer.degraded = [part for part, has_failed in parts.items() if has_failed]
         if scored.flags:
             self._count_violations(model.name, violations_by_field(scored.flags))
             answer.flags = flags_of(scored.flags)
@@ -135,6 +134,31 @@ class Predictor:
             if stages is not None:
                 stages.mark("explain")
         return answer
+
+    def _write_log(self, model: ServedModel, scored: Scored, asked: Asked) -> bool:
+        """Log what the model's policy lets in; False when that is lost and the answer stands (raises Refused)."""
+        records = scored.records
+        if model.log_filter is not None and not (records := model.log_filter.apply(records, asked.request_id)):
+            self.metrics.log_unsampled.labels(model.name).inc(len(scored.predictions))
+            return True
+        try:
+            self._log.append(model.name, records)
+        except LogUnavailable as error:
+            if self._settings.log_fallback == "count":
+                self._lose(model.name, len(scored.predictions), error)
+                return False
+            self.metrics.log_failures.labels(model.name).inc()
+            reason = f"not answered, since it cannot be logged: {error.strerror}"
+            raise Refused(503, "log_unavailable", reason, retry_after=5) from error
+        return True
+
+    def _lose(self, model: str, rows: int, error: LogUnavailable) -> None:
+        """Count rows that are answered and not logged, and say so loudly, at most once a second."""
+        self.metrics.log_lost.labels(model).inc(rows)
+        self._lost += rows
+        if (now := time.monotonic()) - self._told_of_loss >= 1:
+            logger.error("%s: %d answered rows are lost to the log since last told: %s", model, self._lost, error)
+            self._told_of_loss, self._lost = now, 0
 
     def _count_violations(self, model: str, found: Mapping[Any, int]) -> None:
         for (field, kind), number in found.items():
@@ -153,7 +177,11 @@ class Predictor:
         """Score and log what a live version has answered; whatever goes wrong is counted and told in the log."""
         try:
             scored = _score_by(shadow, body, asked)
-            self._log.append(shadow.name + SHADOW, scored.records)
+            records = scored.records
+            if shadow.log_filter is not None:
+                records = shadow.log_filter.apply(records, asked.request_id)
+            if records:
+                self._log.append(shadow.name + SHADOW, records)
             self.metrics.shadowed.labels(shadow.name, str(shadow.version)).inc(len(scored.predictions))
         except Exception as error:  # noqa: BLE001 - nobody waits for this thread: it must outlive any request
             logger.error("%s: shadow version %d failed: %s", shadow.name, shadow.version, error)

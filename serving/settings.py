@@ -41,6 +41,10 @@ class ServingSettings(BaseSettings):
         "fail",
         description="When the online store fails: answer 503, or score with nulls for what it holds and say so.",
     )
+    log_fallback: Literal["refuse", "count"] = Field(
+        "refuse",
+        description="When the inference log cannot be written: answer 503, or answer, say so, and count what is lost.",
+    )
     max_active: int = Field(1000, ge=1, description="Requests at once; more are answered 503 with Retry-After.")
     max_queue: int = Field(8, ge=1, description="Large requests waiting for the thread that scores them.")
     queue_seconds: float = Field(10.0, gt=0, description="Longest wait of a large request for its turn.")

@@ -4,10 +4,12 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
 from ml_platform.features.online import Definition, OnlineStore
 from ml_platform.inference.contract import Contract
+from ml_platform.inference.log_policy import LogPolicyFilter
 from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.manifest import Endpoint, Feature, Manifest, Target
 from ml_platform.registry.releases import ReleaseStore
@@ -29,6 +31,7 @@ class ServedModel:
     columns: tuple[str, ...]
     contract: Contract | None  # what is answered with a flag, and what stands for nulls
     own_features: tuple[tuple[int, Feature], ...]  # those not looked up, with their places in the matrix
+    log_filter: LogPolicyFilter | None  # None: all of every request is logged
 
     @classmethod
     def load(
@@ -37,6 +40,8 @@ class ServedModel:
         online: OnlineStore,
         target: Target,
         model: str,
+        *,
+        keys_dir: Path,
         fallback: Literal["fail", "nulls"] = "fail",
     ) -> "ServedModel":
         """Load a bundle, replay its golden rows and compare its feature views with the online store's.
@@ -76,6 +81,7 @@ class ServedModel:
             own_features=tuple(
                 (place, one) for place, one in enumerate(manifest.features) if one.name not in looked_up
             ),
+            log_filter=LogPolicyFilter.of(manifest, keys_dir),
         )
 
 

@@ -6,6 +6,7 @@ import os
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
 from ml_platform.features.online import OnlineStore
@@ -45,9 +46,12 @@ class Watcher:
         store: ReleaseStore,
         online: OnlineStore,
         metrics: Metrics,
+        *,
+        keys_dir: Path,
         fallback: Literal["fail", "nulls"] = "fail",
     ) -> None:
         self._fallback = fallback
+        self._keys_dir = keys_dir
         self._state = state
         self._store = store
         self._online = online
@@ -120,7 +124,8 @@ class Watcher:
         def load(target: Target) -> ServedModel:
             model = loaded.get((target.version, target.digest))
             if model is None:
-                return ServedModel.load(self._store, self._online, target, endpoint.model, self._fallback)
+                places = (self._store, self._online, target, endpoint.model)
+                return ServedModel.load(*places, keys_dir=self._keys_dir, fallback=self._fallback)
             model.lookups.check()
             return model
 

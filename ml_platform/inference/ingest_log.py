@@ -33,6 +33,7 @@ FIXED_COLUMNS: dict[str, Any] = {
     "caller": pl.String,
     "inputs": pl.String,
     "flags": FLAGS,
+    "sample_weight": pl.Float64,
     "date": pl.Date,
 }
 
@@ -139,6 +140,7 @@ def _records(batch: Batch) -> Iterator[_Logged]:
             score=score,
             prediction=prediction,
             flags=flags.get(row, ()),
+            sample_weight=batch.sample_weight,
         )
 
 
@@ -177,6 +179,7 @@ def _frame(records: Sequence[_Logged], manifests: _Manifests) -> pl.DataFrame:
         "caller": [record.caller for record in records],
         "inputs": [bytes(record.inputs).decode() for record in records],
         "flags": [flags_value(record.flags) for record in records],
+        "sample_weight": [record.sample_weight for record in records],
         "date": [record.as_of.astimezone(UTC).date() for record in records],
     }
     for name, kind in types.items():

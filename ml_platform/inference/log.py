@@ -37,6 +37,7 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
     score: float | list[float]
     prediction: bool | float | str
     flags: Sequence[Violation] = ()  # what of the inputs' contract the row breaks and was answered all the same
+    sample_weight: float = 1.0  # answered rows that it stands for
 
 
 class Batch(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -64,6 +65,7 @@ class Batch(msgspec.Struct, kw_only=True, omit_defaults=True):
     score: list[Any]
     prediction: list[Any]
     flags: Sequence[Violation] = ()
+    sample_weight: float = 1.0
 
 
 class InferenceLog(SegmentLog):

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from ml_platform.inference.log_policy import unwatched
 from ml_platform.lake.tables import Lake
 from ml_platform.monitoring.champion import champion_of, load_scorer, released_digests, rescore
 from ml_platform.monitoring.comparison import Column, compare
 from ml_platform.monitoring.drift_report import DriftReport, judge, record
 from ml_platform.monitoring.ordinary import ordinary_distances
 from ml_platform.monitoring.report_html import write_html
-from ml_platform.monitoring.scored_rows import CORE, newest_score, scored_rows, scored_tables
+from ml_platform.monitoring.scored_rows import CORE, equally_weighted, newest_score, scored_rows, scored_tables
 from ml_platform.monitoring.status import publish_drift
 from ml_platform.registry.manifest import Manifest
 from ml_platform.registry.releases import ReleaseStore
@@ -65,6 +66,7 @@ def detect_drift(
     since = until - spec.monitoring.window
     lacking = _versions_lacking(store, spec.name, manifest) - {champion.version}
     rows = _window(lake, spec, manifest, since, until).filter(~pl.col("model_version").is_in(sorted(lacking)))
+    rows = equally_weighted(rows, "row_key")
     own = pl.col("model_version") == champion.version  # of a row that several versions scored, the champion's is kept
     current = rows.sort(own, "scored_at").unique("row_key", keep="last", maintain_order=True).sort("as_of", "row_key")
     base: dict[str, Any] = {
@@ -90,12 +92,16 @@ def detect_drift(
     total, reference = _reference(lake, spec, manifest)
     scorer = load_scorer(store, champion.digest)
     current = _sample(current, "row_key", MAX_COMPARED_ROWS)
-    scores = rescore(scorer, current)
-    skewed = _skewed_share(current, scores, champion.version)
+    hidden = unwatched(manifest)  # values that the log does not have are no drift
+    scores = current["score"].to_numpy() if hidden else rescore(scorer, current)
+    skewed = None if hidden else _skewed_share(current, scores, champion.version)
     reference = reference.with_columns(_prediction(scorer, rescore(scorer, reference)))
     current = current.with_columns(_prediction(scorer, scores))
 
-    known = sorted((one for one in manifest.features if one.name in current.columns), key=lambda one: -one.importance)
+    known = sorted(
+        (one for one in manifest.features if one.name in current.columns and one.name not in hidden),
+        key=lambda one: -one.importance,
+    )
     columns = [Column(one.name, one.kind, one.importance, one.categories) for one in known]
     prediction = Column(
         PREDICTION, "categorical" if manifest.task == "multiclass" else "numeric", 0.0, manifest.classes or None
@@ -108,6 +114,8 @@ def detect_drift(
     (of_prediction, *found), snapshot = compare(compared, current, watched, spec.monitoring, ordinary=ordinary)
     absent = sorted({feature.name for feature in manifest.features} - set(current.columns))
     verdict, share, reasons = judge(spec.monitoring, found, of_prediction, absent=absent, skewed_share=skewed)
+    if hidden_features := sorted(hidden & {feature.name for feature in manifest.features}):
+        reasons = (*reasons, f"not compared, since the inference log hides them: {', '.join(hidden_features)}")
     if not ordinary:
         reasons = (
             *reasons,
@@ -131,7 +139,9 @@ def _window(lake: Lake, spec: ModelSpec, manifest: Manifest, since: datetime, un
     rows = scored_rows(lake, spec.name, id_column=spec.id, start=since, until=until)
     names = rows.collect_schema().names()
     features = [feature.name for feature in manifest.features if feature.name in names]
-    return rows.select("row_key", "as_of", "scored_at", "model_version", "score", *features).collect(engine="streaming")
+    return rows.select("row_key", "as_of", "scored_at", "model_version", "score", "sample_weight", *features).collect(
+        engine="streaming"
+    )
 
 
 def _versions_lacking(store: ReleaseStore, model: str, manifest: Manifest) -> set[int]:

@@ -190,7 +190,7 @@ def _labelled(
     whole_days = since and since.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(microseconds=1)
     scored = scored_rows(lake, spec.name, id_column=spec.id, start=whole_days, until=until)
     if spec.task != "multiclass":  # a multiclass score needs the features, to be computed again for every class
-        scored = scored.select("id", "as_of", "model_version", "score")
+        scored = scored.select("id", "as_of", "model_version", "score", "sample_weight")
     labels = build_spine(lake, spec, folder).filter(pl.col(spec.target).is_not_null())
     if labels_by is not None:
         labels = labels.filter(pl.col(spec.label_available_at) <= labels_by)
@@ -211,8 +211,8 @@ def _measure_days(joined: pl.DataFrame, spec: ModelSpec, store: ReleaseStore) ->
     return pl.DataFrame(rows, schema=_COLUMNS).sort("date", "version")
 
 
-def _answers(labelled: pl.DataFrame, spec: ModelSpec, scorer: "Scorer | None") -> tuple[Any, Any] | None:
-    """Labels and scores as arrays; None where there are none, or a multiclass version's bundle is gone."""
+def _answers(labelled: pl.DataFrame, spec: ModelSpec, scorer: "Scorer | None") -> tuple[Any, Any, Any] | None:
+    """Labels, scores and weights as arrays; None where there are none, or a multiclass version's bundle is gone."""
     if spec.task == "multiclass":
         if scorer is None or labelled.is_empty():
             return None
@@ -220,18 +220,24 @@ def _answers(labelled: pl.DataFrame, spec: ModelSpec, scorer: "Scorer | None") -
         return (
             encode_labels(known["target"], spec, scorer.manifest.classes),
             rescore(scorer, known),  # the recorded score is that of the predicted class alone
+            known["sample_weight"].to_numpy(),
         )
     known = labelled.filter(pl.col("score").is_finite())
-    return (encode_labels(known["target"], spec), known["score"].to_numpy()) if known.height else None
+    if known.is_empty():
+        return None
+    return encode_labels(known["target"], spec), known["score"].to_numpy(), known["sample_weight"].to_numpy()
 
 
 def _metrics(labelled: pl.DataFrame, spec: ModelSpec, scorer: "Scorer | None") -> dict[str, float]:
     answers = _answers(labelled, spec, scorer)
     if answers is None:
         return {}
-    y, score = answers
-    means = {} if spec.task == "multiclass" else {"mean_score": float(score.mean()), "mean_target": float(y.mean())}
-    return {**measure(spec.task, y, score, threshold=scorer.manifest.threshold if scorer else None), **means}
+    y, score, weights = answers
+    figures = measure(spec.task, y, score, threshold=scorer.manifest.threshold if scorer else None, weights=weights)
+    if spec.task != "multiclass":
+        figures |= {"mean_score": float(np.average(score, weights=weights))}
+        figures |= {"mean_target": float(np.average(y, weights=weights))}
+    return figures
 
 
 def _interval(labelled: pl.DataFrame, spec: ModelSpec, scorer: "Scorer") -> tuple[float, float] | None:
@@ -240,9 +246,9 @@ def _interval(labelled: pl.DataFrame, spec: ModelSpec, scorer: "Scorer") -> tupl
     answers = _answers(sample, spec, scorer)
     if answers is None:
         return None
-    y, score = answers
-    draws = np.random.default_rng(0).multinomial(len(y), np.full(len(y), 1 / len(y)), size=RESAMPLES)
-    values = weighted(spec.metric, spec.task, y, score, draws.astype(np.float64), threshold=scorer.manifest.threshold)
+    y, score, weights = answers
+    draws = np.random.default_rng(0).multinomial(len(y), np.full(len(y), 1 / len(y)), size=RESAMPLES) * weights
+    values = weighted(spec.metric, spec.task, y, score, draws, threshold=scorer.manifest.threshold)
     values = values[np.isfinite(values)]
     if len(values) < RESAMPLES / 2:
         return None

@@ -1,5 +1,6 @@
 """What a model has scored, wherever it did: batch scores and the inference log as one lazy table."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import polars as pl
@@ -14,6 +15,7 @@ CORE: dict[str, pl.DataType] = {
     "model_version": pl.Int64(),
     "source": pl.String(),  # "batch" or "online"
     "score": pl.Float64(),
+    "sample_weight": pl.Float64(),  # scored rows that this one stands for, where only a share of the answers is logged
 }
 _TABLES = {"batch": "predictions", "online": "inference_log"}
 
@@ -71,11 +73,30 @@ def scored_rows(
         if until is not None:
             rows = rows.filter(pl.col("as_of") <= until)
         parts.append(_typed(rows, source, id_column))
-    return (
-        pl.concat(parts, how="diagonal_relaxed")
-        .sort("scored_at", "source", "row_key")
-        .unique(["row_key", "model_version"], keep="last", maintain_order=True)
-    )
+    rows = pl.concat(parts, how="diagonal_relaxed").sort("scored_at", "source", "row_key")
+    same = ["row_key", "model_version"]
+    if _is_sampled(lake, tables):  # a row that was scored in batch too is there for certain, and stands for itself
+        rows = rows.with_columns(pl.col("sample_weight").min().over(same))
+    return rows.unique(same, keep="last", maintain_order=True)
+
+
+def equally_weighted(rows: pl.DataFrame, key: str) -> pl.DataFrame:
+    """Rows of which each stands for as many: those of smaller weight are thinned by a hash of their key.
+
+    What looks at rows without weights then sees what it would have seen of all rows.
+
+    Examples
+    --------
+    >>> rows = pl.DataFrame({"key": range(1000), "sample_weight": [1.0] * 900 + [10.0] * 100})
+    >>> kept = equally_weighted(rows, "key")["sample_weight"]
+    >>> (kept == 10).sum(), 60 < (kept == 1).sum() < 130
+    (100, True)
+    """
+    largest = rows.get_column("sample_weight").max()
+    if largest is None or largest == rows.get_column("sample_weight").min():
+        return rows
+    drawn = pl.col(key).cast(pl.String).hash(seed=1) % 1_000_000 / 1_000_000
+    return rows.filter(drawn < pl.col("sample_weight") / largest)
 
 
 def newest_score(lake: Lake, model: str) -> datetime | None:
@@ -91,6 +112,16 @@ def newest_score(lake: Lake, model: str) -> datetime | None:
     return max((instant for instant in newest if instant is not None), default=None)
 
 
+def _is_sampled(lake: Lake, tables: Mapping[str, str]) -> bool:
+    """Whether some logged row stands for more than itself."""
+    if "online" not in tables:
+        return False
+    log = lake.read(tables["online"])
+    if "sample_weight" not in log.collect_schema().names():
+        return False
+    return bool(log.select((pl.col("sample_weight") > 1).any()).collect().item())
+
+
 def _typed(rows: pl.LazyFrame, source: str, id_column: str) -> pl.LazyFrame:
     """Bring one table into the shape of `CORE`; what else it has follows, without its bookkeeping."""
     schema = rows.collect_schema()
@@ -102,7 +133,8 @@ def _typed(rows: pl.LazyFrame, source: str, id_column: str) -> pl.LazyFrame:
     else:
         key = identifier
     bookkeeping = {"request_id", "row", "caller", "inputs", "flags", "date", "prediction", id_column, *CORE}
-    made = {"row_key": key, "id": identifier, "source": pl.lit(source)}
+    weight = pl.col("sample_weight").fill_null(1.0) if source == "online" and "sample_weight" in names else pl.lit(1.0)
+    made = {"row_key": key, "id": identifier, "source": pl.lit(source), "sample_weight": weight}
     return rows.select(
         *(made.get(name, pl.col(name)).cast(kind).alias(name) for name, kind in kinds.items()),
         *(pl.col(name) for name in names if name not in bookkeeping),

@@ -15,7 +15,9 @@ from ml_platform.features.request import add_request_features, load_request_feat
 from ml_platform.features.views import DTYPES, FeatureView
 from ml_platform.inference.contract import defaults_of
 from ml_platform.inference.ingest_log import FIXED_COLUMNS
+from ml_platform.inference.log_policy import not_reproducible
 from ml_platform.lake.tables import Lake
+from ml_platform.monitoring.scored_rows import equally_weighted
 from ml_platform.registry.digests import BundleRefused
 from ml_platform.registry.manifest import Manifest
 from ml_platform.registry.releases import ReleaseStore
@@ -103,6 +105,8 @@ def find_skew(
     log = lake.read(table)
     newest = until or log.select(pl.col("scored_at").max()).collect().item()
     recent = log.filter(pl.col("scored_at").is_between(newest - spec.skew.window, newest)).collect()
+    if "sample_weight" in recent.columns:
+        recent = equally_weighted(recent.with_columns(pl.col("sample_weight").fill_null(1.0)), "request_id")
     sampled = recent.sample(min(spec.skew.sample_rows, recent.height), seed=_SEED)
     manifests = _comparable_manifests(
         sampled.get_column("digest").unique().to_list(), store, views, defaults_of(spec.inputs)
@@ -111,8 +115,10 @@ def find_skew(
     not_comparable = sampled.height - logged.height
     if logged.is_empty():
         return _not_judged(spec, "no logged row is of a model on the present views and defaults", not_comparable)
-    offline, lookups = _offline(lake, spec, folder, views, logged)
+    hidden = frozenset[str]().union(*map(not_reproducible, manifests.values()))
+    offline, lookups = _offline(lake, spec, folder, views, logged, hidden=hidden)
     kinds = {feature.name: feature.kind for manifest in manifests.values() for feature in manifest.features}
+    kinds = {name: kind for name, kind in kinds.items() if name not in hidden}
     online = logged.select(
         _ROW,
         "request_id",
@@ -206,11 +212,20 @@ def _columns(lookup: ResolvedLookup) -> list[str]:
 
 
 def _offline(
-    lake: Lake, spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView], logged: pl.DataFrame
+    lake: Lake,
+    spec: ModelSpec,
+    folder: Path,
+    views: Mapping[str, FeatureView],
+    logged: pl.DataFrame,
+    *,
+    hidden: frozenset[str],
 ) -> tuple[pl.DataFrame, list[ResolvedLookup]]:
-    """The features of the logged requests as a training set would have them."""
+    """The features of the logged requests as a training set would have them; of hidden inputs nothing is known."""
     parsed = [json.loads(text) for text in logged.get_column("inputs")]
-    columns = {field.name: [_value(_sent(row, field), field.type) for row in parsed] for field in spec.inputs}
+    columns = {
+        field.name: [None if field.name in hidden else _value(_sent(row, field), field.type) for row in parsed]
+        for field in spec.inputs
+    }
     requests = pl.DataFrame(columns, schema={field.name: DTYPES[field.type] for field in spec.inputs})
     derived = load_request_features(folder / spec.request_features) if spec.request_features else {}
     asked = add_request_features(requests.lazy(), derived).with_columns(

@@ -68,6 +68,14 @@ class Feature(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     unit: str | None = None
 
 
+class InferenceLogPolicy(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """What of its answers a model lets into the inference log."""
+
+    sample: float = 1.0  # share of the requests, chosen by a hash of their ids
+    redact: tuple[str, ...] = ()  # inputs that never reach the log, nor features computed from them
+    hash: tuple[str, ...] = ()  # inputs of which an HMAC does
+
+
 class Provenance(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Which data and code made the model."""
 
@@ -106,6 +114,7 @@ class Manifest(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     provenance: Provenance
     created_at: str
     tags: dict[str, str]
+    inference_log: InferenceLogPolicy = InferenceLogPolicy()
 
 
 class Golden(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):

@@ -15,8 +15,19 @@ from ml_platform.features.join import feature_column
 from ml_platform.features.request import RequestFeature, add_request_features, derived_types, load_request_features
 from ml_platform.features.training_set import TrainingSetRef
 from ml_platform.features.views import FeatureView
+from ml_platform.inference.log_policy import withheld
 from ml_platform.registry.digests import model_digest
-from ml_platform.registry.manifest import Derived, Feature, Golden, Input, Manifest, Provenance, ViewLookup, Violated
+from ml_platform.registry.manifest import (
+    Derived,
+    Feature,
+    Golden,
+    InferenceLogPolicy,
+    Input,
+    Manifest,
+    Provenance,
+    ViewLookup,
+    Violated,
+)
 from ml_platform.spec import InputField, ModelSpec
 from ml_platform.training.documents import Window
 from ml_platform.training.matrix import FeatureEncoder
@@ -76,7 +87,8 @@ def build_signature(
             )
         )
     example = _example_row(frame, spec)
-    inputs = tuple(_input(field, example[field.name]) for field in spec.inputs)
+    hidden = {*spec.inference_log.redact, *spec.inference_log.hash}  # no example of these is taken from the data
+    inputs = tuple(_input(field, None if field.name in hidden else example[field.name]) for field in spec.inputs)
     return Signature(inputs, derived, tuple(lookups), request)
 
 
@@ -118,7 +130,13 @@ def build_manifest(
         provenance=provenance,
         created_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         tags=dict(spec.tags),
+        inference_log=InferenceLogPolicy(**spec.inference_log.model_dump()),
     )
+    if manifest.as_of in withheld(manifest):
+        raise ValueError(
+            f"inference_log: '{manifest.as_of}', which every logged row has as its instant, is computed from inputs "
+            "that are redacted or hashed; leave those in the log"
+        )
     return msgspec.structs.replace(manifest, model_digest=model_digest(onnx, manifest))
 
 

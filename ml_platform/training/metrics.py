@@ -18,7 +18,14 @@ def metric_names(task: Task) -> tuple[str, ...]:
     return REGRESSION_METRICS if task == "regression" else CLASSIFICATION_METRICS
 
 
-def measure(task: Task, y: np.ndarray, score: np.ndarray, *, threshold: float | None = None) -> dict[str, float]:
+def measure(
+    task: Task,
+    y: np.ndarray,
+    score: np.ndarray,
+    *,
+    threshold: float | None = None,
+    weights: np.ndarray | None = None,
+) -> dict[str, float]:
     """All metrics of some scores that are defined for these rows.
 
     Parameters
@@ -31,6 +38,8 @@ def measure(task: Task, y: np.ndarray, score: np.ndarray, *, threshold: float | 
         (rows,) for binary and regression, (rows × classes) for multiclass.
     threshold
         Binary: what counts as positive in `f1` and `accuracy`; 0.5 when None.
+    weights
+        How many rows each one stands for (rows,); one each when None.
 
     Returns
     -------
@@ -42,8 +51,8 @@ def measure(task: Task, y: np.ndarray, score: np.ndarray, *, threshold: float | 
     >>> measure("binary", np.array([0.0, 1.0, 1.0]), np.array([0.2, 0.4, 0.9]))["roc_auc"]
     1.0
     """
-    ones = np.ones((1, len(y)))
-    values = {name: float(weighted(name, task, y, score, ones, threshold=threshold)[0]) for name in metric_names(task)}
+    alone = np.ones((1, len(y))) if weights is None else weights[None, :]
+    values = {name: float(weighted(name, task, y, score, alone, threshold=threshold)[0]) for name in metric_names(task)}
     return {name: value for name, value in values.items() if np.isfinite(value)}
 
 

@@ -92,8 +92,9 @@ class World:
         online: bool = False,
         scores: Sequence[float] | None = None,
         delay: timedelta = timedelta(),
+        weight: float | None = None,
     ) -> None:
-        """Record rows as scored, with the champion's scores unless others are given."""
+        """Record rows as scored, by the champion unless scores are given, each standing for `weight` rows."""
         encoder = FeatureEncoder(self.store.load_manifest(self.digest).features)
         answers = self.scorer_scores(encoder.transform(rows)) if scores is None else np.asarray(scores)
         table = rows.select(
@@ -111,6 +112,8 @@ class World:
         if online:
             request = pl.int_range(pl.len()).cast(pl.String)
             table = table.with_columns(request_id=request, row=pl.lit(0, pl.Int64), caller=pl.lit("test"))
+            if weight is not None:  # else as logs were before they could be sampled
+                table = table.with_columns(sample_weight=pl.lit(weight))
         self.lake.append(f"{'inference_log' if online else 'predictions'}/{MODEL}", table)
 
     def scorer_scores(self, matrix: np.ndarray) -> np.ndarray:

@@ -59,6 +59,7 @@ def test_feature_columns_follow_the_core(world: World) -> None:
         "model_version",
         "source",
         "score",
+        "sample_weight",
         "vibration",
         "wind",
         "maker",

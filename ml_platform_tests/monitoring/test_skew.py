@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 
@@ -11,7 +12,9 @@ from ml_platform.features.expressions import evaluator
 from ml_platform.features.online import PushedRow, open_online_store
 from ml_platform.inference.ingest_log import ingest_model_log
 from ml_platform.inference.log import InferenceLog, Record
+from ml_platform.inference.log_policy import LogPolicyFilter
 from ml_platform.monitoring.skew import SkewReport, find_skew
+from ml_platform.registry.manifest import InferenceLogPolicy, Manifest
 from ml_platform.spec import ModelSpec
 from ml_platform_tests.shops import START, Shops, push_loads
 from serving.lookups import Lookups
@@ -28,6 +31,7 @@ class Live:
         self.manifest = shops.store.load_manifest(digest)
         self.view = shops.views[VIEW]
         self.log = InferenceLog(shops.settings.inference_log_dir)
+        self.log_filter = LogPolicyFilter.of(self.manifest, shops.settings.keys_dir)
 
     def publish(self, until: datetime, change: Callable[[pl.DataFrame], pl.DataFrame] = lambda frame: frame) -> None:
         rows = self.shops.lake.read(self.view.table).filter(pl.col("event_time") <= until).sort("event_time").collect()
@@ -55,7 +59,10 @@ class Live:
                     inputs=order, features={item.name: row[item.name] for item in self.manifest.features}, score=0.5,
                     prediction=True,
                 )  # fmt: skip
-                self.log.append(self.manifest.model, [record])
+                records = [record]
+                if self.log_filter is not None:
+                    records = self.log_filter.apply(records, record.request_id)
+                self.log.append(self.manifest.model, records)
 
     def skew(self, **limits: Any) -> SkewReport:
         shops = self.shops
@@ -73,6 +80,21 @@ def counts(report: SkewReport) -> dict[str, tuple[int, int]]:
     return {
         item.feature: (item.mismatches, item.accepted) for item in report.features if item.mismatches + item.accepted
     }
+
+
+def test_what_the_log_hides_is_not_compared_and_the_rest_is(shops: Shops, trained_shops) -> None:
+    files = {path.name: path.read_bytes() for path in shops.store.bundle_path(trained_shops[1].digest).iterdir()}
+    manifest = msgspec.json.decode(files["manifest.json"], type=Manifest)
+    policy = InferenceLogPolicy(redact=("weight",), hash=("shop", "channel"))
+    files["manifest.json"] = msgspec.json.encode(msgspec.structs.replace(manifest, inference_log=policy))
+    live = Live(shops, shops.store.put_bundle(files))
+    live.publish(NOON)
+    live.answer(NOON, NOON + 3 * HOUR)
+    report = live.skew()
+    assert {item.feature for item in report.features} == {"weekday"}  # `heavy` is of weight, the look-up by shop
+    assert (report.verdict, counts(report)) == ("no skew", {})
+    live.answer(NOON + 4 * HOUR, NOON + 8 * HOUR, weekday=lambda day: day + 1)
+    assert live.skew().verdict == "skew"
 
 
 NOON = START + 60 * DAY + 12 * HOUR
