@@ -5,6 +5,7 @@ the training libraries nor the lake's.
 """
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +40,8 @@ class Scorer:
         options.intra_op_num_threads = 1  # default threads cost 1.8 times the CPU of one row
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        # A graph may name files that hold its weights, by default any below the working directory; here is none.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
         self._run = self._session.run
         self._outputs = ["score"]

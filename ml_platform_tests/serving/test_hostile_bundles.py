@@ -123,15 +123,17 @@ def test_an_endpoint_document_for_another_name_or_place_serves_nothing(settings:
     assert server.client.post(PATH, json=ROW).status_code == 200
 
 
+@pytest.mark.parametrize("where", ["elsewhere", "in the working directory"])
 def test_a_graph_that_reads_its_weights_from_another_file_is_refused(
-    settings: Settings, server: Server, tmp_path: Path
+    settings: Settings, server: Server, tmp_path: Path, where: str
 ) -> None:
-    secret = tmp_path / "weights"
-    secret.write_bytes(bytes(4096))
+    secret = tmp_path / "weights" if where == "elsewhere" else Path("pyproject.toml").resolve()
+    if where == "elsewhere":
+        secret.write_bytes(bytes(4096))
     graph = onnx.load_from_string(bundle(2)["model.onnx"])
-    outside = TensorProto(name="outside", data_type=TensorProto.FLOAT, dims=[1024])
+    outside = TensorProto(name="outside", data_type=TensorProto.FLOAT, dims=[64])
     outside.data_location = TensorProto.EXTERNAL
-    for key, value in (("location", os.path.relpath(secret)), ("offset", "0"), ("length", "4096")):
+    for key, value in (("location", os.path.relpath(secret)), ("offset", "0"), ("length", "256")):
         outside.external_data.add(key=key, value=value)
     graph.graph.initializer.append(outside)
     graph.graph.node.append(helper.make_node("Identity", ["outside"], ["leaked"]))
