@@ -35,7 +35,7 @@ def load(settings: Settings, online: OnlineStore, inputs: tuple[Input, ...] = IN
     store = ReleaseStore(settings.releases_dir)
     endpoint = store.endpoint(MODEL)
     assert endpoint is not None
-    return ServedModel.load(store, online, champion_target(endpoint), MODEL)
+    return ServedModel.load(store, online, champion_target(endpoint), MODEL, keys_dir=settings.keys_dir)
 
 
 def changed(**changes: dict[str, Any]) -> tuple[Input, ...]:
