@@ -4,48 +4,41 @@
 
 Both servers run as `uvicorn` with uvloop and httptools, one worker each, one after the other in alternating rounds
 under the same load: eight connections that wait for each answer. The echo takes a JSON object as a `dict` and gives it
-back. Ours does what users get: validation, derived features, three online look-ups in SQLite, 300 LightGBM trees,
-metrics, and a logged record per answer; a second model takes 30 features of the request and looks nothing up. The
-figure is the server process' CPU time (user and system) per request, so a busy machine disturbs it little. Two workers
-are set against one by requests per second under a load of 32 connections, whose generator runs on the same cores.
+back. Ours does what users get: an API key that is checked and a line in the audit log, validation, derived features,
+three online look-ups in SQLite, 300 LightGBM trees, metrics, and a logged record per answer; a second model takes 30
+features of the request and looks nothing up. The figure is the server process' CPU time (user and system) per request,
+so a busy machine disturbs it little.
+
+Two workers are set against one under `wrk` (`apt install wrk`). On two cores the generator takes a share of them, so
+two ratios are told: that of the requests per second as they came, and that of the requests that the workers could
+answer if each had a core of its own, which is their number divided by the CPU time that they took for a request.
 """
 
 import argparse
-import asyncio
 import itertools
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
-import numpy as np
-import psutil
-import uvloop
+from _load import Cost, message, server
+from _plain_model import boosted_graph, plain_rows, publish_plain
 from _results import write_section
+from _wrk import blast
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from ml_platform.governance.keys import KeyStore
+from ml_platform.settings import Settings
+from ml_platform_tests.serving import releases
 
-from ml_platform.inference.scorer import Scorer  # noqa: E402
-from ml_platform.registry.digests import model_digest  # noqa: E402
-from ml_platform.registry.manifest import Feature, Golden, Input, Manifest, Target  # noqa: E402
-from ml_platform.registry.releases import ReleaseStore  # noqa: E402
-from ml_platform.settings import Settings  # noqa: E402
-from ml_platform_tests.serving import releases  # noqa: E402
-
-CONNECTIONS = 8
 MANY = {10: 2, 100: 8, 1_000: 40, 10_000: 160}  # rows of a request, and how many times fewer requests are sent
-NUMBERS, STRINGS = 25, 5
+WANTED = {"30 features": 1.0, "one row": 1.6}
+WANTED_MIB, WANTED_SECONDS, WANTED_WORKERS = 150, 2, 1.8
+WARM_SECONDS, LOAD_SECONDS = 2, 6
 ECHO = """
 from typing import Any
 from fastapi import FastAPI
@@ -57,6 +50,14 @@ async def echo(body: dict[str, Any]) -> dict[str, Any]:
 """
 
 
+class Workers(NamedTuple):
+    """What some workers did under `wrk`."""
+
+    speed: float  # requests per second
+    cpu: float  # of the workers, seconds per request
+    generator: float  # its CPU seconds per request
+
+
 def main() -> None:
     """Measure, print, and write the section of RESULTS.md."""
     parser = argparse.ArgumentParser()
@@ -65,64 +66,103 @@ def main() -> None:
     parser.add_argument("--no-write", action="store_true", help="leave RESULTS.md alone")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        settings = Settings(home=home)
+        settings = Settings(home=Path(folder))
         releases.fill_online_store(settings)
         releases.publish(settings, 1, graph=boosted_graph(), family="lightgbm")
-        (home / "echo_app.py").write_text(ECHO)
         publish_plain(settings)
-        (home / "echo_app.py").write_text(ECHO)
-        rows = flight_rows()
-        one = [msgspec.json.encode(row) for row in rows[:200]]
-        plain = [msgspec.json.encode(row) for row in plain_rows()]
-        loads = {"30 features": ("/predict/plain", plain, 1), "one row": ("/predict/flight_delay", one, 1)}
-        for count, fewer in MANY.items():
-            body = msgspec.json.encode({"rows": rows[:count]})
-            loads[f"{count:,} rows"] = ("/predict/flight_delay", [body], fewer)
-        ours = [sys.executable, "-m", "serving", "--port"]
-        echo = [sys.executable, "-m", "uvicorn", "echo_app:app", "--app-dir", folder, "--no-access-log", "--port"]
-        with server(echo, 8391, home) as (echo_process, _), server(ours, 8392, home) as (our_process, ready):
-            rounds = [
-                {
-                    f"{kind}, {name}": measure(process, port, path, bodies, options.requests // fewer)
-                    for name, (ours_at, bodies, fewer) in loads.items()
-                    for kind, process, port, path in (
-                        ("echo", echo_process, 8391, "/echo"),
-                        ("ours", our_process, 8392, ours_at),
-                    )
-                }
-                for _ in range(options.rounds + 1)
-            ][1:]  # the first one warms up
-            memory = our_process.memory_info().rss / 2**20
-        speed = workers(ours, home, one, options.requests * 4)
-    gain = statistics.median(two / alone for alone, two in speed)
-    lines = [
-        *table(rounds),
-        "",
-        f"Memory of the worker after the run: {memory:.0f} MiB. Ready {ready:.1f} s after its start.",
-        f"Requests per second, one row with 3 views: {statistics.median(alone for alone, _ in speed):,.0f} with one "
-        f"worker, {statistics.median(two for _, two in speed):,.0f} with two ({gain:.2f} times), the load generator on "
-        "the same two cores.",
-    ]
+        (settings.home / "echo_app.py").write_text(ECHO)
+        _, token = KeyStore(settings.keys_dir).create("benchmark", roles=["predict"])
+        lines = one_worker(settings, token, options)
+        lines += ["", *two_workers(settings, token)]
+        lines += ["", f"The load average was {os.getloadavg()[0]:.0f} at the end, on {os.cpu_count()} cores."]
     print("\n".join(lines))
     if not options.no_write:
         packages = ("fastapi", "uvicorn", "uvloop", "msgspec", "onnxruntime")
         write_section("Serving one row", "python benchmarks/serving.py", lines, packages=packages)
 
 
-def table(rounds: list[dict[str, tuple[float, list[float]]]]) -> list[str]:
-    """Markdown table of medians, ratios taken within each round, latencies of all rounds together."""
-    lines = [
-        "| request | CPU µs per request | times the echo | p50 ms under load | p99 ms |",
-        "|---|---|---|---|---|",
+def one_worker(settings: Settings, token: str, options: argparse.Namespace) -> list[str]:
+    """Beside the echo, in turns."""
+    rows = flight_rows()
+    bodies = {
+        "30 features": ("plain", [msgspec.json.encode(row) for row in plain_rows()], options.requests),
+        "one row": (releases.MODEL, [msgspec.json.encode(row) for row in rows[:200]], options.requests),
+    }
+    for count, fewer in MANY.items():
+        body = msgspec.json.encode({"rows": rows[:count]})
+        bodies[f"{count:,} rows"] = (releases.MODEL, [body], options.requests // fewer)
+    headers = f"Authorization: Bearer {token}\r\n"
+    uvicorn = [sys.executable, "-m", "uvicorn", "echo_app:app", "--app-dir", str(settings.home), "--no-access-log"]
+    environment = {"ML_PLATFORM_HOME": str(settings.home)}
+    with server([*uvicorn, "--port", "{port}"]) as echo, server(our_command(1), environment) as ours:
+        rounds = []
+        for _ in range(options.rounds + 1):
+            found: dict[str, Cost] = {}
+            for name, (model, sent, requests) in bodies.items():
+                found[f"echo, {name}"] = echo.measure([message("/echo", body) for body in sent], requests)
+                messages = [message(f"/predict/{model}", body, headers) for body in sent]
+                found[f"ours, {name}"] = ours.measure(messages, requests)
+            rounds.append(found)
+        memory = ours.memory()
+    return [
+        *table(rounds[1:]),  # the first one warms up
+        "",
+        f"Memory of the worker after the run: {memory:.0f} MiB ({verdict(memory, WANTED_MIB, most=True)}). Ready "
+        f"{ours.ready:.1f} s after its start, of which {ours.started_cpu:.1f} s on the CPU "
+        f"({verdict(ours.ready, WANTED_SECONDS, most=True)}).",
     ]
+
+
+def two_workers(settings: Settings, token: str) -> list[str]:
+    """Two workers against one, three times in turns."""
+    bodies = [msgspec.json.encode(row) for row in flight_rows()[:200]]
+    pairs = [[load_workers(count, settings, token, bodies) for count in (1, 2)] for _ in range(3)]
+    one, two = (
+        Workers(*(statistics.median(pair[side][unit] for pair in pairs) for unit in range(3))) for side in (0, 1)
+    )
+    capacity = statistics.median(2 * alone.cpu / both.cpu for alone, both in pairs)
+    speed = statistics.median(both.speed / alone.speed for alone, both in pairs)
+    return [
+        f"One row with 3 views under wrk: {one.speed:,.0f} requests a second with one worker, {two.speed:,.0f} with "
+        f"two ({speed:.2f} times), the generator on the same two cores, of which it takes {two.generator * 1e6:.0f} µs "
+        f"a request beside the workers' {two.cpu * 1e6:.0f} (one worker: {one.cpu * 1e6:.0f}). By that CPU time two "
+        f"workers with a core each answer {capacity:.2f} times as much as one ({verdict(capacity, WANTED_WORKERS)}).",
+    ]
+
+
+def load_workers(count: int, settings: Settings, token: str, bodies: Sequence[bytes]) -> Workers:
+    """Start so many workers and load them."""
+    with server(our_command(count), {"ML_PLATFORM_HOME": str(settings.home)}) as running:
+        url = f"http://127.0.0.1:{running.port}/predict/{releases.MODEL}"
+        blast(url, bodies, token, WARM_SECONDS)
+        before = running.cpu()
+        done = blast(url, bodies, token, LOAD_SECONDS)
+        used = running.cpu() - before
+    return Workers(done.requests / done.seconds, used / done.requests, done.cpu / done.requests)
+
+
+def our_command(workers: int) -> list[str]:
+    """The server as people run it."""
+    return [sys.executable, "-m", "serving", "--workers", str(workers), "--port", "{port}"]
+
+
+def table(rounds: Sequence[dict[str, Cost]]) -> list[str]:
+    """Markdown table of medians, ratios taken within each round."""
+    lines = ["| request | CPU µs per request | times the echo | wanted | p50 ms under load | p99 |"]
+    lines += ["|---|---|---|---|---|---|"]
     for name in rounds[0]:
-        cpu = statistics.median(found[name][0] for found in rounds)
-        p50, p99 = np.percentile([latency for found in rounds for latency in found[name][1]], (50, 99)) * 1e3
-        base = "echo, " + name.partition(", ")[2]
-        ratio = statistics.median(found[name][0] / found[base][0] for found in rounds)
-        lines.append(f"| {name} | {cpu * 1e6:,.0f} | {ratio:.2f} | {p50:.2f} | {p99:.2f} |")
+        cpu, p50, p99, _ = (statistics.median(found[name][unit] for found in rounds) for unit in range(4))
+        kind = name.partition(", ")[2]
+        ratio = statistics.median(found[name].cpu / found[f"echo, {kind}"].cpu for found in rounds)
+        aim = verdict(ratio, WANTED[kind], most=True) if name.startswith("ours") and kind in WANTED else ""
+        lines.append(f"| {name} | {cpu * 1e6:,.0f} | {ratio:.2f} | {aim} | {p50 * 1e3:.2f} | {p99 * 1e3:.2f} |")
     return lines
+
+
+def verdict(found: float, wanted: float, *, most: bool = False) -> str:
+    """What was wanted, at least or at most, and whether it was missed."""
+    missed = found > wanted if most else found < wanted
+    return f"{'≤' if most else '≥'} {wanted:g}" + (", missed" if missed else "")
 
 
 def flight_rows() -> list[dict[str, Any]]:
@@ -141,191 +181,6 @@ def flight_rows() -> list[dict[str, Any]]:
         }
         for number, (origin, carrier) in zip(range(max(MANY)), pairs, strict=False)
     ]
-
-
-def plain_rows() -> list[dict[str, Any]]:
-    """Rows of 25 numbers and 5 strings."""
-    random = np.random.default_rng(1)
-    numbers = random.normal(size=(200, NUMBERS)).round(4).tolist()
-    return [
-        {
-            **{f"number_{position}": value for position, value in enumerate(row)},
-            **{f"category_{position}": f"value {random.integers(20)}" for position in range(STRINGS)},
-        }
-        for row in numbers
-    ]
-
-
-def publish_plain(settings: Settings) -> None:
-    """Release a model `plain` of 300 trees over 30 features that all come with the request."""
-    names = [f"number_{position}" for position in range(NUMBERS)]
-    strings = [f"category_{position}" for position in range(STRINGS)]
-    categories = tuple(f"value {number}" for number in range(20))
-    features = [Feature(name=name, kind="numeric", source="input") for name in names]
-    features += [Feature(name=name, kind="categorical", source="input", categories=categories) for name in strings]
-    graph = boosted_graph(NUMBERS + STRINGS)
-    manifest = msgspec.json.decode(releases.bundle(1)["manifest.json"], type=Manifest)
-    manifest = msgspec.structs.replace(
-        manifest,
-        model="plain",
-        id=None,
-        as_of=None,
-        inputs=tuple(
-            [Input(name=name, type="number") for name in names] + [Input(name=name, type="string") for name in strings]
-        ),
-        derived=(),
-        lookups=(),
-        features=tuple(features),
-    )
-    manifest = msgspec.structs.replace(manifest, model_digest=model_digest(graph, manifest))
-    scorer = Scorer(manifest, graph)
-    row = plain_rows()[0]
-    golden = Golden(
-        inputs=(row,),
-        looked_up=({},),
-        matrix=(tuple(scorer.matrix_row(row)),),
-        scores=(scorer.score_row(row),),
-    )
-    store = ReleaseStore(settings.releases_dir)
-    files = {"manifest.json": msgspec.json.encode(manifest), "model.onnx": graph}
-    digest = store.put_bundle({**files, "golden.json": msgspec.json.encode(golden)})
-    store.publish("plain", [Target(version=1, digest=digest)], reason="benchmark", by="benchmark")
-
-
-def workers(command: list[str], home: Path, bodies: Sequence[bytes], requests: int) -> list[tuple[float, float]]:
-    """Requests per second with one worker and with two, three times each, in turns."""
-    found = []
-    for _ in range(3):
-        pair = []
-        for count in (1, 2):
-            with server([*command[:-1], "--workers", str(count), "--port"], 8393, home):
-                for measured in (False, True):  # the first run warms up
-                    started = time.perf_counter()
-                    uvloop.run(load(8393, "/predict/flight_delay", bodies, requests if measured else 2000, 32))
-                pair.append(requests / (time.perf_counter() - started))
-        found.append((pair[0], pair[1]))
-    return found
-
-
-def boosted_graph(width: int = len(releases.features())) -> bytes:
-    """300 LightGBM trees over the columns of the tests' model, or so many others, as training exports them."""
-    from lightgbm import LGBMClassifier
-    from sklearn.pipeline import Pipeline
-
-    from ml_platform.training.export import export_onnx
-
-    random = np.random.default_rng(0)
-    X = random.normal(size=(20_000, width)) * 20
-    y = (X[:, 1] + X[:, 5] * X[:, 9] / 20 + random.normal(size=len(X)) * 10) > 0
-    model = LGBMClassifier(n_estimators=300, num_leaves=31, verbosity=-1, random_state=0).fit(X, y)
-    return export_onnx(Pipeline([("model", model)]), "binary", width)
-
-
-@contextmanager
-def server(command: list[str], port: int, home: Path) -> Iterator[tuple[psutil.Process, float]]:
-    """Run a server until the block ends; also gives the seconds it took to listen and be ready."""
-    started = time.perf_counter()
-    environment = {**os.environ, "ML_PLATFORM_HOME": str(home)}
-    process = subprocess.Popen([*command, str(port)], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
-    try:
-        wait_for(port, process)
-        yield psutil.Process(process.pid), time.perf_counter() - started
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
-    """Wait until a port answers."""
-    for _ in range(600):
-        if process.poll() is not None:
-            raise RuntimeError(f"a server ended with code {process.returncode}: is port {port} taken?")
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5).close()
-        except urllib.error.HTTPError:
-            return  # the echo has no such page, but answers
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError(f"no server on port {port} after 30 seconds")
-
-
-def measure(
-    process: psutil.Process, port: int, path: str, bodies: Sequence[bytes], requests: int
-) -> tuple[float, list[float]]:
-    """CPU seconds per request of a server, and all latencies in seconds."""
-    before = process.cpu_times()
-    latencies = uvloop.run(load(port, path, bodies, requests))
-    after = process.cpu_times()
-    used = after.user + after.system - before.user - before.system
-    return used / len(latencies), latencies
-
-
-async def load(
-    port: int, path: str, bodies: Sequence[bytes], requests: int, connections: int = CONNECTIONS
-) -> list[float]:
-    """Latencies of all requests, sent by several connections at once."""
-    loop = asyncio.get_running_loop()
-    messages = [_message(path, body) for body in bodies]
-    clients = []
-    for _ in range(connections):
-        _, client = await loop.create_connection(
-            lambda: Client(itertools.cycle(messages), max(requests // connections, 1)), "127.0.0.1", port
-        )
-        clients.append(client)
-    await asyncio.gather(*(client.done for client in clients))
-    return [latency for client in clients for latency in client.latencies]
-
-
-def _message(path: str, body: bytes) -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
-
-
-class Client(asyncio.Protocol):
-    """Sends one request after another on one connection."""
-
-    def __init__(self, messages: Iterator[bytes], count: int) -> None:
-        self.messages = messages
-        self.left = count
-        self.latencies: list[float] = []
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.buffer = b""
-
-    def connection_made(self, transport: Any) -> None:
-        """Start."""
-        self.transport = transport
-        self.send()
-
-    def send(self) -> None:
-        """Send the next request."""
-        self.started = time.perf_counter()
-        self.transport.write(next(self.messages))
-
-    def data_received(self, data: bytes) -> None:
-        """Collect an answer; when it is whole, go on."""
-        self.buffer += data
-        end = self.buffer.find(b"\r\n\r\n")
-        if end < 0:
-            return
-        head = self.buffer[:end].lower()
-        start = head.index(b"content-length:") + 15
-        length = int(head[start:].split(b"\r\n", 1)[0])
-        if len(self.buffer) < end + 4 + length:
-            return
-        if not head.startswith(b"http/1.1 200"):
-            self.done.set_exception(RuntimeError(self.buffer.decode()))
-            self.transport.close()
-            return
-        self.buffer = b""
-        self.latencies.append(time.perf_counter() - self.started)
-        self.left -= 1
-        if self.left:
-            self.send()
-        else:
-            self.transport.close()
-            self.done.set_result(None)
 
 
 if __name__ == "__main__":
