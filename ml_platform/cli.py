@@ -8,11 +8,13 @@ import typer
 from ml_platform.features.cli import features
 from ml_platform.governance import audit_cli, keys_cli
 from ml_platform.lake import quarantine_cli, sql_cli
+from ml_platform.registry import traffic_cli
 from ml_platform.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 app.command("sql")(sql_cli.sql)
 app.command("features")(features)
+app.command("traffic")(traffic_cli.traffic)
 app.add_typer(quarantine_cli.app, name="quarantine")
 app.add_typer(keys_cli.app, name="keys")
 app.add_typer(audit_cli.app, name="audit")
@@ -22,13 +24,13 @@ Model = Annotated[str, typer.Argument(help="Name of the model, as in its defs.ya
 @app.command()
 def status() -> None:
     """Show what serves: every endpoint with its version, revision, and why it is so."""
-    from ml_platform.registry.releases import ReleaseStore
+    from ml_platform.registry.releases import ReleaseStore, describe_targets
 
     endpoints = ReleaseStore(Settings().releases_dir).endpoints()
     if not endpoints:
         typer.echo("Nothing is released yet: materialise a model's assets up to `release` in the Dagster UI.")
     for name, endpoint in endpoints.items():
-        shares = ", ".join(f"version {t.version} ({t.mode} {t.share:.0%})" for t in endpoint.targets)
+        shares = describe_targets(endpoint.targets)
         typer.echo(f"{name}: {shares}; revision {endpoint.revision} of {endpoint.updated_at} by {endpoint.updated_by}")
         typer.echo(f"  {endpoint.reason}")
 
@@ -70,7 +72,7 @@ def promote(
 @app.command()
 def history(model: Model) -> None:
     """List every change of what a model serves, newest first."""
-    from ml_platform.registry.releases import ReleaseStore
+    from ml_platform.registry.releases import ReleaseStore, describe_targets
 
     documents = ReleaseStore(Settings().releases_dir).history(model)
     if not documents:
@@ -79,8 +81,10 @@ def history(model: Model) -> None:
         )
         raise typer.Exit(1)
     for document in reversed(documents):
-        versions = ", ".join(str(target.version) for target in document.targets)
-        typer.echo(f"{document.revision:>4}  {document.updated_at}  version {versions}  by {document.updated_by}")
+        serving = describe_targets(document.targets)
+        typer.echo(
+            f"{document.revision:>4}  {document.updated_at}  {document.action}: {serving}  by {document.updated_by}"
+        )
         typer.echo(f"      {document.reason}")
 
 

@@ -25,6 +25,7 @@ _LOOPBACK = ("127.", "::1", "::ffff:127.")
 # Where the name of a model is in a path.
 _MODEL_PATHS = (
     ("predict",),
+    ("endpoints",),
     ("models",),
     ("serving-endpoints",),
     ("api", "2.0", "serving-endpoints"),
@@ -56,6 +57,8 @@ def need_of(method: str, path: str, query: bytes, only_model: Callable[[], str |
         return None
     parts = path.strip("/").split("/")
     role = "explain" if b"explain" in query or b"features" in query or b"%" in query else "predict"
+    if method in ("PUT", "DELETE") or (method == "POST" and path.rstrip("/") == "/api/2.0/serving-endpoints"):
+        role = "promote"
     if parts[0] == "features":  # a view's rows reach every model that looks them up
         return Need("push", ALL_MODELS)
     for prefix in _MODEL_PATHS:
@@ -64,7 +67,7 @@ def need_of(method: str, path: str, query: bytes, only_model: Callable[[], str |
     if path == "/invocations":
         return Need(role, only_model() or ALL_MODELS)
     if path.rstrip("/") in _ANY_SCOPE or parts[0] in ("docs", "assets"):
-        return Need("predict", None)
+        return Need("promote" if role == "promote" else "predict", None)
     return Need("predict", ALL_MODELS)
 
 

@@ -22,9 +22,11 @@ from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
 from serving.access import Access, audited, covered
 from serving.asking import Asking
+from serving.changes import Changes
 from serving.console.console import Console
 from serving.databricks_routes import databricks_routes
 from serving.documents import Health, ModelDetail, ModelList, detail, health, summary
+from serving.endpoint_routes import endpoint_routes
 from serving.gauges import Gauges
 from serving.hosts import Hosts, host_of
 from serving.metrics import Metrics
@@ -165,7 +167,14 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     log = InferenceLog(settings.inference_log_dir)
     online = open_online_store(settings.online_uri)
     releases = ReleaseStore(settings.releases_dir)
-    watcher = Watcher(state, releases, online, metrics, keys_dir=settings.keys_dir, fallback=options.online_fallback)
+    watcher = Watcher(
+        state,
+        releases,
+        online,
+        metrics,
+        keys_dir=settings.keys_dir,
+        fallback=options.online_fallback,
+    )
     console = Console(state, metrics, releases, online)
     predictor = Predictor(state, log, metrics, options)
     predict = Predict(predictor, options)
@@ -185,12 +194,8 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
         finally:
             for task in watching:
                 task.cancel()
-            console.close()
-            predictor.close()
-            pusher.close()
-            log.close()
-            push_log.close()
-            app.audit.close()
+            for opened in (console, predictor, pusher, log, push_log, app.audit):
+                opened.close()
 
     app = ServingApp(
         title="ml_platform serving",
@@ -212,8 +217,10 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     for path in ("/predict/{model}", "/predict/{model}/versions/{version}"):
         app.router.routes.append(Route(path, predict, methods=["POST"], include_in_schema=False))
     asking = Asking(predictor, options)
-    for routes in (mlflow_routes, databricks_routes, oip_routes):
-        app.router.routes.extend(routes(asking))
+    changes = Changes(asking, releases)
+    protocols = (mlflow_routes(asking), databricks_routes(asking, changes), oip_routes(asking))
+    for routes in (*protocols, endpoint_routes(changes)):
+        app.router.routes.extend(routes)
     app.router.routes.extend(push_routes(asking, pusher))
     _add_descriptions(app, state, metrics)
     add_pages(app, state, console)

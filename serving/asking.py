@@ -45,7 +45,7 @@ class Asking:
         head = check_head(request)
         slot = self.predictor.slot(model)
         body = await self.body(request)
-        inputs = slot.served[0].manifest.inputs
+        inputs = ((version and slot.version(version)) or slot.served[0]).manifest.inputs
 
         def translate() -> bytes:
             try:

@@ -1,93 +1,124 @@
-"""Databricks model serving's API: query, list and get, as `databricks-sdk` and `mlflow.deployments` call them."""
+"""Databricks model serving's API, as `databricks-sdk` and `mlflow.deployments` call it.
 
-from datetime import datetime
-from typing import Any
+An endpoint there is an endpoint document here: one called as its model from the model's first release on, and those
+that are created by this API under names of their own. A served entity is a version in the release store; one that no
+route gives traffic is a shadow. Deleting takes an endpoint out of service, and a rollback puts it back.
+"""
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ml_platform.registry.manifest import Endpoint
 from serving.access import covered
 from serving.asking import Asking
+from serving.changes import Changes
+from serving.databricks_words import Config, Creation, change_of, endpoint_of, served_name
 from serving.foreign import rows_of_json
 from serving.mlflow_routes import mlflow_error, predictions_of
 from serving.state import Slot
 from serving.wire import Refused, encode
 
 
-def databricks_routes(asking: Asking) -> list[Route]:
+def databricks_routes(asking: Asking, changes: Changes) -> list[Route]:
     """Make the routes."""
+    state = asking.predictor.state
 
     @asking.shaped(mlflow_error)
     async def query(request: Request) -> Response:
-        answer = await asking.ask(request, request.path_params["model"], rows_of_json)
-        headers = {"served-model-name": _served_name(answer.model, answer.version)}
+        name, version = request.path_params["model"], None
+        if (served := request.path_params.get("served")) is not None:
+            version = _version_called(asking.predictor.slot(name), served)
+        answer = await asking.ask(request, name, rows_of_json, version)
+        slot = state.slots.get(name)
+        targets = slot.endpoint.targets if slot and slot.endpoint else ()
+        target = next((one for one in targets if one.version == answer.version), None)
+        label = served_name(answer.model, target) if target else f"{answer.model}-{answer.version}"
+        headers = {"served-model-name": label}
         return Response(encode(predictions_of(answer)), headers=headers, media_type="application/json")
-
-    @asking.shaped(mlflow_error)
-    async def endpoints(request: Request) -> Response:
-        slots = sorted(asking.predictor.state.slots.items())
-        found = [_endpoint(slot) for name, slot in slots if covered(request.scope, name)]
-        return Response(encode({"endpoints": found}), media_type="application/json")
-
-    @asking.shaped(mlflow_error)
-    async def endpoint(request: Request) -> Response:
-        slot = asking.predictor.state.slots.get(request.path_params["model"])
-        if slot is None:
-            known = ", ".join(asking.predictor.state.names()) or "none yet"
-            raise Refused(404, "unknown_model", f"no endpoint has this name; there are: {known}")
-        return Response(encode(_endpoint(slot) | {"permission_level": "CAN_QUERY"}), media_type="application/json")
 
     return [
         Route("/serving-endpoints/{model}/invocations", query, methods=["POST"]),
-        Route("/api/2.0/serving-endpoints", endpoints, methods=["GET"]),
-        Route("/api/2.0/serving-endpoints/", endpoints, methods=["GET"]),
-        Route("/api/2.0/serving-endpoints/{model}", endpoint, methods=["GET"]),
+        Route("/serving-endpoints/{model}/served-models/{served}/invocations", query, methods=["POST"]),
+        *_api_routes(asking, changes),
     ]
 
 
-def _served_name(model: str, version: int) -> str:
-    return f"{model}-{version}"
+def _api_routes(asking: Asking, changes: Changes) -> list[Route]:
+    state = asking.predictor.state
+
+    def _uncounted(request: Request, status: int) -> None:
+        """Prediction requests are counted; these are in the endpoint's history."""
+
+    @asking.shaped(mlflow_error, _uncounted)
+    async def endpoints(request: Request) -> Response:
+        found = []
+        stored = await changes.documents()
+        for name in sorted({*stored, *state.slots}):
+            slot = state.slots.get(name)
+            document = stored.get(name) or (slot.endpoint if slot else None)  # what serves outlives a lost store
+            if covered(request.scope, name) and (document is None or document.targets):
+                found.append(endpoint_of(name, document, slot))
+        return Response(encode({"endpoints": found}), media_type="application/json")
+
+    async def in_service(name: str) -> Endpoint | None:
+        slot = state.slots.get(name)
+        document = await changes.document(name) or (slot.endpoint if slot else None)
+        if (document is None and slot is None) or (document is not None and not document.targets):
+            known = ", ".join(state.names()) or "none yet"
+            raise Refused(404, "unknown_model", f"no endpoint has this name; there are: {known}")
+        return document
+
+    def described(name: str, document: Endpoint | None) -> Response:
+        found = endpoint_of(name, document, state.slots.get(name)) | {"permission_level": "CAN_QUERY"}
+        return Response(encode(found), media_type="application/json")
+
+    @asking.shaped(mlflow_error, _uncounted)
+    async def endpoint(request: Request) -> Response:
+        name = request.path_params["model"]
+        return described(name, await in_service(name))
+
+    @asking.shaped(mlflow_error, _uncounted)
+    async def create(request: Request) -> Response:
+        sent = await changes.read(request, Creation)
+        key = request.scope.get("key")
+        if key is not None and not key.may("promote", sent.name):
+            raise Refused(403, "forbidden", "this key is not for an endpoint of that name")
+        current = await changes.document(sent.name)
+        if current is not None and current.targets:
+            told = f"the endpoint '{sent.name}' exists; update its config instead"
+            raise Refused(409, "exists", told)
+        change = change_of(sent.config, current)
+        return described(sent.name, await changes.set(request, sent.name, change, "created by Databricks' API"))
+
+    @asking.shaped(mlflow_error, _uncounted)
+    async def update(request: Request) -> Response:
+        name = request.path_params["model"]
+        sent = await changes.read(request, Config)
+        current = await in_service(name)
+        change = change_of(sent, current)
+        return described(name, await changes.set(request, name, change, "config updated by Databricks' API"))
+
+    @asking.shaped(mlflow_error, _uncounted)
+    async def delete(request: Request) -> Response:
+        name = request.path_params["model"]
+        await in_service(name)
+        await changes.withdraw(request, name, "deleted by Databricks' API")
+        return Response(b"{}", media_type="application/json")
+
+    api = "/api/2.0/serving-endpoints"
+    routes = [
+        Route(f"{api}/{{model}}", endpoint, methods=["GET"]),
+        Route(f"{api}/{{model}}", delete, methods=["DELETE"]),
+        Route(f"{api}/{{model}}/config", update, methods=["PUT"]),
+    ]
+    for path in (api, f"{api}/"):
+        routes += [Route(path, endpoints, methods=["GET"]), Route(path, create, methods=["POST"])]
+    return routes
 
 
-def _endpoint(slot: Slot) -> dict[str, Any]:
-    """An endpoint document in Databricks' words."""
-    document = slot.endpoint
-    found: dict[str, Any] = {
-        "name": slot.name,
-        "id": slot.name,
-        "state": {
-            "ready": "READY" if slot.served else "NOT_READY",
-            "config_update": "UPDATE_FAILED" if slot.refused else "NOT_UPDATING",
-        },
-    }
-    if document is None:
-        return found
-    updated = int(datetime.fromisoformat(document.updated_at).timestamp() * 1000)
-    targets = [(target, _served_name(slot.name, target.version)) for target in document.targets]
-    found |= {
-        "creator": document.updated_by,
-        "last_updated_timestamp": updated,
-        "config": {
-            "config_version": document.revision,
-            "served_entities": [
-                {
-                    "name": name,
-                    "entity_name": slot.name,
-                    "entity_version": str(target.version),
-                    "state": {
-                        "deployment": "DEPLOYMENT_READY" if slot.version(target.version) else "DEPLOYMENT_FAILED"
-                    },
-                }
-                for target, name in targets
-            ],
-            "traffic_config": {
-                "routes": [
-                    {"served_model_name": name, "traffic_percentage": round(100 * target.share)}
-                    for target, name in targets
-                    if target.mode == "live"
-                ]
-            },
-        },
-    }
-    return found
+def _version_called(slot: Slot, served: str) -> int:
+    for target in slot.endpoint.targets if slot.endpoint else ():
+        if served_name(slot.endpoint.model if slot.endpoint else slot.name, target) == served:
+            return target.version
+    raise Refused(404, "unknown_version", f"'{slot.name}' has no served entity of that name")

@@ -119,7 +119,7 @@ def openapi_document(app: FastAPI, state: ServingState) -> dict[str, Any]:
             row, answer = _names(name)
             schemas[row] = row_schema(main.manifest)
             schemas[answer] = answer_schema(main.manifest)
-            operation = _operation(main.manifest, main.version, explains=main.scorer.explainer() is not None)
+            operation = _operation(name, main.manifest, main.version, explains=main.scorer.explainer() is not None)
             paths[f"/predict/{name}"] = {"post": operation}
             paths[f"/predict/{name}/versions/{{version}}"] = {"post": _by_version(operation)}
     document["paths"] = {**(paths or {"/predict/{model}": {"post": _unreleased()}}), **document["paths"]}
@@ -248,8 +248,8 @@ def _null_words(field: Input) -> str:
     return "null is flagged" if "null" in field.flagged else "may be null"
 
 
-def _operation(manifest: Manifest, version: int, *, explains: bool) -> dict[str, Any]:
-    row_name, answer_name = _names(manifest.model)
+def _operation(name: str, manifest: Manifest, version: int, *, explains: bool) -> dict[str, Any]:
+    row_name, answer_name = _names(name)
     example = example_row(manifest)
     looked_up = ", ".join(lookup.view for lookup in manifest.lookups)
     about = f"{manifest.description}\n\nVersion {version} ({manifest.family}), by {manifest.owner}."
@@ -257,8 +257,8 @@ def _operation(manifest: Manifest, version: int, *, explains: bool) -> dict[str,
         about += f" Features looked up for each row: {looked_up}."
     return {
         "tags": ["predict"],
-        "summary": f"Predict {manifest.target} with {manifest.model}",
-        "operationId": f"predict_{manifest.model}",
+        "summary": f"Predict {manifest.target} with {name}",
+        "operationId": f"predict_{name}",
         "description": f'{about}\n\nSend one row as an object, or up to {MAX_ROWS:,} as `{{"rows": [...]}}`.\n\n'
         + field_table(manifest.inputs),
         "parameters": [REQUEST_ID, *(one for one in _OPTIONS if explains or one["name"] != "explain")],

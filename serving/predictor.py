@@ -116,7 +116,7 @@ class Predictor:
         is_logged = self._write_log(model, scored, asked)
         if stages is not None:
             stages.mark("log")
-        self.series(model.name, model.version).predictions.inc(len(scored.predictions))
+        self.series(slot.name, model.version).predictions.inc(len(scored.predictions))
         for view, count in scored.missing.items():
             self.metrics.not_found.labels(model.name, view).inc(count)
         answer = Answer(
@@ -208,7 +208,7 @@ def _score(slot: Slot, body: bytes, asked: Asked) -> tuple[ServedModel, Scored]:
     elif len(slot.served) == 1:
         model = slot.served[0]
     else:
-        model = slot.choose(_key(slot.served[0], body) or asked.request_id)
+        model = slot.choose(_key(slot, body) or asked.request_id)
     return model, _score_by(model, body, asked)
 
 
@@ -231,7 +231,9 @@ def _score_by(model: ServedModel, body: bytes, asked: Asked) -> Scored:
     return score_rows(model, rows, asked.request_id, asked.caller, stages=stages)
 
 
-def _key(model: ServedModel, body: bytes) -> str | None:
-    """What names the first row, so that the same thing is always answered by the same version."""
-    value = None if model.manifest.id is None else model.decoder.decode(body).values[0][model.manifest.id]
+def _key(slot: Slot, body: bytes) -> str | None:
+    """What decides for the first row, so that the same thing is always answered by the same version."""
+    model = slot.served[0]
+    name = slot.endpoint.key if slot.endpoint and slot.endpoint.key else model.manifest.id
+    value = None if name is None else model.decoder.decode(body).values[0][name]
     return None if value is None else str(value)

@@ -125,7 +125,7 @@ class Slot:
             total += share
             bounds.append(total)
         bounds = [bound / total for bound in bounds]
-        return cls(endpoint.model, endpoint, served, tuple(bounds), None, shadows, shadow_refused)
+        return cls(endpoint.name, endpoint, served, tuple(bounds), None, shadows, shadow_refused)
 
     def version(self, number: int) -> ServedModel | None:
         """A loaded version by its number, live or shadow; None when the endpoint names no such version."""

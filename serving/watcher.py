@@ -106,10 +106,13 @@ class Watcher:
         revision = slot.endpoint.revision if slot.endpoint else 0
         try:
             if changed or slot.refused is not None or slot.shadow_refused is not None or not slot.served:
-                endpoint = self._store.endpoint(name)
+                endpoint = self._store.document(name)
                 if endpoint is None:
                     return
                 revision = endpoint.revision
+                if not endpoint.targets:
+                    self._retire(name, endpoint)
+                    return
                 self._swap(slot, endpoint)
             else:
                 slot.check_views()
@@ -138,9 +141,9 @@ class Watcher:
                 shadows.append(load(target))
             except Exception as error:  # noqa: BLE001 - a shadow's fault must not keep the live versions from serving
                 shadow_refused = refusal(endpoint.revision, error)
-                logger.error("%s: shadow version %d is refused: %s", endpoint.model, target.version, error)
+                logger.error("%s: shadow version %d is refused: %s", endpoint.name, target.version, error)
         self._assign(Slot.of(endpoint, served, tuple(shadows), shadow_refused))
-        name = endpoint.model
+        name = endpoint.name
         self._metrics.shadow_refused.labels(name).set(shadow_refused is not None)
         if slot.endpoint == endpoint and slot.refused is None:
             return  # another try at the same release
@@ -150,6 +153,16 @@ class Watcher:
         self._metrics.version.labels(name).set(largest.version)
         self._metrics.revision.labels(name).set(endpoint.revision)
         logger.info("%s: revision %d serves version %d", name, endpoint.revision, largest.version)
+
+    def _retire(self, name: str, endpoint: Endpoint) -> None:
+        """Take an endpoint that was withdrawn out of service; what it is answering now is still answered."""
+        if name not in self._state.slots:
+            return
+        self._state.slots = {other: slot for other, slot in self._state.slots.items() if other != name}
+        for gauge in (self._metrics.refused, self._metrics.shadow_refused, self._metrics.version):
+            gauge.labels(name).set(0)
+        self._metrics.revision.labels(name).set(endpoint.revision)
+        logger.info("%s: revision %d takes it out of service", name, endpoint.revision)
 
     def _refuse(self, slot: Slot, revision: int, error: Exception) -> None:
         """Keep what served, unless its own feature views changed under it: then its answers would be wrong."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from ml_platform.features.views import FeatureView
+from ml_platform.orchestration.endpoint_jobs import endpoint_jobs
 from ml_platform.orchestration.model_asset import CHAIN, key
 from ml_platform.orchestration.release_assets import release_assets
 from ml_platform.orchestration.resources import Platform
@@ -13,7 +14,6 @@ from ml_platform.orchestration.retraining import TRIGGER_TAG, retraining_sensor
 from ml_platform.orchestration.scoring_assets import scoring_assets
 from ml_platform.orchestration.skew_check import skew_check, skew_check_key
 from ml_platform.orchestration.training_assets import training_assets
-from ml_platform.registry.promotion import rollback
 from ml_platform.spec import ModelSpec
 
 WATCH = ("inference_log", "performance", "drift_report")
@@ -73,7 +73,7 @@ def build_model_defs(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureV
     return dg.Definitions(
         assets=[*training_assets(spec, folder, views), *release_assets(spec), *scoring_assets(spec, folder, views)],
         asset_checks=[skew_check(spec, folder, views)],
-        jobs=[retrain, score, watch, skew, _rollback_job(spec)],
+        jobs=[retrain, score, watch, skew, *endpoint_jobs(spec)],
         schedules=[
             *daily,
             *_schedule(spec, "retraining", retrain.name, spec.retraining.schedule, needs_release=False),
@@ -102,34 +102,3 @@ def _schedule(
         return dg.RunRequest(tags={TRIGGER_TAG: f"{spec.name}/schedule"})
 
     return [schedule]
-
-
-class RollbackConfig(dg.Config):
-    """Run configuration of a rollback."""
-
-    reason: str = "rolled back by hand"
-
-
-def _rollback_job(spec: ModelSpec) -> dg.JobDefinition:
-    @dg.op(name=f"{spec.name}_roll_back", description="Serve the version that served before, and say so in the ledger.")
-    def roll_back(context: dg.OpExecutionContext, config: RollbackConfig, platform: Platform) -> None:
-        endpoint = rollback(platform.settings, spec.name, by=f"dagster run {context.run.run_id}", reason=config.reason)
-        versions = ", ".join(str(target.version) for target in endpoint.targets)
-        context.log.info(f"{spec.name} now serves version {versions} (endpoint revision {endpoint.revision})")
-        context.log_event(
-            dg.AssetMaterialization(
-                asset_key=key(spec, "release"),
-                description=f"Rolled back: {config.reason}",
-                metadata={"serving": versions, "endpoint revision": endpoint.revision},
-            )
-        )
-
-    @dg.job(
-        name=f"{spec.name}_rollback",
-        executor_def=dg.in_process_executor,
-        description=f"Puts {spec.name} back to the version that served before.",
-    )
-    def rollback_job() -> None:
-        roll_back()
-
-    return rollback_job

@@ -16,6 +16,9 @@ UNSEEN_CODE = -1.0  # category code of a value that training did not see, or saw
 Violated = Literal["null", "range", "allowed"]  # what of an input's contract a value breaks
 
 
+Action = Literal["promotion", "rollback", "traffic", "withdrawal"]
+
+
 class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of the manifest's parts."""
 
@@ -137,6 +140,7 @@ class Target(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     digest: str
     share: float = 1.0  # of the traffic; 0 with mode "shadow"
     mode: Literal["live", "shadow"] = "live"
+    name: str | None = None  # what Databricks' clients call it; `<model>-<version>` when absent
 
 
 class Endpoint(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -144,8 +148,16 @@ class Endpoint(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
 
     model: str
     revision: int
-    targets: tuple[Target, ...]
+    targets: tuple[Target, ...]  # none: out of service
     updated_at: str
     updated_by: str
     reason: str
     previous: tuple[Target, ...] = ()  # what the revision before served: what a rollback goes back to
+    action: Action = "promotion"
+    key: str | None = None  # input whose value decides which version answers; the model's id when absent
+    own_name: str | None = None  # where the endpoint is not called as its model
+
+    @property
+    def name(self) -> str:
+        """What the endpoint is called in paths and files."""
+        return self.own_name or self.model

@@ -19,7 +19,7 @@ def pinned_versions(store: ReleaseStore) -> dict[str, set[int]]:
         If a bundle is damaged: what it stands on is unknown, so nothing may be deleted.
     """
     digests = {
-        target.digest for model in store.endpoints() for document in store.history(model) for target in document.targets
+        target.digest for name in store.documents() for document in store.history(name) for target in document.targets
     }
     pinned: dict[str, set[int]] = {}
     for digest in sorted(digests):

@@ -2,10 +2,11 @@
 
 from ml_platform.governance.audit import record_event
 from ml_platform.lake.tables import Lake
-from ml_platform.registry.ledger import is_recorded, record_release
+from ml_platform.registry.ledger import record_release, unrecorded
 from ml_platform.registry.manifest import Endpoint, Target
-from ml_platform.registry.releases import ReleaseStore, champion_target
+from ml_platform.registry.releases import ReleaseStore, champion_of_targets, champion_target, describe_targets
 from ml_platform.registry.tracking import Tracker
+from ml_platform.registry.traffic import TrafficChange, set_traffic
 from ml_platform.registry.versions import bundle_of_version, show_champion
 from ml_platform.settings import Settings
 from ml_platform.spec import ModelSpec
@@ -51,7 +52,7 @@ def promote(
             f"{registered.version} is bundle {registered.digest[:12]}; materialise the evaluation again"
         )
     store = ReleaseStore(settings.releases_dir)
-    current = store.endpoint(spec.name)
+    current, newest = store.endpoint(spec.name), store.document(spec.name)
     serving = champion_target(current) if current else None
 
     def decision(promoted: bool, endpoint: Endpoint | None, *reasons: str) -> ReleaseDecision:
@@ -64,9 +65,15 @@ def promote(
             reasons=reasons,
         )
 
+    if newest and not current:
+        withdrawn = (
+            f"{spec.name} was taken out of service by {newest.updated_by} ({newest.reason}); version "
+            f"{registered.version} waits. `rollback` puts back what served, `promote` serves this version."
+        )
+        return decision(False, newest, withdrawn, *evaluation.reasons)
     if current and serving and serving.digest == registered.digest:
         # Also the way out of a promotion that was cut short after its document was published.
-        _follow(settings, tracker, "promotion", current)
+        _follow(settings, tracker, current)
         return decision(False, current, f"Version {serving.version} already serves (revision {current.revision}).")
     if not evaluation.promote:
         return decision(False, current, *evaluation.reasons)
@@ -83,7 +90,7 @@ def promote(
         by=by,
         expected_revision=evaluation.revision,
     )
-    _follow(settings, tracker, "promotion", endpoint)
+    _follow(settings, tracker, endpoint)
     served = f"Version {registered.version} serves from revision {endpoint.revision} on, " + (
         f"in place of version {serving.version}." if serving else "the first of its model."
     )
@@ -100,20 +107,21 @@ def promote_version(settings: Settings, model: str, version: int, *, by: str, re
     """
     tracker, store = Tracker(settings), ReleaseStore(settings.releases_dir)
     digest = bundle_of_version(tracker, model, version)
+    store.register_version(model, version, digest)
     endpoint = store.publish(model, [Target(version=version, digest=digest)], reason=reason, by=by)
-    _follow(settings, tracker, "promotion", endpoint)
+    _follow(settings, tracker, endpoint)
     return endpoint
 
 
-def rollback(settings: Settings, model: str, *, by: str, reason: str) -> Endpoint:
-    """Let what served before serve again; a second rollback undoes the first.
+def rollback(settings: Settings, name: str, *, by: str, reason: str) -> Endpoint:
+    """Let what served before serve again; a second rollback undoes the first. Puts back what was withdrawn.
 
     Parameters
     ----------
     settings
         Where release store, registry and lake are.
-    model
-        Name of the model.
+    name
+        Of the model, or of an endpoint that has a name of its own.
     by
         Who rolls back.
     reason
@@ -127,44 +135,74 @@ def rollback(settings: Settings, model: str, *, by: str, reason: str) -> Endpoin
         When the previous bundle is damaged; what serves now stays.
     """
     store = ReleaseStore(settings.releases_dir)
-    current = store.endpoint(model)
-    if current is None:
+    documents = store.history(name)
+    if not documents:
         known = ", ".join(store.endpoints()) or "none"
-        raise LookupError(f"{model}: nothing serves, so there is nothing to roll back; models that serve: {known}")
+        raise LookupError(f"{name}: nothing serves, so there is nothing to roll back; models that serve: {known}")
+    current = documents[-1]
     if not current.previous:
         raise LookupError(
-            f"{model}: version {champion_target(current).version} (revision {current.revision}) is the first that "
-            "served; there is nothing before it to go back to"
+            f"{name}: {describe_targets(current.targets)} (revision {current.revision}) is the first that served; "
+            "there is nothing before it to go back to"
         )
-    endpoint = store.publish(model, current.previous, reason=reason, by=by, expected_revision=current.revision)
-    _follow(settings, Tracker(settings), "rollback", endpoint)
+    endpoint = store.publish(
+        current.model,
+        current.previous,
+        reason=reason,
+        by=by,
+        expected_revision=current.revision,
+        action="rollback",
+        key=documents[-2].key if len(documents) > 1 else None,
+        own_name=current.own_name,
+    )
+    _follow(settings, Tracker(settings), endpoint)
     return endpoint
 
 
-def sync_registry(settings: Settings, model: str) -> None:
-    """Let aliases and ledger follow what serves, after a registry outage during a promotion or rollback."""
-    endpoint = ReleaseStore(settings.releases_dir).endpoint(model)
-    if endpoint is None:
-        raise LookupError(f"{model}: nothing serves, so the registry has nothing to follow")
-    _follow(settings, Tracker(settings), "promotion", endpoint)
+def change_traffic(settings: Settings, name: str, change: TrafficChange, *, by: str, reason: str) -> Endpoint:
+    """Set the targets of an endpoint, as `set_traffic`, and bring ledger and registry along.
+
+    Raises
+    ------
+    RegistryBehind
+        When they could not follow; the change holds.
+    """
+    endpoint = set_traffic(ReleaseStore(settings.releases_dir), name, change, by=by, reason=reason)
+    _follow(settings, Tracker(settings), endpoint)
+    return endpoint
+
+
+def sync_registry(settings: Settings, name: str) -> Endpoint:
+    """Let aliases and ledger follow what serves: after a change over HTTP, or after an outage of the registry.
+
+    Every revision that the ledger lacks is written down, in order.
+    """
+    document = ReleaseStore(settings.releases_dir).document(name)
+    if document is None:
+        raise LookupError(f"{name}: nothing ever served, so the registry has nothing to follow")
+    _follow(settings, Tracker(settings), document)
+    return document
 
 
 class RegistryBehind(RuntimeError):
     """The release changed and serves, but the ledger or the registry could not be brought along."""
 
 
-def _follow(settings: Settings, tracker: Tracker, action: str, endpoint: Endpoint) -> None:
-    champion = champion_target(endpoint)
+def _follow(settings: Settings, tracker: Tracker, endpoint: Endpoint) -> None:
+    champion = champion_of_targets(endpoint.targets)
     try:
         lake = Lake(settings.lake_uri)
-        if not is_recorded(lake, endpoint):
-            detail = f"{endpoint.model}: version {champion.version}, revision {endpoint.revision}: {endpoint.reason}"
-            record_event(settings.audit_dir, settings.keys_dir, action, detail, by=endpoint.updated_by)
-        record_release(lake, action, endpoint)
-        show_champion(tracker, endpoint.model, champion.version)
+        for document in unrecorded(lake, ReleaseStore(settings.releases_dir), endpoint.name):
+            detail = f"{document.name}: {describe_targets(document.targets)}, revision {document.revision}: "
+            detail += document.reason
+            record_event(settings.audit_dir, settings.keys_dir, document.action, detail, by=document.updated_by)
+            record_release(lake, document)
+        if endpoint.own_name is None:
+            show_champion(tracker, endpoint.model, champion.version if champion else None)
     except Exception as error:
         raise RegistryBehind(
-            f"{endpoint.model}: version {champion.version} serves (revision {endpoint.revision}), but ledger or "
-            f"aliases could not follow: {error}. Do not repeat the change; when the registry is back, call "
-            f"ml_platform.registry.promotion.sync_registry(settings, '{endpoint.model}')"
+            f"{endpoint.name}: {f'version {champion.version}' if champion else 'nothing'} serves (revision "
+            f"{endpoint.revision}), but ledger or aliases could not follow: {error}. Do not repeat the change; when "
+            "the registry is back, the sensor `registry_behind` makes up for it, or call "
+            f"ml_platform.registry.promotion.sync_registry(settings, '{endpoint.name}')"
         ) from error

@@ -1,9 +1,12 @@
 """The release store: what serving reads. Bundles named by their content, and one small endpoint document per model.
 
     <folder>/bundles/<digest>/{manifest.json, model.onnx, golden.json}
-    <folder>/endpoints/<model>.json                what serves now; replaced atomically
-    <folder>/history/<model>/<revision>.json       every document that ever was current
+    <folder>/endpoints/<name>.json                 what serves now; replaced atomically
+    <folder>/history/<name>/<revision>.json        every document that ever was current
+    <folder>/versions/<model>/<version>.json       bundle of a registered version
     <folder>/status/<model>.json                   what monitoring found lately, see `ml_platform.monitoring.status`
+
+An endpoint is called as its model, unless somebody made another one of a name of its own.
 
 Imports nothing but the standard library and msgspec: serving depends on it.
 """
@@ -15,14 +18,21 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from ml_platform.registry.digests import BUNDLE_FILES, bundle_digest, check_bundle, is_digest
 from ml_platform.registry.files import locked, replace_file, sync_folder, write_synced
-from ml_platform.registry.manifest import Endpoint, Manifest, Target
+from ml_platform.registry.manifest import Action, Endpoint, Manifest, Struct, Target
 
-_MODEL = re.compile(r"[a-z][a-z0-9_]{1,62}")
+Document = TypeVar("Document", bound=Struct)
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{1,62}")
+
+
+class _Version(Struct, frozen=True):
+    digest: str
 
 
 class ReleaseConflict(RuntimeError):
@@ -110,21 +120,52 @@ class ReleaseStore:
         """Manifest of a bundle (raises BundleRefused when the bundle is not what its name says, LookupError)."""
         return self.verify(digest)
 
-    def endpoint(self, model: str) -> Endpoint | None:
-        """Return the endpoint document of a model, or None before its first release."""
-        return _read_document(self.endpoint_path(model))
+    def register_version(self, model: str, version: int, digest: str) -> None:
+        """Note which bundle a registered version is, so that it can be served without asking the registry."""
+        path = self.folder / "versions" / _checked_name(model) / f"{version}.json"
+        replace_file(path, msgspec.json.encode(_Version(digest)))
+
+    def versions(self, model: str) -> dict[int, str]:
+        """Bundles by version: of all that were registered here or ever served, whether or not they still exist."""
+        own = [entry for entry in self.history(model) if entry.model == model]  # not an endpoint of another's versions
+        served = {target.version: target.digest for entry in own for target in entry.targets}
+        registered = {
+            int(path.stem): _read(path, _Version, "a registered version", "register it again").digest
+            for path in (self.folder / "versions" / _checked_name(model)).glob("*.json")
+        }
+        return dict(sorted((served | registered).items()))
+
+    def endpoint(self, name: str) -> Endpoint | None:
+        """Return the endpoint document of a model, or None before its first release and while it is withdrawn."""
+        document = self.document(name)
+        return document if document and document.targets else None
+
+    def document(self, name: str) -> Endpoint | None:
+        """Return the newest endpoint document, which names no targets while it is withdrawn; None before the first."""
+        try:
+            return _read(
+                self.endpoint_path(name), Endpoint, "an endpoint document", "restore it from the history folder"
+            )
+        except FileNotFoundError:
+            return None
+
+    def documents(self) -> dict[str, Endpoint]:
+        """Every newest endpoint document by its name, those that are withdrawn too."""
+        names = sorted(path.stem for path in (self.folder / "endpoints").glob("*.json") if _NAME.fullmatch(path.stem))
+        return {name: document for name in names if (document := self.document(name)) is not None}
 
     def endpoints(self) -> dict[str, Endpoint]:
-        """Every model's endpoint document, by model name."""
-        found = {}
-        for path in sorted((self.folder / "endpoints").glob("*.json")):
-            if _MODEL.fullmatch(path.stem) and (document := _read_document(path)) is not None:
-                found[path.stem] = document
-        return found
+        """Endpoint documents of all that serves, by name."""
+        return {name: document for name, document in self.documents().items() if document.targets}
 
-    def endpoint_path(self, model: str) -> Path:
-        """File that serving watches for a model (raises ValueError for a name that is no model name)."""
-        return self.folder / "endpoints" / f"{_checked_name(model)}.json"
+    def revision(self, name: str) -> int:
+        """Revision of the newest endpoint document; 0 before the first."""
+        document = self.document(name)
+        return document.revision if document else 0
+
+    def endpoint_path(self, name: str) -> Path:
+        """File that serving watches for an endpoint (raises ValueError for what is no name)."""
+        return self.folder / "endpoints" / f"{_checked_name(name)}.json"
 
     def status_path(self, model: str) -> Path:
         """File in which monitoring tells how a model does (raises ValueError for a name that is no model name)."""
@@ -138,6 +179,9 @@ class ReleaseStore:
         reason: str,
         by: str,
         expected_revision: int | None = None,
+        action: Action = "promotion",
+        key: str | None = None,
+        own_name: str | None = None,
     ) -> Endpoint:
         """Let `targets` serve `model` from now on; the document before becomes history and `previous`.
 
@@ -145,8 +189,15 @@ class ReleaseStore:
         ----------
         targets
             Versions with their shares; the live shares add up to 1. Every bundle is verified before anything changes.
+            None for a withdrawal.
         expected_revision
             Revision that the decision was based on (0 for none yet). None publishes over whatever is there.
+        action
+            What the ledger calls it.
+        key
+            Input whose value decides between versions, the model's id when None.
+        own_name
+            Of an endpoint that is not called as its model.
 
         Raises
         ------
@@ -155,17 +206,23 @@ class ReleaseStore:
         BundleRefused, LookupError
             When a bundle is damaged or missing.
         ValueError
-            When a bundle is another model's, or the shares do not add up.
+            When a bundle or the endpoint is another model's, or the shares do not add up.
         """
+        name = own_name or model
         _checked_name(model)
-        self._check_targets(model, targets)
-        with locked(self.folder / "locks" / f"{model}.lock"):
-            current = self.endpoint(model)
+        if action != "withdrawal":
+            self._check_targets(model, targets, key)
+        with locked(self.folder / "locks" / f"{_checked_name(name)}.lock"):
+            current = self.document(name)
             revision = current.revision if current else 0
             if expected_revision is not None and expected_revision != revision:
                 raise ReleaseConflict(
-                    f"{model}: the decision was based on revision {expected_revision}, but revision {revision} is "
+                    f"{name}: the decision was based on revision {expected_revision}, but revision {revision} is "
                     f"current (by {current.updated_by if current else 'nobody'}); evaluate against it and publish again"
+                )
+            if current and current.model != model:
+                raise ValueError(
+                    f"the endpoint '{name}' is of the model '{current.model}', not '{model}'; use another name"
                 )
             document = Endpoint(
                 model=model,
@@ -175,23 +232,27 @@ class ReleaseStore:
                 updated_by=by,
                 reason=reason,
                 previous=current.targets if current else (),
+                action=action,
+                key=key,
+                own_name=None if name == model else name,
             )
             content = msgspec.json.format(msgspec.json.encode(document), indent=2)
             # History first: a crash between the two writes leaves a document that the next publication overwrites.
-            replace_file(self._history_folder(model) / f"{document.revision:08d}.json", content)
-            replace_file(self.endpoint_path(model), content)
+            replace_file(self._history_folder(name) / f"{document.revision:08d}.json", content)
+            replace_file(self.endpoint_path(name), content)
         return document
 
-    def history(self, model: str) -> list[Endpoint]:
-        """Every endpoint document of a model, oldest first."""
-        current = self.endpoint(model)
-        documents = [_read_document(path) for path in sorted(self._history_folder(model).glob("*.json"))]
-        return [entry for entry in documents if entry is not None and current and entry.revision <= current.revision]
+    def history(self, name: str) -> list[Endpoint]:
+        """Every endpoint document of a name, oldest first."""
+        newest = self.revision(name)
+        paths = sorted(self._history_folder(name).glob("*.json"))
+        documents = [_read(path, Endpoint, "an endpoint document", "restore it from a backup") for path in paths]
+        return [entry for entry in documents if entry.revision <= newest]
 
-    def _history_folder(self, model: str) -> Path:
-        return self.folder / "history" / _checked_name(model)
+    def _history_folder(self, name: str) -> Path:
+        return self.folder / "history" / _checked_name(name)
 
-    def _check_targets(self, model: str, targets: Sequence[Target]) -> None:
+    def _check_targets(self, model: str, targets: Sequence[Target], key: str | None) -> None:
         live = sum(target.share for target in targets if target.mode == "live")
         if abs(live - 1.0) > 1e-9 or any(not 0 <= target.share <= 1 for target in targets):
             shares = (
@@ -207,26 +268,53 @@ class ReleaseStore:
                     f"{model}: version {target.version} names bundle {target.digest[:12]}, which is a model "
                     f"'{manifest.model}'; publish it there"
                 )
+            inputs = [field.name for field in manifest.inputs]
+            if key is not None and key not in inputs:
+                raise ValueError(
+                    f"{model}: the key must be an input of every version; version {target.version} has no '{key}', "
+                    f"it has {', '.join(inputs)}"
+                )
 
 
 def champion_target(endpoint: Endpoint) -> Target:
-    """The champion of an endpoint document: the live target with the largest share, the newest of equals."""
-    live = [target for target in endpoint.targets if target.mode == "live"]
-    return max(live, key=lambda target: (target.share, target.version))
+    """The champion of an endpoint that serves: the live target with the largest share, the newest of equals."""
+    champion = champion_of_targets(endpoint.targets)
+    if champion is None:
+        raise LookupError(f"{endpoint.name}: no version is live (revision {endpoint.revision})")
+    return champion
 
 
-def _checked_name(model: str) -> str:
-    if _MODEL.fullmatch(model) is None:
-        raise ValueError(f"model name: wanted lower-case letters, digits and underscores (2 to 63), found {model!r}")
-    return model
+def champion_of_targets(targets: Sequence[Target]) -> Target | None:
+    """The live target with the largest share, the newest of equals; None when none is live."""
+    live = [target for target in targets if target.mode == "live"]
+    return max(live, key=lambda target: (target.share, target.version), default=None)
 
 
-def _read_document(path: Path) -> Endpoint | None:
+def describe_targets(targets: Sequence[Target]) -> str:
+    """Say in words who answers how much.
+
+    Examples
+    --------
+    >>> describe_targets([Target(version=3, digest="", share=0.9), Target(version=4, digest="", share=0.1)])
+    'version 3 (live 90%), version 4 (live 10%)'
+    """
+    shares = [f" {100 * target.share:.4g}%" if target.mode == "live" else "" for target in targets]
+    said = [f"version {target.version} ({target.mode}{share})" for target, share in zip(targets, shares, strict=True)]
+    return ", ".join(said) or "nothing"
+
+
+def _checked_name(name: str) -> str:
+    if _NAME.fullmatch(name) is None:
+        raise ValueError(
+            f"model name: wanted a lower-case letter, then letters, digits, _ or - (2 to 63 in all), "
+            f"found {name[:80]!r}"
+        )
+    return name
+
+
+def _read(path: Path, kind: type[Document], wanted: str, remedy: str) -> Document:
+    content = path.read_bytes()
     try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    try:
-        return msgspec.json.decode(content, type=Endpoint)
+        return msgspec.json.decode(content, type=kind)
     except msgspec.MsgspecError as error:
-        raise ValueError(f"{path}: not an endpoint document ({error}); restore it from the history folder") from error
+        raise ValueError(f"{path}: not {wanted} ({error}); {remedy}") from error

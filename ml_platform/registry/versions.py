@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import Tracker
 from ml_platform.spec import ModelSpec
 from ml_platform.training.documents import Evaluation, RegisteredVersion, TrainedModel
@@ -33,7 +34,9 @@ def register(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation, *, 
     from mlflow.exceptions import MlflowException
 
     client = tracker.client
+    store = ReleaseStore(tracker.settings.releases_dir)
     if (known := find_version(tracker, spec.name, trained.digest)) is not None:
+        store.register_version(spec.name, int(known.version), trained.digest)
         return _document(tracker, trained, int(known.version))
     try:
         client.create_registered_model(
@@ -52,6 +55,7 @@ def register(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation, *, 
     )
     version = int(created.version)
     client.set_registered_model_alias(spec.name, CHALLENGER, str(version))
+    store.register_version(spec.name, version, trained.digest)
     return _document(tracker, trained, version)
 
 
@@ -75,8 +79,8 @@ def bundle_of_version(tracker: Tracker, model: str, version: int) -> str:
     return str(known[version].tags["bundle_digest"])
 
 
-def show_champion(tracker: Tracker, model: str, version: int) -> None:
-    """Let aliases and stage words say that `version` serves; whatever served before is archived. Repeatable."""
+def show_champion(tracker: Tracker, model: str, version: int | None) -> None:
+    """Let aliases and stage words say that `version` (None: none) serves; what served is archived. Repeatable."""
     client = tracker.client
     for entry in _versions(tracker, model):
         number = int(entry.version)
@@ -85,8 +89,12 @@ def show_champion(tracker: Tracker, model: str, version: int) -> None:
             stage = ARCHIVED
         if stage and stage != entry.tags.get(STAGE):
             client.set_model_version_tag(model, str(number), STAGE, stage)
-    client.set_registered_model_alias(model, CHAMPION, str(version))
     aliases = client.get_registered_model(model).aliases
+    if version is None:
+        if CHAMPION in aliases:
+            client.delete_registered_model_alias(model, CHAMPION)
+        return
+    client.set_registered_model_alias(model, CHAMPION, str(version))
     if str(aliases.get(CHALLENGER)) == str(version):
         client.delete_registered_model_alias(model, CHALLENGER)
 

@@ -82,7 +82,7 @@ def evaluate(lake: Lake, spec: ModelSpec, trained: TrainedModel, store: ReleaseS
         "champion_version": target.version if target else None,
         "champion_digest": target.digest if target else None,
         "champion_model_digest": champion.manifest.model_digest if champion else None,
-        "revision": endpoint.revision if endpoint else 0,
+        "revision": store.revision(spec.name),
         "reference": f"champion (version {target.version})" if target else NAIVE,
         "latency_ms": one_row_latency_ms(challenger, store),
         "parity": trained.parity,

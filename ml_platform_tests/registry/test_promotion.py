@@ -150,7 +150,7 @@ def test_rollback_swaps_moves_aliases_and_is_written_down(shops: Shops, trained:
     audited = read_audit(shops.lake, shops.settings).filter(pl.col("action") != "opened")
     changes = [("promotion", "ann"), ("promotion", "ann"), ("rollback", "bob"), ("rollback", "bob")]
     assert audited.select("action", "name").rows() == changes
-    assert audited["detail"].to_list()[2] == "order_late: version 1, revision 3: complaints"
+    assert audited["detail"].to_list()[2] == "order_late: version 1 (live 100%), revision 3: complaints"
 
 
 def test_nothing_to_roll_back(shops: Shops) -> None:

@@ -1,0 +1,85 @@
+"""Jobs by which people change what serves: back to what served before, or other shares of the traffic."""
+
+import dagster as dg
+from pydantic import Field
+
+from ml_platform.orchestration.resources import Platform
+from ml_platform.registry.manifest import Endpoint
+from ml_platform.registry.promotion import change_traffic, rollback
+from ml_platform.registry.releases import describe_targets
+from ml_platform.registry.traffic import TrafficChange
+from ml_platform.spec import ModelSpec
+
+
+class RollbackConfig(dg.Config):
+    """Run configuration of a rollback."""
+
+    reason: str = "rolled back by hand"
+
+
+class TrafficConfig(dg.Config):
+    """Run configuration of a change of traffic."""
+
+    shares: dict[str, float] = Field(description="Share of the traffic by version, such as {'3': 0.9, '4': 0.1}.")
+    shadows: list[int] = Field(default=[], description="Versions that are scored and logged, and never answer.")
+    key: str | None = Field(default=None, description="Input that decides between versions; the model's id if absent.")
+    revision: int | None = Field(default=None, description="Refuse when another revision of the endpoint is current.")
+    reason: str = Field(description="Why; it goes into the ledger.")
+
+
+def endpoint_jobs(spec: ModelSpec) -> list[dg.JobDefinition]:
+    """Build the jobs of one model's endpoint."""
+    return [_rollback_job(spec), _traffic_job(spec)]
+
+
+def release_changed(context: dg.OpExecutionContext, endpoint: Endpoint) -> None:
+    """Let the release asset tell what serves from now on."""
+    serving = describe_targets(endpoint.targets)
+    context.log.info(f"{endpoint.name} now serves {serving} (endpoint revision {endpoint.revision})")
+    context.log_event(
+        dg.AssetMaterialization(
+            asset_key=dg.AssetKey([endpoint.model, "release"]),
+            description=f"{endpoint.action} by {endpoint.updated_by}: {endpoint.reason}",
+            metadata={"endpoint": endpoint.name, "serving": serving, "endpoint revision": endpoint.revision},
+        )
+    )
+
+
+def _rollback_job(spec: ModelSpec) -> dg.JobDefinition:
+    @dg.op(name=f"{spec.name}_roll_back", description="Serve the version that served before, and say so in the ledger.")
+    def roll_back(context: dg.OpExecutionContext, config: RollbackConfig, platform: Platform) -> None:
+        by = f"dagster run {context.run.run_id}"
+        release_changed(context, rollback(platform.settings, spec.name, by=by, reason=config.reason))
+
+    @dg.job(
+        name=f"{spec.name}_rollback",
+        executor_def=dg.in_process_executor,
+        description=f"Puts {spec.name} back to the version that served before.",
+    )
+    def rollback_job() -> None:
+        roll_back()
+
+    return rollback_job
+
+
+def _traffic_job(spec: ModelSpec) -> dg.JobDefinition:
+    @dg.op(name=f"{spec.name}_set_traffic", description="Share the traffic among versions, and say so in the ledger.")
+    def set_shares(context: dg.OpExecutionContext, config: TrafficConfig, platform: Platform) -> None:
+        change = TrafficChange(
+            shares={int(version): share for version, share in config.shares.items()},
+            shadows=config.shadows,
+            key=config.key,
+            expected_revision=config.revision,
+        )
+        by = f"dagster run {context.run.run_id}"
+        release_changed(context, change_traffic(platform.settings, spec.name, change, by=by, reason=config.reason))
+
+    @dg.job(
+        name=f"{spec.name}_traffic",
+        executor_def=dg.in_process_executor,
+        description=f"Sets which versions of {spec.name} answer how much, and which are scored beside.",
+    )
+    def traffic_job() -> None:
+        set_shares()
+
+    return traffic_job

@@ -1,0 +1,63 @@
+"""Lets ledger and MLflow's aliases follow what serves, where it was changed by a process that may not import either.
+
+The serving process changes the release store alone. Each change is a document of the store's history, with who, when
+and why, so nothing is lost until it is written down here: within half a minute while the daemon runs.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from ml_platform.orchestration.endpoint_jobs import release_changed
+from ml_platform.orchestration.resources import Platform
+from ml_platform.registry.ledger import recorded_revision
+from ml_platform.registry.promotion import sync_registry
+
+JOB, SENSOR = "registry_sync", "registry_behind"
+
+
+def endpoints_behind(platform: Platform) -> dict[str, int]:
+    """Endpoints whose newest revision the ledger does not have, with that revision."""
+    newest = {name: document.revision for name, document in platform.releases.documents().items()}
+    lake = platform.lake
+    return {name: revision for name, revision in newest.items() if recorded_revision(lake, name) < revision}
+
+
+@dg.op(name="follow_what_serves", description="Write into ledger and registry what was changed over HTTP.")
+def follow_what_serves(context: dg.OpExecutionContext, platform: Platform) -> None:
+    """Bring ledger, aliases and release assets along."""
+    for name in endpoints_behind(platform):
+        release_changed(context, sync_registry(platform.settings, name))
+
+
+@dg.job(
+    name=JOB,
+    executor_def=dg.in_process_executor,
+    description="Lets the ledger and MLflow's aliases follow what was changed over HTTP or during an outage.",
+)
+def registry_sync() -> None:
+    """Follow what serves."""
+    follow_what_serves()
+
+
+@dg.sensor(
+    name=SENSOR,
+    job_name=JOB,
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Starts registry_sync when what serves was changed and the ledger does not say so; hourly if it fails.",
+)
+def registry_behind(platform: Platform) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """Ask for a run for each change that the ledger lacks."""
+    behind = endpoints_behind(platform)
+    if not behind:
+        yield dg.SkipReason("the ledger has every change of what serves")
+        return
+    changed = ",".join(f"{name}@{revision}" for name, revision in behind.items())
+    yield dg.RunRequest(run_key=f"{changed}/{datetime.now(UTC):%Y-%m-%dT%H}")
+
+
+def registry_sync_defs() -> dg.Definitions:
+    """Build job and sensor."""
+    return dg.Definitions(jobs=[registry_sync], sensors=[registry_behind])

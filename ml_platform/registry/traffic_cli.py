@@ -1,0 +1,88 @@
+"""`ml-platform traffic`: which versions answer how much of an endpoint's traffic, shown and changed."""
+
+import getpass
+import re
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ml_platform.settings import Settings
+
+if TYPE_CHECKING:
+    from ml_platform.registry.releases import ReleaseStore
+
+_SHARE = re.compile(r"(\d{1,9})=(\d+(?:\.\d+)?)(%?)")
+
+
+def parse_shares(words: list[str]) -> dict[int, float]:
+    """Read shares as people write them.
+
+    Raises
+    ------
+    ValueError
+        For what is no share, or a version that is there twice.
+
+    Examples
+    --------
+    >>> parse_shares(["3=90%", "4=0.1"])
+    {3: 0.9, 4: 0.1}
+    """
+    shares: dict[int, float] = {}
+    for word in words:
+        match = _SHARE.fullmatch(word)
+        if match is None:
+            raise ValueError(f"wanted shares such as 3=90% or 3=0.9, found '{word}'")
+        if int(match[1]) in shares:
+            raise ValueError(f"version {match[1]} is there twice")
+        shares[int(match[1])] = float(match[2]) / (100 if match[3] else 1)
+    return shares
+
+
+def traffic(  # noqa: PLR0917 - a command takes its options so
+    name: Annotated[str, typer.Argument(help="The model, or an endpoint of a name of its own.")],
+    shares: Annotated[list[str] | None, typer.Argument(help="Who answers how much: 3=90% 4=10%.")] = None,
+    shadow: Annotated[list[int] | None, typer.Option(help="Version to score and log beside; may be repeated.")] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Input that decides between versions; default the model's id.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Whose versions; for a new endpoint of a name of its own.")] = None,
+    reason: Annotated[str, typer.Option(help="Why; it goes into the ledger and the endpoint document.")] = "",
+    revision: Annotated[int | None, typer.Option(help="Refuse when another revision is current than this.")] = None,
+) -> None:
+    """Show who answers how much, or change it. Serving follows within a second."""
+    from ml_platform.registry.digests import BundleRefused
+    from ml_platform.registry.promotion import RegistryBehind, change_traffic
+    from ml_platform.registry.releases import ReleaseConflict, ReleaseStore
+    from ml_platform.registry.traffic import TrafficChange
+
+    try:
+        if shares:
+            change = TrafficChange(
+                shares=parse_shares(shares),
+                shadows=shadow or (),
+                key=key,
+                model=model,
+                expected_revision=revision,
+            )
+            change_traffic(Settings(), name, change, by=getpass.getuser(), reason=reason)
+        elif shadow or key or model:
+            raise ValueError("wanted shares too, such as 3=100%: a change says who answers")
+    except (LookupError, ValueError, ReleaseConflict, BundleRefused, RegistryBehind) as error:
+        typer.echo(f"traffic of {name}: {error}", err=True)
+        raise typer.Exit(1) from None
+    _show(ReleaseStore(Settings().releases_dir), name)
+
+
+def _show(store: "ReleaseStore", name: str) -> None:
+    from ml_platform.registry.releases import describe_targets
+
+    document = store.document(name)
+    if document is None:
+        typer.echo(f"'{name}' was never released. Known: {', '.join(store.documents()) or 'none'}")
+        raise typer.Exit(1)
+    typer.echo(f"{name}: {describe_targets(document.targets)}; revision {document.revision}")
+    if len(document.targets) > 1:
+        typer.echo(f"  decided by: {document.key or 'the id of the first row'}")
+    typer.echo(f"  {document.updated_at} by {document.updated_by}: {document.reason}")
+    others = sorted(set(store.versions(document.model)) - {target.version for target in document.targets})
+    typer.echo(f"  may serve too: {', '.join(map(str, others)) or 'no other version'}")

@@ -1,0 +1,209 @@
+"""Endpoints changed over HTTP while requests are answered: revisions, shares, names of their own, out of service."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from ml_platform.governance.keys import KeyStore
+from ml_platform.registry.releases import ReleaseStore
+from ml_platform.settings import Settings
+from ml_platform_tests.serving.conftest import Server
+from ml_platform_tests.serving.releases import MODEL, ROW, bundle, fill_online_store, publish, score
+
+PATH = f"/endpoints/{MODEL}"
+Serve = Callable[..., Server]
+
+
+@pytest.fixture
+def store(settings: Settings) -> ReleaseStore:
+    """Version 1 serves, 2 to 4 are registered."""
+    fill_online_store(settings)
+    publish(settings, 1)
+    store = ReleaseStore(settings.releases_dir)
+    for version in range(1, 5):
+        store.register_version(MODEL, version, store.put_bundle(bundle(version)))
+    return store
+
+
+def put(
+    client: httpx.Client, match: str | None, *targets: dict[str, Any], path: str = PATH, **changes: Any
+) -> httpx.Response:
+    headers = {} if match is None else {"If-Match": match}
+    return client.put(path, json={"targets": targets, "reason": "for a test", **changes}, headers=headers)
+
+
+def in_force(revision: int) -> Callable[[httpx.Client], bool]:
+    return lambda client: client.get(PATH).json()["in_force"] == revision
+
+
+def test_a_change_names_the_revision_it_is_based_on(settings: Settings, store: ReleaseStore, serve: Serve) -> None:
+    server = serve(settings)
+    client = server.client
+    shown = client.get(PATH)
+    assert (shown.headers["etag"], shown.json()["versions"]) == ('"1"', [1, 2, 3, 4])
+    split = ({"version": 1, "share": 0.75}, {"version": 2, "share": 0.25}, {"version": 3, "mode": "shadow"})
+    assert put(client, None, *split).status_code == 428
+    assert put(client, '"7"', *split).status_code == 412
+    assert put(client, "nonsense", *split).status_code == 412
+    done = put(client, shown.headers["etag"], *split, key="tailnum")
+    assert (done.status_code, done.headers["etag"]) == (200, '"2"'), done.text
+    assert done.json()["updated_by"] == "127.0.0.1 (HTTP)"
+    late = put(client, shown.headers["etag"], {"version": 4, "share": 1.0})
+    assert (late.status_code, late.json()["error"]["code"]) == (412, "revision_conflict")
+    assert "revision 2 is current" in late.json()["error"]["message"]
+    assert server.wait_until(in_force(2)) < 1.0
+    answers = {
+        tail: client.post(f"/predict/{MODEL}", json={**ROW, "flight_id": str(number), "tailnum": tail}).json()
+        for number in range(3)
+        for tail in ("N1", "N2", "N3", "N4", "N5", "N6", "N7", "N8", "N9", "N10", "N11", "N12")
+    }
+    assert {answer["version"] for answer in answers.values()} == {1, 2}
+    for tail, answer in answers.items():  # the key decides, whatever the id is
+        again = client.post(f"/predict/{MODEL}", json={**ROW, "flight_id": "another", "tailnum": tail}).json()
+        assert again["version"] == answer["version"]
+
+
+REFUSED: list[tuple[list[Any], dict[str, Any], str]] = [
+    ([{"version": 1, "share": 0.5}], {}, "add up to 1"),
+    ([{"version": 9, "share": 1.0}], {}, "no version 9"),
+    ([{"version": 1, "share": 0.5}, {"version": 1, "share": 0.5}], {}, "there twice"),
+    ([{"version": 1, "share": 1.0}], {"reason": ""}, "wants a reason"),
+    ([{"version": 1, "share": 1.0}], {"key": "nope"}, "has no 'nope'"),
+    ([{"version": "1", "share": 1.0}], {}, "Expected `int`"),
+    ([{"version": 1, "share": 1.0, "extra": 1}], {}, "unknown field"),
+    ([], {}, "at least one version"),
+]
+
+
+def test_what_cannot_be_is_422_and_changes_nothing(settings: Settings, store: ReleaseStore, serve: Serve) -> None:
+    client = serve(settings).client
+    for targets, changes, told in REFUSED:
+        refused = put(client, "*", *targets, **changes)
+        assert (refused.status_code, told in refused.json()["error"]["message"]) == (422, True), refused.text
+    assert store.revision(MODEL) == 1
+
+
+def test_bodies_that_are_no_json_are_refused(settings: Settings, store: ReleaseStore, serve: Serve) -> None:
+    client = serve(settings).client
+    for headers, content, status in (
+        ({"Content-Type": "application/json"}, b"{", 400),
+        ({"Content-Type": "text/plain"}, b"{}", 415),
+        ({}, b"{}", 415),
+    ):
+        assert client.put(PATH, content=content, headers={"If-Match": "*", **headers}).status_code == status
+    assert client.get("/endpoints/nothing").status_code == 404
+    assert client.get("/endpoints/No..thing").status_code == 422
+
+
+def test_fifty_changes_under_load_with_two_workers_fail_no_request_and_give_no_wrong_answer(
+    settings: Settings, store: ReleaseStore, serve: Serve
+) -> None:
+    server = serve(settings, "--workers", "2")
+    rows = [{**ROW, "distance": distance} for distance in (200, 1400, 2500)]
+    wanted = {
+        (number, row["distance"]): pytest.approx(score(number, row), abs=1e-12)
+        for number in range(1, 5)
+        for row in rows
+    }
+    wrong: list[Any] = []
+    seen: list[int] = []
+    done = threading.Event()
+
+    def load(row: dict[str, Any]) -> None:
+        asked = 0
+        while not done.is_set():
+            with httpx.Client(base_url=server.url, timeout=30) as client:  # a new connection may reach either worker
+                for _ in range(20):
+                    asked += 1
+                    answer = client.post(f"/predict/{MODEL}", json={**row, "flight_id": f"flight {asked}"})
+                    if answer.status_code != 200:
+                        wrong.append(answer.text)
+                        continue
+                    body = answer.json()
+                    seen.append(body["version"])
+                    if body["predictions"][0]["probability"] != wanted[body["version"], row["distance"]]:
+                        wrong.append(body)
+
+    threads = [threading.Thread(target=load, args=(row,)) for row in rows]
+    for thread in threads:
+        thread.start()
+    try:
+        for change in range(50):
+            split = [{"version": 1 + (change + step) % 4, "share": 0.5} for step in range(2)]
+            whole = [{"version": 1 + change % 4, "share": 1.0}]
+            answer = put(server.client, f'"{change + 1}"', *(split if change % 2 else whole))
+            assert answer.status_code == 200, answer.text
+            time.sleep(0.1)
+        assert put(server.client, '"51"', {"version": 4, "share": 1.0}).status_code == 200
+        time.sleep(1.0)
+        for _ in range(20):
+            with httpx.Client(base_url=server.url, timeout=30) as client:
+                assert client.post(f"/predict/{MODEL}", json=rows[0]).json()["version"] == 4
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+    assert set(seen) == {1, 2, 3, 4}
+    assert len(seen) > 200
+    assert len(store.history(MODEL)) == 52
+
+
+def test_withdrawn_over_http_and_back(settings: Settings, store: ReleaseStore, serve: Serve) -> None:
+    server = serve(settings)
+    client = server.client
+    assert client.delete(PATH).status_code == 428
+    assert client.delete(PATH, headers={"If-Match": '"3"'}).status_code == 412
+    gone = client.delete(PATH, headers={"If-Match": '"1"'})
+    assert (gone.status_code, gone.json()["targets"], gone.headers["etag"]) == (200, [], '"2"')
+    server.wait_until(lambda client: client.get(f"/models/{MODEL}").status_code == 404)
+    assert client.post(f"/predict/{MODEL}", json=ROW).status_code in (404, 503)
+    assert client.delete(PATH, headers={"If-Match": "*"}).status_code == 404
+    assert put(client, '"2"', {"version": 3, "share": 1.0}).status_code == 200
+    assert server.wait_until(in_force(3)) < 1.0
+    assert client.post(f"/predict/{MODEL}", json=ROW).json()["version"] == 3
+
+
+def test_an_endpoint_of_a_name_of_its_own_answers_and_logs_as_its_model(
+    settings: Settings, store: ReleaseStore, serve: Serve
+) -> None:
+    server = serve(settings)
+    client = server.client
+    made = put(client, '"0"', {"version": 2, "share": 1.0}, model=MODEL, path="/endpoints/trial-2")
+    assert (made.status_code, made.json()["model"]) == (200, MODEL), made.text
+    server.wait_until(lambda client: client.get("/models/trial-2").status_code == 200)
+    answer = client.post("/predict/trial-2", json=ROW).json()
+    assert (answer["model"], answer["version"]) == (MODEL, 2)
+    assert client.post(f"/predict/{MODEL}", json=ROW).json()["version"] == 1
+    lines = "".join(path.read_text() for path in settings.inference_log_dir.glob(f"{MODEL}/*.jsonl"))
+    assert len(lines.splitlines()) == 2
+    assert client.get("/openapi.json").status_code == 200
+    assert client.get("/").status_code == client.get("/docs").status_code == 200
+
+
+def test_changing_takes_the_role_for_endpoint_and_model(settings: Settings, store: ReleaseStore, serve: Serve) -> None:
+    keys = KeyStore(settings.keys_dir)
+    tokens = {
+        "here": keys.create("here", roles=["promote", "predict"], models=[MODEL])[1],
+        "trial": keys.create("trial", roles=["promote", "predict"], models=["trial"])[1],
+        "both": keys.create("both", roles=["promote"], models=["trial", MODEL])[1],
+    }
+    client = serve(settings).client
+
+    def status(key: str, path: str, **changes: Any) -> int:
+        body = {"targets": [{"version": 2, "share": 1.0}], "reason": "for a test", **changes}
+        headers = {"X-API-Key": tokens[key], "If-Match": "*"}
+        return client.put(path, json=body, headers=headers).status_code
+
+    assert status("trial", "/endpoints/trial", model=MODEL) == 403
+    assert status("here", "/endpoints/trial", model=MODEL) == 403
+    assert status("both", "/endpoints/trial", model=MODEL) == 200
+    assert status("trial", "/endpoints/trial") == 403
+    assert status("here", PATH) == 200
+    document = store.document(MODEL)
+    assert document is not None
+    assert document.updated_by == "here (HTTP)"

@@ -1,0 +1,149 @@
+"""Endpoint documents in Databricks' words, and its configs in ours."""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from ml_platform.registry.manifest import Endpoint, Target
+from ml_platform.registry.traffic import TrafficChange
+from serving.state import Slot
+from serving.wire import Refused
+
+
+class ServedEntity(msgspec.Struct):
+    """A version, in either of the two spellings that the API has had."""
+
+    name: str | None = None
+    entity_name: str | None = None
+    entity_version: str | None = None
+    model_name: str | None = None
+    model_version: str | None = None
+
+
+class TrafficRoute(msgspec.Struct):
+    """Share of one served entity, in per cent."""
+
+    traffic_percentage: int
+    served_model_name: str | None = None
+    served_entity_name: str | None = None
+
+
+class TrafficConfig(msgspec.Struct):
+    """Shares of all."""
+
+    routes: list[TrafficRoute]
+
+
+class Config(msgspec.Struct):
+    """What an endpoint is to serve. Sizes of machines and the like are passed over: there are none to choose."""
+
+    served_entities: list[ServedEntity] | None = None
+    served_models: list[ServedEntity] | None = None
+    traffic_config: TrafficConfig | None = None
+
+
+class Creation(msgspec.Struct):
+    """Body of a creation."""
+
+    name: str
+    config: Config
+
+
+def served_name(model: str, target: Target) -> str:
+    """What a version is called there."""
+    return target.name or f"{model}-{target.version}"
+
+
+def change_of(config: Config, current: Endpoint | None) -> TrafficChange:
+    """A config in the platform's words (raises Refused)."""
+    entities = config.served_entities or config.served_models
+    if entities is None:
+        if current is None or not current.targets:
+            raise _invalid("wanted served_entities")
+        names = {served_name(current.model, target): target.version for target in current.targets}
+        models = {current.model}
+    else:
+        names, models = {}, set()
+        for entity in entities:
+            # Of catalog.schema.model the last part is what the registry here calls it.
+            model = (entity.entity_name or entity.model_name or "").rpartition(".")[2]
+            version = entity.entity_version or entity.model_version or ""
+            if not model or not (version.isascii() and version.isdigit() and len(version) < 10):
+                raise _invalid("wanted entity_name, the model, and entity_version, a number, of each served entity")
+            label = entity.name or f"{model}-{int(version)}"
+            if label in names or int(version) in names.values():
+                raise _invalid(f"the served entity '{label[:80]}' is there twice")
+            names[label] = int(version)
+            models.add(model)
+    if len(models) != 1:
+        raise _invalid(f"an endpoint serves versions of one model, found {', '.join(sorted(models)) or 'none'}")
+    [model] = models
+    percent = dict.fromkeys(names, 100) if config.traffic_config is None else dict.fromkeys(names, 0)
+    if config.traffic_config is None and len(names) > 1:
+        raise _invalid("several served entities want traffic_config.routes")
+    for route in config.traffic_config.routes if config.traffic_config else ():
+        label = route.served_entity_name or route.served_model_name or ""
+        if label not in names:
+            raise _invalid(f"a route names '{label[:80]}'; served entities are {', '.join(names)}")
+        percent[label] = route.traffic_percentage
+    return TrafficChange(
+        shares={names[label]: share / 100 for label, share in percent.items() if share},
+        shadows=[names[label] for label, share in percent.items() if not share],
+        key=current.key if current else None,
+        names={version: label for label, version in names.items() if label != f"{model}-{version}"},
+        model=model,
+        expected_revision=current.revision if current else 0,
+    )
+
+
+def _invalid(told: str) -> Refused:
+    return Refused(422, "invalid_request", told)
+
+
+def endpoint_of(name: str, document: Endpoint | None, slot: Slot | None) -> dict[str, Any]:
+    """An endpoint document in Databricks' words."""
+    in_force = slot.endpoint.revision if slot and slot.endpoint else 0
+    wanted = document.revision if document else 0
+    update = "NOT_UPDATING" if in_force >= wanted else "IN_PROGRESS"
+    if slot is not None and slot.refused is not None:
+        update = "UPDATE_FAILED" if slot.refused.revision >= wanted else "IN_PROGRESS"
+    ready = slot is not None and bool(slot.served)
+    found: dict[str, Any] = {
+        "name": name,
+        "id": name,
+        "state": {"ready": "READY" if ready else "NOT_READY", "config_update": update},
+    }
+    if document is None:
+        return found
+    targets = [(target, served_name(document.model, target)) for target in document.targets]
+    updated = int(datetime.fromisoformat(document.updated_at).timestamp() * 1000)
+    found |= {
+        "creator": document.updated_by,
+        "last_updated_timestamp": updated,
+        "config": {
+            "config_version": document.revision,
+            "served_entities": [
+                {
+                    "name": label,
+                    "entity_name": document.model,
+                    "entity_version": str(target.version),
+                    "state": {"deployment": _deployment(slot, target, update)},
+                }
+                for target, label in targets
+            ],
+            "traffic_config": {
+                "routes": [
+                    {"served_model_name": label, "traffic_percentage": round(100 * target.share)}
+                    for target, label in targets
+                ]
+            },
+        },
+    }
+    return found
+
+
+def _deployment(slot: Slot | None, target: Target, update: str) -> str:
+    if slot is not None and slot.version(target.version):
+        return "DEPLOYMENT_READY"
+    return "DEPLOYMENT_CREATING" if update == "IN_PROGRESS" else "DEPLOYMENT_FAILED"

@@ -1,0 +1,119 @@
+"""`GET`, `PUT` and `DELETE /endpoints/{model}`: which versions answer how much, shown and changed.
+
+A change names the revision that it is based on in `If-Match`, so that two people do not overwrite each other.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from ml_platform.registry.manifest import Endpoint
+from ml_platform.registry.traffic import TrafficChange
+from serving.changes import Changes
+from serving.refusals import own_error
+from serving.wire import Refused, encode
+
+
+class TargetChange(msgspec.Struct, forbid_unknown_fields=True):
+    """A version that answers a share of the requests, or is scored beside."""
+
+    version: int
+    share: float = 0.0
+    mode: Literal["live", "shadow"] = "live"
+
+
+class EndpointChange(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of a change: the targets as a whole."""
+
+    targets: list[TargetChange]
+    reason: str
+    key: str | None = None
+    model: str | None = None
+
+
+def endpoint_routes(changes: Changes) -> list[BaseRoute]:
+    """Build the routes."""
+    slots = changes.asking.predictor.state
+
+    async def described(name: str, document: Endpoint | None) -> Response:
+        slot = slots.slots.get(name)
+        model = document.model if document else name
+        versions = await changes.versions(model)
+        if document is None and not versions:
+            known = ", ".join(slots.names()) or "none yet"
+            raise Refused(404, "unknown_endpoint", f"there is no endpoint '{name[:80]}'; there are: {known}")
+        body: dict[str, Any] = {
+            "name": name,
+            "model": model,
+            "revision": document.revision if document else 0,
+            "targets": [_target(target) for target in document.targets] if document else [],
+            "key": document.key if document else None,
+            "reason": document.reason if document else None,
+            "updated_at": document.updated_at if document else None,
+            "updated_by": document.updated_by if document else None,
+            "in_force": slot.endpoint.revision if slot and slot.endpoint else None,
+            "refused": slot.refused.reason if slot and slot.refused else None,
+            "versions": list(versions),
+        }
+        return Response(encode(body), headers={"ETag": f'"{body["revision"]}"'}, media_type="application/json")
+
+    def uncounted(request: Request, status: int) -> None:
+        """Prediction requests are counted; these are in the history."""
+
+    @changes.asking.shaped(own_error, uncounted)
+    async def show(request: Request) -> Response:
+        name = request.path_params["model"]
+        return await described(name, await changes.document(name))
+
+    @changes.asking.shaped(own_error, uncounted)
+    async def change(request: Request) -> Response:
+        name, expected = request.path_params["model"], _expected(request)
+        sent = await changes.read(request, EndpointChange)
+        live = [target for target in sent.targets if target.mode == "live"]
+        if len({target.version for target in sent.targets}) < len(sent.targets):
+            raise Refused(422, "invalid_request", "targets: a version is there twice")
+        wanted = TrafficChange(
+            shares={target.version: target.share for target in live},
+            shadows=[target.version for target in sent.targets if target.mode == "shadow"],
+            key=sent.key,
+            model=sent.model,
+            expected_revision=expected,
+        )
+        return await described(name, await changes.set(request, name, wanted, sent.reason))
+
+    @changes.asking.shaped(own_error, uncounted)
+    async def withdraw(request: Request) -> Response:
+        name, expected = request.path_params["model"], _expected(request)
+        document = await changes.document(name)
+        if expected is not None and document is not None and document.revision != expected:
+            raise Refused(412, "revision_conflict", f"revision {document.revision} is current, not {expected}")
+        return await described(name, await changes.withdraw(request, name, "withdrawn over HTTP"))
+
+    path = "/endpoints/{model}"
+    return [
+        Route(path, show, methods=["GET"], include_in_schema=False),
+        Route(path, change, methods=["PUT"], include_in_schema=False),
+        Route(path, withdraw, methods=["DELETE"], include_in_schema=False),
+    ]
+
+
+def _expected(request: Request) -> int | None:
+    """The revision of `If-Match`, None for `*` (raises Refused)."""
+    sent = request.headers.get("if-match", "")
+    if sent == "*":
+        return None
+    number = sent.strip('"')
+    if number.isascii() and number.isdigit() and len(number) < 10:
+        return int(number)
+    if sent:
+        raise Refused(412, "revision_conflict", "If-Match wants the ETag that GET gave, or *")
+    raise Refused(428, "precondition_required", "send If-Match with the ETag that GET gave, or * to overwrite")
+
+
+def _target(target: Any) -> dict[str, Any]:
+    return {
+        "version": target.version, "share": target.share, "mode": target.mode, "digest": target.digest
+    }  # fmt: skip
