@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from ml_platform.registry.digests import BundleRefused
 from ml_platform.registry.manifest import Endpoint
-from ml_platform.registry.releases import ReleaseConflict, ReleaseStore
+from ml_platform.registry.releases import ReleaseConflict, ReleaseStore, is_name
 from ml_platform.registry.traffic import TrafficChange, set_traffic, withdraw
 from serving.asking import Asking, caller_of, check_head
 from serving.wire import Refused
@@ -41,8 +41,8 @@ class Changes:
             raise Refused(400, "invalid_json", f"the body is not JSON: {error}") from error
 
     async def document(self, name: str) -> Endpoint | None:
-        """The newest document of an endpoint, None before the first (raises Refused)."""
-        return await _told(lambda: self.store.document(name))
+        """The newest document of an endpoint, None before the first and for what can be no name (raises Refused)."""
+        return await _told(lambda: self.store.document(name)) if is_name(name) else None
 
     async def documents(self) -> dict[str, Endpoint]:
         """Every endpoint's newest document (raises Refused)."""
@@ -50,7 +50,7 @@ class Changes:
 
     async def versions(self, model: str) -> dict[int, str]:
         """Bundles of the versions that may serve (raises Refused)."""
-        return await _told(lambda: self.store.versions(model))
+        return await _told(lambda: self.store.versions(model)) if is_name(model) else {}
 
     async def set(self, request: Request, name: str, change: TrafficChange, reason: str) -> Endpoint:
         """Set the targets of an endpoint (raises Refused)."""

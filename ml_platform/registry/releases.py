@@ -151,7 +151,7 @@ class ReleaseStore:
 
     def documents(self) -> dict[str, Endpoint]:
         """Every newest endpoint document by its name, those that are withdrawn too."""
-        names = sorted(path.stem for path in (self.folder / "endpoints").glob("*.json") if _NAME.fullmatch(path.stem))
+        names = sorted(path.stem for path in (self.folder / "endpoints").glob("*.json") if is_name(path.stem))
         return {name: document for name in names if (document := self.document(name)) is not None}
 
     def endpoints(self) -> dict[str, Endpoint]:
@@ -303,8 +303,13 @@ def describe_targets(targets: Sequence[Target]) -> str:
     return ", ".join(said) or "nothing"
 
 
+def is_name(name: str) -> bool:
+    """Whether a model or an endpoint can be called so."""
+    return _NAME.fullmatch(name) is not None
+
+
 def _checked_name(name: str) -> str:
-    if _NAME.fullmatch(name) is None:
+    if not is_name(name):
         raise ValueError(
             f"model name: wanted a lower-case letter, then letters, digits, _ or - (2 to 63 in all), "
             f"found {name[:80]!r}"

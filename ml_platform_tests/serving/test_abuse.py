@@ -172,8 +172,8 @@ def test_names_that_are_none_are_404(server: Server, name: str) -> None:
     for method, template in (
         ("POST", "/predict/{}"), ("POST", "/predict/{}/versions/3"), ("GET", "/models/{}"),
         ("GET", "/models/{}/health"), ("POST", "/models/{}/invocations"), ("POST", "/serving-endpoints/{}/invocations"),
-        ("GET", "/api/2.0/serving-endpoints/{}"), ("GET", "/v2/models/{}"), ("POST", "/v2/models/{}/infer"),
-        ("GET", "/docs/assets/{}"),
+        ("GET", "/api/2.0/serving-endpoints/{}"), ("GET", "/endpoints/{}"), ("GET", "/v2/models/{}"),
+        ("POST", "/v2/models/{}/infer"), ("GET", "/docs/assets/{}"),
     ):  # fmt: skip
         status, answer = raw(server, method, template.format(name))
         assert status in (404, 405), (template, status)
