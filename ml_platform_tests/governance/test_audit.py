@@ -39,11 +39,13 @@ def request(number: int, name: str = "job") -> Entry:
 
 def write(settings: Settings, count: int = 6) -> Path:
     """A file of so many requests, after its first line."""
+    before = set(settings.audit_dir.glob("*.jsonl"))
     log = open_log(settings)
     for number in range(count):
         log.record(request(number))
     log.close()
-    return max(settings.audit_dir.glob("*.jsonl"), key=lambda path: path.stat().st_mtime_ns)
+    (written,) = set(settings.audit_dir.glob("*.jsonl")) - before
+    return written
 
 
 def told(lake: Lake, settings: Settings) -> list[str]:

@@ -24,14 +24,17 @@ def server(module_settings: Settings) -> Iterator[Server]:
 
 def assert_keeps_its_contract(server: Server, folder: Path, *options: str) -> None:
     """Run schemathesis with all its checks; it leaves its own files in a folder."""
-    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json", "--no-color", *options]
+    # The same requests each time; that few of what it draws fit a pattern is the generator's trouble, not the server's.
+    repeatable = ("--generation-deterministic", "--suppress-health-check", "filter_too_much")
+    document = f"{server.url}/openapi.json"
+    command = [sys.executable, "-m", "schemathesis.cli", "run", document, "--no-color", *repeatable, *options]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=1500, check=False)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "✅ Coverage" in done.stdout.replace("  ", " ")
 
 
 def test_a_few_requests_of_each_kind(server: Server, tmp_path: Path) -> None:
-    options = ("--phases", "examples,coverage,fuzzing", "--max-examples", "5", "--generation-deterministic")
+    options = ("--phases", "examples,coverage,fuzzing", "--max-examples", "5")
     assert_keeps_its_contract(server, tmp_path, *options)
     assert server.client.post(f"/predict/{MODEL}", json=ROW).status_code == 200
 
