@@ -26,7 +26,11 @@ def load_spec(path: Path, views: Mapping[str, Collection[str]] | None = None) ->
     SpecError
         With every mistake found: unknown or duplicate keys, wrong values, files, views or features that do not exist.
     """
-    found = [document for document in documents(path) if document.component == COMPONENT]
+    return _model(path, documents(path), views)
+
+
+def _model(path: Path, there: list[Document], views: Mapping[str, Collection[str]] | None) -> ModelSpec:
+    found = [document for document in there if document.component == COMPONENT]
     if len(found) != 1:
         message = f"one document of type …{COMPONENT} wanted, {len(found)} found"
         raise SpecError([Problem(path, 1, "type", message)])
@@ -84,17 +88,6 @@ def _hidden_inputs(document: Document, spec: ModelSpec) -> Iterator[Problem]:
                 yield document.problem(("attributes", "inference_log", key, index), message)
 
 
-def load_sources(path: Path) -> list[SourceSpec]:
-    """Read the source tables that a file declares.
-
-    Raises
-    ------
-    SpecError
-        With every mistake found.
-    """
-    return [document.validate(SourceSpec) for document in documents(path) if document.component == SOURCE_COMPONENT]
-
-
 def check_project(defs: Path, views: Mapping[str, Collection[str]]) -> dict[Path, ModelSpec]:
     """Read every model and source table below a folder, so that one load reports the mistakes of all files.
 
@@ -113,10 +106,11 @@ def check_project(defs: Path, views: Mapping[str, Collection[str]]) -> dict[Path
     named: dict[tuple[str, str], Path] = {}
     for path in sorted(defs.rglob("defs.yaml")):
         try:
-            components = {document.component for document in documents(path)}
-            found = [("table", source.name) for source in load_sources(path)]
-            if COMPONENT in components:
-                specs[path] = load_spec(path, views)
+            there = documents(path)
+            sources = [document.validate(SourceSpec) for document in there if document.component == SOURCE_COMPONENT]
+            found = [("table", source.name) for source in sources]
+            if any(document.component == COMPONENT for document in there):
+                specs[path] = _model(path, there, views)
                 found.append(("model", specs[path].name))
         except SpecError as error:
             problems += error.problems

@@ -5,17 +5,15 @@ Primary keys and other rules stay with `ml_platform.lake.contracts`, through whi
 """
 
 import hashlib
-from collections.abc import Mapping
 
 import dataframely as dy
-from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from ml_platform.lake import commits
 from ml_platform.lake.contracts import OneOf
+from ml_platform.lake.snapshots import constraints
 from ml_platform.lake.tables import Lake
 
-_PROPERTY = "delta.constraints."
 _OURS = "contract_"
 _BOUNDS = {"min": ">=", "min_exclusive": ">", "max": "<=", "max_exclusive": "<"}
 
@@ -44,7 +42,9 @@ def loosen(lake: Lake, table: str, contract: type[dy.Schema]) -> None:
     wanted = constraints_of(contract)
 
     def attempt() -> None:
-        for name in [name for name in held(lake.snapshot(table)) if name.startswith(_OURS) and name not in wanted]:
+        for name in [
+            name for name in constraints(lake.snapshot(table)) if name.startswith(_OURS) and name not in wanted
+        ]:
             lake.snapshot(table).alter.drop_constraint(
                 name, commit_properties=commits.properties(), post_commithook_properties=commits.HOOKS
             )
@@ -62,7 +62,7 @@ def tighten(lake: Lake, table: str, contract: type[dy.Schema]) -> tuple[str, ...
     """
 
     def missing() -> dict[str, str]:
-        there = held(lake.snapshot(table))
+        there = constraints(lake.snapshot(table))
         return {name: text for name, text in constraints_of(contract).items() if name not in there}
 
     def add(wanted: dict[str, str]) -> bool:
@@ -83,12 +83,6 @@ def tighten(lake: Lake, table: str, contract: type[dy.Schema]) -> tuple[str, ...
         return tuple(text for name, text in wanted.items() if not add({name: text}))
 
     return commits.retried(table, "add constraints to", attempt, newest=lambda: lake.snapshot(table))
-
-
-def held(snapshot: DeltaTable) -> Mapping[str, str]:
-    """Constraints of a table by name, as SQL."""
-    properties = snapshot.metadata().configuration
-    return {name.removeprefix(_PROPERTY): text for name, text in properties.items() if name.startswith(_PROPERTY)}
 
 
 def _rules(name: str, column: dy.Column) -> list[tuple[str, str]]:

@@ -123,3 +123,10 @@ def tables_below(store: "pyarrow.fs.FileSystem", folder: str = "") -> Iterator[s
         return
     for path in names.values():
         yield from tables_below(store, path)
+
+
+def constraints(snapshot: DeltaTable) -> dict[str, str]:
+    """Constraints of a table by name, as SQL."""
+    prefix = "delta.constraints."
+    properties = snapshot.metadata().configuration
+    return {name.removeprefix(prefix): text for name, text in properties.items() if name.startswith(prefix)}

@@ -12,7 +12,7 @@ from deltalake.exceptions import TableNotFoundError as DeltaTableNotFound
 
 from ml_platform.lake import commits
 from ml_platform.lake.errors import TableNotFound, VersionGone
-from ml_platform.lake.snapshots import missing_files, scan, tables_below, version_at
+from ml_platform.lake.snapshots import constraints, missing_files, scan, tables_below, version_at
 from ml_platform.lake.types import conform, storable
 
 if TYPE_CHECKING:
@@ -298,8 +298,7 @@ class Lake:
 
 def _why_refused(table: str, target: DeltaTable | None, where: str | None, error: DeltaError) -> str:
     """Say what rows break that Delta refused for their values."""
-    held = target.metadata().configuration if target is not None else {}
-    rules = [text for name, text in held.items() if name.startswith("delta.constraints.")]
+    rules = constraints(target).values() if target is not None else ()
     told = [f"do not all match the predicate {where}: filter them to the range that is being replaced"] if where else []
     if rules:
         told.append(f"break a constraint of the table: {'; '.join(rules)}")

@@ -6,9 +6,10 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
-from ml_platform.lake.constraints import constraints_of, held, tighten
+from ml_platform.lake.constraints import constraints_of, tighten
 from ml_platform.lake.contracts import one_of
 from ml_platform.lake.ingest import IngestReport, ingest
+from ml_platform.lake.snapshots import constraints
 from ml_platform.lake.tables import Lake
 
 TABLE = "raw/readings"
@@ -63,12 +64,12 @@ def test_constraints_follow_the_contract(lake):
     _load(lake, Readings)
     assert lake.version(TABLE) == version + 1  # nothing to change but the rows
     assert _load(lake, Wider, {**GOOD, "sensor": "b", "value": 150.0}).rows_written == 2
-    assert set(held(lake.snapshot(TABLE))) == set(constraints_of(Wider))
+    assert set(constraints(lake.snapshot(TABLE))) == set(constraints_of(Wider))
 
 
 def test_a_stricter_contract_names_what_older_rows_break(lake):
     _load(lake, Wider, {**GOOD, "sensor": "b", "value": 5.0})
     assert tighten(lake, TABLE, Stricter) == ('"value" >= 10',)
-    assert "value IS NOT NULL" in held(lake.snapshot(TABLE)).values()
+    assert "value IS NOT NULL" in constraints(lake.snapshot(TABLE)).values()
     assert _load(lake, Stricter).unheld == ()
-    assert set(held(lake.snapshot(TABLE))) == set(constraints_of(Stricter))
+    assert set(constraints(lake.snapshot(TABLE))) == set(constraints_of(Stricter))

@@ -1,7 +1,7 @@
 """A page from elsewhere reaches nothing through a name that points here; the names that people use keep working."""
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from ml_platform.governance.keys import KeyStore
 from ml_platform.settings import Settings
-from ml_platform_tests.serving.conftest import Server, start_server
-from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
+from ml_platform_tests.serving.conftest import Server
+from ml_platform_tests.serving.releases import MODEL, ROW
 from serving.hosts import Hosts
 from serving.settings import ServingSettings
 
@@ -27,15 +27,6 @@ FOREIGN = [
     "",
     "\xff",
 ]
-
-
-@pytest.fixture(scope="module")
-def server(module_settings: Settings) -> Iterator[Server]:
-    fill_online_store(module_settings)
-    publish(module_settings, 1)
-    server = start_server(module_settings)
-    yield server
-    server.stop()
 
 
 @pytest.mark.parametrize("host", FOREIGN)

@@ -2,24 +2,15 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ml_platform.governance.keys import KeyStore
 from ml_platform.settings import Settings
-from ml_platform_tests.serving.conftest import Server, start_server
+from ml_platform_tests.serving.conftest import Server
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
-
-
-@pytest.fixture(scope="module")
-def server(module_settings: Settings) -> Iterator[Server]:
-    fill_online_store(module_settings)
-    publish(module_settings, 1)
-    server = start_server(module_settings)
-    yield server
-    server.stop()
 
 
 def assert_keeps_its_contract(server: Server, folder: Path, *options: str) -> None:
