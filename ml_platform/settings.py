@@ -75,6 +75,11 @@ class Settings(BaseSettings):
         return self.home / "audit"
 
     @property
+    def alerts_dir(self) -> Path:
+        """Folder of the alerts: all that were raised, those that wait for the webhook, what was told already."""
+        return self.home / "alerts"
+
+    @property
     def reports_dir(self) -> Path:
         """Folder of the HTML reports."""
         return self.home / "reports"

@@ -1,15 +1,20 @@
 """Alerts to the people who own a model: the log and a file always, a webhook where one is configured.
 
-An alert is written to `<home>/alerts.jsonl` before anything is sent, and what a webhook did not take is kept in
-`<home>/alerts_spool/` and offered again with the next alert: a sink that is down delays an alert and never loses it.
+An alert is written to `<home>/alerts/alerts.jsonl` before anything is sent, and what a webhook did not take is kept in
+`<home>/alerts/spool/` and offered again with the next alert: a sink that is down delays an alert and never loses it.
+
+Serving imports this: standard library and pydantic only.
 """
 
+import fcntl
 import json
 import logging
 import os
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -59,6 +64,21 @@ class Alert(Strict):
     facts: dict[str, Any] = Field(default_factory=dict, description="Numbers and names, JSON-able.")
 
 
+class RecordedAlert(Strict):
+    """An alert that is written down and, where there is a webhook, waits for it."""
+
+    alert_id: str
+    file: Path
+    waiting: Path | None = Field(description="Its place in the spool; None without a webhook.")
+
+
+class Delivery(Strict):
+    """What the webhook took on one occasion."""
+
+    sent: tuple[Path, ...] = Field((), description="Places in the spool that these alerts had.")
+    failed: dict[str, str] = Field({}, description="Sink → what went wrong; the alert waits in the spool.")
+
+
 class AlertReceipt(Strict):
     """What became of one alert."""
 
@@ -93,12 +113,13 @@ def send_alert(settings: Settings, alert: Alert, *, sinks: AlertSettings | None 
     -------
     AlertReceipt
         A webhook that fails is named in `failed`, logged as an error with its reason, and the alert stays in the
-        spool; only a file that cannot be written raises.
+        spool; only a file that cannot be written raises. Neither delivered nor failed means that another process is
+        sending it.
 
     Raises
     ------
     OSError
-        If the alert cannot be written to `<home>/alerts.jsonl`.
+        If the alert cannot be written to `<home>/alerts/alerts.jsonl`.
 
     Examples
     --------
@@ -109,6 +130,28 @@ def send_alert(settings: Settings, alert: Alert, *, sinks: AlertSettings | None 
     ('file', 'log')
     """
     sinks = sinks or AlertSettings()
+    recorded = record_alert(settings, alert, sinks=sinks)
+    delivery = Delivery()
+    if recorded.waiting is not None:
+        delivery = deliver_alerts(settings, sinks=sinks, newest=recorded.waiting)
+    was_sent = recorded.waiting in delivery.sent
+    return AlertReceipt(
+        alert_id=recorded.alert_id,
+        file=recorded.file,
+        delivered=("file", "log", "webhook") if was_sent else ("file", "log"),
+        failed=delivery.failed,
+        resent=len(delivery.sent) - was_sent,
+    )
+
+
+def record_alert(settings: Settings, alert: Alert, *, sinks: AlertSettings) -> RecordedAlert:
+    """Write an alert to the file, the log and, where there is a webhook, the spool; nothing goes over the network.
+
+    Raises
+    ------
+    OSError
+        If the alert cannot be written.
+    """
     record = {
         "id": uuid4().hex,
         "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -116,32 +159,42 @@ def send_alert(settings: Settings, alert: Alert, *, sinks: AlertSettings | None 
         **alert.model_dump(mode="json"),
     }
     line = json.dumps(record, ensure_ascii=False, allow_nan=False)
-    file = settings.home / "alerts.jsonl"
+    file = settings.alerts_dir / "alerts.jsonl"
     _append(file, line)
     LOGGER.log(_LEVELS[alert.severity], "%s", line)
-    if not sinks.webhook_url:
-        return AlertReceipt(alert_id=record["id"], file=file, delivered=("file", "log"), failed={})
+    waiting = _put_into_spool(_spool(settings), record["id"], line) if sinks.webhook_url else None
+    return RecordedAlert(alert_id=record["id"], file=file, waiting=waiting)
 
-    spool = settings.home / "alerts_spool"
-    mine = _spool(spool, record["id"], line)
-    resent = 0
+
+def waiting_alerts(settings: Settings) -> list[Path]:
+    """Alerts that the webhook has not taken yet, oldest first."""
+    return sorted(_spool(settings).glob("*.json"))
+
+
+def deliver_alerts(settings: Settings, *, sinks: AlertSettings, newest: Path | None = None) -> Delivery:
+    """Offer waiting alerts to the webhook: up to 20, oldest first, and `newest` as the last of them.
+
+    Several processes may do so at once: each alert is offered by one of them. What fails is logged and waits on.
+    """
+    older = [path for path in waiting_alerts(settings) if path != newest][:_RESEND]
+    sent: list[Path] = []
     failed: dict[str, str] = {}
-    # Oldest first, so that a receiver back from an outage reads the story in order; this alert is the last of them.
-    for waiting in [*sorted(path for path in spool.glob("*.json") if path != mine)[:_RESEND], mine]:
-        try:
-            _post(sinks, waiting.read_bytes())
-        except FileNotFoundError:
-            continue  # another process delivered it meanwhile
-        except WebhookError as error:
-            failed["webhook"] = str(error)
-            LOGGER.error("Alert %s was not delivered: %s", waiting, error)
-            if error.refused:
-                continue  # one alert that the receiver does not like must not hold up the others
-            break
-        waiting.unlink(missing_ok=True)
-        resent += waiting != mine
-    delivered = ("file", "log") if failed else ("file", "log", "webhook")
-    return AlertReceipt(alert_id=record["id"], file=file, delivered=delivered, failed=failed, resent=resent)
+    # Oldest first, so that a receiver back from an outage reads the story in order.
+    for waiting in [*older, *([] if newest is None else [newest])]:
+        with _claimed(waiting) as body:
+            if body is None:
+                continue
+            try:
+                _post(sinks, body)
+            except WebhookError as error:
+                failed["webhook"] = str(error)
+                LOGGER.error("Alert %s was not delivered: %s", waiting, error)
+                if error.refused:
+                    continue  # one alert that the receiver does not like must not hold up the others
+                break
+            waiting.unlink(missing_ok=True)
+            sent.append(waiting)
+    return Delivery(sent=tuple(sent), failed=failed)
 
 
 def _text(alert: Alert) -> str:
@@ -160,7 +213,11 @@ def _append(file: Path, line: str) -> None:
         os.close(descriptor)
 
 
-def _spool(folder: Path, alert_id: str, line: str) -> Path:
+def _spool(settings: Settings) -> Path:
+    return settings.alerts_dir / "spool"
+
+
+def _put_into_spool(folder: Path, alert_id: str, line: str) -> Path:
     """Keep the alert until the webhook took it; names sort by time."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{time.time_ns():020d}-{alert_id}.json"
@@ -168,6 +225,24 @@ def _spool(folder: Path, alert_id: str, line: str) -> Path:
     temporary.write_text(line, encoding="utf-8")
     temporary.replace(path)
     return path
+
+
+@contextmanager
+def _claimed(waiting: Path) -> Iterator[bytes | None]:
+    """Hold a waiting alert against all others; None when another has sent it or is about to."""
+    try:
+        file = waiting.open("rb")
+    except FileNotFoundError:
+        yield None
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        was_sent = os.fstat(file.fileno()).st_nlink == 0  # between opening and locking
+        yield None if was_sent else file.read()
 
 
 def _post(sinks: AlertSettings, body: bytes) -> None:

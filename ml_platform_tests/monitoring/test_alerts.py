@@ -2,58 +2,16 @@
 
 import json
 import logging
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from ml_platform.monitoring.alerts import Alert, AlertSettings, send_alert
+from ml_platform.monitoring.alerts import Alert, AlertSettings, deliver_alerts, record_alert, send_alert, waiting_alerts
 from ml_platform.settings import Settings
+from ml_platform_tests.webhook import Receiver
 
 ALERT = Alert(model="flight_delay", kind="drift", severity="warning", title="Drift", body="Two.", facts={"share": 0.4})
-
-
-class Receiver(ThreadingHTTPServer):
-    """Answers with the statuses it was given, then 200, and keeps what it was sent."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.statuses: list[int] = []
-        self.attempts = 0
-        self.taken: list[dict] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/hook"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.attempts += 1
-        status = self.server.statuses.pop(0) if self.server.statuses else 200
-        if status == 200:
-            self.server.taken.append(body)
-        self.send_response(status)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep the test output quiet."""
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -66,11 +24,11 @@ def sinks(url: str, attempts: int = 3) -> AlertSettings:
 
 
 def lines(settings: Settings) -> list[dict]:
-    return [json.loads(line) for line in (settings.home / "alerts.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (settings.alerts_dir / "alerts.jsonl").read_text().splitlines()]
 
 
 def waiting(settings: Settings) -> list[Path]:
-    return sorted((settings.home / "alerts_spool").glob("*.json"))
+    return waiting_alerts(settings)
 
 
 def test_webhook_gets_the_alert_with_slack_text(receiver: Receiver, settings: Settings) -> None:
@@ -119,6 +77,17 @@ def test_a_refused_alert_does_not_hold_up_the_next(receiver: Receiver, settings:
     assert [body["title"] for body in receiver.taken] == ["next"]
     assert "webhook" in receipt.failed  # of the older one, which keeps waiting
     assert len(waiting(settings)) == 1
+
+
+def test_senders_at_once_deliver_each_alert_once(receiver: Receiver, settings: Settings) -> None:
+    for number in range(8):
+        alert = ALERT.model_copy(update={"title": f"number {number}"})
+        record_alert(settings, alert, sinks=sinks(receiver.url))
+    with ThreadPoolExecutor(8) as pool:
+        deliveries = list(pool.map(lambda _: deliver_alerts(settings, sinks=sinks(receiver.url)), range(8)))
+    assert sorted(body["title"] for body in receiver.taken) == [f"number {number}" for number in range(8)]
+    assert sum(len(delivery.sent) for delivery in deliveries) == 8
+    assert waiting(settings) == []
 
 
 def test_nothing_listening_loses_nothing(settings: Settings) -> None:
