@@ -136,6 +136,7 @@ def test_variables_and_folders_are_the_servers() -> None:
         str(settings.inference_log_dir): False,
         str(settings.push_log_dir): False,
         str(settings.audit_dir): False,
+        str(settings.alerts_dir): False,
         "/tmp": False,
     }
 

@@ -42,6 +42,7 @@ from serving.push_routes import push_routes
 from serving.pushes import Pusher
 from serving.rates import Limits, shared_table
 from serving.refusals import refuse
+from serving.release_alerts import ReleaseAlerts
 from serving.settings import ServingSettings
 from serving.state import ServingState
 from serving.tokens import Tokens
@@ -167,11 +168,13 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     log = InferenceLog(settings.inference_log_dir)
     online = open_online_store(settings.online_uri)
     releases = ReleaseStore(settings.releases_dir)
+    alerts = ReleaseAlerts(settings, metrics)
     watcher = Watcher(
         state,
         releases,
         online,
         metrics,
+        alerts,
         keys_dir=settings.keys_dir,
         fallback=options.online_fallback,
     )
@@ -185,6 +188,7 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        alerts.start()
         await asyncio.to_thread(watcher.poll)  # what is released now serves from the first request on
         app.guarded = app.access.in_use()
         works = [watcher.run, app.watch_keys, console.run, *([] if tokens is None else [tokens.watch])]
@@ -194,7 +198,7 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
         finally:
             for task in watching:
                 task.cancel()
-            for opened in (console, predictor, pusher, log, push_log, app.audit):
+            for opened in (console, predictor, pusher, log, push_log, app.audit, alerts):
                 opened.close()
 
     app = ServingApp(

@@ -21,6 +21,7 @@ class RefusedRelease(BaseModel):
     """A release that failed its checks and does not serve."""
 
     revision: int
+    version: int | None = Field(None, description="That failed its checks; none where it is no single one.")
     reason: str
     since: str
 
@@ -143,7 +144,9 @@ def traffic_shares(slot: Slot) -> dict[int, float]:
 def _refused(refusal: Refusal | None) -> RefusedRelease | None:
     if refusal is None:
         return None
-    return RefusedRelease(revision=refusal.revision, reason=refusal.reason, since=refusal.since.isoformat())
+    return RefusedRelease(
+        revision=refusal.revision, version=refusal.version, reason=refusal.reason, since=refusal.since.isoformat()
+    )
 
 
 def _summary(slot: Slot) -> dict[str, Any]:

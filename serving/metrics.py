@@ -91,6 +91,9 @@ class Metrics:
         self.pushes_refused = self._counter("pushes_refused", "Pushes refused, by answer status.", "view", "status")
         self.swaps = self._counter("swaps", "Releases that took traffic.", "model")
         self.refusals = self._counter("release_refusals", "Releases that failed their checks.", "model")
+        self.alert_failures = self._counter(
+            "alert_failures", "Alerts that could not be written (file), or tries that the webhook did not take.", "sink"
+        )
         self.turned_away = self._counter("turned_away", "Requests refused at the door, by status.", "status")
         self.online_reads = self._counter(
             "online_reads", "Rows looked up, by where they were found: this worker's memory or the store.", "source"

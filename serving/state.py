@@ -92,6 +92,7 @@ class Refusal:
     revision: int
     reason: str
     since: datetime
+    version: int | None = None  # that failed its checks; None where it is no single one
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,6 @@ def shadow_targets(endpoint: Endpoint) -> tuple[Target, ...]:
     return tuple(target for target in endpoint.targets if target.mode == "shadow")
 
 
-def refusal(revision: int, error: Exception) -> Refusal:
+def refusal(revision: int, error: Exception, version: int | None = None) -> Refusal:
     """Remember why a revision was refused."""
-    return Refusal(revision, str(error), datetime.now(UTC))
+    return Refusal(revision, str(error), datetime.now(UTC), version)

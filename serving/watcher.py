@@ -14,7 +14,8 @@ from ml_platform.registry.manifest import Endpoint, Target
 from ml_platform.registry.releases import ReleaseStore
 from serving.lookups import OnlineStoreFailed, ViewsDiffer
 from serving.metrics import Metrics
-from serving.state import ServedModel, ServingState, Slot, live_targets, refusal, shadow_targets
+from serving.release_alerts import ReleaseAlerts
+from serving.state import Refusal, ServedModel, ServingState, Slot, live_targets, refusal, shadow_targets
 
 POLL_SECONDS = 0.2
 CHECK_SECONDS = 2.0  # between two looks at the online store's views: those a release lacks may be on their way
@@ -31,13 +32,22 @@ class _Seen:
     due: float = 0.0  # monotonic clock
 
 
+class _VersionRefused(Exception):
+    """A version of a release failed its checks, for the reason that caused this."""
+
+    def __init__(self, version: int, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.version = version
+        self.reason = reason
+
+
 class Watcher:
     """Polls the release store and replaces slots of `state`. One per worker.
 
     A new version is loaded in a thread, replays its golden rows and is compared with the online store's views; only
     then does one assignment let it take traffic. What fails stays out, what served before stays in, and the reason
-    shows in `/models`, `/metrics` and the log. A document that disappears, or a store that cannot be read, changes
-    nothing.
+    shows in `/models`, `/metrics` and the log, and goes out as an alert. A document that disappears, or a store that
+    cannot be read, changes nothing.
     """
 
     def __init__(
@@ -46,6 +56,7 @@ class Watcher:
         store: ReleaseStore,
         online: OnlineStore,
         metrics: Metrics,
+        alerts: ReleaseAlerts,
         *,
         keys_dir: Path,
         fallback: Literal["fail", "nulls"] = "fail",
@@ -56,6 +67,7 @@ class Watcher:
         self._store = store
         self._online = online
         self._metrics = metrics
+        self._alerts = alerts
         self._seen: dict[str, _Seen] = {}
         self._views_due = 0.0  # monotonic clock
 
@@ -103,23 +115,33 @@ class Watcher:
         if not changed and now < seen.due:
             return
         seen.stamp, seen.due = stamp, now + CHECK_SECONDS
-        revision = slot.endpoint.revision if slot.endpoint else 0
+        is_new = changed or slot.refused is not None or slot.shadow_refused is not None or not slot.served
         try:
-            if changed or slot.refused is not None or slot.shadow_refused is not None or not slot.served:
-                endpoint = self._store.document(name)
-                if endpoint is None:
-                    return
-                revision = endpoint.revision
-                if not endpoint.targets:
-                    self._retire(name, endpoint)
-                    return
+            endpoint = self._store.document(name) if is_new else slot.endpoint
+        except Exception as error:  # noqa: BLE001 - whatever one release does wrong, the others go on
+            seen.due = now + RELOAD_SECONDS
+            refused = refusal(slot.endpoint.revision if slot.endpoint else 0, error)
+            self._refuse(slot, refused)
+            self._alerts.document_refused(self._state.slots[name], refused, written=stamp[0])
+            return
+        if endpoint is None:
+            return
+        if not endpoint.targets:
+            self._retire(name, endpoint)
+            return
+        try:
+            if is_new:
                 self._swap(slot, endpoint)
             else:
                 slot.check_views()
-        except Exception as error:  # noqa: BLE001 - whatever one release does wrong, the others go on
-            if not isinstance(error, ViewsDiffer | OnlineStoreFailed):
+        except Exception as error:  # noqa: BLE001
+            reason, version = (error.reason, error.version) if isinstance(error, _VersionRefused) else (error, None)
+            if not isinstance(reason, ViewsDiffer | OnlineStoreFailed):
                 seen.due = now + RELOAD_SECONDS
-            self._refuse(slot, revision, error)
+            refused = refusal(endpoint.revision, reason, version)
+            self._refuse(slot, refused)
+            if not isinstance(reason, OnlineStoreFailed):  # that says nothing of the release
+                self._alerts.version_refused(self._state.slots[name], refused, endpoint)
 
     def _swap(self, slot: Slot, endpoint: Endpoint) -> None:
         loaded = {(model.version, model.digest): model for model in (*slot.served, *slot.shadows)}
@@ -132,18 +154,27 @@ class Watcher:
             model.lookups.check()
             return model
 
-        served = tuple(load(target) for target in live_targets(endpoint))
+        served = []
+        for target in live_targets(endpoint):
+            try:
+                served.append(load(target))
+            except Exception as error:
+                raise _VersionRefused(target.version, error) from error
         if not served:
             raise LookupError(f"revision {endpoint.revision} names no live version")
-        shadows, shadow_refused = [], None
+        shadows, shadow_refused, alarming = [], None, None
         for target in shadow_targets(endpoint):
             try:
                 shadows.append(load(target))
             except Exception as error:  # noqa: BLE001 - a shadow's fault must not keep the live versions from serving
-                shadow_refused = refusal(endpoint.revision, error)
+                shadow_refused = refusal(endpoint.revision, error, target.version)
+                alarming = alarming if isinstance(error, OnlineStoreFailed) else shadow_refused
                 logger.error("%s: shadow version %d is refused: %s", endpoint.name, target.version, error)
-        self._assign(Slot.of(endpoint, served, tuple(shadows), shadow_refused))
         name = endpoint.name
+        self._assign(Slot.of(endpoint, tuple(served), tuple(shadows), shadow_refused))
+        self._alerts.accepted(endpoint, with_shadows=shadow_refused is None)
+        if alarming is not None:
+            self._alerts.version_refused(self._state.slots[name], alarming, endpoint, is_shadow=True)
         self._metrics.shadow_refused.labels(name).set(shadow_refused is not None)
         if slot.endpoint == endpoint and slot.refused is None:
             return  # another try at the same release
@@ -164,13 +195,14 @@ class Watcher:
         self._metrics.revision.labels(name).set(endpoint.revision)
         logger.info("%s: revision %d takes it out of service", name, endpoint.revision)
 
-    def _refuse(self, slot: Slot, revision: int, error: Exception) -> None:
+    def _refuse(self, slot: Slot, refused: Refusal) -> None:
         """Keep what served, unless its own feature views changed under it: then its answers would be wrong."""
-        if slot.refused is None or slot.refused.reason != str(error):
+        known = slot.refused and (slot.refused.revision, slot.refused.reason)
+        if known != (refused.revision, refused.reason):
             self._metrics.refusals.labels(slot.name).inc()
             self._metrics.refused.labels(slot.name).set(1)
-            logger.error("%s: revision %d is refused: %s", slot.name, revision, error)
-            self._assign(replace(slot, refused=refusal(revision, error)))
+            logger.error("%s: revision %d is refused: %s", slot.name, refused.revision, refused.reason)
+            self._assign(replace(slot, refused=refused))
         try:
             slot.check_views()
         except ViewsDiffer:

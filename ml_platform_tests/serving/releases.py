@@ -1,5 +1,6 @@
 """Real releases for the tests: a small model of flight delays whose scores tell which version gave them."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -105,6 +106,15 @@ def publish(settings: Settings, *versions: int, shares: Sequence[float] = (), **
         for version, share in zip(versions, shares, strict=True)
     ]
     store.publish(MODEL, targets, reason="for a test", by="pytest")
+
+
+def announce(settings: Settings, digest: str, revision: int = 2) -> None:
+    """Write an endpoint document past all the checks that publishing makes."""
+    path = ReleaseStore(settings.releases_dir).endpoint_path(MODEL)
+    document = json.loads(path.read_bytes())
+    document["revision"] = revision
+    document["targets"] = [{**document["targets"][0], "version": revision, "digest": digest}]
+    path.write_text(json.dumps(document))
 
 
 def fill_online_store(settings: Settings, *, hashes: Mapping[str, str] = HASHES, known_at: datetime = KNOWN_AT) -> None:
