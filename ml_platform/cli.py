@@ -1,6 +1,9 @@
 """`ml-platform`: what people do from a terminal that is not a run in the Dagster UI."""
 
 import getpass
+import shlex
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,6 +36,21 @@ def status() -> None:
         shares = describe_targets(endpoint.targets)
         typer.echo(f"{name}: {shares}; revision {endpoint.revision} of {endpoint.updated_at} by {endpoint.updated_by}")
         typer.echo(f"  {endpoint.reason}")
+
+
+@app.command()
+def env() -> None:
+    """Print what makes a terminal the project's, without telemetry: `eval "$(.venv/bin/ml-platform env)"`."""
+    from ml_platform.processes import CannotStart, platform_environment, ports
+
+    try:
+        environment = platform_environment(Settings(), ports())
+    except CannotStart as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"')
+    for name, value in environment.items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
 
 
 @app.command()

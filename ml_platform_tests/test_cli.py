@@ -1,5 +1,10 @@
 """The command line tells what serves and why, goes back, and says what to do when it cannot."""
 
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -70,3 +75,20 @@ def test_a_version_that_does_not_exist_is_refused_with_those_that_do(released, r
     failed = run("promote", "order_late", "7", "--reason", "why not")
     assert failed.exit_code == 1
     assert "no version 7 is registered; there are [1, 2]" in failed.output
+
+
+def test_a_terminal_becomes_the_project_s(shops: Shops, run):
+    lines = run("env").output
+    asked = [sys.executable, "-c", "import os; print(os.environ['DAGSTER_HOME'], os.environ['PATH'])"]
+    shell = subprocess.run(["sh", "-c", f"{lines}{shlex.join(asked)}"], check=True, capture_output=True, text=True)
+    home, path = shell.stdout.split()
+    assert path.startswith(str(Path(sys.executable).parent))
+    assert "telemetry:\n  enabled: false" in Path(home, "dagster.yaml").read_text()
+    assert Path(home).is_relative_to(shops.settings.home)
+
+
+def test_a_terminal_is_told_which_port_cannot_be(run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ML_PLATFORM_DAGSTER_PORT", "none")
+    failed = run("env")
+    assert failed.exit_code == 1
+    assert "ML_PLATFORM_DAGSTER_PORT: a port from 1 to 65535 is wanted" in failed.output
