@@ -183,7 +183,9 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     predict = Predict(predictor, options)
     push_log = SegmentLog(settings.push_log_dir, "push log")
     pusher = Pusher(state, online, push_log, metrics, options)
-    gauges = Gauges(metrics, predict=predict, predictor=predictor, pusher=pusher, online=online, settings=settings)
+    asking = Asking(predictor, options)
+    queues = (predictor.queues, pusher.queues, asking.parquet.queues)
+    gauges = Gauges(metrics, predict=predict, queues=queues, online=online, settings=settings)
     metrics.before_collecting.append(gauges.refresh)
 
     @asynccontextmanager
@@ -198,7 +200,7 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
         finally:
             for task in watching:
                 task.cancel()
-            for opened in (console, predictor, pusher, log, push_log, app.audit, alerts):
+            for opened in (asking.parquet, console, predictor, pusher, log, push_log, app.audit, alerts):
                 opened.close()
 
     app = ServingApp(
@@ -220,7 +222,6 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     app.metrics = metrics
     for path in ("/predict/{model}", "/predict/{model}/versions/{version}"):
         app.router.routes.append(Route(path, predict, methods=["POST"], include_in_schema=False))
-    asking = Asking(predictor, options)
     changes = Changes(asking, releases)
     protocols = (mlflow_routes(asking), databricks_routes(asking, changes), oip_routes(asking))
     for routes in (*protocols, endpoint_routes(changes)):

@@ -13,12 +13,14 @@ from starlette.responses import Response
 from ml_platform.registry.manifest import Input
 from serving.answers import Answer
 from serving.foreign import body_of
+from serving.parquet_process import ParquetProcess
 from serving.predictor import INLINE_BYTES, Asked, Predictor
 from serving.problems import InvalidRequest
 from serving.settings import ServingSettings
 from serving.wire import INTERNAL_ERROR, BodyReader, Head, Refused, drain
 
 ToRows = Callable[[bytes, Sequence[Input]], list[Any]]
+Translate = Callable[[bytes, Sequence[Input]], Awaitable[bytes]]
 ErrorShape = Callable[[Refused, str], Response]
 
 logger = logging.getLogger("serving")
@@ -30,6 +32,7 @@ class Asking:
     def __init__(self, predictor: Predictor, settings: ServingSettings) -> None:
         self.predictor = predictor
         self.settings = settings
+        self.parquet = ParquetProcess(settings)
         self._bodies = BodyReader(settings.body_seconds)
 
     def only_model(self) -> str:
@@ -40,21 +43,28 @@ class Asking:
             raise Refused(404, "ambiguous_model", f"this server has several models: ask {paths}")
         return names[0] if names else ""
 
-    async def ask(self, request: Request, model: str, to_rows: ToRows, version: int | None = None) -> Answer:
-        """Answer the rows that a request's body holds (raises Refused, ClientDisconnect)."""
+    def by(self, to_rows: ToRows) -> Translate:
+        """Translate bodies by what makes rows of them, in a thread where they are large."""
+
+        async def translate(body: bytes, inputs: Sequence[Input]) -> bytes:
+            def work() -> bytes:
+                try:
+                    return body_of(to_rows(body, inputs), inputs)
+                except InvalidRequest as invalid:
+                    raise Refused.of(invalid) from invalid
+
+            translated: bytes = work() if len(body) <= INLINE_BYTES else await self.predictor.in_turn(work)
+            return translated
+
+        return translate
+
+    async def ask(self, request: Request, model: str, translate: Translate, version: int | None = None) -> Answer:
+        """Answer a request's body, translated into one of `/predict/{model}` (raises Refused, ClientDisconnect)."""
         head = check_head(request)
         slot = self.predictor.slot(model)
         body = await self.body(request)
         inputs = ((version and slot.version(version)) or slot.served[0]).manifest.inputs
-
-        def translate() -> bytes:
-            try:
-                return body_of(to_rows(body, inputs), inputs)
-            except InvalidRequest as invalid:
-                raise Refused.of(invalid) from invalid
-
-        small = len(body) <= INLINE_BYTES
-        translated = translate() if small else await self.predictor.in_turn(translate)
+        translated = await translate(body, inputs)
         return await self.predictor.answer(slot, translated, Asked(head.request_id, caller_of(request), version))
 
     async def body(self, request: Request) -> bytes:

@@ -14,8 +14,7 @@ from serving.access import covered
 from serving.asking import Asking
 from serving.changes import Changes
 from serving.databricks_words import Config, Creation, change_of, endpoint_of, served_name
-from serving.foreign import rows_of_json
-from serving.mlflow_routes import mlflow_error, predictions_of
+from serving.mlflow_routes import mlflow_error, predictions_of, translation
 from serving.state import Slot
 from serving.wire import Refused, encode
 
@@ -29,7 +28,7 @@ def databricks_routes(asking: Asking, changes: Changes) -> list[Route]:
         name, version = request.path_params["model"], None
         if (served := request.path_params.get("served")) is not None:
             version = _version_called(asking.predictor.slot(name), served)
-        answer = await asking.ask(request, name, rows_of_json, version)
+        answer = await asking.ask(request, name, translation(asking, request), version)
         slot = state.slots.get(name)
         targets = slot.endpoint.targets if slot and slot.endpoint else ()
         target = next((one for one in targets if one.version == answer.version), None)

@@ -7,6 +7,7 @@ writes a column of integers with gaps) is an integer.
 
 import csv
 import io
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from serving.problems import InvalidRequest, Problem, parse
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _IGNORED = frozenset({"client_request_id", "usage_context"})  # of Databricks' clients; they change no prediction
 _NAIVE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?")
+_INFINITE = (math.inf, -math.inf)
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 
 
@@ -111,10 +113,9 @@ def _cell(kind: str, text: str) -> Any:
     if text == "":
         return None
     try:
-        if kind == "number":
-            return float(text)
-        if kind == "integer":
-            return int(text) if text.lstrip("+-").isdigit() else float(text)
+        if kind in ("integer", "number"):
+            number = int(text) if kind == "integer" and text.lstrip("+-").isdigit() else float(text)
+            return text if number in _INFINITE else number  # JSON has no word for it but null
     except ValueError:
         return text
     return _BOOLEANS.get(text.lower(), text) if kind == "boolean" else text

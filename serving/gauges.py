@@ -1,14 +1,13 @@
 """What is read only when somebody looks: requests under way, queues, the online store's memory, the log's lag."""
 
 import threading
+from collections.abc import Callable, Mapping, Sequence
 
 from ml_platform.features.online import OnlineStore
 from ml_platform.inference.log_lag import log_lag
 from ml_platform.settings import Settings
 from serving.metrics import Metrics
 from serving.predict import Predict
-from serving.predictor import Predictor
-from serving.pushes import Pusher
 
 
 class Gauges:
@@ -19,16 +18,14 @@ class Gauges:
         metrics: Metrics,
         *,
         predict: Predict,
-        predictor: Predictor,
-        pusher: Pusher,
+        queues: Sequence[Callable[[], Mapping[str, int]]],
         online: OnlineStore,
         settings: Settings,
     ) -> None:
         self._metrics = metrics
         self._predict = predict
-        self._predictor = predictor
+        self._queues = queues
         self._online = online
-        self._pusher = pusher
         self._log_folder = settings.inference_log_dir
         self._push_log_folder = settings.push_log_dir
         self._counted = (0, 0)
@@ -38,8 +35,9 @@ class Gauges:
         """Read everything once."""
         metrics = self._metrics
         metrics.active.set(self._predict.active)
-        for queue, length in {**self._predictor.queues(), **self._pusher.queues()}.items():
-            metrics.queued.labels(queue).set(length)
+        for lengths in self._queues:
+            for queue, length in lengths().items():
+                metrics.queued.labels(queue).set(length)
         with self._lock:
             asked, fetched = self._online.counts()
             from_store = fetched - self._counted[1]

@@ -11,9 +11,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from serving.answers import Answer
-from serving.asking import Asking
+from serving.asking import Asking, Translate
 from serving.foreign import rows_of_csv, rows_of_json
 from serving.wire import Refused, encode
+
+PARQUET = "application/vnd.apache.parquet"
+_ROWS_OF = {"application/json": rows_of_json, "text/csv": rows_of_csv}
 
 _CODES = {
     400: "BAD_REQUEST",
@@ -59,8 +62,7 @@ def mlflow_routes(asking: Asking) -> list[Route]:
     @asking.shaped(mlflow_error)
     async def invocations(request: Request) -> Response:
         model = request.path_params.get("model") or asking.only_model()
-        to_rows = rows_of_csv if _media_type(request) == "text/csv" else rows_of_json
-        answer = await asking.ask(request, model, to_rows)
+        answer = await asking.ask(request, model, translation(asking, request))
         return Response(encode(predictions_of(answer)), media_type="application/json")
 
     @asking.shaped(mlflow_error)
@@ -86,14 +88,15 @@ def _any_serves(asking: Asking) -> bool:
     return any(slot.served for slot in asking.predictor.state.slots.values())
 
 
-def _media_type(request: Request) -> str:
-    """The body's type (raises Refused for one that is not supported)."""
+def translation(asking: Asking, request: Request) -> Translate:
+    """How a body of its type is translated (raises Refused for a type that is not supported)."""
     sent = request.headers.get("content-type", "application/json")
     kind, *parameters = (part.strip().lower() for part in sent.split(";"))
-    if kind not in ("application/json", "text/csv"):
-        raise Refused(415, "unsupported_type", "send application/json or text/csv", close=True)
+    if kind not in (*_ROWS_OF, PARQUET):
+        told = f"send application/json, text/csv or {PARQUET}"
+        raise Refused(415, "unsupported_type", told, close=True)
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name != "charset" or value.strip('"') != "utf-8":
             raise Refused(415, "unsupported_type", "the only parameter of a content type is charset=utf-8", close=True)
-    return kind
+    return asking.parquet.translate if kind == PARQUET else asking.by(_ROWS_OF[kind])

@@ -83,7 +83,7 @@ def oip_routes(asking: Asking) -> list[Route]:
             sent.update(_request(body, _outputs(model.manifest)))
             return _rows(sent["inputs"], inputs)
 
-        answer = await asking.ask(request, model.name, to_rows, version_of(request))
+        answer = await asking.ask(request, model.name, asking.by(to_rows), version_of(request))
         wanted = [one["name"] for one in sent.get("outputs") or ()] or list(_outputs(model.manifest))
         said: dict[str, Any] = {"model_name": answer.model, "model_version": str(answer.version)}
         if sent.get("id") is not None:

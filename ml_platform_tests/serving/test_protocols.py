@@ -130,6 +130,7 @@ def test_a_bad_body_is_400_in_mlflows_shape_and_tells_nothing_of_the_inside(
         (b"carrier,nothing\na,b", "is not a field"),
         (csv_row(distance="far"), 'found "far"'),
         (csv_row(distance="nan"), "found null"),
+        (csv_row(distance="-inf"), 'found "-inf"'),
         (csv_row(distance=""), "found null"),
         (csv_row(scheduled_departure="yesterday"), 'found "yesterday"'),
     ],

@@ -1,0 +1,218 @@
+"""Decodes Parquet files in a process of its own, which holds what that takes and ends with what is wrong with them.
+
+Arrow would add half as much again to a worker's memory; a file of a few bytes can ask it for any amount of memory and
+time; and one wrong bit in a footer's statistics makes it abort its process (Arrow 25). So the worker hands files to a
+child, started by the first of them, that may have `EXTRA_BYTES` of memory and `CPU_SECONDS` for each, and is replaced
+when it has died of one. It ends with the worker, or when no file has come for `IDLE_SECONDS`.
+
+Over its stdin come inputs (JSON) and file, over its stdout goes the answer, each behind its length.
+"""
+
+import logging
+import os
+import resource
+import select
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from ml_platform.registry.manifest import Input
+from serving.parquet import body_of_parquet
+from serving.problems import InvalidRequest, Problem
+from serving.settings import ServingSettings
+from serving.turns import Turns
+from serving.wire import Refused
+
+EXTRA_BYTES = 192 * 2**20
+CPU_SECONDS = 5
+IDLE_SECONDS = 300.0
+_WALL_SECONDS = 60.0  # for a file whose decoding waits for something else than the processor
+_BOUNDS = f"{EXTRA_BYTES // 2**20} MiB of memory and {CPU_SECONDS} s of time"
+_LENGTH = struct.Struct(">Q")
+_ENVIRONMENT = {"ARROW_DEFAULT_MEMORY_POOL": "system", "OPENBLAS_NUM_THREADS": "1"}  # neither takes memory in advance
+
+logger = logging.getLogger("serving")
+
+
+class Fault(msgspec.Struct, array_like=True):
+    """What is wrong with a file."""
+
+    status: int
+    field: str | None
+    message: str
+
+
+class ParquetProcess:
+    """The worker's end. Files are decoded one after another."""
+
+    def __init__(self, settings: ServingSettings) -> None:
+        self._turns = Turns("Parquet", settings.max_queue, settings)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    async def translate(self, body: bytes, inputs: Sequence[Input]) -> bytes:
+        """Write a file's rows as a body of `/predict/{model}` (raises Refused)."""
+        written: bytes = await self._turns.take(lambda: self._translate(body, inputs))
+        return written
+
+    def queues(self) -> dict[str, int]:
+        """How many files wait for the child, or are with it."""
+        return {"parquet": self._turns.queued}
+
+    def close(self) -> None:
+        """Finish what is waiting, and end the child."""
+        self._turns.close()
+        self._end()
+
+    def _translate(self, body: bytes, inputs: Sequence[Input]) -> bytes:
+        is_fresh = not self._is_running()
+        answered = self._ask(body, inputs)
+        if answered is None and not is_fresh:  # it may have ended of something else, or for having waited too long
+            self._end()
+            answered = self._ask(body, inputs)
+        if answered is None:
+            logger.error("decoding a Parquet file ended its process: exit code %s", self._end())
+            told = f"the Parquet file cannot be decoded: it is damaged, or takes more than {_BOUNDS}"
+            raise Refused(400, "invalid_parquet", told)
+        fault, written = answered
+        if fault:
+            found = msgspec.json.decode(fault, type=Fault)
+            raise Refused.of(InvalidRequest(found.status, [Problem(None, found.field, found.message)]))
+        return written
+
+    def _ask(self, body: bytes, inputs: Sequence[Input]) -> tuple[bytes, bytes] | None:
+        """What the child answers, None when it ends instead (raises Refused)."""
+        process = self._running()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        timer = threading.Timer(_WALL_SECONDS, process.kill)
+        timer.start()
+        try:
+            _send(process.stdin, msgspec.json.encode(inputs))
+            _send(process.stdin, body)
+            fault, written = _receive(process.stdout), _receive(process.stdout)
+        except OSError:
+            return None
+        finally:
+            timer.cancel()
+        return None if fault is None or written is None else (fault, written)
+
+    def _is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        """The child, started where there is none (raises Refused)."""
+        if self._process is not None and self._is_running():
+            return self._process
+        self._end()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "serving.parquet_process"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, **_ENVIRONMENT},
+                cwd=Path(__file__).parents[1],
+            )
+            assert self._process.stdout is not None
+            ready = _receive(self._process.stdout)
+        except OSError as error:
+            ready, reason = None, str(error.strerror)
+        else:
+            reason = "it ended at once"
+        if self._process is None or ready is None:
+            self._end()
+            logger.error("the process that decodes Parquet files cannot be started: %s", reason)
+            told = "Parquet files cannot be decoded now; the server's log has the reason"
+            raise Refused(503, "parquet_unavailable", told, retry_after=5)
+        return self._process
+
+    def _end(self) -> int | None:
+        """End the child, where there is one; its exit code."""
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        with process:  # waits for it, and closes its pipes
+            assert process.stdin is not None
+            try:
+                process.stdin.close()
+                process.wait(timeout=5)
+            except (OSError, subprocess.TimeoutExpired):
+                process.kill()
+        return process.returncode
+
+
+def main() -> int:
+    """Answer files until there are no more; returns the exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the worker's whole group: it finishes what it has accepted
+        signal.signal(number, signal.SIG_IGN)
+    import pyarrow as pa
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    _bound_memory()
+    source, sink = sys.stdin.buffer, sys.stdout.buffer
+    _send(sink, b"ready")
+    while select.select([source], [], [], IDLE_SECONDS)[0]:
+        inputs, body = _receive(source), _receive(source)
+        if inputs is None or body is None:
+            break
+        _bound_time()
+        fault, answer = _answer(body, msgspec.json.decode(inputs, type=list[Input]))
+        _send(sink, fault)
+        _send(sink, answer)
+    return 0
+
+
+def _answer(body: bytes, inputs: Sequence[Input]) -> tuple[bytes, bytes]:
+    try:
+        return b"", body_of_parquet(body, inputs)
+    except InvalidRequest as invalid:
+        [problem] = invalid.problems
+        fault = Fault(invalid.status, problem.field, problem.message)
+    except MemoryError:
+        told = f"the Parquet file cannot be decoded within {_BOUNDS}: send fewer rows per request"
+        fault = Fault(413, None, told)
+    return msgspec.json.encode(fault), b""
+
+
+def _bound_memory() -> None:
+    """Let this process have so much more than it has."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():  # elsewhere than on Linux there is no such bound to rely on
+        size = int(statm.read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (size + EXTRA_BYTES, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _bound_time() -> None:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = int(used.ru_utime + used.ru_stime) + 1 + CPU_SECONDS
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+
+def _send(stream: IO[bytes], content: bytes) -> None:
+    stream.write(_LENGTH.pack(len(content)))
+    stream.write(content)
+    stream.flush()
+
+
+def _receive(stream: IO[bytes]) -> bytes | None:
+    """One message; None at the stream's end."""
+    head = stream.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack(head)
+    content = stream.read(length)
+    return content if len(content) == length else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
