@@ -19,6 +19,7 @@ from serving.state import Refusal, ServedModel, ServingState, Slot, live_targets
 
 POLL_SECONDS = 0.2
 CHECK_SECONDS = 2.0  # between two looks at the online store's views: those a release lacks may be on their way
+SETTLE_NS = 10**9  # a document that cannot be read and is younger may be half written, by a hand or a copying tool
 RELOAD_SECONDS = 30.0  # before a bundle that was refused for itself is read again: someone may have restored it
 
 logger = logging.getLogger("serving")
@@ -119,6 +120,9 @@ class Watcher:
         try:
             endpoint = self._store.document(name) if is_new else slot.endpoint
         except Exception as error:  # noqa: BLE001 - whatever one release does wrong, the others go on
+            if 0 <= time.time_ns() - stamp[0] < SETTLE_NS:
+                seen.stamp = None
+                return
             seen.due = now + RELOAD_SECONDS
             refused = refusal(slot.endpoint.revision if slot.endpoint else 0, error)
             self._refuse(slot, refused)

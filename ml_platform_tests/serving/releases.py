@@ -13,6 +13,7 @@ import polars as pl
 from ml_platform.features.expressions import compile_tree, evaluator
 from ml_platform.features.online import open_online_store
 from ml_platform.registry.digests import model_digest
+from ml_platform.registry.files import replace_file
 from ml_platform.registry.manifest import (
     MISSING_CODE,
     UNSEEN_CODE,
@@ -114,7 +115,7 @@ def announce(settings: Settings, digest: str, revision: int = 2) -> None:
     document = json.loads(path.read_bytes())
     document["revision"] = revision
     document["targets"] = [{**document["targets"][0], "version": revision, "digest": digest}]
-    path.write_text(json.dumps(document))
+    replace_file(path, json.dumps(document).encode())  # a server that saw half of it would refuse that as well
 
 
 def fill_online_store(settings: Settings, *, hashes: Mapping[str, str] = HASHES, known_at: datetime = KNOWN_AT) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from ml_platform.monitoring.alerts import AlertSettings
 from ml_platform.registry.digests import bundle_digest
+from ml_platform.registry.files import replace_file
 from ml_platform.registry.manifest import Endpoint, Golden, Manifest, Target
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
@@ -177,7 +178,7 @@ def test_a_document_that_cannot_be_read_is_told_of_once_over_a_restart(
     fill_online_store(settings)
     publish(settings, 1)
     server = serve(settings)
-    ReleaseStore(settings.releases_dir).endpoint_path(MODEL).write_text("not JSON")
+    replace_file(ReleaseStore(settings.releases_dir).endpoint_path(MODEL), b"not JSON")
     refused_by(server, 1)
     settle(server, settings, receiver, 1)
     assert receiver.taken[0]["title"] == "its endpoint document is refused"
@@ -187,6 +188,23 @@ def test_a_document_that_cannot_be_read_is_told_of_once_over_a_restart(
     server = serve(settings)
     refused_by(server, 1)
     settle(server, settings, receiver, 1)
+
+
+def test_a_document_that_is_being_written_in_place_is_not_told_of(
+    settings: Settings, serve: Serve, receiver: Receiver
+) -> None:
+    fill_online_store(settings)
+    publish(settings, 1)
+    server = serve(settings)
+    store = ReleaseStore(settings.releases_dir)
+    document = store.endpoint_path(MODEL).read_bytes()
+    newer = document.replace(b'"revision": 1', b'"revision": 2')
+    assert newer != document
+    for content in (b"", newer[:100], newer):
+        store.endpoint_path(MODEL).write_bytes(content)
+        time.sleep(0.3)
+    server.wait_until(lambda client: client.get("/models").json()["models"][0]["endpoint_revision"] == 2)
+    settle(server, settings, receiver, 0)
 
 
 def test_a_refused_shadow_is_told_of_as_a_warning(
