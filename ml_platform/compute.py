@@ -62,17 +62,24 @@ def executor_session(executor: Executor) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False)
-    else:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            _node_ip_address="127.0.0.1",
-        )
+    start_ray(log_to_driver=False, logging_level="ERROR")
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def start_ray(**options: Any) -> None:
+    """Connect to the cluster in `RAY_ADDRESS`, or start a Ray on the loopback address only, without dashboard.
+
+    Parameters
+    ----------
+    options
+        What else `ray.init` is to be told, in both cases.
+    """
+    import ray
+
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(**options)
+    else:
+        ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", **options)

@@ -1,6 +1,7 @@
 """The files in `deploy/` against the code: ports, probes, variables, options, metric names, schemas."""
 
 import json
+import pkgutil
 import re
 import tomllib
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from ml_platform.settings import PROJECT_ROOT, Settings
 from serving.__main__ import _options
 from serving.access import PROBES
 from serving.metrics import NAMESPACE, Metrics
+from serving.ray_app import CONFIG, Options
 from serving.settings import ServingSettings
 
 DEPLOY = PROJECT_ROOT / "deploy"
@@ -175,3 +177,20 @@ def test_the_image_installs_what_serving_is_declared_to_need() -> None:
     command = re.search(r"pip install --constraint \S+ \\\n(.*?)\n && ", (DEPLOY / "Dockerfile").read_text(), re.DOTALL)
     assert command
     assert set(command[1].replace("\\", "").replace('"', "").split()) == wanted
+
+
+def test_the_configuration_of_ray_serve_names_what_there_is() -> None:
+    from ray.serve.config import AutoscalingConfig
+    from ray.serve.schema import ServeDeploySchema
+
+    config = ServeDeploySchema.model_validate(read(CONFIG))
+    assert config.http_options.host == "127.0.0.1"  # Ray's own default is all addresses
+    [application] = config.applications
+    Options.model_validate(application.args)
+    [deployment] = application.deployments
+    deployed = pkgutil.resolve_name(application.import_path)(Options())
+    assert deployed._bound_deployment.name == deployment.name
+    assert isinstance(deployment.autoscaling_config, dict)
+    assert set(deployment.autoscaling_config) <= set(AutoscalingConfig.model_fields)
+    assert not config.http_options.model_extra
+    assert not deployment.model_extra

@@ -65,6 +65,6 @@ def test_code_location_loads_nothing_heavy():
 
 
 def test_serving_loads_no_orchestrator_and_no_training_library():
-    loaded = loaded_by("import serving.app")
+    loaded = loaded_by("import serving.app, serving.ray_app")
     assert "fastapi" in loaded
     assert not loaded & NOT_IN_SERVING

@@ -14,9 +14,10 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from serving.stages import SAMPLED, Stages
+from serving.worker_numbers import forget_ended
 
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # read by prometheus_client when it is imported; set by `python -m serving`
 NAMESPACE = "ml_platform"
@@ -135,10 +136,7 @@ class Metrics:
             refresh()
         if not os.environ.get(SHARED_FOLDER):
             return self.registry
-        for path in Path(os.environ[SHARED_FOLDER]).glob("gauge_live*_*.db"):
-            pid = int(path.stem.rpartition("_")[2])
-            if not Path(f"/proc/{pid}").exists():  # a worker that was killed could not say goodbye
-                mark_process_dead(pid)
+        forget_ended(Path(os.environ[SHARED_FOLDER]))
         merged = CollectorRegistry()
         MultiProcessCollector(merged)
         return merged

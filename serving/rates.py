@@ -114,8 +114,10 @@ class Limits:
 
 
 def create_table(folder: Path) -> None:
-    """Make the file of the buckets in the folder that workers share."""
-    (folder / _FILE).write_bytes(secrets.token_bytes(_SALT_BYTES).ljust(_TABLE_BYTES, b"\0"))
+    """Make the file of the buckets in the folder that workers share, unless it is there."""
+    path = folder / _FILE
+    if not path.exists():
+        path.write_bytes(secrets.token_bytes(_SALT_BYTES).ljust(_TABLE_BYTES, b"\0"))
 
 
 def shared_table() -> Path | None:

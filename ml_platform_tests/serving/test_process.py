@@ -151,7 +151,7 @@ def test_uvicorn_finds_the_app_by_name(settings: Settings) -> None:
         process.wait()
 
 
-@pytest.mark.parametrize("module", ["serving.app", "serving.__main__"])
+@pytest.mark.parametrize("module", ["serving.app", "serving.__main__", "serving.ray_app"])
 def test_serving_loads_none_of_the_heavy_libraries(module: str) -> None:
     heavy = (
         "dagster mlflow sklearn lightgbm pandas polars deltalake duckdb pyarrow matplotlib scipy optuna ray onnx torch"

@@ -1,0 +1,43 @@
+"""`python -m serving.ray_app` as people run it, telling meanwhile in a file which replicas there are.
+
+Arguments: the configuration of Ray Serve, and the file.
+"""
+
+import json
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+from serving.ray_app import main
+
+
+def tell_states(file: Path) -> None:
+    """Write how many replicas are in which state, each time it has changed."""
+    import ray
+    from ray import serve
+
+    told = None
+    while True:
+        time.sleep(0.1)
+        if not ray.is_initialized():
+            continue
+        try:
+            status = serve.status()
+        except ray.exceptions.RayActorError:  # Serve has ended
+            return
+        states: Counter[str] = Counter()
+        for application in status.applications.values():
+            for deployment in application.deployments.values():
+                states.update(deployment.replica_states)
+        if states != told:
+            fresh = file.with_suffix(".new")
+            fresh.write_text(json.dumps(states))
+            fresh.rename(file)
+            told = states
+
+
+if __name__ == "__main__":
+    threading.Thread(target=tell_states, args=(Path(sys.argv[2]),), daemon=True).start()
+    main(sys.argv[1:2])

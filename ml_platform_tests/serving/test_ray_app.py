@@ -1,0 +1,226 @@
+"""The app on Ray Serve: replicas on this machine that come and go, as `python -m serving.ray_app` runs them."""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from ml_platform.governance.audit_table import verify_audit
+from ml_platform.governance.keys import KeyStore
+from ml_platform.lake.tables import Lake
+from ml_platform.settings import PROJECT_ROOT, Settings
+from ml_platform_tests.serving.conftest import Server, start_server
+from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
+from serving.ray_app import CONFIG
+
+pytestmark = pytest.mark.slow
+
+PATH = f"/predict/{MODEL}"
+BURST = 10
+
+
+@dataclass
+class RayServer(Server):
+    """A Ray Serve of our own and a client for it."""
+
+    states_file: Path
+
+    def replicas(self) -> dict[str, int]:
+        """How many replicas are in which state."""
+        assert self.process.poll() is None, "Ray has ended; what it said is in the test's output"
+        return json.loads(self.states_file.read_text()) if self.states_file.exists() else {}
+
+    def wait_for_replicas(self, count: int) -> None:
+        self.wait_until(lambda _: self.replicas() == {"RUNNING": count}, 120)
+
+
+@pytest.fixture(scope="module")
+def on_ray(module_settings: Settings) -> Iterator[RayServer]:
+    fill_online_store(module_settings)
+    publish(module_settings, 1)
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))  # Ray's sockets need a short path
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        "ML_PLATFORM_HOME": str(module_settings.home),
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_TMPDIR": str(folder),
+        "TMPDIR": str(folder),
+    }
+    environment.pop("RAY_ADDRESS", None)
+    config, states = folder / "config.yaml", folder / "states.json"
+    command = [sys.executable, "-m", "ml_platform_tests.serving.ray_server", str(config), str(states)]
+    config.write_text(yaml.safe_dump(quick(yaml.safe_load(CONFIG.read_text()), port)))
+    process = subprocess.Popen(command, env=environment, cwd=PROJECT_ROOT, text=True)
+    url = f"http://127.0.0.1:{port}"
+    server = RayServer(process, url, httpx.Client(base_url=url, timeout=30), states)
+    try:
+        server.wait_for_replicas(1)
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
+
+
+def quick(config: dict[str, Any], port: int) -> dict[str, Any]:
+    """The configuration that is delivered, on another port, for two small replicas, and in more of a hurry."""
+    config["http_options"]["port"] = port
+    [deployment] = config["applications"][0]["deployments"]
+    deployment["ray_actor_options"]["num_cpus"] = 0.1
+    deployment["autoscaling_config"] |= {
+        "max_replicas": 2,
+        "target_ongoing_requests": 1,
+        "look_back_period_s": 2,
+        "metrics_interval_s": 1,
+        "upscale_delay_s": 1,
+        "downscale_delay_s": 2,
+    }
+    return config
+
+
+@contextmanager
+def load(url: str, clients: int, pause: float, headers: dict[str, str]) -> Iterator[Counter[int]]:
+    """Let clients ask for one prediction after the other; counts the answers by status."""
+    answers: Counter[int] = Counter()
+    ended = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=url, timeout=60, headers=headers) as client:
+            while not ended.wait(pause):
+                answers[client.post(PATH, json=ROW).status_code] += 1
+
+    threads = [threading.Thread(target=ask) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+
+
+def log_files(settings: Settings) -> list[Path]:
+    return sorted(settings.inference_log_dir.glob("*/*.jsonl"))
+
+
+def live_segments(settings: Settings) -> list[Path]:
+    """Files of the inference log whose process still lives."""
+    return [path for path in log_files(settings) if psutil.pid_exists(int(path.stem.split("-")[1]))]
+
+
+def versions(path: Path) -> list[int]:
+    """Which version gave each answer of a file."""
+    lines = path.read_bytes().rpartition(b"\n")[0].split(b"\n")
+    return [json.loads(line)["version"] for line in lines]
+
+
+def requests_counted(client: httpx.Client, headers: dict[str, str]) -> float:
+    """Predictions answered, as the metrics tell."""
+    text = client.get("/metrics", headers=headers).text
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    wanted = ("ml_platform_requests_total", {"model": MODEL, "status": "200"})
+    [value] = [sample.value for sample in samples if (sample.name, sample.labels) == wanted]
+    return value
+
+
+REQUESTS: list[tuple[str, Callable[[httpx.Client], httpx.Response]]] = [
+    ("a row", lambda client: client.post(PATH, json=ROW, headers={"X-Request-ID": "asked-1"})),
+    ("rows", lambda client: client.post(PATH, json={"rows": [ROW] * 1000}, headers={"X-Request-ID": "asked-2"})),
+    ("features", lambda client: client.post(PATH + "?features=true", json=ROW, headers={"X-Request-ID": "asked-3"})),
+    ("wrong type", lambda client: client.post(PATH, json={**ROW, "distance": "far"}, headers={"X-Request-ID": "a"})),
+    ("no JSON", lambda client: client.post(PATH, content=b"{", headers={"X-Request-ID": "asked-4"})),
+    ("no model", lambda client: client.post("/predict/none", json=ROW, headers={"X-Request-ID": "asked-5"})),
+    ("too large", lambda client: client.post(PATH, content=b" " * 2**25, headers={"X-Request-ID": "asked-6"})),
+    ("in pieces", lambda client: client.post(PATH, content=iter([b" " * 2**20] * 20), headers={"X-Request-ID": "a"})),
+    ("foreign host", lambda client: client.get("/models", headers={"Host": "evil.example", "X-Request-ID": "a"})),
+    ("by FastAPI", lambda client: client.get(f"/models/{MODEL}", headers={"X-Request-ID": "a"})),
+    ("Open Inference Protocol", lambda client: client.get(f"/v2/models/{MODEL}", headers={"X-Request-ID": "a"})),
+]
+
+
+def test_it_answers_what_the_plain_server_answers(on_ray: RayServer, module_settings: Settings) -> None:
+    plain = start_server(module_settings)
+    try:
+        for about, request in REQUESTS:
+            wanted, found = request(plain.client), request(on_ray.client)
+            assert (found.status_code, found.json()) == (wanted.status_code, wanted.json()), about
+            assert found.headers.get_list("x-request-id") == [found.request.headers["x-request-id"]]
+    finally:
+        plain.stop()
+    for path in ("/", "/docs", "/health/ready"):
+        assert on_ray.client.get(path).status_code == 200
+    assert len(on_ray.client.post(PATH, json=ROW).headers.get_list("x-request-id")) == 1
+
+
+def test_replicas_come_with_the_load_follow_releases_and_keys_and_go_again(
+    on_ray: RayServer, module_settings: Settings
+) -> None:
+    store = KeyStore(module_settings.keys_dir)
+    _, key = store.create("job", roles=["predict"])
+    _, limited = store.create("limited", roles=["predict"], rate=0.001, burst=BURST)
+    headers = {"Authorization": f"Bearer {key}"}
+    on_ray.wait_until(lambda client: client.get("/models").status_code == 401)
+    counted = requests_counted(on_ray.client, headers)
+    with load(on_ray.url, 4, 0, headers) as answers:
+        on_ray.wait_for_replicas(2)
+        on_ray.wait_until(lambda _: len(live_segments(module_settings)) == 2, 60)
+        publish(module_settings, 2)
+        logged = live_segments(module_settings)
+        on_ray.wait_until(lambda _: {versions(path)[-1] for path in logged} == {2}, 60)
+        swapped = {path: len(versions(path)) for path in logged}
+        on_ray.wait_until(lambda _: all(len(versions(path)) > lines + 20 for path, lines in swapped.items()), 60)
+        assert {version for path, lines in swapped.items() for version in versions(path)[lines:]} == {2}
+        statuses = Counter(
+            httpx.post(on_ray.url + PATH, json=ROW, headers={"X-API-Key": limited}, timeout=60).status_code
+            for _ in range(3 * BURST)
+        )
+        assert statuses == {200: BURST, 429: 2 * BURST}  # the replicas count together
+    with load(on_ray.url, 1, 0.1, headers) as trickle:
+        on_ray.wait_for_replicas(1)
+    answers += trickle
+    assert set(answers) == {200}, "requests failed when a replica came or went"
+    assert requests_counted(on_ray.client, headers) == counted + answers[200] + BURST  # those of the ended replica too
+
+
+def test_what_is_under_way_is_answered_before_it_ends(on_ray: RayServer, module_settings: Settings, lake: Lake) -> None:
+    _, key = KeyStore(module_settings.keys_dir).create("last", roles=["predict"])
+    family = psutil.Process(on_ray.process.pid).children(recursive=True)
+    on_ray.wait_until(lambda client: client.post(PATH, json=ROW, headers={"X-API-Key": key}).status_code == 200)
+
+    def slowly() -> Iterator[bytes]:
+        body = json.dumps(ROW).encode()
+        yield body[:20]
+        on_ray.process.send_signal(signal.SIGTERM)
+        on_ray.wait_until(lambda _: "RUNNING" not in on_ray.replicas(), 30)
+        yield body[20:]
+
+    answer = httpx.post(on_ray.url + PATH, content=slowly(), headers={"X-API-Key": key}, timeout=30)
+    assert answer.status_code == 200
+    assert on_ray.process.wait(60) == 0
+    assert [process for process in family if process.is_running()] == []
+    logged = [json.loads(line) for path in log_files(module_settings) for line in path.read_bytes().splitlines()]
+    assert answer.json()["request_id"] in {line["request_id"] for line in logged}
+    lines, findings = verify_audit(lake, module_settings)
+    assert lines > 100
+    assert findings == []

@@ -1,0 +1,143 @@
+"""The app on Ray Serve: replicas that come and go with the load, each of them what a worker of `python -m serving` is.
+
+`python -m serving.ray_app` is `serve run deploy/ray_serve.yaml` with this project's defaults. Ray is imported inside
+functions only: the app itself knows nothing of it.
+"""
+
+import fcntl
+import os
+import signal
+import sys
+import tempfile
+import threading
+from logging.config import dictConfig
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ml_platform.compute import start_ray
+from ml_platform.settings import PROJECT_ROOT
+from serving import logs
+
+CONFIG = PROJECT_ROOT / "deploy" / "ray_serve.yaml"
+NAME = "serving"
+_REQUEST_ID = b"x-request-id"
+
+
+class Options(BaseModel):
+    """What `args` of the application may say in the configuration file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    log_format: logs.LogFormat = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_requests: Literal["none", "failed", "refused", "all"] = "none"
+
+
+def application(options: Options) -> Any:
+    """Build what Ray Serve deploys: one deployment, whose replicas each make the app when they start.
+
+    Returns
+    -------
+    ray.serve.Application
+        Replicas, autoscaling and limits are the configuration file's to say, under the deployment's name, `serving`.
+    """
+    from ray import serve
+
+    def create_app() -> ASGIApp:
+        return replica_app(options)
+
+    return serve.deployment(serve.ingress(create_app)(), name=NAME).bind()
+
+
+def replica_app(options: Options) -> ASGIApp:
+    """Make the app of one replica, which counts and limits together with the other replicas of its machine."""
+    dictConfig(logs.log_config(options.log_format, options.log_level))
+    os.environ[logs.SETTING] = options.log_requests
+    share(_machine_folder())
+    from serving import asgi  # opens nothing, but what it imports reads the environment
+
+    return OneRequestId(asgi.create_app())
+
+
+class OneRequestId:
+    """Takes the request id off the answers: Serve's proxy gives each request an id and puts it on the answer itself."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on and its answer back."""
+
+        async def without_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [pair for pair in message["headers"] if pair[0] != _REQUEST_ID]
+            await send(message)
+
+        await self._app(scope, receive, without_id if scope["type"] == "http" else send)
+
+
+def share(folder: Path) -> None:
+    """Count metrics and rates together with all processes that share a folder, until this process ends.
+
+    Raises
+    ------
+    PermissionError
+        If the folder is somebody else's.
+    """
+    from prometheus_client import multiprocess, values
+
+    from serving.metrics import SHARED_FOLDER
+    from serving.rates import create_table
+    from serving.worker_numbers import take_number
+
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"wanted {folder} to be this user's own, found another's: remove it")
+    os.environ[SHARED_FOLDER] = str(folder)
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)  # replicas start together
+        create_table(folder)
+        number = take_number(folder)
+        multiprocess.mark_process_dead(number)  # the state of who had the number before; its counts go on
+    finally:
+        os.close(directory)
+    values.ValueClass = values.MultiProcessValue(lambda: number)
+
+
+def _machine_folder() -> Path:
+    """The folder of the replicas of this application on this machine, for as long as its Ray runs."""
+    import ray
+    from ray import serve
+
+    name = f"ml-platform-{serve.get_replica_context().app_name}-{ray.get_runtime_context().get_node_id()}"
+    return Path(tempfile.gettempdir()) / name
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a configuration file as `serve run` does, on the loopback address, until SIGTERM or Ctrl-C.
+
+    What is under way then is answered first: `serve run` itself ends the proxies, and so the requests they hold.
+    """
+    [config] = (sys.argv[1:] if arguments is None else arguments) or [str(CONFIG)]
+    if os.environ.get("RAY_ADDRESS"):
+        sys.exit("serving: RAY_ADDRESS names a cluster, which outlives this process: use `serve deploy` there")
+    start_ray(namespace="serve")  # where Serve looks for itself
+    from ray import serve
+    from ray.serve.scripts import cli
+
+    told = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: told.set())
+    cli(["run", "--non-blocking", config], standalone_mode=False)
+    told.wait()
+    for name in serve.status().applications:
+        serve.delete(name)
+    serve.shutdown()
+
+
+if __name__ == "__main__":
+    main()
