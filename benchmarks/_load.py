@@ -7,7 +7,6 @@ import socket
 import statistics
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -71,10 +70,14 @@ def free_port() -> int:
 
 @contextmanager
 def server(
-    command: Sequence[str], environment: Mapping[str, str] | None = None, *, ready: str = "/health/ready"
+    command: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    *,
+    ready: str = "/health/ready",
+    port: int | None = None,
 ) -> Iterator[Server]:
-    """Run a server until the block ends; `{port}` in its command and environment becomes a free port."""
-    port = free_port()
+    """Run a server until the block ends; `{port}` in its command and environment becomes `port`, or a free one."""
+    port = port or free_port()
     arguments = [part.replace("{port}", str(port)) for part in command]
     changed = {name: value.replace("{port}", str(port)) for name, value in (environment or {}).items()}
     started = time.perf_counter()
@@ -100,11 +103,7 @@ def _wait_for(port: int, process: "subprocess.Popen[bytes]", page: str) -> None:
             raise RuntimeError(f"{process.args} ended with code {process.returncode}")
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}{page}", timeout=5).close()
-        except urllib.error.HTTPError as error:
-            if error.code == 404:
-                return  # the echo has no such page, but answers
-            time.sleep(0.05)
-        except OSError:
+        except OSError:  # an answer that is an error, too
             time.sleep(0.05)
         else:
             return

@@ -94,7 +94,8 @@ def one_worker(settings: Settings, token: str, options: argparse.Namespace) -> l
     headers = f"Authorization: Bearer {token}\r\n"
     uvicorn = [sys.executable, "-m", "uvicorn", "echo_app:app", "--app-dir", str(settings.home), "--no-access-log"]
     environment = {"ML_PLATFORM_HOME": str(settings.home)}
-    with server([*uvicorn, "--port", "{port}"]) as echo, server(our_command(1), environment) as ours:
+    echo_server = server([*uvicorn, "--port", "{port}"], ready="/docs")
+    with echo_server as echo, server(our_command(1), environment) as ours:
         rounds = []
         for _ in range(options.rounds + 1):
             found: dict[str, Cost] = {}

@@ -135,7 +135,7 @@ def echo(folder: Path) -> Iterator[Contender]:
     """A FastAPI app that gives back what it is sent, validated as a `dict`."""
     (folder / "echo_app.py").write_text(ECHO)
     command = [sys.executable, "-m", "uvicorn", "echo_app:app", "--app-dir", str(folder), "--no-access-log"]
-    with server([*command, "--port", "{port}"]) as running:
+    with server([*command, "--port", "{port}"], ready="/docs") as running:
         yield Contender(running, [message("/echo", msgspec.json.encode(row)) for row in plain_rows()], None)
 
 
