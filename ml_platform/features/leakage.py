@@ -1,6 +1,7 @@
 """Leakage: features that know the label, alone or as the sum or difference of two, found before a model learns them."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from ml_platform.spec import Leakage, Strict, Task
 _BINS = 200  # quantiles that a numeric feature is cut into
 _FEWEST_ROWS = 100  # below this nothing is judged
 _PRIOR_ROWS = 2.0  # weight of the overall rate beside a bin's own rows
+_FLAWLESS = 1e-6  # from an AUC or R² of one, for what is the label itself
 _EXACT = 1e-9  # share of the label's variance that an equality may leave, for the rounding of doubles
 _PAIR_ROWS = 4000  # of a classification's rows, by which sums and differences are ranked
 _SEED = 7
@@ -56,7 +58,8 @@ def find_leakage(
     A feature alone is judged by predicting the one half of the rows from the other half's mean label per quantile or
     category, so that an identifier, which determines the label of its own row only, does not count; numbers also by
     their linear and rank correlation with a numeric label. Of two numeric features every linear combination is
-    compared with a numeric label, and sum and difference ranked against a class.
+    compared with a numeric label, and sum and difference ranked against the classes. Of several classes the mean AUC
+    counts, since one may well stand apart (the largest kind of bean by its size), unless one is told without any error.
 
     Parameters
     ----------
@@ -100,7 +103,7 @@ def find_leakage(
     for info in judged:
         strength[info.name] = value = _alone(rows.get_column(info.name), labels, info.kind, task)
         if value >= limit:
-            kind: Literal["alone", "transformation"] = "transformation" if value >= 1 - 1e-6 else "alone"
+            kind: Literal["alone", "transformation"] = "transformation" if value >= 1 - _FLAWLESS else "alone"
             leaks.append(Leak(features=(info.name,), kind=kind, measure=measure, value=value))
     if limits.pairs:
         known = {leak.features[0] for leak in leaks if task != "regression" or leak.kind == "transformation"}
@@ -129,7 +132,7 @@ def _alone(feature: pl.Series, labels: list[Floats], kind: str, task: Task) -> f
     codes = _quantile_codes(_numbers(feature)) if kind == "numeric" else _category_codes(feature)
     predicted = [_out_of_fold(codes, label) for label in labels]
     if task != "regression":
-        return max((_auc(scores, label) for scores, label in zip(predicted, labels, strict=True)), default=0.5)
+        return _over_classes([_auc(scores, label) for scores, label in zip(predicted, labels, strict=True)], labels)
     [label] = labels
     spread = float(np.sum((label - label.mean()) ** 2))
     if spread == 0.0:
@@ -142,6 +145,16 @@ def _alone(feature: pl.Series, labels: list[Floats], kind: str, task: Task) -> f
             best = max(best, _squared_correlation(numbers[known], label[known]))
             best = max(best, _squared_correlation(_ranks(numbers[known]), _ranks(label[known])))
     return max(best, 0.0)
+
+
+def _over_classes(aucs: Sequence[float], labels: list[Floats]) -> float:
+    """How well the class is told: the mean of all, by their shares, since one of many may well stand apart.
+
+    One that is told without any error counts for all.
+    """
+    if not aucs or max(aucs) >= 1 - _FLAWLESS:
+        return max(aucs, default=0.5)
+    return float(np.average(aucs, weights=[label.mean() for label in labels]))
 
 
 def _numbers(feature: pl.Series) -> Floats:
@@ -208,7 +221,7 @@ def _equal_pairs(rows: pl.DataFrame, names: Sequence[str], label: Floats) -> Ite
 def _ranked_pairs(
     rows: pl.DataFrame, names: Sequence[str], labels: list[Floats]
 ) -> Iterator[tuple[tuple[str, str], float]]:
-    """AUC of sum and difference of every two numeric features, for the class that they tell best."""
+    """AUC of sum and difference of every two numeric features."""
     values = [_numbers(rows.get_column(name).head(_PAIR_ROWS)) for name in names]
     for a, first in enumerate(values):
         for b in range(a + 1, len(values)):
@@ -216,9 +229,20 @@ def _ranked_pairs(
             for combined in (first + values[b], first - values[b]):
                 known = ~np.isnan(combined)
                 if known.sum() >= _FEWEST_ROWS:
-                    ranks = _ranks(combined[known])
-                    best = max(best, *(_two_sided_auc(ranks, label[:_PAIR_ROWS][known]) for label in labels))
+                    best = max(best, _combined_auc(combined[known], [label[:_PAIR_ROWS][known] for label in labels]))
             yield (names[a], names[b]), best
+
+
+def _combined_auc(combined: Floats, labels: list[Floats]) -> float:
+    """AUC of a number for two classes; of more, in the order of their means, the AUC of the worst two neighbours."""
+    classes = [label for label in ([1.0 - labels[0], *labels] if len(labels) == 1 else labels) if label.any()]
+    ranks = _ranks(combined)
+    classes.sort(key=lambda label: np.average(ranks, weights=label))
+    aucs = []
+    for lower, upper in pairwise(classes):
+        either = lower + upper > 0
+        aucs.append(_rank_auc(_ranks(ranks[either]), upper[either]))
+    return min(aucs, default=0.5)
 
 
 def _squared_correlation(a: Floats, b: Floats) -> float:
@@ -235,11 +259,6 @@ def _ranks(values: Floats) -> Floats:
 
 def _auc(scores: Floats, label: Floats) -> float:
     return _rank_auc(_ranks(scores), label)
-
-
-def _two_sided_auc(ranks: Floats, label: Floats) -> float:
-    found = _rank_auc(ranks, label)
-    return max(found, 1.0 - found)
 
 
 def _rank_auc(ranks: Floats, label: Floats) -> float:

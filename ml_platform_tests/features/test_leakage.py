@@ -13,6 +13,7 @@ from ml_platform.spec import Leakage
 
 ROWS = 3000
 BIKES = Path(os.environ.get("ML_PLATFORM_BIKE_HOURLY", "../shared/datasets/bike_hourly.csv"))
+BEANS = Path(os.environ.get("ML_PLATFORM_DRY_BEAN", "../shared/datasets/dry_bean.csv"))
 
 
 def infos(frame: pl.DataFrame, *left_out: str) -> list[FeatureInfo]:
@@ -119,3 +120,18 @@ def test_casual_and_registered_riders_are_all_riders():
     assert [leak.features for leak in report.leaks] == [("casual", "registered")]
     honest = frame.drop("casual", "registered")
     assert find_leakage(honest, infos(honest, "cnt"), target="cnt", task="regression").leaks == ()
+
+
+@pytest.mark.skipif(not BEANS.exists(), reason=f"no {BEANS}: measures of beans of seven kinds, one much the largest")
+def test_a_class_that_stands_apart_is_no_leak():
+    beans = pl.read_csv(BEANS)
+    assert find_leakage(beans, infos(beans, "Class"), target="Class", task="multiclass").leaks == ()
+    named = beans.with_columns(code=pl.col("Class").rank("dense"))
+    [leak] = find_leakage(
+        named, infos(named, "Class"), target="Class", task="multiclass", limits=Leakage(pairs=False)
+    ).leaks
+    assert leak.features == ("code",)
+    rest = np.random.default_rng(5).normal(size=beans.height) * 30
+    split = named.with_columns(rest=rest).with_columns(part=pl.col("code") - pl.col("rest")).drop("code")
+    [leak] = find_leakage(split, infos(split, "Class"), target="Class", task="multiclass").leaks
+    assert leak.features == ("rest", "part")
