@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ml_platform.features.vectorised import Columns, NotVectorised, microseconds
+from ml_platform.features.column_operations import NotVectorised
+from ml_platform.features.vectorised import Columns, microseconds
 from ml_platform.inference.log import Batch
 from serving.answers import answer_of
 from serving.lookups import FoundView

@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
-from ml_platform.features.vectorised import Columns, NotVectorised, microseconds
+from ml_platform.features.column_operations import NotVectorised
+from ml_platform.features.vectorised import Columns, microseconds
 from ml_platform.registry.manifest import Input, Manifest
 from serving.problems import InvalidRequest, Problem, find_problems, not_json
 

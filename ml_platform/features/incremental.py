@@ -1,6 +1,6 @@
 """Incremental computation: only the days of a view that changed source rows can have touched, equal to from-scratch."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -75,10 +75,10 @@ def compute_span(
     """Rows of the view whose event time lies in a span of days, from the source rows that they need."""
     incremental = _declared(view)
     start = datetime.combine(span[0], time(), UTC)
-    rows = view.rows(lake, versions, connection, since=(incremental.times, start - incremental.look_back))
+    batches = view.batches(lake, versions, connection, since=(incremental.times, start - incremental.look_back))
     at = pl.col(view.event_time)
     inside = at >= start if span[1] is None else (at >= start) & (at < datetime.combine(span[1], time(), UTC))
-    return rows.filter(inside)
+    return pl.concat(frame.filter(inside) for frame in batches)
 
 
 def keep_since(connection: duckdb.DuckDBPyConnection, times: Mapping[str, str], since: datetime) -> None:
@@ -94,13 +94,23 @@ def keep_since(connection: duckdb.DuckDBPyConnection, times: Mapping[str, str], 
         )
 
 
-def write_span(lake: Lake, view: "FeatureView", frame: pl.DataFrame, span: Span | None) -> int:
-    """Put typed rows in place of a span of the view's table, of all of it when None; give the version."""
-    rows = frame.with_columns(pl.col(view.event_time).dt.date().alias(DAY_COLUMN))
-    if span is None:
-        return lake.replace(view.table, rows, partition_by=(DAY_COLUMN,))
+def write_all(lake: Lake, view: "FeatureView", batches: Callable[[], Iterable[pl.DataFrame]]) -> int:
+    """Put typed rows in place of the view's whole table, by days if they can be computed so; give the version."""
+    if view.incremental is None:
+        return lake.replace_in_batches(view.table, batches)
+    return lake.replace_in_batches(
+        view.table, lambda: (_with_day(view, frame) for frame in batches()), partition_by=(DAY_COLUMN,)
+    )
+
+
+def write_span(lake: Lake, view: "FeatureView", frame: pl.DataFrame, span: Span) -> int:
+    """Put typed rows in place of a span of the view's table; give the version."""
     where = f"{DAY_COLUMN} >= '{span[0]}'" + (f" AND {DAY_COLUMN} < '{span[1]}'" if span[1] else "")
-    return lake.replace(view.table, rows, where=where)
+    return lake.replace(view.table, _with_day(view, frame), where=where)
+
+
+def _with_day(view: "FeatureView", frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.with_columns(pl.col(view.event_time).dt.date().alias(DAY_COLUMN))
 
 
 def record_sources(lake: Lake, view: "FeatureView", versions: Mapping[str, int]) -> None:

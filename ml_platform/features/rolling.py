@@ -40,14 +40,18 @@ class Rolling(Strict):
 
     At an instant t a window of length w holds the events with t − w < time ≤ t. A row is written at every event and at
     every instant at which one leaves a window, so that the newest row of an entity is exact at any time in between;
-    with `every`, at the ticks of a clock instead, which `time_since` needs because it never stands still. No row is
-    later than the newest event of the whole table.
+    with `rows: events`, at events alone, so that the newest row is as of the entity's last event; with `every`, at the
+    ticks of a clock, which `time_since` needs because it never stands still. No row is later than the newest event of
+    the whole table.
     """
 
     source: str = Field(pattern=r"^[a-z][a-z0-9_]*(/[A-Za-z0-9_]+)+$", description="Lake table, e.g. raw/orders.")
     time: str = Field(description="Column with the instant from which an event was known (UTC).")
     filter: str | None = Field(None, description="SQL condition: which events count.")
     windows: tuple[Duration, ...] = Field(min_length=1)
+    rows: Literal["changes", "events"] = Field(
+        "changes", description="When a row is written: whenever an event enters or leaves a window, or at events alone."
+    )
     every: Duration | None = Field(None, description="Ticks at which rows are written, counted from 1970 (UTC).")
     incremental: bool = Field(False, description="Compute only the days again that changed events can have touched.")
     aggregates: dict[str, Aggregate] = Field(min_length=1, description="Name → what; features are `<name>_<window>`.")
@@ -59,6 +63,8 @@ class Rolling(Strict):
             raise ValueError(f"windows and every: wanted positive whole seconds, found {wrong}")
         if len(set(self.windows)) < len(self.windows):
             raise ValueError(f"windows: one is there twice in {list(map(window_name, self.windows))}")
+        if self.every is not None and "rows" in self.model_fields_set:
+            raise ValueError("rows and every: each says when rows are written; leave one out")
         since = [name for name, item in self.aggregates.items() if item.function == "time_since"]
         if since and self.every is None:
             raise ValueError(f"aggregates: {since} grows with every instant: declare `every`, e.g. `every: 1 hour`")
@@ -77,6 +83,14 @@ class Rolling(Strict):
                 found[f"{name}_{window_name(window)}"] = {"type": kind, "description": text, "unit": item.unit}
         return found
 
+    def shifts(self) -> tuple[timedelta, ...]:
+        """How long after an event rows are written, without `every`."""
+        return (timedelta(0), *(self.windows if self.rows == "changes" else ()))
+
+    def inputs(self) -> list[str]:
+        """Columns of the source that are aggregated."""
+        return sorted({item.column for item in self.aggregates.values() if item.column})
+
     def promise(self) -> Incremental:
         """Give what the windows mean for incremental computation."""
         look_back = max(self.windows) + (self.every or timedelta(0))
@@ -84,12 +98,12 @@ class Rolling(Strict):
 
     def sql(self, entity: tuple[str, ...], event_time: str) -> str:
         """Compile to a query over the source that gives the entity, the event time and the features."""
-        keys, names, events = ", ".join(map(_quoted, entity)), self._inputs(), self.events_sql(entity)
+        keys, names, events = ", ".join(map(_quoted, entity)), self.inputs(), self.events_sql(entity)
         longest = microseconds(max(self.windows))
         blanks = "".join(f", NULL AS {_value(name)}" for name in names)
         taken = "".join(f", {_value(name)}" for name in names)
         if self.every is None:
-            shifts = ", ".join(f"({microseconds(window)})" for window in (timedelta(0), *self.windows))
+            shifts = ", ".join(f"({microseconds(shift)})" for shift in self.shifts())
             points = f"SELECT {keys}, __us + shift AS __us FROM events, (VALUES {shifts}) AS t(shift) WHERE __counts"
         else:
             tick = microseconds(self.every)
@@ -121,7 +135,7 @@ class Rolling(Strict):
 
     def events_sql(self, entity: Sequence[str]) -> str:
         """Query for the events: entity, `__us` since 1970, values, and whether the event counts (`__counts`)."""
-        values = "".join(f", {_quoted(name)} AS {_value(name)}" for name in self._inputs())
+        values = "".join(f", {_quoted(name)} AS {_value(name)}" for name in self.inputs())
         schema, _, table = self.source.partition("/")
         not_null = " AND ".join(f"{_quoted(name)} IS NOT NULL" for name in entity)
         return (
@@ -129,9 +143,6 @@ class Rolling(Strict):
             f"coalesce({not_null} AND ({self.filter or 'true'}), false) AS __counts\n"
             f"    FROM {_quoted(schema)}.{_quoted(table)} WHERE {_quoted(self.time)} IS NOT NULL"
         )
-
-    def _inputs(self) -> list[str]:
-        return sorted({item.column for item in self.aggregates.values() if item.column})
 
     def _features(self) -> list[tuple[str, str]]:
         longest = max(range(len(self.windows)), key=lambda number: self.windows[number])

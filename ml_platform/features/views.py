@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, Self
@@ -21,6 +21,7 @@ from ml_platform.features.incremental import (
     compute_span,
     keep_since,
     record_sources,
+    write_all,
     write_span,
 )
 from ml_platform.features.rolling import Rolling
@@ -120,16 +121,17 @@ class FeatureView(Strict):
         view._function = function
         return view
 
-    def rows(
+    def batches(
         self,
         lake: Lake,
         versions: Mapping[str, int],
         connection: duckdb.DuckDBPyConnection,
         *,
         since: tuple[Mapping[str, str], datetime] | None = None,
-    ) -> pl.DataFrame:
+    ) -> Iterator[pl.DataFrame]:
         """Compute the view's rows from its sources at the given versions, not yet typed or checked.
 
+        At least one frame is given, and all rows of an entity are in one.
         With `since`, of each source (by its time column) only the rows from an instant on, or of no instant, are there.
         """
         if self._function is not None:
@@ -137,7 +139,8 @@ class FeatureView(Strict):
             if since is not None:
                 for table, column in since[0].items():
                     frames[table] = frames[table].filter((pl.col(column) >= since[1]) | pl.col(column).is_null())
-            return self._function(*frames.values()).collect(engine="streaming")
+            yield self._function(*frames.values()).collect(engine="streaming")
+            return
         sql.attach(connection, lake, self.source_tables, versions)
         if since is not None:
             keep_since(connection, *since)
@@ -146,8 +149,9 @@ class FeatureView(Strict):
 
             computed = compute_sums(connection, self.rolling, self.entity, self.event_time)
             if computed is not None:
-                return computed
-        return connection.sql(self.sql).pl()
+                yield from computed
+                return
+        yield connection.sql(self.sql).pl()
 
 
 class ViewReport(Strict):
@@ -246,15 +250,12 @@ def compute_view(lake: Lake, view: FeatureView, *, connection: duckdb.DuckDBPyCo
     spans = changed_spans(lake, view, tables) if view.incremental else None
     if view.incremental and spans is not None:
         for span in spans:
-            frame = _typed(view, compute_span(lake, view, tables, span, connection))
-            _check_keys(view, frame)
-            write_span(lake, view, frame.sort(view.event_time, *view.entity), span)
+            write_span(lake, view, _checked(view, compute_span(lake, view, tables, span, connection)), span)
         version = lake.version(view.table)
     else:
-        frame = _typed(view, view.rows(lake, tables, connection))
-        _check_keys(view, frame)
-        ordered = frame.sort(view.event_time, *view.entity)
-        version = write_span(lake, view, ordered, None) if view.incremental else lake.replace(view.table, ordered)
+        version = write_all(
+            lake, view, lambda: (_checked(view, frame) for frame in view.batches(lake, tables, connection))
+        )
     if view.incremental:
         record_sources(lake, view, tables)
     record_definition(lake, view, version)
@@ -285,7 +286,15 @@ def _report(
     )
 
 
-def _typed(view: FeatureView, frame: pl.DataFrame) -> pl.DataFrame:
+def _checked(view: FeatureView, frame: pl.DataFrame) -> pl.DataFrame:
+    """Give rows with the declared types, sorted by their keys, event time first."""
+    times = [name for name in (view.event_time, view.created) if name]
+    rows = _typed(view, frame, times).sort(view.event_time, *view.entity, *times[1:])
+    _check_keys(view, rows)
+    return rows
+
+
+def _typed(view: FeatureView, frame: pl.DataFrame, times: list[str]) -> pl.DataFrame:
     wanted = {*view.keys, *view.columns}
     missing, surplus = sorted(wanted - set(frame.columns)), sorted(set(frame.columns) - wanted)
     if missing or surplus:
@@ -293,7 +302,6 @@ def _typed(view: FeatureView, frame: pl.DataFrame) -> pl.DataFrame:
             f"view '{view.name}': its query must give {sorted(wanted)}; missing {missing}, not declared {surplus}. "
             "Change the SELECT list or `columns:` in the leading comment"
         )
-    times = [name for name in (view.event_time, view.created) if name]
     return frame.select(
         *view.entity,
         *(_utc(frame, name) for name in times),
@@ -309,13 +317,16 @@ def _utc(frame: pl.DataFrame, name: str) -> pl.Expr:
 
 
 def _check_keys(view: FeatureView, frame: pl.DataFrame) -> None:
+    """Check rows that are sorted by their keys."""
     for name in view.keys:
         if nulls := frame.get_column(name).null_count():
             raise ValueError(
                 f"view '{view.name}': {nulls} of {frame.height} rows have no '{name}'; leave them out in SQL"
             )
-    if twice := frame.height - frame.select(pl.struct(view.keys).n_unique()).item():
-        example = frame.filter(pl.struct(view.keys).is_duplicated()).row(0, named=True)
+    again = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift()) for name in view.keys)
+    repeated = frame.filter(again & (pl.int_range(pl.len()) > 0))
+    if twice := repeated.height:
+        example = repeated.row(0, named=True)
         raise ValueError(
             f"view '{view.name}': {twice} rows share {view.keys} with another, e.g. "
             f"{ {name: str(example[name]) for name in view.keys} }; aggregate them, or declare a `created` column"

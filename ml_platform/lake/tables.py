@@ -13,9 +13,11 @@ from deltalake.exceptions import TableNotFoundError as DeltaTableNotFound
 from ml_platform.lake import commits
 from ml_platform.lake.errors import TableNotFound, VersionGone
 from ml_platform.lake.snapshots import constraints, missing_files, scan, tables_below, version_at
+from ml_platform.lake.streams import write_stream, writer_properties
 from ml_platform.lake.types import conform, storable
 
 if TYPE_CHECKING:
+    import pyarrow
     import pyarrow.fs
 
 
@@ -214,6 +216,42 @@ class Lake:
 
         return self._retried(table, "replace rows of", attempt)
 
+    def replace_in_batches(
+        self, table: str, batches: Callable[[], Iterable[pl.DataFrame]], *, partition_by: Sequence[str] = ()
+    ) -> int:
+        """Put rows in place of the whole table, as they are computed: no more than a batch or two is held at a time.
+
+        Parameters
+        ----------
+        table
+            `schema/name`.
+        batches
+            Gives the rows, at least one frame; called again when the commit loses a race. What it raises goes through,
+            and the table stays as it was.
+        partition_by
+            Partition columns; those that the table has when absent.
+
+        Returns
+        -------
+        int
+            The table's version with the rows in it.
+
+        Raises
+        ------
+        SchemaMismatch
+            If a frame has other columns or types than the first.
+        CommitConflict
+            If other writers won every try.
+        """
+
+        def attempt() -> int:
+            target, rows = self._open(table), (storable(frame, table) for frame in batches())
+            return write_stream(
+                rows, table, lambda stream: self._write(target, table, stream, partition_by, False, mode="overwrite")
+            )
+
+        return self._retried(table, "replace rows of", attempt)
+
     def history(self, table: str) -> pl.DataFrame:
         """Commits of a table, newest first: version, timestamp (UTC), operation, parameters, writer."""
         made = self.snapshot(table).history()
@@ -263,7 +301,7 @@ class Lake:
         self,
         target: DeltaTable | None,
         table: str,
-        rows: pl.DataFrame,
+        rows: "pl.DataFrame | pyarrow.RecordBatchReader",
         partition_by: Sequence[str],
         add_columns: bool,
         *,
@@ -272,7 +310,7 @@ class Lake:
         app_transaction: tuple[str, int] | None = None,
     ) -> int:
         whole = mode == "overwrite" and where is None
-        if target is not None and not whole:
+        if target is not None and isinstance(rows, pl.DataFrame) and not whole:
             rows = conform(rows, scan(target).collect_schema(), table, add_columns=add_columns)
         partitions = list(target.metadata().partition_columns) if target is not None else list(partition_by)
         if whole and partition_by:
@@ -286,6 +324,7 @@ class Lake:
                 schema_mode=None if target is None else "overwrite" if whole else "merge" if add_columns else None,
                 predicate=where,
                 storage_options=None if target is not None else self.storage_options,
+                writer_properties=None if isinstance(rows, pl.DataFrame) else writer_properties(rows),
                 commit_properties=commits.properties(*filter(None, [app_transaction]), creates=target is None),
                 post_commithook_properties=commits.HOOKS,
             )

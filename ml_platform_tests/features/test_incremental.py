@@ -59,6 +59,7 @@ def view(sales: pl.LazyFrame) -> pl.LazyFrame:
 """
 KINDS = {
     "rolling.yaml": ROLLING.format(every=""),
+    "at_events.yaml": ROLLING.format(every="rows: events"),
     "ticking.yaml": ROLLING.format(every="every: 30 minutes"),
     "by_hand.sql": BY_HAND,
     "in_python.py": IN_PYTHON,

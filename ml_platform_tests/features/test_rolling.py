@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from ml_platform.features.online import latest_rows
 from ml_platform.features.views import compute_view, load_view, load_views
@@ -200,6 +201,26 @@ def test_it_is_a_view_like_any_other(sold, tmp_path):
     assert "amount" in {dep.column_name for dep in lineage.deps_by_column["revenue_3h"]}
 
 
+def test_rows_at_events_alone_have_the_same_values_and_stand_until_the_next_event(sold, tmp_path):
+    path = write(tmp_path)
+    whole = load_view(path)
+    compute_view(sold, whole)
+    at_changes = sold.read(whole.table).collect()
+    path.write_text(path.read_text().replace("  filter:", "  rows: events\n  filter:"))
+    view = load_view(path)
+    assert view.hash != whole.hash
+    report = compute_view(sold, view)
+    rows = sold.read(view.table).collect()
+    events = pl.DataFrame(counted(sold)).select("shop", "till", "sold_at").unique()
+    assert report.rows == rows.height == events.height < at_changes.height
+    same_instants = at_changes.join(rows, on=view.keys, how="semi")
+    assert_frame_equal(rows.sort(view.keys), same_instants.sort(view.keys))
+    newest = latest_rows(sold, view)
+    last = events.group_by("shop", "till").agg(pl.col("sold_at").max())
+    assert newest.join(last, left_on=["shop", "till", "event_time"], right_on=["shop", "till", "sold_at"]).height == 4
+    assert newest["sales_3h"].min() >= 1, "no window is empty at an event"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -209,6 +230,8 @@ def test_it_is_a_view_like_any_other(sold, tmp_path):
         ("windows: [3 hours, 1 day]", "windows: []", "windows"),
         ("function: max", "function: median", "aggregates.largest.function"),
         ("entity: [shop, till]", "entity: shop", r"entity: wanted a list of columns of raw/sales"),
+        ("  filter:", "  rows: event\n  filter:", "rolling: rows: Input should be 'changes' or 'events'"),
+        ("  filter:", "  rows: events\n  every: 1 hour\n  filter:", "each says when rows are written"),
         ("  source: raw/sales", "  sources: raw/sales", "sources: Extra inputs"),
         ("rolling:", "columns: {}\nrolling:", r"\['columns'\] follow from `rolling`"),
         ("    sales: {", "    quiet: {function: time_since, description: x.}\n    sales: {", "declare `every`"),

@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 
 from ml_platform.features import rolling_sums
 from ml_platform.features.rolling import Rolling
-from ml_platform.features.rolling_sums import compute_sums, range_sums
+from ml_platform.features.rolling_sums import compute_sums
 
 AGGREGATES = {
     "sales": {"function": "count", "description": "Sales."},
@@ -54,30 +54,55 @@ def connection():
         yield opened
 
 
-@pytest.mark.parametrize(("chunk", "places"), [(1_000_000, 2**61), (40, 2**61), (1_000_000, 2**36)])
-def test_the_rows_are_those_of_the_compiled_sql(connection, monkeypatch, chunk, places):
-    monkeypatch.setattr(rolling_sums, "CHUNK", chunk)
-    monkeypatch.setattr(rolling_sums, "_PLACES", places)
-    rolling = declared()
-    computed = compute_sums(connection, rolling, ENTITY, "event_time").sort(*ENTITY, "event_time")
+def computed_rows(connection: duckdb.DuckDBPyConnection, rolling: Rolling) -> pl.DataFrame:
+    frames = compute_sums(connection, rolling, ENTITY, "event_time")
+    assert frames is not None
+    return pl.concat(frames).sort(*ENTITY, "event_time")
+
+
+@pytest.mark.parametrize("rows", ["changes", "events"])
+@pytest.mark.parametrize("limits", [{}, {"ROWS": 120}, {"_PLACES": 2**37}, {"HELD": 150}, {"HELD": 90, "ROWS": 50}])
+def test_the_rows_are_those_of_the_compiled_sql(connection, monkeypatch, limits, rows):
+    for name, value in limits.items():
+        monkeypatch.setattr(rolling_sums, name, value)
+    rolling = declared(rows=rows)
+    computed = computed_rows(connection, rolling)
     wanted = connection.sql(rolling.sql(ENTITY, "event_time")).pl().sort(*ENTITY, "event_time")
-    assert computed.height > sales().height
+    assert (computed.height > sales().height) == (rows == "changes")
     assert_frame_equal(computed, wanted, check_dtypes=False, rel_tol=1e-9)
 
 
-def test_a_huge_or_missing_value_leaves_no_trace():
-    random = np.random.default_rng(3)
-    values = 10.0 ** random.uniform(-12, 12, 999) * random.choice([-1.0, 1.0], 999)
-    values[100], values[200], values[300] = 1e300, math.inf, math.nan
-    starts = random.integers(0, 1000, 5000)
-    ends = np.minimum(starts + random.integers(0, 400, 5000), 999)
-    starts = np.minimum(starts, ends)
-    for start, end, found in zip(starts, ends, range_sums(values, starts, ends), strict=True):
-        inside = values[start:end]
-        wanted = math.fsum(inside) if np.isfinite(inside).all() else inside.sum()
-        assert found == pytest.approx(wanted, rel=0, abs=1e-13 * np.abs(inside).sum(), nan_ok=True) or (
-            found == wanted
-        ), (start, end)
+@pytest.mark.parametrize("rows", ["changes", "events"])
+def test_rows_at_events_alone_are_those_of_polars_rolling(connection, rows):
+    counted = pl.col("status").is_not_null() & (pl.col("status") != "void") & pl.col("shop").is_not_null()
+    events = sales().filter(counted).with_columns(pl.col("amount").round().replace([1e20, math.inf, -math.inf], 7.0))
+    events = events.with_columns(pl.col("amount").fill_nan(3.0)).sort(*ENTITY, "sold_at")
+    connection.register("whole_numbers", events)  # whole, so that sums are exact in whatever order
+    connection.execute("CREATE OR REPLACE TABLE raw.sales AS FROM whole_numbers")
+    computed = computed_rows(connection, declared(rows=rows))
+    for name, period in (("20m", "20m"), ("3h", "3h")):
+        wanted = (
+            events.rolling("sold_at", period=period, group_by=ENTITY)
+            .agg(
+                pl.len().cast(pl.Int64).alias(f"sales_{name}"),
+                pl.col("amount").sum().alias(f"revenue_{name}"),
+                pl.col("amount").mean().alias(f"basket_{name}"),
+                pl.col("pieces").sum().cast(pl.Float64).alias(f"pieces_{name}"),
+            )
+            .unique([*ENTITY, "sold_at"], maintain_order=True)
+            .rename({"sold_at": "event_time"})
+        )
+        found = computed.select(wanted.columns).join(wanted, on=[*ENTITY, "event_time"], how="semi")
+        assert_frame_equal(found.sort(*ENTITY, "event_time"), wanted, check_dtypes=False, check_exact=True)
+        assert (computed.height == wanted.height) == (rows == "events")
+
+
+def test_each_key_is_in_one_frame_alone(connection, monkeypatch):
+    monkeypatch.setattr(rolling_sums, "ROWS", 300)
+    frames = list(compute_sums(connection, declared(), ENTITY, "event_time"))
+    keys = pl.concat(frame.select(ENTITY).unique() for frame in frames)
+    assert len(frames) > 1
+    assert not keys.is_duplicated().any()
 
 
 @pytest.mark.parametrize(
