@@ -1,4 +1,4 @@
-"""Who may ask what: API keys at the door of every route, and a line in the audit log for each request.
+"""Who may ask what: API keys at the door of every route.
 
 Without keys a server is open, and answers this machine alone. From the first key on, every route but the probes wants
 one: as bearer token, as `X-API-Key`, or as the password of a browser's own dialog (for pages only). Where an issuer of
@@ -8,14 +8,13 @@ tokens is set, one of its tokens does as well.
 import base64
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from starlette.types import Scope
 
-from ml_platform.governance.audit import Entry
 from ml_platform.governance.keys import ALL_MODELS, Key, KeyStore
 from serving.tokens import TokenCaller, Tokens
-from serving.wire import Refused
+from serving.wire import Head, Refused
 
 PROBES = frozenset({"/health/live", "/health/ready", "/health", "/ping", "/v2/health/live", "/v2/health/ready"})
 _ANY_SCOPE = frozenset(
@@ -31,7 +30,9 @@ _MODEL_PATHS = (
     ("api", "2.0", "serving-endpoints"),
     ("v2", "models"),
 )
-
+_OF_THE_ONLY_MODEL = "/invocations"
+_REMEMBERED = 1000  # requests
+_REMEMBERED_BYTES = 512  # of path, query and credentials
 
 Caller = Key | TokenCaller
 
@@ -64,7 +65,7 @@ def need_of(method: str, path: str, query: bytes, only_model: Callable[[], str |
     for prefix in _MODEL_PATHS:
         if tuple(parts[: len(prefix)]) == prefix and len(parts) > len(prefix):
             return Need(role, parts[len(prefix)])
-    if path == "/invocations":
+    if path == _OF_THE_ONLY_MODEL:
         return Need(role, only_model() or ALL_MODELS)
     if path.rstrip("/") in _ANY_SCOPE or parts[0] in ("docs", "assets"):
         return Need("promote" if role == "promote" else "predict", None)
@@ -78,6 +79,8 @@ class Access:
         self._keys = keys
         self._only_model = only_model
         self._tokens = tokens
+        self._passed: dict[tuple[Any, ...], Key] = {}
+        self._revision = 0
 
     def in_use(self) -> bool:
         """Whether keys or tokens are asked for."""
@@ -91,6 +94,20 @@ class Access:
                 "this server has no keys yet and answers its own machine only: make one with `ml-platform keys create`"
             )
             raise Refused(403, "no_keys", told, close=True)
+
+    def recall(self, scope: Scope) -> Key | None:
+        """The key that a request like this one has passed with before, while that key stands; no role is asked again.
+
+        What a key opens changes with the file of the keys alone, and so does what is remembered.
+        """
+        revision = self._keys.revision()
+        if revision != self._revision:
+            self._passed, self._revision = {}, revision
+        key = self._passed.get(_likeness(scope))
+        if key is None or (key.expires_at is not None and not key.is_valid(datetime.now(UTC))):
+            return None
+        scope["key"] = key
+        return key
 
     async def check(self, scope: Scope) -> Caller | None:
         """Who sends a request that may pass, None for an open probe without a key; `scope["key"]` as soon as known.
@@ -119,7 +136,24 @@ class Access:
         if need.model is not None and not caller.may(need.role, need.model):
             which = "for certain models only" if need.model == ALL_MODELS else "not for that model"
             raise Refused(403, "forbidden", f"this {what} is {which}", close=True)
+        if isinstance(caller, Key):
+            self._remember(scope, caller)
         return caller
+
+    def _remember(self, scope: Scope, key: Key) -> None:
+        """Let the next request like this one pass at once. A token may end with its issuer's keys: it is not kept."""
+        length = len(scope["path"]) + len(scope["query_string"])
+        length += sum(len(value) for _, value in Head.of(scope).credentials)
+        if length > _REMEMBERED_BYTES or scope["path"] == _OF_THE_ONLY_MODEL:  # which model that is may change
+            return
+        if len(self._passed) >= _REMEMBERED:
+            self._passed.clear()
+        self._passed[_likeness(scope)] = key
+
+
+def _likeness(scope: Scope) -> tuple[Any, ...]:
+    """All that `Access.check` looks at of a request that names its model."""
+    return scope["method"], scope["path"], scope["query_string"], Head.of(scope).credentials
 
 
 def covered(scope: Scope, model: str) -> bool:
@@ -128,34 +162,19 @@ def covered(scope: Scope, model: str) -> bool:
     return key is None or key.covers(model)
 
 
-def audited(scope: Scope, status: int) -> Entry:
-    """What the audit log keeps of a request that was answered; never what was sent or answered."""
-    caller: Caller | None = scope.get("key")
-    return Entry(
-        time=datetime.now(UTC),
-        request_id=scope.get("request_id"),
-        key=caller.id if caller else None,
-        name=caller.name if caller else None,
-        client=scope["client"][0] if scope.get("client") else None,
-        method=scope["method"],
-        path=scope["path"][:500],
-        status=status,
-    )
-
-
 def _token(scope: Scope) -> str | None:
     """The key that a request carries, from the first header that holds one."""
-    for name, value in scope["headers"]:
+    for name, value in Head.of(scope).credentials:
+        text = value.decode("latin-1")
         if name == b"x-api-key":
-            return str(value.decode("latin-1"))
-        if name == b"authorization":
-            kind, _, rest = value.decode("latin-1").partition(" ")
-            if kind.lower() == "bearer":
-                return str(rest.strip())
-            # A browser sends these along from any page, so they open nothing that is posted.
-            if kind.lower() == "basic" and scope["method"] == "GET":
-                try:
-                    return base64.b64decode(rest, validate=True).decode("latin-1").partition(":")[2]
-                except ValueError:
-                    return None
+            return text
+        kind, _, rest = text.partition(" ")
+        if kind.lower() == "bearer":
+            return rest.strip()
+        # A browser sends these along from any page, so they open nothing that is posted.
+        if kind.lower() == "basic" and scope["method"] == "GET":
+            try:
+                return base64.b64decode(rest, validate=True).decode("latin-1").partition(":")[2]
+            except ValueError:
+                return None
     return None

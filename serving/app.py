@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Route
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from ml_platform.features.online import open_online_store
 from ml_platform.governance.audit import AuditLog
@@ -20,8 +20,9 @@ from ml_platform.inference.log import InferenceLog
 from ml_platform.inference.segments import SegmentLog
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
-from serving.access import Access, audited, covered
+from serving.access import Access, covered
 from serving.asking import Asking
+from serving.auditing import Auditing
 from serving.changes import Changes
 from serving.console.console import Console
 from serving.databricks_routes import databricks_routes
@@ -47,7 +48,7 @@ from serving.settings import ServingSettings
 from serving.state import ServingState
 from serving.tokens import Tokens
 from serving.watcher import Watcher
-from serving.wire import INTERNAL_ERROR, Refused, error_body, new_request_id
+from serving.wire import INTERNAL_ERROR, Refused, error_body, new_request_id, noting
 
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
@@ -61,7 +62,7 @@ class ServingApp(FastAPI):
     hosts: Hosts
     access: Access
     limits: Limits
-    audit: AuditLog
+    auditing: Auditing
     metrics: Metrics
     guarded = True  # until it is known that there are no keys
 
@@ -76,49 +77,31 @@ class ServingApp(FastAPI):
                 logger.error("the keys cannot be read: %s", error)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let in who may come in."""
+        """Let in who may come in, and note who asked for what and how it ended where keys are asked for."""
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
-        elif self.guarded:
-            await self._guarded(scope, receive, send)
-        else:
-            try:
-                self.hosts.check(scope)
+            return
+        guarded = self.guarded
+        try:
+            self.hosts.check(scope)
+            if not guarded:
                 self.access.check_open(scope)
                 self.limits.check(scope)
-            except Refused as refused:
-                await self._turn_away(scope, receive, send, refused)
-                return
-            await self._route(scope, receive, send)
-
-    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Ask for a key, and note who asked for what and how it ended."""
-        status = 0
-
-        async def noting(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            try:
+            else:
                 await self._check(scope)
-            except Refused as refused:
-                await self._turn_away(scope, receive, noting, refused)
-                return
-            await self._route(scope, receive, noting)
+        except Refused as refused:
+            self.metrics.turned_away.labels(str(refused.status)).inc()
+            await refuse(scope, receive, noting(scope, send), refused)
+        else:
+            await self._route(scope, receive, send)
         finally:
-            try:
-                self.audit.record(audited(scope, status))
-            except OSError as error:
-                logger.error("the audit log cannot be written: %s", error)
+            if guarded:
+                self.auditing.note(scope)
 
     async def _check(self, scope: Scope) -> None:
         """Let in who has a key or token for it and does not ask too often (raises Refused)."""
-        self.hosts.check(scope)
         try:
-            caller = await self.access.check(scope)
+            caller = self.access.recall(scope) or await self.access.check(scope)
             scope["caller"] = None if caller is None else caller.name
         except (OSError, ValueError) as error:
             logger.error("the keys cannot be read: %s", error)
@@ -126,10 +109,6 @@ class ServingApp(FastAPI):
             raise Refused(503, "keys_unavailable", told, close=True, retry_after=1) from error
         finally:
             self.limits.check(scope)  # who has no valid key is counted too, by address
-
-    async def _turn_away(self, scope: Scope, receive: Receive, send: Send, refused: Refused) -> None:
-        self.metrics.turned_away.labels(str(refused.status)).inc()
-        await refuse(scope, receive, send, refused)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer `POST /predict/{model}` here and leave everything else to FastAPI."""
@@ -139,7 +118,7 @@ class ServingApp(FastAPI):
                 scope["path_params"] = {"model": last}
                 await self.predict(scope, receive, send)
                 return
-        await super().__call__(scope, receive, send)
+        await super().__call__(scope, receive, noting(scope, send))
 
 
 def create_app(settings: Settings | None = None, options: ServingSettings | None = None) -> FastAPI:
@@ -200,7 +179,7 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
         finally:
             for task in watching:
                 task.cancel()
-            for opened in (asking.parquet, console, predictor, pusher, log, push_log, app.audit, alerts):
+            for opened in (asking.parquet, console, predictor, pusher, log, push_log, app.auditing, alerts):
                 opened.close()
 
     app = ServingApp(
@@ -218,7 +197,7 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
         KeyStore(settings.keys_dir), lambda: next(iter(state.slots)) if len(state.slots) == 1 else None, tokens
     )
     app.limits = Limits(options, shared_table())
-    app.audit = AuditLog(settings.audit_dir, settings.keys_dir)
+    app.auditing = Auditing(AuditLog(settings.audit_dir, settings.keys_dir))
     app.metrics = metrics
     for path in ("/predict/{model}", "/predict/{model}/versions/{version}"):
         app.router.routes.append(Route(path, predict, methods=["POST"], include_in_schema=False))

@@ -111,7 +111,7 @@ class Asking:
 
 def check_head(request: Request) -> Head:
     """Read a request's headers, and give it its id (raises Refused for what must not be read further)."""
-    head = Head(request.scope)
+    head = Head.of(request.scope)
     request.scope["request_id"] = head.request_id
     head.check()
     return head
@@ -132,5 +132,5 @@ def version_of(request: Request) -> int | None:
 
 def _request_id(request: Request) -> str:
     if "request_id" not in request.scope:
-        request.scope["request_id"] = Head(request.scope).request_id
+        request.scope["request_id"] = Head.of(request.scope).request_id
     return str(request.scope["request_id"])

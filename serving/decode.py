@@ -9,12 +9,12 @@ import keyword
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
+from msgspec.structs import astuple
 
 from ml_platform.features.column_operations import NotVectorised
 from ml_platform.features.vectorised import Columns, microseconds
@@ -65,12 +65,11 @@ def field_type(field: Input) -> Any:
     return Annotated[base, msgspec.Meta(**bounds)] if bounds else base
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(NamedTuple):
     """The decoded rows of a request.
 
-    `sent` are the structs as they came, which encode to the JSON that was sent; `values` the same rows by input name,
-    null for what was left out, timestamps in UTC.
+    `sent` encode to the JSON that was sent: the structs as they came, or a short body's own text. `values` are the same
+    rows by input name, null for what was left out, timestamps in UTC.
     """
 
     sent: Sequence[Any]
@@ -123,7 +122,7 @@ class RowDecoder:
         many: Any = msgspec.defstruct("Rows", [("rows", list[row])], forbid_unknown_fields=True)  # type: ignore[valid-type]
         self._decode_row = msgspec.json.Decoder(row).decode
         self._decode_many = msgspec.json.Decoder(many).decode
-        self._columns = tuple(attributes.items())
+        self._names = tuple(attributes)
         self._kinds = {field.name: field.type for field in inputs}
         self._optional = tuple(field.name for field in inputs if not field.required)
         self._timestamps = tuple(field.name for field in inputs if field.type == "timestamp")
@@ -139,7 +138,7 @@ class RowDecoder:
         sent, keys = self._structs(body)
         values = []
         for number, row in enumerate(sent):
-            value = {name: getattr(row, attribute) for name, attribute in self._columns}
+            value = dict(zip(self._names, astuple(row), strict=True))
             keys += len(value)
             for name in self._optional:
                 if value[name] is msgspec.UNSET:
@@ -155,6 +154,9 @@ class RowDecoder:
                         value[name] = instant.astimezone(UTC)
             values.append(value)
         self._check_keys(body, keys)
+        is_line = len(sent) == 1 and len(body) < MANY_BYTES and b"\n" not in body and b"\r" not in body
+        if is_line and _MANY.match(body) is None:
+            sent = [msgspec.Raw(body)]
         return Rows(sent, values)
 
     def is_long(self, body: bytes) -> bool:
@@ -175,7 +177,7 @@ class RowDecoder:
         [1, 2]
         """
         sent, keys = self._structs(body)
-        values = dict(zip(self._kinds, map(list, zip(*map(msgspec.structs.astuple, sent), strict=True)), strict=True))
+        values = dict(zip(self._kinds, map(list, zip(*map(astuple, sent), strict=True)), strict=True))
         keys += len(values) * len(sent)
         for name in self._optional:
             if absent := values[name].count(msgspec.UNSET):

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import Scope
 
-from serving.wire import Refused
+from serving.wire import Head, Refused
 
 ANY = "*"
 SETTING = "ML_PLATFORM_SERVING_ALLOWED_HOSTS"
@@ -53,14 +53,13 @@ class Hosts:
         """
         if self.any:
             return
-        for name, value in scope["headers"]:
-            if name == b"host":
-                if value in self._good or self.answers(value, scope.get("server")):
-                    return
-                told = "this server does not answer to that Host; where it should, name it in " + SETTING
-                raise Refused(421, "misdirected", told, close=True)
-        if scope["http_version"] != "1.0":
-            raise Refused(400, "no_host", "the request has no Host header", close=True)
+        host = Head.of(scope).host
+        if host is None:
+            if scope["http_version"] != "1.0":
+                raise Refused(400, "no_host", "the request has no Host header", close=True)
+        elif host not in self._good and not self.answers(host, scope.get("server")):
+            told = "this server does not answer to that Host; where it should, name it in " + SETTING
+            raise Refused(421, "misdirected", told, close=True)
 
     def answers(self, host: bytes, server: tuple[str, int | None] | None) -> bool:
         """Whether a Host header's value names this server; `server` is the address that was connected to."""

@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import Any, Literal
 
 import msgspec
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 LogFormat = Literal["text", "json"]
 LOGGED = {"failed": 500, "refused": 400, "all": 0}  # which requests: those with at least this status
@@ -69,18 +69,11 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         started = perf_counter()
-        status = 0
-
-        async def noting(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
         path = scope["path"][:500]
         try:
-            await self._app(scope, receive, noting)
+            await self._app(scope, receive, send)
         finally:
+            status = scope.get("status", 0)
             if status >= self._least:
                 self._write(scope, path, status, perf_counter() - started)
 

@@ -39,7 +39,7 @@ class Predict:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         started = perf_counter()
-        head = Head(scope)
+        head = Head.of(scope)
         scope["request_id"] = head.request_id
         name: str = scope["path_params"]["model"]
         self.active += 1
@@ -60,7 +60,7 @@ class Predict:
                 stages.mark("receive")
             answer = await self._predictor.answer(slot, body, asked)
         except Refused as refused:
-            await self._refuse(name, refused, head.request_id, receive, send)
+            await self._refuse(scope, receive, send, refused)
             return
         except ClientDisconnect:
             return
@@ -68,7 +68,7 @@ class Predict:
             logger.exception("request %s failed", head.request_id)
             self._predictor.metrics.requests.labels(name, "500").inc()
             content = error_body("internal", INTERNAL_ERROR, head.request_id)
-            await send_json(send, 500, content, head.request_id)
+            await send_json(scope, send, 500, content, head.request_id)
             return
         finally:
             self.active -= 1
@@ -79,18 +79,20 @@ class Predict:
             scope["model_version"] = answer.version
             if sampled:
                 series.observe(stages)
-        await send_json(send, 200, content, head.request_id)
+        await send_json(scope, send, 200, content, head.request_id)
         series.answered.inc()
         series.seconds.observe(perf_counter() - started)
 
-    async def _refuse(self, name: str, refused: Refused, request_id: str, receive: Receive, send: Send) -> None:
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, refused: Refused) -> None:
+        name, request_id = scope["path_params"]["model"], scope["request_id"]
         known = name if name in self._predictor.state.slots else "unknown"
         self._predictor.metrics.requests.labels(known, str(refused.status)).inc()
         if refused.drain:
             with suppress(TimeoutError):  # a client this slow hears of it when it has sent all, or not at all
                 await asyncio.wait_for(drain(receive), self._settings.body_seconds)
         content = error_body(refused.code, refused.message, request_id, refused.problems)
-        await send_json(send, refused.status, content, request_id, close=refused.close, retry_after=refused.retry_after)
+        close, retry_after = refused.close, refused.retry_after
+        await send_json(scope, send, refused.status, content, request_id, close=close, retry_after=retry_after)
 
 
 def _asked(scope: Scope, request_id: str, stages: Stages | None) -> Asked:

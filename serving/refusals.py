@@ -22,7 +22,7 @@ def own_error(refused: Refused, request_id: str) -> Response:
 
 async def refuse(scope: Scope, receive: Receive, send: Send, refused: Refused) -> None:
     """Answer a request that may not come in, without looking at its body."""
-    head = Head(scope)
+    head = Head.of(scope)
     request_id = scope["request_id"] = head.request_id
     path = scope["path"]
     if path.startswith("/v2"):

@@ -1,9 +1,8 @@
 """A few rows, one after another: the cheapest way for one."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,8 +16,7 @@ from serving.stages import Stages
 from serving.state import ServedModel
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(NamedTuple):
     """Rows with their answers and what the log keeps of them."""
 
     predictions: list[Prediction]
@@ -56,12 +54,13 @@ def score_rows(
     records = []
     features = []
     id_name = model.manifest.id
+    columns = model.columns
     answer = answer_of(model)
     for number, (row, score) in enumerate(zip(values, scores, strict=True)):
         said = model.scorer.prediction(score)
         row_id = row[id_name] if id_name is not None else None
         predictions.append(answer(row_id, said, score))
-        seen = {column: row[column] for column in model.columns}
+        seen = {column: row[column] for column in columns}
         features.append(seen)
         records.append(
             Record(

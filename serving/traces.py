@@ -59,18 +59,11 @@ class TracedApp:
             await self._app(scope, receive, self._flushing(send) if scope["type"] == "lifespan" else send)
             return
         stages = scope["stages"] = Stages(perf_counter())
-        path, status = scope["path"], 500
-
-        async def noting(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
+        path = scope["path"]
         try:
-            await self._app(scope, receive, noting)
+            await self._app(scope, receive, send)
         finally:
-            self._record(scope, path, status, stages)
+            self._record(scope, path, scope.get("status", 500), stages)
 
     def _flushing(self, send: Send) -> Send:
         """Send the spans that wait before the server hears that the app has ended, and ends too."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from serving.problems import InvalidRequest, Problem
 
@@ -77,23 +77,42 @@ def new_request_id() -> str:
 
 
 class Head:
-    """What the hot routes want of a request's headers, read in one pass."""
+    """What the server wants of a request's headers, read in one pass and kept in the scope for all who ask.
 
-    __slots__ = ("content_length", "encoding", "request_id", "sent_id")
+    Of a header that is there twice the last one counts, but of `host` the first, as of `credentials`, which are the
+    headers that may hold a key.
+    """
+
+    __slots__ = ("content_length", "credentials", "encoding", "host", "request_id", "sent_id")
 
     def __init__(self, scope: Scope) -> None:
-        sent = None
+        sent = host = None
+        credentials: tuple[tuple[bytes, bytes], ...] = ()
         self.content_length = 0
         self.encoding = b""
-        for name, value in scope["headers"]:
-            if name == b"content-length":
+        for header in scope["headers"]:
+            name, value = header
+            if name == b"host":
+                host = value if host is None else host
+            elif name == b"content-length":
                 self.content_length = int(value) if value.isdigit() else 0
+            elif name == b"authorization" or name == b"x-api-key":  # noqa: PLR1714 - it takes half the time of `in`
+                credentials += (header,)
             elif name == b"x-request-id":
                 sent = value.decode("latin-1")
             elif name == b"content-encoding":
                 self.encoding = value
+        self.host = host
+        self.credentials = credentials
         self.sent_id = sent
         self.request_id = sent if sent is not None and _REQUEST_ID.fullmatch(sent) else new_request_id()
+
+    @classmethod
+    def of(cls, scope: Scope) -> "Head":
+        """Read a request's headers, unless that was done before."""
+        head: Head = scope.get("head") or cls(scope)
+        scope["head"] = head
+        return head
 
     def check(self) -> None:
         """Refuse what must not be read further (raises Refused)."""
@@ -136,7 +155,13 @@ class BodyReader:
         if not self._is_watching:
             self._watch()
         try:
-            return await _read_body(receive)
+            message = await receive()
+            if not message.get("more_body", False) and message["type"] == "http.request":
+                body: bytes = message.get("body", b"")
+                if len(body) > MAX_BODY_BYTES:
+                    raise too_large()
+                return body
+            return await _read_parts(message, receive)
         except asyncio.CancelledError:
             if task not in self._late:
                 raise
@@ -159,13 +184,8 @@ class BodyReader:
             asyncio.get_running_loop().call_later(min(self._seconds / 4, 1.0), self._watch)
 
 
-async def _read_body(receive: Receive) -> bytes:
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body", False):
-        body: bytes = message.get("body", b"")
-        if len(body) > MAX_BODY_BYTES:
-            raise too_large()
-        return body
+async def _read_parts(message: Message, receive: Receive) -> bytes:
+    """Read a body that comes in several messages, of which this is the first."""
     parts = []
     size = 0
     while True:
@@ -190,10 +210,29 @@ async def drain(receive: Receive) -> None:
             return
 
 
+def noting(scope: Scope, send: Send) -> Send:
+    """Pass messages on and note in the scope with which status a request was answered, for who logs it."""
+
+    async def noted(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            scope["status"] = message["status"]
+        await send(message)
+
+    return noted
+
+
 async def send_json(
-    send: Send, status: int, body: bytes, request_id: str, *, close: bool = False, retry_after: int | None = None
+    scope: Scope,
+    send: Send,
+    status: int,
+    body: bytes,
+    request_id: str,
+    *,
+    close: bool = False,
+    retry_after: int | None = None,
 ) -> None:
-    """Send an answer whole, with its request id in a header."""
+    """Send an answer whole, with its request id in a header, and note its status."""
+    scope["status"] = status
     headers = [_JSON, (b"content-length", b"%d" % len(body)), (b"x-request-id", request_id.encode("latin-1"))]
     if close:
         headers.append((b"connection", b"close"))

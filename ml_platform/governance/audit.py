@@ -8,9 +8,9 @@ Serving imports this: standard library and msgspec only.
 """
 
 import getpass
-import hashlib
 import hmac
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,6 +27,8 @@ _HEADS = 100  # newest files that a first line names: older ones were named befo
 _TAIL_BYTES = 2**16
 
 Heads = dict[str, tuple[int, str]]
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -72,12 +74,12 @@ class AuditLog:
         self._mac = b""
         self._number = 0
 
-    def record(self, entry: Entry) -> None:
-        """Append an entry, which survives the death of this process (raises OSError)."""
-        day = entry.time.date().isoformat()
+    def record(self, *entries: Entry) -> None:
+        """Append entries of one instant by one write, which survive the death of this process (raises OSError)."""
+        day = entries[0].time.date().isoformat()
         if self._segment is None or day != self._day or self._segment.size >= SEGMENT_BYTES:
-            self._open(day, entry.time)
-        self._append(entry)
+            self._open(day, entries[0].time)
+        self._append(entries)
 
     def close(self) -> None:
         """Sync and close the file."""
@@ -91,20 +93,24 @@ class AuditLog:
         found = heads(self._folder)
         self._segment = Segment(self._folder)
         self._day, self._number, self._mac = day, 0, first_mac(self._secret, self._segment.path.name)
-        self._append(Entry(time=now, action=OPENED, detail=f"process {os.getpid()}", heads=found))
+        self._append([Entry(time=now, action=OPENED, detail=f"process {os.getpid()}", heads=found)])
 
-    def _append(self, entry: Entry) -> None:
-        entry.number = self._number
-        payload = msgspec.json.encode(entry)
-        mac = next_mac(self._secret, self._mac, payload)
+    def _append(self, entries: Sequence[Entry]) -> None:
+        mac = self._mac
+        lines: list[bytes] = []
+        for number, entry in enumerate(entries, self._number):
+            entry.number = number
+            payload = _encode(entry)
+            mac = next_mac(self._secret, mac, payload)
+            lines += (payload[:-1], _SEAL, mac.hex().encode(), b'"}\n')
         assert self._segment is not None
         try:
-            self._segment.write(payload[:-1] + _SEAL + mac.hex().encode() + b'"}\n')
+            self._segment.write(b"".join(lines))
         except OSError:
-            self.close()  # nobody knows what of the line is there: the next entry starts a file
+            self.close()  # nobody knows what of the lines is there: the next entry starts a file
             raise
         self._mac = mac
-        self._number += 1
+        self._number += len(entries)
 
 
 def record_event(folder: Path, secret_folder: Path, action: str, detail: str, *, by: str | None = None) -> None:
@@ -123,7 +129,7 @@ def first_mac(secret: bytes, file: str) -> bytes:
 
 def next_mac(secret: bytes, before: bytes, payload: bytes) -> bytes:
     """HMAC of a line: the first half of HMAC-SHA-256 over the one before and what the line says."""
-    return hmac.digest(secret, before + payload, hashlib.sha256)[:16]
+    return hmac.digest(secret, before + payload, "sha256")[:16]
 
 
 def split_line(line: bytes) -> tuple[bytes, bytes]:

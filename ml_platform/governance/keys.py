@@ -4,7 +4,6 @@ Serving imports this: standard library and msgspec only. The keys are in one sma
 when it changes; the secret of the HMAC is in another that only its owner may read, so that the first may be copied.
 """
 
-import hashlib
 import hmac
 import re
 import secrets
@@ -89,6 +88,7 @@ class KeyStore:
         self._lock = threading.Lock()
         self._stamp: tuple[int, int, int] | None = None
         self._looked = -1e9
+        self._revision = 0
         self._keys: dict[str, Key] = {}
         self._secret = b""
 
@@ -176,6 +176,14 @@ class KeyStore:
         self._reload()
         return bool(self._keys)
 
+    def revision(self) -> int:
+        """Which contents of the file are in force, by a number: under the same one, a key that was found stands.
+
+        Until it expires, that is. A change of the file counts within `RELOAD_SECONDS`.
+        """
+        self._reload()
+        return self._revision
+
     def find(self, token: str) -> Key | None:
         """The valid key of a text; None for any other text. Takes the same time for a wrong secret as for a right one.
 
@@ -186,7 +194,7 @@ class KeyStore:
             return None
         self._reload()
         key = self._keys.get(match[1])
-        digest = hmac.new(self._secret, token.encode(), hashlib.sha256).hexdigest()
+        digest = hmac.digest(self._secret, token.encode(), "sha256").hex()
         if not hmac.compare_digest(digest, key.digest if key else "") or key is None:
             return None
         return key if key.is_valid(datetime.now(UTC)) else None
@@ -195,7 +203,7 @@ class KeyStore:
         """The key with an id of its own and the digest of its text, and the text."""
         key_id = secrets.token_hex(6)
         token = f"mlp_{key_id}_{secrets.token_urlsafe(32)}"
-        digest = hmac.new(self._load_secret(create=True), token.encode(), hashlib.sha256).hexdigest()
+        digest = hmac.digest(self._load_secret(create=True), token.encode(), "sha256").hex()
         return msgspec.structs.replace(key, id=key_id, digest=digest), token
 
     def _get(self, found: _File, key_id: str) -> Key:
@@ -220,6 +228,7 @@ class KeyStore:
                 self._secret = self._load_secret(create=False)
                 self._keys = {key.id: key for key in self._read().keys}
                 self._stamp = stamp
+                self._revision += 1
 
     def _read(self) -> _File:
         try:

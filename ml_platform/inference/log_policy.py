@@ -82,7 +82,7 @@ class LogPolicyFilter:
 
     def _hide(self, record: Record | Batch) -> None:
         if isinstance(record, Record):
-            record.inputs = self._inputs(msgspec.to_builtins(record.inputs))
+            record.inputs = self._inputs(msgspec.json.decode(msgspec.json.encode(record.inputs)))
             record.features = {name: self._feature(name, value) for name, value in record.features.items()}
         else:
             rows = msgspec.json.decode(record.inputs)["rows"]

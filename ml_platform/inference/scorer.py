@@ -47,15 +47,13 @@ class Scorer:
         self._outputs = ["score"]
         self._explainer: Explainer | None = None  # made when it is first asked for
         self._derived = tuple((feature.name, evaluator(feature.tree)) for feature in manifest.derived)
-        self._columns = tuple(
-            (
-                feature.name,
-                None
-                if feature.categories is None
-                else {category: float(code) for code, category in enumerate(feature.categories)},
-            )
-            for feature in manifest.features
+        self._names = tuple(feature.name for feature in manifest.features)
+        self._coded = tuple(
+            (position, {category: float(code) for code, category in enumerate(feature.categories)})
+            for position, feature in enumerate(manifest.features)
+            if feature.categories is not None
         )
+        self._codes_of = dict(self._coded)
         self.column_features = compile_columns([(feature.name, feature.tree) for feature in manifest.derived])
         self._timestamps = tuple(field.name for field in manifest.inputs if field.type == "timestamp")
 
@@ -121,27 +119,24 @@ class Scorer:
 
     def matrix_row(self, values: Mapping[str, Any]) -> list[float]:
         """Build one row of the matrix from inputs, derived and looked-up features by name; absent means null."""
-        get = values.get
-        row: list[float] = []
-        append = row.append
-        for name, codes in self._columns:
-            value = get(name)
-            if codes is None:
-                append(math.nan if value is None else float(value))
-            elif value is None:
-                append(MISSING_CODE)
-            else:
-                append(codes.get(value, UNSEEN_CODE))
+        return [math.nan if value is None else float(value) for value in self._codes(values)]
+
+    def _codes(self, values: Mapping[str, Any]) -> list[Any]:
+        """`matrix_row` before numpy makes floats of it, and NaN of None."""
+        row = list(map(values.get, self._names))
+        for position, codes in self._coded:
+            value = row[position]
+            row[position] = MISSING_CODE if value is None else codes.get(value, UNSEEN_CODE)
         return row
 
     def encode(self, rows: Iterable[Mapping[str, Any]]) -> np.ndarray:
         """Matrix (rows × features, float64) of several rows of values, each as for `matrix_row`."""
-        encoded = [self.matrix_row(row) for row in rows]
-        return np.array(encoded, dtype=np.float64).reshape(len(encoded), len(self._columns))
+        encoded = [self._codes(row) for row in rows]
+        return np.array(encoded, dtype=np.float64).reshape(len(encoded), len(self._names))
 
     def encode_column(self, position: int, values: Sequence[Any]) -> np.ndarray:
         """Encode many values of one feature as `matrix_row` encodes each (float64)."""
-        codes = self._columns[position][1]
+        codes = self._codes_of.get(position)
         if codes is None:
             return np.array(values, dtype=np.float64)  # None becomes NaN
         get = codes.get
@@ -153,7 +148,9 @@ class Scorer:
 
     def score_row(self, values: Mapping[str, Any]) -> float | list[float]:
         """Score of one row of values: the way from a request to its answer."""
-        score: float | list[float] = self._run(self._outputs, {"X": np.array([self.matrix_row(values)])})[0][0].tolist()
+        score: float | list[float] = self._run(self._outputs, {"X": np.array([self._codes(values)], np.float64)})[0][
+            0
+        ].tolist()
         return score
 
     def explainer(self) -> Explainer | None:
@@ -161,7 +158,7 @@ class Scorer:
         if self._explainer is None:
             text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
             if text is not None:
-                self._explainer = unpack(text, len(self._columns))
+                self._explainer = unpack(text, len(self._names))
         return self._explainer
 
     def prediction(self, score: float | Sequence[float]) -> bool | str | float:

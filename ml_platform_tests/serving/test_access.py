@@ -1,5 +1,6 @@
 """Every route with every key: none, wrong, ended, of each role, of another model; and what the audit log keeps."""
 
+import asyncio
 import json
 import os
 import socket
@@ -15,7 +16,7 @@ import httpx
 import pytest
 from starlette.routing import Mount
 
-from ml_platform.governance.keys import ROLES, KeyStore
+from ml_platform.governance.keys import RELOAD_SECONDS, ROLES, KeyStore
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server, start_server
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
@@ -199,6 +200,7 @@ def test_the_audit_log_tells_who_asked_for_what_and_never_what_was_sent(
     server.client.post(f"/predict/{MODEL}", json=row, headers=headers)
     server.client.post("/predict/other", json=row, headers={**headers, "X-Request-ID": "audited-2"})
     server.client.get("/metrics", headers={"X-Request-ID": "audited-3", "Authorization": "Bearer wrong-key"})
+    server.wait_until(lambda _: "audited-3" in {line.get("request_id") for line in audit(module_settings)})
     found = {line.get("request_id"): line for line in audit(module_settings)}
     first, second, third = (found[f"audited-{number}"] for number in (1, 2, 3))
     assert (first["name"], first["method"], first["path"], first["status"]) == (
@@ -231,6 +233,56 @@ def test_a_revoked_key_opens_nothing_a_second_later(settings: Settings, serve: C
         return client.post(f"/predict/{MODEL}", json=ROW, headers=bearer(token)).status_code == 401
 
     assert server.wait_until(is_shut) < 1.0
+
+
+def asking(path: str, token: str, method: str = "POST", query: bytes = b"") -> dict[str, Any]:
+    headers = [(b"host", b"localhost"), (b"authorization", f"Bearer {token}".encode())]
+    return {"method": method, "path": path, "query_string": query, "headers": headers, "client": ("127.0.0.1", 1)}
+
+
+def test_what_is_remembered_of_a_key_opens_nothing_else(settings: Settings) -> None:
+    store = KeyStore(settings.keys_dir)
+    _, token = store.create("job", roles=["predict"], models=[MODEL])
+    access = Access(store, lambda: MODEL)
+    path = f"/predict/{MODEL}"
+    assert access.recall(asking(path, token)) is None
+    caller = asyncio.run(access.check(asking(path, token)))
+    again = asking(path, token)
+    assert access.recall(again) is again["key"] is caller is not None
+    for other in (
+        asking(path, token, query=b"explain=true"),
+        asking(path, token, method="PUT"),
+        asking("/predict/other", token),
+        asking(path, token[:-1] + "_"),
+        asking(path, token.swapcase()),
+        {**asking(path, token), "headers": [(b"host", b"localhost")]},
+        {**asking(path, token), "headers": [(b"x-api-key", b"wrong"), *asking(path, token)["headers"]]},
+    ):
+        assert access.recall(other) is None
+    asyncio.run(access.check(asking("/invocations", token)))
+    assert access.recall(asking("/invocations", token)) is None  # the only model may be another one next time
+
+
+def test_a_remembered_key_ends_when_it_expires_and_when_the_keys_change(settings: Settings) -> None:
+    store = KeyStore(settings.keys_dir)
+    _, short = store.create("short", roles=["predict"], days=2 / 86_400)
+    key, long = store.create("long", roles=["predict"])
+    access = Access(KeyStore(settings.keys_dir), lambda: None)
+    requests = {token: asking(f"/predict/{MODEL}", token) for token in (short, long)}
+    for request in requests.values():
+        access.recall(request)
+        asyncio.run(access.check(request))
+        assert access.recall(request) is not None
+    deadline = time.monotonic() + 10
+    while access.recall(requests[short]) is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert access.recall(requests[long]) is not None
+    store.revoke(key.id)
+    time.sleep(RELOAD_SECONDS + 0.1)
+    assert access.recall(requests[long]) is None
+    with pytest.raises(Refused, match="send a valid API key"):
+        asyncio.run(access.check(requests[long]))
 
 
 def test_the_first_key_shuts_an_open_server_within_a_second(settings: Settings, serve: Callable[..., Server]) -> None:

@@ -1,0 +1,62 @@
+"""A line in the audit log for each request: who asked for what, when, and how it ended.
+
+The lines of all requests that end within `SECONDS` are one write. A worker that is killed with -9 loses those that it
+has not written yet, of at most the last `SECONDS`; one that ends in order loses none.
+"""
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+
+from starlette.types import Scope
+
+from ml_platform.governance.audit import AuditLog, Entry
+from serving.access import Caller
+
+SECONDS = 0.01
+
+logger = logging.getLogger("serving")
+
+
+class Auditing:
+    """Notes requests as they end, on the event loop. One per worker."""
+
+    def __init__(self, log: AuditLog) -> None:
+        self._log = log
+        self._ended: list[tuple[datetime, Scope]] = []
+
+    def note(self, scope: Scope) -> None:
+        """Take down a request that was answered with `scope["status"]`."""
+        if not self._ended:
+            asyncio.get_running_loop().call_later(SECONDS, self.write)
+        self._ended.append((datetime.now(UTC), scope))
+
+    def write(self) -> None:
+        """Write what was taken down; the server's log tells what is lost."""
+        ended, self._ended = self._ended, []
+        if not ended:
+            return
+        try:
+            self._log.record(*[_entry(instant, scope) for instant, scope in ended])
+        except OSError as error:
+            logger.error("the audit log cannot be written, %d requests are lost to it: %s", len(ended), error)
+
+    def close(self) -> None:
+        """Write what is left, and close the log."""
+        self.write()
+        self._log.close()
+
+
+def _entry(instant: datetime, scope: Scope) -> Entry:
+    """What the audit log keeps of a request; never what was sent or answered."""
+    caller: Caller | None = scope.get("key")
+    return Entry(
+        time=instant,
+        request_id=scope.get("request_id"),
+        key=caller.id if caller else None,
+        name=caller.name if caller else None,
+        client=scope["client"][0] if scope.get("client") else None,
+        method=scope["method"],
+        path=scope["path"][:500],
+        status=scope.get("status", 0),
+    )
