@@ -53,6 +53,10 @@ def audit_defs() -> dg.Definitions:
         executor_def=dg.in_process_executor,
     )
     schedule = dg.ScheduleDefinition(
-        name="audit_schedule", job=job, cron_schedule="20 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+        name="audit_schedule",
+        job=job,
+        cron_schedule="20 * * * *",
+        description=job.description,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
     )
     return dg.Definitions(assets=[audit], jobs=[job], schedules=[schedule])

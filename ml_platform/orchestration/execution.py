@@ -19,6 +19,7 @@ def refresh_sensor() -> dg.AutomationConditionSensorDefinition:
     return dg.AutomationConditionSensorDefinition(
         "refresh_features",
         target=dg.AssetSelection.groups("features", "online"),
+        description="Brings feature tables and the online store up to date when what they read has changed.",
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=60,
     )

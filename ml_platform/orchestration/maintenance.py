@@ -59,6 +59,7 @@ def maintenance_defs() -> dg.Definitions:
         name="lake_maintenance_schedule",
         job=job,
         cron_schedule="30 3 * * *",
+        description=job.description,
         default_status=dg.DefaultScheduleStatus.RUNNING,
     )
     return dg.Definitions(assets=[lake_maintenance], jobs=[job], schedules=[schedule])

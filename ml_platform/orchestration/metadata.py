@@ -36,10 +36,19 @@ def _cell(value: Any) -> str | int | float | bool:
     return value if isinstance(value, str | int | bool) else ("" if value is None else str(value))
 
 
-def reasons(lines: Sequence[str], most: int = 6) -> dg.MetadataValue:
+def reasons(lines: Sequence[str]) -> dg.MetadataValue:
     """Show the first reasons as a list: the UI hides longer Markdown behind a click."""
+    return dg.MetadataValue.md("\n".join(f"- {line}" for line in _first(lines)))
+
+
+def in_short(lines: Sequence[str]) -> str:
+    """Tell the first reasons in one line."""
+    return "; ".join(_first(lines))
+
+
+def _first(lines: Sequence[str], most: int = 6) -> list[str]:
     rest = [f"… and {len(lines) - most} more"] if len(lines) > most else []
-    return dg.MetadataValue.md("\n".join(f"- {line}" for line in [*lines[:most], *rest]))
+    return [*lines[:most], *rest]
 
 
 def _kind(values: Iterable[Any]) -> str:

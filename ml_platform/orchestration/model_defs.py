@@ -64,6 +64,7 @@ def build_model_defs(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureV
                 name=f"{spec.name}_scoring_schedule",
                 hour_of_day=hour,
                 minute_of_hour=minute,
+                description=score.description,
                 default_status=dg.DefaultScheduleStatus.RUNNING,
             )
         ]
@@ -76,16 +77,24 @@ def build_model_defs(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureV
         jobs=[retrain, score, watch, skew, *endpoint_jobs(spec)],
         schedules=[
             *daily,
-            *_schedule(spec, "retraining", retrain.name, spec.retraining.schedule, needs_release=False),
-            *_schedule(spec, "watch", watch.name, spec.monitoring.schedule),
-            *_schedule(spec, "skew", skew.name, spec.skew.schedule),
+            *_schedule(
+                spec, "retraining", retrain.name, retrain.description, spec.retraining.schedule, needs_release=False
+            ),
+            *_schedule(spec, "watch", watch.name, watch.description, spec.monitoring.schedule),
+            *_schedule(spec, "skew", skew.name, skew.description, spec.skew.schedule),
         ],
         sensors=[sensor] if sensor else [],
     )
 
 
 def _schedule(
-    spec: ModelSpec, purpose: str, job_name: str, cron: str | None, *, needs_release: bool = True
+    spec: ModelSpec,
+    purpose: str,
+    job_name: str,
+    description: str | None,
+    cron: str | None,
+    *,
+    needs_release: bool = True,
 ) -> list[dg.ScheduleDefinition]:
     if cron is None:
         return []
@@ -94,6 +103,7 @@ def _schedule(
         name=f"{spec.name}_{purpose}_schedule",
         job_name=job_name,
         cron_schedule=cron,
+        description=description,
         default_status=dg.DefaultScheduleStatus.RUNNING,
     )
     def schedule(platform: Platform) -> dg.RunRequest | dg.SkipReason:

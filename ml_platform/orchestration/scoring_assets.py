@@ -16,7 +16,7 @@ from ml_platform.monitoring.drift import detect_drift
 from ml_platform.monitoring.drift_report import DriftReport
 from ml_platform.monitoring.performance import PerformanceReport, measure_performance
 from ml_platform.orchestration.feature_assets import table_key, view_keys
-from ml_platform.orchestration.metadata import column_schema, ingested, numbers, plots, reasons, sample, table
+from ml_platform.orchestration.metadata import column_schema, in_short, ingested, numbers, plots, reasons, sample, table
 from ml_platform.orchestration.model_asset import key, model_asset
 from ml_platform.orchestration.resources import Platform
 from ml_platform.spec import ModelSpec, duration
@@ -190,7 +190,7 @@ def _verdict(
 ) -> dg.AssetCheckResult:
     """Turn a report's verdict into a check: ERROR (and an alert) when it failed, WARN when it could not be judged."""
     failed = report.verdict == failing
-    why = "; ".join(report.reasons)
+    why = in_short(report.reasons)
     if failed:
         send_alert(
             platform.settings,

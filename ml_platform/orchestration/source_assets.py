@@ -47,6 +47,7 @@ def source_table_defs(spec: SourceSpec) -> dg.Definitions:
         name=f"{short}_schedule",
         job=job,
         cron_schedule=spec.schedule,
+        description=job.description,
         default_status=dg.DefaultScheduleStatus.RUNNING,
     )
     return dg.Definitions(assets=[asset], jobs=[job], schedules=[schedule])

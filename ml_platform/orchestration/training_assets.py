@@ -59,7 +59,7 @@ def _training_set(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView
         frame = lake.read(ref.table, version=ref.version).collect()
         early = frame.filter(frame[spec.label_available_at] < frame[spec.timestamp]).height
         late = frame.filter(frame[spec.label_available_at] > ref.as_of).height
-        described = {info.name: (info.description, info.unit) for info in ref.features}
+        described = _columns(spec) | {info.name: (info.description, info.unit) for info in ref.features}
         leakage = find_leakage(frame, ref.features, target=spec.target, task=spec.task, limits=spec.leakage)
         return dg.MaterializeResult(
             value=ref,
@@ -102,6 +102,16 @@ def _leakage_verdict(report: LeakageReport) -> dg.AssetCheckResult:
         description=f"{reasons}: {advice}" if reasons else None if report.judged else "too few rows to judge",
         metadata={"rows looked at": report.rows, **({"strongest features": table(strongest)} if strongest else {})},
     )
+
+
+def _columns(spec: ModelSpec) -> dict[str, tuple[str, str | None]]:
+    """Description and unit of the columns of a training set that are no features."""
+    return {
+        spec.timestamp: ("Instant that the features are as of.", None),
+        spec.label_available_at: ("When the label was known.", None),
+        spec.target: ("The label.", spec.target_unit),
+        **{field.name: (field.description, field.unit) for field in spec.inputs},
+    }
 
 
 def _candidates(spec: ModelSpec) -> dg.AssetsDefinition:

@@ -56,6 +56,12 @@ def test_every_asset_is_described_owned_and_of_a_kind(definitions):
         assert node.kinds, key
 
 
+def test_every_job_sensor_and_schedule_is_described(definitions):
+    jobs = [job for job in definitions.resolve_all_job_defs() if not job.name.startswith("__")]
+    for what in (*jobs, *definitions.sensors, *definitions.schedules):
+        assert what.description, what.name
+
+
 def test_both_models_have_the_same_life(definitions):
     """The second model is its folder alone: it gets every asset and check that the first has."""
     assets = describe(definitions)["assets"]
