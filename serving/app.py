@@ -10,7 +10,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from ml_platform.features.online import open_online_store
@@ -33,9 +33,7 @@ from serving.hosts import Hosts, host_of
 from serving.metrics import Metrics
 from serving.mlflow_routes import mlflow_routes
 from serving.oip_routes import oip_routes
-from serving.openapi import openapi_document
-from serving.openapi_access import with_access
-from serving.openapi_pushes import with_pushes
+from serving.openapi_document import whole_document
 from serving.pages import add_pages
 from serving.predict import Predict
 from serving.predictor import Predictor
@@ -209,10 +207,7 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     _add_descriptions(app, state, metrics)
     add_pages(app, state, console)
 
-    def document() -> dict[str, Any]:  # changes with every release
-        return with_access(with_pushes(openapi_document(app, state), state.views))
-
-    app.openapi = document  # type: ignore[method-assign]
+    app.openapi = lambda: whole_document(app, state)  # type: ignore[method-assign] # changes with every release
     app.add_exception_handler(StarletteHTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
     return app
@@ -264,7 +259,21 @@ async def _http_error(request: Request, error: Exception) -> Response:
     message = str(error.detail)
     if error.status_code == 404 and message == "Not Found":
         message = f"there is nothing at {request.url.path}; see /docs"
-    return _error(request, error.status_code, code, message, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == 405:  # a route of Starlette's knows its own methods only
+        headers["Allow"] = ", ".join(sorted(_methods_at(request)))
+    return _error(request, error.status_code, code, message, headers)
+
+
+def _methods_at(request: Request) -> set[str]:
+    """What may be done at a request's path."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    return {
+        method
+        for route in routes
+        if route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:

@@ -94,9 +94,9 @@ def endpoint_routes(changes: Changes) -> list[BaseRoute]:
 
     path = "/endpoints/{model}"
     return [
-        Route(path, show, methods=["GET"], include_in_schema=False),
-        Route(path, change, methods=["PUT"], include_in_schema=False),
-        Route(path, withdraw, methods=["DELETE"], include_in_schema=False),
+        Route(path, show, methods=["GET"]),
+        Route(path, change, methods=["PUT"]),
+        Route(path, withdraw, methods=["DELETE"]),
     ]
 
 
@@ -108,8 +108,10 @@ def _expected(request: Request) -> int | None:
     number = sent.strip('"')
     if number.isascii() and number.isdigit() and len(number) < 10:
         return int(number)
-    if sent:
+    if sent.startswith(('"', 'W/"')):
         raise Refused(412, "revision_conflict", "If-Match wants the ETag that GET gave, or *")
+    if sent:
+        raise Refused(400, "invalid_header", "If-Match wants the ETag that GET gave, in its quotation marks, or *")
     raise Refused(428, "precondition_required", "send If-Match with the ETag that GET gave, or * to overwrite")
 
 

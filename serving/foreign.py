@@ -62,7 +62,7 @@ def rows_of_json(body: bytes, inputs: Sequence[Input]) -> list[Any]:
     document = parse(body)
     if not isinstance(document, dict):
         raise _invalid(None, f"wanted an object with one of {', '.join(FORMATS)}")
-    if document.get("params"):
+    if document.get("params") not in (None, {}):
         raise _invalid("params", "no model here takes parameters: leave them out")
     found = [name for name in document if name in FORMATS]
     unknown = document.keys() - {*FORMATS, "params"} - _IGNORED

@@ -15,8 +15,8 @@ from serving.problems import InvalidRequest, Problem, parse
 from serving.state import ServedModel
 from serving.wire import Refused, encode
 
-_DATATYPES = {"string": "BYTES", "timestamp": "BYTES", "integer": "INT64", "number": "FP64", "boolean": "BOOL"}
-_ACCEPTED = {
+DATATYPES = {"string": "BYTES", "timestamp": "BYTES", "integer": "INT64", "number": "FP64", "boolean": "BOOL"}
+ACCEPTED = {
     "BYTES": {"BYTES"},
     "INT64": {"INT64", "INT32", "INT16", "INT8", "UINT64", "UINT32", "UINT16", "UINT8"},
     "FP64": {"FP64", "FP32", "INT64", "INT32", "INT16", "INT8", "UINT32", "UINT16", "UINT8"},
@@ -69,8 +69,8 @@ def oip_routes(asking: Asking) -> list[Route]:
                 "name": model.name,
                 "versions": [str(one.version) for one in (*slot.served, *slot.shadows)],
                 "platform": "onnx",
-                "inputs": [_tensor(field.name, _DATATYPES[field.type]) for field in model.manifest.inputs],
-                "outputs": [_tensor(name, kind) for name, kind in _outputs(model.manifest).items()],
+                "inputs": [_tensor(field.name, DATATYPES[field.type]) for field in model.manifest.inputs],
+                "outputs": [_tensor(name, kind) for name, kind in outputs_of(model.manifest).items()],
             }
         )
 
@@ -80,17 +80,17 @@ def oip_routes(asking: Asking) -> list[Route]:
         sent: dict[str, Any] = {}
 
         def to_rows(body: bytes, inputs: Sequence[Input]) -> list[Any]:
-            sent.update(_request(body, _outputs(model.manifest)))
+            sent.update(_request(body, outputs_of(model.manifest)))
             return _rows(sent["inputs"], inputs)
 
         answer = await asking.ask(request, model.name, asking.by(to_rows), version_of(request))
-        wanted = [one["name"] for one in sent.get("outputs") or ()] or list(_outputs(model.manifest))
+        wanted = [one["name"] for one in sent.get("outputs") or ()] or list(outputs_of(model.manifest))
         said: dict[str, Any] = {"model_name": answer.model, "model_version": str(answer.version)}
         if sent.get("id") is not None:
             said["id"] = sent["id"]
         if answer.flags:
             said["parameters"] = {"flags": encode(answer.flags).decode()}  # the protocol's parameters are plain values
-        said["outputs"] = [_output(name, _outputs(model.manifest)[name], answer) for name in wanted]
+        said["outputs"] = [_output(name, outputs_of(model.manifest)[name], answer) for name in wanted]
         return _json(said)
 
     routes = [
@@ -124,7 +124,7 @@ def _request(body: bytes, outputs: dict[str, str]) -> dict[str, Any]:
 
 def _rows(tensors: list[Any], inputs: Sequence[Input]) -> list[Any]:
     """Rows of tensors of shape [n] or [n, 1]."""
-    kinds = {field.name: _DATATYPES[field.type] for field in inputs}
+    kinds = {field.name: DATATYPES[field.type] for field in inputs}
     columns: dict[str, list[Any]] = {}
     for tensor in tensors:
         if not isinstance(tensor, dict) or not isinstance(name := tensor.get("name"), str):
@@ -134,7 +134,7 @@ def _rows(tensors: list[Any], inputs: Sequence[Input]) -> list[Any]:
             raise _invalid(name[:40], f"is not an input of this model; there are {', '.join(kinds)}")
         if name in columns:
             raise _invalid(name, "is there twice")
-        if str(tensor.get("datatype")) not in _ACCEPTED[kinds[name]]:
+        if str(tensor.get("datatype")) not in ACCEPTED[kinds[name]]:
             raise _invalid(name, f"wanted datatype {kinds[name]}")
         if not isinstance(data, list):
             raise _invalid(name, "wanted data as an array; binary data is not supported")
@@ -148,7 +148,7 @@ def _rows(tensors: list[Any], inputs: Sequence[Input]) -> list[Any]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _outputs(manifest: Manifest) -> dict[str, str]:
+def outputs_of(manifest: Manifest) -> dict[str, str]:
     """Outputs by name, with their datatypes."""
     if manifest.task == "regression":
         return {"prediction": "FP64"}

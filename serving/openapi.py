@@ -266,7 +266,7 @@ def _operation(name: str, manifest: Manifest, version: int, *, explains: bool) -
         "responses": {
             "200": {
                 "description": "Answered, and logged.",
-                "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{answer_name}"}}},
+                "content": json_content(answer_name),
             },
             **error_responses(),
         },
@@ -318,7 +318,11 @@ def _unreleased() -> dict[str, Any]:
     }
 
 
-def error_responses(errors: Mapping[str, str] = _ERRORS) -> dict[str, Any]:
-    """Answers in the house's one shape of an error, by status, each with what it means."""
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    return {status: {"description": text, "content": content} for status, text in errors.items()}
+def error_responses(errors: Mapping[str, str] = _ERRORS, shape: str = "Error") -> dict[str, Any]:
+    """Answers in one shape of an error, by status, each with what it means."""
+    return {status: {"description": text, "content": json_content(shape)} for status, text in errors.items()}
+
+
+def json_content(schema: str) -> dict[str, Any]:
+    """Content of a schema among the document's components."""
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}

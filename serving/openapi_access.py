@@ -4,6 +4,7 @@ from typing import Any
 
 from serving.access import PROBES
 from serving.openapi import error_responses
+from serving.refusals import shape_at
 
 _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a token of the identity provider."},
@@ -22,14 +23,15 @@ def with_access(document: dict[str, Any]) -> dict[str, Any]:
     """Add to the document what holds for all its routes: keys are asked for once there are any."""
     document["components"]["securitySchemes"] = _SCHEMES
     for path, operations in document["paths"].items():
+        shape = shape_at(path)
         for operation in operations.values():
             responses = operation["responses"]
             if path in PROBES:
-                responses |= error_responses({"421": _DOOR["421"]})
+                responses |= error_responses({"421": _DOOR["421"]}, shape)
                 continue
             operation["security"] = [{}, *({name: []} for name in _SCHEMES)]
             if "HTTPValidationError" in str(responses.get("422")):  # FastAPI's own, which no route here answers with
                 del responses["422"]
             named = _NOT_FOUND if "{" in path else {}
-            operation["responses"] = error_responses(named | _DOOR) | responses
+            operation["responses"] = error_responses(named | _DOOR, shape) | responses
     return document

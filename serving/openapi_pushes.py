@@ -8,7 +8,7 @@ import msgspec
 from ml_platform.features.online import Definition, ViewSchema
 from ml_platform.registry.manifest import Input
 from serving.decode import MAX_ROWS
-from serving.openapi import EXAMPLES, REQUEST_ID, error_responses, field_schema, field_table, request_body
+from serving.openapi import EXAMPLES, REQUEST_ID, error_responses, field_schema, field_table, json_content, request_body
 
 _ERRORS = {
     "400": "The body is not JSON.",
@@ -87,11 +87,10 @@ def _operation(name: str, definition: Definition, schema: ViewSchema) -> dict[st
 
 
 def _described(operation: str, about: str) -> dict[str, Any]:
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Push"}}}
     return {
         "tags": ["features"],
         "summary": "Push rows of a feature view",
         "operationId": operation,
         "description": about,
-        "responses": {"200": {"description": "Accepted.", "content": content}, **error_responses(_ERRORS)},
+        "responses": {"200": {"description": "Accepted.", "content": json_content("Push")}, **error_responses(_ERRORS)},
     }

@@ -2,15 +2,18 @@
 
 import asyncio
 from contextlib import suppress
+from typing import Literal
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from serving.asking import ErrorShape
 from serving.mlflow_routes import mlflow_error
 from serving.oip_routes import oip_error
 from serving.wire import DRAINED_BYTES, Head, Refused, drain, error_body
 
 _DRAIN_SECONDS = 5.0
+Shape = Literal["Error", "MLflowError", "InferenceError"]
 _MLFLOW = ("/serving-endpoints/", "/api/2.0/", "/invocations")
 
 
@@ -20,17 +23,21 @@ def own_error(refused: Refused, request_id: str) -> Response:
     return Response(content, refused.status, media_type="application/json")
 
 
+_SHAPES: dict[Shape, ErrorShape] = {"Error": own_error, "MLflowError": mlflow_error, "InferenceError": oip_error}
+
+
+def shape_at(path: str) -> Shape:
+    """The shape in which a path's errors come, by its name in the OpenAPI document."""
+    if path.startswith("/v2"):
+        return "InferenceError"
+    return "MLflowError" if path.startswith(_MLFLOW) or path.endswith("/invocations") else "Error"
+
+
 async def refuse(scope: Scope, receive: Receive, send: Send, refused: Refused) -> None:
     """Answer a request that may not come in, without looking at its body."""
     head = Head.of(scope)
     request_id = scope["request_id"] = head.request_id
-    path = scope["path"]
-    if path.startswith("/v2"):
-        response = oip_error(refused, request_id)
-    elif path.startswith(_MLFLOW) or path.endswith("/invocations"):
-        response = mlflow_error(refused, request_id)
-    else:
-        response = own_error(refused, request_id)
+    response = _SHAPES[shape_at(scope["path"])](refused, request_id)
     response.headers["x-request-id"] = request_id
     if refused.close:
         response.headers["connection"] = "close"

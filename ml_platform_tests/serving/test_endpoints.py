@@ -48,7 +48,8 @@ def test_a_change_names_the_revision_it_is_based_on(settings: Settings, store: R
     split = ({"version": 1, "share": 0.75}, {"version": 2, "share": 0.25}, {"version": 3, "mode": "shadow"})
     assert put(client, None, *split).status_code == 428
     assert put(client, '"7"', *split).status_code == 412
-    assert put(client, "nonsense", *split).status_code == 412
+    assert put(client, '"nonsense"', *split).status_code == 412
+    assert put(client, "nonsense", *split).status_code == 400
     done = put(client, shown.headers["etag"], *split, key="tailnum")
     assert (done.status_code, done.headers["etag"]) == (200, '"2"'), done.text
     assert done.json()["updated_by"] == "127.0.0.1 (HTTP)"

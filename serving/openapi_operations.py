@@ -1,0 +1,94 @@
+"""What operations of the other protocols have in common in the OpenAPI document."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from serving.documents import main_version
+from serving.openapi import REQUEST_ID, error_responses, json_content
+from serving.state import ServedModel, ServingState
+
+TIMES = {
+    "408": "The body did not arrive in time.",
+    "413": "The body is larger than 16 MiB.",
+    "503": "It cannot be answered now; the message says why, and Retry-After when to come again.",
+}
+STORE = {"503": "The release store cannot be read; Retry-After says when to come again."}
+
+
+def served(state: ServingState) -> Iterator[tuple[str, ServedModel]]:
+    """Each endpoint that answers, by name, with its main version."""
+    for name, slot in sorted(state.slots.items()):
+        if (main := main_version(slot)) is not None:
+            yield name, main
+
+
+def example_version(state: ServingState) -> tuple[str, int]:
+    """A model with a version that may serve, for examples."""
+    return next(((model.name, model.version) for _, model in served(state)), ("my_model", 1))
+
+
+class Protocol(NamedTuple):
+    """Operations of one group in the document, whose errors come in one shape."""
+
+    tag: str
+    shape: str
+
+    def operation(
+        self,
+        identity: str,
+        summary: str,
+        answer: Mapping[str, Any] | None,
+        errors: Mapping[str, str],
+        *,
+        about: str = "",
+        parameters: Sequence[Mapping[str, Any]] = (),
+        body: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Describe one method of a path: the schema of its answer (None for text), and its errors by status."""
+        answered: dict[str, Any] = {"description": "Done."}
+        if answer is not None:
+            answered["content"] = {"application/json": {"schema": answer}}
+        found: dict[str, Any] = {
+            "tags": [self.tag],
+            "summary": summary,
+            "operationId": identity,
+            "description": about,
+            "parameters": [*parameters, *([] if body is None else [REQUEST_ID])],
+            "requestBody": body,
+            "responses": {"200": answered, **error_responses(errors, self.shape)},
+        }
+        return {name: part for name, part in found.items() if part}
+
+
+def json_body(schema: str, example: Any) -> dict[str, Any]:
+    """A body that a schema among the document's components describes."""
+    [(kind, content)] = json_content(schema).items()
+    return {"required": True, "content": {kind: {**content, "example": example}}}
+
+
+def in_path(name: str, about: str, **schema: Any) -> dict[str, Any]:
+    """A parameter in the path."""
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": about,
+        "schema": {"type": "string", **schema},
+    }
+
+
+def called(state: ServingState) -> dict[str, Any]:
+    """The parameter `model`, with the models that there are."""
+    return in_path("model", "Name of a model.", **({"examples": names} if (names := state.names()) else {}))
+
+
+def record(about: str = "", **properties: Any) -> dict[str, Any]:
+    """JSON schema of an object that has all of these properties."""
+    found = {"type": "object", "required": list(properties), "properties": properties}
+    return {**found, "description": about} if about else found
+
+
+def listed(items: Mapping[str, Any], about: str = "", **limits: Any) -> dict[str, Any]:
+    """JSON schema of an array."""
+    found = {"type": "array", "items": items, **limits}
+    return {**found, "description": about} if about else found
