@@ -1,4 +1,4 @@
-"""Every route with every key: none, wrong, ended, of each role, of another model; and what the audit log keeps."""
+"""Every route with every key and token: none, wrong, ended, of each role, of another model; and what the audit has."""
 
 import asyncio
 import json
@@ -19,14 +19,49 @@ from starlette.routing import Mount
 from ml_platform.governance.keys import RELOAD_SECONDS, ROLES, KeyStore
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server, start_server
+from ml_platform_tests.serving.issuing import configure, jwk, token
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
 from serving.access import Access
 from serving.app import create_app
 from serving.wire import Refused
 
 ROOT = Path(__file__).parents[2]
-PROBES = {"/health/live", "/health/ready", "/health", "/ping", "/v2/health/live", "/v2/health/ready"}
-LISTS = {"/models", "/docs", "/docs/assets", "/assets", "/version", "/v2", "/api/2.0/serving-endpoints"}
+# What each route takes: a role, for the model that the path names, for all of them, or for whichever ("any", where a
+# list shows what is covered). None for the probes. A route that is not here fails the walk.
+NEEDS: dict[str, tuple[str, str] | None] = {
+    **dict.fromkeys(["GET /health/live", "GET /health/ready", "GET /health", "GET /ping"]),
+    **dict.fromkeys(["GET /v2/health/live", "GET /v2/health/ready"]),
+    **dict.fromkeys(["GET /", "GET /metrics", "GET /openapi.json"], ("predict", "all")),
+    **dict.fromkeys(["GET /docs", "GET /docs/assets", "GET /assets"], ("predict", "any")),
+    **dict.fromkeys(["GET /models", "GET /version", "GET /v2"], ("predict", "any")),
+    "GET /models/{model}": ("predict", "model"),
+    "GET /models/{model}/console": ("predict", "model"),
+    "POST /predict/{model}": ("predict", "model"),
+    "POST /predict/{model}/versions/{version}": ("predict", "model"),
+    "POST /features/{view}": ("push", "all"),
+    "GET /endpoints/{model}": ("predict", "model"),
+    "PUT /endpoints/{model}": ("promote", "model"),
+    "DELETE /endpoints/{model}": ("promote", "model"),
+    # MLflow
+    "POST /invocations": ("predict", "model"),  # the root speaks of the one model that there is
+    "POST /models/{model}/invocations": ("predict", "model"),
+    **dict.fromkeys([f"GET /models/{{model}}/{name}" for name in ("ping", "health", "version")], ("predict", "model")),
+    # Databricks
+    "POST /serving-endpoints/{model}/invocations": ("predict", "model"),
+    "POST /serving-endpoints/{model}/served-models/{served}/invocations": ("predict", "model"),
+    **dict.fromkeys([f"GET /api/2.0/serving-endpoints{end}" for end in ("", "/")], ("predict", "any")),
+    **dict.fromkeys([f"POST /api/2.0/serving-endpoints{end}" for end in ("", "/")], ("promote", "any")),  # see the body
+    "GET /api/2.0/serving-endpoints/{model}": ("predict", "model"),
+    "DELETE /api/2.0/serving-endpoints/{model}": ("promote", "model"),
+    "PUT /api/2.0/serving-endpoints/{model}/config": ("promote", "model"),
+    # Open Inference Protocol
+    **{
+        f"{method} /v2/models/{{model}}{version}{end}": ("predict", "model")
+        for version in ("", "/versions/{version}")
+        for method, end in (("GET", ""), ("GET", "/ready"), ("POST", "/infer"))
+    },
+}
+PLACES = {"on all": ["*"], "here": [MODEL], "elsewhere": ["other", "flight"]}
 Keys = dict[str, str]
 
 
@@ -35,9 +70,8 @@ def keys(module_settings: Settings) -> Keys:
     store = KeyStore(module_settings.keys_dir)
     made = {}
     for role in ROLES:
-        made[f"{role} on all"] = store.create(f"{role} on all", roles=[role])[1]
-        made[f"{role} here"] = store.create(f"{role} here", roles=[role], models=[MODEL])[1]
-        made[f"{role} elsewhere"] = store.create(f"{role} elsewhere", roles=[role], models=["other", "flight"])[1]
+        for where, models in PLACES.items():
+            made[f"{role} {where}"] = store.create(f"{role} {where}", roles=[role], models=models)[1]
     ended, made["revoked"] = store.create("revoked", roles=["admin"])
     store.revoke(ended.id)
     _, made["ended"] = store.create("ended", roles=["admin"], days=1e-9)
@@ -45,10 +79,22 @@ def keys(module_settings: Settings) -> Keys:
 
 
 @pytest.fixture(scope="module")
+def tokens() -> Keys:
+    """A token of the issuer for each of the keys."""
+    hour = int(time.time()) + 3600
+    return {f"{role} {where}": token(f"{role} {where}", exp=hour) for role in ROLES for where in PLACES}
+
+
+@pytest.fixture(scope="module")
 def server(module_settings: Settings, keys: Keys) -> Iterator[Server]:
     fill_online_store(module_settings)
     publish(module_settings, 1)
-    server = start_server(module_settings)
+    jwks = module_settings.home / "jwks.json"
+    jwks.write_text(json.dumps({"keys": [jwk("rsa")]}))
+    grants = {f"{role} {where}": {"roles": [role], "models": PLACES[where]} for role in ROLES for where in PLACES}
+    with pytest.MonkeyPatch.context() as patch:
+        configure(patch, str(jwks), grants)
+        server = start_server(module_settings)
     yield server
     server.stop()
 
@@ -69,44 +115,25 @@ def routes() -> list[tuple[str, str]]:
     return sorted(set(found))
 
 
-def allowed(method: str, path: str, role: str, where: str) -> bool:  # noqa: PLR0911 - a rule each
+def allowed(need: tuple[str, str] | None, role: str, where: str) -> bool:
     """What the documentation promises."""
-    if path in PROBES:
+    if need is None:
         return True
-    if path.startswith("/features/"):  # a view's rows reach every model
-        return role in ("push", "admin") and where == "on all"
-    creates = method == "POST" and path.rstrip("/") in LISTS  # the body says which endpoint
-    if creates or method in ("PUT", "DELETE"):
-        return role in ("promote", "admin") and (creates or where != "elsewhere")
-    if role in ("promote", "push"):
-        return False
-    if path.rstrip("/") in LISTS:
-        return True
-    if "{model}" in path or path == "/invocations":  # the root speaks of the one model that there is
-        return where != "elsewhere"
-    return where == "on all"
+    wanted, scope = need
+    is_enough = {"predict": ("predict", "explain", "admin")}.get(wanted, (wanted, "admin"))
+    places = {"all": ("on all",), "model": ("on all", "here"), "any": PLACES}[scope]
+    return role in is_enough and where in places
 
 
-def test_the_walk_sees_all_routes() -> None:
-    found = routes()
-    assert len(found) >= 30
-    for expected in (
-        ("POST", "/predict/{model}"),
-        ("POST", "/predict/{model}/versions/{version}"),
-        ("POST", "/features/{view}"),
-        ("POST", "/serving-endpoints/{model}/invocations"),
-        ("GET", "/openapi.json"),
-        ("GET", "/docs"),
-        ("GET", "/metrics"),
-        ("GET", "/"),
-    ):
-        assert expected in found
+def test_the_walk_knows_what_every_route_takes() -> None:
+    assert {f"{method} {path}" for method, path in routes()} == set(NEEDS)
 
 
 @pytest.mark.parametrize(("method", "template"), routes(), ids=str)
 def test_every_route_with_every_key(
-    server: Server, keys: Keys, module_settings: Settings, method: str, template: str
+    server: Server, keys: Keys, tokens: Keys, module_settings: Settings, method: str, template: str
 ) -> None:
+    need = NEEDS[f"{method} {template}"]
     path = template.replace("{model}", MODEL).replace("{version}", "1")
     if template == "/docs/assets":
         path += "/swagger-ui.css"
@@ -127,14 +154,21 @@ def test_every_route_with_every_key(
         {"Authorization": f"Digest {keys['admin on all']}"},
         bearer(keys["revoked"]),
         bearer(keys["ended"]),
+        bearer(tokens["admin on all"][:-8]),
+        {"X-API-Key": f"{tokens['admin on all']}x"},
+        bearer(token("admin on all", exp=int(time.time()) - 3600)),
+        bearer(token("admin on all", aud="another")),
+        bearer(token("admin on all", kid="new")),
     ]
     for headers in nothing:
-        assert (status(headers) == 401) is (template not in PROBES), headers
+        assert (status(headers) == 401) is (need is not None), headers
     for role in ROLES:
-        for where in ("on all", "here", "elsewhere"):
-            found = status(bearer(keys[f"{role} {where}"]))
-            assert (found not in (401, 403)) is allowed(method, template, role, where), (role, where, found)
-            assert found < 500 or template in PROBES
+        for where in PLACES:
+            for known in (keys, tokens):
+                found = status(bearer(known[f"{role} {where}"]))
+                assert (found not in (401, 403)) is allowed(need, role, where), (role, where, found)
+                assert found < 500 or need is None
+    assert (status(bearer(token("of no role"))) == 403) is (need is not None)
     if method == "DELETE":  # it is gone now: back for the other tests
         publish(module_settings, 1)
         key = bearer(keys["admin on all"])

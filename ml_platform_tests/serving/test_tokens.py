@@ -1,6 +1,5 @@
 """Tokens of an issuer: good ones open what their roles are for, and each kind of bad one opens nothing."""
 
-import base64
 import hashlib
 import hmac
 import json
@@ -13,34 +12,15 @@ from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import ValidationError
 
 from ml_platform.governance.keys import KeyStore
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server, start_server
+from ml_platform_tests.serving.issuing import KEYS, claims, configure, encoded, jwk, token
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
 from serving.settings import ServingSettings
-
-ISSUER, AUDIENCE = "https://issuer.example", "ml-serving"
-GRANTS = {
-    "analysts": {"roles": ["predict"], "models": [MODEL]},
-    "others": {"roles": ["admin"], "models": ["other"]},
-    "admins": {"roles": ["admin"]},
-}
-KEYS: dict[str, tuple[str, Any]] = {
-    "rsa": ("RS256", rsa.generate_private_key(public_exponent=65537, key_size=2048)),
-    "ec": ("ES256", ec.generate_private_key(ec.SECP256R1())),
-    "ed": ("EdDSA", ed25519.Ed25519PrivateKey.generate()),
-    "new": ("RS256", rsa.generate_private_key(public_exponent=65537, key_size=2048)),
-}
-
-
-def jwk(kid: str) -> dict[str, Any]:
-    algorithm, key = KEYS[kid]
-    public = jwt.get_algorithm_by_name(algorithm).to_jwk(key.public_key(), as_dict=True)
-    return {**public, "kid": kid, "use": "sig", "alg": algorithm}
 
 
 class Issuer:
@@ -77,15 +57,6 @@ class Issuer:
         self.thread.join()
 
 
-def configure(patch: pytest.MonkeyPatch, jwks: str, **more: str) -> None:
-    values = {
-        "issuer": ISSUER, "audience": AUDIENCE, "jwks": jwks, "grants": json.dumps(GRANTS),
-        "claim": "realm_access.roles", "refetch_seconds": "0.3", **more,
-    }  # fmt: skip
-    for name, value in values.items():
-        patch.setenv(f"ML_PLATFORM_SERVING_OIDC_{name.upper()}", value)
-
-
 @pytest.fixture(scope="module")
 def issuer() -> Iterator[Issuer]:
     issuer = Issuer()
@@ -102,25 +73,6 @@ def server(module_settings: Settings, issuer: Issuer) -> Iterator[Server]:
         server = start_server(module_settings)
     yield server
     server.stop()
-
-
-def claims(*roles: str, **changed: Any) -> dict[str, Any]:
-    now = int(time.time())
-    found = {
-        "iss": ISSUER, "aud": AUDIENCE, "sub": "ada", "iat": now, "exp": now + 300,
-        "realm_access": {"roles": list(roles or ("analysts",))}, **changed,
-    }  # fmt: skip
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def token(*roles: str, kid: str = "rsa", headers: dict[str, Any] | None = None, **changed: Any) -> str:
-    algorithm, key = KEYS[kid]
-    return jwt.encode(claims(*roles, **changed), key, algorithm, headers={"kid": kid, **(headers or {})})
-
-
-def encoded(part: dict[str, Any] | bytes) -> str:
-    content = part if isinstance(part, bytes) else json.dumps(part).encode()
-    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
 def hs256_with_the_public_key(kid: str = "rsa") -> str:
