@@ -20,6 +20,7 @@ from serving.logs import LOGGED, log_config
 from serving.logs import SETTING as LOGGED_REQUESTS
 from serving.metrics import SHARED_FOLDER
 from serving.rates import create_table
+from serving.request_heads import BoundedProtocol
 from serving.settings import ServingSettings
 
 _NO_KEYS = (
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         port=options.port,
         workers=options.workers,
         loop="auto",  # uvloop where there is one
-        http="httptools",
+        http=BoundedProtocol,
         access_log=False,  # see `serving.logs`; and every answered prediction is in the inference log
         log_config=log_config(options.log_format, options.log_level),
         server_header=False,

@@ -49,6 +49,8 @@ class ServingSettings(BaseSettings):
     max_queue: int = Field(8, ge=1, description="Large requests waiting for the thread that scores them.")
     queue_seconds: float = Field(10.0, gt=0, description="Longest wait of a large request for its turn.")
     body_seconds: float = Field(10.0, gt=0, description="Longest time a body may take to arrive.")
+    header_bytes: int = Field(65_536, ge=1024, description="Largest head of a request: its URL and header lines.")
+    header_seconds: float = Field(10.0, gt=0, description="Longest time a head may take to arrive.")
     max_shadow_queue: int = Field(200, ge=1, description="Requests waiting to be scored by shadow versions.")
     max_push_queue: int = Field(200, ge=1, description="Pushes waiting to be written; of large ones `max_queue`.")
     push_ahead_seconds: float = Field(

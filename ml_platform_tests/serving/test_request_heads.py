@@ -1,0 +1,160 @@
+"""Heads that are too large, too slow or none at all, written to the socket as no client library would."""
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import httpx
+import psutil
+import pytest
+
+from ml_platform.settings import Settings
+from ml_platform_tests.serving.conftest import Server
+from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
+from serving.settings import ServingSettings
+
+LIMIT = ServingSettings().header_bytes
+BODY = json.dumps(ROW).encode()
+GET = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
+POST = b"POST /predict/%b HTTP/1.1\r\nHost: localhost\r\n" % MODEL.encode()
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(BODY), BODY)
+
+
+def connected(server: Server) -> "closing[socket.socket]":
+    host, port = server.url.removeprefix("http://").split(":")
+    return closing(socket.create_connection((host, int(port)), 10))
+
+
+def answers(server: Server, *pieces: bytes) -> list[tuple[int, bytes]]:
+    """Status and body of what a server says to pieces that are sent one by one, until it closes the connection."""
+    with connected(server) as connection:
+        for piece in pieces:
+            try:
+                connection.sendall(piece)
+            except OSError:  # it has heard enough
+                break
+        return received(connection)
+
+
+def received(connection: socket.socket) -> list[tuple[int, bytes]]:
+    data = b"".join(iter(lambda: connection.recv(2**16), b""))
+    found = []
+    while data:
+        head, _, data = data.partition(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        found.append((int(head.split()[1]), data[:length]))
+        data = data[length:]
+    return found
+
+
+def header_lines(size: int, *, each: int) -> bytes:
+    """So many bytes of header lines of a certain length."""
+    line = b"X-Line: %b\r\n" % (b"x" * (each - 10))
+    assert len(line) == each
+    return line * (size // each)
+
+
+@pytest.fixture(autouse=True)
+def _lives_on(server: Server) -> Iterator[None]:
+    yield
+    assert server.client.post(f"/predict/{MODEL}", json=ROW).status_code == 200
+    assert psutil.Process(server.process.pid).memory_info().rss < 150 * 2**20
+
+
+@pytest.mark.parametrize("each", [20, 1000, LIMIT // 2])
+def test_a_head_just_below_the_limit_passes(server: Server, each: int) -> None:
+    lines = header_lines(LIMIT - 100, each=each) + b"Connection: close\r\n\r\n"
+    [(status, _)] = answers(server, GET + lines)
+    assert status == 200
+    length = b"Content-Length: %d\r\n" % len(BODY)
+    [(status, _)] = answers(server, POST + length + lines + BODY)
+    assert status == 200
+
+
+LARGE = {
+    "many lines": [GET + header_lines(2 * LIMIT, each=64), b"\r\n"],
+    "many lines without end": [GET, *[header_lines(2**20, each=64)] * 50],
+    "one line": [GET + b"X-Line: " + b"x" * 2 * LIMIT + b"\r\n\r\n"],
+    "one line without end": [GET + b"X-Line: ", *[b"x" * 2**20] * 50],
+    "one name without end": [GET, *[b"x" * 2**20] * 50],
+    "one URL": [b"GET /" + b"x" * 2 * LIMIT + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"],
+    "one URL without end": [b"GET /", *[b"x" * 2**20] * 50],
+    "just above the limit": [GET + header_lines(LIMIT, each=64) + b"\r\n"],
+    "with a body": [POST + b"Content-Length: %d\r\n" % len(BODY) + header_lines(LIMIT, each=64) + b"\r\n" + BODY],
+    "trailers": [CHUNKED + b"0\r\n", *[header_lines(2**20, each=64)] * 50],
+    "a chunk's extension": [CHUNKED + b"1;", *[b"x" * 2**20] * 50],
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_a_head_above_the_limit_is_refused_and_not_kept(server: Server, kind: str) -> None:
+    [(status, body)] = answers(server, *LARGE[kind])
+    error = json.loads(body)["error"]
+    assert (status, error["code"]) == (431, "headers_too_large")
+    assert error["message"] == f"the headers are larger than {LIMIT} bytes"
+    assert error["request_id"]
+
+
+def test_the_limit_counts_each_request_of_a_connection_for_itself(server: Server) -> None:
+    lines = header_lines(LIMIT // 2, each=64)
+    length = b"Content-Length: %d\r\n" % len(BODY)
+    with connected(server) as connection:
+        for _ in range(5):
+            connection.sendall(POST + lines + length + b"\r\n" + BODY[:50])
+            connection.sendall(BODY[50:])
+            assert connection.recv(12)[-3:] == b"200"
+            time.sleep(0.02)
+            connection.recv(2**16)
+        connection.sendall(GET + lines * 3)
+        assert [status for status, _ in received(connection)] == [431]
+
+
+def test_bodies_are_no_heads(server: Server) -> None:
+    rows = json.dumps({"rows": [ROW] * 5000}).encode()
+    assert len(rows) > 10 * LIMIT
+    answer = server.client.post(f"/predict/{MODEL}", content=rows)
+    assert len(answer.json()["predictions"]) == 5000
+    pieces = (rows[start : start + 100] for start in range(0, len(rows), 100))  # each a chunk with a head of its own
+    assert len(server.client.post(f"/predict/{MODEL}", content=pieces).json()["predictions"]) == 5000
+
+
+@pytest.mark.parametrize(
+    "text", [b"\x16\x03\x01\x02\x00\x01\x00", b"GET\r\n\r\n", b"hello there\r\n\r\n", CHUNKED + b"!"]
+)
+def test_what_is_no_http_is_told_so_in_the_shape_of_all_errors(server: Server, text: bytes) -> None:
+    [(status, body)] = answers(server, text)
+    assert (status, json.loads(body)["error"]["code"]) == (400, "invalid_http")
+
+
+def test_what_was_asked_for_before_is_answered_first(server: Server) -> None:
+    length = b"Content-Length: %d\r\n\r\n" % len(BODY)
+    [(status, body)] = answers(server, POST + length + BODY + b"no HTTP\r\n\r\n")
+    assert (status, json.loads(body)["model"]) == (200, MODEL)
+
+
+def test_a_head_has_so_long_to_arrive(
+    settings: Settings, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ML_PLATFORM_SERVING_HEADER_SECONDS", "0.5")
+    fill_online_store(settings)
+    publish(settings, 1)
+    server = serve(settings)
+    with connected(server) as silent, connected(server) as slow:
+        kept = httpx.Client(base_url=server.url)
+        slow.settimeout(0.1)
+        got = b""
+        for byte in GET * 100:
+            try:
+                slow.sendall(bytes([byte]))
+                got += slow.recv(2**16)
+            except TimeoutError:
+                assert kept.post(f"/predict/{MODEL}", json=ROW).status_code == 200  # longer than any head may take
+                continue
+            except OSError:
+                break
+            if b"headers_too_slow" in got:
+                break
+        assert got.startswith(b"HTTP/1.1 408 ")
+        assert received(silent) == []  # nothing was asked: a browser may open connections in advance
