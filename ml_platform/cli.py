@@ -4,7 +4,7 @@ import getpass
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,8 +14,19 @@ from ml_platform.lake import quarantine_cli, sql_cli
 from ml_platform.registry import traffic_cli
 from ml_platform.settings import Settings
 
+if TYPE_CHECKING:
+    from ml_platform.lake.overlays import Overlays
+    from ml_platform.lake.tables import Lake
+
+
+def _overlays(lake: "Lake") -> "Overlays":
+    from ml_platform.features.notebook import project_overlays
+
+    return project_overlays(lake)
+
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
-app.command("sql")(sql_cli.sql)
+app.command("sql")(sql_cli.sql_command(_overlays))
 app.command("features")(features)
 app.command("traffic")(traffic_cli.traffic)
 app.add_typer(quarantine_cli.app, name="quarantine")

@@ -1,23 +1,61 @@
-"""Training sets by hand: rows from anywhere, features from the views, as of each row's instant."""
+"""The lake in a notebook, and training sets by hand: rows from anywhere, features as of each row's instant."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import polars as pl
 
 from ml_platform.features.definitions import require_definition
 from ml_platform.features.join import Engine, point_in_time_join, resolve_lookup
-from ml_platform.features.pushed import read_view, view_tables
+from ml_platform.features.pushed import pushed_overlays, read_view, view_tables
 from ml_platform.features.sampling import kept
 from ml_platform.features.views import FeatureView, load_views
 from ml_platform.lake import sql
+from ml_platform.lake.overlays import Overlays
+from ml_platform.lake.snapshots import instant
 from ml_platform.lake.tables import Lake
 from ml_platform.settings import PROJECT_ROOT, Settings
 from ml_platform.spec import Lookup
 
 VIEWS_FOLDER = PROJECT_ROOT / "ml_platform" / "defs" / "features"
+
+
+class NotebookLake(Lake):
+    """A `Lake` that also answers SQL."""
+
+    def sql(
+        self, select: str, *, versions: Mapping[str, int] | None = None, as_of: datetime | str | None = None
+    ) -> pl.DataFrame:
+        """Run one SELECT over tables named `schema.name`, at pinned versions or as of a time (UTC unless it says).
+
+        Pushed rows of a feature view are seen beside its computed ones.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> lake = open_lake(tempfile.mkdtemp())
+        >>> _ = lake.append("raw/readings", pl.DataFrame({"value": [1.0, 2.0]}))
+        >>> _ = lake.append("raw/readings", pl.DataFrame({"value": [6.0]}))
+        >>> lake.sql("SELECT avg(value) FROM raw.readings").item()
+        3.0
+        >>> lake.sql("SELECT avg(value) FROM raw.readings", versions={"raw/readings": 0}).item()
+        1.5
+        """
+        at = instant(as_of) if isinstance(as_of, str) else as_of
+        return sql.query(self, select, versions=versions, as_of=at, overlays=project_overlays(self))
+
+
+def open_lake(uri: str | None = None) -> NotebookLake:
+    """Open the project's lake (by the environment's settings), or another one."""
+    return NotebookLake(uri or Settings().lake_uri)
+
+
+def project_overlays(lake: Lake) -> Overlays:
+    """Give what SQL sees beside the tables of the project's feature views: their pushed rows."""
+    return pushed_overlays(lake, partial(load_views, VIEWS_FOLDER))
 
 
 @dataclass(frozen=True)
@@ -85,11 +123,12 @@ def create_training_set(
         raise ValueError(f"lookups: there is no feature view {unknown}; there are {sorted(views)}")
     pinned = versions or {}
     read = set(sql.referenced_tables(spine)) if isinstance(spine, str) else set()
-    for view in {item.view: views[item.view] for item in chosen}.values():
+    for view in (views[name] for name in views if views[name].table in read or name in {item.view for item in chosen}):
         # The version of a view's table is pinned without one of its pushed rows: there were none of them then.
         read |= {name for name in view_tables(lake, view) if name in pinned or view.table not in pinned}
     tables = {name: pinned[name] if name in pinned else lake.version(name) for name in sorted(read)}
-    rows = sql.query(lake, spine, versions=tables).lazy() if isinstance(spine, str) else spine.lazy()
+    overlays = pushed_overlays(lake, lambda: views)
+    rows = sql.query(lake, spine, versions=tables, overlays=overlays).lazy() if isinstance(spine, str) else spine.lazy()
     _check_columns(rows, [label, timestamp, *([label_available_at] if label_available_at else [])])
     rows = rows.filter(pl.col(label).is_not_null())
     if as_of is not None:

@@ -2,20 +2,22 @@
 
 Rows that a view's query computes are in `features/<view>`, rows that were pushed in a table of their own. No
 computation writes there, so that none can lose a pushed row. Whatever reads a view (training sets, publishing, skew,
-freshness) reads both through `read_view`, each at a version of its own.
+freshness) reads both through `read_view`, each at a version of its own; SQL does through `pushed_overlays`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 import polars as pl
 
+from ml_platform.features.definitions import computed_hash
 from ml_platform.features.online import ViewSchema
 from ml_platform.features.push_log import DEFINITION_DIGITS, Pushed
 from ml_platform.features.views import DTYPES, UTC_MICROSECONDS, FeatureView
 from ml_platform.inference.ingest_segments import Ingested, ingest_segments
 from ml_platform.inference.log_lag import log_lag
+from ml_platform.lake.overlays import Overlay, Overlays
 from ml_platform.lake.tables import Lake
 from ml_platform.registry.manifest import Input
 
@@ -68,6 +70,30 @@ def read_view(lake: Lake, view: FeatureView, versions: Mapping[str, int] | None 
         .select(pl.col(name).cast(dtypes[name]) for name in names)
     )
     return pl.concat([computed.select(names).join(pushed, on=keys, how="anti"), pushed])
+
+
+def pushed_overlays(lake: Lake, views: Callable[[], Mapping[str, FeatureView]]) -> Overlays:
+    """Let SQL see the rows of `read_view` under a view's name: what `ml_platform.lake.sql` takes as `overlays`.
+
+    Parameters
+    ----------
+    lake
+        Where the tables are.
+    views
+        Gives the views by name; asked only when rows were pushed to a view that the SQL names.
+    """
+
+    def overlay(table: str, version: int) -> Overlay | None:
+        schema, _, name = table.partition("/")
+        if schema != "features" or not any(other.startswith(_table(name, "")) for other in lake.tables()):
+            return None
+        view = views().get(name)
+        if view is None or computed_hash(lake, name, version) not in {None, view.hash}:
+            return None  # rows of another definition, for which other rows were pushed
+        created = {view.created: PUSHED_AT} if view.created else {}
+        return Overlay(pushed_table(view), view.keys, tuple(view.columns), (PUSHED_AT, REQUEST, ROW), created)
+
+    return overlay
 
 
 def view_schema(view: FeatureView, dtypes: pl.Schema) -> ViewSchema | None:

@@ -15,7 +15,8 @@ import duckdb
 import polars as pl
 from deltalake import DeltaTable
 
-from ml_platform.lake.errors import NotYetCreated
+from ml_platform.lake.errors import NotYetCreated, TableNotFound
+from ml_platform.lake.overlays import Overlays
 from ml_platform.lake.snapshots import files_are_alike, needs_delta_reader, read_arrow, scan
 from ml_platform.lake.tables import Lake
 
@@ -27,6 +28,7 @@ def attach(
     versions: Mapping[str, int] | None = None,
     *,
     as_of: datetime | None = None,
+    overlays: Overlays | None = None,
 ) -> dict[str, int]:
     """Create one view per table over a snapshot that later commits do not move.
 
@@ -43,6 +45,9 @@ def attach(
     as_of
         Instant (with time zone) whose versions are pinned instead of the newest. Of all tables (`tables` None) those
         that did not exist yet are left out.
+    overlays
+        Says which other table's rows a table is seen with. None of them are seen where the other table is not pinned
+        beside a pinned version, or did not exist at `as_of`.
 
     Returns
     -------
@@ -67,10 +72,27 @@ def attach(
                 raise
             continue
         schema, name = _identifier(table)
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-        connection.execute(f"CREATE OR REPLACE VIEW {schema}.{name} AS {_relation(connection, lake, table, snapshot)}")
+        relation = _relation(connection, lake, table, snapshot)
         pinned[table] = snapshot.version()
+        overlay = overlays(table, snapshot.version()) if overlays is not None else None
+        if overlay is not None and (version is None or overlay.table in (versions or {})):
+            other = _other(lake, overlay.table, (versions or {}).get(overlay.table), as_of)
+            if other is not None:
+                own = connection.sql(relation)
+                types = dict(zip(own.columns, map(str, own.types), strict=True))
+                relation = overlay.select(relation, _relation(connection, lake, overlay.table, other), types)
+                pinned[overlay.table] = other.version()
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+        connection.execute(f"CREATE OR REPLACE VIEW {schema}.{name} AS {relation}")
     return pinned
+
+
+def _other(lake: Lake, table: str, version: int | None, as_of: datetime | None) -> DeltaTable | None:
+    """Open the table that lies over another; None where it did not exist yet."""
+    try:
+        return lake.snapshot(table, version, as_of=as_of if version is None else None)
+    except (TableNotFound, NotYetCreated):
+        return None
 
 
 def query(
@@ -81,6 +103,7 @@ def query(
     as_of: datetime | None = None,
     tables: Iterable[str] | None = None,
     limit: int | None = None,
+    overlays: Overlays | None = None,
 ) -> pl.DataFrame:
     """Run one SELECT over the lake in a connection of its own.
 
@@ -98,6 +121,8 @@ def query(
         Tables to attach; those the SQL names when None.
     limit
         Most rows to compute.
+    overlays
+        See `attach`.
 
     Raises
     ------
@@ -116,7 +141,7 @@ def query(
     """
     with duckdb.connect(":memory:") as connection:
         named = referenced_tables(sql, connection) if tables is None else tables
-        attach(connection, lake, named, versions, as_of=as_of)
+        attach(connection, lake, named, versions, as_of=as_of, overlays=overlays)
         relation = connection.sql(sql)
         return (relation if limit is None else relation.limit(limit)).pl()
 

@@ -1,7 +1,7 @@
 """`ml-platform sql "SELECT …"`: a question to the lake, answered in the terminal."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -12,6 +12,9 @@ from ml_platform.settings import Settings
 if TYPE_CHECKING:
     import polars as pl
 
+    from ml_platform.lake.overlays import Overlays
+    from ml_platform.lake.tables import Lake
+
 
 class Format(StrEnum):
     """How a result is written."""
@@ -21,42 +24,50 @@ class Format(StrEnum):
     JSON = "json"
 
 
-def sql(
-    query: Annotated[str, typer.Argument(help="One SELECT over tables named schema.name; - reads it from the input.")],
-    as_of: Annotated[
-        str | None, typer.Option(help="Read the tables as they were then: 2024-06-01 or 2024-06-01T12:00Z.")
-    ] = None,
-    version: Annotated[
-        list[str] | None, typer.Option(help="Read a table at a version: raw/flights=3. May be repeated.")
-    ] = None,
-    format: Annotated[Format, typer.Option(help="How the result is written.")] = Format.TABLE,
-    limit: Annotated[int, typer.Option(min=0, help="Most rows to show; 0 for all.")] = 100,
-) -> None:
-    """Ask the lake in SQL (DuckDB's), e.g. ml-platform sql "SELECT origin, count(*) FROM raw.flights GROUP BY 1"."""
-    import duckdb
+def sql_command(overlays_of: "Callable[[Lake], Overlays]") -> Callable[..., None]:
+    """Make the command, given what SQL sees beside the tables of a lake."""
 
-    from ml_platform.lake.snapshots import instant
-    from ml_platform.lake.sql import query as run
-    from ml_platform.lake.tables import Lake
+    def sql(
+        query: Annotated[
+            str, typer.Argument(help="One SELECT over tables named schema.name; - reads it from the input.")
+        ],
+        as_of: Annotated[
+            str | None, typer.Option(help="Read the tables as they were then: 2024-06-01 or 2024-06-01T12:00Z.")
+        ] = None,
+        version: Annotated[
+            list[str] | None, typer.Option(help="Read a table at a version: raw/flights=3. May be repeated.")
+        ] = None,
+        format: Annotated[Format, typer.Option(help="How the result is written.")] = Format.TABLE,
+        limit: Annotated[int, typer.Option(min=0, help="Most rows to show; 0 for all.")] = 100,
+    ) -> None:
+        """Ask the lake in SQL (DuckDB's): ml-platform sql "SELECT origin, count(*) FROM raw.flights GROUP BY 1"."""
+        import duckdb
 
-    lake = Lake(Settings().lake_uri)
-    try:
-        rows = run(
-            lake,
-            sys.stdin.read() if query == "-" else query,
-            versions=parse_versions(version or ()),
-            as_of=instant(as_of) if as_of else None,
-            limit=limit + 1 if limit else None,
-        )
-    except duckdb.CatalogException as error:
-        names = ", ".join(_sql_name(table) for table in lake.tables())
-        stop(f"{error}\nTables: {names or 'none yet; materialise a raw table first'}")
-    except (duckdb.Error, LookupError, ValueError) as error:
-        stop(str(error))
-    shown = rows.head(limit) if limit else rows
-    typer.echo(render(shown, format))
-    if shown.height < rows.height:
-        typer.echo(f"The first {limit} rows; there are more. --limit 0 shows all.", err=True)
+        from ml_platform.lake.snapshots import instant
+        from ml_platform.lake.sql import query as run
+        from ml_platform.lake.tables import Lake
+
+        lake = Lake(Settings().lake_uri)
+        try:
+            rows = run(
+                lake,
+                sys.stdin.read() if query == "-" else query,
+                versions=parse_versions(version or ()),
+                as_of=instant(as_of) if as_of else None,
+                limit=limit + 1 if limit else None,
+                overlays=overlays_of(lake),
+            )
+        except duckdb.CatalogException as error:
+            names = ", ".join(_sql_name(table) for table in lake.tables())
+            stop(f"{error}\nTables: {names or 'none yet; materialise a raw table first'}")
+        except (duckdb.Error, LookupError, ValueError) as error:
+            stop(str(error))
+        shown = rows.head(limit) if limit else rows
+        typer.echo(render(shown, format))
+        if shown.height < rows.height:
+            typer.echo(f"The first {limit} rows; there are more. --limit 0 shows all.", err=True)
+
+    return sql
 
 
 def parse_versions(pairs: Sequence[str]) -> dict[str, int]:

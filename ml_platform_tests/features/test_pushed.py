@@ -1,5 +1,6 @@
 """Pushed rows in the lake: beside the computed ones wherever a view is read, and never lost."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,16 +12,29 @@ from typing import Any
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
+from typer.testing import CliRunner
 
+from ml_platform.cli import app
+from ml_platform.features import notebook
 from ml_platform.features.catalogue import describe_views
 from ml_platform.features.incremental import Incremental
 from ml_platform.features.notebook import create_training_set
 from ml_platform.features.online import latest_rows, open_online_store, publish_view
 from ml_platform.features.push_log import Pushed, stream
-from ml_platform.features.pushed import has_pushed, ingest_pushed, pushed_table, read_view, view_schema, view_tables
+from ml_platform.features.pushed import (
+    has_pushed,
+    ingest_pushed,
+    pushed_overlays,
+    pushed_table,
+    read_view,
+    view_schema,
+    view_tables,
+)
 from ml_platform.features.training_set import feature_rows
 from ml_platform.features.views import FeatureColumn, FeatureView, compute_view
 from ml_platform.inference.segments import SegmentLog
+from ml_platform.lake import sql
 from ml_platform.lake.maintenance import maintain
 from ml_platform.lake.tables import Lake
 from ml_platform.settings import Settings
@@ -111,6 +125,80 @@ def test_pushed_rows_stand_beside_computed_ones_and_win_a_tie(
         ("B", at(0), None, "pushed"),
     ]
     assert latest_rows(lake, view).sort("shop").rows() == [("A", at(2), 12, "pushed"), ("B", at(0), None, "pushed")]
+
+
+def same_in_sql(lake: Lake, view: FeatureView) -> int:
+    """Compare what SQL sees with `read_view` and give the number of rows."""
+    with_pushed = pushed_overlays(lake, lambda: {view.name: view})
+    found = sql.query(lake, f"SELECT * FROM features.{view.name} ORDER BY ALL", overlays=with_pushed)
+    wanted = read_view(lake, view).collect()
+    assert_frame_equal(found, wanted.select(found.columns), check_row_order=False)
+    assert sql.query(lake, f"SELECT * FROM features.{view.name}").height == lake.read(view.table).collect().height
+    return found.height
+
+
+@pytest.mark.parametrize("changes", [{}, {"created": "written"}, {"incremental": True}])
+def test_sql_sees_the_same_rows(lake: Lake, settings: Settings, changes: dict[str, Any]) -> None:
+    source(lake, ("A", at(0), 1), ("B", at(0), 2))
+    if "created" in changes:
+        changes = changes | {"sql": load_view().sql.replace("SELECT", "SELECT written,")}
+    if "incremental" in changes:
+        changes = {"incremental": Incremental.model_validate({"look_back": HOUR, "times": {"raw/loads": "seen_at"}})}
+    view = load_view(**changes)
+    compute_view(lake, view)
+    assert same_in_sql(lake, view) == 2
+    push(settings, view, ("A", at(1), 10), ("A", at(1), 11), ("B", at(0), None))
+    push(settings, view, ("A", at(2), 12), ("A", at(1), 9), at_=at(-9))
+    ingest(lake, settings, view)
+    assert same_in_sql(lake, view) == (6 if view.created else 4)
+
+
+def test_sql_sees_no_row_that_was_pushed_to_another_definition(
+    lake: Lake, settings: Settings, view: FeatureView
+) -> None:
+    push(settings, view, ("A", at(1), 10))
+    ingest(lake, settings, view)
+    assert same_in_sql(lake, view) == 3
+    changed = load_view(sql=f"{view.sql} WHERE waiting > 0")
+    with_pushed = pushed_overlays(lake, lambda: {view.name: changed})
+    select = "SELECT shop FROM features.shop_load ORDER BY ALL"
+    assert sql.query(lake, select, overlays=with_pushed)["shop"].to_list() == ["A", "B"], "the table is of the old one"
+    compute_view(lake, changed)
+    assert sql.query(lake, select, overlays=with_pushed)["shop"].to_list() == ["A", "B"]
+    assert sql.query(lake, select, versions={view.table: 0}, overlays=with_pushed).height == 2
+
+
+def test_the_command_and_a_notebook_see_pushed_rows(
+    lake: Lake, settings: Settings, view: FeatureView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notebook, "VIEWS_FOLDER", tmp_path)
+    monkeypatch.setenv("ML_PLATFORM_HOME", str(settings.home))
+    (tmp_path / "broken.sql").write_text("no view")
+    select = "SELECT count(*) AS rows FROM features.shop_load"
+    assert notebook.open_lake().sql(select).item() == 2, "files of views are read only when rows were pushed"
+    (tmp_path / "broken.sql").rename(tmp_path / "shop_load.sql").write_text(
+        f"/*\ndescription: x\nowner: a@b\nentity: [shop]\ncolumns:\n  waiting: {{type: integer, description: W.}}\n"
+        f"  mood: {{type: string, description: M.}}\n*/\n{view.sql}"
+    )
+    push(settings, view, ("A", at(1), 10))
+    ingest(lake, settings, view)
+    assert notebook.open_lake().sql(select).item() == 3
+    assert notebook.open_lake().sql(select, versions={view.table: 0}).item() == 2
+    shown = CliRunner().invoke(app, ["sql", select, "--format", "json"])
+    assert json.loads(shown.stdout) == [{"rows": 3}]
+
+
+def test_a_spine_of_a_training_set_sees_pushed_rows(lake: Lake, settings: Settings, view: FeatureView) -> None:
+    push(settings, view, ("A", at(1), 10))
+    ingest(lake, settings, view)
+    spine = "SELECT shop, event_time, waiting FROM features.shop_load"
+    views = {view.name: view}
+    found = create_training_set(spine, [view.name], "waiting", lake=lake, views=views)
+    assert (found.frame.height, set(found.tables)) == (3, {view.table, pushed_table(view)})
+    push(settings, view, ("A", at(2), 11))
+    ingest(lake, settings, view)
+    again = create_training_set(spine, [view.name], "waiting", lake=lake, views=views, versions=found.tables)
+    assert again.frame.equals(found.frame)
 
 
 def test_of_rows_pushed_for_one_instant_the_last_counts_whichever_came_first_into_the_lake(

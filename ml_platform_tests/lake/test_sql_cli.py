@@ -11,7 +11,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from ml_platform.cli import app
-from ml_platform.lake.notebook import open_lake
+from ml_platform.features.notebook import open_lake
 from ml_platform.lake.tables import Lake
 from ml_platform.settings import Settings
 
