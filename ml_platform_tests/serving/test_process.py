@@ -1,6 +1,7 @@
 """The server as a process: starting, ending, being killed, being several."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -8,7 +9,9 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -26,43 +29,101 @@ ROOT = Path(__file__).parents[2]
 Serve = Callable[..., Server]
 
 
+@contextmanager
+def asked(server: Server) -> Iterator[list[str]]:
+    """Let clients ask until the block ends, whatever becomes of the server; the ids of what was answered."""
+    answered: list[str] = []
+    ended = threading.Event()
+
+    def ask(client: httpx.Client, request_id: str) -> None:
+        headers = {"X-Request-ID": request_id, "Connection": "close"}  # so that every worker gets some
+        try:
+            answer = client.post(PATH, json=ROW, headers=headers)
+        except httpx.TransportError:
+            return  # cut off by a kill, so not answered
+        assert answer.status_code == 200
+        answered.append(answer.json()["request_id"])
+
+    def load(worker: int) -> None:
+        number = 0
+        with httpx.Client(base_url=server.url, timeout=10) as client:
+            while not ended.wait(0.005):  # leaves the processor to the server and the ingest
+                ask(client, f"{worker}-{number}")
+                number += 1
+
+    with ThreadPoolExecutor(4) as threads:
+        loads = [threads.submit(load, worker) for worker in range(4)]
+        try:
+            yield answered
+        finally:
+            ended.set()
+    for done in loads:
+        done.result()
+
+
+def logged_once(lake: Lake, settings: Settings) -> set[str]:
+    """Request ids in the lake's log, once the segments are taken up; each is there once."""
+    ingest_log(lake, settings)
+    ingest_log(lake, settings)
+    logged = Counter(lake.read("inference_log/flight_delay").select("request_id").collect()["request_id"].to_list())
+    assert max(logged.values()) == 1
+    assert list(settings.inference_log_dir.glob("*/*.jsonl")) == []
+    return set(logged)
+
+
+def workers_of(server: Server) -> set[int]:
+    """Process ids of the workers."""
+    found = set()
+    for child in psutil.Process(server.process.pid).children():
+        with suppress(psutil.NoSuchProcess):  # it has just been killed
+            if "spawn_main" in str(child.cmdline()):
+                found.add(child.pid)
+    return found
+
+
 def test_kill_9_loses_no_answered_prediction_and_the_lake_gets_each_once(
     settings: Settings, lake: Lake, serve: Serve
 ) -> None:
     fill_online_store(settings)
     publish(settings, 1)
     server = serve(settings)
-    answered: list[str] = []
-
-    def load(worker: int) -> None:
-        number = 0
-        with httpx.Client(base_url=server.url, timeout=10) as client:
-            while True:
-                try:
-                    answer = client.post(PATH, json=ROW, headers={"X-Request-ID": f"{worker}-{number}"})
-                except httpx.TransportError:
-                    return
-                assert answer.status_code == 200
-                answered.append(answer.json()["request_id"])
-                number += 1
-                time.sleep(0.005)  # leaves the processor to the server and the ingest
-
-    threads = [threading.Thread(target=load, args=(worker,)) for worker in range(4)]
-    for thread in threads:
-        thread.start()
-    time.sleep(0.4)
-    ingest_log(lake, settings)  # while the server writes
-    time.sleep(0.4)
-    server.stop(signal.SIGKILL)
-    for thread in threads:
-        thread.join()
-    ingest_log(lake, settings)
-    ingest_log(lake, settings)
-    logged = Counter(lake.read("inference_log/flight_delay").select("request_id").collect()["request_id"].to_list())
+    with asked(server) as answered:
+        time.sleep(0.4)
+        ingest_log(lake, settings)  # while the server writes
+        time.sleep(0.4)
+        server.stop(signal.SIGKILL)
     assert len(answered) > 50
-    assert set(answered) <= set(logged)
-    assert max(logged.values()) == 1
-    assert list(settings.inference_log_dir.glob("*/*.jsonl")) == []
+    assert set(answered) <= logged_once(lake, settings)
+
+
+def test_workers_killed_one_by_one_are_replaced_and_lose_no_answered_prediction(
+    settings: Settings, lake: Lake, serve: Serve
+) -> None:
+    fill_online_store(settings)
+    publish(settings, 1)
+    server = serve(settings, "--workers", "2")
+    first = workers_of(server)
+    assert len(first) == 2
+
+    def have_answered(workers: set[int]) -> bool:
+        return workers <= {int(path.name.split("-")[1]) for path in settings.inference_log_dir.glob("*/*.jsonl")}
+
+    with asked(server) as answered:
+        server.wait_until(lambda _: have_answered(first), 30)
+        for killed in first:
+            before = workers_of(server)
+            os.kill(killed, signal.SIGKILL)
+            server.wait_until(lambda _, before=before: len(workers_of(server) - before) == 1, 30)
+            server.wait_until(lambda _: len(workers_of(server)) == 2 and have_answered(workers_of(server)), 30)
+        assert not first & workers_of(server)
+        count = len(answered)
+        server.wait_until(lambda _: len(answered) > count + 20)
+    total = httpx.get(server.url + "/metrics").text
+    server.stop()
+    assert len(answered) > 50
+    assert set(answered) <= logged_once(lake, settings)
+    [counted] = re.findall(r'ml_platform_requests_total\{model="flight_delay",status="200"\} (.*)', total)
+    assert float(counted) >= len(answered)  # a sum does not fall with the worker that counted
 
 
 def test_the_table_has_a_typed_column_for_every_feature_even_one_that_was_never_there(
@@ -83,9 +144,7 @@ def test_two_workers_answer_swap_and_count_together(settings: Settings, serve: S
     fill_online_store(settings)
     publish(settings, 1)
     server = serve(settings, "--workers", "2")
-    workers = [
-        child.pid for child in psutil.Process(server.process.pid).children() if "spawn_main" in str(child.cmdline())
-    ]
+    workers = workers_of(server)
     assert len(workers) == 2
 
     def answers(count: int) -> Counter[int]:
