@@ -29,10 +29,13 @@ from ml_platform.lake.tables import Lake
 from ml_platform.settings import PROJECT_ROOT, Settings
 from ml_platform_tests.serving.conftest import Server, start_server
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
+from ml_platform_tests.serving.test_parquet import HEADERS as AS_PARQUET
+from ml_platform_tests.serving.test_parquet import with_pandas
 from serving.ray_app import CONFIG
 
 pytestmark = pytest.mark.slow
 
+PARQUET = with_pandas()
 PATH = f"/predict/{MODEL}"
 BURST = 10
 
@@ -153,6 +156,10 @@ REQUESTS: list[tuple[str, Callable[[httpx.Client], httpx.Response]]] = [
     ("no model", lambda client: client.post("/predict/none", json=ROW, headers={"X-Request-ID": "asked-5"})),
     ("too large", lambda client: client.post(PATH, content=b" " * 2**25, headers={"X-Request-ID": "asked-6"})),
     ("in pieces", lambda client: client.post(PATH, content=iter([b" " * 2**20] * 20), headers={"X-Request-ID": "a"})),
+    (
+        "Parquet",
+        lambda client: client.post("/invocations", content=PARQUET, headers={**AS_PARQUET, "X-Request-ID": "a"}),
+    ),
     ("foreign host", lambda client: client.get("/models", headers={"Host": "evil.example", "X-Request-ID": "a"})),
     ("by FastAPI", lambda client: client.get(f"/models/{MODEL}", headers={"X-Request-ID": "a"})),
     ("Open Inference Protocol", lambda client: client.get(f"/v2/models/{MODEL}", headers={"X-Request-ID": "a"})),
