@@ -11,6 +11,7 @@ from datetime import date, timedelta
 from functools import partial
 from typing import Literal
 
+import numpy as np
 import polars as pl
 
 from ml_platform.features.views import FeatureView
@@ -20,7 +21,7 @@ Engine = Literal["polars", "duckdb"]
 
 ROW, SEEN, TIME, VISIBLE = "__row", "__seen", "__time", "__visible"
 
-_INDEX, _PLACE = "__index", "__place"
+_INDEX, _MET = "__index", "__met"
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -120,7 +121,7 @@ def point_in_time_join(
     timestamp
         Column of the spine with the instant (UTC) as of which features are taken.
     engine
-        `polars` holds a view's keys and times in memory, about 70 bytes a row; `duckdb` spills them to disk.
+        `polars` holds a view's keys and times in memory, about 50 bytes a row; `duckdb` spills them to disk.
     memory_limit
         What DuckDB may hold, e.g. `4GB`; its own default when absent. The joined rows come on top.
 
@@ -147,17 +148,19 @@ def point_in_time_join(
     wanted = {timestamp, *(column for lookup in lookups for column in lookup.on.values())}
     if missing := sorted(wanted - set(names)):
         raise ValueError(f"point-in-time join: the spine has no column {missing}; it has {names}")
-    match: Callable[..., pl.DataFrame] = match_in_memory
+    match: Callable[..., pl.DataFrame]
     if engine == "duckdb":
         from ml_platform.features.join_duckdb import match_spilling
 
         match = partial(match_spilling, memory_limit=memory_limit)
+    else:
+        from ml_platform.features.join_memory import match_in_memory as match
     rows = spine.collect(engine="streaming")
     joined = [rows]
     for lookup in lookups:
         asked = rows.select(*lookup.on.values(), timestamp).with_row_index(ROW).drop_nulls()
         bounds = _within_reach(asked.get_column(timestamp), lookup.ttl)
-        known = named_columns(lookup).filter(bounds).select(*_identity(lookup))
+        known = named_columns(lookup).filter(bounds).select(*identity(lookup))
         joined.append(_values(lookup, match(asked, known, lookup, timestamp), rows.height))
     return pl.concat(joined, how="horizontal").lazy()
 
@@ -175,83 +178,31 @@ def named_columns(lookup: ResolvedLookup) -> pl.LazyFrame:
     )  # a null key is no entity: without it here, a null in the spine finds none
 
 
-def match_in_memory(asked: pl.DataFrame, known: pl.LazyFrame, lookup: ResolvedLookup, timestamp: str) -> pl.DataFrame:
-    """Find, for each row asked for, the newest row of a view that was known and fresh.
-
-    Parameters
-    ----------
-    asked
-        Number of the spine's row, keys and timestamp, none of them null.
-    known
-        Keys and time of the view's rows; by knowledge time also when each was written.
-    lookup
-        The view.
-    timestamp
-        Column of `asked`.
-
-    Returns
-    -------
-    polars.DataFrame
-        Number of the spine's row and the columns of `known`, for those that found one, in any order.
-    """
-    time = TIME
-    if lookup.knowledge_time:
-        time, known = VISIBLE, _newest_in_sight(known, list(lookup.on.values()))
-    rows = known.collect(engine="streaming")
-    if not rows.get_column(time).is_sorted():  # a view's own table is
-        rows = rows.sort(time)
-    found = asked.sort(timestamp).join_asof(
-        rows,
-        left_on=timestamp,
-        right_on=time,
-        by=list(lookup.on.values()),
-        strategy="backward",
-        coalesce=False,
-        check_sortedness=False,  # both sides are sorted; within groups Polars cannot see that
-    )
-    fresh = pl.lit(value=True) if lookup.ttl is None else pl.col(TIME) >= pl.col(timestamp) - lookup.ttl
-    return found.filter(pl.col(TIME).is_not_null() & fresh).select(ROW, *_identity(lookup))
-
-
-def _newest_in_sight(known: pl.LazyFrame, keys: list[str]) -> pl.LazyFrame:
-    """Leave the rows of a view that are the newest event when they come into sight, with that instant.
-
-    A row can be seen from the later of its event and its writing. One that comes into sight when a newer event is there
-    already is never the newest, so that what is left is again one as-of join.
-    """
-    return (
-        known.drop_nulls(SEEN)
-        .with_columns(pl.max_horizontal(TIME, SEEN).alias(VISIBLE))
-        .sort(TIME, SEEN)
-        .with_row_index("__rank")
-        .sort(VISIBLE, "__rank")
-        .filter(pl.col("__rank") == pl.col("__rank").cum_max().over(keys))
-        .unique([*keys, VISIBLE], keep="last", maintain_order=True)
-        .drop("__rank")
-    )
-
-
 def _values(lookup: ResolvedLookup, found: pl.DataFrame, rows: int) -> pl.DataFrame:
     """Read the features of the rows that were found, in the spine's order; null for the others."""
-    by = _identity(lookup)
+    by = identity(lookup)
+    met = found.with_columns(
+        pl.struct(by).rle_id().alias(_MET)
+    )  # rows of the spine that meet the same row are together
+    asked_for = met.filter(pl.col(_MET).ne_missing(pl.col(_MET).shift(-1)))
     between = pl.col(TIME).is_between(found.get_column(TIME).min(), found.get_column(TIME).max())
-    met = (
+    values = (
         named_columns(lookup)
         .filter(between)
         .with_row_index(_INDEX)
-        .join(found.lazy(), on=by, how="semi")
+        .join(asked_for.lazy().select(_MET, *by), on=by)
         .collect(engine="streaming")
-        .sort(*([SEEN] if lookup.created else []), _INDEX)
-        .unique(by, keep="last", maintain_order=True)
-        .with_row_index(_PLACE)
     )
-    placed = found.join(met.select(_PLACE, *by), on=by)
+    order = values.select(pl.arg_sort_by(*([SEEN] if lookup.created else []), _INDEX)).to_series()
+    # Of rows alike the last one counts: it is written last.
+    place = np.full(asked_for.height, -1)
+    place[values.get_column(_MET)[order].to_numpy()] = order.to_numpy()
     places = pl.Series([None], dtype=pl.get_index_type()).new_from_index(0, rows)
-    places = places.scatter(placed.get_column(ROW), placed.get_column(_PLACE))
-    return met.select(pl.col(feature_column(lookup.view, name)).gather(places) for name in lookup.features)
+    places = places.scatter(found.get_column(ROW), place[met.get_column(_MET).to_numpy()])
+    return values.select(pl.col(feature_column(lookup.view, name)).gather(places) for name in lookup.features)
 
 
-def _identity(lookup: ResolvedLookup) -> list[str]:
+def identity(lookup: ResolvedLookup) -> list[str]:
     """Columns that tell which row of a view is met; between rows alike in them `created` decides, or the order."""
     return [*lookup.on.values(), TIME, *([SEEN] if lookup.knowledge_time else [])]
 

@@ -17,7 +17,7 @@ def match_spilling(
     *,
     memory_limit: str | None = None,
 ) -> pl.DataFrame:
-    """Do what `join.match_in_memory` does, by its rules, with DuckDB.
+    """Do what `join_memory.match_in_memory` does, by its rules, with DuckDB.
 
     The view's keys and times go to a Parquet file first, as a stream, so that they need not fit in memory.
     """
@@ -39,7 +39,7 @@ def _statement(rows: Path, lookup: ResolvedLookup, timestamp: str) -> str:
     at, source, time = f"s.{_quoted(timestamp)}", f"read_parquet({_text(str(rows))})", TIME
     taken = [*keys, TIME]
     if lookup.knowledge_time:
-        # See `join._newest_in_sight`; the window takes all rows that come into sight at one instant together.
+        # See `join_memory._newest_in_sight`; the window takes all rows that come into sight at one instant together.
         time, row = VISIBLE, f"row({TIME}, {SEEN})"
         taken.append(SEEN)
         source = (

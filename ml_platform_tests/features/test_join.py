@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from ml_platform.features import join_memory
 from ml_platform.features.join import ResolvedLookup, point_in_time_join, resolve_lookup
 from ml_platform.features.views import FeatureColumn, FeatureView
 from ml_platform.spec import Lookup
@@ -154,7 +155,9 @@ def test_knowledge_time_needs_a_created_column():
 
 
 @pytest.mark.parametrize("knowledge_time", [False, True])
-def test_both_engines_give_the_same_rows_of_a_random_world(knowledge_time):
+@pytest.mark.parametrize("places", [2**62, 2**20])  # the latter for instants by rank, as of many keys over a long time
+def test_both_engines_give_the_same_rows_of_a_random_world(knowledge_time, places, monkeypatch):
+    monkeypatch.setattr(join_memory, "_PLACES", places)
     random = np.random.default_rng(29)
 
     def instants(rows: int) -> pl.Series:
@@ -241,6 +244,20 @@ def test_the_rows_are_feasts(engine):
         assert joined.select(f"{lookup.view}__late", f"{lookup.view}__sales").rows() == wanted
         hits = sum(sales is not None for _, sales in wanted)
         assert 0 < hits < rows.height
+
+
+def test_instants_of_another_unit_are_refused_with_both_types():
+    rows = spine([("A", NOON)]).with_columns(pl.col("at").dt.cast_time_unit("ms"))
+    with pytest.raises(ValueError, match=r"'at' is Datetime.*ms.*'event_time' of 'shops' is Datetime.*us.*cast one"):
+        point_in_time_join(rows, [view([("A", NOON, 1)])], timestamp="at")
+
+
+def test_instants_before_1970_and_far_apart_keep_their_order():
+    long_ago, far = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
+    rows = spine([("A", NOON), ("B", long_ago), ("A", far), ("B", far)])
+    events = [("A", long_ago, 1), ("A", NOON + MICROSECOND, 2), ("B", long_ago + MICROSECOND, 3)]
+    joined = point_in_time_join(rows, [view(events)], timestamp="at").collect()
+    assert joined["shops__sales"].to_list() == [1, None, 2, 3]
 
 
 def test_a_missing_key_column_is_named():
