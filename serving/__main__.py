@@ -1,10 +1,8 @@
 """`python -m serving`: the server as it is run, on 127.0.0.1 unless told otherwise, one process per worker."""
 
 import argparse
-import errno
 import ipaddress
 import os
-import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -16,6 +14,7 @@ from ml_platform.governance.keys import KeyStore
 from ml_platform.settings import Settings
 from serving.hosts import SETTING as ALLOWED_HOSTS
 from serving.hosts import is_address
+from serving.listener import CannotListen, listen
 from serving.logs import LOGGED, log_config
 from serving.logs import SETTING as LOGGED_REQUESTS
 from serving.metrics import SHARED_FOLDER
@@ -36,9 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"serving: {_NO_KEYS.format(host=options.host)}", file=sys.stderr)
         return 1
     try:
-        listener = _listen(options.host, options.port)
-    except OSError as error:
-        print(f"serving: {_cannot_listen(options.host, options.port, error)}", file=sys.stderr)
+        listener = listen(options.host, options.port, "--port")
+    except CannotListen as error:
+        print(f"serving: {error}", file=sys.stderr)
         return 1
     if not is_address(options.host):  # workers see the address that it stands for, and are asked for the name
         os.environ[ALLOWED_HOSTS] = ",".join(filter(None, [os.environ.get(ALLOWED_HOSTS), options.host]))
@@ -101,28 +100,6 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(2048)
-        listener.set_inheritable(True)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def _cannot_listen(host: str, port: int, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"port {port} on {host} is taken by another process; stop it, or choose another with --port"
-    if error.errno == errno.EACCES:
-        return f"port {port} needs more rights than this process has; choose one above 1023 with --port"
-    return f"cannot listen on {host}:{port}: {error.strerror}"
 
 
 if __name__ == "__main__":

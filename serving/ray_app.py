@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ml_platform.compute import start_ray
 from ml_platform.settings import PROJECT_ROOT
 from serving import logs
+from serving.listener import CannotListen, listen
 
 CONFIG = PROJECT_ROOT / "deploy" / "ray_serve.yaml"
 NAME = "serving"
@@ -117,14 +118,17 @@ def _machine_folder() -> Path:
     return Path(tempfile.gettempdir()) / name
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
     """Run a configuration file as `serve run` does, on the loopback address, until SIGTERM or Ctrl-C.
 
     What is under way then is answered first: `serve run` itself ends the proxies, and so the requests they hold.
     """
     [config] = (sys.argv[1:] if arguments is None else arguments) or [str(CONFIG)]
-    if os.environ.get("RAY_ADDRESS"):
-        sys.exit("serving: RAY_ADDRESS names a cluster, which outlives this process: use `serve deploy` there")
+    try:
+        _check(Path(config))
+    except (OSError, ValueError, CannotListen) as error:
+        print(f"serving: {config}: {error}", file=sys.stderr)
+        return 1
     start_ray(namespace="serve")  # where Serve looks for itself
     from ray import serve
     from ray.serve.scripts import cli
@@ -133,11 +137,35 @@ def main(arguments: list[str] | None = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: told.set())
     cli(["run", "--non-blocking", config], standalone_mode=False)
-    told.wait()
+    failed: list[str] = []
+    is_deploying = True
+    while is_deploying and not told.wait(0.5):
+        found = serve.status().applications
+        failed = [f"{name}: {one.message}" for name, one in found.items() if one.status == "DEPLOY_FAILED"]
+        is_deploying = not failed and {one.status for one in found.values()} != {"RUNNING"}
+    if failed:
+        print("serving:", *failed, sep="\n", file=sys.stderr)
+    else:
+        told.wait()
     for name in serve.status().applications:
         serve.delete(name)
     serve.shutdown()
+    return 1 if failed else 0
+
+
+def _check(config: Path) -> None:
+    """Raise OSError, ValueError or CannotListen for what would fail only once Ray has started, and at length."""
+    if os.environ.get("RAY_ADDRESS"):
+        raise ValueError("RAY_ADDRESS names a cluster, which outlives this process: use `serve deploy` there")
+    import yaml
+    from ray.serve.schema import ServeDeploySchema
+
+    try:
+        found = ServeDeploySchema.model_validate(yaml.safe_load(config.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise ValueError(f"this is no YAML: {error}") from error
+    listen(found.http_options.host, found.http_options.port, "`http_options`").close()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

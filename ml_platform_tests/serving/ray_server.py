@@ -39,5 +39,7 @@ def tell_states(file: Path) -> None:
 
 
 if __name__ == "__main__":
+    import ray.serve  # noqa: F401 - by one thread: two that import it at once get in each other's way
+
     threading.Thread(target=tell_states, args=(Path(sys.argv[2]),), daemon=True).start()
-    main(sys.argv[1:2])
+    sys.exit(main(sys.argv[1:2]))

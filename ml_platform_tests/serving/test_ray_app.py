@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -31,9 +32,7 @@ from ml_platform_tests.serving.conftest import Server, start_server
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
 from ml_platform_tests.serving.test_parquet import HEADERS as AS_PARQUET
 from ml_platform_tests.serving.test_parquet import with_pandas
-from serving.ray_app import CONFIG
-
-pytestmark = pytest.mark.slow
+from serving.ray_app import CONFIG, main
 
 PARQUET = with_pandas()
 PATH = f"/predict/{MODEL}"
@@ -166,6 +165,7 @@ REQUESTS: list[tuple[str, Callable[[httpx.Client], httpx.Response]]] = [
 ]
 
 
+@pytest.mark.slow
 def test_it_answers_what_the_plain_server_answers(on_ray: RayServer, module_settings: Settings) -> None:
     plain = start_server(module_settings)
     try:
@@ -180,6 +180,7 @@ def test_it_answers_what_the_plain_server_answers(on_ray: RayServer, module_sett
     assert len(on_ray.client.post(PATH, json=ROW).headers.get_list("x-request-id")) == 1
 
 
+@pytest.mark.slow
 def test_replicas_come_with_the_load_follow_releases_and_keys_and_go_again(
     on_ray: RayServer, module_settings: Settings
 ) -> None:
@@ -210,6 +211,7 @@ def test_replicas_come_with_the_load_follow_releases_and_keys_and_go_again(
     assert requests_counted(on_ray.client, headers) == counted + answers[200] + BURST  # those of the ended replica too
 
 
+@pytest.mark.slow
 def test_what_is_under_way_is_answered_before_it_ends(on_ray: RayServer, module_settings: Settings, lake: Lake) -> None:
     _, key = KeyStore(module_settings.keys_dir).create("last", roles=["predict"])
     family = psutil.Process(on_ray.process.pid).children(recursive=True)
@@ -231,3 +233,45 @@ def test_what_is_under_way_is_answered_before_it_ends(on_ray: RayServer, module_
     lines, findings = verify_audit(lake, module_settings)
     assert lines > 100
     assert findings == []
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("", "port {port} on 127.0.0.1 is taken by another process; stop it, or choose another with `http_options`"),
+        ("route_prefix: [", "this is no YAML: while parsing"),
+        ("import_path: nothing", 'Got invalid import path "nothing"'),
+        ("max_ongoing_requests: 0", "max_ongoing_requests\n  Input should be greater than 0"),
+    ],
+)
+def test_what_cannot_be_is_told_before_ray_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, change: str, told: str
+) -> None:
+    import ray
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        text = CONFIG.read_text().replace("port: 8000", f"port: {port}")
+        if change:
+            text = re.sub(rf"{change.split(':', maxsplit=1)[0]}:.*", change, text)
+        config = tmp_path / "ray_serve.yaml"
+        config.write_text(text)
+        assert main([str(config)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"serving: {config}: ")
+    assert told.format(port=port) in error
+    assert not ray.is_initialized()
+
+
+def test_no_file_and_somebody_elses_cluster_are_told_as_well(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert main([str(tmp_path / "none.yaml")]) == 1
+    assert "No such file or directory" in capsys.readouterr().err
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
+    assert main([]) == 1
+    assert "use `serve deploy` there" in capsys.readouterr().err
