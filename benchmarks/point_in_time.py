@@ -221,8 +221,8 @@ def side_by_side(rounds: int, with_feast: bool) -> None:
     lines += [
         "",
         "Feast pairs each label with every event of its key within the TTL and then keeps the newest: its cost is that "
-        f"of the pairs, about 2, 22 and 50 to a label and view at {', '.join(map(str, TTLS))} days, the last as where a "
-        "value counts until it is replaced. The other contenders find the newest event first and look at its age then.",
+        f"of the pairs, about 2, 22 and 50 for a label and view at {', '.join(map(str, TTLS))} days, the last as if a "
+        "value held until it is replaced. The other contenders find the newest event first and look at its age then.",
     ]
     packages = ["polars", "duckdb", "numpy"]
     print(write_section("Point-in-time join", "python benchmarks/point_in_time.py", lines, packages=packages))
