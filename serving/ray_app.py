@@ -6,6 +6,7 @@ functions only: the app itself knows nothing of it.
 
 import fcntl
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -57,7 +58,9 @@ def replica_app(options: Options) -> ASGIApp:
     """Make the app of one replica, which counts and limits together with the other replicas of its machine."""
     dictConfig(logs.log_config(options.log_format, options.log_level))
     os.environ[logs.SETTING] = options.log_requests
-    share(_machine_folder())
+    from ray import serve
+
+    share(_machine_folder(serve.get_replica_context().app_name))
     from serving import asgi  # opens nothing, but what it imports reads the environment
 
     return OneRequestId(asgi.create_app())
@@ -109,13 +112,11 @@ def share(folder: Path) -> None:
     values.ValueClass = values.MultiProcessValue(lambda: number)
 
 
-def _machine_folder() -> Path:
-    """The folder of the replicas of this application on this machine, for as long as its Ray runs."""
+def _machine_folder(application: str) -> Path:
+    """The folder that replicas of an application share on this machine, for as long as its Ray runs."""
     import ray
-    from ray import serve
 
-    name = f"ml-platform-{serve.get_replica_context().app_name}-{ray.get_runtime_context().get_node_id()}"
-    return Path(tempfile.gettempdir()) / name
+    return Path(tempfile.gettempdir()) / f"ml-platform-{application}-{ray.get_runtime_context().get_node_id()}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -147,9 +148,13 @@ def main(arguments: list[str] | None = None) -> int:
         print("serving:", *failed, sep="\n", file=sys.stderr)
     else:
         told.wait()
-    for name in serve.status().applications:
+    deployed = list(serve.status().applications)
+    for name in deployed:
         serve.delete(name)
     serve.shutdown()
+    for folder in map(_machine_folder, deployed):
+        if folder.exists():
+            shutil.rmtree(folder)
     return 1 if failed else 0
 
 

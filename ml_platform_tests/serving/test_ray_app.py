@@ -228,6 +228,7 @@ def test_what_is_under_way_is_answered_before_it_ends(on_ray: RayServer, module_
     assert answer.status_code == 200
     assert on_ray.process.wait(60) == 0
     assert [process for process in family if process.is_running()] == []
+    assert list(on_ray.states_file.parent.glob("ml-platform-*")) == []  # what replicas shared
     logged = [json.loads(line) for path in log_files(module_settings) for line in path.read_bytes().splitlines()]
     assert answer.json()["request_id"] in {line["request_id"] for line in logged}
     lines, findings = verify_audit(lake, module_settings)
