@@ -3,6 +3,7 @@
 A change names the revision that it is based on in `If-Match`, so that two people do not overwrite each other.
 """
 
+import re
 from typing import Any, Literal
 
 import msgspec
@@ -15,6 +16,8 @@ from ml_platform.registry.traffic import TrafficChange
 from serving.changes import Changes
 from serving.refusals import own_error
 from serving.wire import Refused, encode
+
+_ETAG = re.compile(r'(?:W/)?"([!#-~]*)"|([0-9]{1,9})')
 
 
 class TargetChange(msgspec.Struct, forbid_unknown_fields=True):
@@ -105,14 +108,14 @@ def _expected(request: Request) -> int | None:
     sent = request.headers.get("if-match", "")
     if sent == "*":
         return None
-    number = sent.strip('"')
-    if number.isascii() and number.isdigit() and len(number) < 10:
-        return int(number)
-    if sent.startswith(('"', 'W/"')):
-        raise Refused(412, "revision_conflict", "If-Match wants the ETag that GET gave, or *")
-    if sent:
+    if not sent:
+        raise Refused(428, "precondition_required", "send If-Match with the ETag that GET gave, or * to overwrite")
+    if (found := _ETAG.fullmatch(sent)) is None:
         raise Refused(400, "invalid_header", "If-Match wants the ETag that GET gave, in its quotation marks, or *")
-    raise Refused(428, "precondition_required", "send If-Match with the ETag that GET gave, or * to overwrite")
+    number = found[1] or found[2] or ""
+    if not (number.isdigit() and len(number) < 10):
+        raise Refused(412, "revision_conflict", "If-Match wants the ETag that GET gave, or *")
+    return int(number)
 
 
 def _target(target: Any) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def body_of(rows: Sequence[Any], inputs: Sequence[Input]) -> bytes:
 
 
 def rows_of_json(body: bytes, inputs: Sequence[Input]) -> list[Any]:
-    """Rows of a body in one of MLflow's four JSON formats.
+    """Rows of a body in one of MLflow's four JSON formats; NaN, as Python's clients write what is missing, is null.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def rows_of_json(body: bytes, inputs: Sequence[Input]) -> list[Any]:
     >>> rows_of_json(b'{"instances": [[1, "x"]]}', fields)
     [{'a': 1, 'b': 'x'}]
     """
-    document = parse(body)
+    document = parse(body, nan_is_null=True)
     if not isinstance(document, dict):
         raise _invalid(None, f"wanted an object with one of {', '.join(FORMATS)}")
     if document.get("params") not in (None, {}):

@@ -40,7 +40,7 @@ _IF_MATCH = {
     "in": "header",
     "required": True,
     "description": "The ETag that GET gave, or * to overwrite whatever is there.",
-    "schema": {"type": "string", "pattern": r'^(\*|"?[0-9]{1,9}"?)$', "examples": ["*"]},
+    "schema": {"type": "string", "pattern": r'^(\*|"[!#-~]*"|[0-9]{1,9})$', "examples": ["*"]},
 }
 _NOT_THERE = {"404": "There is no such endpoint; the message lists those that there are."}
 _CONFLICTS = {

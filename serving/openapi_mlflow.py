@@ -75,7 +75,7 @@ def invocation(
         f"Predict {manifest.target} with {name}",
         {"$ref": f"#/components/schemas/{name}_predictions"},
         INVOCATION_ERRORS,
-        about="Timestamps without offset count as UTC, and 3.0 as an integer; 1.5 is none.",
+        about="Timestamps without offset count as UTC, 3.0 as an integer (1.5 is none), NaN as null.",
         parameters=parameters,
         body={"required": True, "content": content},
     )

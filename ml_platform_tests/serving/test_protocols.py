@@ -83,6 +83,29 @@ def test_pandas_timestamps_without_offset_are_utc(client: httpx.Client, wanted: 
     assert answer.json()["probabilities"] == [prediction["probability"] for prediction in wanted]
 
 
+SOME: dict[str, tuple[str, bytes, int]] = {
+    "one record": ("application/json", json.dumps({"dataframe_records": [ROW]}).encode(), 1),
+    "one instance": ("application/json", json.dumps({"instances": [ROW]}).encode(), 1),
+    "columns of single values": ("application/json", json.dumps({"inputs": ROW}).encode(), 1),
+    "columns of one value": ("application/json", json.dumps({"inputs": {n: [v] for n, v in ROW.items()}}).encode(), 1),
+    "an index that repeats": (
+        "application/json", json.dumps({"dataframe_split": {**as_split(), "index": [0, 0, 0]}}).encode(), 2,
+    ),
+    "lines between quotes": ("text/csv", csv_row(dest='"I\n\nAH"'), 1),
+    "empty lines": ("text/csv", csv_row().replace(b"\n", b"\n\n\n") + b"\n\n\n", 1),
+    "many": ("application/json", json.dumps({"instances": ROWS * 700}).encode(), 1_400),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SOME)
+def test_there_is_one_prediction_for_each_row(client: httpx.Client, kind: str) -> None:
+    """MLflow's server may answer more than it was asked, where it stretches values over rows."""
+    media_type, body, rows = SOME[kind]
+    answer = client.post("/invocations", content=body, headers={"Content-Type": media_type})
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["predictions"]) == len(answer.json()["probabilities"]) == rows
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -100,8 +123,19 @@ def test_pandas_timestamps_without_offset_are_utc(client: httpx.Client, wanted: 
         (json.dumps({"dataframe_split": {"columns": ["a"], "data": [[1, 2]]}}).encode(), "wanted 1 values"),
         (json.dumps({"dataframe_split": {"columns": ["a"], "data": [[1]], "x": 1}}).encode(), "columns and data"),
         (json.dumps({"instances": [{**ROW, "distance": "far"}]}).encode(), 'found "far"'),
-        (json.dumps({"instances": [{**ROW, "distance": float("nan")}]}).encode(), "JSON"),
+        (json.dumps({"instances": [{**ROW, "distance": float("nan")}]}).encode(), "found null"),
+        (json.dumps({"instances": [{**ROW, "distance": float("inf")}]}).encode(), "not JSON"),
+        (json.dumps({"instances": [{**ROW, "distance": float("nan"), "tailnum": -float("inf")}]}).encode(), "not JSON"),
+        (b'{"instances": [{"distance": NaN, "distance": NaN}]}', "distance: is there twice"),
+        (b'{"instances": [{"distance": NaN, "dest": "\\ud800"}]}', "not JSON"),
+        (b'{"instances": [{"distance": NaN, "dest": 1' + b"0" * 4000 + b"}]}", "is missing"),
+        (b'{"instances": NaN', "not JSON"),
+        (b'{"instances": [NaN,' + b"[" * 900 + b"]" * 900 + b"]}", "wanted an object, found null"),
         (b'{"instances": [{"carrier": "a", "carrier": "b"}]}', "carrier: is there twice"),
+        (b'{"instances": [], "instances": [[1]]}', "instances: is there twice"),
+        (b'{"inputs": {"dest": ["a"], "dest": ["b"]}}', "dest: is there twice"),
+        (b'{"inputs": {"dest": ["a", "b"], "carrier": "a"}}', "columns of one length"),
+        (json.dumps({"instances": ROWS, "params": []}).encode(), "takes parameters"),
         (b'{"instances": ' + b"[" * 100_000, "nested too deeply"),
         (b'{"instances": "\xff"}', "is not UTF-8"),
     ],
@@ -221,6 +255,18 @@ def test_the_databricks_sdk_works_unchanged(server: Server, wanted: list[dict[st
         workspace.serving_endpoints.get("nope")
     with pytest.raises(BadRequest, match="is missing"):
         workspace.serving_endpoints.query(MODEL, dataframe_records=[{"carrier": "UA"}])
+
+
+def test_mlflows_own_client_works_unchanged(server: Server, wanted: list[dict[str, Any]]) -> None:
+    import pandas as pd
+    from mlflow.pyfunc.scoring_server.client import ScoringServerClient
+
+    host, port = server.url.removeprefix("http://").split(":")
+    client = ScoringServerClient(host, int(port))
+    client.wait_server_ready()
+    assert client.get_version()
+    answer = client.invoke(pd.DataFrame(ROWS))
+    assert answer.get_predictions()[0].tolist() == [prediction["prediction"] for prediction in wanted]
 
 
 def test_mlflow_deployments_work_unchanged(

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ml_platform.governance.keys import KeyStore
 from ml_platform.settings import Settings
-from ml_platform_tests.serving.conftest import Server
+from ml_platform_tests.serving.conftest import Server, start_server
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
 from serving.rates import Buckets, Limits, create_table
 from serving.settings import ServingSettings
@@ -137,3 +137,74 @@ def test_mistaken_rates_are_refused(settings: Settings) -> None:
     assert (turned.rate, turned.burst) == (5.0, 7)
     with pytest.raises(ValidationError, match="rate"):
         ServingSettings(rate=0)
+
+
+@pytest.fixture(scope="module")
+def limited(module_settings: Settings) -> Iterator[tuple[Server, str, str]]:
+    """A server, a key for two requests a second, and one without a rate."""
+    fill_online_store(module_settings)
+    publish(module_settings, 1)
+    store = KeyStore(module_settings.keys_dir)
+    _, slow = store.create("slow", roles=["predict"], rate=2.0, burst=1)
+    _, free = store.create("free", roles=["predict"])
+    server = start_server(module_settings)
+    yield server, slow, free
+    server.stop()
+
+
+def turned_away(server: Server, key: str) -> float:
+    lines = server.client.get("/metrics", headers={"X-API-Key": key}).text.splitlines()
+    return sum(
+        float(line.split()[1]) for line in lines if line.startswith('ml_platform_turned_away_total{status="429"')
+    )
+
+
+def test_the_databricks_sdk_waits_as_long_as_it_is_told(limited: tuple[Server, str, str]) -> None:
+    from databricks.sdk import WorkspaceClient
+
+    server, slow, free = limited
+    endpoints = WorkspaceClient(host=server.url, token=slow, auth_type="pat").serving_endpoints
+    before = turned_away(server, free)
+    for _ in range(3):
+        assert len(endpoints.query(MODEL, dataframe_records=[ROW]).predictions or []) == 1
+    assert turned_away(server, free) > before
+
+
+def test_mlflow_deployments_wait_as_long_as_they_are_told(
+    limited: tuple[Server, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.deployments import get_deploy_client
+
+    server, slow, free = limited
+    monkeypatch.setenv("DATABRICKS_HOST", server.url)
+    monkeypatch.setenv("DATABRICKS_TOKEN", slow)
+    client = get_deploy_client("databricks")
+    before = turned_away(server, free)
+    for _ in range(3):
+        assert len(client.predict(endpoint=MODEL, inputs={"dataframe_records": [ROW]})["predictions"]) == 1
+    assert turned_away(server, free) > before
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/invocations"),
+        ("POST", f"/models/{MODEL}/invocations"),
+        ("POST", f"/serving-endpoints/{MODEL}/invocations"),
+        ("GET", f"/api/2.0/serving-endpoints/{MODEL}"),
+    ],
+)
+def test_too_many_requests_are_told_so_in_mlflows_and_databricks_words(
+    limited: tuple[Server, str, str], method: str, path: str
+) -> None:
+    server, slow, _ = limited
+    for _ in range(50):
+        answer = server.client.request(method, path, headers={"X-API-Key": slow})
+        if answer.status_code == 429:
+            break
+    assert answer.status_code == 429
+    assert answer.json() == {
+        "error_code": "REQUEST_LIMIT_EXCEEDED",
+        "message": "more than 2 requests per second: come again in 1 s",
+    }
+    assert answer.headers["retry-after"] == "1"
