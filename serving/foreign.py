@@ -17,7 +17,7 @@ import msgspec
 
 from ml_platform.registry.manifest import Input
 from serving.decode import MAX_ROWS
-from serving.problems import InvalidRequest, Problem, parse
+from serving.problems import TOO_DEEP, InvalidRequest, Problem, not_json, parse
 
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _IGNORED = frozenset({"client_request_id", "usage_context"})  # of Databricks' clients; they change no prediction
@@ -27,7 +27,7 @@ _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 
 
 def body_of(rows: Sequence[Any], inputs: Sequence[Input]) -> bytes:
-    """Write rows as a body of `/predict/{model}`."""
+    """Write rows as a body of `/predict/{model}` (raises InvalidRequest for values nested too deeply)."""
     timestamps = {field.name for field in inputs if field.type == "timestamp"}
     integers = {field.name for field in inputs if field.type == "integer"}
     for row in rows:
@@ -38,7 +38,10 @@ def body_of(rows: Sequence[Any], inputs: Sequence[Input]) -> bytes:
             for name in integers & row.keys():
                 if isinstance(row[name], float) and row[name].is_integer():
                     row[name] = int(row[name])
-    return msgspec.json.encode({"rows": rows})
+    try:
+        return msgspec.json.encode({"rows": rows})
+    except RecursionError as error:
+        raise not_json(TOO_DEEP) from error
 
 
 def rows_of_json(body: bytes, inputs: Sequence[Input]) -> list[Any]:

@@ -4,7 +4,7 @@ import difflib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from types import NoneType
@@ -17,6 +17,7 @@ from ml_platform.registry.manifest import Input, Violated
 
 MOST_PROBLEMS = 20  # told of one request; the number of all is told too
 MOST_COUNTED = 1_000  # then nothing more is looked for: to tell what is wrong must not cost more than to answer
+TOO_DEEP = "it is nested too deeply"
 _NAME = 100  # characters of a name that is none of ours
 
 ProblemKind = Violated | Literal["type"]
@@ -115,7 +116,7 @@ def _parse(body: bytes, constant: Callable[[str], Any] = float) -> Any:
         # Unlike msgspec it takes NaN and Infinity, so that their field can be named.
         return json.loads(body.decode(), object_pairs_hook=_object, parse_constant=constant)
     except RecursionError:
-        reason = "it is nested too deeply"
+        reason = TOO_DEEP
     except UnicodeDecodeError as error:
         reason = f"byte {error.start} is not UTF-8"
     except json.JSONDecodeError as error:
@@ -142,8 +143,10 @@ def parse(body: bytes, *, nan_is_null: bool = False) -> Any:
         _refuse_twice(found)
         try:
             body = json.dumps(found, allow_nan=False).encode()
-        except (ValueError, RecursionError) as infinite:
-            raise not_json(str(infinite)) from infinite
+        except RecursionError as deep:
+            raise not_json(TOO_DEEP) from deep
+        except ValueError as infinite:
+            raise not_json("it holds an infinite number") from infinite
         return parse(body)
     if body.count(b":") > _count_keys(document):
         _refuse_twice(_parse(body))
@@ -160,18 +163,26 @@ def _refuse_twice(document: Any) -> None:
         raise InvalidRequest(422, [Problem(None, twice[:40], "is there twice")])
 
 
-def _count_keys(value: Any) -> int:
-    if isinstance(value, dict):
-        return len(value) + sum(_count_keys(one) for one in value.values() if isinstance(one, dict | list))
-    return sum(_count_keys(one) for one in value if isinstance(one, dict | list)) if isinstance(value, list) else 0
+def _count_keys(document: Any) -> int:
+    return sum(map(len, _objects(document)))
 
 
-def _first_twice(value: Any) -> str | None:
-    """The first key that some object names twice."""
-    if isinstance(value, _Duplicate):
-        return value.twice[0]
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return next((found for one in inner if (found := _first_twice(one))), None)
+def _first_twice(document: Any) -> str | None:
+    """A key that some object names twice."""
+    return next((found.twice[0] for found in _objects(document) if isinstance(found, _Duplicate)), None)
+
+
+def _objects(document: Any) -> Iterator[dict[str, Any]]:
+    """Every object of a document, however deep: what JSON's readers take may be deeper than Python recurses."""
+    waiting = [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            yield value
+            value = value.values()
+        elif not isinstance(value, list):
+            continue
+        waiting += [one for one in value if isinstance(one, dict | list)]
 
 
 def _refusal(problems: list[Problem]) -> InvalidRequest | None:

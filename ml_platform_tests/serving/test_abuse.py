@@ -78,6 +78,15 @@ BODIES: dict[str, bytes] = {
     "a deep field": BODY.replace("1400", "[" * DEEP + "]" * DEEP).encode(),
     "a deep field in rows": b'{"rows":[{"distance":' + b'{"a":' * DEEP + b"1" + b"}" * DEEP + b"}]}",
     "nested a thousand times": b"[" * 1000 + b"]" * 1000,
+    **{
+        f"instances nested {depth} times, {nan.decode()}": b'{"instances":[' + nan + b"[" * depth + b"]" * depth + b"]}"
+        for depth in (300, 500, 800, 900, 950, 980, 990)
+        for nan in (b"", b"NaN,")
+    },
+    "tensors nested 900 times": b'{"inputs":[{"name":' + b"[" * 900 + b"]" * 900 + b"}]}",
+    "a tensor's data nested 900 times": (
+        b'{"inputs":[{"name":"distance","shape":[1],"datatype":"FP64","data":[' + b"[" * 900 + b"]" * 900 + b"]}]}"
+    ),
     "many columns": json.dumps({**ROW, **numbered(100_000)}).encode(),
     "many columns in rows": json.dumps({"rows": [{**ROW, **numbered(100_000)}]}).encode(),
     "many keys twice": with_more(*(f'"column_{number % 50_000}":1' for number in range(100_000))),
