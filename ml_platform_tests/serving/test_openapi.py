@@ -17,7 +17,8 @@ from ml_platform_tests.serving.releases import MODEL, ROW, bundle, fill_online_s
 from serving.app import create_app
 
 # What a schema cannot say: that tensors and columns are of one length, and hold what the model takes; that a text is
-# CSV and a file Parquet; which versions there are, that shares add up to 1, and which revision is current.
+# CSV and a file Parquet; which versions there are, that shares add up to 1, and which revision is current: a change
+# that is based on another is refused before its body is read.
 CONFIG = """
 [[operations]]
 include-path-regex = "invocations$|infer$"
@@ -27,6 +28,7 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 404]
 include-path-regex = "^/endpoints/|^/api/"
 include-method = ["PUT", "POST", "DELETE"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 404, 409, 412, 422]
+checks.negative_data_rejection.expected-statuses = [400, 404, 405, 409, 412, 415, 422, 428]
 checks.missing_required_header.expected-statuses = [400, 401, 422, 428]
 """
 CHANGES = "^/api/2.0/serving-endpoints|^/endpoints/"
