@@ -141,8 +141,7 @@ def test_a_head_has_so_long_to_arrive(
     fill_online_store(settings)
     publish(settings, 1)
     server = serve(settings)
-    with connected(server) as silent, connected(server) as slow:
-        kept = httpx.Client(base_url=server.url)
+    with connected(server) as silent, connected(server) as slow, httpx.Client(base_url=server.url) as kept:
         slow.settimeout(0.1)
         got = b""
         for byte in GET * 100:
