@@ -127,14 +127,14 @@ def log_files(settings: Settings) -> list[Path]:
 
 
 def live_segments(settings: Settings) -> list[Path]:
-    """Files of the inference log whose process still lives."""
-    return [path for path in log_files(settings) if psutil.pid_exists(int(path.stem.split("-")[1]))]
+    """Files of the inference log that hold answers of a process that still lives."""
+    return [path for path in log_files(settings) if psutil.pid_exists(int(path.stem.split("-")[1])) and versions(path)]
 
 
 def versions(path: Path) -> list[int]:
     """Which version gave each answer of a file."""
-    lines = path.read_bytes().rpartition(b"\n")[0].split(b"\n")
-    return [json.loads(line)["version"] for line in lines]
+    whole, _, _ = path.read_bytes().rpartition(b"\n")
+    return [json.loads(line)["version"] for line in whole.splitlines()]
 
 
 def requests_counted(client: httpx.Client, headers: dict[str, str]) -> float:
