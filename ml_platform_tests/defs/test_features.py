@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
+from polars.testing import assert_frame_equal
 
 from ml_platform import defs
 from ml_platform.features.leakage import find_leakage
@@ -263,3 +264,33 @@ def test_every_view_is_described(views):
         assert view.ttl is not None, view.name
         assert view.description.endswith("."), view.name
         assert all(column.description.endswith(".") for column in view.columns.values()), view.name
+
+
+def test_a_view_that_is_computed_by_days_equals_one_computed_as_a_whole(
+    flights_lake: Lake, views: dict[str, FeatureView], tmp_path: Path
+) -> None:
+    by_days = [view for view in views.values() if view.incremental]
+    assert by_days
+    lake = copy_of(flights_lake, tmp_path, date(2013, 2, 25), date(2013, 3, 11))
+    for view in by_days:
+        assert compute_view(lake, view).spans is None
+    flights = flights_lake.read("raw/flights").collect()
+    lake.append("raw/flights", flights.filter(pl.col("flight_date") == date(2013, 3, 12)))
+    corrected = lake.read("raw/flights").with_columns(
+        actual_arrival=pl.when(pl.col("flight_id").hash() % 50 == 0)
+        .then(pl.col("actual_arrival") + timedelta(hours=30))
+        .otherwise("actual_arrival")
+    )
+    third = corrected.filter(pl.col("flight_date") == date(2013, 3, 3)).collect()
+    for change in (None, third):
+        if change is not None:
+            lake.replace("raw/flights", change, where="flight_date = '2013-03-03'")
+        for view in by_days:
+            spans = compute_view(lake, view).spans
+            assert spans
+            assert spans[0][0] == (date(2013, 3, 12) if change is None else date(2013, 3, 3))
+            whole = view.model_copy(update={"name": "as_a_whole", "incremental": None})
+            compute_view(lake, whole)
+            names = [*view.keys, *view.columns]
+            found, wanted = (lake.read(one.table).select(names).sort(view.keys).collect() for one in (view, whole))
+            assert_frame_equal(found, wanted, check_exact=True)

@@ -8,9 +8,13 @@ columns:
   arr_delay_3h: {type: number, unit: minute, description: Mean arrival delay of flights that landed in the last three hours.}
   arr_late_share_6h: {type: number, description: Share of flights that landed in the last six hours 15 or more minutes late.}
   arr_delay_24h: {type: number, unit: minute, description: Mean arrival delay of flights that landed in the last 24 hours.}
+incremental:
+  look_back: 5 days # 25 hours from its landing, and a flight lands less than four days after its schedule
+  times: {raw/flights: scheduled_departure}
 */
--- Every arrival is counted into the first hour by whose end it was known, then summed over such hours. The hours go on to
--- the newest event anywhere, lest an airport's past depend on when its next flight lands.
+-- Every arrival is counted into the first hour by whose end it was known, then summed over such hours. The hours of an
+-- airport go on until nothing landed there for a day, at most to the newest event anywhere, lest its past depend on when
+-- its next flight lands. So a row needs the flights of some days before it alone, and a new day computes only those anew.
 WITH counted AS (
     SELECT
         dest,
@@ -26,10 +30,21 @@ newest AS (
     SELECT time_bucket(INTERVAL 1 HOUR, greatest(max(actual_departure), max(actual_arrival))) + INTERVAL 1 HOUR AS tick
     FROM raw.flights
 ),
+spells AS (
+    SELECT *, lead(event_time, 1, TIMESTAMPTZ 'infinity') OVER (PARTITION BY dest ORDER BY event_time) AS following
+    FROM counted
+),
 hours AS (
-    SELECT dest, unnest(generate_series(min(event_time), any_value(newest.tick), INTERVAL 1 HOUR)) AS event_time
-    FROM counted, newest
-    GROUP BY dest
+    SELECT
+        dest,
+        unnest(
+            generate_series(
+                event_time,
+                least(following - INTERVAL 1 HOUR, event_time + INTERVAL 24 HOURS, newest.tick),
+                INTERVAL 1 HOUR
+            )
+        ) AS event_time
+    FROM spells, newest
 )
 SELECT
     dest,
@@ -39,6 +54,6 @@ SELECT
     sum(arr_delay) OVER h24 / nullif(sum(arrived) OVER h24, 0) AS arr_delay_24h
 FROM hours LEFT JOIN counted USING (dest, event_time)
 WINDOW
-    h3 AS (PARTITION BY dest ORDER BY event_time ROWS 2 PRECEDING),
-    h6 AS (PARTITION BY dest ORDER BY event_time ROWS 5 PRECEDING),
-    h24 AS (PARTITION BY dest ORDER BY event_time ROWS 23 PRECEDING)
+    h3 AS (PARTITION BY dest ORDER BY event_time RANGE INTERVAL 2 HOURS PRECEDING),
+    h6 AS (PARTITION BY dest ORDER BY event_time RANGE INTERVAL 5 HOURS PRECEDING),
+    h24 AS (PARTITION BY dest ORDER BY event_time RANGE INTERVAL 23 HOURS PRECEDING)
