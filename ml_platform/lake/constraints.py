@@ -49,7 +49,7 @@ def loosen(lake: Lake, table: str, contract: type[dy.Schema]) -> None:
                 name, commit_properties=commits.properties(), post_commithook_properties=commits.HOOKS
             )
 
-    commits.retried(table, "drop constraints of", attempt, newest=lambda: lake.snapshot(table))
+    lake.retried(table, "drop constraints of", attempt)
 
 
 def tighten(lake: Lake, table: str, contract: type[dy.Schema]) -> tuple[str, ...]:
@@ -82,7 +82,7 @@ def tighten(lake: Lake, table: str, contract: type[dy.Schema]) -> tuple[str, ...
             return ()
         return tuple(text for name, text in wanted.items() if not add({name: text}))
 
-    return commits.retried(table, "add constraints to", attempt, newest=lambda: lake.snapshot(table))
+    return lake.retried(table, "add constraints to", attempt)
 
 
 def _rules(name: str, column: dy.Column) -> list[tuple[str, str]]:

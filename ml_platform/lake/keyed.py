@@ -1,14 +1,18 @@
 """Writes that are addressed by a key: put in place, removed, or appended once each, whoever repeats them."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import polars as pl
-from deltalake import write_deltalake
+from deltalake import DeltaTable, write_deltalake
 
 from ml_platform.lake import commits
 from ml_platform.lake.snapshots import scan
 from ml_platform.lake.tables import Lake
 from ml_platform.lake.types import conform, storable
+
+if TYPE_CHECKING:
+    from deltalake.table import TableMerger
 
 
 def merge(
@@ -31,10 +35,8 @@ def merge(
     ------
     ValueError
         If a key stands twice in the frame, or is null.
-    SchemaMismatch
-        If columns or types do not fit the table.
-    CommitConflict
-        If other writers won every try.
+    SchemaMismatch, CommitConflict
+        See `Lake.append`.
 
     Examples
     --------
@@ -56,19 +58,11 @@ def merge(
     def attempt() -> int:
         target = lake.snapshot(table)
         fitted = conform(rows, scan(target).collect_schema(), table, add_columns=add_columns)
-        merger = target.merge(
-            fitted,
-            _same(on),
-            source_alias="given",
-            target_alias="kept",
-            merge_schema=add_columns,
-            commit_properties=commits.properties(),
-            post_commithook_properties=commits.HOOKS,
-        )
+        merger = _merger(target, fitted, on, add_columns=add_columns)
         merger.when_matched_update_all().when_not_matched_insert_all().execute()
         return target.version()
 
-    return commits.retried(table, "merge into", attempt, newest=lambda: lake.snapshot(table))
+    return lake.retried(table, "merge into", attempt)
 
 
 def remove(lake: Lake, table: str, keys: pl.DataFrame) -> int:
@@ -76,18 +70,10 @@ def remove(lake: Lake, table: str, keys: pl.DataFrame) -> int:
 
     def attempt() -> int:
         target = lake.snapshot(table)
-        merger = target.merge(
-            keys.unique(),
-            _same(keys.columns),
-            source_alias="given",
-            target_alias="kept",
-            commit_properties=commits.properties(),
-            post_commithook_properties=commits.HOOKS,
-        )
-        merger.when_matched_delete().execute()
+        _merger(target, keys.unique(), keys.columns).when_matched_delete().execute()
         return target.version()
 
-    return commits.retried(table, "remove rows from", attempt, newest=lambda: lake.snapshot(table))
+    return lake.retried(table, "remove rows from", attempt)
 
 
 def append_once(
@@ -130,7 +116,7 @@ def append_once(
         )
         return target.version()
 
-    return commits.retried(table, "append to", attempt, newest=lambda: lake.snapshot(table))
+    return lake.retried(table, "append to", attempt)
 
 
 def appended(lake: Lake, table: str, names: Sequence[str]) -> list[int | None]:
@@ -139,5 +125,14 @@ def appended(lake: Lake, table: str, names: Sequence[str]) -> list[int | None]:
     return [snapshot.transaction_version(name) for name in names]
 
 
-def _same(columns: Sequence[str]) -> str:
-    return " AND ".join(f'kept."{name}" = given."{name}"' for name in columns)
+def _merger(target: DeltaTable, given: pl.DataFrame, on: Sequence[str], *, add_columns: bool = False) -> "TableMerger":
+    """Meet the table's rows with those given that have the same values in some columns."""
+    return target.merge(
+        given,
+        " AND ".join(f'kept."{column}" = given."{column}"' for column in on),
+        source_alias="given",
+        target_alias="kept",
+        merge_schema=add_columns,
+        commit_properties=commits.properties(),
+        post_commithook_properties=commits.HOOKS,
+    )

@@ -111,7 +111,7 @@ def compact(lake: Lake, table: str) -> tuple[int, int]:
         )
         return metrics["numFilesRemoved"], metrics["numFilesAdded"]
 
-    return commits.retried(table, "compact", attempt, newest=lambda: lake.snapshot(table))
+    return lake.retried(table, "compact", attempt)
 
 
 def vacuum(lake: Lake, table: str, *, retention: timedelta, keep: Collection[int] = ()) -> tuple[int, int]:
@@ -144,7 +144,7 @@ def vacuum(lake: Lake, table: str, *, retention: timedelta, keep: Collection[int
         found = [info for info in infos if info.type == pyarrow.fs.FileType.File]
         return len(found), sum(info.size for info in found)
 
-    return commits.retried(table, "vacuum", attempt, newest=lambda: lake.snapshot(table))
+    return lake.retried(table, "vacuum", attempt)
 
 
 def _readable(lake: Lake, table: str, version: int) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import polars as pl
 from deltalake import DeltaTable, write_deltalake
@@ -19,6 +19,8 @@ from ml_platform.lake.types import conform, storable
 if TYPE_CHECKING:
     import pyarrow
     import pyarrow.fs
+
+T = TypeVar("T")
 
 
 class Lake:
@@ -174,7 +176,7 @@ class Lake:
                 target, table, rows, partition_by, add_columns, mode="append", app_transaction=app_transaction
             )
 
-        return self._retried(table, "append to", attempt)
+        return self.retried(table, "append to", attempt)
 
     def replace(
         self,
@@ -199,10 +201,8 @@ class Lake:
         ------
         ValueError
             If a row does not match `where`: the next replacement of that range would miss it.
-        SchemaMismatch
-            If columns or types do not fit the table.
-        CommitConflict
-            If other writers won every try.
+        SchemaMismatch, CommitConflict
+            See `append`.
         """
         rows = storable(frame, table)
 
@@ -214,7 +214,7 @@ class Lake:
                 target = self._open(table)
             return self._write(target, table, rows, partition_by, add_columns, mode="overwrite", where=where)
 
-        return self._retried(table, "replace rows of", attempt)
+        return self.retried(table, "replace rows of", attempt)
 
     def replace_in_batches(
         self, table: str, batches: Callable[[], Iterable[pl.DataFrame]], *, partition_by: Sequence[str] = ()
@@ -250,7 +250,7 @@ class Lake:
                 rows, table, lambda stream: self._write(target, table, stream, partition_by, False, mode="overwrite")
             )
 
-        return self._retried(table, "replace rows of", attempt)
+        return self.retried(table, "replace rows of", attempt)
 
     def history(self, table: str) -> pl.DataFrame:
         """Commits of a table, newest first: version, timestamp (UTC), operation, parameters, writer."""
@@ -285,17 +285,18 @@ class Lake:
             target.restore(wanted, commit_properties=commits.properties(), post_commithook_properties=commits.HOOKS)
             return self.version(table)
 
-        return self._retried(table, "restore", attempt)
+        return self.retried(table, "restore", attempt)
 
     def last_app_version(self, table: str, app: str) -> int | None:
         """Highest `app_transaction` number an application committed to a table; None before its first."""
         return self.snapshot(table).transaction_version(app) if self.exists(table) else None
 
+    def retried(self, table: str, operation: str, attempt: Callable[[], T]) -> T:
+        """Repeat a commit that lost a race (see `ml_platform.lake.commits.retried`)."""
+        return commits.retried(table, operation, attempt, newest=lambda: self._open(table))
+
     def _open(self, table: str) -> DeltaTable | None:
         return self.snapshot(table) if self.exists(table) else None
-
-    def _retried(self, table: str, operation: str, attempt: Callable[[], int]) -> int:
-        return commits.retried(table, operation, attempt, newest=lambda: self._open(table))
 
     def _write(
         self,
