@@ -18,8 +18,8 @@ from serving.listener import CannotListen, listen
 from serving.logs import LOGGED, log_config
 from serving.logs import SETTING as LOGGED_REQUESTS
 from serving.metrics import SHARED_FOLDER
+from serving.protocol import PromptProtocol
 from serving.rates import create_table
-from serving.request_heads import BoundedProtocol
 from serving.settings import ServingSettings
 
 _NO_KEYS = (
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         port=options.port,
         workers=options.workers,
         loop="auto",  # uvloop where there is one
-        http=BoundedProtocol,
+        http=PromptProtocol,
         access_log=False,  # see `serving.logs`; and every answered prediction is in the inference log
         log_config=log_config(options.log_format, options.log_level),
         server_header=False,

@@ -36,7 +36,8 @@ from serving.oip_routes import oip_routes
 from serving.openapi_document import whole_document
 from serving.pages import add_pages
 from serving.predict import Predict
-from serving.predictor import Predictor
+from serving.predictor import INLINE_BYTES, Predictor
+from serving.protocol import AT_ONCE
 from serving.push_routes import push_routes
 from serving.pushes import Pusher
 from serving.rates import Limits, shared_table
@@ -46,7 +47,7 @@ from serving.settings import ServingSettings
 from serving.state import ServingState
 from serving.tokens import Tokens
 from serving.watcher import Watcher
-from serving.wire import INTERNAL_ERROR, Refused, error_body, new_request_id, noting
+from serving.wire import INTERNAL_ERROR, Head, Refused, Reply, error_body, new_request_id, noting
 
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
@@ -63,6 +64,7 @@ class ServingApp(FastAPI):
     auditing: Auditing
     metrics: Metrics
     guarded = True  # until it is known that there are no keys
+    answers_at_once = True  # see `serving.protocol`; not where every request is to be seen from outside
 
     async def watch_keys(self) -> None:
         """Notice the first key, until cancelled; a file that cannot be read opens nothing."""
@@ -96,9 +98,40 @@ class ServingApp(FastAPI):
             if guarded:
                 self.auditing.note(scope)
 
+    def at_once(self, scope: Scope, body: bytes) -> Reply | None:
+        """Answer a small request for a prediction whose caller is known or need not be; None: not so."""
+        head, _, model = scope["path"].rpartition("/")
+        if head != "/predict" or scope["method"] != "POST" or scope["query_string"] or len(body) > INLINE_BYTES:
+            return None
+        if Head.of(scope).is_forwarded:  # the address is uvicorn's to find
+            return None
+        guarded = self.guarded
+        try:
+            self.hosts.check(scope)
+            if not guarded:
+                self.access.check_open(scope)
+            elif (key := self.access.recall(scope)) is None:
+                return None
+            else:
+                scope["caller"] = key.name
+            self.limits.check(scope)
+        except Refused:  # met again on the ordinary way, which tells it
+            return None
+        except (OSError, ValueError) as error:
+            scope["keys_error"] = error
+            return None
+        scope["path_params"] = {"model": model}
+        reply = self.predict.at_once(scope, body)
+        if guarded:
+            scope["status"] = reply.status
+            self.auditing.note(scope)
+        return reply
+
     async def _check(self, scope: Scope) -> None:
         """Let in who has a key or token for it and does not ask too often (raises Refused)."""
         try:
+            if "keys_error" in scope:
+                raise scope["keys_error"]
             caller = self.access.recall(scope) or await self.access.check(scope)
             scope["caller"] = None if caller is None else caller.name
         except (OSError, ValueError) as error:
@@ -119,7 +152,7 @@ class ServingApp(FastAPI):
         await super().__call__(scope, receive, noting(scope, send))
 
 
-def create_app(settings: Settings | None = None, options: ServingSettings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, options: ServingSettings | None = None) -> ServingApp:
     """Make the app of one worker.
 
     Parameters
@@ -166,14 +199,14 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     metrics.before_collecting.append(gauges.refresh)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         alerts.start()
         await asyncio.to_thread(watcher.poll)  # what is released now serves from the first request on
         app.guarded = app.access.in_use()
         works = [watcher.run, app.watch_keys, console.run, *([] if tokens is None else [tokens.watch])]
         watching = [asyncio.create_task(work()) for work in works]
         try:
-            yield
+            yield {AT_ONCE: app.at_once} if app.answers_at_once else {}
         finally:
             for task in watching:
                 task.cancel()

@@ -9,8 +9,12 @@ from serving import app, logs, traces
 
 def create_app() -> ASGIApp:
     """Make the app of one worker as the environment asks for it; what is not asked for costs a request nothing."""
-    made: ASGIApp = app.create_app()
+    inner = app.create_app()
+    made: ASGIApp = inner
     if traces.wanted():
         made = traces.TracedApp(made)
     logged = os.environ.get(logs.SETTING, "none")
-    return made if logged == "none" else logs.RequestLog(made, logs.LOGGED[logged])
+    if logged != "none":
+        made = logs.RequestLog(made, logs.LOGGED[logged])
+    inner.answers_at_once = made is inner
+    return made

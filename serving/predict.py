@@ -14,11 +14,24 @@ from urllib.parse import parse_qsl
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from serving.answers import Answer
 from serving.predictor import Asked, Predictor
 from serving.problems import Problem
 from serving.settings import ServingSettings
 from serving.stages import SAMPLED, Stages
-from serving.wire import INTERNAL_ERROR, BodyReader, Head, Refused, drain, encode, error_body, send_json
+from serving.state import Slot
+from serving.wire import (
+    INTERNAL_ERROR,
+    BodyReader,
+    Head,
+    Refused,
+    Reply,
+    drain,
+    encode,
+    error_body,
+    reply_of,
+    send_reply,
+)
 
 _OPTIONS = ("explain", "features")
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
@@ -39,60 +52,72 @@ class Predict:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         started = perf_counter()
-        head = Head.of(scope)
-        scope["request_id"] = head.request_id
-        name: str = scope["path_params"]["model"]
         self.active += 1
-        self._count += 1
-        sampled = not self._count % SAMPLED
-        stages: Stages | None = scope.get("stages")  # where the request is traced
-        if stages is None and sampled:
-            stages = Stages(started)
         try:
-            head.check()
-            if self.active > self._settings.max_active:
-                told = f"{self._settings.max_active:,} requests are being answered: come again"
-                raise Refused(503, "busy", told, retry_after=1)
-            asked = _asked(scope, head.request_id, stages)
-            slot = self._predictor.slot(name)
+            slot, asked = self._begin(scope, started)
             body = await self._bodies.read(receive, started)
-            if stages is not None:
-                stages.mark("receive")
-            answer = await self._predictor.answer(slot, body, asked)
-        except Refused as refused:
-            await self._refuse(scope, receive, send, refused)
-            return
+            if asked.stages is not None:
+                asked.stages.mark("receive")
+            reply = self._answered(scope, asked, await self._predictor.answer(slot, body, asked), started)
         except ClientDisconnect:
             return
-        except Exception:
-            logger.exception("request %s failed", head.request_id)
-            self._predictor.metrics.requests.labels(name, "500").inc()
-            content = error_body("internal", INTERNAL_ERROR, head.request_id)
-            await send_json(scope, send, 500, content, head.request_id)
-            return
+        except Exception as error:  # noqa: BLE001 - told in the answer, or in the server's log
+            reply = self._failed(scope, error)
+            if isinstance(error, Refused) and error.drain:
+                with suppress(TimeoutError):  # a client this slow hears of it when it has sent all, or not at all
+                    await asyncio.wait_for(drain(receive), self._settings.body_seconds)
         finally:
             self.active -= 1
+        await send_reply(scope, send, reply)
+
+    def at_once(self, scope: Scope, body: bytes) -> Reply:
+        """Answer one request whose body is here, of at most `INLINE_BYTES`, and which asks for no explanation."""
+        started = perf_counter()
+        self.active += 1
+        try:
+            slot, asked = self._begin(scope, started)
+            return self._answered(scope, asked, self._predictor.answer_now(slot, body, asked), started)
+        except Exception as error:  # noqa: BLE001 - told in the answer, or in the server's log
+            return self._failed(scope, error)
+        finally:
+            self.active -= 1
+
+    def _begin(self, scope: Scope, started: float) -> tuple[Slot, Asked]:
+        """Who is asked for what (raises Refused)."""
+        head = Head.of(scope)
+        scope["request_id"] = head.request_id
+        self._count += 1
+        stages: Stages | None = scope.get("stages")  # where the request is traced
+        if not self._count % SAMPLED:
+            stages = stages or Stages(started)
+            stages.sampled = True
+        head.check()
+        if self.active > self._settings.max_active:
+            told = f"{self._settings.max_active:,} requests are being answered: come again"
+            raise Refused(503, "busy", told, retry_after=1)
+        return self._predictor.slot(scope["path_params"]["model"]), _asked(scope, head.request_id, stages)
+
+    def _answered(self, scope: Scope, asked: Asked, answer: Answer, started: float) -> Reply:
         content = encode(answer)
-        series = self._predictor.series(name, answer.version)
-        if stages is not None:
-            stages.mark("encode")
+        series = self._predictor.series(scope["path_params"]["model"], answer.version)
+        if asked.stages is not None:
+            asked.stages.mark("encode")
             scope["model_version"] = answer.version
-            if sampled:
-                series.observe(stages)
-        await send_json(scope, send, 200, content, head.request_id)
+            if asked.stages.sampled:
+                series.observe(asked.stages)
         series.answered.inc()
         series.seconds.observe(perf_counter() - started)
+        return reply_of(200, content, asked.request_id)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send, refused: Refused) -> None:
+    def _failed(self, scope: Scope, error: Exception) -> Reply:
         name, request_id = scope["path_params"]["model"], scope["request_id"]
+        if not isinstance(error, Refused):
+            logger.error("request %s failed", request_id, exc_info=error)
+            error = Refused(500, "internal", INTERNAL_ERROR)
         known = name if name in self._predictor.state.slots else "unknown"
-        self._predictor.metrics.requests.labels(known, str(refused.status)).inc()
-        if refused.drain:
-            with suppress(TimeoutError):  # a client this slow hears of it when it has sent all, or not at all
-                await asyncio.wait_for(drain(receive), self._settings.body_seconds)
-        content = error_body(refused.code, refused.message, request_id, refused.problems)
-        close, retry_after = refused.close, refused.retry_after
-        await send_json(scope, send, refused.status, content, request_id, close=close, retry_after=retry_after)
+        self._predictor.metrics.requests.labels(known, str(error.status)).inc()
+        content = error_body(error.code, error.message, request_id, error.problems)
+        return reply_of(error.status, content, request_id, close=error.close, retry_after=error.retry_after)
 
 
 def _asked(scope: Scope, request_id: str, stages: Stages | None) -> Asked:

@@ -81,12 +81,16 @@ class Predictor:
     async def answer(self, slot: Slot, body: bytes, asked: Asked) -> Answer:
         """Decode, look up, score and log (raises Refused)."""
         if len(body) <= INLINE_BYTES and not asked.explain:
-            answer = self._answer(slot, body, asked)
-        else:
-            answer = await self.in_turn(lambda: self._answer(slot, body, asked))
-        for shadow in slot.shadows:
-            if shadow.version != answer.version:
-                self._send_to_shadow(shadow, body, asked)
+            return self.answer_now(slot, body, asked)
+        answer: Answer = await self.in_turn(lambda: self._answer(slot, body, asked))
+        self._show_shadows(slot, body, asked, answer)
+        return answer
+
+    def answer_now(self, slot: Slot, body: bytes, asked: Asked) -> Answer:
+        """`answer` for a body of at most `INLINE_BYTES` and without explanations (raises Refused)."""
+        answer = self._answer(slot, body, asked)
+        if slot.shadows:
+            self._show_shadows(slot, body, asked, answer)
         return answer
 
     async def in_turn(self, work: Callable[[], Any]) -> Any:
@@ -163,6 +167,11 @@ class Predictor:
     def _count_violations(self, model: str, found: Mapping[Any, int]) -> None:
         for (field, kind), number in found.items():
             self.metrics.contract_violations.labels(model, field, kind).inc(number)
+
+    def _show_shadows(self, slot: Slot, body: bytes, asked: Asked, answer: Answer) -> None:
+        for shadow in slot.shadows:
+            if shadow.version != answer.version:
+                self._send_to_shadow(shadow, body, asked)
 
     def _send_to_shadow(self, shadow: ServedModel, body: bytes, asked: Asked) -> None:
         if self._shadowing >= self._settings.max_shadow_queue:

@@ -18,10 +18,11 @@ class Stages:
     [('decode', True)]
     """
 
-    __slots__ = ("_marks", "started")
+    __slots__ = ("_marks", "sampled", "started")
 
     def __init__(self, started: float) -> None:
         self.started = started  # `perf_counter`
+        self.sampled = False  # whether the metrics take them in
         self._marks = [("", started)]
 
     def mark(self, stage: str) -> None:

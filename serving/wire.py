@@ -9,7 +9,7 @@ import random
 import re
 from collections.abc import Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from starlette.requests import ClientDisconnect
@@ -22,11 +22,20 @@ MAX_BODY_BYTES = 16 * 2**20
 DRAINED_BYTES = 4 * MAX_BODY_BYTES
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+CLOSE = (b"connection", b"close")
 _JSON = (b"content-type", b"application/json")
 
 _random = random.Random()
 
 encode = msgspec.json.Encoder().encode
+
+
+class Reply(NamedTuple):
+    """A whole answer."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]  # of values that no caller can choose freely; content-length is among them
+    body: bytes
 
 
 class Refused(Exception):
@@ -83,13 +92,14 @@ class Head:
     headers that may hold a key.
     """
 
-    __slots__ = ("content_length", "credentials", "encoding", "host", "request_id", "sent_id")
+    __slots__ = ("content_length", "credentials", "encoding", "host", "is_forwarded", "request_id", "sent_id")
 
     def __init__(self, scope: Scope) -> None:
         sent = host = None
         credentials: tuple[tuple[bytes, bytes], ...] = ()
         self.content_length = 0
         self.encoding = b""
+        self.is_forwarded = False  # by a proxy, which tells the client's address
         for header in scope["headers"]:
             name, value = header
             if name == b"host":
@@ -102,6 +112,8 @@ class Head:
                 sent = value.decode("latin-1")
             elif name == b"content-encoding":
                 self.encoding = value
+            elif name.startswith(b"x-forwarded-"):
+                self.is_forwarded = True
         self.host = host
         self.credentials = credentials
         self.sent_id = sent
@@ -221,25 +233,23 @@ def noting(scope: Scope, send: Send) -> Send:
     return noted
 
 
-async def send_json(
-    scope: Scope,
-    send: Send,
-    status: int,
-    body: bytes,
-    request_id: str,
-    *,
-    close: bool = False,
-    retry_after: int | None = None,
-) -> None:
-    """Send an answer whole, with its request id in a header, and note its status."""
-    scope["status"] = status
+def reply_of(
+    status: int, body: bytes, request_id: str, *, close: bool = False, retry_after: int | None = None
+) -> Reply:
+    """Make a whole answer in JSON, with its request id in a header."""
     headers = [_JSON, (b"content-length", b"%d" % len(body)), (b"x-request-id", request_id.encode("latin-1"))]
     if close:
-        headers.append((b"connection", b"close"))
+        headers.append(CLOSE)
     if retry_after is not None:
         headers.append((b"retry-after", b"%d" % retry_after))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    return Reply(status, headers, body)
+
+
+async def send_reply(scope: Scope, send: Send, reply: Reply) -> None:
+    """Send a whole answer, and note its status."""
+    scope["status"] = reply.status
+    await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+    await send({"type": "http.response.body", "body": reply.body})
 
 
 def _place(problem: Problem) -> dict[str, Any]:

@@ -130,8 +130,9 @@ def test_what_is_no_http_is_told_so_in_the_shape_of_all_errors(server: Server, t
 
 def test_what_was_asked_for_before_is_answered_first(server: Server) -> None:
     length = b"Content-Length: %d\r\n\r\n" % len(BODY)
-    [(status, body)] = answers(server, POST + length + BODY + b"no HTTP\r\n\r\n")
+    (status, body), *others = answers(server, POST + length + BODY + b"no HTTP\r\n\r\n")
     assert (status, json.loads(body)["model"]) == (200, MODEL)
+    assert [status for status, _ in others] == [400]  # the connection ends with it
 
 
 def test_a_head_has_so_long_to_arrive(
