@@ -1,5 +1,6 @@
 """The app as `python -m serving` runs it: with traces and a log of requests around it, where they are asked for."""
 
+import gc
 import os
 
 from starlette.types import ASGIApp
@@ -10,6 +11,7 @@ from serving import app, logs, traces
 def create_app() -> ASGIApp:
     """Make the app of one worker as the environment asks for it; what is not asked for costs a request nothing."""
     inner = app.create_app()
+    gc.freeze()  # what is imported by now stays: the collector walks it no more
     made: ASGIApp = inner
     if traces.wanted():
         made = traces.TracedApp(made)

@@ -23,13 +23,13 @@ class Auditing:
 
     def __init__(self, log: AuditLog) -> None:
         self._log = log
-        self._ended: list[tuple[datetime, Scope]] = []
+        self._ended: list[Entry] = []
 
     def note(self, scope: Scope) -> None:
         """Take down a request that was answered with `scope["status"]`."""
         if not self._ended:
             asyncio.get_running_loop().call_later(SECONDS, self.write)
-        self._ended.append((datetime.now(UTC), scope))
+        self._ended.append(_entry(scope))  # a scope that lives on would be work for the garbage collector
 
     def write(self) -> None:
         """Write what was taken down; the server's log tells what is lost."""
@@ -37,7 +37,7 @@ class Auditing:
         if not ended:
             return
         try:
-            self._log.record(*[_entry(instant, scope) for instant, scope in ended])
+            self._log.record(*ended)
         except OSError as error:
             logger.error("the audit log cannot be written, %d requests are lost to it: %s", len(ended), error)
 
@@ -47,11 +47,11 @@ class Auditing:
         self._log.close()
 
 
-def _entry(instant: datetime, scope: Scope) -> Entry:
+def _entry(scope: Scope) -> Entry:
     """What the audit log keeps of a request; never what was sent or answered."""
     caller: Caller | None = scope.get("key")
     return Entry(
-        time=instant,
+        time=datetime.now(UTC),
         request_id=scope.get("request_id"),
         key=caller.id if caller else None,
         name=caller.name if caller else None,

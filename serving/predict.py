@@ -76,6 +76,8 @@ class Predict:
         self.active += 1
         try:
             slot, asked = self._begin(scope, started)
+            if asked.stages is not None:
+                asked.stages.mark("receive")
             return self._answered(scope, asked, self._predictor.answer_now(slot, body, asked), started)
         except Exception as error:  # noqa: BLE001 - told in the answer, or in the server's log
             return self._failed(scope, error)

@@ -31,7 +31,7 @@ Heads = dict[str, tuple[int, str]]
 _encode = msgspec.json.Encoder().encode
 
 
-class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Entry(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """One thing that was done; of a request never what was sent or answered.
 
     `key` and `name` tell who: a key's id or `sub:` and a token's subject, or nothing for a person at a terminal.
