@@ -14,7 +14,7 @@ from starlette.types import Scope
 
 from ml_platform.features.online import OnlineStore
 from ml_platform.monitoring.status import ModelStatus, StatusUnreadable, read_status
-from ml_platform.registry.releases import ReleaseStore
+from ml_platform.registry.releases import ReleaseStore, is_name
 from serving.access import covered
 from serving.console import view, words
 from serving.console.form import form_fields
@@ -89,6 +89,7 @@ class Console:
             keyed="key" in scope,
             fields=form_fields(main.manifest) if main else [],
             names=view.result_names(main) if main else {},
+            violations=view.violation_lines(slot, main.manifest.inputs if main else (), self.history),
             call=f"curl -s {address}predict/{name} -d {shlex.quote(example)}",
         )
 
@@ -96,7 +97,8 @@ class Console:
         status: ModelStatus | None = None
         trouble = None
         try:
-            status = read_status(self._releases, slot.name)
+            # A document may lie under a name that no model can have: it is refused, and monitoring knows nothing of it.
+            status = read_status(self._releases, slot.name) if is_name(slot.name) else None
         except (StatusUnreadable, OSError) as error:
             trouble = f"what monitoring found cannot be read: {error}"
         return view.model_view(slot, detail(slot), self.history, status, trouble)

@@ -30,6 +30,7 @@ class FormField:
     minimum: float | None  # that the control holds people to
     maximum: float | None
     choices: tuple[str, ...]  # of a select the only values, of other controls suggestions
+    when_empty: str  # what it shows when it is left empty
     hint: str  # what to know besides the description
 
 
@@ -60,20 +61,32 @@ def _form_field(field: Input, example: Any, known: tuple[str, ...]) -> FormField
         minimum=field.minimum if held else None,
         maximum=field.maximum if held else None,
         choices=choices,
+        when_empty="none" if field.default is None else f"{_text(field, field.default)} by default",
         hint=_hint(field, choices),
     )
 
 
 def _hint(field: Input, choices: tuple[str, ...]) -> str:
-    bounds = (("≥", field.minimum), ("≤", field.maximum))
-    parts = [f"{sign} {bound:g}" for sign, bound in bounds if bound is not None]
-    if field.allowed is None and choices and field.type == "string":
+    parts = []
+    if (within := _range(field)) is not None:
+        parts.append(f"{within}, flagged otherwise" if "range" in field.flagged else within)
+    if "allowed" in field.flagged:
+        parts.append(f"{len(choices)} known values, flagged otherwise")
+    elif field.allowed is None and field.type == "string" and choices:
         parts.append(f"{len(choices)} known values")
-    if {"range", "allowed"} & set(field.flagged):
-        parts.append("else flagged")
     if not field.required:
-        parts.append("may be empty" if field.default is None else f"empty means {field.default}")
+        if field.default is not None:
+            parts.append(f"optional, {_text(field, field.default)} when empty")
+        else:
+            parts.append("optional, flagged when empty" if "null" in field.flagged else "optional")
     return ", ".join(parts)
+
+
+def _range(field: Input) -> str | None:
+    low, high = (None if bound is None else f"{bound:,.10g}" for bound in (field.minimum, field.maximum))
+    if low is not None and high is not None:
+        return f"{low} to {high}"
+    return f"at least {low}" if low is not None else f"at most {high}" if high is not None else None
 
 
 def _text(field: Input, value: Any) -> str:

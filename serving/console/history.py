@@ -19,7 +19,8 @@ _PREDICTIONS = f"{NAMESPACE}_predictions_total"
 _SHADOWED = f"{NAMESPACE}_shadow_predictions_total"
 _NOT_FOUND = f"{NAMESPACE}_features_not_found_total"
 _TURNED_AWAY = f"{NAMESPACE}_turned_away_total"
-_KEPT_SERIES = frozenset({_REQUESTS, _BUCKETS, _PREDICTIONS, _SHADOWED, _NOT_FOUND, _TURNED_AWAY})
+_VIOLATIONS = f"{NAMESPACE}_contract_violations_total"
+_KEPT_SERIES = frozenset({_REQUESTS, _BUCKETS, _PREDICTIONS, _SHADOWED, _NOT_FOUND, _TURNED_AWAY, _VIOLATIONS})
 
 Series = tuple[str, ...]  # name, then the labels' values in the order of their names
 
@@ -52,6 +53,11 @@ class Interval:
     def turned_away(self) -> dict[str, float]:
         """Requests refused at the door, whichever model they were for, by status."""
         return {key[1]: count for key, count in self.counts.items() if key[0] == _TURNED_AWAY}
+
+    def violations(self, model: str) -> dict[tuple[str, str], float]:
+        """Values that break the contract of the model's inputs, by input and kind."""
+        counted = ((key, count) for key, count in self.counts.items() if key[0] == _VIOLATIONS and key[3] == model)
+        return {(field, kind): count for (_, field, kind, _), count in counted}
 
     def rows(self, model: str, version: int) -> float:
         """Rows answered by a version, or scored by it as a shadow."""

@@ -33,6 +33,13 @@ STATUS_WORDS = {
     "503": "busy, or release, online store or log failed",
 }
 
+VIOLATION_WORDS = {
+    "null": "null, or left out",
+    "range": "a number outside its range",
+    "allowed": "a value that is not among those allowed",
+    "type": "a value of another type",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Plot:
@@ -96,6 +103,22 @@ class RefusedLine:
     def meaning(self) -> str:
         """The status in words."""
         return STATUS_WORDS.get(self.status, "see the API's description")
+
+
+@dataclass(frozen=True, slots=True)
+class ViolationLine:
+    """Values of one input that break its contract in one way."""
+
+    field: str
+    kind: str
+    is_flagged: bool  # answered with a flag; else refused
+    lately: float
+    ever: float
+
+    @property
+    def meaning(self) -> str:
+        """What was found, in words."""
+        return VIOLATION_WORDS.get(self.kind, self.kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +196,17 @@ def refused_lines(models: Sequence[str], history: History) -> list[RefusedLine]:
     ]
 
 
+def violation_lines(slot: Slot, inputs: Sequence[Input], history: History) -> list[ViolationLine]:
+    """Values that broke the contract of a model's inputs, since the server started."""
+    flagged = {(field.name, kind) for field in inputs for kind in field.flagged}
+    lately = history.total().violations(slot.name)
+    return [
+        ViolationLine(*found, found in flagged, lately.get(found, 0.0), count)
+        for found, count in sorted(history.since_start().violations(slot.name).items())
+        if count
+    ]
+
+
 def _versions(slot: Slot, total: Interval) -> list[VersionLine]:
     share = traffic_shares(slot)
     return [
@@ -208,7 +242,7 @@ def _traffic(name: str, intervals: Sequence[Interval], total: Interval) -> Plot:
     return Plot(
         title="Requests",
         now=f"{words.number(now)} /s",
-        note=", ".join(told),
+        note=", ".join(told) if any(counts.values()) else "no requests",
         chart=charts.bars(padded, f"Requests per second of the last 10 minutes, at most {words.number(highest)}"),
         range=f"0 – {words.number(highest)} /s" if highest else "",
         left="10 min ago",
@@ -234,7 +268,7 @@ def _latency(name: str, intervals: Sequence[Interval], total: Interval) -> Plot:
     return Plot(
         title="Latency",
         now=median,
-        note=f"median; 95 % within {slow}",
+        note="no requests" if total.latency(0.5, name) is None else f"median; 95 % within {slow}",
         chart=charts.lines(
             [("slow", empty + points["slow"]), ("median", empty + points["median"])],
             f"Latency of the last 10 minutes: median {median}, 95th percentile {slow}",
@@ -266,7 +300,7 @@ def _drift(windows: Sequence[DriftWindow]) -> Plot:
             top=1.0,
         ),
         range="0 – 100 %",
-        left=words.instant(windows[0].until)[:10],
+        left=words.instant(windows[0].until)[:10] if len(windows) > 1 else "",
         right=words.instant(last.until)[:10],
     )
 
@@ -300,7 +334,7 @@ def _performance(windows: Sequence[PerformanceWindow]) -> Plot:
             dots=True,
         ),
         range=f"{bottom:.3g} – {top:.3g}",
-        left=words.instant(same[0].until)[:10],
+        left=words.instant(same[0].until)[:10] if len(same) > 1 else "",
         right=words.instant(last.until)[:10],
     )
 
