@@ -10,7 +10,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from ml_platform.inference.ingest_log import ingest_log
 from ml_platform.lake.tables import Lake
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server
+from ml_platform_tests.serving.load import clients
 from ml_platform_tests.serving.releases import ROW, fill_online_store, publish
 
 PATH = "/predict/flight_delay"
@@ -33,7 +33,6 @@ Serve = Callable[..., Server]
 def asked(server: Server) -> Iterator[list[str]]:
     """Let clients ask until the block ends, whatever becomes of the server; the ids of what was answered."""
     answered: list[str] = []
-    ended = threading.Event()
 
     def ask(client: httpx.Client, request_id: str) -> None:
         headers = {"X-Request-ID": request_id, "Connection": "close"}  # so that every worker gets some
@@ -44,21 +43,15 @@ def asked(server: Server) -> Iterator[list[str]]:
         assert answer.status_code == 200
         answered.append(answer.json()["request_id"])
 
-    def load(worker: int) -> None:
+    def load(worker: int, ended: threading.Event) -> None:
         number = 0
         with httpx.Client(base_url=server.url, timeout=10) as client:
             while not ended.wait(0.005):  # leaves the processor to the server and the ingest
                 ask(client, f"{worker}-{number}")
                 number += 1
 
-    with ThreadPoolExecutor(4) as threads:
-        loads = [threads.submit(load, worker) for worker in range(4)]
-        try:
-            yield answered
-        finally:
-            ended.set()
-    for done in loads:
-        done.result()
+    with clients(4, load):
+        yield answered
 
 
 def logged_once(lake: Lake, settings: Settings) -> set[str]:

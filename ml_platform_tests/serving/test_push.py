@@ -20,6 +20,7 @@ from ml_platform.lake.tables import Lake
 from ml_platform.settings import Settings
 from ml_platform_tests.features.test_pushed import kill_an_ingest
 from ml_platform_tests.serving.conftest import Server, start_server
+from ml_platform_tests.serving.load import clients
 from ml_platform_tests.serving.pushing import COLUMNS, VIEW, observe, refresh, release, row, set_up, weather_view
 from ml_platform_tests.serving.releases import KNOWN_AT, MODEL, ROW
 
@@ -102,29 +103,24 @@ def test_kill_9_of_server_and_ingest_loses_and_doubles_nothing(settings: Setting
     server = serve(settings)
     answered: list[str] = []
 
-    def load(worker: int) -> None:
+    def load(worker: int, ended: threading.Event) -> None:
         number = 0
         with httpx.Client(base_url=server.url, timeout=10) as client:
-            while True:
+            while not ended.wait(0.005):
                 sent = row(f"W{worker}", KNOWN_AT + number * MINUTE, float(number))
                 try:
                     answer = client.post(PATH, json=sent, headers={"X-Request-ID": f"{worker}-{number}"})
                 except httpx.TransportError:
-                    return
+                    return  # cut off by the kill, so not answered
                 assert answer.status_code == 200
                 answered.append(answer.json()["request_id"])
                 number += 1
-                time.sleep(0.005)
 
-    threads = [threading.Thread(target=load, args=(worker,)) for worker in range(3)]
-    for thread in threads:
-        thread.start()
-    time.sleep(0.3)
-    ingest_pushed(lake, settings.push_log_dir, VIEW)  # while the server writes
-    kill_an_ingest(settings, VIEW, 0.05)
-    server.stop(signal.SIGKILL)
-    for thread in threads:
-        thread.join()
+    with clients(3, load):
+        time.sleep(0.3)
+        ingest_pushed(lake, settings.push_log_dir, VIEW)  # while the server writes
+        kill_an_ingest(settings, VIEW, 0.05)
+        server.stop(signal.SIGKILL)
     kill_an_ingest(settings, VIEW, 0.1)
     for _ in range(2):
         ingest_pushed(lake, settings.push_log_dir, VIEW)

@@ -1,19 +1,17 @@
 """Releases that come and go while requests are answered."""
 
 import shutil
-import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import httpx
-import pytest
 
 from ml_platform.registry.manifest import Target
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server
-from ml_platform_tests.serving.releases import HASHES, MODEL, ROW, bundle, fill_online_store, publish, score
+from ml_platform_tests.serving.load import judged
+from ml_platform_tests.serving.releases import HASHES, MODEL, ROW, bundle, fill_online_store, publish
 
 PATH = "/predict/flight_delay"
 Serve = Callable[..., Server]
@@ -48,39 +46,11 @@ def test_twenty_five_swaps_under_load_fail_no_request_and_give_no_wrong_answer(
     server = serve(settings)
     store = ReleaseStore(settings.releases_dir)
     digests = {number: store.put_bundle(bundle(number)) for number in range(1, 6)}
-    rows = [{**ROW, "distance": distance} for distance in (200, 1400, 2500)]
-    wanted = {
-        (number, row["distance"]): pytest.approx(score(number, row), abs=1e-12) for number in digests for row in rows
-    }
-    wrong: list[Any] = []
-    seen: list[int] = []
-    done = threading.Event()
-
-    def load(row: dict[str, Any]) -> None:
-        with httpx.Client(base_url=server.url, timeout=30) as client:
-            while not done.is_set():
-                answer = client.post(PATH, json=row)
-                if answer.status_code != 200:
-                    wrong.append(answer.text)
-                    continue
-                body = answer.json()
-                seen.append(body["version"])
-                if body["predictions"][0]["probability"] != wanted[body["version"], row["distance"]]:
-                    wrong.append(body)
-
-    threads = [threading.Thread(target=load, args=(row,)) for row in rows]
-    for thread in threads:
-        thread.start()
-    try:
+    with judged(server, digests) as seen:
         for swap in range(25):
             number = 2 + swap % 4
             store.publish(MODEL, [Target(version=number, digest=digests[number])], reason="swap", by="pytest")
             assert server.wait_until(lambda client, wanted=number: version(client) == wanted) < 3.0
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join()
-    assert wrong == []
     assert set(seen) >= {2, 3, 4, 5}
     assert len(seen) > 100
 
