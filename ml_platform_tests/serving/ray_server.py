@@ -25,8 +25,9 @@ def tell_states(file: Path) -> None:
             continue
         try:
             status = serve.status()
-        except ray.exceptions.RayActorError:  # Serve has ended
-            return
+        except (ray.exceptions.RayError, serve.exceptions.RayServeException) as error:  # it starts or ends just now
+            print(f"the replicas' states are not to be had: {type(error).__name__}", file=sys.stderr)
+            continue
         states: Counter[str] = Counter()
         for application in status.applications.values():
             for deployment in application.deployments.values():
