@@ -3,12 +3,13 @@
     python benchmarks/serving_peers.py [--peers FOLDER] [--rounds 5] [--requests 1000]
 
 300 trees over 30 features. Ours is the server as people run it (`python -m serving`): an API key, validation, strings
-to codes, metrics, an audit line and a logged record per answer. The others load LightGBM's own file in an environment
-of their own, made from the package registry in a temporary folder or once in `--peers`; they are sent the codes as
-numbers, log nothing and let anybody in. MLflow has two: rows with named columns that its signature checks, as ours
-are, and an unnamed tensor, which spares it the pandas DataFrame. All have one worker and one thread for the trees, and
-must give the same scores. They take turns under the same eight connections; CPU time and memory are of all processes of
-a server.
+to codes, metrics, an audit line and a logged record per answer. The others run in an environment of their own, made
+from the package registry in a temporary folder or once in `--peers`; they log nothing and let anybody in. MLflow has
+two: what its users log, a scikit-learn pipeline that takes the same named columns, strings among them, and checks its
+signature; and LightGBM's own file behind an unnamed tensor, which spares it the pandas DataFrame. That file is what
+BentoML and MLServer load too, and these three are sent the codes as numbers. All have one worker and one thread for the
+trees, and must give the same scores. They take turns under the same eight connections; CPU time and memory are of all
+processes of a server.
 """
 
 import argparse
@@ -22,13 +23,23 @@ import tempfile
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 from _load import Cost, Server, free_port, message, server
 from _peers import environment, peers_folder, versions
-from _plain_model import encoded, plain_rows, publish_plain, write_plain
+from _plain_model import (
+    CATEGORIES,
+    NUMBERS,
+    STRINGS,
+    boosted_model,
+    encoded,
+    plain_rows,
+    publish_plain,
+    write_plain,
+)
 from _results import write_section
 
 from ml_platform.governance.keys import KeyStore
@@ -40,7 +51,7 @@ CHEAP = {"FastAPI echo", "ours"}  # asked more often, since the system counts CP
 MORE = 8
 LIGHTGBM = "lightgbm==4.7.*"
 PACKAGES = {
-    "mlflow": ("mlflow==3.17.*", LIGHTGBM),
+    "mlflow": (f"mlflow=={version('mlflow')}", LIGHTGBM, f"scikit-learn=={version('scikit-learn')}"),
     "bentoml": ("bentoml", LIGHTGBM),
     "mlserver": ("mlserver", "mlserver-lightgbm", LIGHTGBM),
 }
@@ -65,15 +76,12 @@ class Plain:
     def predict(self, rows: list[list[float]]) -> list[float]:
         return self.model.predict(np.array(rows), num_threads=1).tolist()
 """
-SAVE_FOR_MLFLOW = """
-import sys, lightgbm, mlflow, numpy as np, pandas
+SAVE_TENSOR_FOR_MLFLOW = """
+import sys, lightgbm, mlflow, numpy as np
 from mlflow.models import infer_signature
 model = lightgbm.Booster(model_file=sys.argv[1])
 X = np.zeros((1, model.num_feature()))
-if sys.argv[3] == "named":
-    X = pandas.DataFrame(X, columns=sys.argv[4].split(","))
-signature = infer_signature(X, model.predict(X))
-mlflow.lightgbm.save_model(model, sys.argv[2], signature=signature, pip_requirements=[])
+mlflow.lightgbm.save_model(model, sys.argv[2], signature=infer_signature(X, model.predict(X)), pip_requirements=[])
 """
 
 
@@ -192,21 +200,51 @@ def bentoml(python: Path, folder: Path) -> Iterator[Contender]:
 
 @contextmanager
 def mlflow(python: Path, folder: Path, kind: str) -> Iterator[Contender]:
-    """MLflow's scoring server, from a model saved with its signature: "named" columns, or an unnamed "tensor"."""
+    """MLflow's scoring server: "named" columns for a scikit-learn pipeline, or an unnamed "tensor" for the booster."""
     saved = folder / f"mlflow_{kind}"
-    names = list(plain_rows()[0])
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "OMP_NUM_THREADS": "1", "PATH": f"{python.parent}:/usr/bin:/bin"}
-    save = [python, "-c", SAVE_FOR_MLFLOW, folder / "model.txt", saved, kind, ",".join(names)]
-    subprocess.run(save, check=True, env=quiet, cwd=folder, stderr=subprocess.DEVNULL)
+    sent: list[dict[str, Any]]
+    if kind == "named":
+        save_pipeline(saved)
+        sent = [{"dataframe_split": {"columns": list(row), "data": [list(row.values())]}} for row in plain_rows()]
+    else:
+        save = [python, "-c", SAVE_TENSOR_FOR_MLFLOW, folder / "model.txt", saved]
+        subprocess.run(save, check=True, env=quiet, cwd=folder, stderr=subprocess.DEVNULL)
+        sent = [{"inputs": [encoded(row)]} for row in plain_rows()]
     command = [str(python.with_name("mlflow")), "models", "serve", "-m", str(saved), "--env-manager", "local"]
     with server([*command, "-h", "127.0.0.1", "-w", "1", "-p", "{port}"], quiet, ready="/ping") as running:
-        rows = [encoded(row) for row in plain_rows()]
-        sent: list[dict[str, Any]] = [
-            {"inputs": [row]} if kind == "tensor" else {"dataframe_split": {"columns": names, "data": [row]}}
-            for row in rows
-        ]
         messages = [message("/invocations", json.dumps(body).encode()) for body in sent]
-        yield Contender(running, messages, lambda answer: answer["predictions"][0])
+        yield Contender(running, messages, lambda answer: _positive(answer["predictions"][0]))
+
+
+def save_pipeline(path: Path) -> None:
+    """Save what a user logs: a scikit-learn pipeline that takes the rows as they are, with its signature."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    import mlflow.sklearn
+    import pandas as pd
+    from mlflow.models import infer_signature
+    from sklearn.compose import make_column_transformer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OrdinalEncoder
+
+    rows = pd.DataFrame(plain_rows())
+    strings = list(rows.columns[NUMBERS:])
+    encoder = OrdinalEncoder(categories=[list(CATEGORIES)] * STRINGS)
+    columns = make_column_transformer(("passthrough", list(rows.columns[:NUMBERS])), (encoder, strings)).fit(rows)
+    pipeline = make_pipeline(columns, boosted_model(NUMBERS + STRINGS).set_params(n_jobs=1))
+    mlflow.sklearn.save_model(
+        pipeline,
+        str(path),
+        signature=infer_signature(rows, pipeline.predict_proba(rows)),
+        serialization_format="cloudpickle",  # the default, skops, takes no LightGBM
+        pyfunc_predict_fn="predict_proba",
+        pip_requirements=[],
+    )
+
+
+def _positive(said: Any) -> Any:
+    """The probability of the second class, of both or alone."""
+    return said[1] if isinstance(said, list) else said
 
 
 def compare_scores(contenders: dict[str, Contender]) -> None:

@@ -79,6 +79,8 @@ class ServingApp(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let in who may come in, and note who asked for what and how it ended where keys are asked for."""
         if scope["type"] != "http":
+            if scope["type"] == "lifespan" and self.answers_at_once and "state" in scope:
+                scope["state"][AT_ONCE] = self.at_once  # not every server keeps a state
             await super().__call__(scope, receive, send)
             return
         guarded = self.guarded
@@ -199,14 +201,14 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     metrics.before_collecting.append(gauges.refresh)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         alerts.start()
         await asyncio.to_thread(watcher.poll)  # what is released now serves from the first request on
         app.guarded = app.access.in_use()
         works = [watcher.run, app.watch_keys, console.run, *([] if tokens is None else [tokens.watch])]
         watching = [asyncio.create_task(work()) for work in works]
         try:
-            yield {AT_ONCE: app.at_once} if app.answers_at_once else {}
+            yield
         finally:
             for task in watching:
                 task.cancel()
