@@ -6,39 +6,28 @@ import msgspec
 
 from serving.databricks_words import Config, Creation
 from serving.openapi_mlflow import MLFLOW, invocation
-from serving.openapi_operations import (
-    STORE,
-    TIMES,
-    Protocol,
-    called,
-    example_version,
-    in_path,
-    json_body,
-    listed,
-    record,
-    served,
-)
+from serving.openapi_operations import STORE, TIMES, Protocol, called, example_version, in_path, json_body, served
+from serving.schemas import TEXT, listed, record
 from serving.state import ServingState
 
 DATABRICKS = Protocol("Databricks model serving", MLFLOW.shape)
-_TEXT = {"type": "string"}
 _ENDPOINT = {
-    **record(name=_TEXT, id=_TEXT, state=record(ready={"enum": ["READY", "NOT_READY"]}, config_update=_TEXT)),
+    **record(name=TEXT, id=TEXT, state=record(ready={"enum": ["READY", "NOT_READY"]}, config_update=TEXT)),
     "title": "An endpoint as Databricks describes it",
 }
 _ENDPOINT["properties"] |= {
-    "creator": _TEXT,
+    "creator": TEXT,
     "last_updated_timestamp": {"type": "integer", "description": "Milliseconds since 1970."},
-    "permission_level": _TEXT,
+    "permission_level": TEXT,
     "config": record(
         config_version={"type": "integer", "description": "The endpoint's revision."},
         served_entities=listed(
-            record(name=_TEXT, entity_name=_TEXT, entity_version=_TEXT, state=record(deployment=_TEXT))
+            record(name=TEXT, entity_name=TEXT, entity_version=TEXT, state=record(deployment=TEXT))
         ),
         traffic_config=record(
             routes=listed(
                 record(
-                    served_model_name=_TEXT, traffic_percentage={"type": "integer", "minimum": 0, "maximum": 100}
+                    served_model_name=TEXT, traffic_percentage={"type": "integer", "minimum": 0, "maximum": 100}
                 )
             )
         ),

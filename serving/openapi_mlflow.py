@@ -7,7 +7,8 @@ from ml_platform.registry.manifest import Manifest
 from serving.decode import MAX_ROWS
 from serving.mlflow_routes import PARQUET
 from serving.openapi import answer_schema, example_row
-from serving.openapi_operations import TIMES, Protocol, called, listed, record, served
+from serving.openapi_operations import TIMES, Protocol, called, served
+from serving.schemas import listed, record
 from serving.state import ServingState
 
 MLFLOW = Protocol("MLflow", "MLflowError")

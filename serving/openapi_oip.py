@@ -6,21 +6,11 @@ from typing import Any
 from ml_platform.registry.manifest import Manifest
 from serving.oip_routes import ACCEPTED, DATATYPES, outputs_of
 from serving.openapi import example_row
-from serving.openapi_operations import (
-    TIMES,
-    Protocol,
-    called,
-    example_version,
-    in_path,
-    json_body,
-    listed,
-    record,
-    served,
-)
+from serving.openapi_operations import TIMES, Protocol, called, example_version, in_path, json_body, served
+from serving.schemas import TEXT, listed, record
 from serving.state import ServingState
 
 OIP = Protocol("Open Inference Protocol", "InferenceError")
-_TEXT = {"type": "string"}
 _NOT_THERE = {
     "404": "No model has this name, or no version this number; the message lists those that there are.",
     "503": "The model cannot answer now; Retry-After says when to come again.",
@@ -28,9 +18,9 @@ _NOT_THERE = {
 _ERRORS = {"400": "The tensors do not fit the model's inputs; the message says which and why.", **_NOT_THERE, **TIMES}
 _SHAPE = listed({"type": "integer"}, "`[n]` or `[n, 1]`, n rows.", minItems=1, maxItems=2)
 _METADATA = record(
-    name=_TEXT,
-    versions=listed(_TEXT),
-    platform=_TEXT,
+    name=TEXT,
+    versions=listed(TEXT),
+    platform=TEXT,
     inputs=listed({"$ref": "#/components/schemas/InferenceTensor"}),
     outputs=listed({"$ref": "#/components/schemas/InferenceTensor"}),
 )
@@ -40,7 +30,7 @@ def with_oip(document: dict[str, Any], state: ServingState) -> dict[str, Any]:
     """Add the protocol's routes to a document: inference by each model, and what there is."""
     schemas, paths = document["components"]["schemas"], document["paths"]
     schemas[OIP.shape] = record(error={"type": "string", "description": "What was wanted, what was found."})
-    schemas["InferenceTensor"] = record(name=_TEXT, datatype=_TEXT, shape=_SHAPE | {"description": "-1 for any."})
+    schemas["InferenceTensor"] = record(name=TEXT, datatype=TEXT, shape=_SHAPE | {"description": "-1 for any."})
     schemas["InferenceModel"] = _METADATA
     about = "A version that the endpoint names, live or shadow."
     version = in_path("version", about, pattern="^[0-9]{1,9}$", examples=[str(example_version(state)[1])])
@@ -55,14 +45,14 @@ def with_oip(document: dict[str, Any], state: ServingState) -> dict[str, Any]:
     def get(identity: str, summary: str, answer: Any, errors: dict[str, str], *parameters: Any) -> dict[str, Any]:
         return {"get": OIP.operation(identity, summary, answer, errors, parameters=parameters)}
 
-    paths["/v2"] = get("server", "The server", record(name=_TEXT, version=_TEXT, extensions=listed(_TEXT)), {})
+    paths["/v2"] = get("server", "The server", record(name=TEXT, version=TEXT, extensions=listed(TEXT)), {})
     paths["/v2/health/live"] = get("server_live", "Whether it answers", record(live={"const": True}), {})
     ready = record(ready={"type": "boolean"})
     found = paths["/v2/health/ready"] = get("server_ready", "Whether any model answers", ready, {})
     found["get"]["responses"]["503"] = {"description": "None.", "content": {"application/json": {"schema": ready}}}
     by_name = called(state)
     model = {"$ref": "#/components/schemas/InferenceModel"}
-    is_ready = record(name=_TEXT, ready={"const": True})
+    is_ready = record(name=TEXT, ready={"const": True})
     for kind, path, parameters in (
         ("model", "/v2/models/{model}", (by_name,)),
         ("version", "/v2/models/{model}/versions/{version}", (by_name, version)),
@@ -119,7 +109,7 @@ def _answer_schema(manifest: Manifest) -> dict[str, Any]:
         record(name={"const": name}, datatype={"const": kind}, shape=_SHAPE, data={"type": "array"})
         for name, kind in outputs_of(manifest).items()
     ]
-    found = record(model_name={"const": manifest.model}, model_version=_TEXT, outputs=listed({"oneOf": outputs}))
+    found = record(model_name={"const": manifest.model}, model_version=TEXT, outputs=listed({"oneOf": outputs}))
     found["properties"] |= {
         "id": {"type": "string", "description": "As it was sent."},
         "parameters": {"type": "object", "description": "`flags`: inputs that break the contract, as JSON text."},

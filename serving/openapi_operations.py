@@ -80,15 +80,3 @@ def in_path(name: str, about: str, **schema: Any) -> dict[str, Any]:
 def called(state: ServingState) -> dict[str, Any]:
     """The parameter `model`, with the models that there are."""
     return in_path("model", "Name of a model.", **({"examples": names} if (names := state.names()) else {}))
-
-
-def record(about: str = "", **properties: Any) -> dict[str, Any]:
-    """JSON schema of an object that has all of these properties."""
-    found = {"type": "object", "required": list(properties), "properties": properties}
-    return {**found, "description": about} if about else found
-
-
-def listed(items: Mapping[str, Any], about: str = "", **limits: Any) -> dict[str, Any]:
-    """JSON schema of an array."""
-    found = {"type": "array", "items": items, **limits}
-    return {**found, "description": about} if about else found

@@ -36,7 +36,13 @@ IDLE_SECONDS = 300.0
 _WALL_SECONDS = 60.0  # for a file whose decoding waits for something else than the processor
 _BOUNDS = f"{EXTRA_BYTES // 2**20} MiB of memory and {CPU_SECONDS} s of time"
 _LENGTH = struct.Struct(">Q")
-_ENVIRONMENT = {"ARROW_DEFAULT_MEMORY_POOL": "system", "OPENBLAS_NUM_THREADS": "1"}  # neither takes memory in advance
+_ENVIRONMENT = {  # nothing is taken in advance, and what a file took is given back after it
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": "131072",
+    "MALLOC_TRIM_THRESHOLD_": "131072",
+}
 
 logger = logging.getLogger("serving")
 

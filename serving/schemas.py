@@ -1,0 +1,18 @@
+"""JSON schemas of objects and arrays, in few words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+TEXT = {"type": "string"}
+
+
+def record(about: str = "", **properties: Any) -> dict[str, Any]:
+    """JSON schema of an object that has all of these properties."""
+    found = {"type": "object", "required": list(properties), "properties": properties}
+    return {**found, "description": about} if about else found
+
+
+def listed(items: Mapping[str, Any], about: str = "", **limits: Any) -> dict[str, Any]:
+    """JSON schema of an array."""
+    found = {"type": "array", "items": items, **limits}
+    return {**found, "description": about} if about else found
