@@ -11,16 +11,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType
 
+import duckdb
 import polars as pl
 import pytest
 
 from ml_platform.lake.declared import raw_table
 from ml_platform.lake.growing_folder import list_files, load_new_files
 from ml_platform.lake.source_spec import SourceSpec
+from ml_platform.lake.sql import attach
 from ml_platform.lake.tables import Lake
 from ml_platform.orchestration.resources import build_resources
 from ml_platform.settings import Settings
-from ml_platform_tests.lake import test_concurrency, test_evolution, test_ingest, test_quarantine, test_tables
+from ml_platform_tests.lake import (
+    test_concurrency,
+    test_evolution,
+    test_ingest,
+    test_quarantine,
+    test_streams,
+    test_tables,
+)
 
 LOCAL = {  # these are about files or the terminal; the long run's writers, without a pause, starve a merge over HTTP
     "test_no_row_is_lost_or_doubled_in_a_long_run",
@@ -38,7 +47,7 @@ def _here(test: FunctionType, slow: bool) -> FunctionType:
     return pytest.mark.slow(twin) if slow else twin
 
 
-for _module in (test_tables, test_ingest, *SLOW):
+for _module in (test_tables, test_ingest, test_streams, *SLOW):
     for _name, _test in vars(_module).items():
         if _name.startswith("test_") and _name not in LOCAL:
             globals()[_name] = _here(_test, slow=_module in SLOW)
@@ -95,6 +104,17 @@ def test_the_platform_s_lake_is_in_the_bucket_by_the_environment_alone(
     platform.lake.append("raw/x", pl.DataFrame({"value": [1]}))
     assert Lake(Settings().lake_uri).tables() == ["raw/x"]
     assert not (tmp_path / "lake").exists()
+
+
+def test_a_table_is_read_while_another_is_written_from_it(lake: Lake) -> None:
+    lake.append("raw/readings", pl.DataFrame({"sensor": ["a", "b", "c"], "value": [1.0, 2.0, 3.0]}))
+    with duckdb.connect() as connection:
+        attach(connection, lake, ["raw/readings"])
+        select = "SELECT * FROM raw.readings WHERE sensor = '{}'"  # asks the bucket anew for each frame
+        version = lake.replace_in_batches(
+            "raw/copy", lambda: (connection.sql(select.format(sensor)).pl() for sensor in "abc")
+        )
+    assert lake.read("raw/copy", version=version).sort("sensor").collect()["value"].to_list() == [1.0, 2.0, 3.0]
 
 
 def test_files_in_a_bucket_are_a_source_too(lake: Lake, uri: str) -> None:
