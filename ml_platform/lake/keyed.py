@@ -106,7 +106,7 @@ def append_once(
         fitted = conform(rows, scan(target).collect_schema(), table, add_columns=add_columns)
         write_deltalake(
             target,
-            fitted.filter(pl.Series(new)).to_arrow(),
+            fitted.filter(pl.Series(new)),
             mode="append",
             schema_mode="merge" if add_columns else None,
             commit_properties=commits.properties(

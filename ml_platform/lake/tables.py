@@ -319,8 +319,7 @@ class Lake:
         try:
             write_deltalake(  # type: ignore[call-overload, misc]  # its overloads take literals only
                 target if target is not None else self.location(table),
-                # Not the frame itself: its string views, kept in the files, are a type that pyarrow cannot filter by.
-                rows.to_arrow() if isinstance(rows, pl.DataFrame) else rows,
+                rows,
                 mode=mode if target is not None else "error",  # a rival may create it first
                 partition_by=partitions or None,
                 schema_mode=None if target is None else "overwrite" if whole else "merge" if add_columns else None,
