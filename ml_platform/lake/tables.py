@@ -221,6 +221,8 @@ class Lake:
     ) -> int:
         """Put rows in place of the whole table, as they are computed: no more than a batch or two is held at a time.
 
+        Rows keep their order within a frame; the frames may come to stand in another one.
+
         Parameters
         ----------
         table
