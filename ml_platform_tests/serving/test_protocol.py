@@ -4,15 +4,17 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import uvicorn
 
+from ml_platform.governance.keys import RELOAD_SECONDS, KeyStore
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server
-from ml_platform_tests.serving.releases import MODEL, ROW
+from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
 from serving.protocol import AT_ONCE, PromptProtocol
 from serving.wire import CLOSE, Reply
 
@@ -167,3 +169,33 @@ def test_an_address_that_a_proxy_tells_counts(server: Server, module_settings: S
     headers = {"X-Forwarded-For": "203.0.113.7"}
     answer = server.client.post(f"/predict/{MODEL}", json=ROW, headers=headers)
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "no_keys")
+
+
+def test_the_short_cut_is_guarded_as_the_ordinary_way_is(settings: Settings, serve: Callable[..., Server]) -> None:
+    fill_online_store(settings)
+    publish(settings, 1)
+    store = KeyStore(settings.keys_dir)
+    key, token = store.create("job", roles=["predict"], models=[MODEL])
+    _, slow = store.create("slow", roles=["predict"], rate=0.001, burst=3)
+    server = serve(settings)
+    port = int(server.url.rpartition(":")[2])
+
+    def status(*headers: str, model: str = MODEL, host: str = "localhost") -> int:
+        with socket.create_connection(("127.0.0.1", port), 10) as raw:
+            raw.sendall(post(f"/predict/{model}", BODY, *headers).replace(b"localhost", host.encode()))
+            return int(raw.recv(65536).split()[1])
+
+    known = f"Authorization: Bearer {token}"
+    assert [status(known) for _ in range(3)] == [200, 200, 200]
+    assert status(known, "X-Forwarded-For: 203.0.113.7") == 200
+    assert (status(), status(known + "x"), status(known, model="other")) == (401, 401, 403)
+    assert status(known, host="evil.example") == 421
+    assert [status(f"X-API-Key: {slow}") for _ in range(5)] == [200, 200, 200, 429, 429]
+    store.revoke(key.id)
+    server.wait_until(lambda _: status(known) == 401, RELOAD_SECONDS + 1)
+    server.stop()
+    lines = [json.loads(line) for path in settings.audit_dir.glob("*.jsonl") for line in path.read_text().splitlines()]
+    told = Counter((line.get("name"), line["status"]) for line in lines if line.get("path", "").startswith("/predict"))
+    assert told[("job", 200)] >= 4
+    assert (told[("slow", 200)], told[("slow", 429)], told[("job", 403)]) == (3, 2, 1)
+    assert told[(None, 401)] >= 3
