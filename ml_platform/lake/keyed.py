@@ -9,7 +9,7 @@ from deltalake import DeltaTable, write_deltalake
 from ml_platform.lake import commits
 from ml_platform.lake.snapshots import scan
 from ml_platform.lake.tables import Lake
-from ml_platform.lake.types import conform, storable
+from ml_platform.lake.types import as_arrow, conform, storable
 
 if TYPE_CHECKING:
     from deltalake.table import TableMerger
@@ -106,7 +106,7 @@ def append_once(
         fitted = conform(rows, scan(target).collect_schema(), table, add_columns=add_columns)
         write_deltalake(
             target,
-            fitted.filter(pl.Series(new)),
+            as_arrow(fitted.filter(pl.Series(new))),
             mode="append",
             schema_mode="merge" if add_columns else None,
             commit_properties=commits.properties(
@@ -128,7 +128,7 @@ def appended(lake: Lake, table: str, names: Sequence[str]) -> list[int | None]:
 def _merger(target: DeltaTable, given: pl.DataFrame, on: Sequence[str], *, add_columns: bool = False) -> "TableMerger":
     """Meet the table's rows with those given that have the same values in some columns."""
     return target.merge(
-        given,
+        as_arrow(given),
         " AND ".join(f'kept."{column}" = given."{column}"' for column in on),
         source_alias="given",
         target_alias="kept",

@@ -14,7 +14,7 @@ from ml_platform.lake import commits
 from ml_platform.lake.errors import TableNotFound, VersionGone
 from ml_platform.lake.snapshots import constraints, missing_files, scan, tables_below, version_at
 from ml_platform.lake.streams import write_stream, writer_properties
-from ml_platform.lake.types import conform, storable
+from ml_platform.lake.types import as_arrow, conform, storable
 
 if TYPE_CHECKING:
     import pyarrow
@@ -321,7 +321,7 @@ class Lake:
         try:
             write_deltalake(  # type: ignore[call-overload, misc]  # its overloads take literals only
                 target if target is not None else self.location(table),
-                rows,
+                as_arrow(rows) if isinstance(rows, pl.DataFrame) else rows,
                 mode=mode if target is not None else "error",  # a rival may create it first
                 partition_by=partitions or None,
                 schema_mode=None if target is None else "overwrite" if whole else "merge" if add_columns else None,

@@ -1,9 +1,14 @@
 """Which Polars types a Delta table holds, and how a frame is fitted to a table that exists."""
 
+from typing import TYPE_CHECKING
+
 import polars as pl
 import polars.selectors as cs
 
 from ml_platform.lake.errors import SchemaMismatch
+
+if TYPE_CHECKING:
+    import pyarrow
 
 TIMESTAMP = pl.Datetime("us", "UTC")
 _UNSIGNED: dict[type[pl.DataType], type[pl.DataType]] = {
@@ -38,6 +43,15 @@ def storable(frame: pl.DataFrame | pl.LazyFrame, table: str) -> pl.DataFrame:
         (cs.datetime(time_zone="*") - cs.by_dtype(TIMESTAMP)).dt.convert_time_zone("UTC").dt.cast_time_unit("us"),
         *[pl.col(name).cast(_UNSIGNED[type(dtype)]) for name, dtype in rows.schema.items() if type(dtype) in _UNSIGNED],
     )
+
+
+def as_arrow(rows: pl.DataFrame) -> "pyarrow.Table":
+    """Give Delta's writer a frame in one piece, which keeps the order of its rows, and as types that Arrow filters by.
+
+    The files keep the type of what they were written from, and Polars' own strings (views) are one that pyarrow's
+    datasets, by which SQL reads a lake in a bucket, cannot compare.
+    """
+    return rows.rechunk().to_arrow()
 
 
 def conform(rows: pl.DataFrame, schema: pl.Schema, table: str, *, add_columns: bool) -> pl.DataFrame:

@@ -110,9 +110,9 @@ def test_a_table_is_read_while_another_is_written_from_it(lake: Lake) -> None:
     lake.append("raw/readings", pl.DataFrame({"sensor": ["a", "b", "c"], "value": [1.0, 2.0, 3.0]}))
     with duckdb.connect() as connection:
         attach(connection, lake, ["raw/readings"])
-        select = "SELECT * FROM raw.readings WHERE value = {}"  # asks the bucket anew for each frame
+        select = "SELECT * FROM raw.readings WHERE sensor = '{}'"  # asks the bucket anew for each frame
         version = lake.replace_in_batches(
-            "raw/copy", lambda: (connection.sql(select.format(value)).pl() for value in (1, 2, 3))
+            "raw/copy", lambda: (connection.sql(select.format(sensor)).pl() for sensor in "abc")
         )
     assert lake.read("raw/copy", version=version).sort("sensor").collect()["value"].to_list() == [1.0, 2.0, 3.0]
 
