@@ -34,9 +34,15 @@ def raw_table_asset(raw: RawTable, *, owners: Sequence[str]) -> dg.AssetsDefinit
 
     Examples
     --------
-    >>> from ml_platform.defs.flights.tables import RAW_TABLES
-    >>> raw_table_asset(RAW_TABLES[0], owners=["team:flights"]).key.to_user_string()
-    'raw/flights'
+    >>> class Sensor(dy.Schema):
+    ...     name = dy.String(primary_key=True)
+    >>> def read(start: date | None, end: date | None) -> pl.DataFrame:
+    ...     return pl.DataFrame({"name": ["a", "b"]})
+    >>> sensors = RawTable(
+    ...     name="raw/sensors", description="One sensor.", source="a list", contract=Sensor, read=read
+    ... )
+    >>> raw_table_asset(sensors, owners=["team:weather"]).key.to_user_string()
+    'raw/sensors'
     """
     key = dg.AssetKey(raw.name.split("/"))
 

@@ -13,7 +13,7 @@ def span(seconds: float) -> str:
     Examples
     --------
     >>> span(0.2), span(90), span(86400.0 * 3), span(86400.0 * 4000)
-    ('0 s', '1 min', '3 days', '11 years')
+    ('0 s', '1 min', '3 days', '10 years')
     """
     for limit, unit, name in _STEPS:
         if seconds < limit:
