@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from ml_platform.features.online import open_online_store  # noqa: E402
-from ml_platform.registry.manifest import Manifest, ViewLookup  # noqa: E402
+from ml_platform.registry.manifest import Feature, Manifest, ViewLookup  # noqa: E402
 from ml_platform_tests.redis_server import running_redis  # noqa: E402
 from ml_platform_tests.serving import releases  # noqa: E402
 from serving.lookups import Lookups  # noqa: E402
@@ -67,7 +67,14 @@ class OurStore:
             )
             for view, features in VIEWS.items()
         )
-        self._lookups = Lookups(msgspec.structs.replace(manifest, lookups=lookups), self._store)
+        features = tuple(
+            Feature(
+                name=name, kind="categorical" if name.endswith("__state") else "numeric", source=f"view:{lookup.view}"
+            )
+            for lookup in lookups
+            for name in lookup.features
+        )
+        self._lookups = Lookups(msgspec.structs.replace(manifest, lookups=lookups, features=features), self._store)
 
     def write(self, view: str, path: str) -> None:
         """See `Store.write`."""
