@@ -20,6 +20,15 @@ import uvloop
 ROOT = Path(__file__).resolve().parents[1]
 CONNECTIONS = 8
 _PATIENCE = 240  # seconds that a server may take to be ready
+ECHO = """
+from typing import Any
+from fastapi import FastAPI
+app = FastAPI()
+
+@app.post("/echo")
+async def echo(body: dict[str, Any]) -> dict[str, Any]:
+    return body
+"""  # the app that others are measured beside
 
 
 class Cost(NamedTuple):

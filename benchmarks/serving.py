@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from _load import Cost, message, server
+from _load import ECHO, Cost, message, server
 from _plain_model import boosted_graph, plain_rows, publish_plain
 from _results import write_section
 from _wrk import blast
@@ -39,15 +39,6 @@ MANY = {10: 2, 100: 8, 1_000: 40, 10_000: 160}  # rows of a request, and how man
 WANTED = {"30 features": 1.0, "one row": 1.6, "100 rows of 30 features": 2.0}
 WANTED_MIB, WANTED_SECONDS, WANTED_WORKERS = 150, 2, 1.8
 WARM_SECONDS, LOAD_SECONDS = 2, 6
-ECHO = """
-from typing import Any
-from fastapi import FastAPI
-app = FastAPI()
-
-@app.post("/echo")
-async def echo(body: dict[str, Any]) -> dict[str, Any]:
-    return body
-"""
 
 
 class Workers(NamedTuple):

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from _load import Cost, Server, free_port, message, server
+from _load import ECHO, Cost, Server, free_port, message, server
 from _peers import environment, peers_folder, versions
 from _plain_model import (
     CATEGORIES,
@@ -55,15 +55,6 @@ PACKAGES = {
     "bentoml": ("bentoml", LIGHTGBM),
     "mlserver": ("mlserver", "mlserver-lightgbm", LIGHTGBM),
 }
-ECHO = """
-from typing import Any
-from fastapi import FastAPI
-app = FastAPI()
-
-@app.post("/echo")
-async def echo(body: dict[str, Any]) -> dict[str, Any]:
-    return body
-"""
 BENTO = """
 import bentoml, lightgbm, numpy as np
 
