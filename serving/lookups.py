@@ -8,14 +8,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ml_platform.features.online import OnlineStore, Row
-from ml_platform.features.vectorised import Columns, microseconds
+from ml_platform.features.online import OnlineStore, Row, to_micros
+from ml_platform.features.vectorised import Columns
 from ml_platform.registry.manifest import MISSING_CODE, Feature, Manifest, ViewLookup
 
 logger = logging.getLogger("serving")
 
-_NEVER = datetime(1, 1, 1, tzinfo=UTC)  # before any event: when an entity that the store does not know was known
-_NEVER_MICROSECONDS = int(microseconds([_NEVER])[0])
+_NEVER = to_micros(datetime(1, 1, 1, tzinfo=UTC))  # before any event: when an unknown entity was known
 _MICROSECOND = timedelta(microseconds=1)
 _NOTHING: Mapping[str, Any] = {}
 
@@ -44,7 +43,7 @@ class LookedUp:
         self.columns = tuple(
             (name.removeprefix(prefix), prefix + name.removeprefix(prefix)) for name in lookup.features
         )
-        self.ttl = None if lookup.ttl_seconds is None else timedelta(seconds=lookup.ttl_seconds)
+        self.ttl = None if lookup.ttl_seconds is None else timedelta(seconds=lookup.ttl_seconds) // _MICROSECOND
         positions = {feature.name: position for position, feature in enumerate(features)}
         coded = {feature.name for feature in features if feature.categories is not None}
         self.coded = tuple((name, positions[column]) for name, column in self.columns if column in coded)
@@ -162,15 +161,14 @@ class Lookups:
         read, missing.store_failed = self._read(wanted)
         found = iter(read)
         entries = [None if None in key else next(found) for _, key in requests]
-        known_at = microseconds([_NEVER if entry is None else entry.event_time for entry in entries])
+        known_at = np.array([_NEVER if entry is None else entry.micros for entry in entries], dtype=np.int64)
         values = [_NOTHING if entry is None else entry.values for entry in entries]
         latest = as_of.max()
         views = []
         for view, (index, first, last) in zip(self.views, places, strict=True):
-            ttl = None if view.ttl is None else view.ttl // _MICROSECOND
             fresh = None
-            if known_at[first:last].min() < (_NEVER_MICROSECONDS + 1 if ttl is None else latest - ttl):
-                fresh = known_at[first:last].take(index) >= (_NEVER_MICROSECONDS + 1 if ttl is None else as_of - ttl)
+            if known_at[first:last].min() < (_NEVER + 1 if view.ttl is None else latest - view.ttl):
+                fresh = known_at[first:last].take(index) >= (_NEVER + 1 if view.ttl is None else as_of - view.ttl)
                 if count := len(index) - int(np.count_nonzero(fresh)):
                     missing[view.name] = count
                 else:
@@ -220,11 +218,12 @@ class Lookups:
         found, missing.store_failed = self._read(list(requests))
         position = 0
         for row, instant in zip(rows, as_of, strict=True):
+            now = to_micros(instant)
             for view in self.views:
                 number = wanted[position]
                 position += 1
                 entry = None if number is None else found[number]
-                if entry is None or (view.ttl is not None and entry.event_time < instant - view.ttl):
+                if entry is None or (view.ttl is not None and entry.micros < now - view.ttl):
                     missing[view.name] = missing.get(view.name, 0) + 1
                     for _, column in view.columns:
                         row[column] = None

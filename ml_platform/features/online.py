@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import msgspec
@@ -17,12 +17,30 @@ if TYPE_CHECKING:
 
 Key = tuple[Any, ...]
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def to_micros(instant: datetime) -> int:
+    """Microseconds since 1970 (UTC)."""
+    return (instant - _EPOCH) // _MICROSECOND
+
+
+def to_instant(micros: int) -> datetime:
+    """The inverse of `to_micros`."""
+    return _EPOCH + timedelta(0, 0, micros)
+
 
 class Row(msgspec.Struct, frozen=True):
     """The newest values of one entity."""
 
-    event_time: datetime  # from when they were known, UTC
+    micros: int  # from when they were known, as microseconds since 1970 (UTC)
     values: dict[str, Any]  # feature → value
+
+    @property
+    def event_time(self) -> datetime:
+        """From when they were known, UTC."""
+        return to_instant(self.micros)
 
 
 class ViewSchema(msgspec.Struct, frozen=True, kw_only=True):

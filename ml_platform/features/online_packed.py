@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
 from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -13,8 +12,6 @@ from ml_platform.features.online import Row, ViewSchema, check_rows
 if TYPE_CHECKING:
     import polars as pl
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _PART = 50_000  # rows turned into Python values at a time
 
 encode = msgspec.msgpack.Encoder().encode
@@ -80,16 +77,6 @@ class PackedStore(ABC):
         self.close()
 
 
-def to_micros(instant: datetime) -> int:
-    """Microseconds since 1970."""
-    return (instant - _EPOCH) // _MICROSECOND
-
-
-def to_instant(micros: int) -> datetime:
-    """The inverse of `to_micros`."""
-    return _EPOCH + timedelta(0, 0, micros)
-
-
 def unpack(columns: Sequence[str], micros: int, packed: bytes) -> Row:
     """Row of what was stored of an entity."""
-    return Row(to_instant(micros), dict(zip(columns, decode(packed), strict=True)))
+    return Row(micros, dict(zip(columns, decode(packed), strict=True)))

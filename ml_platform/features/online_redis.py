@@ -13,8 +13,17 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ml_platform.features.online import Definition, DefinitionChanged, Key, PushedRow, Row, ViewSchema
-from ml_platform.features.online_packed import PackedRows, PackedStore, encode, to_instant, to_micros, unpack
+from ml_platform.features.online import (
+    Definition,
+    DefinitionChanged,
+    Key,
+    PushedRow,
+    Row,
+    ViewSchema,
+    to_instant,
+    to_micros,
+)
+from ml_platform.features.online_packed import PackedRows, PackedStore, encode, unpack
 
 _PREFIX = b"ml_platform:online:"
 _TIMEOUT = 5.0  # seconds to connect, and to wait for one answer

@@ -23,6 +23,7 @@ from ml_platform.features.online import (
     latest_rows,
     open_online_store,
     publish_view,
+    to_micros,
 )
 from ml_platform.features.views import FeatureColumn, FeatureView
 from ml_platform.lake.tables import Lake
@@ -65,7 +66,7 @@ def test_what_was_written_is_read_with_its_time_and_types(store: OnlineStore):
     )  # fmt: skip
     store.write("flights", ("carrier", "flight"), frame)
     assert store.read([("flights", ("UA", 15))]) == [
-        Row(at, {"share": 0.25, "n": 3, "late": True, "note": "ü", "gap": None})
+        Row(to_micros(at), {"share": 0.25, "n": 3, "late": True, "note": "ü", "gap": None})
     ]
 
 
@@ -139,7 +140,7 @@ def test_a_reader_that_knows_the_old_definition_sees_the_new_one_at_once(uri: st
         assert temp(reader, "EWR") == 2.0
         writer.write("weather", ("origin",), rows(("EWR", NOON, 9.0)).rename({"temp": "t"}), view_hash="two")
         (row,) = reader.read([("weather", ("EWR",))])
-        assert row == Row(NOON, {"t": 9.0})
+        assert row == Row(to_micros(NOON), {"t": 9.0})
 
 
 def test_times_before_1970_and_far_ahead_are_ordered(store: OnlineStore):
