@@ -75,6 +75,11 @@ class Settings(BaseSettings):
         return self.home / "audit"
 
     @property
+    def in_force_dir(self) -> Path:
+        """Folder where serving notes which document of each endpoint was last in force."""
+        return self.home / "in_force"
+
+    @property
     def alerts_dir(self) -> Path:
         """Folder of the alerts: all that were raised, those that wait for the webhook, what was told already."""
         return self.home / "alerts"

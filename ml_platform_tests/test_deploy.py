@@ -139,6 +139,7 @@ def test_variables_and_folders_are_the_servers() -> None:
         str(settings.push_log_dir): False,
         str(settings.audit_dir): False,
         str(settings.alerts_dir): False,
+        str(settings.in_force_dir): False,
         "/tmp": False,
     }
 

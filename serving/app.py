@@ -30,6 +30,7 @@ from serving.documents import Health, ModelDetail, ModelList, detail, health, su
 from serving.endpoint_routes import endpoint_routes
 from serving.gauges import Gauges
 from serving.hosts import Hosts, host_of
+from serving.in_force import InForce
 from serving.metrics import Metrics
 from serving.mlflow_routes import mlflow_routes
 from serving.oip_routes import oip_routes
@@ -187,6 +188,7 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
         online,
         metrics,
         alerts,
+        in_force=InForce(settings.in_force_dir, releases),
         keys_dir=settings.keys_dir,
         fallback=options.online_fallback,
     )

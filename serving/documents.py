@@ -20,7 +20,7 @@ class ServedVersion(BaseModel):
 class RefusedRelease(BaseModel):
     """A release that failed its checks and does not serve."""
 
-    revision: int
+    revision: int = Field(description="Of the endpoint; 0 where its document cannot be read.")
     version: int | None = Field(None, description="That failed its checks; none where it is no single one.")
     reason: str
     since: str

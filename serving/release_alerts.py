@@ -182,7 +182,7 @@ def _document_alert(slot: Slot, refused: Refusal) -> Alert:
 
 def _serving(slot: Slot) -> str:
     if slot.endpoint is None:
-        return "nothing in a server that starts now; one that ran before goes on as it was"
+        return "nothing, as no earlier release may or can serve in its place: requests are answered 503"
     if not slot.served:
         return "nothing: requests are answered 503"
     return f"{describe_targets(live_targets(slot.endpoint))}, revision {slot.endpoint.revision}"

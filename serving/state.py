@@ -89,7 +89,7 @@ class ServedModel:
 class Refusal:
     """Why the newest release of a model does not take traffic."""
 
-    revision: int
+    revision: int  # 0: of a document that cannot be read
     reason: str
     since: datetime
     version: int | None = None  # that failed its checks; None where it is no single one

@@ -12,6 +12,7 @@ from typing import Literal
 from ml_platform.features.online import OnlineStore
 from ml_platform.registry.manifest import Endpoint, Target
 from ml_platform.registry.releases import ReleaseStore
+from serving.in_force import InForce
 from serving.lookups import OnlineStoreFailed, ViewsDiffer
 from serving.metrics import Metrics
 from serving.release_alerts import ReleaseAlerts
@@ -31,6 +32,17 @@ class _Seen:
 
     stamp: tuple[int, int, int] | None = None
     due: float = 0.0  # monotonic clock
+    fall_back_due: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """The versions of one endpoint document, checked and warm."""
+
+    served: tuple[ServedModel, ...]
+    shadows: tuple[ServedModel, ...]
+    shadow_refused: Refusal | None
+    alarming: Refusal | None  # of a shadow, where it is the shadow's own fault
 
 
 class _VersionRefused(Exception):
@@ -47,8 +59,9 @@ class Watcher:
 
     A new version is loaded in a thread, replays its golden rows and is compared with the online store's views; only
     then does one assignment let it take traffic. What fails stays out, what served before stays in, and the reason
-    shows in `/models`, `/metrics` and the log, and goes out as an alert. A document that disappears, or a store that
-    cannot be read, changes nothing.
+    shows in `/models`, `/metrics` and the log, and goes out as an alert. A worker that starts just then, and has
+    nothing that served before, goes back to what did, checked in the same way. A document that disappears, or a store
+    that cannot be read, changes nothing.
     """
 
     def __init__(
@@ -59,6 +72,7 @@ class Watcher:
         metrics: Metrics,
         alerts: ReleaseAlerts,
         *,
+        in_force: InForce,
         keys_dir: Path,
         fallback: Literal["fail", "nulls"] = "fail",
     ) -> None:
@@ -69,6 +83,7 @@ class Watcher:
         self._online = online
         self._metrics = metrics
         self._alerts = alerts
+        self._in_force = in_force
         self._seen: dict[str, _Seen] = {}
         self._views_due = 0.0  # monotonic clock
 
@@ -116,6 +131,7 @@ class Watcher:
         if not changed and now < seen.due:
             return
         seen.stamp, seen.due = stamp, now + CHECK_SECONDS
+        seen.fall_back_due = 0.0 if changed else seen.fall_back_due
         is_new = changed or slot.refused is not None or slot.shadow_refused is not None or not slot.served
         try:
             endpoint = self._store.document(name) if is_new else slot.endpoint
@@ -124,8 +140,9 @@ class Watcher:
                 seen.stamp = None
                 return
             seen.due = now + RELOAD_SECONDS
-            refused = refusal(slot.endpoint.revision if slot.endpoint else 0, error)
+            refused = refusal(0, error)
             self._refuse(slot, refused)
+            self._fall_back(name, None, seen)
             self._alerts.document_refused(self._state.slots[name], refused, written=stamp[0])
             return
         if endpoint is None:
@@ -145,13 +162,48 @@ class Watcher:
             refused = refusal(endpoint.revision, reason, version)
             self._refuse(slot, refused)
             if not isinstance(reason, OnlineStoreFailed):  # that says nothing of the release
+                self._fall_back(name, endpoint.revision, seen)
                 self._alerts.version_refused(self._state.slots[name], refused, endpoint)
 
     def _swap(self, slot: Slot, endpoint: Endpoint) -> None:
-        loaded = {(model.version, model.digest): model for model in (*slot.served, *slot.shadows)}
+        loaded = self._load(slot, endpoint)
+        self._take(endpoint, loaded)
+        self._alerts.accepted(endpoint, with_shadows=loaded.shadow_refused is None)
+        if slot.endpoint != endpoint or slot.refused is not None:  # else another try at the same release
+            self._show(endpoint)
+
+    def _fall_back(self, name: str, before: int | None, seen: _Seen) -> None:
+        """Where nothing serves, let what was in force before a refused revision serve (None: one that is unknown)."""
+        slot = self._state.slots[name]
+        now = time.monotonic()
+        if slot.served or now < seen.fall_back_due:
+            return
+        seen.fall_back_due = now + RELOAD_SECONDS
+        oldest = slot.endpoint.revision if slot.endpoint else 0
+        try:
+            for endpoint in self._in_force.fallbacks(name, before):
+                if endpoint.revision < oldest:
+                    return
+                try:
+                    loaded = self._load(slot, endpoint)
+                except _VersionRefused as error:
+                    logger.warning("%s: revision %d cannot serve in its place: %s", name, endpoint.revision, error)
+                    if isinstance(error.reason, OnlineStoreFailed):
+                        seen.fall_back_due = now + CHECK_SECONDS
+                        return
+                    continue
+                self._take(endpoint, loaded, slot.refused)
+                self._show(endpoint)
+                return
+        except Exception as error:  # noqa: BLE001 - whatever an old document does wrong, the other models go on
+            logger.error("%s: nothing serves in the place of its refused release: %s", name, error)
+
+    def _load(self, slot: Slot, endpoint: Endpoint) -> _Loaded:
+        """Load and check what a document names; what the slot has already is only compared with the online store."""
+        known = {(model.version, model.digest): model for model in (*slot.served, *slot.shadows)}
 
         def load(target: Target) -> ServedModel:
-            model = loaded.get((target.version, target.digest))
+            model = known.get((target.version, target.digest))
             if model is None:
                 places = (self._store, self._online, target, endpoint.model)
                 return ServedModel.load(*places, keys_dir=self._keys_dir, fallback=self._fallback)
@@ -174,17 +226,27 @@ class Watcher:
                 shadow_refused = refusal(endpoint.revision, error, target.version)
                 alarming = alarming if isinstance(error, OnlineStoreFailed) else shadow_refused
                 logger.error("%s: shadow version %d is refused: %s", endpoint.name, target.version, error)
+        return _Loaded(tuple(served), tuple(shadows), shadow_refused, alarming)
+
+    def _take(self, endpoint: Endpoint, loaded: _Loaded, refused: Refusal | None = None) -> None:
+        """Let a document be in force, while a newer one is refused or none."""
         name = endpoint.name
-        self._assign(Slot.of(endpoint, tuple(served), tuple(shadows), shadow_refused))
-        self._alerts.accepted(endpoint, with_shadows=shadow_refused is None)
-        if alarming is not None:
-            self._alerts.version_refused(self._state.slots[name], alarming, endpoint, is_shadow=True)
-        self._metrics.shadow_refused.labels(name).set(shadow_refused is not None)
-        if slot.endpoint == endpoint and slot.refused is None:
-            return  # another try at the same release
+        slot = Slot.of(endpoint, loaded.served, loaded.shadows, loaded.shadow_refused)
+        self._assign(replace(slot, refused=refused))
+        self._metrics.refused.labels(name).set(refused is not None)
+        self._metrics.shadow_refused.labels(name).set(loaded.shadow_refused is not None)
+        if loaded.alarming is not None:
+            self._alerts.version_refused(self._state.slots[name], loaded.alarming, endpoint, is_shadow=True)
+        try:
+            self._in_force.note(endpoint)
+        except (OSError, ValueError) as error:
+            logger.error("%s: a server that starts cannot know of revision %d: %s", name, endpoint.revision, error)
+
+    def _show(self, endpoint: Endpoint) -> None:
+        """Tell that another document is in force."""
+        name = endpoint.name
         largest = max(live_targets(endpoint), key=lambda target: target.share)
         self._metrics.swaps.labels(name).inc()
-        self._metrics.refused.labels(name).set(0)
         self._metrics.version.labels(name).set(largest.version)
         self._metrics.revision.labels(name).set(endpoint.revision)
         logger.info("%s: revision %d serves version %d", name, endpoint.revision, largest.version)
@@ -205,7 +267,8 @@ class Watcher:
         if known != (refused.revision, refused.reason):
             self._metrics.refusals.labels(slot.name).inc()
             self._metrics.refused.labels(slot.name).set(1)
-            logger.error("%s: revision %d is refused: %s", slot.name, refused.revision, refused.reason)
+            what = f"revision {refused.revision}" if refused.revision else "its endpoint document"
+            logger.error("%s: %s is refused: %s", slot.name, what, refused.reason)
             self._assign(replace(slot, refused=refused))
         try:
             slot.check_views()

@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -248,6 +248,13 @@ class ReleaseStore:
         paths = sorted(self._history_folder(name).glob("*.json"))
         documents = [_read(path, Endpoint, "an endpoint document", "restore it from a backup") for path in paths]
         return [entry for entry in documents if entry.revision <= newest]
+
+    def superseded(self, name: str, before: int | None) -> Iterator[Endpoint]:
+        """Endpoint documents older than a revision (None: all there ever were), newest first, read one by one."""
+        for path in sorted(self._history_folder(name).glob("*.json"), reverse=True):
+            document = _read(path, Endpoint, "an endpoint document", "restore it from a backup")
+            if before is None or document.revision < before:
+                yield document
 
     def _history_folder(self, name: str) -> Path:
         return self.folder / "history" / _checked_name(name)

@@ -317,12 +317,12 @@ def test_names_that_no_model_can_have_show_as_refused_and_their_links_lead_to_th
 def test_a_model_whose_only_release_is_refused_says_that_nothing_serves(settings: Settings, serve: Serve) -> None:
     fill_online_store(settings)
     publish(settings, 1)
-    announce(settings, "0" * 64, 2)
+    announce(settings, "0" * 64, 1)
     server = serve(settings)
     for path in ("/", PAGE):
         page = " ".join(re.sub(r"<[^>]+>", " ", server.client.get(path).text).split())
-        assert "Revision 2 is refused" in page
-        assert "for its version 2: bundle 000000000000 is not in the release store" in page
+        assert "Revision 1 is refused" in page
+        assert "for its version 1: bundle 000000000000 is not in the release store" in page
         assert "Nothing serves: requests are answered 503." in page
         assert "Try it" not in page
 
