@@ -1,4 +1,4 @@
-"""Tells the people who own a model that a release of it was refused: once, whichever worker notices it first.
+"""Tells those who own a model that a release was refused, and when that is over: once, whichever worker is first.
 
 An alert is written down in the watcher's thread, under a lock that all servers of a home folder share, and noted as
 told; only sending it takes the network, in a thread of its own that nobody waits for.
@@ -8,10 +8,13 @@ import hashlib
 import logging
 import queue
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from ml_platform.monitoring.alerts import Alert, AlertSettings, deliver_alerts, record_alert, waiting_alerts
-from ml_platform.registry.files import locked
+from ml_platform.registry.files import locked, replace_file
 from ml_platform.registry.manifest import Endpoint
 from ml_platform.registry.releases import describe_targets
 from ml_platform.settings import Settings
@@ -25,12 +28,20 @@ _CLOSE_SECONDS = 3.0  # what a worker that ends gives an alert on its way; one t
 logger = logging.getLogger("serving")
 
 
-class ReleaseAlerts:
-    """Raises an alert for each refused release, by the channels of the other alerts. One per worker.
+class _Told(msgspec.Struct, frozen=True):
+    """Note of an alert that stands until its endpoint's newest release is accepted."""
 
-    What is told is known by the endpoint, its revision and what was refused, never by the reason: workers may find
-    different ones, and find others when they look again. It is known for as long as the release is refused; one that
-    was mended and is refused once more is told once more.
+    alert_id: str
+    title: str
+    revision: int | None  # None: of a document that could not be read
+
+
+class ReleaseAlerts:
+    """Raises an alert for each refused release, by the channels of the other alerts, and one when that is over.
+
+    One object per worker. What is told is known by the endpoint, its revision and what was refused, never by the
+    reason: workers may find different ones, and find others when they look again. It is known until the endpoint's
+    newest release is accepted; one that was mended and is refused once more is told once more.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics, sinks: AlertSettings | None = None) -> None:
@@ -62,23 +73,44 @@ class ReleaseAlerts:
         """
         key = _version_key(endpoint, is_shadow=is_shadow)
         if key not in self._told:
-            self._tell(key, _version_alert(slot, refused, endpoint, is_shadow=is_shadow))
+            self._tell(key, endpoint.revision, _version_alert(slot, refused, endpoint, is_shadow=is_shadow))
 
     def document_refused(self, slot: Slot, refused: Refusal, *, written: int) -> None:
         """Tell that an endpoint's document, last written at that time (ns), cannot be read, unless that is told."""
         key = _key("document", slot.name, written)
         if key not in self._told:
-            self._tell(key, _document_alert(slot, refused))
+            self._tell(key, None, _document_alert(slot, refused))
 
-    def accepted(self, endpoint: Endpoint, *, with_shadows: bool) -> None:
-        """Note that a release is in force: if it is refused from now on, that is news."""
-        for is_shadow in (False, True) if with_shadows else (False,):
-            key = _version_key(endpoint, is_shadow=is_shadow)
-            self._told.discard(key)
-            try:
-                (self._folder / key).unlink(missing_ok=True)
-            except OSError as error:
-                logger.error("%s: the note of its alert cannot be removed: %s", endpoint.name, error)
+    def settled(self, endpoint: Endpoint, *, with_shadows: bool = True) -> None:
+        """Tell that nothing of an endpoint is refused any more, if that was told; from now on it would be news again.
+
+        Parameters
+        ----------
+        endpoint
+            Its newest document, which is in force, or takes it out of service.
+        with_shadows
+            Whether its shadows were accepted, too.
+        """
+        kinds = ("live", "document", "shadow") if with_shadows else ("live", "document")
+        prefixes = tuple(f"{_of_endpoint(kind, endpoint.name)}-" for kind in kinds)
+        self._told = {key for key in self._told if not key.startswith(prefixes)}
+        try:
+            if not self._notes(prefixes):
+                return
+            with locked(self._folder / ".lock"):
+                notes = {path: msgspec.json.decode(path.read_bytes(), type=_Told) for path in self._notes(prefixes)}
+                if not notes:
+                    return
+                # Recorded first, as below.
+                recorded = record_alert(self._settings, _settled_alert(endpoint, [*notes.values()]), sinks=self._sinks)
+                for path in notes:
+                    path.unlink()
+        except Exception as error:  # noqa: BLE001 - an alert that fails must not stop the watcher
+            self._metrics.alert_failures.labels("file").inc()
+            logger.error("%s: the alert that its release is in force cannot be written: %s", endpoint.name, error)
+            return
+        if recorded.waiting is not None:
+            self._send(recorded.waiting)
 
     def close(self) -> None:
         """Give an alert on its way a moment to arrive."""
@@ -90,7 +122,10 @@ class ReleaseAlerts:
     def _folder(self) -> Path:
         return self._settings.alerts_dir / "told"
 
-    def _tell(self, key: str, alert: Alert) -> None:
+    def _notes(self, prefixes: Sequence[str]) -> list[Path]:
+        return [path for prefix in prefixes for path in sorted(self._folder.glob(f"{prefix}*"))]
+
+    def _tell(self, key: str, revision: int | None, alert: Alert) -> None:
         """Record and send an alert that no other worker has; what cannot be written is counted and tried again."""
         waiting = None
         try:
@@ -100,7 +135,8 @@ class ReleaseAlerts:
                     recorded = record_alert(self._settings, alert, sinks=self._sinks)
                     self._told.add(key)
                     waiting = recorded.waiting
-                    (self._folder / key).write_text(recorded.alert_id, encoding="utf-8")
+                    note = _Told(recorded.alert_id, alert.title, revision)
+                    replace_file(self._folder / key, msgspec.json.encode(note))
             self._told.add(key)
         except Exception as error:  # noqa: BLE001 - an alert that fails must not stop the watcher
             self._metrics.alert_failures.labels("file").inc()
@@ -141,9 +177,17 @@ def _version_key(endpoint: Endpoint, *, is_shadow: bool) -> str:
     return _key("shadow" if is_shadow else "live", endpoint.name, endpoint.revision, endpoint.updated_at)
 
 
-def _key(what: str, *parts: str | int) -> str:
+def _key(what: str, name: str, *parts: str | int) -> str:
     """Name of the file that notes something as told: what stands in a document would not be safe as a part of it."""
-    return f"{what}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"
+    return f"{_of_endpoint(what, name)}-{_digest(*parts)}"
+
+
+def _of_endpoint(what: str, name: str) -> str:
+    return f"{what}-{_digest(name)}"
+
+
+def _digest(*parts: str | int) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
 def _version_alert(slot: Slot, refused: Refusal, endpoint: Endpoint, *, is_shadow: bool) -> Alert:
@@ -176,6 +220,30 @@ def _document_alert(slot: Slot, refused: Refusal) -> Alert:
             "endpoint": slot.name,
             "still serves": _serving(slot),
             "to do": "restore the document as the reason says; servers see it within a second",
+        },
+    )
+
+
+def _settled_alert(endpoint: Endpoint, told: Sequence[_Told]) -> Alert:
+    if not endpoint.targets:
+        title = f"resolved: revision {endpoint.revision} takes it out of service"
+    elif any(one.revision == endpoint.revision for one in told):
+        title = f"resolved: revision {endpoint.revision}, which was refused, is in force"
+    else:
+        title = f"resolved: revision {endpoint.revision} is in force, in the place of what was refused"
+    return Alert(
+        model=endpoint.model,
+        kind="release_resolved",
+        severity="info",
+        title=title,
+        facts={
+            "endpoint": endpoint.name,
+            "revision": endpoint.revision,
+            "serves": describe_targets(endpoint.targets),
+            "was told": "; ".join(
+                one.title if one.revision is None else f"{one.title} (revision {one.revision})" for one in told
+            ),
+            "alerts": [one.alert_id for one in told],
         },
     )
 

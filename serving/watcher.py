@@ -149,6 +149,8 @@ class Watcher:
             return
         if not endpoint.targets:
             self._retire(name, endpoint)
+            if changed:
+                self._alerts.settled(endpoint)
             return
         try:
             if is_new:
@@ -168,9 +170,16 @@ class Watcher:
     def _swap(self, slot: Slot, endpoint: Endpoint) -> None:
         loaded = self._load(slot, endpoint)
         self._take(endpoint, loaded)
-        self._alerts.accepted(endpoint, with_shadows=loaded.shadow_refused is None)
+        if self._is_newest(endpoint):  # else what is newer may have been refused meanwhile, by another worker
+            self._alerts.settled(endpoint, with_shadows=loaded.shadow_refused is None)
         if slot.endpoint != endpoint or slot.refused is not None:  # else another try at the same release
             self._show(endpoint)
+
+    def _is_newest(self, endpoint: Endpoint) -> bool:
+        try:
+            return self._store.document(endpoint.name) == endpoint
+        except (OSError, ValueError):  # told by the next look at it
+            return False
 
     def _fall_back(self, name: str, before: int | None, seen: _Seen) -> None:
         """Where nothing serves, let what was in force before a refused revision serve (None: one that is unknown)."""

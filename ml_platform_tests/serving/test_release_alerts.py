@@ -18,6 +18,7 @@ from ml_platform.registry.digests import bundle_digest
 from ml_platform.registry.files import replace_file
 from ml_platform.registry.manifest import Endpoint, Golden, Manifest, Target
 from ml_platform.registry.releases import ReleaseStore
+from ml_platform.registry.traffic import withdraw
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server
 from ml_platform_tests.serving.releases import (
@@ -144,8 +145,53 @@ def test_two_workers_tell_of_each_refused_release_once_and_a_restart_not_again(
     refused_by(server, 2)
     settle(server, settings, receiver, len(BAD))
     publish(settings, 50)
-    server.wait_until(lambda client: client.post(PATH, json=ROW).json().get("version") == 50)
-    settle(server, settings, receiver, len(BAD))
+    settle(server, settings, receiver, len(BAD) + 1)
+    alert = receiver.taken[-1]
+    assert (alert["model"], alert["kind"], alert["severity"]) == (MODEL, "release_resolved", "info")
+    assert alert["title"] == f"resolved: revision {len(BAD) + 2} is in force, in the place of what was refused"
+    assert alert["facts"]["serves"] == "version 50 (live 100%)"
+    assert "version 3 is refused (revision 3)" in alert["facts"]["was told"]
+    assert set(alert["facts"]["alerts"]) == {told["id"] for told in receiver.taken[:-1]}
+    server.stop()
+    server = serve(settings, "--workers", "2")
+    served_by(server, 2)
+    settle(server, settings, receiver, len(BAD) + 1)
+
+
+def test_a_release_that_was_mended_is_told_of_once_by_two_workers(
+    settings: Settings, serve: Serve, receiver: Receiver
+) -> None:
+    fill_online_store(settings)
+    publish(settings, 1)
+    publish(settings, 2)
+    store = ReleaseStore(settings.releases_dir)
+    graph = store.bundle_path(store.history(MODEL)[1].targets[0].digest) / "model.onnx"
+    content = graph.read_bytes()
+    graph.write_bytes(content + b"\0")
+    server = serve(settings, "--workers", "2")
+    refused_by(server, 2)
+    settle(server, settings, receiver, 1)
+    assert receiver.taken[0]["facts"]["still serves"] == "version 1 (live 100%), revision 1"
+    server.stop()
+    graph.write_bytes(content)
+    server = serve(settings, "--workers", "2")
+    served_by(server, 2)
+    settle(server, settings, receiver, 2)
+    alert = receiver.taken[1]
+    assert alert["title"] == "resolved: revision 2, which was refused, is in force"
+    assert alert["text"].startswith(f"[info] {MODEL}: resolved: ")
+    assert alert["facts"]["was told"] == "version 2 is refused (revision 2)"
+
+
+def test_what_is_taken_out_of_service_ends_its_alert(settings: Settings, serve: Serve, receiver: Receiver) -> None:
+    fill_online_store(settings)
+    publish(settings, 1)
+    server = serve(settings)
+    bundle_is_gone(settings)
+    settle(server, settings, receiver, 1)
+    withdraw(ReleaseStore(settings.releases_dir), MODEL, by="pytest", reason="test")
+    settle(server, settings, receiver, 2)
+    assert receiver.taken[1]["title"] == "resolved: revision 3 takes it out of service"
 
 
 def test_a_view_that_changes_under_a_model_is_told_of_each_time(
@@ -160,13 +206,15 @@ def test_a_view_that_changes_under_a_model_is_told_of_each_time(
     for times in (1, 2):
         fill_online_store(settings, hashes={**HASHES, "carrier_reliability": "f" * 64})
         refused_by(server, 2 * times)
-        settle(server, settings, receiver, times)
+        settle(server, settings, receiver, 2 * times - 1)
         assert receiver.taken[-1]["facts"]["still serves"] == "nothing: requests are answered 503"
         assert "materialise online/carrier_reliability" in receiver.taken[-1]["body"]
         fill_online_store(settings)
         # Of each worker: they keep the gauge for themselves, and the highest is shown.
         server.wait_until(lambda client: count(client, "release_refused") == 0)
         server.wait_until(lambda client: {client.post(PATH, json=ROW).status_code for _ in range(20)} == {200})
+        settle(server, settings, receiver, 2 * times)
+        assert receiver.taken[-1]["title"] == "resolved: revision 1, which was refused, is in force"
     assert not list((settings.alerts_dir / "told").glob("live-*"))
 
 
@@ -188,6 +236,10 @@ def test_a_document_that_cannot_be_read_is_told_of_once_over_a_restart(
     server = serve(settings)
     refused_by(server, 1)
     settle(server, settings, receiver, 1)
+    publication = max((ReleaseStore(settings.releases_dir).folder / "history" / MODEL).iterdir())
+    replace_file(ReleaseStore(settings.releases_dir).endpoint_path(MODEL), publication.read_bytes())
+    settle(server, settings, receiver, 2)
+    assert receiver.taken[1]["facts"]["was told"] == "its endpoint document is refused"
 
 
 def test_a_document_that_is_being_written_in_place_is_not_told_of(
@@ -290,8 +342,18 @@ def test_a_release_that_is_refused_again_after_it_was_in_force_is_told_of_again(
     for _ in range(2):
         alerts.version_refused(slot, refused, endpoint)
         alerts.version_refused(slot, replace(refused, reason="found otherwise"), endpoint)
-        alerts.accepted(endpoint, with_shadows=True)
-    assert [alert["body"] for alert in written(settings)] == ["damaged", "damaged"]
+        alerts.settled(endpoint)
+    assert [alert["kind"] for alert in written(settings)] == 2 * ["release_refused", "release_resolved"]
+
+
+def test_a_live_version_that_is_accepted_says_nothing_of_a_refused_shadow(settings: Settings) -> None:
+    alerts = ReleaseAlerts(settings, Metrics(), NO_WEBHOOK)
+    slot, refused, endpoint = refusal_of("2026-01-01")
+    alerts.version_refused(slot, refused, endpoint, is_shadow=True)
+    alerts.settled(endpoint, with_shadows=False)
+    assert len(written(settings)) == 1
+    alerts.settled(endpoint)
+    assert written(settings)[1]["facts"]["was told"] == "shadow version 2 is refused (revision 2)"
 
 
 def test_without_a_webhook_no_thread_is_started(settings: Settings) -> None:
