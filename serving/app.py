@@ -44,6 +44,7 @@ from serving.pushes import Pusher
 from serving.rates import Limits, shared_table
 from serving.refusals import refuse
 from serving.release_alerts import ReleaseAlerts
+from serving.request_heads import TURNED_AWAY
 from serving.settings import ServingSettings
 from serving.state import ServingState
 from serving.tokens import Tokens
@@ -80,8 +81,10 @@ class ServingApp(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let in who may come in, and note who asked for what and how it ended where keys are asked for."""
         if scope["type"] != "http":
-            if scope["type"] == "lifespan" and self.answers_at_once and "state" in scope:
-                scope["state"][AT_ONCE] = self.at_once  # not every server keeps a state
+            if scope["type"] == "lifespan" and "state" in scope:  # not every server keeps one
+                scope["state"][TURNED_AWAY] = self.count_turned_away
+                if self.answers_at_once:
+                    scope["state"][AT_ONCE] = self.at_once
             await super().__call__(scope, receive, send)
             return
         guarded = self.guarded
@@ -93,13 +96,17 @@ class ServingApp(FastAPI):
             else:
                 await self._check(scope)
         except Refused as refused:
-            self.metrics.turned_away.labels(str(refused.status)).inc()
+            self.count_turned_away(refused.status)
             await refuse(scope, receive, noting(scope, send), refused)
         else:
             await self._route(scope, receive, send)
         finally:
             if guarded:
                 self.auditing.note(scope)
+
+    def count_turned_away(self, status: int) -> None:
+        """Count a request that was refused at the door, or before it: see `serving.request_heads`."""
+        self.metrics.turned_away.labels(str(status)).inc()
 
     def at_once(self, scope: Scope, body: bytes) -> Reply | None:
         """Answer a small request for a prediction whose caller is known or need not be; None: not so."""

@@ -4,6 +4,7 @@ httptools takes header lines without end, and uvicorn waits for the rest of a he
 """
 
 import asyncio
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -11,6 +12,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from serving.settings import ServingSettings
 from serving.wire import error_body, new_request_id
+
+TURNED_AWAY = "turned_away"  # in the state of the lifespan, where an application counts what is refused before it
+TurnedAway = Callable[[int], None]  # of a status
 
 _LINGER_SECONDS = 0.5  # what a client that still sends is given to read its answer: a reset would take it away
 
@@ -30,6 +34,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._most_bytes, self._seconds = _settings().header_bytes, _settings().header_seconds
+        self._turned_away: TurnedAway | None = self.app_state.get(TURNED_AWAY)
         self._bytes = 0  # received since the last head or the last chunk's, but for bodies
         self._awaited: object = None  # the head that was under way at the last look
         self._is_refused = False
@@ -102,6 +107,8 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._is_refused = True
         self._timer.cancel()
+        if self._turned_away is not None:
+            self._turned_away(status)
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             if not cycle.more_body:

@@ -1,10 +1,11 @@
 """Heads that are too large, too slow or none at all, written to the socket as no client library would."""
 
 import json
+import re
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from http.client import HTTPResponse
 
 import httpx
 import psutil
@@ -47,6 +48,14 @@ def received(connection: socket.socket) -> list[tuple[int, bytes]]:
         found.append((int(head.split()[1]), data[:length]))
         data = data[length:]
     return found
+
+
+def turned_away(server: Server) -> dict[str, float]:
+    """Requests refused at the door by status, of all workers."""
+    found = re.findall(
+        r'^ml_platform_turned_away_total\{status="(\d+)"\} (\S+)$', server.client.get("/metrics").text, re.M
+    )
+    return {status: float(count) for status, count in found}
 
 
 def header_lines(size: int, *, each: int) -> bytes:
@@ -104,9 +113,9 @@ def test_the_limit_counts_each_request_of_a_connection_for_itself(server: Server
         for _ in range(5):
             connection.sendall(POST + lines + length + b"\r\n" + BODY[:50])
             connection.sendall(BODY[50:])
-            assert connection.recv(12)[-3:] == b"200"
-            time.sleep(0.02)
-            connection.recv(2**16)
+            answer = HTTPResponse(connection)
+            answer.begin()
+            assert (answer.status, json.loads(answer.read())["model"]) == (200, MODEL)
         connection.sendall(GET + lines * 3)
         assert [status for status, _ in received(connection)] == [431]
 
@@ -126,6 +135,20 @@ def test_bodies_are_no_heads(server: Server) -> None:
 def test_what_is_no_http_is_told_so_in_the_shape_of_all_errors(server: Server, text: bytes) -> None:
     [(status, body)] = answers(server, text)
     assert (status, json.loads(body)["error"]["code"]) == (400, "invalid_http")
+
+
+def test_what_is_refused_before_the_app_is_counted_over_all_workers(
+    settings: Settings, serve: Callable[..., Server]
+) -> None:
+    fill_online_store(settings)
+    publish(settings, 1)
+    server = serve(settings, "--workers", "2")
+    for _ in range(6):
+        assert [status for status, _ in answers(server, b"hello there\r\n\r\n")] == [400]
+    for _ in range(3):
+        assert [status for status, _ in answers(server, *LARGE["many lines"])] == [431]
+    assert turned_away(server) == {"400": 6, "431": 3}
+    server.wait_until(lambda client: "the headers are too large" in client.get("/").text)
 
 
 def test_what_was_asked_for_before_is_answered_first(server: Server) -> None:
@@ -157,4 +180,5 @@ def test_a_head_has_so_long_to_arrive(
             if b"headers_too_slow" in got:
                 break
         assert got.startswith(b"HTTP/1.1 408 ")
+        assert turned_away(server) == {"408": 1}
         assert received(silent) == []  # nothing was asked: a browser may open connections in advance

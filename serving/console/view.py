@@ -13,6 +13,8 @@ from serving.console.history import History, Interval
 from serving.documents import ModelDetail, traffic_shares
 from serving.state import ServedModel, Slot
 
+_DOOR = "at the door"  # in the place of a model
+
 STATUS_WORDS = {
     "400": "the body is not JSON",
     "401": "no valid key",
@@ -25,6 +27,16 @@ STATUS_WORDS = {
     "429": "too many requests",
     "500": "the server failed: its log has the reason",
     "503": "busy, or release, online store or log failed",
+}
+
+# Of what was refused before a model was asked, where the status means something else.
+DOOR_WORDS = {
+    "400": "no valid HTTP/1.1 request, or one without a host",
+    "403": "the key lacks the role or the model; or no key, from another machine",
+    "408": "the headers did not arrive in time",
+    "421": "a Host that this server does not answer to",
+    "431": "the headers are too large",
+    "503": "keys or tokens cannot be checked",
 }
 
 VIOLATION_WORDS = {
@@ -83,7 +95,8 @@ class RefusedLine:
     @property
     def meaning(self) -> str:
         """The status in words."""
-        return STATUS_WORDS.get(self.status, "see the API's description")
+        known = STATUS_WORDS | DOOR_WORDS if self.model == _DOOR else STATUS_WORDS
+        return known.get(self.status, "see the API's description")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +184,7 @@ def refused_lines(models: Sequence[str], history: History) -> list[RefusedLine]:
     ]
     at_the_door = sorted(ever.turned_away().items())
     return lines + [
-        RefusedLine("at the door", status, lately.turned_away().get(status, 0.0), count)
+        RefusedLine(_DOOR, status, lately.turned_away().get(status, 0.0), count)
         for status, count in at_the_door
         if count
     ]
