@@ -89,11 +89,7 @@ class ServingApp(FastAPI):
             return
         guarded = self.guarded
         try:
-            self.hosts.check(scope)
-            if not guarded:
-                self.access.check_open(scope)
-                self.limits.check(scope)
-            else:
+            if "keys_error" in scope or not self._admitted(scope, guarded):
                 await self._check(scope)
         except Refused as refused:
             self.count_turned_away(refused.status)
@@ -117,18 +113,9 @@ class ServingApp(FastAPI):
             return None
         guarded = self.guarded
         try:
-            self.hosts.check(scope)
-            if not guarded:
-                self.access.check_open(scope)
-            elif (key := self.access.recall(scope)) is None:
+            if not self._admitted(scope, guarded):
                 return None
-            else:
-                scope["caller"] = key.name
-            self.limits.check(scope)
         except Refused:  # met again on the ordinary way, which tells it
-            return None
-        except (OSError, ValueError) as error:
-            scope["keys_error"] = error
             return None
         scope["path_params"] = {"model": model}
         reply = self.predict.at_once(scope, body)
@@ -137,12 +124,29 @@ class ServingApp(FastAPI):
             self.auditing.note(scope)
         return reply
 
+    def _admitted(self, scope: Scope, guarded: bool) -> bool:
+        """Let in who is known or need not be: by host, key and rate (raises Refused). False: `_check` is to decide."""
+        self.hosts.check(scope)
+        if not guarded:
+            self.access.check_open(scope)
+        else:
+            try:
+                key = self.access.recall(scope)
+            except (OSError, ValueError) as error:
+                scope["keys_error"] = error
+                return False
+            if key is None:
+                return False
+            scope["caller"] = key.name
+        self.limits.check(scope)
+        return True
+
     async def _check(self, scope: Scope) -> None:
-        """Let in who has a key or token for it and does not ask too often (raises Refused)."""
+        """Let in who shows a key or token for it and does not ask too often (raises Refused)."""
         try:
             if "keys_error" in scope:
                 raise scope["keys_error"]
-            caller = self.access.recall(scope) or await self.access.check(scope)
+            caller = await self.access.check(scope)
             scope["caller"] = None if caller is None else caller.name
         except (OSError, ValueError) as error:
             logger.error("the keys cannot be read: %s", error)
