@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
@@ -9,7 +10,7 @@ from starlette.requests import Request
 
 from ml_platform.registry.digests import BundleRefused
 from ml_platform.registry.manifest import Endpoint
-from ml_platform.registry.releases import ReleaseConflict, ReleaseStore, is_name
+from ml_platform.registry.releases import DocumentUnreadable, ReleaseConflict, ReleaseStore, is_name
 from ml_platform.registry.traffic import TrafficChange, set_traffic, withdraw
 from serving.asking import Asking, caller_of, check_head
 from serving.wire import Refused
@@ -42,22 +43,22 @@ class Changes:
 
     async def document(self, name: str) -> Endpoint | None:
         """The newest document of an endpoint, None before the first and for what can be no name (raises Refused)."""
-        return await _told(lambda: self.store.document(name)) if is_name(name) else None
+        return await self._told(lambda: self.store.document(name)) if is_name(name) else None
 
     async def documents(self) -> dict[str, Endpoint]:
-        """Every endpoint's newest document (raises Refused)."""
-        return await _told(self.store.documents)
+        """Every endpoint's newest document, but for those that cannot be read and show as refused (raises Refused)."""
+        return await self._told(self._readable)
 
     async def versions(self, model: str) -> dict[int, str]:
         """Bundles of the versions that may serve (raises Refused)."""
-        return await _told(lambda: self.store.versions(model)) if is_name(model) else {}
+        return await self._told(lambda: self.store.versions(model)) if is_name(model) else {}
 
     async def set(self, request: Request, name: str, change: TrafficChange, reason: str) -> Endpoint:
         """Set the targets of an endpoint (raises Refused)."""
         current = await self.document(name)
         self._check_role(request, change.model or (current.model if current else name))
         by = _by(request)
-        return await _told(lambda: set_traffic(self.store, name, change, by=by, reason=reason))
+        return await self._told(lambda: set_traffic(self.store, name, change, by=by, reason=reason))
 
     async def withdraw(self, request: Request, name: str, reason: str) -> Endpoint:
         """Take an endpoint out of service (raises Refused)."""
@@ -66,7 +67,9 @@ class Changes:
             raise Refused(404, "unknown_endpoint", f"no endpoint '{name[:80]}' is in service")
         self._check_role(request, current.model)
         by = _by(request)
-        return await _told(lambda: withdraw(self.store, name, by=by, reason=reason, expected_revision=current.revision))
+        return await self._told(
+            lambda: withdraw(self.store, name, by=by, reason=reason, expected_revision=current.revision)
+        )
 
     @staticmethod
     def _check_role(request: Request, model: str) -> None:
@@ -75,19 +78,29 @@ class Changes:
         if key is not None and not key.may(_ROLE, model):
             raise Refused(403, "forbidden", "this key is not for the model that the endpoint serves")
 
+    def _readable(self) -> dict[str, Endpoint]:
+        found = {}
+        for path in sorted((self.store.folder / "endpoints").glob("*.json")):
+            with suppress(DocumentUnreadable):
+                if is_name(path.stem) and (document := self.store.document(path.stem)) is not None:
+                    found[path.stem] = document
+        return found
+
+    async def _told(self, work: Callable[[], T]) -> T:
+        """Do what reads and writes files in a thread, and say what became of it as an answer."""
+        try:
+            return await asyncio.to_thread(work)
+        except ReleaseConflict as error:
+            raise Refused(412, "revision_conflict", str(error)) from error
+        except DocumentUnreadable as error:
+            told = f"the release store is damaged: {self.store.said(error)}"
+            raise Refused(503, "release_store_unavailable", told, retry_after=5) from error
+        except (ValueError, LookupError, BundleRefused) as error:
+            raise Refused(422, "invalid_request", self.store.said(error)) from error
+        except OSError as error:
+            told = f"the release store cannot be used: {error.strerror}"
+            raise Refused(503, "release_store_unavailable", told, retry_after=5) from error
+
 
 def _by(request: Request) -> str:
     return f"{caller_of(request)} (HTTP)"
-
-
-async def _told(work: Callable[[], T]) -> T:
-    """Do what reads and writes files in a thread, and say what became of it as an answer."""
-    try:
-        return await asyncio.to_thread(work)
-    except ReleaseConflict as error:
-        raise Refused(412, "revision_conflict", str(error)) from error
-    except (ValueError, LookupError, BundleRefused) as error:
-        raise Refused(422, "invalid_request", str(error)) from error
-    except OSError as error:
-        told = f"the release store cannot be used: {error.strerror}"
-        raise Refused(503, "release_store_unavailable", told, retry_after=5) from error

@@ -169,6 +169,6 @@ def shadow_targets(endpoint: Endpoint) -> tuple[Target, ...]:
     return tuple(target for target in endpoint.targets if target.mode == "shadow")
 
 
-def refusal(revision: int, error: Exception, version: int | None = None) -> Refusal:
+def refusal(revision: int, reason: str, version: int | None = None) -> Refusal:
     """Remember why a revision was refused."""
-    return Refusal(revision, str(error), datetime.now(UTC), version)
+    return Refusal(revision, reason, datetime.now(UTC), version)

@@ -102,7 +102,7 @@ class Watcher:
                 {path.stem: _stamp(path.stat()) for path in sorted(folder.glob("*.json"))} if folder.is_dir() else {}
             )
         except OSError as error:
-            self._state.trouble = f"the release store cannot be read: {error}"
+            self._state.trouble = f"the release store cannot be read: {self._store.said(error)}"
             logger.warning("%s", self._state.trouble)
             return
         self._state.trouble = None
@@ -140,7 +140,7 @@ class Watcher:
                 seen.stamp = None
                 return
             seen.due = now + RELOAD_SECONDS
-            refused = refusal(0, error)
+            refused = refusal(0, self._store.said(error))
             self._refuse(slot, refused)
             self._fall_back(name, None, seen)
             self._alerts.document_refused(self._state.slots[name], refused, written=stamp[0])
@@ -161,7 +161,7 @@ class Watcher:
             reason, version = (error.reason, error.version) if isinstance(error, _VersionRefused) else (error, None)
             if not isinstance(reason, ViewsDiffer | OnlineStoreFailed):
                 seen.due = now + RELOAD_SECONDS
-            refused = refusal(endpoint.revision, reason, version)
+            refused = refusal(endpoint.revision, self._store.said(reason), version)
             self._refuse(slot, refused)
             if not isinstance(reason, OnlineStoreFailed):  # that says nothing of the release
                 self._fall_back(name, endpoint.revision, seen)
@@ -232,7 +232,7 @@ class Watcher:
             try:
                 shadows.append(load(target))
             except Exception as error:  # noqa: BLE001 - a shadow's fault must not keep the live versions from serving
-                shadow_refused = refusal(endpoint.revision, error, target.version)
+                shadow_refused = refusal(endpoint.revision, self._store.said(error), target.version)
                 alarming = alarming if isinstance(error, OnlineStoreFailed) else shadow_refused
                 logger.error("%s: shadow version %d is refused: %s", endpoint.name, target.version, error)
         return _Loaded(tuple(served), tuple(shadows), shadow_refused, alarming)

@@ -39,6 +39,10 @@ class ReleaseConflict(RuntimeError):
     """The endpoint changed between reading it and publishing: nothing was written."""
 
 
+class DocumentUnreadable(ValueError):
+    """A file of the store does not hold what it should: somebody else's doing, not of who asked for it."""
+
+
 class ReleaseStore:
     """Folder of bundles and endpoint documents, shared by promoters (writers) and serving (readers).
 
@@ -142,12 +146,14 @@ class ReleaseStore:
 
     def document(self, name: str) -> Endpoint | None:
         """Return the newest endpoint document, which names no targets while it is withdrawn; None before the first."""
+        path = self.endpoint_path(name)
         try:
-            return _read(
-                self.endpoint_path(name), Endpoint, "an endpoint document", "restore it from the history folder"
-            )
+            document = _read(path, Endpoint, "an endpoint document", "restore it from the history folder")
         except FileNotFoundError:
             return None
+        if document.name != name:  # a copy under another name must not take the place of what it was copied from
+            raise DocumentUnreadable(f"{path}: this is the document of the endpoint '{document.name}'; remove the file")
+        return document
 
     def documents(self) -> dict[str, Endpoint]:
         """Every newest endpoint document by its name, those that are withdrawn too."""
@@ -249,6 +255,10 @@ class ReleaseStore:
         documents = [_read(path, Endpoint, "an endpoint document", "restore it from a backup") for path in paths]
         return [entry for entry in documents if entry.revision <= newest]
 
+    def said(self, error: Exception) -> str:
+        """What an error says, with paths from this folder on: where it lies does not concern who is answered."""
+        return str(error).replace(f"{self.folder}/", "")
+
     def superseded(self, name: str, before: int | None) -> Iterator[Endpoint]:
         """Endpoint documents older than a revision (None: all there ever were), newest first, read one by one."""
         for path in sorted(self._history_folder(name).glob("*.json"), reverse=True):
@@ -329,4 +339,4 @@ def _read(path: Path, kind: type[Document], wanted: str, remedy: str) -> Documen
     try:
         return msgspec.json.decode(content, type=kind)
     except msgspec.MsgspecError as error:
-        raise ValueError(f"{path}: not {wanted} ({error}); {remedy}") from error
+        raise DocumentUnreadable(f"{path}: not {wanted} ({error}); {remedy}") from error

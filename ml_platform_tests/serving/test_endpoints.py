@@ -1,5 +1,6 @@
 """Endpoints changed over HTTP while requests are answered: revisions, shares, names of their own, out of service."""
 
+import shutil
 import time
 from collections.abc import Callable
 from typing import Any
@@ -175,3 +176,52 @@ def test_changing_takes_the_role_for_endpoint_and_model(settings: Settings, stor
     document = store.document(MODEL)
     assert document is not None
     assert document.updated_by == "here (HTTP)"
+
+
+def test_a_copy_of_a_document_takes_no_traffic_from_the_endpoint_that_it_was_copied_from(
+    settings: Settings, store: ReleaseStore, serve: Serve
+) -> None:
+    first = store.endpoint_path(MODEL).read_bytes()
+    publish(settings, 2)
+    server = serve(settings)
+    copy = store.endpoint_path(f"{MODEL}-before")
+    copy.write_bytes(first)
+
+    def listed(client: httpx.Client) -> dict[str, Any]:
+        return {model["name"]: model for model in client.get("/models").json()["models"]}
+
+    server.wait_until(lambda client: len(listed(client)) == 2)
+    found = listed(server.client)
+    assert found[MODEL]["endpoint_revision"] == 2
+    assert found[copy.stem]["status"] == "unavailable"
+    assert f"this is the document of the endpoint '{MODEL}'; remove the file" in found[copy.stem]["refused"]["reason"]
+    assert server.client.post(f"/predict/{MODEL}", json=ROW).json()["version"] == 2
+
+
+def test_a_damaged_document_is_no_fault_of_who_asks_and_no_answer_tells_where_it_lies(
+    settings: Settings, store: ReleaseStore, serve: Serve
+) -> None:
+    server = serve(settings)
+    client = server.client
+    store.endpoint_path("other").write_bytes(b"garbage")
+    server.wait_until(lambda client: len(client.get("/models").json()["models"]) == 2)
+    target = {"version": 1, "share": 1.0}
+    answers = [
+        client.get("/endpoints/other"),
+        put(client, "*", target, path="/endpoints/other", model=MODEL),
+        client.get("/api/2.0/serving-endpoints/other"),
+        client.post("/predict/other", json=ROW),
+    ]
+    for answer in answers:
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"]
+        assert "endpoints/other.json: not an endpoint document" in answer.text
+    listed = client.get("/api/2.0/serving-endpoints")
+    assert listed.status_code == 200
+    states = {one["name"]: one["state"]["ready"] for one in listed.json()["endpoints"]}
+    assert states == {MODEL: "READY", "other": "NOT_READY"}
+    shutil.rmtree(store.bundle_path(store.versions(MODEL)[3]))
+    answers += [put(client, "*", {"version": 3, "share": 1.0}), client.get("/models"), client.get("/"), listed]
+    assert answers[4].status_code == 422
+    for answer in answers:
+        assert str(settings.home) not in answer.text
