@@ -95,6 +95,17 @@ class Access:
             )
             raise Refused(403, "no_keys", told, close=True)
 
+    @staticmethod
+    def check_page(scope: Scope) -> None:
+        """While there are no keys: let in no pages but the server's own (raises Refused).
+
+        A browser lets any page post text to this machine, where it would be taken for JSON. It says from where.
+        """
+        head = Head.of(scope)
+        if head.origin is not None and head.origin.partition(b"://")[2] != head.host:
+            told = "this server has no keys yet and answers no pages but its own"
+            raise Refused(403, "foreign_origin", told, close=True)
+
     def recall(self, scope: Scope) -> Key | None:
         """The key that a request like this one has passed with before, while that key stands; no role is asked again.
 

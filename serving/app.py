@@ -129,6 +129,7 @@ class ServingApp(FastAPI):
         self.hosts.check(scope)
         if not guarded:
             self.access.check_open(scope)
+            self.access.check_page(scope)
         else:
             try:
                 key = self.access.recall(scope)

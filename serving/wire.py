@@ -92,13 +92,14 @@ class Head:
     headers that may hold a key.
     """
 
-    __slots__ = ("content_length", "credentials", "encoding", "host", "is_forwarded", "request_id", "sent_id")
+    __slots__ = ("content_length", "credentials", "encoding", "host", "is_forwarded", "origin", "request_id", "sent_id")
 
     def __init__(self, scope: Scope) -> None:
         sent = host = None
         credentials: tuple[tuple[bytes, bytes], ...] = ()
         self.content_length = 0
         self.encoding = b""
+        self.origin: bytes | None = None  # of the page that sent it, where a browser did
         self.is_forwarded = False  # by a proxy, which tells the client's address
         for header in scope["headers"]:
             name, value = header
@@ -112,6 +113,8 @@ class Head:
                 sent = value.decode("latin-1")
             elif name == b"content-encoding":
                 self.encoding = value
+            elif name == b"origin":
+                self.origin = value
             elif name.startswith(b"x-forwarded-"):
                 self.is_forwarded = True
         self.host = host

@@ -414,3 +414,21 @@ def test_without_keys_it_answers_its_own_machine_alone_however_it_was_started(se
     finally:
         process.terminate()
         process.communicate(timeout=30)
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "http://localhost:1", "null"])
+def test_a_page_from_elsewhere_cannot_write_to_a_server_without_keys(
+    settings: Settings, serve: Callable[..., Server], origin: str
+) -> None:
+    fill_online_store(settings)
+    publish(settings, 1)
+    server = serve(settings)
+    # What a browser sends for a page's `fetch(url, {method: "POST", mode: "no-cors", body: text})`, unasked.
+    headers = {"Origin": origin, "Content-Type": "text/plain"}
+    for path in (f"/predict/{MODEL}", f"/models/{MODEL}/invocations", "/features/origin_weather"):
+        answer = server.client.post(path, content=json.dumps(ROW), headers=headers)
+        assert answer.status_code == 403
+        assert "answers no pages but its own" in answer.text
+    assert list(settings.inference_log_dir.glob("*/*.jsonl")) == []
+    own = server.client.post(f"/predict/{MODEL}", json=ROW, headers={"Origin": server.url})
+    assert own.status_code == 200
