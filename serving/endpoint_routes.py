@@ -4,7 +4,7 @@ A change names the revision that it is based on in `If-Match`, so that two peopl
 """
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from starlette.requests import Request
@@ -32,7 +32,7 @@ class EndpointChange(msgspec.Struct, forbid_unknown_fields=True):
     """Body of a change: the targets as a whole."""
 
     targets: list[TargetChange]
-    reason: str
+    reason: Annotated[str, msgspec.Meta(max_length=1000)]  # every server and every look at the history reads it
     key: str | None = None
     model: str | None = None
 

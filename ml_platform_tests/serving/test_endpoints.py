@@ -74,6 +74,7 @@ REFUSED: list[tuple[list[Any], dict[str, Any], str]] = [
     ([{"version": 9, "share": 1.0}], {}, "no version 9"),
     ([{"version": 1, "share": 0.5}, {"version": 1, "share": 0.5}], {}, "there twice"),
     ([{"version": 1, "share": 1.0}], {"reason": ""}, "wants a reason"),
+    ([{"version": 1, "share": 1.0}], {"reason": 1001 * "x"}, "length <= 1000"),
     ([{"version": 1, "share": 1.0}], {"key": "nope"}, "has no 'nope'"),
     ([{"version": "1", "share": 1.0}], {}, "Expected `int`"),
     ([{"version": 1, "share": 1.0, "extra": 1}], {}, "unknown field"),
