@@ -211,7 +211,7 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     pusher = Pusher(state, online, push_log, metrics, options)
     asking = Asking(predictor, options)
     queues = (predictor.queues, pusher.queues, asking.parquet.queues)
-    gauges = Gauges(metrics, predict=predict, queues=queues, online=online, settings=settings)
+    gauges = Gauges(metrics, predictor=predictor, queues=queues, online=online, settings=settings)
     metrics.before_collecting.append(gauges.refresh)
 
     @asynccontextmanager

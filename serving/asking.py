@@ -69,6 +69,7 @@ class Asking:
 
     async def body(self, request: Request) -> bytes:
         """Read a request's body within the limits (raises Refused, ClientDisconnect)."""
+        self.predictor.check_active()
         return await self._bodies.read(request.receive, perf_counter())
 
     def shaped(
@@ -78,6 +79,7 @@ class Asking:
 
         def decorate(route: Callable[..., Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
             async def answer(request: Request) -> Response:
+                self.predictor.active += 1
                 try:
                     response = await route(request)
                 except Refused as refused:
@@ -94,6 +96,8 @@ class Asking:
                 except Exception:
                     logger.exception("request %s failed", _request_id(request))
                     response = shape(Refused(500, "internal", INTERNAL_ERROR), _request_id(request))
+                finally:
+                    self.predictor.active -= 1
                 (count or self._count)(request, response.status_code)
                 response.headers["x-request-id"] = _request_id(request)
                 return response

@@ -7,7 +7,7 @@ from ml_platform.features.online import OnlineStore
 from ml_platform.inference.log_lag import log_lag
 from ml_platform.settings import Settings
 from serving.metrics import Metrics
-from serving.predict import Predict
+from serving.predictor import Predictor
 
 
 class Gauges:
@@ -17,13 +17,13 @@ class Gauges:
         self,
         metrics: Metrics,
         *,
-        predict: Predict,
+        predictor: Predictor,
         queues: Sequence[Callable[[], Mapping[str, int]]],
         online: OnlineStore,
         settings: Settings,
     ) -> None:
         self._metrics = metrics
-        self._predict = predict
+        self._predictor = predictor
         self._queues = queues
         self._online = online
         self._log_folder = settings.inference_log_dir
@@ -34,7 +34,7 @@ class Gauges:
     def refresh(self) -> None:
         """Read everything once."""
         metrics = self._metrics
-        metrics.active.set(self._predict.active)
+        metrics.active.set(self._predictor.active)
         for lengths in self._queues:
             for queue, length in lengths().items():
                 metrics.queued.labels(queue).set(length)

@@ -105,7 +105,7 @@ class Metrics:
         self.stage_seconds = self._histogram(
             "stage_seconds", f"Time of each stage, of one request in {SAMPLED}.", _STAGE_SECONDS, "model", "stage"
         )
-        self.active = self._gauge("active_requests", "Requests for a prediction under way.", mode="livesum")
+        self.active = self._gauge("active_requests", "Requests with a body under way.", mode="livesum")
         self.queued = self._gauge("queue_length", "Requests waiting for a thread.", "queue", mode="livesum")
         self.log_lag = self._gauge("inference_log_lag_bytes", "Of the inference log, not in its table yet.", "model")
         self.push_log_lag = self._gauge("push_log_lag_bytes", "Of the push log, not in its table yet.", "view")

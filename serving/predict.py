@@ -45,14 +45,13 @@ class Predict:
     def __init__(self, predictor: Predictor, settings: ServingSettings) -> None:
         self._predictor = predictor
         self._settings = settings
-        self.active = 0
         self._count = -1
         self._bodies = BodyReader(settings.body_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         started = perf_counter()
-        self.active += 1
+        self._predictor.active += 1
         try:
             slot, asked = self._begin(scope, started)
             body = await self._bodies.read(receive, started)
@@ -67,13 +66,13 @@ class Predict:
                 with suppress(TimeoutError):  # a client this slow hears of it when it has sent all, or not at all
                     await asyncio.wait_for(drain(receive), self._settings.body_seconds)
         finally:
-            self.active -= 1
+            self._predictor.active -= 1
         await send_reply(scope, send, reply)
 
     def at_once(self, scope: Scope, body: bytes) -> Reply:
         """Answer one request whose body is here, of at most `INLINE_BYTES`, and which asks for no explanation."""
         started = perf_counter()
-        self.active += 1
+        self._predictor.active += 1
         try:
             slot, asked = self._begin(scope, started)
             if asked.stages is not None:
@@ -82,7 +81,7 @@ class Predict:
         except Exception as error:  # noqa: BLE001 - told in the answer, or in the server's log
             return self._failed(scope, error)
         finally:
-            self.active -= 1
+            self._predictor.active -= 1
 
     def _begin(self, scope: Scope, started: float) -> tuple[Slot, Asked]:
         """Who is asked for what (raises Refused)."""
@@ -94,9 +93,7 @@ class Predict:
             stages = stages or Stages(started)
             stages.sampled = True
         head.check()
-        if self.active > self._settings.max_active:
-            told = f"{self._settings.max_active:,} requests are being answered: come again"
-            raise Refused(503, "busy", told, retry_after=1)
+        self._predictor.check_active()
         return self._predictor.slot(scope["path_params"]["model"]), _asked(scope, head.request_id, stages)
 
     def _answered(self, scope: Scope, asked: Asked, answer: Answer, started: float) -> Reply:

@@ -50,6 +50,7 @@ class Predictor:
     def __init__(self, state: ServingState, log: InferenceLog, metrics: Metrics, settings: ServingSettings) -> None:
         self.state = state
         self.metrics = metrics
+        self.active = 0  # requests under way, by whichever protocol
         self._log = log
         self._settings = settings
         self._series: dict[tuple[str, int], ModelMetrics] = {}
@@ -58,6 +59,12 @@ class Predictor:
         self._told_of_loss = -1.0
         self._shadow_threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="shadow")
         self._shadowing = 0
+
+    def check_active(self) -> None:
+        """Refuse what would be one request too many at once (raises Refused)."""
+        if self.active > self._settings.max_active:
+            told = f"{self._settings.max_active:,} requests are being answered: come again"
+            raise Refused(503, "busy", told, retry_after=1)
 
     def slot(self, name: str) -> Slot:
         """The slot of a model that can answer (raises Refused)."""

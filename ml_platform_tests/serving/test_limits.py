@@ -12,15 +12,16 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server
-from ml_platform_tests.serving.releases import ROW, fill_online_store, publish
+from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
 
-PATH = "/predict/flight_delay"
+PATH = f"/predict/{MODEL}"
 Serve = Callable[..., Server]
 
 
@@ -73,19 +74,28 @@ def test_large_requests_past_the_queue_are_503_and_told_when_to_come_again(
     assert server.client.post(PATH, json=ROW).status_code == 200
 
 
-def test_requests_past_the_limit_are_503(settings: Settings, serve: Serve, options: Callable[..., None]) -> None:
+INVOCATIONS = f"/models/{MODEL}/invocations"
+RECORDS = {"dataframe_records": [ROW]}
+
+
+@pytest.mark.parametrize(
+    ("held", "path", "body"), [(PATH, PATH, ROW), (INVOCATIONS, INVOCATIONS, RECORDS), (INVOCATIONS, PATH, ROW)]
+)
+def test_requests_past_the_limit_are_503_whichever_protocol_they_speak(
+    settings: Settings, serve: Serve, options: Callable[..., None], held: str, path: str, body: dict[str, Any]
+) -> None:
     options(max_active=2, body_seconds=20)
     fill_online_store(settings)
     publish(settings, 1)
     server = serve(settings)
     host, port = server.url.removeprefix("http://").split(":")
-    head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n".encode()
+    head = f"POST {held} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n".encode()
     with socket.create_connection((host, int(port)), 5) as one, socket.create_connection((host, int(port)), 5) as two:
         one.sendall(head)
         two.sendall(head)
-        server.wait_until(lambda client: client.post(PATH, json=ROW).status_code == 503)
-        assert server.client.post(PATH, json=ROW).headers["retry-after"] == "1"
-    server.wait_until(lambda client: client.post(PATH, json=ROW).status_code == 200)
+        server.wait_until(lambda client: client.post(path, json=body).status_code == 503)
+        assert server.client.post(path, json=body).headers["retry-after"] == "1"
+    server.wait_until(lambda client: client.post(path, json=body).status_code == 200)
 
 
 def test_a_body_that_does_not_arrive_is_408(settings: Settings, serve: Serve, options: Callable[..., None]) -> None:
