@@ -1,6 +1,7 @@
 """Bounds on the head of a request, where the app cannot hold them: what it may measure and how long it may take.
 
-httptools takes header lines without end, and uvicorn waits for the rest of a head for ever; no app hears of either.
+httptools takes header lines without end, and uvicorn waits for ever, for the rest of a head as for a client that does
+not read its answer; no app hears of any of it.
 """
 
 import asyncio
@@ -17,6 +18,8 @@ TURNED_AWAY = "turned_away"  # in the state of the lifespan, where an applicatio
 TurnedAway = Callable[[int], None]  # of a status
 
 _LINGER_SECONDS = 0.5  # what a client that still sends is given to read its answer: a reset would take it away
+
+_LEAST_READ = 2**16  # bytes of an answer that a client takes from one look to the next, or all that is left
 
 _settings = cache(ServingSettings)
 
@@ -37,6 +40,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._turned_away: TurnedAway | None = self.app_state.get(TURNED_AWAY)
         self._bytes = 0  # received since the last head or the last chunk's, but for bodies
         self._awaited: object = None  # the head that was under way at the last look
+        self._unread: tuple[object, int] = (None, 0)  # what was answered by then and not taken yet: request, bytes
         self._is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -86,11 +90,17 @@ class BoundedProtocol(HttpToolsProtocol):
     def _look(self) -> None:
         """Refuse a head that was under way at the last look already: between one and two times the seconds late.
 
-        A look at each connection now and then costs less than a timer for each head.
+        A look at each connection now and then costs less than a timer for each head. It also ends connections whose
+        answers nobody takes: they would be held in memory for ever.
         """
-        if self.transport.is_closing():
-            return
-        if self.scope is None:
+        before, unread = self._unread, self.transport.get_write_buffer_size()
+        self._unread = self.cycle, unread
+        if unread and before[0] is self.cycle and unread > max(before[1] - _LEAST_READ, 0):
+            self.transport.abort()
+        elif self.transport.is_closing():
+            if unread:
+                self._timer = self.loop.call_later(self._seconds, self._look)
+        elif self.scope is None:
             self.transport.close()  # a connection that was opened in advance, and asked nothing
         elif "method" in self.scope or self.scope is not self._awaited:  # complete, or new
             self._awaited = self.scope

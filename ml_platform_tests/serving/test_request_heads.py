@@ -182,3 +182,32 @@ def test_a_head_has_so_long_to_arrive(
         assert got.startswith(b"HTTP/1.1 408 ")
         assert turned_away(server) == {"408": 1}
         assert received(silent) == []  # nothing was asked: a browser may open connections in advance
+
+
+def test_a_client_that_does_not_read_its_answers_is_not_waited_for(
+    settings: Settings, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ML_PLATFORM_SERVING_HEADER_SECONDS", "1")
+    fill_online_store(settings)
+    publish(settings, 1)
+    server = serve(settings)
+    worker = psutil.Process(server.process.pid)
+    body = json.dumps({"rows": [ROW] * 5000}).encode()  # answered by half a megabyte
+    asked = POST + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    with socket.socket() as deaf, connected(server) as reading:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+        host, port = server.url.removeprefix("http://").split(":")
+        deaf.connect((host, int(port)))
+        own = deaf.getsockname()[1]
+
+        def is_open() -> bool:
+            return any(one.raddr and one.raddr.port == own for one in worker.net_connections("tcp"))
+
+        for _ in range(12):  # more than what the system keeps for a connection
+            deaf.sendall(asked)
+            reading.sendall(asked)
+            answer = HTTPResponse(reading)
+            answer.begin()
+            assert len(json.loads(answer.read())["predictions"]) == 5000
+        assert is_open()
+        server.wait_until(lambda _: not is_open(), 30)
