@@ -32,6 +32,14 @@ class Blast(NamedTuple):
     cpu: float  # seconds that the generator used
 
 
+def find() -> str:
+    """Path of the program (raises RuntimeError when it is not installed)."""
+    program = shutil.which("wrk")
+    if program is None:
+        raise RuntimeError("wrk is not installed: `apt install wrk`, or put one on the PATH")
+    return program
+
+
 def blast(url: str, bodies: Sequence[bytes], token: str, seconds: int, connections: int = 32) -> Blast:
     """Post bodies in turns for so many seconds.
 
@@ -40,9 +48,7 @@ def blast(url: str, bodies: Sequence[bytes], token: str, seconds: int, connectio
     RuntimeError
         When `wrk` is not installed, or a request failed.
     """
-    program = shutil.which("wrk")
-    if program is None:
-        raise RuntimeError("wrk is not installed: `apt install wrk`, or put one on the PATH")
+    program = find()
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "load.lua"
         script.write_text(_SCRIPT % (token, ", ".join(f"[==[{body.decode()}]==]" for body in bodies)))
