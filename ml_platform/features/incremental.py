@@ -1,5 +1,6 @@
 """Incremental computation: only the days of a view that changed source rows can have touched, equal to from-scratch."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,12 +21,15 @@ DAY_COLUMN = "event_date"  # UTC day of the event time, the partition of an incr
 STATE = "governance/feature_sources"
 
 _DAY = timedelta(days=1)
+_INSTANT = pl.Datetime("us", "UTC")
+_KEEPS_ROWS = {"OPTIMIZE", "VACUUM START", "VACUUM END"}  # operations of Delta after which a table has the same rows
 _SCHEMA: dict[str, Any] = {
     "view": pl.String,
     "hash": pl.String,
     "source": pl.String,
     "version": pl.Int64,
-    "newest": pl.Datetime("us", "UTC"),
+    "newest": _INSTANT,
+    "computed": pl.Int64,  # version of the view's own table
 }
 
 
@@ -37,7 +41,9 @@ class Incremental(Strict):
     """
 
     look_back: Duration = Field(description="How far back from a row's event time the source rows lie that it needs.")
-    times: dict[str, str] = Field(min_length=1, description="Source table → column with the instant of its rows.")
+    times: dict[str, str] = Field(
+        min_length=1, description="Source table → column with the instant, or the day (from midnight UTC), of its rows."
+    )
 
 
 Span = tuple[date, date | None]  # first day, and the day after the last; None: all from the first on
@@ -49,23 +55,26 @@ def changed_spans(lake: Lake, view: "FeatureView", versions: Mapping[str, int]) 
     Raises
     ------
     ValueError
-        If a source has no time column declared.
+        If a source has no time column declared, or one that is no time.
     """
     incremental = _declared(view)
+    for table, column in incremental.times.items():
+        _check_time(view, table, column, lake.read(table, version=versions[table]).collect_schema())
     state = _state(lake, view)
-    if state is None or set(state) != set(versions) or not lake.exists(view.table):
+    if state is None or set(state) != set(versions):
         return None
     spans: list[Span] = []
     for table, (version, newest) in state.items():
         if version == versions[table]:
             continue
-        days = _changed_days(lake, table, incremental.times[table], version, versions[table])
-        if days is None or newest is None:
+        column = incremental.times[table]
+        days, now = _changed_days(lake, table, column, version, versions[table]), _newest(lake, table, column, versions)
+        if days is None or newest is None or now is None:
             return None
         last = incremental.look_back + _DAY
         spans += [(day, (datetime.combine(day, time(), UTC) + last).date() + _DAY) for day in days]
-        if any(day > newest.date() for day in days):
-            spans.append((newest.date(), None))  # rows that stood at the end of the data may now go on
+        if now != newest:  # rows that stood at the end of the data may now go on, or have to go
+            spans.append((min(now, newest).date(), None))
     return _merged(spans)
 
 
@@ -96,7 +105,8 @@ def keep_since(connection: duckdb.DuckDBPyConnection, times: Mapping[str, str], 
 
 def write_all(lake: Lake, view: "FeatureView", batches: Callable[[], Iterable[pl.DataFrame]]) -> int:
     """Put typed rows in place of the view's whole table, by days if they can be computed so; give the version."""
-    if view.incremental is None:
+    by_days = lake.exists(view.table) and DAY_COLUMN in lake.schema(view.table)
+    if view.incremental is None and not (by_days and DAY_COLUMN not in {*view.columns, *view.keys}):
         return lake.replace_in_batches(view.table, batches)
     return lake.replace_in_batches(
         view.table, lambda: (_with_day(view, frame) for frame in batches()), partition_by=(DAY_COLUMN,)
@@ -113,40 +123,80 @@ def _with_day(view: "FeatureView", frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(pl.col(view.event_time).dt.date().alias(DAY_COLUMN))
 
 
-def record_sources(lake: Lake, view: "FeatureView", versions: Mapping[str, int]) -> None:
-    """Note which source versions the view's table is of."""
+def record_sources(lake: Lake, view: "FeatureView", versions: Mapping[str, int], computed: int) -> None:
+    """Note which source versions a version of the view's table is of."""
     times = _declared(view).times
     rows = [
         {
             "view": view.name,
-            "hash": view.hash,
+            "hash": _promise_hash(view),
             "source": table,
             "version": version,
-            "newest": lake.read(table, version=version).select(pl.col(times[table]).max()).collect().item(),
+            "newest": _newest(lake, table, times[table], versions),
+            "computed": computed,
         }
         for table, version in versions.items()
     ]
     where = f"view = '{view.name}'" if lake.exists(STATE) else None
-    lake.replace(STATE, pl.DataFrame(rows, schema=_SCHEMA), where=where, partition_by=("view",))
+    lake.replace(STATE, pl.DataFrame(rows, schema=_SCHEMA), where=where, partition_by=("view",), add_columns=True)
 
 
 def _declared(view: "FeatureView") -> Incremental:
     if view.incremental is None:
         raise ValueError(f"view '{view.name}' does not declare `incremental`")
-    if missing := sorted(set(view.source_tables) - set(view.incremental.times)):
+    sources, named = set(view.source_tables), set(view.incremental.times)
+    if missing := sorted(sources - named):
         raise ValueError(
             f"view '{view.name}': incremental.times must name the time column of every source; missing {missing}"
         )
+    if surplus := sorted(named - sources):
+        raise ValueError(f"view '{view.name}': incremental.times names {surplus}, which the view does not read")
     return view.incremental
 
 
+def _check_time(view: "FeatureView", table: str, column: str, schema: pl.Schema) -> None:
+    """Refuse a time column that is none, before anything is computed."""
+    found = schema.get(column)
+    if found not in (pl.Date(), _INSTANT):
+        has = "there is no such column" if found is None else f"it is {found}"
+        raise ValueError(
+            f"view '{view.name}': incremental.times wants a timestamp or a date of {table}, '{column}' was named: "
+            f"{has}; choose one of {[name for name, dtype in schema.items() if dtype.is_temporal()]}"
+        )
+
+
+def _newest(lake: Lake, table: str, column: str, versions: Mapping[str, int]) -> datetime | None:
+    newest = lake.read(table, version=versions[table]).select(pl.col(column).max().cast(_INSTANT)).collect().item()
+    return newest if isinstance(newest, datetime) else None
+
+
+def _promise_hash(view: "FeatureView") -> str:
+    """Hash of the definition and of the promise that its days were computed by: a wrong promise made wrong rows."""
+    promise = _declared(view).model_dump_json()
+    return hashlib.sha256(f"{view.hash} {promise}".encode()).hexdigest()
+
+
 def _state(lake: Lake, view: "FeatureView") -> dict[str, tuple[int, datetime | None]] | None:
-    """Source → version and newest time that the table is of; None when it is not of the present definition."""
-    if not lake.exists(STATE):
+    """Source → version and newest time that the table is of; None when it is not of the present definition.
+
+    Nor is it when somebody else wrote to the table since: an older version that was restored, or rows computed whole.
+    """
+    if not lake.exists(STATE) or not lake.exists(view.table):
         return None
-    rows = lake.read(STATE).filter(pl.col("view") == view.name, pl.col("hash") == view.hash).collect()
-    found = {row["source"]: (row["version"], row["newest"]) for row in rows.to_dicts()}
-    return found or None
+    ours = (pl.col("view") == view.name) & (pl.col("hash") == _promise_hash(view))
+    rows = lake.read(STATE).filter(ours).collect().to_dicts()
+    if not rows or not _untouched(lake, view.table, rows[0]["computed"]):
+        return None
+    return {row["source"]: (row["version"], row["newest"]) for row in rows}
+
+
+def _untouched(lake: Lake, table: str, since: int) -> bool:
+    """Whether a table has the rows that it had at a version."""
+    now = lake.version(table)
+    if now == since:
+        return True
+    kept = lake.history(table).filter(pl.col("operation").is_in(_KEEPS_ROWS)).get_column("version").to_list()
+    return now > since and set(range(since + 1, now + 1)) <= set(kept)
 
 
 def _changed_days(lake: Lake, table: str, column: str, old: int, new: int) -> set[date] | None:
@@ -179,7 +229,7 @@ def _day_sums(lake: Lake, files: Iterable[str], column: str) -> dict[date | None
         if column not in names:
             return None
         counted = (
-            scan.group_by(pl.col(column).dt.convert_time_zone("UTC").dt.date().alias("day"))
+            scan.group_by(pl.col(column).cast(_INSTANT).dt.date().alias("day"))
             .agg(rows=pl.len(), hash=(pl.struct(*names, folder).hash() % 2**32).sum())
             .collect(engine="streaming")
         )

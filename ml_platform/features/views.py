@@ -138,7 +138,8 @@ class FeatureView(Strict):
             frames = {table: lake.read(table, version=versions[table]) for table in self.sources}
             if since is not None:
                 for table, column in since[0].items():
-                    frames[table] = frames[table].filter((pl.col(column) >= since[1]) | pl.col(column).is_null())
+                    at = pl.col(column).cast(UTC_MICROSECONDS)
+                    frames[table] = frames[table].filter((at >= since[1]) | at.is_null())
             yield self._function(*frames.values()).collect(engine="streaming")
             return
         sql.attach(connection, lake, self.source_tables, versions)
@@ -257,7 +258,7 @@ def compute_view(lake: Lake, view: FeatureView, *, connection: duckdb.DuckDBPyCo
             lake, view, lambda: (_checked(view, frame) for frame in view.batches(lake, tables, connection))
         )
     if view.incremental:
-        record_sources(lake, view, tables)
+        record_sources(lake, view, tables, version)
     record_definition(lake, view, version)
     return _report(lake, view, version, tables, spans)
 

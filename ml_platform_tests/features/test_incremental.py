@@ -172,6 +172,68 @@ def test_a_new_definition_and_a_lost_state_compute_all(world, tmp_path):
     assert state.select("view", "source", "version").rows() == [("rolling", "raw/sales", 0)]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_when_the_newest_rows_are_gone_nothing_is_left_after_the_end_of_the_data(world, tmp_path, kind):
+    view = view_of(tmp_path, kind)
+    world.append("raw/sales", sales(16, 16.1, 3, seed=2))  # windows empty before these
+    compute_view(world, view)
+    world.replace("raw/sales", world.read("raw/sales").filter(pl.col("sold_at") < START + 12 * DAY).collect())
+    assert compute_view(world, view).spans
+    same_as_from_scratch(world, view)
+    world.replace("raw/sales", world.read("raw/sales").collect().clear())
+    compute_view(world, view)
+    same_as_from_scratch(world, view)
+
+
+def test_a_look_back_that_was_too_short_is_mended_by_the_right_one(world, tmp_path):
+    (tmp_path / "by_hand.sql").write_text(BY_HAND.replace("look_back: 2 days", "look_back: 0 hours"))
+    short = load_view(tmp_path / "by_hand.sql")
+    compute_view(world, short)
+    world.append("raw/sales", sales(3.9, 3.99, 5, seed=3))
+    compute_view(world, short)
+    assert compute_view(world, view_of(tmp_path, "by_hand.sql")).spans is None
+    same_as_from_scratch(world, view_of(tmp_path, "by_hand.sql"))
+
+
+def test_what_others_did_to_the_table_is_not_taken_for_its_own(world, tmp_path):
+    view = view_of(tmp_path, "rolling.yaml")
+    old = compute_view(world, view).version
+    world.append("raw/sales", sales(3.2, 3.4, 5, seed=3))
+    compute_view(world, view)
+    world.restore(view.table, old)
+    assert compute_view(world, view).spans is None
+    same_as_from_scratch(world, view)
+    world.snapshot(view.table).optimize.compact()
+    assert compute_view(world, view).spans == (), "other files, the same rows"
+
+
+def test_it_may_be_asked_for_and_given_up(world, tmp_path):
+    view = view_of(tmp_path, "rolling.yaml")
+    whole = view.model_copy(update={"incremental": None})
+    for present in (whole, view, whole, view):
+        world.append("raw/sales", sales(3.2, 3.4, 5, seed=world.version("raw/sales") + 5))
+        compute_view(world, present)
+        same_as_from_scratch(world, view)
+
+
+@pytest.mark.parametrize("kind", ["by_hand.sql", "in_python.py", "rolling.yaml"])
+def test_rows_of_a_day_may_carry_its_date(lake, tmp_path, kind):
+    dated = sales(0, 12, 60, seed=1).with_columns(pl.col("sold_at").dt.date())
+    lake.append("raw/sales", dated.unique(["shop", "sold_at"]))
+    lake.append("raw/weather", weather(*range(12)).with_columns(pl.col("day").dt.date()))
+    (tmp_path / kind).write_text(
+        KINDS[kind]
+        .replace("s.sold_at AS", "s.sold_at::TIMESTAMPTZ AS")
+        .replace('pl.col("sold_at")', 'pl.col("sold_at").cast(pl.Datetime("us", "UTC"))')
+    )
+    view = load_view(tmp_path / kind)
+    compute_view(lake, view)
+    same_as_from_scratch(lake, view)
+    lake.append("raw/sales", dated.filter(pl.col("sold_at") == date(2013, 7, 4)).head(1).with_columns(shop=pl.lit("d")))
+    assert [begin for begin, _ in days(compute_view(lake, view))] == [3]
+    same_as_from_scratch(lake, view)
+
+
 def test_the_report_is_of_the_whole_table(world, tmp_path):
     view = view_of(tmp_path, "by_hand.sql")
     compute_view(world, view)
@@ -182,13 +244,21 @@ def test_the_report_is_of_the_whole_table(world, tmp_path):
     assert report.null_share == {"running": 0.0, "rain": table["rain"].null_count() / table.height}
 
 
-def test_a_source_without_a_time_is_named(world, tmp_path):
-    (tmp_path / "by_hand.sql").write_text(BY_HAND.replace(", raw/weather: day", ""))
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ("{raw/sales: sold_at}", r"must name the time column of every source; missing \['raw/weather'\]"),
+        ("{raw/sales: sold_at, raw/weather: day, raw/wether: day}", r"names \['raw/wether'\], which the view does not"),
+        ("{raw/sales: sold, raw/weather: day}", r"'sold' was named: there is no such column; .*\['sold_at', 'day'\]"),
+        ("{raw/sales: sold_at, raw/weather: rain}", r"raw/weather, 'rain' was named: it is Float64; .*\['day'\]"),
+    ],
+)
+def test_a_wrong_time_of_a_source_is_named_before_anything_is_computed(world, tmp_path, times, message):
+    (tmp_path / "by_hand.sql").write_text(BY_HAND.replace("{raw/sales: sold_at, raw/weather: day}", times))
     view = load_view(tmp_path / "by_hand.sql")
-    with pytest.raises(
-        ValueError, match=r"incremental.times must name the time column of every source; missing \['raw/w"
-    ):
+    with pytest.raises(ValueError, match=message):
         compute_view(world, view)
+    assert not world.exists(view.table)
 
 
 def test_it_changes_no_meaning(tmp_path):
