@@ -1,5 +1,6 @@
 """What a model is, as its owner writes it in `defs.yaml`: every key typed, described and refused when misspelt."""
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
@@ -152,6 +153,12 @@ class Lookup(Strict):
     """Features taken from one feature view, as of the spine's timestamp."""
 
     view: str
+    name: str | None = Field(
+        None,
+        pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$",
+        description="What its features are called by (`<name>__<feature>`), for a view that is looked up twice, "
+        "e.g. the weather here and there; the view's name when absent.",
+    )
     features: tuple[str, ...] = Field((), description="Names to take; all of the view's when empty.")
     keys: dict[str, str] = Field(
         default_factory=dict, description="View's entity column → column of the spine, where the names differ."
@@ -159,6 +166,24 @@ class Lookup(Strict):
     knowledge_time: bool = Field(
         False, description="Use only rows whose `created` is not after the timestamp, so that no later backfill leaks."
     )
+
+    @property
+    def called(self) -> str:
+        """What its features are called by."""
+        return self.name or self.view
+
+
+def check_lookups(lookups: Sequence[Lookup]) -> None:
+    """Refuse look-ups whose features would have the same names (raises ValueError)."""
+    for lookup in lookups:
+        if twice := sorted({name for name in lookup.features if lookup.features.count(name) > 1}):
+            raise ValueError(f"lookups: features {twice} of '{lookup.called}' more than once")
+    called = [lookup.called for lookup in lookups]
+    if twice := sorted({name for name in called if called.count(name) > 1}):
+        raise ValueError(
+            f"lookups: {twice} more than once: list the features of one look-up together, or give it a `name` of its "
+            "own if it has other keys"
+        )
 
 
 class Split(Strict):
@@ -319,9 +344,7 @@ class ModelSpec(Strict):
             raise ValueError(
                 f"promotion.metric: '{self.promotion.metric}' is not one of {', '.join(allowed)} for {self.task}"
             )
-        views = [lookup.view for lookup in self.lookups]
-        if twice := sorted({view for view in views if views.count(view) > 1}):
-            raise ValueError(f"lookups: {twice} named more than once")
+        check_lookups(self.lookups)
         return self
 
     @property

@@ -10,7 +10,7 @@ import numpy as np
 
 from ml_platform.features.online import OnlineStore, Row, to_micros
 from ml_platform.features.vectorised import Columns
-from ml_platform.registry.manifest import MISSING_CODE, Feature, Manifest, ViewLookup
+from ml_platform.registry.manifest import MISSING_CODE, Feature, Manifest, ViewLookup, feature_of
 
 logger = logging.getLogger("serving")
 
@@ -39,10 +39,7 @@ class LookedUp:
     def __init__(self, lookup: ViewLookup, features: Sequence[Feature]) -> None:
         self.name = lookup.view
         self.keys = tuple(lookup.keys.values())
-        prefix = f"{lookup.view}__"
-        self.columns = tuple(
-            (name.removeprefix(prefix), prefix + name.removeprefix(prefix)) for name in lookup.features
-        )
+        self.columns = tuple((feature_of(lookup.view, column), column) for column in lookup.features)
         self.ttl = None if lookup.ttl_seconds is None else timedelta(seconds=lookup.ttl_seconds) // _MICROSECOND
         positions = {feature.name: position for position, feature in enumerate(features)}
         coded = {feature.name for feature in features if feature.categories is not None}
@@ -170,7 +167,7 @@ class Lookups:
             if known_at[first:last].min() < (_NEVER + 1 if view.ttl is None else latest - view.ttl):
                 fresh = known_at[first:last].take(index) >= (_NEVER + 1 if view.ttl is None else as_of - view.ttl)
                 if count := len(index) - int(np.count_nonzero(fresh)):
-                    missing[view.name] = count
+                    missing[view.name] = missing.get(view.name, 0) + count
                 else:
                     fresh = None
             views.append(FoundView(view, values[first:last], index, fresh))

@@ -32,7 +32,7 @@ class ResolvedLookup:
     Attributes
     ----------
     view
-        Name of the view; its features arrive as `<view>__<feature>`.
+        Name of the view, or of the look-up; its features arrive as `<view>__<feature>`.
     frame
         The view's rows: entity columns, event time, features.
     on
@@ -67,7 +67,7 @@ class ResolvedLookup:
 
 
 def feature_column(view: str, feature: str) -> str:
-    """Name of a view's feature in matrices and logs: `<view>__<feature>`."""
+    """Name of a feature in matrices and logs: `<view>__<feature>`, of a look-up with a name `<name>__<feature>`."""
     return f"{view}__{feature}"
 
 
@@ -86,7 +86,7 @@ def resolve_lookup(lookup: Lookup, view: FeatureView, frame: pl.LazyFrame) -> Re
             f"lookups: keys {unknown} are no entity columns of '{view.name}'; those are {list(view.entity)}"
         )
     return ResolvedLookup(
-        view=view.name,
+        view=lookup.called,
         frame=frame,
         on={column: lookup.keys.get(column, column) for column in view.entity},
         features=lookup.features or tuple(view.columns),
@@ -119,7 +119,7 @@ def point_in_time_join(
     lookups
         What to add.
     timestamp
-        Column of the spine with the instant (UTC) as of which features are taken.
+        Column of the spine with the instant (of any time zone) as of which features are taken.
     engine
         `polars` holds a view's keys and times in memory, about 50 bytes a row; `duckdb` spills them to disk.
     memory_limit
@@ -129,6 +129,12 @@ def point_in_time_join(
     -------
     polars.LazyFrame
         The spine's columns, then `<view>__<feature>` for each look-up in turn: joined already, one view at a time.
+
+    Raises
+    ------
+    ValueError
+        If the spine lacks a column, has one of another type than the view or one that a feature would be called, or
+        two look-ups have the same name.
 
     See Also
     --------
@@ -148,6 +154,11 @@ def point_in_time_join(
     wanted = {timestamp, *(column for lookup in lookups for column in lookup.on.values())}
     if missing := sorted(wanted - set(names)):
         raise ValueError(f"point-in-time join: the spine has no column {missing}; it has {names}")
+    features = [feature_column(lookup.view, name) for lookup in lookups for name in lookup.features]
+    if taken := sorted({name for name in features if (names + features).count(name) > 1}):
+        raise ValueError(
+            f"point-in-time join: {taken} would be there twice; rename the spine's column, or give one look-up a `name`"
+        )
     match: Callable[..., pl.DataFrame]
     if engine == "duckdb":
         from ml_platform.features.join_duckdb import match_spilling
@@ -158,7 +169,7 @@ def point_in_time_join(
     rows = spine.collect(engine="streaming")
     joined = [rows]
     for lookup in lookups:
-        asked = rows.select(*lookup.on.values(), timestamp).with_row_index(ROW).drop_nulls()
+        asked = _asked(rows, lookup, timestamp).with_row_index(ROW).drop_nulls()
         bounds = _within_reach(asked.get_column(timestamp), lookup.ttl)
         known = named_columns(lookup).filter(bounds).select(*identity(lookup))
         joined.append(_values(lookup, match(asked, known, lookup, timestamp), rows.height))
@@ -176,6 +187,32 @@ def named_columns(lookup: ResolvedLookup) -> pl.LazyFrame:
     ).drop_nulls(
         [*lookup.on.values(), TIME]
     )  # a null key is no entity: without it here, a null in the spine finds none
+
+
+def _asked(rows: pl.DataFrame, lookup: ResolvedLookup, timestamp: str) -> pl.DataFrame:
+    """Keys and timestamp of the spine in the view's types."""
+    wanted = named_columns(lookup).collect_schema()
+    columns = []
+    for column, key in lookup.on.items():
+        found, dtype = rows.schema[key], wanted[key]
+        whole = found.is_integer() and dtype.is_integer()
+        text = isinstance(found, pl.Categorical | pl.Enum) and dtype == pl.String
+        if not (found in (dtype, pl.Null()) or whole or text):
+            raise ValueError(
+                f"point-in-time join: '{key}' of the spine is {found}, '{column}' of '{lookup.view}' is {dtype}; cast "
+                "one of them"
+            )
+        columns.append(pl.col(key).cast(dtype, strict=False))  # a number beyond the view's is no entity of it
+    found, dtype = rows.schema[timestamp], wanted[TIME]
+    if isinstance(found, pl.Datetime) and isinstance(dtype, pl.Datetime) and found.time_zone and dtype.time_zone:
+        return rows.select(*columns, pl.col(timestamp).cast(dtype))
+    if found != dtype:
+        raise ValueError(
+            f"point-in-time join: '{timestamp}' of the spine is {found}, '{lookup.event_time}' of '{lookup.view}' is "
+            f"{dtype}; give it a time zone: dt.replace_time_zone('UTC'), or in SQL {timestamp}::TIMESTAMP AT TIME ZONE "
+            "'UTC'"
+        )
+    return rows.select(*columns, timestamp)
 
 
 def _values(lookup: ResolvedLookup, found: pl.DataFrame, rows: int) -> pl.DataFrame:

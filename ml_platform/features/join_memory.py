@@ -22,7 +22,7 @@ def match_in_memory(asked: pl.DataFrame, known: pl.LazyFrame, lookup: ResolvedLo
     Parameters
     ----------
     asked
-        Number of the spine's row, keys and timestamp, none of them null.
+        Number of the spine's row, keys and timestamp, none of them null, in the view's types.
     known
         Keys and time of the view's rows; by knowledge time also when each was written.
     lookup
@@ -34,21 +34,10 @@ def match_in_memory(asked: pl.DataFrame, known: pl.LazyFrame, lookup: ResolvedLo
     -------
     polars.DataFrame
         Number of the spine's row and the columns of `known`, for those that found one, by key and time.
-
-    Raises
-    ------
-    ValueError
-        If the instants of both are not of one type.
     """
     keys, time = list(lookup.on.values()), TIME
     if lookup.knowledge_time:
         time, known = VISIBLE, _newest_in_sight(known, keys).collect(engine="streaming").lazy()
-    dtype, wanted = known.collect_schema()[time], asked.schema[timestamp]
-    if dtype != wanted:
-        raise ValueError(
-            f"point-in-time join: '{timestamp}' is {wanted}, '{lookup.event_time}' of '{lookup.view}' is {dtype}; "
-            "cast one of them"
-        )
     groups = asked.select(keys).unique(maintain_order=True).with_row_index(_KEY)
     events = known.join(groups.lazy(), on=keys).select(_KEY, pl.col(time).to_physical()).collect(engine="streaming")
     if events.is_empty():
@@ -58,7 +47,7 @@ def match_in_memory(asked: pl.DataFrame, known: pl.LazyFrame, lookup: ResolvedLo
         rows.get_column(_KEY).to_numpy(), rows.get_column(timestamp).to_physical().to_numpy().astype(np.int64),
         events.get_column(_KEY).to_numpy(), events.get_column(time).to_numpy().astype(np.int64), groups.height,
     )  # fmt: skip
-    found = rows[order].with_columns(pl.Series(time, met).cast(dtype))
+    found = rows[order].with_columns(pl.Series(time, met).cast(asked.schema[timestamp]))
     if lookup.knowledge_time:
         found = found.join(known.collect(), on=[*keys, VISIBLE], maintain_order="left")
     fresh = pl.lit(value=True) if lookup.ttl is None else pl.col(TIME) >= pl.col(timestamp) - lookup.ttl

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -18,7 +18,10 @@ from ml_platform.lake.overlays import Overlays
 from ml_platform.lake.snapshots import instant
 from ml_platform.lake.tables import Lake
 from ml_platform.settings import PROJECT_ROOT, Settings
-from ml_platform.spec import Lookup
+from ml_platform.spec import Lookup, check_lookups
+
+if TYPE_CHECKING:
+    import pandas
 
 VIEWS_FOLDER = PROJECT_ROOT / "ml_platform" / "defs" / "features"
 
@@ -68,7 +71,7 @@ class TrainingSet:
 
 
 def create_training_set(
-    spine: pl.DataFrame | pl.LazyFrame | str,
+    spine: "pl.DataFrame | pl.LazyFrame | pandas.DataFrame | str",
     lookups: Sequence[str | Lookup],
     label: str,
     *,
@@ -87,9 +90,11 @@ def create_training_set(
     Parameters
     ----------
     spine
-        Rows with the label, a timestamp (UTC) and the keys of the views: a frame, or SQL over the lake.
+        Rows with the label, a timestamp with time zone and the keys of the views: a frame of Polars or pandas, or SQL
+        over the lake.
     lookups
-        Names of views, or `Lookup`s that pick features, rename keys or ask for `knowledge_time`.
+        Names of views, or `Lookup`s that pick features, rename keys, give a view that is looked up twice another name,
+        or ask for `knowledge_time`.
     label
         Column of the spine; rows without one are left out.
     timestamp
@@ -97,10 +102,10 @@ def create_training_set(
     label_available_at
         Column with the instant from which the label is known; by it `as_of` is judged.
     as_of
-        A label that became available later is not used (UTC).
+        A label that became available later is not used; with time zone.
     sample
         Share of the rows to keep, or a share per value of the label (values not named are kept whole); drawn the same
-        every time. Sampling by label shifts the scores of the model that is trained.
+        every time, by a hash of the row. Sampling by label shifts the scores of the model that is trained.
     lake, views
         The project's own when absent.
     versions
@@ -111,14 +116,16 @@ def create_training_set(
     Raises
     ------
     ValueError
-        If a look-up names an unknown view, feature or column, `as_of` has no column to be judged by, or a view's table
-        is of an older definition.
+        If a look-up names an unknown view, feature or column, a column is not of the type that is wanted, `as_of` has
+        no column to be judged by, `sample` names a value that the label has not, or a view's table is of an older
+        definition.
     ml_platform.lake.errors.TableNotFound
         If a view has not been computed yet.
     """
     lake = lake or Lake(Settings().lake_uri)
     views = views if views is not None else load_views(VIEWS_FOLDER)
     chosen = [Lookup(view=item) if isinstance(item, str) else item for item in lookups]
+    check_lookups(chosen)
     if unknown := sorted({item.view for item in chosen} - set(views)):
         raise ValueError(f"lookups: there is no feature view {unknown}; there are {sorted(views)}")
     pinned = versions or {}
@@ -128,14 +135,22 @@ def create_training_set(
         read |= {name for name in view_tables(lake, view) if name in pinned or view.table not in pinned}
     tables = {name: pinned[name] if name in pinned else lake.version(name) for name in sorted(read)}
     overlays = pushed_overlays(lake, lambda: views)
-    rows = sql.query(lake, spine, versions=tables, overlays=overlays).lazy() if isinstance(spine, str) else spine.lazy()
-    _check_columns(rows, [label, timestamp, *([label_available_at] if label_available_at else [])])
+    if isinstance(spine, str):
+        rows = sql.query(lake, spine, versions=tables, overlays=overlays).lazy()
+    else:
+        rows = (spine if isinstance(spine, pl.DataFrame | pl.LazyFrame) else pl.from_pandas(spine)).lazy()
+    instants = [timestamp, *([label_available_at] if label_available_at else [])]
+    _check_columns(rows, [label, *instants], instants)
     rows = rows.filter(pl.col(label).is_not_null())
     if as_of is not None:
         if label_available_at is None:
             raise ValueError("as_of: say in `label_available_at` which column tells when the label became known")
+        if as_of.tzinfo is None:
+            raise ValueError(f"as_of: wanted an instant with time zone, found {as_of}; e.g. .replace(tzinfo=UTC)")
         rows = rows.filter(pl.col(label_available_at) <= as_of)
-    rows = rows.filter(kept(pl.int_range(pl.len(), dtype=pl.UInt64), sample, label))
+    if isinstance(sample, Mapping):
+        _check_values(rows, label, sample)
+    rows = rows.filter(kept(pl.struct(pl.all()), sample, label))  # their order may be another one the next time
     for item in chosen:
         require_definition(lake, views[item.view], tables[views[item.view].table])
     resolved = [resolve_lookup(item, views[item.view], read_view(lake, views[item.view], tables)) for item in chosen]
@@ -147,7 +162,20 @@ def create_training_set(
     )
 
 
-def _check_columns(rows: pl.LazyFrame, wanted: Sequence[str]) -> None:
-    names = rows.collect_schema().names()
-    if missing := sorted(set(wanted) - set(names)):
-        raise ValueError(f"training set: the spine has no column {missing}; it has {names}")
+def _check_columns(rows: pl.LazyFrame, wanted: Sequence[str], instants: Sequence[str]) -> None:
+    schema = rows.collect_schema()
+    if missing := sorted(set(wanted) - set(schema)):
+        raise ValueError(f"training set: the spine has no column {missing}; it has {schema.names()}")
+    for name in instants:
+        dtype = schema[name]
+        if not isinstance(dtype, pl.Datetime) or dtype.time_zone is None:
+            raise ValueError(
+                f"training set: '{name}' of the spine must be a timestamp with time zone, found {dtype}; give it one: "
+                f"dt.replace_time_zone('UTC'), or in SQL {name}::TIMESTAMP AT TIME ZONE 'UTC'"
+            )
+
+
+def _check_values(rows: pl.LazyFrame, label: str, sample: Mapping[Any, float]) -> None:
+    values = rows.select(pl.col(label).unique()).collect().to_series().to_list()
+    if unknown := [value for value in sample if not any(value == known for known in values)]:
+        raise ValueError(f"sample: the label '{label}' has no value {unknown}; it has {values[:10]}")

@@ -199,7 +199,11 @@ def feature_infos(
             column = view.columns[name]
             infos.append(
                 _info(
-                    feature_column(view.name, name), column.type, f"view:{view.name}", column.description, column.unit
+                    feature_column(lookup.called, name),
+                    column.type,
+                    f"view:{view.name}",
+                    column.description,
+                    column.unit,
                 )
             )
     return tuple(info for info in infos if info is not None)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import dagster as dg
 
 from ml_platform.lake.tables import Lake
+from ml_platform.registry.manifest import feature_of
 
 
 def sql_column_lineage(sql: str, lake: Lake, tables: Iterable[str]) -> dg.TableColumnLineage:
@@ -48,7 +49,7 @@ def feature_column_lineage(columns: Mapping[str, str], spine_tables: Iterable[st
     Parameters
     ----------
     columns
-        Column → where it comes from: `view:<name>` for a looked-up feature (`<name>__<feature>`), anything else for a
+        Column → where it comes from: `view:<name>` for a looked-up feature (see `feature_of`), anything else for a
         column of the spine.
     spine_tables
         Lake tables under the spine, named for columns of the same name.
@@ -57,7 +58,7 @@ def feature_column_lineage(columns: Mapping[str, str], spine_tables: Iterable[st
     for column, source in columns.items():
         if source.startswith("view:"):
             view = source.removeprefix("view:")
-            name = column.removeprefix(f"{view}__")
+            name = feature_of(view, column)
             deps[column] = [dg.TableColumnDep(asset_key=dg.AssetKey(["features", view]), column_name=name)]
         elif source == "input":
             deps[column] = [

@@ -59,6 +59,20 @@ class ViewLookup(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     ttl_seconds: float | None = None
 
 
+def feature_of(view: str, column: str) -> str:
+    """Name that a looked-up column has in its view.
+
+    Columns are `<view>__<feature>`, or `<name>__<feature>` where the look-up has a name, which has no `__` in it.
+
+    Examples
+    --------
+    >>> feature_of("weather", "weather__wind__max"), feature_of("weather", "there__wind__max")
+    ('wind__max', 'wind__max')
+    """
+    prefix = f"{view}__"
+    return column.removeprefix(prefix) if column.startswith(prefix) else column.partition("__")[2] or column
+
+
 class Feature(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """One column of the model's matrix."""
 

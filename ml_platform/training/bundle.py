@@ -82,7 +82,7 @@ def build_signature(
                 view=view.name,
                 view_hash=view.hash,
                 keys={column: lookup.keys.get(column, column) for column in view.entity},
-                features=tuple(feature_column(view.name, name) for name in taken),
+                features=tuple(feature_column(lookup.called, name) for name in taken),
                 ttl_seconds=view.ttl.total_seconds() if view.ttl else None,
             )
         )

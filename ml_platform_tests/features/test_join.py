@@ -246,10 +246,62 @@ def test_the_rows_are_feasts(engine):
         assert 0 < hits < rows.height
 
 
-def test_instants_of_another_unit_are_refused_with_both_types():
-    rows = spine([("A", NOON)]).with_columns(pl.col("at").dt.cast_time_unit("ms"))
-    with pytest.raises(ValueError, match=r"'at' is Datetime.*ms.*'event_time' of 'shops' is Datetime.*us.*cast one"):
-        point_in_time_join(rows, [view([("A", NOON, 1)])], timestamp="at")
+ENGINES = pytest.mark.parametrize("engine", ["polars", "duckdb"])
+
+
+@ENGINES
+@pytest.mark.parametrize(
+    "dtype", [pl.Datetime("ns", "UTC"), pl.Datetime("ms", "UTC"), pl.Datetime("us", "America/New_York")]
+)
+def test_instants_may_be_of_another_unit_or_time_zone(engine, dtype):
+    rows = spine([("A", NOON), ("A", NOON - timedelta(hours=1))]).with_columns(pl.col("at").cast(dtype))
+    known = view([("A", NOON, 1)], ttl=timedelta(0))
+    joined = point_in_time_join(rows, [known], timestamp="at", engine=engine).collect()
+    assert joined["shops__sales"].to_list() == [1, None]
+    assert joined.schema["at"] == dtype, "the spine stays as it is"
+
+
+@ENGINES
+@pytest.mark.parametrize("dtype", [pl.Datetime("us"), pl.Date, pl.String])
+def test_what_is_no_instant_is_refused_with_a_way_to_make_it_one(engine, dtype):
+    rows = spine([("A", NOON)]).with_columns(pl.col("at").cast(dtype))
+    with pytest.raises(ValueError, match=r"'at' of the spine is .*'event_time' of 'shops' is .*replace_time_zone"):
+        point_in_time_join(rows, [view([("A", NOON, 1)])], timestamp="at", engine=engine)
+
+
+@ENGINES
+def test_whole_numbers_of_any_width_and_categories_meet_the_views_keys(engine):
+    frame = pl.LazyFrame(
+        {"till": [1, 2], "shop": ["A", "A"], "event_time": [NOON, NOON], "sales": [10, 20]},
+        schema_overrides={"till": pl.Int16, "event_time": TIME},
+    )
+    lookup = ResolvedLookup("tills", frame, {"till": "till", "shop": "shop"}, ("sales",))
+    rows = pl.LazyFrame(
+        {"till": [2, 70_000, None], "shop": ["A"] * 3, "at": [NOON] * 3},
+        schema_overrides={"till": pl.UInt64, "shop": pl.Categorical, "at": TIME},
+    )
+    joined = point_in_time_join(rows, [lookup], timestamp="at", engine=engine).collect()
+    assert joined["tills__sales"].to_list() == [20, None, None]
+
+
+@ENGINES
+@pytest.mark.parametrize("dtype", [pl.Float64, pl.String])
+def test_keys_of_another_type_are_refused_with_both(engine, dtype):
+    frame = pl.LazyFrame({"till": [1], "event_time": [NOON], "sales": [1]}, schema_overrides={"event_time": TIME})
+    rows = pl.LazyFrame({"desk": ["1"], "at": [NOON]}, schema_overrides={"at": TIME}).cast({"desk": dtype})
+    lookup = ResolvedLookup("tills", frame, {"till": "desk"}, ("sales",))
+    with pytest.raises(ValueError, match=rf"'desk' of the spine is {dtype}, 'till' of 'tills' is Int64; cast one"):
+        point_in_time_join(rows, [lookup], timestamp="at", engine=engine)
+
+
+def test_a_name_that_would_be_there_twice_is_named():
+    known = view([("A", NOON, 1)])
+    with pytest.raises(
+        ValueError, match=r"\['shops__sales'\] would be there twice; rename the spine's column, or give"
+    ):
+        point_in_time_join(spine([("A", NOON)]), [known, known], timestamp="at")
+    with pytest.raises(ValueError, match=r"\['shops__sales'\] would be there twice"):
+        point_in_time_join(spine([("A", NOON)]).with_columns(shops__sales=1), [known], timestamp="at")
 
 
 def test_instants_before_1970_and_far_apart_keep_their_order():

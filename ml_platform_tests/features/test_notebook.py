@@ -120,6 +120,54 @@ def test_a_share_out_of_range_is_refused(share):
         kept(pl.col("id"), share, "late")
 
 
+def test_the_sample_does_not_hang_on_the_order_of_the_rows(lake, views):
+    many = pl.DataFrame({"id": range(400)}).with_columns(late=pl.col("id") % 2 == 0, event_time=pl.lit(NOON, TIME))
+    kept_ids = [
+        sorted(create_training_set(frame, [], "late", sample=0.3, lake=lake, views=views).frame["id"])
+        for frame in (many, many.reverse(), many.sort("late"))
+    ]
+    assert kept_ids[0] == kept_ids[1] == kept_ids[2]
+    assert 80 < len(kept_ids[0]) < 160
+
+
+def test_a_value_that_the_label_has_not_cannot_be_sampled(lake, views):
+    with pytest.raises(ValueError, match=r"sample: the label 'late' has no value \['no'\]; it has \[.*True"):
+        create_training_set(flights(), [], "late", timestamp="now", sample={"no": 0.1}, lake=lake, views=views)
+
+
+def test_a_view_may_be_looked_up_twice_under_names_of_their_own(lake, views):
+    trips = flights().with_columns(dest=pl.Series(["JFK", "EWR", "JFK", "JFK"]))
+    lookups = [
+        Lookup(view="weather", keys=AIRPORT, features=("temp",)),
+        Lookup(view="weather", name="there", keys={"origin": "dest"}, features=("temp",)),
+    ]
+    found = create_training_set(trips, lookups, "late", timestamp="now", lake=lake, views=views).frame
+    assert found["weather__temp"].to_list() == [99.0, None, 99.0]
+    assert found["there__temp"].to_list() == [None, 99.0, None]
+    with pytest.raises(ValueError, match=r"\['weather'\] more than once: .* give it a `name` of its own"):
+        create_training_set(trips, [lookups[0]] * 2, "late", timestamp="now", lake=lake, views=views)
+    with pytest.raises(ValueError, match=r"features \['temp'\] of 'weather' more than once"):
+        create_training_set(trips, [Lookup(view="weather", features=("temp", "temp"))], "late", lake=lake, views=views)
+
+
+def test_a_spine_may_be_a_pandas_frame(lake, views):
+    lookups = [Lookup(view="weather", keys=AIRPORT)]
+    asked = {"timestamp": "now", "lake": lake, "views": views}
+    polars, pandas = (
+        create_training_set(rows, lookups, "late", **asked) for rows in (flights(), flights().to_pandas())
+    )
+    assert pandas.frame["weather__temp"].equals(polars.frame["weather__temp"])
+
+
+def test_instants_without_a_time_zone_are_refused(lake, views):
+    naive = flights().with_columns(pl.col("now", "known_at").dt.replace_time_zone(None))
+    asked = {"timestamp": "now", "label_available_at": "known_at", "lake": lake, "views": views}
+    with pytest.raises(ValueError, match=r"'now' of the spine must be a timestamp with time zone, found .*give it one"):
+        create_training_set(naive, [], "late", **asked)
+    with pytest.raises(ValueError, match=r"as_of: wanted an instant with time zone, found 2013"):
+        create_training_set(flights(), [], "late", as_of=NOON.replace(tzinfo=None), **asked)
+
+
 def test_what_is_not_there_is_named(lake, views):
     with pytest.raises(ValueError, match=r"no feature view \['wether'\]; there are \['weather'\]"):
         create_training_set(flights(), ["wether"], "late", timestamp="now", lake=lake, views=views)

@@ -182,3 +182,23 @@ def test_only_rows_of_the_present_definitions_are_compared(live):
 
 def test_nothing_logged_is_not_judged(live):
     assert live.skew().reasons == ("no request has been logged yet",)
+
+
+def test_a_view_looked_up_twice_is_served_under_both_names_as_it_was_trained(shops, tmp_path):
+    features = tmp_path / "features.py"
+    next_shop = 'pl.when(pl.col("shop") == "A").then(pl.lit("B")).otherwise(pl.lit("A"))'
+    features.write_text(
+        "import polars as pl\nfrom ml_platform.features.request import RequestFeature\n"
+        f"REQUEST_FEATURES = {{'next_shop': RequestFeature({next_shop}, 'Whose load matters as well.')}}\n"
+    )
+    lookups = [{"view": VIEW}, {"view": VIEW, "name": "nearby", "keys": {"shop": "next_shop"}, "features": ["load"]}]
+    world = shops.respecified(request_features=str(features), lookups=lookups, families=["logistic_regression"])
+    live = Live(world, world.train(START + 50 * DAY).digest)
+    live.publish(START + 60 * DAY)
+    live.answer(START + 60 * DAY, START + 60 * DAY + 12 * HOUR)
+    report = live.skew(lag="12 hours")
+    assert (report.verdict, len(report.features)) == ("no skew", 7), report.examples
+    log = world.lake.read(f"inference_log/{world.spec.name}").collect()
+    loads = log.select("shop", "shop_load__load", "nearby__load").unique()
+    of_b = loads.filter(pl.col("shop") == "B")["shop_load__load"].unique()
+    assert loads.filter(pl.col("shop") == "A")["nearby__load"].unique().equals(of_b)
