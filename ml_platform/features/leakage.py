@@ -12,6 +12,8 @@ from ml_platform.spec import Leakage, Strict, Task
 
 _BINS = 200  # quantiles that a numeric feature is cut into
 _FEWEST_ROWS = 100  # below this nothing is judged
+_FEWEST_OF_CLASS = 5  # fewer rows are told from all others by chance: by one in a hundred features, if it is one row
+_FEWEST_APART = 10  # rows without a feature's commonest value from which its ranges are no chance
 _PRIOR_ROWS = 2.0  # weight of the overall rate beside a bin's own rows
 _FLAWLESS = 1e-6  # from an AUC or R² of one, for what is the label itself
 _EXACT = 1e-9  # share of the label's variance that an equality may leave, for the rounding of doubles
@@ -25,7 +27,7 @@ class Leak(Strict):
     """One finding: features that know the label, how well, and by what."""
 
     features: tuple[str, ...]
-    kind: Literal["alone", "transformation", "combination"]
+    kind: Literal["alone", "transformation", "range", "combination"]
     measure: Literal["R²", "AUC"]
     value: float
 
@@ -36,6 +38,7 @@ class Leak(Strict):
         what = {
             "alone": f"{names} alone predicts the label",
             "transformation": f"{names} is the label in another form",
+            "range": f"{names} says in which range the label lies",
             "combination": f"the sum or difference of {names}, each scaled, gives the label",
         }[self.kind]
         return f"{what} ({self.measure} {self.value:.4f})"
@@ -57,7 +60,9 @@ def find_leakage(
 
     A feature alone is judged by predicting the one half of the rows from the other half's mean label per quantile or
     category, so that an identifier, which determines the label of its own row only, does not count; numbers also by
-    their linear and rank correlation with a numeric label. Of two numeric features every linear combination is
+    their linear and rank correlation with a numeric label; a feature with gaps once more by the rows without. One that
+    says in which range a numeric label lies (whether it is above a threshold) may explain little of it, and is found by
+    the order of the labels. Infinite numbers are read as missing. Of two numeric features every linear combination is
     compared with a numeric label, and sum and difference ranked against the classes. Of several classes the mean AUC
     counts, since one may well stand apart (the largest kind of bean by its size), unless one is told without any error.
 
@@ -91,6 +96,8 @@ def find_leakage(
     limits = limits or Leakage()
     judged = [info for info in features if info.name not in limits.allow]
     rows = frame.filter(pl.col(target).is_not_null())
+    if task == "regression":
+        rows = rows.filter(pl.col(target).cast(pl.Float64).is_finite())
     if rows.height > limits.sample_rows:
         rows = rows.sample(limits.sample_rows, seed=_SEED)
     if rows.height < _FEWEST_ROWS:
@@ -105,6 +112,8 @@ def find_leakage(
         if value >= limit:
             kind: Literal["alone", "transformation"] = "transformation" if value >= 1 - _FLAWLESS else "alone"
             leaks.append(Leak(features=(info.name,), kind=kind, measure=measure, value=value))
+        elif task == "regression" and _tells_ranges(rows.get_column(info.name), labels[0]):
+            leaks.append(Leak(features=(info.name,), kind="range", measure=measure, value=value))
     if limits.pairs:
         known = {leak.features[0] for leak in leaks if task != "regression" or leak.kind == "transformation"}
         numeric = [info.name for info in judged if info.kind == "numeric" and info.name not in known]
@@ -129,22 +138,52 @@ def _labels(label: pl.Series, task: Task) -> list[Floats]:
 
 
 def _alone(feature: pl.Series, labels: list[Floats], kind: str, task: Task) -> float:
+    """How well a feature alone predicts the label, of all rows or of those in which it has a value."""
+    whole = _told(feature, labels, kind, task)
+    known = ~np.isnan(_numbers(feature)) if kind == "numeric" else feature.is_not_null().to_numpy()
+    of_known = [label[known] for label in labels]
+    if not _FEWEST_ROWS <= known.sum() < len(feature) or (task != "regression" and not _enough_of_each(of_known)):
+        return whole
+    return max(whole, _told(feature.filter(pl.Series(known)), of_known, kind, task))
+
+
+def _enough_of_each(labels: list[Floats]) -> bool:
+    return all(_FEWEST_OF_CLASS <= label.sum() <= len(label) - _FEWEST_OF_CLASS for label in labels)
+
+
+def _told(feature: pl.Series, labels: list[Floats], kind: str, task: Task) -> float:
     codes = _quantile_codes(_numbers(feature)) if kind == "numeric" else _category_codes(feature)
     predicted = [_out_of_fold(codes, label) for label in labels]
+    ranks = None  # of a numeric feature without gaps
+    if kind == "numeric" and not np.isnan(numbers := _numbers(feature)).any():
+        ranks = _ranks(numbers)
     if task != "regression":
-        return _over_classes([_auc(scores, label) for scores, label in zip(predicted, labels, strict=True)], labels)
+        best = _over_classes([_auc(scores, label) for scores, label in zip(predicted, labels, strict=True)], labels)
+        if ranks is None or len(labels) > 1 or not _enough_of_each(labels):
+            return best
+        auc = _rank_auc(ranks, labels[0])
+        return max(best, auc, 1.0 - auc)
     [label] = labels
     spread = float(np.sum((label - label.mean()) ** 2))
     if spread == 0.0:
         return 0.0
-    best = 1.0 - float(np.sum((label - predicted[0]) ** 2)) / spread
-    if kind == "numeric":
-        numbers = _numbers(feature)
-        known = ~np.isnan(numbers)
-        if known.sum() >= _FEWEST_ROWS:
-            best = max(best, _squared_correlation(numbers[known], label[known]))
-            best = max(best, _squared_correlation(_ranks(numbers[known]), _ranks(label[known])))
-    return max(best, 0.0)
+    best = max(1.0 - float(np.sum((label - predicted[0]) ** 2)) / spread, 0.0)
+    if ranks is not None:
+        best = max(best, _squared_correlation(numbers, label), _squared_correlation(ranks, _ranks(label)))
+    return best
+
+
+def _tells_ranges(feature: pl.Series, label: Floats) -> bool:
+    """Whether the label's order puts the rows of each value together, or those without a value."""
+    chance = np.random.default_rng(_SEED).random(len(label))  # rows of one label have no order
+    order = np.lexsort((chance, label))
+    for values in (feature, feature.is_null()):
+        codes = values.rank("dense").fill_null(0).to_numpy().astype(np.int64)[order]
+        counts = np.unique_counts(codes).counts
+        runs = 1 + np.count_nonzero(np.diff(codes))
+        if len(counts) > 1 and runs == len(counts) and _FEWEST_APART <= len(codes) - counts.max() < len(codes) - 1:
+            return True
+    return False
 
 
 def _over_classes(aucs: Sequence[float], labels: list[Floats]) -> float:
@@ -158,7 +197,8 @@ def _over_classes(aucs: Sequence[float], labels: list[Floats]) -> float:
 
 
 def _numbers(feature: pl.Series) -> Floats:
-    return feature.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    numbers = feature.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    return np.where(np.isfinite(numbers), numbers, np.nan)
 
 
 def _quantile_codes(numbers: Floats) -> np.ndarray:
@@ -228,8 +268,9 @@ def _ranked_pairs(
             best = 0.0
             for combined in (first + values[b], first - values[b]):
                 known = ~np.isnan(combined)
-                if known.sum() >= _FEWEST_ROWS:
-                    best = max(best, _combined_auc(combined[known], [label[:_PAIR_ROWS][known] for label in labels]))
+                of_known = [label[:_PAIR_ROWS][known] for label in labels]
+                if known.sum() >= _FEWEST_ROWS and (len(labels) > 1 or _enough_of_each(of_known)):
+                    best = max(best, _combined_auc(combined[known], of_known))
             yield (names[a], names[b]), best
 
 

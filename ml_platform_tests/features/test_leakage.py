@@ -77,6 +77,49 @@ def test_a_class_in_disguise_is_found(world, expression):
     assert [names for names, _ in found(world.with_columns(disguise=expression), "late", "binary")] == [("disguise",)]
 
 
+RANGES = [
+    pl.col("y") > 8,
+    pl.when(pl.col("y") > 8).then(pl.lit("late")).when(pl.col("y") > 2).then(pl.lit("a bit")).otherwise(pl.lit("fine")),
+    pl.when(pl.col("y") < 8).then("a"),  # it is the null that tells
+]
+
+
+@pytest.mark.parametrize("expression", RANGES, ids=["threshold", "in words", "by its nulls"])
+def test_a_range_of_a_numeric_label_is_found(world, expression):
+    assert found(world.with_columns(disguise=expression), "y", "regression") == [(("disguise",), "range")]
+    blurred = pl.col("y") + pl.Series(np.random.default_rng(5).normal(size=ROWS))
+    noisy = world.with_columns(y=blurred, disguise=expression)  # a sound cause of what is measured
+    assert found(noisy, "y", "regression") == []
+
+
+def test_equal_labels_put_nothing_in_order(world):
+    by_year = world.with_columns(y=1.0, year=pl.int_range(pl.len()) // 500)
+    assert found(by_year, "y", "regression") == []
+
+
+def test_a_class_known_of_few_rows_is_judged_by_these(world):
+    rare = world.with_columns(disguise=pl.when(pl.col("a") > 0.8).then("y"))
+    assert [names for names, _ in found(rare, "late", "binary")] == [("disguise",)]
+    too_few = world.with_columns(disguise=pl.when(pl.int_range(pl.len()) < 150).then(pl.col("b")))
+    assert found(too_few, "late", "binary") == []
+
+
+def test_one_row_of_a_class_is_told_from_the_others_by_nobody(world):
+    noise = np.random.default_rng(8).normal(size=(200, 60))
+    wide = pl.DataFrame(noise, schema=[f"noise{n}" for n in range(60)]).with_columns(late=pl.int_range(pl.len()) == 7)
+    assert found(wide, "late", "binary") == []
+
+
+def test_infinite_and_missing_numbers_hide_no_leak(world):
+    split = world.with_columns(part=pl.col("y") - 10 * pl.col("b"))
+    first = pl.int_range(pl.len()) < 5
+    infinite = split.with_columns(part=pl.when(first).then(float("inf")).otherwise("part"))
+    assert found(infinite, "y", "regression") == [(("b", "part"), "combination")]
+    for value in (float("nan"), float("inf")):
+        unlabelled = split.with_columns(y=pl.when(first).then(value).otherwise("y"))
+        assert found(unlabelled, "y", "regression") == [(("b", "part"), "combination")]
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize(("target", "task"), [("y", "regression"), ("late", "binary")])
 def test_two_features_that_give_the_label_together_are_found(world, target, task, sign):
