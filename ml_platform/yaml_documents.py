@@ -73,7 +73,7 @@ class Document:
             return model.model_validate(self.data.get("attributes") or {})
         except ValidationError as error:
             found = error.errors()
-            raise SpecError([self.problem(("attributes", *e["loc"]), _explain(model, e)) for e in found]) from None
+            raise SpecError([self.problem(("attributes", *e["loc"]), explain(model, e)) for e in found]) from None
 
     def problem(self, location: Location, message: str) -> Problem:
         """Place a message at a key, or at the nearest enclosing one that is written down."""
@@ -149,7 +149,8 @@ def _inner(annotation: Any) -> Any:
     return annotation
 
 
-def _explain(root: type[BaseModel], error: ErrorDetails) -> str:
+def explain(root: type[BaseModel], error: ErrorDetails) -> str:
+    """Say in words what is wrong with a value of a model, what was wanted, and what was probably meant."""
     location = tuple(error["loc"])
     match error["type"]:
         case "extra_forbidden":
@@ -164,6 +165,8 @@ def _explain(root: type[BaseModel], error: ErrorDetails) -> str:
             expected = error["ctx"]["expected"]
             allowed = [word.strip("' ") for word in expected.replace(" or ", ", ").split(",")]
             return unknown(str(error["input"]), allowed, what="value")
+        case "tuple_type":
+            return f"a list was wanted, e.g. [{error['input']}]; found {error['input']!r}"
         case "value_error":
             return str(error["ctx"]["error"])
         case _:

@@ -14,7 +14,8 @@ import polars as pl
 from ml_platform.features.definitions import computed_hash
 from ml_platform.features.online import ViewSchema
 from ml_platform.features.push_log import DEFINITION_DIGITS, Pushed
-from ml_platform.features.views import DTYPES, UTC_MICROSECONDS, FeatureView
+from ml_platform.features.view_rows import DTYPES, UTC_MICROSECONDS
+from ml_platform.features.views import FeatureView
 from ml_platform.inference.ingest_segments import Ingested, ingest_segments
 from ml_platform.inference.log_lag import log_lag
 from ml_platform.lake.overlays import Overlay, Overlays

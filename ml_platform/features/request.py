@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from ml_platform.features.expressions import compile_tree, evaluator, same
-from ml_platform.features.views import DTYPES
+from ml_platform.features.view_rows import DTYPES
 from ml_platform.spec import FieldType, InputField
 
 _TYPES: dict[type[pl.DataType], FieldType] = {pl.String: "string", pl.Boolean: "boolean", pl.Datetime: "timestamp"}

@@ -19,7 +19,8 @@ from ml_platform.features.request import (
     load_request_features,
 )
 from ml_platform.features.sampling import kept
-from ml_platform.features.views import DTYPES, FeatureView
+from ml_platform.features.view_rows import DTYPES
+from ml_platform.features.views import FeatureView
 from ml_platform.inference.contract import defaults_of
 from ml_platform.lake import sql
 from ml_platform.lake.tables import Lake

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ml_platform.features.rolling import Rolling
+from ml_platform.yaml_documents import explain
 
 _FRONT_MATTER = re.compile(r"\A\s*/\*(?P<yaml>.*?)\*/(?P<sql>.*)\Z", re.DOTALL)
 
@@ -40,7 +41,7 @@ def _declared_yaml(path: Path) -> dict[str, Any]:
     try:
         rolling = Rolling.model_validate(declared.pop("rolling", {}))
     except ValidationError as error:
-        raise ValueError(f"{path}: rolling: {in_words(error)}") from error
+        raise ValueError(f"{path}: rolling: {in_words(error, Rolling)}") from error
     entity, event_time = declared.get("entity"), declared.get("event_time", "event_time")
     if not isinstance(entity, list) or not all(isinstance(name, str) for name in entity):
         raise ValueError(f"{path}: entity: wanted a list of columns of {rolling.source}, found {entity!r}")
@@ -58,6 +59,6 @@ def _mapping(path: Path, text: str, what: str) -> dict[str, Any]:
     return declared
 
 
-def in_words(error: ValidationError) -> str:
+def in_words(error: ValidationError, root: type[BaseModel]) -> str:
     """Say each mistake with its key."""
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'view'}: {e['msg']}" for e in error.errors())
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'view'}: {explain(root, e)}" for e in error.errors())

@@ -26,20 +26,14 @@ from ml_platform.features.incremental import (
 )
 from ml_platform.features.rolling import Rolling
 from ml_platform.features.view_files import in_words, read_declaration
+from ml_platform.features.view_rows import UTC_MICROSECONDS, checked_rows
 from ml_platform.lake import sql
 from ml_platform.lake.tables import Lake
 from ml_platform.spec import Duration, Strict, Tag
 
-UTC_MICROSECONDS = pl.Datetime("us", "UTC")
-DTYPES: dict[str, pl.DataType] = {
-    "string": pl.String(),
-    "integer": pl.Int64(),
-    "number": pl.Float64(),
-    "boolean": pl.Boolean(),
-    "timestamp": UTC_MICROSECONDS,
-}
-
-_COMMENT_LINE = re.compile(r"^\s*--.*$", re.MULTILINE)
+_QUOTED_OR_BLANK = re.compile(
+    r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|(?:\s|--[^\n]*|/\*.*?\*/)+""", re.DOTALL
+)  # a text, a quoted name, or what SQL reads as one space: comments among it
 
 
 class FeatureColumn(Strict):
@@ -80,6 +74,10 @@ class FeatureView(Strict):
             raise ValueError("a view is a query or a function: give one of `sql` and `code`")
         if self.incremental and DAY_COLUMN in {*self.columns, *self.keys}:
             raise ValueError(f"columns: '{DAY_COLUMN}' is the partition of an incremental view; choose another name")
+        if len(set(self.keys)) < len(self.keys):
+            raise ValueError(
+                f"entity, event_time and created: each is a column of its own, found {list(self.keys)}; leave one out"
+            )
         if twice := sorted(set(self.columns) & set(self.keys)):
             raise ValueError(
                 f"columns: {twice} also name the entity or a time of the view; give the feature its own name"
@@ -105,7 +103,7 @@ class FeatureView(Strict):
             "created": self.created,
             "ttl": self.ttl.total_seconds() if self.ttl else None,
             "columns": {name: (column.type, column.unit) for name, column in sorted(self.columns.items())},
-            "sql": " ".join(_COMMENT_LINE.sub("", self.sql).split()),
+            "sql": _QUOTED_OR_BLANK.sub(lambda found: found[0] if found[0][0] in "'\"" else " ", self.sql).strip(),
             **({"code": self.code, "sources": self.sources} if self.code else {}),
         }
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
@@ -205,7 +203,7 @@ def load_view(path: Path) -> FeatureView:
     try:
         return FeatureView.model_validate({"name": path.stem, **read_declaration(path)})
     except ValidationError as error:
-        raise ValueError(f"{path}: {in_words(error)}") from error
+        raise ValueError(f"{path}: {in_words(error, FeatureView)}") from error
 
 
 def load_views(folder: Path) -> dict[str, FeatureView]:
@@ -251,11 +249,11 @@ def compute_view(lake: Lake, view: FeatureView, *, connection: duckdb.DuckDBPyCo
     spans = changed_spans(lake, view, tables) if view.incremental else None
     if view.incremental and spans is not None:
         for span in spans:
-            write_span(lake, view, _checked(view, compute_span(lake, view, tables, span, connection)), span)
+            write_span(lake, view, checked_rows(view, compute_span(lake, view, tables, span, connection)), span)
         version = lake.version(view.table)
     else:
         version = write_all(
-            lake, view, lambda: (_checked(view, frame) for frame in view.batches(lake, tables, connection))
+            lake, view, lambda: (checked_rows(view, frame) for frame in view.batches(lake, tables, connection))
         )
     if view.incremental:
         record_sources(lake, view, tables, version)
@@ -285,50 +283,3 @@ def _report(
         null_share={name: counts[name] / max(rows, 1) for name in view.columns},
         spans=None if spans is None else tuple(spans),
     )
-
-
-def _checked(view: FeatureView, frame: pl.DataFrame) -> pl.DataFrame:
-    """Give rows with the declared types, sorted by their keys, event time first."""
-    times = [name for name in (view.event_time, view.created) if name]
-    rows = _typed(view, frame, times).sort(view.event_time, *view.entity, *times[1:])
-    _check_keys(view, rows)
-    return rows
-
-
-def _typed(view: FeatureView, frame: pl.DataFrame, times: list[str]) -> pl.DataFrame:
-    wanted = {*view.keys, *view.columns}
-    missing, surplus = sorted(wanted - set(frame.columns)), sorted(set(frame.columns) - wanted)
-    if missing or surplus:
-        raise ValueError(
-            f"view '{view.name}': its query must give {sorted(wanted)}; missing {missing}, not declared {surplus}. "
-            "Change the SELECT list or `columns:` in the leading comment"
-        )
-    return frame.select(
-        *view.entity,
-        *(_utc(frame, name) for name in times),
-        *(pl.col(name).cast(DTYPES[column.type]) for name, column in view.columns.items()),
-    )
-
-
-def _utc(frame: pl.DataFrame, name: str) -> pl.Expr:
-    dtype = frame.schema[name]
-    if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
-        return pl.col(name).dt.convert_time_zone("UTC").cast(UTC_MICROSECONDS)
-    raise ValueError(f"column '{name}' must be a timestamp with a time zone (TIMESTAMPTZ), found {dtype}")
-
-
-def _check_keys(view: FeatureView, frame: pl.DataFrame) -> None:
-    """Check rows that are sorted by their keys."""
-    for name in view.keys:
-        if nulls := frame.get_column(name).null_count():
-            raise ValueError(
-                f"view '{view.name}': {nulls} of {frame.height} rows have no '{name}'; leave them out in SQL"
-            )
-    again = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift()) for name in view.keys)
-    repeated = frame.filter(again & (pl.int_range(pl.len()) > 0))
-    if twice := repeated.height:
-        example = repeated.row(0, named=True)
-        raise ValueError(
-            f"view '{view.name}': {twice} rows share {view.keys} with another, e.g. "
-            f"{ {name: str(example[name]) for name in view.keys} }; aggregate them, or declare a `created` column"
-        )

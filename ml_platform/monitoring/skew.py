@@ -12,7 +12,8 @@ from pydantic import Field
 from ml_platform.features.join import ResolvedLookup, feature_column, point_in_time_join, resolve_lookup
 from ml_platform.features.pushed import read_view
 from ml_platform.features.request import add_request_features, load_request_features
-from ml_platform.features.views import DTYPES, FeatureView
+from ml_platform.features.view_rows import DTYPES
+from ml_platform.features.views import FeatureView
 from ml_platform.inference.contract import defaults_of
 from ml_platform.inference.ingest_log import FIXED_COLUMNS
 from ml_platform.inference.log_policy import not_reproducible
@@ -104,6 +105,8 @@ def find_skew(
         return _not_judged(spec, "no request has been logged yet", 0)
     log = lake.read(table)
     newest = until or log.select(pl.col("scored_at").max()).collect().item()
+    if newest is None:
+        return _not_judged(spec, "no request has been logged yet", 0)
     recent = log.filter(pl.col("scored_at").is_between(newest - spec.skew.window, newest)).collect()
     if "sample_weight" in recent.columns:
         recent = equally_weighted(recent.with_columns(pl.col("sample_weight").fill_null(1.0)), "request_id")
@@ -257,7 +260,8 @@ def _differs(online: pl.DataFrame, offline: pl.DataFrame, name: str, tolerance: 
 def _unlike(online: pl.Expr, offline: pl.Expr, dtype: pl.DataType, tolerance: float) -> pl.Expr:
     if dtype == pl.String:
         return online.ne_missing(offline.cast(pl.String))
-    a, b = online.cast(pl.Float64).fill_nan(None), offline.cast(pl.Float64).fill_nan(None)
+    # The log is JSON, which writes what is no finite number as null.
+    a, b = (pl.when(value.is_finite()).then(value) for value in (online.cast(pl.Float64), offline.cast(pl.Float64)))
     apart = (a - b).abs() > tolerance * pl.max_horizontal(pl.lit(1.0), b.abs())
     return (a.is_null() != b.is_null()) | (apart & (a != b)).fill_null(value=False)
 

@@ -56,8 +56,17 @@ def test_a_view_is_read_from_its_file(tmp_path):
         (QUERY, r"sales\.sql: wanted a leading /\* … \*/ comment"),
         ("/* entity: [ */" + QUERY, r"sales\.sql: the leading comment is not YAML"),
         ("/* just words */" + QUERY, r"sales\.sql: the leading comment must be a YAML mapping, found str"),
-        (HEADER.replace("ttl:", "tll:") + QUERY, r"sales\.sql: tll: Extra inputs are not permitted"),
-        (HEADER.replace("type: number", "type: float") + QUERY, r"columns\.revenue\.type: Input should be 'number'"),
+        (HEADER.replace("ttl:", "tll:") + QUERY, r"sales\.sql: tll: unknown key 'tll'; did you mean 'ttl'"),
+        (
+            HEADER.replace("type: number", "type: float") + QUERY,
+            r"columns\.revenue\.type: unknown value 'float'.*Allowed: boolean, integer, number",
+        ),
+        (HEADER.replace("[shop]", "shop") + QUERY, r"entity: a list was wanted, e\.g\. \[shop\]; found 'shop'"),
+        (
+            HEADER.replace("[shop]", "[shop, shop]") + QUERY,
+            r"each is a column of its own, found \['shop', 'shop', 'event",
+        ),
+        (HEADER.replace("ttl:", "created: event_time\nttl:") + QUERY, r"found \['shop', 'event_time', 'event_time'\]"),
         (HEADER.replace("busy:", "shop:") + QUERY, r"\['shop'\] also name the entity"),
     ],
 )
@@ -73,6 +82,11 @@ def test_the_hash_follows_the_meaning_not_the_prose(tmp_path):
     base = digest(HEADER + QUERY)
     assert digest(HEADER.replace("Receipts of the day", "Takings") + QUERY) == base
     assert digest(HEADER + "-- a comment\n" + QUERY.replace(" FROM", "\n    FROM")) == base
+    assert digest(HEADER + QUERY.replace(" FROM", " /* so\nbusy */ -- it's\nFROM") + " -- that is all") == base
+    named = QUERY + " WHERE shop <> 'a  b'  -- spaces count, and 'so -- does'\n AND shop <> 'a -- b'"
+    assert digest(HEADER + named) == digest(HEADER + named.replace("  -- spaces count, and 'so -- does'\n", " "))
+    assert digest(HEADER + named) != digest(HEADER + named.replace("a  b", "a b"))
+    assert digest(HEADER + named) != digest(HEADER + named.replace("a -- b", "a"))
     changes = [
         ("36 hours", "35 hours"),
         ("type: number", "type: integer"),
@@ -94,6 +108,16 @@ def test_a_view_is_computed_and_typed_as_declared(days: Lake, tmp_path):
     ]  # fmt: skip
     assert (report.rows, report.tables, report.newest) == (3, {"raw/days": 0}, DAY + timedelta(days=1))
     assert report.null_share == {"revenue": pytest.approx(1 / 3), "busy": 0.0}
+
+
+def test_a_whole_number_with_a_fraction_is_not_cut_off(days: Lake, tmp_path):
+    whole = HEADER.replace("type: number", "type: integer")
+    view = load_view(write(tmp_path, whole + QUERY))
+    compute_view(days, view)
+    assert days.read(view.table).collect()["revenue"].sum() == 3
+    half = load_view(write(tmp_path, whole + QUERY.replace("revenue,", "revenue + 0.5 AS revenue,")))
+    with pytest.raises(ValueError, match=r"column 'revenue' is declared as integer, its values are .*, e\.g\. .*1\.5"):
+        compute_view(days, half)
 
 
 def test_computing_again_replaces_the_rows(days: Lake, tmp_path):
@@ -123,7 +147,23 @@ def test_an_empty_view_is_a_table_without_rows(days: Lake, tmp_path):
         (QUERY.replace(", receipts > 10 AS busy", ", 1 AS extra"), r"missing \['busy'\], not declared \['extra'\]"),
         (
             QUERY.replace("closed_at AS", "closed_at::TIMESTAMP AS"),
-            r"'event_time' must be a timestamp with a time zone",
+            r"view 'sales': column 'event_time' must be a timestamp with a time zone.*AT TIME ZONE 'UTC'",
+        ),
+        (
+            QUERY.replace("receipts > 10 AS", "receipts AS"),
+            r"view 'sales': column 'busy' is declared as boolean, its values are .*, e\.g\. .*; cast it in the query",
+        ),
+        (
+            QUERY.replace("receipts > 10 AS", "'yes' AS"),
+            r"'busy' is declared as boolean, its values are String; cast it in the query, or declare another type",
+        ),
+        (
+            QUERY.replace("revenue,", "closed_at::DATE AS revenue,"),
+            r"'revenue' is declared as number, its values are Date;",
+        ),
+        (
+            QUERY.replace("revenue,", "'ten' AS revenue,"),
+            r"'revenue' is declared as number, its values are String, e\.g\. 'ten'",
         ),
         (QUERY.replace("SELECT shop", "SELECT nullif(shop, 'b') AS shop"), r"1 of 3 rows have no 'shop'"),
         (QUERY + " UNION ALL " + QUERY, r"3 rows share \('shop', 'event_time'\) with another, e\.g\. \{'shop'"),

@@ -180,7 +180,26 @@ def test_only_rows_of_the_present_definitions_are_compared(live):
     assert report.not_comparable > 0
 
 
+def test_infinite_numbers_are_compared_as_the_log_can_say_them(live):
+    view = live.shops.lake.read(live.view.table).with_columns(load=pl.lit(float("inf"))).collect()
+    live.shops.lake.replace(live.view.table, view)
+    live.publish(NOON)
+    live.answer(NOON, NOON + 3 * HOUR)
+    report = live.skew()
+    assert (report.verdict, counts(report)) == ("no skew", {})
+    live.publish(NOON + DAY, lambda frame: frame.with_columns(load=pl.lit(12.0)))
+    live.answer(NOON + DAY, NOON + DAY + 3 * HOUR)
+    later = live.skew(window="1 day")
+    assert later.verdict == "skew"
+    assert list(counts(later)) == [f"{VIEW}__load"]
+
+
 def test_nothing_logged_is_not_judged(live):
+    assert live.skew().reasons == ("no request has been logged yet",)
+    live.answer(NOON, NOON + 3 * HOUR)
+    live.skew()
+    table = f"inference_log/{live.shops.spec.name}"
+    live.shops.lake.replace(table, live.shops.lake.read(table).collect().clear())
     assert live.skew().reasons == ("no request has been logged yet",)
 
 
