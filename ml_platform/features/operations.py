@@ -252,8 +252,19 @@ def _strip(value: Evaluate, characters: Evaluate) -> Evaluate:
     return evaluate
 
 
+def _plain(value: Any) -> Any:
+    """Refuse texts that Python reads as numbers and Polars does not: `1_000`, ` 12 `, digits of other scripts."""
+    if isinstance(value, str) and (not value.isascii() or "_" in value or value != value.strip()):
+        raise ValueError(f"'{value}' is no number")
+    return value
+
+
 def _to_integer(value: Any) -> int:
-    return int(value)  # truncates as Polars does; NaN, infinity and text that is no number raise as they do there
+    return int(_plain(value))  # truncates as Polars does; NaN, infinity and text that is no number raise as there
+
+
+def _to_float(value: Any) -> float:
+    return float(_plain(value))
 
 
 def _to_string(value: Any) -> str:
@@ -266,7 +277,7 @@ def _to_string(value: Any) -> str:
 
 _CASTS: dict[str, Callable[[Any], Any]] = {
     "Int64": _to_integer,
-    "Float64": float,
+    "Float64": _to_float,
     "Boolean": bool,
     "String": _to_string,
 }

@@ -155,6 +155,19 @@ def test_the_tree_is_plain_json():
     assert tree["args"][0]["args"][1] == {"op": "literal", "type": "timestamp", "value": "2013-03-10T00:00:00+00:00"}
 
 
+@pytest.mark.parametrize("text", [" 12", "1_000", "\uff11\uff12", "12\n", "twelve", "", "+5", "-0", "00012"])
+@pytest.mark.parametrize("dtype", [pl.Int64, pl.Float64])
+def test_a_text_is_a_number_where_it_is_one_for_polars(text, dtype):
+    expression = pl.col("text").cast(dtype)
+    try:
+        wanted = pl.DataFrame({"text": [text]}).select(expression).item()
+    except pl.exceptions.InvalidOperationError:
+        with pytest.raises(ValueError, match=r"number|invalid literal|convert string"):
+            evaluator(compile_tree(expression))({"text": text})
+    else:
+        assert evaluator(compile_tree(expression))({"text": text}) == wanted
+
+
 @pytest.mark.parametrize(
     ("expression", "message"),
     [
