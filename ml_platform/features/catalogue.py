@@ -34,6 +34,7 @@ class ViewState(Strict):
     owner: str
     entity: tuple[str, ...]
     ttl: timedelta | None
+    tags: dict[str, str]
     hash: str
     models: tuple[str, ...]
     rows: int | None  # None while it has not been computed
@@ -96,6 +97,7 @@ def _describe(
         owner=view.owner,
         entity=view.entity,
         ttl=view.ttl,
+        tags=dict(view.tags),
         hash=view.hash,
         models=tuple(users),
         rows=rows,

@@ -55,6 +55,7 @@ def _section(state: ViewState) -> str:
         "time to live": duration(state.ttl) if state.ttl else "for good",
         "share of nulls": _share(state.null_share),
         "owner": state.owner,
+        **({"tags": ", ".join(f"{name}: {value}" for name, value in state.tags.items())} if state.tags else {}),
     }
     shown = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
     problems = "".join(f'<p class="problem">{escape(problem)}</p>' for problem in state.problems)

@@ -78,7 +78,8 @@ def _row(state: "ViewState") -> dict[str, str]:
 
 
 def _details(state: "ViewState") -> str:
-    facts = "\n".join(f"{name:<11} {value}" for name, value in _row(state).items())
+    tags = {"tags": ", ".join(f"{name}: {value}" for name, value in state.tags.items()) or "none"}
+    facts = "\n".join(f"{name:<11} {value}" for name, value in {**_row(state), **tags}.items())
     rows = [
         {
             "feature": item.name,

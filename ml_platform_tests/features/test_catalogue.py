@@ -119,6 +119,7 @@ def test_the_command_shows_one_view_and_knows_when_there_is_none(run):
     shown = run("origin_weather")
     assert "Air temperature." in shown.output
     assert "°F" in shown.output
+    assert "domain: weather, refresh: hourly" in shown.output
     documents = json.loads(run("origin_weather", "--format", "json").output)
     assert [document["name"] for document in documents] == ["origin_weather"]
     failed = run("wether")

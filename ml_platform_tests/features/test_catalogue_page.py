@@ -11,6 +11,7 @@ STATE = ViewState(
     owner="shop@example.com",
     entity=("shop",),
     ttl=timedelta(days=2),
+    tags={"domain": "orders"},
     hash="0123456789abcdef",
     models=("order_late",),
     rows=1234567,
@@ -28,6 +29,7 @@ STATE = ViewState(
 def test_a_view_is_shown_with_its_state():
     page = render_page([STATE], datetime(2024, 5, 2, tzinfo=UTC))
     for shown in (
+        "domain: orders",
         "1 as of 2024-05-02 00:00 UTC",
         "0123456789ab<",
         "order_late",
