@@ -96,9 +96,14 @@ class Rolling(Strict):
         look_back = max(self.windows) + (self.every or timedelta(0))
         return Incremental(look_back=look_back, times={self.source: self.time})
 
-    def sql(self, entity: tuple[str, ...], event_time: str) -> str:
-        """Compile to a query over the source that gives the entity, the event time and the features."""
-        keys, names, events = ", ".join(map(_quoted, entity)), self.inputs(), self.events_sql(entity)
+    def sql(self, entity: tuple[str, ...], event_time: str, *, chosen: str = "", newest: int | None = None) -> str:
+        """Compile to a query over the source that gives the entity, the event time and the features.
+
+        With `chosen`, a SQL condition, of the events alone that meet it; `newest` is then the newest of all (`__us`).
+        """
+        keys, names = ", ".join(map(_quoted, entity)), self.inputs()
+        events = self.events_sql(entity) + (f" AND {chosen}" if chosen else "")
+        end = "(SELECT max(__us) FROM events)" if newest is None else str(newest)
         longest = microseconds(max(self.windows))
         blanks = "".join(f", NULL AS {_value(name)}" for name in names)
         taken = "".join(f", {_value(name)}" for name in names)
@@ -109,7 +114,7 @@ class Rolling(Strict):
             tick = microseconds(self.every)
             points = (
                 f"SELECT {keys}, unnest(generate_series(tick, least(following - {tick}, tick + {longest}, "
-                f"(SELECT max(__us) FROM events)), {tick})) AS __us FROM (\n"
+                f"{end}), {tick})) AS __us FROM (\n"
                 f"        SELECT *, coalesce(lead(tick) OVER (PARTITION BY {keys} ORDER BY tick), 9223372036854775807) "
                 f"AS following FROM (\n"
                 f"            SELECT DISTINCT {keys}, __us + ((-__us) % {tick} + {tick}) % {tick} AS tick "
@@ -126,7 +131,7 @@ class Rolling(Strict):
             f"WITH events AS MATERIALIZED (\n    {events}\n), points AS (\n    {points}\n), rows AS (\n"
             f"    SELECT {keys}, __us{taken}, true AS __event FROM events WHERE __counts\n"
             f"    UNION ALL BY NAME SELECT DISTINCT {keys}, __us{blanks}, false AS __event FROM points\n"
-            f"    WHERE __us <= (SELECT max(__us) FROM events)\n"
+            f"    WHERE __us <= {end}\n"
             f"), computed AS (\n    SELECT {keys}, __us, __event,\n    {features}\n"
             f"    FROM rows\n    WINDOW {windows}\n)\n"
             f"SELECT {outer}, make_timestamp(__us) AT TIME ZONE 'UTC' AS {_quoted(event_time)}\n"

@@ -144,12 +144,12 @@ class FeatureView(Strict):
         if since is not None:
             keep_since(connection, *since)
         if self.rolling is not None:
+            from ml_platform.features.rolling_parts import compute_parts
             from ml_platform.features.rolling_sums import compute_sums
 
-            computed = compute_sums(connection, self.rolling, self.entity, self.event_time)
-            if computed is not None:
-                yield from computed
-                return
+            asked = (connection, self.rolling, self.entity, self.event_time)
+            yield from compute_sums(*asked) or compute_parts(*asked)
+            return
         yield connection.sql(self.sql).pl()
 
 

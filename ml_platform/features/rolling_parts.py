@@ -1,0 +1,47 @@
+"""The compiled SQL of trailing windows for some keys at a time, so that not all rows are held at once."""
+
+from collections.abc import Iterator
+
+import duckdb
+import polars as pl
+
+from ml_platform.features.rolling import Rolling, microseconds
+
+ROWS = 2_000_000  # rows computed at a time, about
+
+
+def compute_parts(
+    connection: duckdb.DuckDBPyConnection, rolling: Rolling, entity: tuple[str, ...], event_time: str
+) -> Iterator[pl.DataFrame]:
+    """Give the rows of `Rolling.sql`, all those of a key in one frame; at least one frame.
+
+    Parameters
+    ----------
+    connection
+        Where the source is attached.
+    rolling
+        The declaration.
+    entity, event_time
+        Columns of the result.
+    """
+    keys = ", ".join('"' + name.replace('"', '""') + '"' for name in entity)
+    events, number, oldest, newest = (
+        connection.sql(
+            f"SELECT count(*) FILTER (__counts), approx_count_distinct(hash({keys})), min(__us), max(__us) "
+            f"FROM ({rolling.events_sql(entity)})"
+        )
+        .pl()
+        .row(0)
+    )
+    if not events:
+        yield connection.sql(rolling.sql(entity, event_time)).pl()
+        return
+    if rolling.every is None:
+        rows = events * len(rolling.shifts())
+    else:
+        tick, longest = microseconds(rolling.every), microseconds(max(rolling.windows))
+        rows = min(events * (longest // tick + 1), number * ((newest - oldest) // tick + 1))
+    parts = -(-rows // ROWS)
+    for part in range(parts):
+        chosen = f"hash({keys}) % {parts} = {part}"
+        yield connection.sql(rolling.sql(entity, event_time, chosen=chosen, newest=newest)).pl()
