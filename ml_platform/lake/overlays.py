@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from ml_platform.lake.names import quoted
+
 
 @dataclass(frozen=True)
 class Overlay:
@@ -30,11 +32,11 @@ class Overlay:
         """SQL for the rows of both, given relations for either table and the SQL types of the own columns."""
         names = [*self.keys, *self.columns]
         read = ", ".join(
-            f"CAST({_quoted(self.sources.get(name, name))} AS {types[name]}) AS {_quoted(name)}" for name in names
+            f"CAST({quoted(self.sources.get(name, name))} AS {types[name]}) AS {quoted(name)}" for name in names
         )
-        keys, columns = (", ".join(map(_quoted, some)) for some in (self.keys, names))
-        by = ", ".join(_quoted(self.sources.get(name, name)) for name in self.keys)
-        last = ", ".join(f"{_quoted(name)} DESC" for name in self.newest)
+        keys, columns = (", ".join(map(quoted, some)) for some in (self.keys, names))
+        by = ", ".join(quoted(self.sources.get(name, name)) for name in self.keys)
+        last = ", ".join(f"{quoted(name)} DESC" for name in self.newest)
         return (
             f"WITH own AS ({own}), laid_over AS (SELECT {read} FROM ({other}) "
             f"QUALIFY row_number() OVER (PARTITION BY {by} ORDER BY {last}) = 1) "
@@ -43,7 +45,3 @@ class Overlay:
 
 
 Overlays = Callable[[str, int], Overlay | None]  # table, version → what lies over it
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

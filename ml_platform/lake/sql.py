@@ -16,6 +16,7 @@ import polars as pl
 from deltalake import DeltaTable
 
 from ml_platform.lake.errors import NotYetCreated, TableNotFound
+from ml_platform.lake.names import quoted, sql_name
 from ml_platform.lake.overlays import Overlays
 from ml_platform.lake.snapshots import files_are_alike, needs_delta_reader, read_arrow, scan
 from ml_platform.lake.tables import Lake
@@ -71,7 +72,7 @@ def attach(
             if tables is not None:
                 raise
             continue
-        schema, name = _identifier(table)
+        schema, name = sql_name(table)
         relation = _relation(connection, lake, table, snapshot)
         pinned[table] = snapshot.version()
         overlay = overlays(table, snapshot.version()) if overlays is not None else None
@@ -105,7 +106,7 @@ def query(
     limit: int | None = None,
     overlays: Overlays | None = None,
 ) -> pl.DataFrame:
-    """Run one SELECT over the lake in a connection of its own.
+    """Run one SELECT over the lake in a connection of its own, which sees nothing but the lake's tables.
 
     Parameters
     ----------
@@ -128,8 +129,10 @@ def query(
     ------
     TableNotFound, LookupError
         If the SQL names a table that does not exist, or a version of it cannot be read.
+    ValueError
+        If the SQL is not one SELECT.
     duckdb.Error
-        If the SQL is wrong.
+        If the SQL is wrong, or reads files.
 
     Examples
     --------
@@ -141,9 +144,21 @@ def query(
     """
     with duckdb.connect(":memory:") as connection:
         named = referenced_tables(sql, connection) if tables is None else tables
-        attach(connection, lake, named, versions, as_of=as_of, overlays=overlays)
+        pinned = attach(connection, lake, named, versions, as_of=as_of, overlays=overlays)
+        for table in (versions or {}).keys() - pinned.keys():
+            lake.snapshot(table)  # a name with a slip in it would be answered by the newest version of the right one
+        _close_in(connection, lake)
         relation = connection.sql(sql)
         return (relation if limit is None else relation.limit(limit)).pl()
+
+
+def _close_in(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+    """Let SQL read the lake alone: a file, or a Python variable, has no version that an answer could be traced to."""
+    connection.execute("SET python_enable_replacements = false")
+    if lake.is_local:
+        connection.execute(f"SET allowed_directories = [{_text(lake.uri)}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
 
 
 def referenced_tables(sql: str, connection: duckdb.DuckDBPyConnection | None = None) -> set[str]:
@@ -169,9 +184,11 @@ def referenced_tables(sql: str, connection: duckdb.DuckDBPyConnection | None = N
     if connection is None:
         return set(_parsed(sql))
     row = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchone()
-    tree = json.loads(row[0]) if row else {"error": True, "error_message": "no parse tree"}
+    tree: dict[str, Any] = json.loads(row[0]) if row else {"error": True, "error_message": "no parse tree"}
     if tree["error"]:
         raise ValueError(f"One SELECT was wanted: {tree['error_message']}. In: {sql.strip()[:200]}")
+    if (found := len(tree["statements"])) != 1:
+        raise ValueError(f"One SELECT was wanted, found {found or 'none'}. In: {sql.strip()[:200]}")
     return {f"{schema}/{name}" for schema, name in _base_tables(tree)}
 
 
@@ -193,15 +210,6 @@ def _base_tables(node: Any) -> Iterator[tuple[str, str]]:
             yield from _base_tables(value)
 
 
-def _identifier(table: str) -> tuple[str, str]:
-    schema, _, name = table.partition("/")
-    return _quoted(schema), _quoted(name)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
 def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
@@ -214,10 +222,10 @@ def _relation(connection: duckdb.DuckDBPyConnection, lake: Lake, table: str, sna
         # A dataset is read by DuckDB itself: only the columns and files that a query needs cross the network.
         whole = needs_delta_reader(snapshot)
         connection.register(name, read_arrow(snapshot) if whole else snapshot.to_pyarrow_dataset())
-        return f"SELECT {', '.join(map(_quoted, schema))} FROM {_quoted(name)}"
+        return f"SELECT {', '.join(map(quoted, schema))} FROM {quoted(name)}"
     types = dict(zip(schema, connection.from_arrow(pl.DataFrame(schema=schema).to_arrow()).types, strict=True))
     # The empty relation says the truth about columns that no file has yet; files that lack an added column give null.
-    empty = ", ".join(f"NULL::{kind} AS {_quoted(name)}" for name, kind in types.items())
+    empty = ", ".join(f"NULL::{kind} AS {quoted(name)}" for name, kind in types.items())
     files = snapshot.file_uris()
     if not files:
         return f"SELECT {empty} WHERE false"
@@ -228,7 +236,7 @@ def _relation(connection: duckdb.DuckDBPyConnection, lake: Lake, table: str, sna
     )
     if not files_are_alike(snapshot):
         options += ", union_by_name = true"  # opens every file each time that the view is bound
-    columns = ", ".join(map(_quoted, schema))
+    columns = ", ".join(map(quoted, schema))
     return (
         f"SELECT {columns} FROM (SELECT {empty} WHERE false UNION ALL BY NAME "
         f"SELECT * FROM read_parquet([{', '.join(map(_text, files))}]{options}))"

@@ -42,6 +42,7 @@ def sql_command(overlays_of: "Callable[[Lake], Overlays]") -> Callable[..., None
     ) -> None:
         """Ask the lake in SQL (DuckDB's): ml-platform sql "SELECT origin, count(*) FROM raw.flights GROUP BY 1"."""
         import duckdb
+        import polars as pl
 
         from ml_platform.lake.snapshots import instant
         from ml_platform.lake.sql import query as run
@@ -60,6 +61,12 @@ def sql_command(overlays_of: "Callable[[Lake], Overlays]") -> Callable[..., None
         except duckdb.CatalogException as error:
             names = ", ".join(_sql_name(table) for table in lake.tables())
             stop(f"{error}\nTables: {names or 'none yet; materialise a raw table first'}")
+        except duckdb.PermissionException as error:
+            stop(
+                f"{error}\nSQL reads the lake's tables alone: make the file one (SourceTable), or read it with Polars."
+            )
+        except pl.exceptions.ComputeError as error:
+            stop(f"{error}\nA column is of a type that no result can have, like INTERVAL: cast it.")
         except (duckdb.Error, LookupError, ValueError) as error:
             stop(str(error))
         shown = rows.head(limit) if limit else rows

@@ -116,10 +116,46 @@ def test_referenced_tables_sees_through_ctes_subqueries_and_asof_joins() -> None
     assert referenced_tables(sql) == {"raw/flights", "features/origin_weather", "quarantine/raw/flights", "raw/planes"}
 
 
-@pytest.mark.parametrize("sql", ["SELECT FROM WHERE", "DROP TABLE raw.flights"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT FROM WHERE",
+        "DROP TABLE raw.flights",
+        "COPY (SELECT 1) TO 'x.csv'",
+        "SELECT 1; COPY (SELECT 1) TO 'x.csv'",
+        "ATTACH 'x.db'",
+        "INSTALL httpfs",
+        "SELECT 1; SELECT 2",
+        "-- nothing",
+        "",
+    ],
+)
 def test_what_is_not_one_select_is_refused(sql: str) -> None:
     with pytest.raises(ValueError, match="One SELECT was wanted"):
         referenced_tables(sql)
+
+
+@pytest.mark.parametrize("uri", ["{}", "file://{}"])
+def test_sql_sees_neither_files_nor_variables(tmp_path: Path, uri: str) -> None:
+    (tmp_path / "secret.csv").write_text("a\n1\n")
+    ROWS.write_parquet(tmp_path / "secret.parquet")
+    (tmp_path / "lake").mkdir()
+    lake = Lake(uri.format(tmp_path / "lake"))
+    lake.append("raw/x", ROWS)
+    for relation in ("read_csv('{}.csv')", "'{}.csv'", "read_text('{}.csv')", "'{}.parquet'", "glob('{}*')"):
+        with pytest.raises(duckdb.PermissionException, match="Cannot access file"):
+            query(lake, f"SELECT * FROM {relation.format(tmp_path / 'secret')}")
+    with pytest.raises(duckdb.CatalogException, match="Table with name ROWS does not exist"):
+        query(lake, "SELECT * FROM ROWS")
+    assert query(lake, "SELECT count(*) FROM raw.x").item() == 3
+
+
+def test_a_version_of_a_table_that_does_not_exist_is_not_passed_over(lake: Lake) -> None:
+    lake.append("raw/x", ROWS)
+    lake.append("raw/y", ROWS)
+    assert query(lake, "SELECT count(*) FROM raw.x", versions={"raw/y": 0}).item() == 3
+    with pytest.raises(TableNotFound, match="Did you mean 'raw/x'"):
+        query(lake, "SELECT count(*) FROM raw.x", versions={"raw/xx": 0})
 
 
 def test_a_year_of_daily_partitions_is_read_with_pruning(flights_lake: Lake) -> None:

@@ -1,0 +1,71 @@
+"""Names of tables and of the lake's folder, and how names are written in SQL."""
+
+import re
+
+_TABLE = re.compile(r"[a-z0-9_][\w.-]*(/[a-z0-9_][\w.-]*)+", re.ASCII | re.IGNORECASE)
+# What Delta, Polars or DuckDB take for escapes, partitions or no path at all.
+_UNREADABLE = re.compile(r"[%=\[\]\\^|\x00-\x1f\x7f]")
+
+
+def is_table(name: str) -> bool:
+    """Whether a table can have this name: `schema/name` in characters that every reader finds again."""
+    return _TABLE.fullmatch(name) is not None
+
+
+def check_table(name: str) -> None:
+    """Refuse what names no table, such as a path out of the lake.
+
+    Raises
+    ------
+    ValueError
+        If it does not.
+
+    Examples
+    --------
+    >>> check_table("raw/flights")
+    >>> check_table("../x")
+    Traceback (most recent call last):
+    ValueError: A table is named schema/name, like raw/flights, in letters a to z, digits, _, - and .; found '../x'.
+    """
+    if not is_table(name):
+        raise ValueError(
+            f"A table is named schema/name, like raw/flights, in letters a to z, digits, _, - and .; found '{name}'."
+        )
+
+
+def check_folder(path: str) -> None:
+    """Refuse a local folder whose tables could be written but not read back.
+
+    Raises
+    ------
+    ValueError
+        If there is such a character in its path.
+    """
+    if found := _UNREADABLE.search(path):
+        raise ValueError(
+            f"The lake's folder {path} has {found[0]!r} in its path, and its tables could not be read back: choose "
+            "another by ML_PLATFORM_LAKE_URI, or by ML_PLATFORM_HOME for all of the project's state."
+        )
+
+
+def quoted(name: str) -> str:
+    """Write an identifier in SQL.
+
+    Examples
+    --------
+    >>> print(quoted('a "b"'))
+    "a ""b\"""
+    """
+    return '"' + name.replace('"', '""') + '"'
+
+
+def sql_name(table: str) -> tuple[str, str]:
+    """Schema and name that a table has in SQL, quoted.
+
+    Examples
+    --------
+    >>> sql_name("quarantine/raw/flights")
+    ('"quarantine"', '"raw/flights"')
+    """
+    schema, _, name = table.partition("/")
+    return quoted(schema), quoted(name)
