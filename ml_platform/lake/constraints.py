@@ -9,7 +9,7 @@ import hashlib
 import dataframely as dy
 from deltalake.exceptions import DeltaError
 
-from ml_platform.lake import commits
+from ml_platform.lake import commits, names
 from ml_platform.lake.contracts import OneOf
 from ml_platform.lake.snapshots import constraints
 from ml_platform.lake.tables import Lake
@@ -86,7 +86,7 @@ def tighten(lake: Lake, table: str, contract: type[dy.Schema]) -> tuple[str, ...
 
 
 def _rules(name: str, column: dy.Column) -> list[tuple[str, str]]:
-    quoted = '"' + name.replace('"', '""') + '"'
+    quoted = names.quoted(name)
     rules = [
         (bound, f"{quoted} {sign} {getattr(column, bound)}")
         for bound, sign in _BOUNDS.items()

@@ -14,7 +14,7 @@ import polars as pl
 from ml_platform.lake.contracts import ROW
 from ml_platform.lake.errors import SchemaMismatch
 from ml_platform.lake.tables import Lake
-from ml_platform.lake.types import conform, storable
+from ml_platform.lake.types import conform, storable, untyped
 
 Evolution = Literal["reject", "add_columns"]
 
@@ -44,7 +44,7 @@ def fit(lake: Lake, table: str, rows: pl.DataFrame, evolution: Evolution) -> pl.
         the contract no longer knows; the error says how to allow it.
     """
     if not lake.exists(table):
-        return rows
+        return rows.drop(untyped(rows))
     rows, schema = storable(rows, table), lake.schema(table)
     grows = evolution == "add_columns"
     try:

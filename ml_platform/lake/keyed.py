@@ -7,6 +7,7 @@ import polars as pl
 from deltalake import DeltaTable, write_deltalake
 
 from ml_platform.lake import commits
+from ml_platform.lake.names import quoted
 from ml_platform.lake.snapshots import scan
 from ml_platform.lake.tables import Lake
 from ml_platform.lake.types import as_arrow, conform, storable
@@ -129,7 +130,7 @@ def _merger(target: DeltaTable, given: pl.DataFrame, on: Sequence[str], *, add_c
     """Meet the table's rows with those given that have the same values in some columns."""
     return target.merge(
         as_arrow(given),
-        " AND ".join(f'kept."{column}" = given."{column}"' for column in on),
+        " AND ".join(f"kept.{quoted(column)} = given.{quoted(column)}" for column in on),
         source_alias="given",
         target_alias="kept",
         merge_schema=add_columns,

@@ -3,7 +3,8 @@
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import polars as pl
 from deltalake import DeltaTable
@@ -16,6 +17,20 @@ if TYPE_CHECKING:
 
 LOG_FOLDER = "_delta_log"
 _FIRST_LOOK = 64  # commits; most questions are about recent ones, and a log can be long
+
+
+class Snapshot(DeltaTable):
+    """A version of a table, whose local files are named as they are.
+
+    Delta gives the table's own folder percent-encoded (`my%20lake`), and so Polars and DuckDB would not find the files.
+    """
+
+    def file_uris(self, *filters: Any, **more: Any) -> list[str]:
+        """Paths or URIs of the files."""
+        uris, folder = super().file_uris(*filters, **more), self.table_uri.removeprefix("file://")
+        if folder == self.table_uri or "%" not in folder:
+            return uris
+        return [unquote(folder) + uri.removeprefix(folder) for uri in uris]
 
 
 def scan(snapshot: DeltaTable) -> pl.LazyFrame:

@@ -11,10 +11,11 @@ from deltalake.exceptions import DeltaError
 from deltalake.exceptions import TableNotFoundError as DeltaTableNotFound
 
 from ml_platform.lake import commits
-from ml_platform.lake.errors import TableNotFound, VersionGone
-from ml_platform.lake.snapshots import constraints, missing_files, scan, tables_below, version_at
+from ml_platform.lake.errors import SchemaMismatch, TableNotFound, VersionGone
+from ml_platform.lake.names import check_folder, check_table, is_table
+from ml_platform.lake.snapshots import Snapshot, constraints, missing_files, scan, tables_below, version_at
 from ml_platform.lake.streams import write_stream, writer_properties
-from ml_platform.lake.types import as_arrow, conform, storable
+from ml_platform.lake.types import as_arrow, conform, storable, untyped
 
 if TYPE_CHECKING:
     import pyarrow
@@ -53,10 +54,13 @@ class Lake:
     def __init__(self, uri: str, storage_options: dict[str, str] | None = None) -> None:
         self.is_local = "://" not in uri
         self.uri = str(Path(uri).expanduser().resolve()) if self.is_local else uri.rstrip("/")
+        if self.is_local:
+            check_folder(self.uri)
         self.storage_options = storage_options
 
     def location(self, table: str) -> str:
-        """Folder or URI of a table."""
+        """Folder or URI of a table; a ValueError if it cannot have that name."""
+        check_table(table)
         return f"{self.uri}/{table}"
 
     def snapshot(self, table: str, version: int | None = None, *, as_of: datetime | None = None) -> DeltaTable:
@@ -76,7 +80,7 @@ class Lake:
         if as_of is not None:
             version = version_at(self.snapshot(table), table, as_of)
         try:
-            opened = DeltaTable(self.location(table), version=version, storage_options=self.storage_options)
+            opened = Snapshot(self.location(table), version=version, storage_options=self.storage_options)
         except (DeltaTableNotFound, DeltaError) as error:
             if not self.exists(table):
                 raise TableNotFound(table, self.tables(), self.uri) from None
@@ -103,15 +107,15 @@ class Lake:
         """Newest version of a table."""
         return self.snapshot(table).version()
 
-    def versions(self, tables: Iterable[str]) -> dict[str, int]:
-        """Newest version of each table: what a reader pins before it starts."""
-        return {table: self.version(table) for table in tables}
+    def versions(self, tables: Iterable[str], *, as_of: datetime | None = None) -> dict[str, int]:
+        """Version of each table, the newest or that of an instant: what a reader pins before it starts."""
+        return {table: self.snapshot(table, as_of=as_of).version() for table in tables}
 
     def tables(self) -> list[str]:
         """Names of all tables, sorted."""
         if self.is_local and not Path(self.uri).is_dir():
             return []  # opening a missing folder as a store would create it
-        return sorted(tables_below(self.store()))
+        return sorted(filter(is_table, tables_below(self.store())))
 
     def schema(self, table: str) -> pl.Schema:
         """Columns and Polars types of a table's newest version."""
@@ -136,7 +140,7 @@ class Lake:
         app_transaction: tuple[str, int] | None = None,
         add_columns: bool = False,
     ) -> int:
-        """Add rows to a table, creating it if need be.
+        """Add rows to a table, creating it if need be; give the table's version with the rows in it.
 
         Parameters
         ----------
@@ -151,11 +155,6 @@ class Lake:
             committed is not appended again, which makes a repeated delivery exactly-once.
         add_columns
             Let new columns into the table (null in old rows) and absent ones stay null.
-
-        Returns
-        -------
-        int
-            The table's version with the rows in it.
 
         Raises
         ------
@@ -187,15 +186,10 @@ class Lake:
         partition_by: Sequence[str] = (),
         add_columns: bool = False,
     ) -> int:
-        """Put rows in place of the whole table, or of the rows that match a Delta predicate. Idempotent.
+        """Put rows in place of the whole table, or of the rows that match a Delta predicate; give the new version.
 
-        Without `where` the table takes the frame's schema; with it, the frame must fit the table (see `append`) and
-        every row must match the predicate, so that a repeated call can never duplicate a row.
-
-        Returns
-        -------
-        int
-            The table's version with the rows in it.
+        Without `where` the table takes the frame's schema and, if given, `partition_by`; with it, the frame must fit
+        the table (see `append`) and every row match the predicate, so that a repeated call never duplicates a row.
 
         Raises
         ------
@@ -219,31 +213,24 @@ class Lake:
     def replace_in_batches(
         self, table: str, batches: Callable[[], Iterable[pl.DataFrame]], *, partition_by: Sequence[str] = ()
     ) -> int:
-        """Put rows in place of the whole table, as they are computed: no more than a batch or two is held at a time.
+        """Put rows in place of the whole table, as they are computed, a batch or two at a time; give the new version.
 
         Rows keep their order within a frame; the frames may come to stand in another one.
 
         Parameters
         ----------
-        table
-            `schema/name`.
+        table, partition_by
+            See `replace`.
         batches
             Gives the rows, at least one frame; called again when the commit loses a race. What it raises goes through,
             and the table stays as it was.
-        partition_by
-            Partition columns; those that the table has when absent.
-
-        Returns
-        -------
-        int
-            The table's version with the rows in it.
 
         Raises
         ------
         SchemaMismatch
             If a frame has other columns or types than the first.
         CommitConflict
-            If other writers won every try.
+            See `append`.
         """
 
         def attempt() -> int:
@@ -315,6 +302,12 @@ class Lake:
         whole = mode == "overwrite" and where is None
         if target is not None and isinstance(rows, pl.DataFrame) and not whole:
             rows = conform(rows, scan(target).collect_schema(), table, add_columns=add_columns)
+        elif isinstance(rows, pl.DataFrame) and (empty := untyped(rows)):
+            raise SchemaMismatch(
+                f"Table '{table}'",
+                [f"column '{name}' is null in every row and has no type" for name in empty],
+                "Cast it to the type that its values will have, or leave it out.",
+            )
         partitions = list(target.metadata().partition_columns) if target is not None else list(partition_by)
         if whole and partition_by:
             partitions = list(partition_by)

@@ -1,48 +1,89 @@
 """Which Polars types a Delta table holds, and how a frame is fitted to a table that exists."""
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
-import polars.selectors as cs
 
 from ml_platform.lake.errors import SchemaMismatch
 
 if TYPE_CHECKING:
     import pyarrow
+    from polars._typing import PolarsDataType
 
 TIMESTAMP = pl.Datetime("us", "UTC")
-_UNSIGNED: dict[type[pl.DataType], type[pl.DataType]] = {
-    pl.UInt8: pl.Int16,
-    pl.UInt16: pl.Int32,
-    pl.UInt32: pl.Int64,
-    pl.UInt64: pl.Int64,
+_STORED: dict[Any, pl.DataType] = {
+    pl.Categorical: pl.String(),
+    pl.Enum: pl.String(),
+    pl.UInt8: pl.Int16(),
+    pl.UInt16: pl.Int32(),
+    pl.UInt32: pl.Int64(),
+    pl.UInt64: pl.Int64(),
+    pl.Int128: pl.Int64(),
+    pl.UInt128: pl.Int64(),
 }
 
 
+class _NotStorable(Exception):
+    """A type that would lose its meaning in a Delta table."""
+
+
 def storable(frame: pl.DataFrame | pl.LazyFrame, table: str) -> pl.DataFrame:
-    """Collect a frame in types that Delta has: UTC microseconds, signed integers, plain strings.
+    """Collect a frame in types that Delta has: UTC microseconds, signed integers, texts; in lists and structs too.
 
     Raises
     ------
     SchemaMismatch
-        For types that would lose meaning in the table: timestamps without a zone, durations, times, objects.
+        For types that would lose meaning in the table (timestamps without a zone, durations, times, objects), numbers
+        that are too large, and columns without a name, or with names that differ in nothing but case.
     """
     rows = frame.lazy().collect(engine="streaming") if isinstance(frame, pl.LazyFrame) else frame
-    problems = []
+    problems, columns = _names(rows.columns), []
     for name, dtype in rows.schema.items():
-        if isinstance(dtype, pl.Datetime) and dtype.time_zone is None:
-            problems.append(f"column '{name}' is a timestamp without time zone, UTC was wanted")
-        elif dtype in (pl.Duration, pl.Time, pl.Object):
-            problems.append(f"column '{name}' is {dtype}, which Delta cannot hold")
+        try:
+            stored = _stored(dtype)
+            columns.append(rows[name] if stored == dtype else rows[name].cast(stored))
+        except _NotStorable as error:
+            problems.append(f"column '{name}' {error}")
+        except pl.exceptions.InvalidOperationError:
+            problems.append(f"column '{name}' ({dtype}) has values that {_stored(dtype)} cannot hold")
     if problems:
         raise SchemaMismatch(
-            f"Table '{table}'", problems, "Convert with dt.replace_time_zone/convert_time_zone or cast before writing."
+            f"Table '{table}'",
+            problems,
+            "Rename, cast, or convert with dt.replace_time_zone/convert_time_zone before writing.",
         )
-    return rows.with_columns(
-        cs.by_dtype(pl.Categorical, pl.Enum).cast(pl.String),
-        (cs.datetime(time_zone="*") - cs.by_dtype(TIMESTAMP)).dt.convert_time_zone("UTC").dt.cast_time_unit("us"),
-        *[pl.col(name).cast(_UNSIGNED[type(dtype)]) for name, dtype in rows.schema.items() if type(dtype) in _UNSIGNED],
-    )
+    return pl.DataFrame(columns)
+
+
+def _names(columns: list[str]) -> list[str]:
+    problems = ["a column has no name"] if "" in columns else []
+    alike = [name for name, times in Counter(map(str.lower, columns)).items() if times > 1]
+    return problems + [
+        f"columns {[one for one in columns if one.lower() == name]} differ in nothing but case" for name in alike
+    ]
+
+
+def _stored(dtype: "PolarsDataType") -> "PolarsDataType":
+    """Give the type that a table has for a frame's."""
+    if isinstance(dtype, pl.List | pl.Array):
+        return pl.List(_stored(dtype.inner))
+    if isinstance(dtype, pl.Struct):
+        if not dtype.fields:
+            raise _NotStorable("is a struct without fields, which Delta cannot hold")
+        return pl.Struct({field.name: _stored(field.dtype) for field in dtype.fields})
+    if isinstance(dtype, pl.Datetime):
+        if dtype.time_zone is None:
+            raise _NotStorable("is a timestamp without time zone, UTC was wanted")
+        return TIMESTAMP
+    if dtype in (pl.Duration, pl.Time, pl.Object):
+        raise _NotStorable(f"is {dtype}, which Delta cannot hold")
+    return _STORED.get(dtype.base_type(), dtype)
+
+
+def untyped(rows: pl.DataFrame) -> list[str]:
+    """Columns that are null in every row and of no type: a table that took one could never take a value of any."""
+    return [name for name, dtype in rows.schema.items() if dtype == pl.Null]
 
 
 def as_arrow(rows: pl.DataFrame) -> "pyarrow.Table":
@@ -63,7 +104,7 @@ def conform(rows: pl.DataFrame, schema: pl.Schema, table: str, *, add_columns: b
         For a missing column, a new one, or values that the table's type cannot hold, naming column, wanted and found.
     """
     missing = [name for name in schema if name not in rows.columns]
-    added = [name for name in rows.columns if name not in schema]
+    added = [name for name in rows.drop(untyped(rows) if add_columns else []).columns if name not in schema]
     problems = []
     if not add_columns:
         problems += [f"column '{name}' ({schema[name]}) is missing" for name in missing]
