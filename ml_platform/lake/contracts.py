@@ -2,7 +2,8 @@
 
 A contract is a `dataframely.Schema`: columns with type, nullability, range, allowed values, a primary key, rules over
 several columns. Two conventions make it readable wherever it is shown: `metadata={"unit": "minutes"}` gives a column's
-unit, and the names of a column's `check` rules read as statements (`check=one_of("EWR", "JFK")`).
+unit, and the names of a column's `check` rules read as statements (`check=one_of("EWR", "JFK")`). How a column's values
+are written in the source, its metadata can say too (see `ml_platform.lake.values`).
 """
 
 from collections.abc import Callable
@@ -14,12 +15,21 @@ import dataframely as dy
 import polars as pl
 
 from ml_platform.lake.errors import SchemaMismatch
+from ml_platform.lake.values import is_reachable
+from ml_platform.lake.values import typed as typed_column
 
 ROW = "ingest_row"  # position of a row in the frame that was handed in; carried through typing and rules
 _DUPLICATE = "primary_key"
 HOW_TO_TAKE = "To take columns that the contract does not know, declare the table with evolution: add_columns."
 _IMPLIED = {"nullability", "inf", "nan"}  # told by the column's other facts
-_NAMES = {"Int": "an integer", "UInt": "an integer", "Float": "a number", "Boolean": "true or false", "Date": "a date"}
+_NAMES = {
+    "Int": "an integer",
+    "UInt": "an integer",
+    "Float": "a number",
+    "Boolean": "true or false",
+    "Date": "a date",
+    "Datetime": "a timestamp",
+}
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,8 @@ def match_columns(frame: pl.DataFrame, contract: type[dy.Schema], where: str) ->
         For a missing column, an unexpected one, or a type with no way to the contract's (text can become anything,
         row by row), naming column, wanted and found.
     """
-    wanted = {name: column.dtype for name, column in contract.columns().items()}
+    columns = contract.columns()
+    wanted = {name: column.dtype for name, column in columns.items()}
     found = {name: dtype for name, dtype in frame.schema.items() if name != ROW}
     problems = []
     for name in wanted.keys() - found.keys():
@@ -85,9 +96,9 @@ def match_columns(frame: pl.DataFrame, contract: type[dy.Schema], where: str) ->
         problems.append(f"column '{name}': wanted {wanted[name]}, found no such column{hint}")
     problems += [f"column '{name}': not wanted, found {found[name]}" for name in found.keys() - wanted.keys()]
     problems += [
-        f"column '{name}': wanted {wanted[name]}, found {found[name]}"
+        f"column '{name}': wanted {wanted[name]}, found {found[name]}{_how_to_place(found[name], wanted[name])}"
         for name in wanted.keys() & found.keys()
-        if not _reachable(found[name], wanted[name])
+        if not is_reachable(found[name], wanted[name], columns[name].metadata or {})
     ]
     if problems:
         raise SchemaMismatch(
@@ -137,9 +148,15 @@ def apply_contract(frame: pl.DataFrame, contract: type[dy.Schema], *, where: str
     if ROW not in frame.columns:
         frame = frame.with_row_index(ROW)
     columns = contract.columns()
-    typed = frame.select(ROW, *[_typed(name, frame.schema[name], column.dtype) for name, column in columns.items()])
+    typed = frame.select(
+        ROW,
+        *[
+            typed_column(name, frame.schema[name], column.dtype, column.metadata or {})
+            for name, column in columns.items()
+        ],
+    )
     unreadable = {
-        f"{name}: not {_type_name(column.dtype)}": typed[name].is_null() & frame[name].is_not_null()
+        f"{name}: not {_type_name(column)}": typed[name].is_null() & frame[name].is_not_null()
         for name, column in columns.items()
         if frame.schema[name] != column.dtype
     }
@@ -184,39 +201,17 @@ def describe(contract: type[dy.Schema]) -> tuple[ColumnFacts, ...]:
     return tuple(facts)
 
 
-def _reachable(found: pl.DataType, wanted: pl.DataType) -> bool:
-    if found == wanted or found in (pl.String, pl.Null):
-        return True
-    if isinstance(found, pl.Datetime) and isinstance(wanted, pl.Datetime):
-        return (found.time_zone is None) == (wanted.time_zone is None)
-    return found.is_numeric() and wanted.is_numeric()
+def _how_to_place(found: pl.DataType, wanted: pl.DataType) -> str:
+    naive = isinstance(found, pl.Datetime) and found.time_zone is None and isinstance(wanted, pl.Datetime)
+    return " (say in the column's time_zone which clock it is by, UTC or e.g. Europe/Berlin)" if naive else ""
 
 
-def _typed(name: str, found: pl.DataType, wanted: pl.DataType) -> pl.Expr:
-    column = pl.col(name)
-    if found == wanted:
-        return column
-    if found == pl.String:
-        return _read(column.str.strip_chars(), wanted)
-    if found.is_float() and wanted.is_integer():
-        return pl.when(column == column.round()).then(column.cast(wanted, strict=False))
-    return column.cast(wanted, strict=False)
-
-
-def _read(text: pl.Expr, wanted: pl.DataType) -> pl.Expr:
-    if isinstance(wanted, pl.Datetime):
-        return text.str.to_datetime(time_unit=wanted.time_unit, time_zone=wanted.time_zone, strict=False)
-    if wanted == pl.Date:
-        return text.str.to_date("%Y-%m-%d", strict=False)
-    if wanted == pl.Boolean:
-        return text.str.to_lowercase().replace_strict({"true": True, "false": False}, default=None)
-    return text.cast(wanted, strict=False)
-
-
-def _type_name(dtype: pl.DataType) -> str:
-    if isinstance(dtype, pl.Datetime):
-        return "a timestamp"
-    return _NAMES.get(str(dtype).rstrip("0123456789"), f"a {dtype}")
+def _type_name(column: dy.Column) -> str:
+    dtype, metadata = column.dtype, column.metadata or {}
+    kind = "Datetime" if isinstance(dtype, pl.Datetime) else str(dtype).rstrip("0123456789")
+    like = f" like {metadata['format']}" if "format" in metadata else ""
+    zone = f" of {metadata['time_zone']} (or one that the clocks show twice)" if "time_zone" in metadata else ""
+    return f"{_NAMES.get(kind, f'a {dtype}')}{like}{zone}"
 
 
 def _reason(rule: str, columns: dict[str, dy.Column]) -> str:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Self
+from zoneinfo import available_timezones
 
 import dataframely as dy
 import polars as pl
@@ -12,6 +13,7 @@ from pydantic import Field, model_validator
 
 from ml_platform.lake.contracts import one_of
 from ml_platform.lake.evolution import Evolution
+from ml_platform.lake.values import NUMBERS
 from ml_platform.settings import PROJECT_ROOT
 from ml_platform.spec import Strict
 
@@ -31,6 +33,12 @@ class ColumnSpec(Strict):
     pattern: str | None = Field(None, description="Regular expression that a string matches.")
     description: str = Field("", description="What it means.")
     unit: str | None = Field(None, description="Unit of its values.")
+    format: str | None = Field(
+        None,
+        description="How texts are written: %d.%m.%Y of a date, %m/%d/%Y %H:%M of a timestamp (ISO 8601 when absent), "
+        f"{', '.join(NUMBERS)} of a number.",
+    )
+    time_zone: str | None = Field(None, description="Where the clock of a timestamp without offset is; UTC if absent.")
 
     @model_validator(mode="after")
     def _can_be_built(self) -> Self:
@@ -49,11 +57,12 @@ class ColumnSpec(Strict):
             raise ValueError(f"minimum and maximum are for integer and number; the type is {self.type}")
         if self.type != "string" and (self.one_of or self.pattern):
             raise ValueError(f"one_of and pattern are for string; the type is {self.type}")
+        self._check_reading()
         common: dict[str, Any] = {
             "primary_key": self.key,
             "nullable": self.nullable and not self.key,
             "description": self.description,
-            "metadata": {"unit": self.unit} if self.unit else None,
+            "metadata": self.model_dump(include={"unit", "format", "time_zone"}, exclude_none=True) or None,
         }
         whole = self.type == "integer"
         bounds: dict[str, Any] = {
@@ -72,6 +81,18 @@ class ColumnSpec(Strict):
             "timestamp": lambda: dy.Datetime(**common, time_zone="UTC"),
         }
         return builders[self.type]()
+
+    def _check_reading(self) -> None:
+        if self.time_zone is not None and (self.type != "timestamp" or self.time_zone not in available_timezones()):
+            raise ValueError(f"time_zone is for timestamp, and like Europe/Berlin; found {self.type}, {self.time_zone}")
+        if self.format is None:
+            return
+        if self.type in ("integer", "number") and self.format not in NUMBERS:
+            raise ValueError(f"format of a number is one of {', '.join(NUMBERS)}; found {self.format}")
+        if self.type in ("date", "timestamp") and ("%" not in self.format or "%Z" in self.format):
+            raise ValueError(f"format of a {self.type} is like %d.%m.%Y (no zone's name, %Z); found {self.format}")
+        if self.type in ("string", "boolean"):
+            raise ValueError(f"format is for numbers, dates and timestamps; the type is {self.type}")
 
 
 class FileSource(Strict):

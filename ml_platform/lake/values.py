@@ -1,0 +1,101 @@
+"""Values read as a contract's types: in one way per column, which never depends on what stands in other rows.
+
+Timestamps and dates are in ISO 8601, numbers plain, unless the column says otherwise in its metadata: `format`, how its
+values are written (`%d.%m.%Y %H:%M` of dates and timestamps, an example of `NUMBERS` for numbers), and `time_zone`, in
+which timestamps without an offset are (UTC when absent).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+NUMBERS = {  # an example → what groups its digits, and what parts off the fraction
+    "1,234.5": (",", "."),
+    "1.234,5": (".", ","),
+    "1 234,5": (" \u00a0\u202f", ","),  # blanks at which no line is broken too
+    "1'234.5": ("'", "."),
+}
+_DAY = r"\d{4}-\d{1,2}-\d{1,2}"
+_TIME = r"[T ]\d{1,2}:\d{1,2}(?::\d{1,2}(?:\.\d+)?)?"
+_OFFSET = r"(?:Z| ?UTC|[+-]\d\d(?::?\d\d)?)"
+
+
+def is_reachable(found: pl.DataType, wanted: pl.DataType, metadata: Mapping[str, Any]) -> bool:
+    """Whether values of one type can become another's; text can become anything, row by row."""
+    if found == wanted or found in (pl.String, pl.Null):
+        return True
+    if isinstance(wanted, pl.Datetime):
+        if isinstance(found, pl.Datetime) and found.time_zone is None:
+            return wanted.time_zone is None or "time_zone" in metadata
+        return found == pl.Date or (isinstance(found, pl.Datetime) and wanted.time_zone is not None)
+    return (found.is_numeric() and wanted.is_numeric()) or (found.is_integer() and wanted == pl.String)
+
+
+def typed(name: str, found: pl.DataType, wanted: pl.DataType, metadata: Mapping[str, Any]) -> pl.Expr:
+    """Read a column; null where a value cannot be read.
+
+    Examples
+    --------
+    >>> rows = pl.DataFrame({"at": ["2024-03-31 01:30", "2024-03-31 02:30", "2024-03-31 02:30+01:00", "31.3.2024"]})
+    >>> when = typed("at", pl.String(), pl.Datetime("us", "UTC"), {"time_zone": "Europe/Berlin"})
+    >>> rows.select(when.dt.to_string("%H:%M"))["at"].to_list()  # clocks were put forward from 2 to 3
+    ['00:30', None, '01:30', None]
+    """
+    column = pl.col(name)
+    if found == wanted:
+        return column
+    if found == pl.String:
+        return _read(column.str.strip_chars(), wanted, metadata)
+    if isinstance(wanted, pl.Datetime) and found in (pl.Date, pl.Datetime):
+        naive = found == pl.Date or (isinstance(found, pl.Datetime) and found.time_zone is None)
+        return _placed(column.cast(pl.Datetime(wanted.time_unit)), wanted, metadata) if naive else column.cast(wanted)
+    if found.is_float() and wanted.is_integer():
+        return pl.when(column == column.round()).then(column.cast(wanted, strict=False))
+    return column.cast(wanted, strict=False)
+
+
+def _read(text: pl.Expr, wanted: pl.DataType, metadata: Mapping[str, Any]) -> pl.Expr:
+    form = metadata.get("format")
+    if isinstance(wanted, pl.Datetime):
+        return _timestamp(text, wanted, metadata)
+    if wanted == pl.Date:
+        return text.str.to_date(form or "%Y-%m-%d", strict=False)
+    if wanted == pl.Boolean:
+        return text.str.to_lowercase().replace_strict({"true": True, "false": False}, default=None)
+    if form is not None:
+        text = _plain_number(text, *NUMBERS[form])
+    if wanted.is_integer():
+        text = text.str.replace(r"^([+-]?\d+)\.0*$", "${1}")  # as programs write integers that were missing somewhere
+    return text.cast(wanted, strict=False)
+
+
+def _plain_number(text: pl.Expr, group: str, point: str) -> pl.Expr:
+    shape = rf"^[+-]?(\d+|\d{{1,3}}([{group}]\d{{3}})+)([{point}]\d+)?$"
+    plain = text.str.replace_all(f"[{group}]", "").str.replace(point, ".", literal=True)
+    return pl.when(text.str.contains(shape)).then(plain)
+
+
+def _timestamp(text: pl.Expr, wanted: pl.Datetime, metadata: Mapping[str, Any]) -> pl.Expr:
+    unit, zone = wanted.time_unit, wanted.time_zone
+    if (form := metadata.get("format")) is not None:
+        if zone is not None and "%z" in form:
+            return text.str.to_datetime(form, time_unit=unit, time_zone=zone, strict=False)
+        return _placed(text.str.to_datetime(form, time_unit=unit, strict=False), wanted, metadata)
+    # Polars chooses among formats by the values that it is given: those of ISO 8601 alone, with and without an offset.
+    local = pl.when(text.str.contains(f"^{_DAY}(?:{_TIME})?$")).then(text)
+    placed = _placed(local.str.to_datetime(time_unit=unit, strict=False), wanted, metadata)
+    if zone is None:
+        return placed
+    absolute = pl.when(text.str.contains(f"^{_DAY}{_TIME}{_OFFSET}$")).then(text.str.replace(" ?UTC$", "Z"))
+    return pl.coalesce(placed, absolute.str.to_datetime(time_unit=unit, time_zone=zone, strict=False))
+
+
+def _placed(naive: pl.Expr, wanted: pl.Datetime, metadata: Mapping[str, Any]) -> pl.Expr:
+    """Give local times the zone that they are in; null where the clocks skipped one, or showed it twice."""
+    if wanted.time_zone is None:
+        return naive
+    zone = metadata.get("time_zone", "UTC")
+    return naive.dt.replace_time_zone(zone, ambiguous="null", non_existent="null").dt.convert_time_zone(
+        wanted.time_zone
+    )
