@@ -6,7 +6,7 @@ import polars as pl
 
 from ml_platform.lake.growing_folder import read_folder
 from ml_platform.lake.raw import RawTable
-from ml_platform.lake.readers import read_file
+from ml_platform.lake.readers import read_rows
 from ml_platform.lake.source_spec import SourceSpec, resolve
 from ml_platform.lake.sql_source import read_query
 
@@ -16,8 +16,8 @@ def raw_table(spec: SourceSpec) -> RawTable:
 
     def read(_start: date | None, _end: date | None) -> pl.DataFrame:
         if spec.file is not None:
-            return spec.take(read_file(resolve(spec.file.path), spec.file.format, spec.file.null_values))
-        return spec.take(read_folder(spec)) if spec.folder is not None else read_query(spec)
+            return read_rows(spec, resolve(spec.file.path))
+        return read_folder(spec) if spec.folder is not None else read_query(spec)
 
     return RawTable(
         name=spec.name,

@@ -17,7 +17,7 @@ from ml_platform.lake.contracts import ROW
 from ml_platform.lake.errors import SchemaMismatch
 from ml_platform.lake.evolution import fit, set_aside
 from ml_platform.lake.ingest import IngestReport, quarantine_of, quarantined, validate
-from ml_platform.lake.readers import list_folder, read_file
+from ml_platform.lake.readers import changed_at, list_folder, read_rows
 from ml_platform.lake.source_spec import FolderSource, SourceSpec, resolve
 from ml_platform.lake.tables import Lake
 
@@ -30,9 +30,9 @@ class FolderFiles:
 
     new: tuple[str, ...]
     read: tuple[str, ...]
-    changed: tuple[str, ...]  # read before, of another size then: not read again
+    changed: tuple[str, ...]  # changed since they were read: not read again
     unsettled: tuple[str, ...]  # new, but perhaps still being written
-    sizes: Mapping[str, int]  # in bytes
+    changed_at: Mapping[str, int]  # in microseconds since 1970
 
 
 def list_files(lake: Lake, spec: SourceSpec) -> FolderFiles:
@@ -51,13 +51,13 @@ def list_files(lake: Lake, spec: SourceSpec) -> FolderFiles:
     snapshot = lake.snapshot(spec.name) if lake.exists(spec.name) else None
     sorted_out: dict[str, list[str]] = {"new": [], "read": [], "changed": [], "unsettled": []}
     for file in found:
-        size = snapshot.transaction_version(_transaction(file.name)) if snapshot else None
-        if size is not None:
-            sorted_out["read" if size == file.size else "changed"].append(file.name)
+        read = snapshot.transaction_version(_transaction(file.name)) if snapshot else None
+        if read is not None:
+            sorted_out["read" if read == file.changed_at else "changed"].append(file.name)
         else:
             sorted_out["new" if file.age >= source.quiet_seconds else "unsettled"].append(file.name)
     groups = {state: tuple(names) for state, names in sorted_out.items()}
-    return FolderFiles(**groups, sizes={file.name: file.size for file in found})
+    return FolderFiles(**groups, changed_at={file.name: file.changed_at for file in found})
 
 
 def load_new_files(lake: Lake, spec: SourceSpec, *, progress: Progress = lambda _line: None) -> IngestReport:
@@ -82,8 +82,14 @@ def load_new_files(lake: Lake, spec: SourceSpec, *, progress: Progress = lambda 
     broken = []
     for number, name in enumerate(files.new, start=1):
         try:
-            rows, accepted, why = _load(lake, spec, name, files.sizes[name])
-        except (SchemaMismatch, ValueError) as error:
+            original = _read(spec, name, files.changed_at[name])
+            if original is None:
+                progress(
+                    f"{number} of {len(files.new)} files: {name} was changed meanwhile, and waits for the next run"
+                )
+                continue
+            rows, accepted, why = _load(lake, spec, name, original, files.changed_at[name])
+        except (FileNotFoundError, ValueError) as error:
             broken.append(f"{name}: {error}")
             continue
         read, written = read + rows, written + accepted
@@ -99,11 +105,17 @@ def load_new_files(lake: Lake, spec: SourceSpec, *, progress: Progress = lambda 
     return IngestReport(spec.name, read, written, read - written, lake.version(spec.name), counted, unheld)
 
 
-def _load(lake: Lake, spec: SourceSpec, name: str, size: int) -> tuple[int, int, list[str]]:
-    source, contract = _source(spec), spec.schema_class()
-    original = spec.take(read_file(_path(source, name), source.format, source.null_values))
-    if original.is_empty() and not original.columns:
-        original = contract.create_empty()  # a file of no bytes has no columns to judge
+def _read(spec: SourceSpec, name: str, as_of: int) -> pl.DataFrame | None:
+    """Read a file; None if it was changed since it was listed, and so perhaps while it was read."""
+    source = _source(spec)
+    rows = read_rows(spec, _path(source, name))
+    if changed_at(resolve(source.path), name) != as_of:
+        return None
+    return rows if rows.columns else spec.schema_class().create_empty()  # of no bytes: no columns to judge
+
+
+def _load(lake: Lake, spec: SourceSpec, name: str, original: pl.DataFrame, as_of: int) -> tuple[int, int, list[str]]:
+    contract = spec.schema_class()
     known, extra = set_aside(original, contract, spec.evolution)
     verdict = validate(known, contract, where=f"{name} for '{spec.name}'")
     accepted, rejected = verdict.accepted, verdict.rejected
@@ -114,7 +126,7 @@ def _load(lake: Lake, spec: SourceSpec, name: str, size: int) -> tuple[int, int,
         accepted = accepted.join(taken, on=ROW, how="anti", maintain_order="left")
         rejected = pl.concat([rejected, again]).sort(ROW)
     rows = fit(lake, spec.name, accepted.join(extra, on=ROW, maintain_order="left").drop(ROW), spec.evolution)
-    once = (_transaction(name), size)
+    once = (_transaction(name), as_of)
     if rejected.height:
         bad = quarantined(original, rejected, source=name, at=datetime.now(UTC))
         lake.append(quarantine_of(spec.name), bad, app_transaction=once)
@@ -127,7 +139,7 @@ def read_folder(spec: SourceSpec) -> pl.DataFrame:
     """Read all files at once."""
     source = _source(spec)
     files = list_folder(resolve(source.path), source.pattern)
-    frames = [read_file(_path(source, file.name), source.format, source.null_values) for file in files]
+    frames = [read_rows(spec, _path(source, file.name)) for file in files]
     return pl.concat(frames, how="diagonal")
 
 

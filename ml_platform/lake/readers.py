@@ -1,14 +1,20 @@
 """Files as rows: CSV as text for the contract to read, Parquet and JSON lines as they are typed."""
 
+import gzip
+import io
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ml_platform.lake.source_spec import FileFormat
+from ml_platform.lake.source_spec import FileFormat, Files, SourceSpec
+from ml_platform.lake.unreadable import single_column, why_not_csv, why_not_json_lines
+
+if TYPE_CHECKING:
+    import pyarrow.fs
 
 _BY_SUFFIX: dict[str, FileFormat] = {
     ".csv": "csv",
@@ -16,19 +22,26 @@ _BY_SUFFIX: dict[str, FileFormat] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
 }
+_GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
 class FoundFile:
-    """A file of a folder: its path below the folder, its size in bytes, and how old it is in seconds."""
+    """A file of a folder: its path below the folder, and when it was last changed, in microseconds since 1970."""
 
     name: str
-    size: int
-    age: float
+    changed_at: int
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was changed."""
+        return time.time() - self.changed_at / 1e6
 
 
 def list_folder(folder: Path | str, pattern: str) -> list[FoundFile]:
     """List the files below a folder, or below the URI of an object store's, whose path matches, by name.
+
+    What starts with a dot or an underscore is left out, as by Spark: it is a program's own, or not finished.
 
     Parameters
     ----------
@@ -40,56 +53,128 @@ def list_folder(folder: Path | str, pattern: str) -> list[FoundFile]:
     FileNotFoundError
         If there is no such local folder; an object store has no folders that could be missing.
     """
-    now = time.time()
     if isinstance(folder, Path):
         if not folder.is_dir():
             raise FileNotFoundError(f"No folder {folder}.")
-        facts = [(path.relative_to(folder).as_posix(), path.stat()) for path in folder.glob(pattern) if path.is_file()]
-        return sorted((FoundFile(name, fact.st_size, now - fact.st_mtime) for name, fact in facts), key=_name)
-    import pyarrow.fs
-    from deltalake.fs import DeltaStorageHandler
+        paths = [path for path in folder.glob(pattern) if path.is_file()]
+        found = [FoundFile(path.relative_to(folder).as_posix(), path.stat().st_mtime_ns // 1000) for path in paths]
+    else:
+        import pyarrow.fs
 
-    store = pyarrow.fs.PyFileSystem(DeltaStorageHandler(folder))
-    infos = store.get_file_info(pyarrow.fs.FileSelector("", recursive=True, allow_not_found=True))
-    files = [info for info in infos if info.type == pyarrow.fs.FileType.File]
-    found = [FoundFile(info.path.lstrip("/"), info.size, now - info.mtime.timestamp()) for info in files]
-    return sorted((file for file in found if _matches(file.name, pattern)), key=_name)
+        infos = _store(folder).get_file_info(pyarrow.fs.FileSelector("", recursive=True, allow_not_found=True))
+        files = [info for info in infos if info.type == pyarrow.fs.FileType.File]
+        found = [FoundFile(info.path.lstrip("/"), info.mtime_ns // 1000) for info in files]
+    shown = [file for file in found if _matches(file.name, pattern) and not _is_hidden(file.name)]
+    return sorted(shown, key=lambda file: file.name)
 
 
-def read_file(
-    path: Path | str, format: FileFormat | None = None, null_values: Sequence[str] = ("", "NA")
-) -> pl.DataFrame:
-    """Read a local file or the URI of an object whole.
+def changed_at(folder: Path | str, name: str) -> int:
+    """When a file of a folder was last changed, in microseconds since 1970; 0 if it is gone."""
+    if isinstance(folder, Path):
+        path = folder / name
+        return path.stat().st_mtime_ns // 1000 if path.exists() else 0
+    return (_store(folder).get_file_info(name).mtime_ns or 0) // 1000
+
+
+def read_rows(spec: SourceSpec, path: Path | str) -> pl.DataFrame:
+    """Read a file of a declared table; keys that JSON objects leave out are null, if their columns may be missing.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        See `read_file`.
+    """
+    files = spec.file or spec.folder or Files()
+    rows = spec.take(read_file(path, files))
+    if file_format(path, files) != "jsonl" or not rows.columns:
+        return rows
+    columns = spec.schema_class().columns().items()
+    absent = {name: column.dtype for name, column in columns if column.nullable and name not in rows.columns}
+    return rows.with_columns(pl.lit(None, dtype=dtype).alias(name) for name, dtype in absent.items())
+
+
+def read_file(path: Path | str, files: Files | None = None) -> pl.DataFrame:
+    """Read a local file or the URI of an object whole; one of no bytes has no columns, unless it is Parquet.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the format is not given and not told by the suffix, or the file is not of that format.
+        If the format is not given and not told by the suffix, or the file is not of that format; with the line.
     """
+    files = files or Files()
     absent = f"No file {path}. Put it there, or correct the path in the table's defs.yaml."
     if isinstance(path, Path) and not path.is_file():
         raise FileNotFoundError(absent)
-    # `.csv.gz` is a CSV file too: Polars unpacks it.
-    suffixes = PurePosixPath(str(path)).suffixes
-    found = format or next((_BY_SUFFIX[suffix] for suffix in reversed(suffixes) if suffix in _BY_SUFFIX), None)
-    if found is None:
-        raise ValueError(f"{path}: the suffix does not tell the format; say format: csv, parquet or jsonl.")
+    kind = file_format(path, files)
     try:
-        if found == "csv":
-            rows = pl.scan_csv(path, infer_schema=False, null_values=list(null_values))
-        elif found == "parquet":
-            rows = pl.scan_parquet(path, hive_partitioning=False)
-        else:
-            rows = pl.scan_ndjson(path, infer_schema_length=None)
-        return rows.collect()
+        if kind == "csv":
+            return _read_csv(path, files)
+        if kind == "parquet":
+            return pl.scan_parquet(path, hive_partitioning=False, glob=False).collect()
+        return pl.scan_ndjson(path, infer_schema_length=None).collect()
     except FileNotFoundError:
         raise FileNotFoundError(absent) from None
     except pl.exceptions.NoDataError:
         return pl.DataFrame()
-    except pl.exceptions.PolarsError as error:
-        raise ValueError(f"{path} cannot be read as {found}: {error}") from error
+    except (pl.exceptions.PolarsError, OSError, UnicodeError) as error:
+        if kind == "jsonl" and not file_bytes(path).strip():
+            return pl.DataFrame()
+        raise ValueError(f"{path} cannot be read as {kind}: {_why(path, kind, files) or error}.") from error
+
+
+def file_format(path: Path | str, files: Files) -> FileFormat:
+    """Format of a file, as declared or by its suffix; a ValueError if neither tells it."""
+    # `.csv.gz` is a CSV file too: Polars unpacks it.
+    suffixes = PurePosixPath(str(path).lower()).suffixes
+    found = files.format or next((_BY_SUFFIX[suffix] for suffix in reversed(suffixes) if suffix in _BY_SUFFIX), None)
+    if found is None:
+        raise ValueError(f"{path}: the suffix does not tell the format; say format: csv, parquet or jsonl.")
+    return found
+
+
+def _read_csv(path: Path | str, files: Files) -> pl.DataFrame:
+    # Polars reads UTF-8 alone.
+    source = path if files.encoding == "utf-8" else io.BytesIO(file_bytes(path).decode(files.encoding).encode())
+    rows = pl.scan_csv(
+        source,
+        infer_schema=False,
+        null_values=list(files.null_values),
+        separator=files.separator,
+        glob=False,
+    ).collect()
+    if len(rows.columns) == 1 and (hint := single_column(rows.columns[0])):
+        raise ValueError(f"{path} cannot be read as csv: {hint}.")
+    return rows
+
+
+def file_bytes(path: Path | str) -> bytes:
+    """Read a file's bytes, unpacked."""
+    if isinstance(path, Path):
+        content = path.read_bytes()
+    else:
+        folder, _, name = path.rpartition("/")
+        with _store(folder).open_input_file(name) as opened:
+            content = opened.read()
+    return gzip.decompress(content) if content.startswith(_GZIP) else content
+
+
+def _why(path: Path | str, kind: FileFormat, files: Files) -> str | None:
+    if kind == "parquet":
+        return None
+    try:
+        content = file_bytes(path)
+    except (OSError, EOFError) as error:
+        return str(error)
+    return why_not_csv(content, files.encoding, files.separator) if kind == "csv" else why_not_json_lines(content)
+
+
+def _store(folder: str) -> "pyarrow.fs.FileSystem":
+    import pyarrow.fs
+    from deltalake.fs import DeltaStorageHandler
+
+    return pyarrow.fs.PyFileSystem(DeltaStorageHandler(folder))
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -99,5 +184,5 @@ def _matches(name: str, pattern: str) -> bool:
     return name.count("/") == pattern.count("/") and fnmatch(name, pattern)
 
 
-def _name(file: FoundFile) -> str:
-    return file.name
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith((".", "_")) for part in name.split("/"))

@@ -1,5 +1,6 @@
 """What a `SourceTable` declares in YAML: where rows come from, and what they must hold."""
 
+import codecs
 import importlib
 import os
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from zoneinfo import available_timezones
 
 import dataframely as dy
 import polars as pl
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ml_platform.lake.contracts import one_of
 from ml_platform.lake.evolution import Evolution
@@ -95,21 +96,36 @@ class ColumnSpec(Strict):
             raise ValueError(f"format is for numbers, dates and timestamps; the type is {self.type}")
 
 
-class FileSource(Strict):
+class Files(Strict):
+    """How files are read."""
+
+    format: FileFormat | None = Field(None, description="csv, parquet or jsonl; by a file's suffix when absent.")
+    null_values: tuple[str, ...] = Field(("", "NA"), description="Texts of a CSV file that mean a missing value.")
+    separator: str = Field(
+        ",", min_length=1, max_length=1, description="What parts the columns of a CSV file: a character."
+    )
+    encoding: str = Field("utf-8", description="Of a CSV file: utf-8, cp1252, utf-16 and the like.")
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, encoding: str) -> str:
+        try:
+            return codecs.lookup(encoding).name
+        except LookupError:
+            raise ValueError(f"like utf-8, cp1252, latin-1 or utf-16 was wanted, found '{encoding}'") from None
+
+
+class FileSource(Files):
     """One file, read as a whole each time."""
 
     path: str = Field(description="File, relative to the project's root, or s3:// URI; $VARIABLES are replaced.")
-    format: FileFormat | None = Field(None, description="csv, parquet or jsonl; by the file's suffix when absent.")
-    null_values: tuple[str, ...] = Field(("", "NA"), description="Texts of a CSV file that mean a missing value.")
 
 
-class FolderSource(Strict):
+class FolderSource(Files):
     """A folder that grows by files, each read once."""
 
     path: str = Field(description="Folder, relative to the project's root, or s3:// URI; $VARIABLES are replaced.")
     pattern: str = Field("*", description="Which files in it, e.g. *.csv or 2024-*/*.parquet.")
-    format: FileFormat | None = Field(None, description="csv, parquet or jsonl; by each file's suffix when absent.")
-    null_values: tuple[str, ...] = Field(("", "NA"), description="Texts of a CSV file that mean a missing value.")
     quiet_seconds: float = Field(10, ge=0, description="A file changed more recently may still be being written.")
 
 

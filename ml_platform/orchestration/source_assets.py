@@ -63,9 +63,7 @@ def _growing_asset(spec: SourceSpec, load: Load) -> dg.AssetsDefinition:
         )
     ]
     if spec.folder is not None:
-        checks.append(
-            dg.AssetCheckSpec(UNCHANGED, asset=key, description="No file has changed since it was read (by its size).")
-        )
+        checks.append(dg.AssetCheckSpec(UNCHANGED, asset=key, description="No file has changed since it was read."))
 
     @dg.asset(
         key=key,

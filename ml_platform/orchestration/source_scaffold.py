@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import dagster as dg
-import polars as pl
 import yaml
 from pydantic import BaseModel, Field
 
-from ml_platform.lake.readers import read_file
+from ml_platform.lake.guess import guess_columns, guess_files
 from ml_platform.lake.source_spec import resolve
 
 _SOURCES: dict[str, dict[str, Any]] = {
@@ -58,7 +57,9 @@ class SourceTableScaffolder(dg.Scaffolder[SourceTableParams]):
             source = {"path": params.path}
             if params.kind == "folder":
                 source = {"path": str(Path(params.path).parent), "pattern": f"*{Path(params.path).suffix}"}
-            columns = infer_columns(resolve(params.path))
+            files = guess_files(resolve(params.path))
+            source |= files.model_dump(exclude_defaults=True)
+            columns = guess_columns(resolve(params.path), files)
         attributes = {
             "name": f"raw/{folder.name}",
             "description": f"What a row of {folder.name} is.",
@@ -70,36 +71,3 @@ class SourceTableScaffolder(dg.Scaffolder[SourceTableParams]):
         folder.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
         (folder / "defs.yaml").write_text(text, encoding="utf-8")
-
-
-def infer_columns(path: Path | str) -> dict[str, dict[str, Any]]:
-    """Guess a contract from a file: types, and which columns are never missing. To be read before it is trusted."""
-    rows = read_file(path)
-    text = [name for name, dtype in rows.schema.items() if dtype == pl.String]
-    return {
-        name: {"type": _guess(rows[name]) if name in text else _type(rows.schema[name])}
-        | ({"nullable": True} if rows[name].null_count() else {})
-        for name in rows.columns
-    }
-
-
-def _guess(values: pl.Series) -> str:
-    known = values.drop_nulls().str.strip_chars()
-    if known.is_empty():
-        return "string"
-    for name, readable in (
-        ("integer", known.cast(pl.Int64, strict=False)),
-        ("number", known.cast(pl.Float64, strict=False)),
-        ("date", known.str.to_date("%Y-%m-%d", strict=False)),
-    ):
-        if not readable.null_count():
-            return name
-    return "boolean" if known.str.to_lowercase().is_in(["true", "false"]).all() else "string"
-
-
-def _type(dtype: pl.DataType) -> str:
-    if dtype.is_integer():
-        return "integer"
-    if dtype.is_numeric():
-        return "number"
-    return {pl.Boolean: "boolean", pl.Date: "date"}.get(type(dtype), "timestamp" if dtype.is_temporal() else "string")

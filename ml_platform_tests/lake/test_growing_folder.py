@@ -8,9 +8,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from ml_platform.lake import commits
+from ml_platform.lake import commits, growing_folder
 from ml_platform.lake.errors import SchemaMismatch
 from ml_platform.lake.growing_folder import list_files, load_new_files
+from ml_platform.lake.readers import read_rows
 from ml_platform.lake.source_spec import SourceSpec
 from ml_platform.lake.tables import Lake
 from ml_platform_tests.lake.test_quarantine import Crash, _crashing_after
@@ -103,6 +104,52 @@ def test_a_file_that_changed_is_told_and_not_read_again(lake: Lake, folder: Path
     assert list_files(lake, _spec(folder)).changed == ("1.csv",)
     assert load_new_files(lake, _spec(folder)).rows_read == 0
     assert _sales(lake) == ["a"]
+
+
+def test_a_correction_of_the_same_size_is_told_too(lake: Lake, folder: Path) -> None:
+    _put(folder, "1.csv", "a,1")
+    load_new_files(lake, _spec(folder))
+    _put(folder, "1.csv", "a,2", seconds_old=30)
+    assert list_files(lake, _spec(folder)).changed == ("1.csv",)
+
+
+def test_a_file_that_is_changed_while_it_is_read_waits_and_is_then_read_whole(
+    lake: Lake, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _put(folder, "1.csv", "a,1")
+    _put(folder, "2.csv", "c,3")
+
+    def while_written(spec: SourceSpec, path: Path) -> pl.DataFrame:
+        rows = read_rows(spec, path)
+        if path.name == "1.csv" and rows.height == 1:
+            _put(folder, "1.csv", "a,1", "b,2", seconds_old=30)
+        return rows
+
+    told: list[str] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(growing_folder, "read_rows", while_written)
+        load_new_files(lake, _spec(folder), progress=told.append)
+    assert "1.csv was changed meanwhile, and waits for the next run" in told[0]
+    assert _sales(lake) == ["c"]
+    load_new_files(lake, _spec(folder))
+    assert _sales(lake) == ["a", "b", "c"]
+    assert list_files(lake, _spec(folder)).changed == ()
+
+
+def test_a_file_that_goes_before_it_is_read_does_not_stop_the_others(
+    lake: Lake, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _put(folder, "1.csv", "a,1")
+    _put(folder, "2.csv", "b,2")
+    listed = list_files(lake, _spec(folder))
+    (folder / "1.csv").unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(growing_folder, "list_files", lambda *_: listed)
+        with pytest.raises(
+            SchemaMismatch, match=r"1 of 2 files for 'raw/sales': 1\.csv: No file .*The others were read"
+        ):
+            load_new_files(lake, _spec(folder))
+    assert _sales(lake) == ["b"]
 
 
 def test_a_key_that_an_older_file_had_is_quarantined(lake: Lake, folder: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from ml_platform.lake.contracts import describe
 from ml_platform.lake.declared import raw_table
 from ml_platform.lake.readers import read_file
-from ml_platform.lake.source_spec import SourceSpec, resolve
+from ml_platform.lake.source_spec import Files, SourceSpec, resolve
 from ml_platform.lake.tables import Lake
 from ml_platform.settings import PROJECT_ROOT
 
@@ -106,4 +106,4 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="say format: csv, parquet or jsonl"):
         read_file(tmp_path / "x.data")
     with pytest.raises(ValueError, match=r"x\.data cannot be read as parquet"):
-        read_file(tmp_path / "x.data", "parquet")
+        read_file(tmp_path / "x.data", Files(format="parquet"))

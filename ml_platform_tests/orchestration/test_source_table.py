@@ -2,6 +2,7 @@
 
 import os
 import time
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ml_platform.lake.source_spec import SourceSpec
 from ml_platform.lake.tables import Lake
 from ml_platform.orchestration.resources import Platform, build_resources
 from ml_platform.orchestration.source_assets import FILES_TAG, source_table_defs
-from ml_platform.orchestration.source_scaffold import SourceTableParams, SourceTableScaffolder, infer_columns
+from ml_platform.orchestration.source_scaffold import SourceTableParams, SourceTableScaffolder
 from ml_platform.settings import PROJECT_ROOT, Settings
 
 DATASETS = PROJECT_ROOT.parent / "shared" / "datasets"
@@ -57,16 +58,19 @@ def test_your_own_csv_is_a_table_after_one_command(
     assert lake.read(f"raw/{name}").select(pl.len()).collect().item() == rows
 
 
-def test_a_contract_is_guessed_from_a_file(tmp_path: Path) -> None:
-    file = tmp_path / "x.csv"
-    file.write_text("id,day,price,open,note\n1,2024-01-01,1.5,true,\n2,2024-01-02,2,False,x\n")
-    assert infer_columns(file) == {
-        "id": {"type": "integer"},
-        "day": {"type": "date"},
-        "price": {"type": "number"},
-        "open": {"type": "boolean"},
-        "note": {"type": "string", "nullable": True},
+def test_a_file_of_another_country_is_a_table_after_one_command(settings: Settings, lake: Lake, tmp_path: Path) -> None:
+    file = tmp_path / "umsatz.csv"
+    file.write_text("Straße;Betrag;Tag\nKöln;1.234,50;31.12.2024\nUlm;-5,25;01.01.2025\n", encoding="cp1252")
+    declared = _scaffold(tmp_path / "umsatz", path=str(file), owner="team:own")
+    assert {name: declared["file"][name] for name in ("separator", "encoding")} == {
+        "separator": ";",
+        "encoding": "cp1252",
     }
+    assert _materialise(source_table_defs(SourceSpec.model_validate(declared)), settings).success
+    assert lake.read("raw/umsatz").sort("Betrag").collect().rows() == [
+        ("Ulm", -5.25, date(2025, 1, 1)),
+        ("Köln", 1234.5, date(2024, 12, 31)),
+    ]
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "sql"])

@@ -1,0 +1,80 @@
+"""Why a file could not be read, in words that lead to the line: found out only when a reader has given up."""
+
+import codecs
+import csv
+import io
+import json
+from collections.abc import Iterator
+
+SEPARATORS = (";", "\t", "|")
+
+
+def why_not_csv(content: bytes, encoding: str, separator: str) -> str | None:
+    """Say what is wrong with a CSV file; None if that is not found.
+
+    Examples
+    --------
+    >>> why_not_csv(b"id,v\\n1,2\\n3,4,5\\n", "utf-8", ",")
+    "line 3 has 3 fields, the header has 2: put a value with ',' in quotes"
+    >>> why_not_csv("id,v\\n1,Köln\\n".encode("latin-1"), "utf-8", ",")
+    'line 2 is not in utf-8: say which encoding it is in, e.g. encoding: cp1252 (Western Windows) or utf-16'
+    """
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        return (
+            f"line {line} is not in {encoding}: say which encoding it is in, e.g. encoding: cp1252 (Western Windows) "
+            "or utf-16"
+        )
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        return _uneven(rows, separator) or _stray_quote(text)
+    except csv.Error as error:
+        return f"line {rows.line_num}: {error}"
+
+
+def single_column(header: str) -> str | None:
+    """Say that a header of one column is one of several with another separator; None if it is not."""
+    found = next((separator for separator in SEPARATORS if separator in header), None)
+    return found and f"it has one column, '{header}': say separator: {json.dumps(found)} if that parts its columns"
+
+
+def why_not_json_lines(content: bytes) -> str | None:
+    """Say which line is no JSON object; None if that is not found.
+
+    Examples
+    --------
+    >>> why_not_json_lines(b'{"id": 1}\\n[2]\\n')
+    'line 2 is no JSON object: [2]'
+    """
+    if content.startswith(codecs.BOM_UTF8):
+        return "it begins with a byte order mark: write it as UTF-8 without one"
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        try:
+            if line.strip() and not isinstance(json.loads(line), dict):
+                raise ValueError
+        except ValueError:
+            return f"line {number} is no JSON object: {line[:80].decode(errors='replace')}"
+    return None
+
+
+def _uneven(rows: Iterator[list[str]], separator: str) -> str | None:
+    header = next(rows, [])
+    if len(header) == 1 and (hint := single_column(header[0])):
+        return hint
+    for row in rows:
+        if len(row) > len(header):
+            number = rows.line_num  # type: ignore[attr-defined]  # a csv.reader's
+            return (
+                f"line {number} has {len(row)} fields, the header has {len(header)}: put a value with "
+                f"{separator!r} in quotes"
+            )
+    return None
+
+
+def _stray_quote(text: str) -> str | None:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.count('"') % 2:
+            return f'line {number} has a quote by itself: write it twice, and the value in quotes ("5"" pipe")'
+    return None
