@@ -43,9 +43,10 @@ def fit(lake: Lake, table: str, rows: pl.DataFrame, evolution: Evolution) -> pl.
         If the table does not have one of their columns and may not grow, or has it with another type, or has one that
         the contract no longer knows; the error says how to allow it.
     """
+    rows = storable(rows, table)
     if not lake.exists(table):
         return rows.drop(untyped(rows))
-    rows, schema = storable(rows, table), lake.schema(table)
+    schema = lake.schema(table)
     grows = evolution == "add_columns"
     try:
         fitted = conform(rows, schema, table, add_columns=grows)

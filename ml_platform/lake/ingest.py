@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import dataframely as dy
 import polars as pl
+import polars.selectors as cs
 
 from ml_platform.lake.constraints import loosen, tighten
 from ml_platform.lake.contracts import ROW, Verdict, apply_contract
@@ -214,12 +215,20 @@ def quarantined(
             "source": [source] * bad.height,
             "source_row": bad[ROW],
             "reasons": bad["reasons"],
-            "row": taken.select(pl.struct(pl.exclude(DAY)).struct.json_encode()).to_series(),
+            "row": _as_json(taken.drop(DAY, strict=False)),
             "quarantined_at": [at] * bad.height,
         },
         schema=_QUARANTINE,
         strict=False,
     )
+
+
+def _as_json(rows: pl.DataFrame) -> pl.Series:
+    """Each row as a JSON object; numbers that are none as texts and bytes in base64, which JSON does not have."""
+    floats = rows.select(cs.float())
+    odd = [name for name in floats.columns if not floats[name].is_finite().all()]
+    plain = rows.with_columns(cs.by_name(odd).cast(pl.String), cs.binary().bin.encode("base64"))
+    return plain.select(pl.struct(pl.all()).struct.json_encode()).to_series()
 
 
 def _filed(day: pl.Series, days: DayRange | None) -> pl.Series:

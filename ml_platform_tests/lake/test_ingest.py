@@ -1,7 +1,7 @@
 """Ingest: nothing is lost, nothing is doubled, and a rejected row can be read with its reason."""
 
 import json
-from datetime import date
+from datetime import date, datetime
 
 import dataframely as dy
 import polars as pl
@@ -144,3 +144,26 @@ def test_a_transform_that_drops_rows_is_refused(lake: Lake) -> None:
 def test_a_range_of_no_days_is_refused() -> None:
     with pytest.raises(ValueError, match="start before end"):
         DayRange("day", date(2013, 1, 2), date(2013, 1, 2))
+
+
+def test_values_that_json_does_not_have_are_kept_in_the_quarantine(lake: Lake) -> None:
+    class Scans(dy.Schema):
+        scan = dy.Binary()
+        sharpness = dy.Float64(min=0)
+
+    frame = pl.DataFrame({"scan": [b"\x00\xff", b"ok"] * 2, "sharpness": [float("nan"), 1.0, float("-inf"), -1.5]})
+    report = ingest(lake, "raw/scans", Scans, frame, source="scans.parquet")
+    assert report.rows_written == 1
+    rows = [json.loads(row) for row in lake.read(report.quarantine_table).sort("source_row").collect()["row"]]
+    assert rows == [
+        {"scan": "AP8=", "sharpness": "NaN"},
+        {"scan": "AP8=", "sharpness": "-inf"},
+        {"scan": "b2s=", "sharpness": "-1.5"},
+    ]
+
+
+def test_a_type_that_the_table_cannot_hold_writes_nothing_not_even_to_the_quarantine(lake: Lake) -> None:
+    frame = _rows(*GOOD, *BAD).with_columns(at=pl.lit(datetime(2013, 1, 1)))
+    with pytest.raises(SchemaMismatch, match="column 'at' is a timestamp without time zone"):
+        ingest(lake, "raw/sales", Sales, frame, source="sales.csv", evolution="add_columns")
+    assert lake.tables() == []
