@@ -4,6 +4,7 @@ from datetime import date
 
 import polars as pl
 
+from ml_platform.lake.errors import EmptyInput
 from ml_platform.lake.growing_folder import read_folder
 from ml_platform.lake.raw import RawTable
 from ml_platform.lake.readers import read_rows
@@ -12,12 +13,18 @@ from ml_platform.lake.sql_source import read_query
 
 
 def raw_table(spec: SourceSpec) -> RawTable:
-    """Build the raw table that a spec declares; its `read` reads the whole source."""
+    """Build the raw table that a spec declares; its `read` reads the whole source, a file only if it has rows."""
 
     def read(_start: date | None, _end: date | None) -> pl.DataFrame:
-        if spec.file is not None:
-            return read_rows(spec, resolve(spec.file.path))
-        return read_folder(spec) if spec.folder is not None else read_query(spec)
+        if spec.file is None:
+            return read_folder(spec) if spec.folder is not None else read_query(spec)
+        rows = read_rows(spec, resolve(spec.file.path))
+        if rows.is_empty():  # half of an export, more often than the truth
+            raise EmptyInput(
+                f"{spec.file.path} has no rows, which would empty '{spec.name}'. Have it written again; to empty the "
+                "table on purpose, use Lake.replace."
+            )
+        return rows
 
     return RawTable(
         name=spec.name,

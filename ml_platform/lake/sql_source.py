@@ -7,10 +7,10 @@ finds its place by the key.
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
-from uuid import UUID
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -22,9 +22,13 @@ from ml_platform.lake.keyed import merge
 from ml_platform.lake.source_spec import SourceSpec, SqlSource
 from ml_platform.lake.tables import Lake
 
+if TYPE_CHECKING:
+    import psycopg
+
 Progress = Callable[[str], None]
 CURSORS = "governance/source_cursors"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TYPED = {"int2", "int4", "int8", "numeric", "float4", "float8", "bool", "date", "timestamp", "timestamptz", "bytea"}
 
 
 def read_query(spec: SourceSpec) -> pl.DataFrame:
@@ -134,7 +138,8 @@ def _batches(source: SqlSource, since: datetime | date | int | None) -> Iterator
             f"The environment has no {source.url_variable}, which the table's defs.yaml names as url_variable; "
             "set it to the database's URL (postgresql://user:password@host/database)."
         )
-    statement = sql.SQL("SELECT * FROM ({}) AS source_rows").format(sql.SQL(source.query.rstrip().rstrip(";")))
+    # The query's last line may be a comment.
+    statement = sql.SQL("SELECT * FROM ({}\n) AS source_rows").format(sql.SQL(source.query.rstrip().rstrip(";")))
     if source.cursor is not None:
         cursor = sql.Identifier(source.cursor)
         if since is not None:
@@ -142,14 +147,13 @@ def _batches(source: SqlSource, since: datetime | date | int | None) -> Iterator
         statement += sql.SQL(" ORDER BY {}").format(cursor)
     with psycopg.connect(url) as connection, connection.cursor(name="ml_platform") as server:
         connection.execute("SET TIME ZONE 'UTC'")
+        _read_as_text(server, but=_TYPED)
         server.execute(statement)
         columns = [column.name for column in server.description or ()]
         first = True
-        while (rows := server.fetchmany(source.batch_rows)) or (first and source.cursor is None):
+        while (rows := _fetched(server, source)) or (first and source.cursor is None):
             first = False
-            frame = pl.DataFrame(
-                [tuple(map(_plain, row)) for row in rows], columns, orient="row", infer_schema_length=None
-            )
+            frame = pl.DataFrame(_plain(rows), columns, orient="row", infer_schema_length=None)
             if source.cursor is not None:
                 _check_cursor(frame, source)
             yield frame
@@ -170,11 +174,41 @@ def _check_cursor(frame: pl.DataFrame, source: SqlSource) -> None:
         )
 
 
-def _plain(value: Any) -> Any:
-    """Give a value as a type that Polars has."""
-    if isinstance(value, UUID):
-        return str(value)
-    return value
+def _read_as_text(server: "psycopg.ServerCursor", *, but: Collection[str]) -> None:
+    """Read values of other types, lists of any, as the texts that PostgreSQL shows: JSON, intervals, addresses, …."""
+    from psycopg.types.string import TextLoader
+
+    for kind in server.adapters.types:
+        if kind.name not in but:
+            server.adapters.register_loader(kind.oid, TextLoader)
+        server.adapters.register_loader(kind.array_oid, TextLoader)
+
+
+def _fetched(server: "psycopg.ServerCursor", source: SqlSource) -> list[tuple[Any, ...]]:
+    import psycopg
+
+    try:
+        return server.fetchmany(source.batch_rows)
+    except psycopg.DataError as error:
+        raise ValueError(
+            f"The query of ${source.url_variable} gave a value that no timestamp or number can be: {error}. Leave it "
+            "out there, e.g. by NULLIF(column, 'infinity')."
+        ) from error
+
+
+def _plain(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Give columns of exact numbers that hold NaN or infinity, which Polars has not, as texts."""
+    odd = [
+        number
+        for number, values in enumerate(zip(*rows, strict=True))
+        if any(isinstance(value, Decimal) and not value.is_finite() for value in values)
+    ]
+    if not odd:
+        return rows
+    return [
+        tuple(str(value) if number in odd and value is not None else value for number, value in enumerate(row))
+        for row in rows
+    ]
 
 
 def _source(spec: SourceSpec) -> SqlSource:

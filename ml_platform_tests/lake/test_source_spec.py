@@ -9,6 +9,7 @@ import pytest
 
 from ml_platform.lake.contracts import describe
 from ml_platform.lake.declared import raw_table
+from ml_platform.lake.errors import EmptyInput
 from ml_platform.lake.readers import read_file
 from ml_platform.lake.source_spec import Files, SourceSpec, resolve
 from ml_platform.lake.tables import Lake
@@ -96,6 +97,18 @@ def test_columns_that_are_not_listed_are_refused_or_dropped(lake: Lake, tmp_path
     with pytest.raises(ValueError, match="column 'value': not wanted"):
         raw_table(_spec(file=file)).load(lake)
     raw_table(_spec(file=file, unlisted="drop")).load(lake)
+    assert lake.read("raw/readings").collect().rows() == [("a",)]
+
+
+@pytest.mark.parametrize("content", ["", "sensor\n"])
+def test_a_file_without_rows_does_not_empty_the_table(lake: Lake, tmp_path: Path, content: str) -> None:
+    file = tmp_path / "readings.csv"
+    file.write_text("sensor\na\n")
+    raw = raw_table(_spec(file={"path": str(file)}))
+    raw.load(lake)
+    file.write_text(content)
+    with pytest.raises(EmptyInput, match=r"readings\.csv has no rows, which would empty 'raw/readings'"):
+        raw.load(lake)
     assert lake.read("raw/readings").collect().rows() == [("a",)]
 
 

@@ -167,6 +167,42 @@ def test_an_integer_or_a_date_can_be_the_cursor(lake: Lake, execute: Execute) ->
     assert load_changes(lake, _spec(cursor="day")).rows_read == 3
 
 
+ODD = """
+    SELECT 1 AS id, 1.5::numeric AS exact, '{"a": 1}'::jsonb AS json, '{1,2}'::int[] AS list, interval '1 day' AS span,
+        inet '10.0.0.1' AS address, timestamp '2024-07-01 12:00' AS local, 'abc'::bytea AS bytes
+    UNION ALL SELECT 2, 'NaN', '[1, {"b": 2}]', NULL, NULL, NULL, '2024-07-01', NULL
+    UNION ALL SELECT 3, 2, NULL, NULL, NULL, NULL, '2024-03-31 02:30', NULL -- the clocks skip it
+"""
+
+
+@pytest.mark.parametrize("batch_rows", [1, 100])
+def test_types_that_polars_lacks_are_texts_and_local_times_are_placed(
+    lake: Lake, execute: Execute, batch_rows: int
+) -> None:
+    text = {"type": "string", "nullable": True}
+    columns: dict[str, Any] = {
+        "id": {"type": "integer", "key": True},
+        "exact": {"type": "number"},
+        **dict.fromkeys(("json", "list", "span", "address"), text),
+        "local": {"type": "timestamp", "time_zone": "Europe/Berlin"},
+    }
+    spec = _spec(query=ODD, cursor="id", batch_rows=batch_rows).model_dump(exclude_none=True)
+    report = load_changes(lake, SourceSpec.model_validate({**spec, "columns": columns, "unlisted": "drop"}))
+    assert lake.read("raw/orders").collect().rows() == [
+        (1, 1.5, '{"a": 1}', "{1,2}", "1 day", "10.0.0.1", datetime(2024, 7, 1, 10, tzinfo=UTC))
+    ]
+    assert set(report.reasons) == {
+        "exact: not a number",
+        "local: not a timestamp of Europe/Berlin (or one that the clocks show twice)",
+    }
+
+
+def test_a_value_that_nothing_can_hold_is_named(lake: Lake, execute: Execute) -> None:
+    execute("UPDATE orders SET changed = 'infinity' WHERE shop = 'shop 1'")
+    with pytest.raises(ValueError, match=r"(?s)query of \$SHOP_URL .*'infinity'.*NULLIF"):
+        load_changes(lake, _spec())
+
+
 def test_mistakes_say_what_is_wanted(lake: Lake, execute: Execute, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"sql\.cursor 'shop' wants .* timestamp with time zone.*found String"):
         load_changes(lake, _spec(cursor="shop"))
