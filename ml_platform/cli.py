@@ -10,7 +10,7 @@ import typer
 
 from ml_platform.features.cli import features
 from ml_platform.governance import audit_cli, keys_cli
-from ml_platform.lake import quarantine_cli, sql_cli
+from ml_platform.lake import quarantine_cli, sql_cli, tables_cli
 from ml_platform.registry import traffic_cli
 from ml_platform.settings import Settings
 
@@ -29,6 +29,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pret
 app.command("sql")(sql_cli.sql_command(_overlays))
 app.command("features")(features)
 app.command("traffic")(traffic_cli.traffic)
+app.add_typer(tables_cli.app, name="tables")
 app.add_typer(quarantine_cli.app, name="quarantine")
 app.add_typer(keys_cli.app, name="keys")
 app.add_typer(audit_cli.app, name="audit")

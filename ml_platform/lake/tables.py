@@ -241,9 +241,9 @@ class Lake:
 
         return self.retried(table, "replace rows of", attempt)
 
-    def history(self, table: str) -> pl.DataFrame:
+    def history(self, table: str, *, limit: int | None = None) -> pl.DataFrame:
         """Commits of a table, newest first: version, timestamp (UTC), operation, parameters, writer."""
-        made = self.snapshot(table).history()
+        made = self.snapshot(table).history(limit)
         return pl.DataFrame(
             {
                 "version": [commit["version"] for commit in made],
@@ -271,6 +271,8 @@ class Lake:
 
         def attempt() -> int:
             target = self.snapshot(table)
+            if target.version() == wanted:
+                return wanted
             target.restore(wanted, commit_properties=commits.properties(), post_commithook_properties=commits.HOOKS)
             return self.version(table)
 

@@ -60,6 +60,12 @@ def test_a_version_goes_before_the_instant_in_sql(lake: Lake) -> None:
     assert query(lake, sql, versions={"raw/a": 2}, as_of=FIRST).row(0) == (2, 0)
 
 
+def test_all_versions_of_an_instant_are_pinned_together(lake: Lake) -> None:
+    for table in ("raw/a", "raw/b"):
+        _dated(lake, table, 3)
+    assert lake.versions(["raw/a", "raw/b"], as_of=FIRST + DAY) == {"raw/a": 1, "raw/b": 1}
+
+
 def test_contradictions_and_naive_instants_are_refused(lake: Lake) -> None:
     _dated(lake, "raw/x", 1)
     with pytest.raises(ValueError, match="both given"):
@@ -78,5 +84,6 @@ def test_a_table_is_put_back_and_what_it_was_meanwhile_stays_readable(lake: Lake
     assert lake.read("raw/x").collect().item() == 0
     assert [lake.read("raw/x", version=version).collect().item() for version in range(4)] == [0, 1, 2, 1]
     assert lake.history("raw/x")["operation"].to_list()[:2] == ["RESTORE", "RESTORE"]
+    assert lake.restore("raw/x", 4) == 4, "it is as it was already"
     with pytest.raises(LookupError, match="versions 0 to 4, version 9"):
         lake.restore("raw/x", 9)

@@ -1,0 +1,61 @@
+"""`ml-platform tables`: which tables there are, what was done to one, and an old version put back."""
+
+from typing import Annotated
+
+import typer
+
+from ml_platform.lake.sql_cli import Format, render, stop
+from ml_platform.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="The lake's tables: list, history, restore.")
+Table = Annotated[str, typer.Argument(help="A table, e.g. raw/flights.")]
+Layout = Annotated[Format, typer.Option(help="How the result is written.")]
+
+
+@app.command("list")
+def list_tables(format: Layout = Format.TABLE) -> None:
+    """List all tables with their newest version: when it was made, how, by whom."""
+    import polars as pl
+
+    from ml_platform.lake.tables import Lake
+
+    lake = Lake(Settings().lake_uri)
+    newest = [
+        lake.history(table, limit=1).select(pl.lit(table).alias("table"), pl.exclude("parameters"))
+        for table in lake.tables()
+    ]
+    if not newest:
+        stop(f"The lake at {lake.uri} has no tables yet; materialise a raw table first.")
+    typer.echo(render(pl.concat(newest), format))
+
+
+@app.command()
+def history(
+    table: Table,
+    format: Layout = Format.TABLE,
+    limit: Annotated[int, typer.Option(min=0, help="Most versions to show, the newest first; 0 for all.")] = 20,
+) -> None:
+    """List a table's versions: when each was made, how, by whom."""
+    from ml_platform.lake.tables import Lake
+
+    try:
+        typer.echo(render(Lake(Settings().lake_uri).history(table, limit=limit or None), format))
+    except (LookupError, ValueError) as error:
+        stop(str(error))
+
+
+@app.command()
+def restore(
+    table: Table,
+    version: Annotated[int | None, typer.Option(help="The version to put back; `history` lists them.")] = None,
+    as_of: Annotated[str | None, typer.Option(help="Or the time to go back to: 2024-06-01T12:00Z.")] = None,
+) -> None:
+    """Make an old version the newest again; what was written since stays readable under its own versions."""
+    from ml_platform.lake.snapshots import instant
+    from ml_platform.lake.tables import Lake
+
+    try:
+        made = Lake(Settings().lake_uri).restore(table, version, as_of=instant(as_of) if as_of else None)
+    except (LookupError, ValueError) as error:
+        stop(f"{table} was not restored: {error}")
+    typer.echo(f"{table} is as it was then, at version {made}.")
