@@ -6,7 +6,7 @@ The table `raw/flights` is the view `raw.flights`; what comes after the first sl
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -15,6 +15,7 @@ import duckdb
 import polars as pl
 from deltalake import DeltaTable
 
+from ml_platform.lake.dated_sql import base_tables, table_of, take_dates
 from ml_platform.lake.errors import NotYetCreated, TableNotFound
 from ml_platform.lake.names import quoted, sql_name
 from ml_platform.lake.overlays import Overlays
@@ -30,6 +31,7 @@ def attach(
     *,
     as_of: datetime | None = None,
     overlays: Overlays | None = None,
+    schema: str | None = None,
 ) -> dict[str, int]:
     """Create one view per table over a snapshot that later commits do not move.
 
@@ -49,6 +51,8 @@ def attach(
     overlays
         Says which other table's rows a table is seen with. None of them are seen where the other table is not pinned
         beside a pinned version, or did not exist at `as_of`.
+    schema
+        Where the views are made, if not in the schemas of the tables' names.
 
     Returns
     -------
@@ -72,7 +76,8 @@ def attach(
             if tables is not None:
                 raise
             continue
-        schema, name = sql_name(table)
+        own_schema, name = sql_name(table)
+        within = quoted(schema) if schema else own_schema
         relation = _relation(connection, lake, table, snapshot)
         pinned[table] = snapshot.version()
         overlay = overlays(table, snapshot.version()) if overlays is not None else None
@@ -83,8 +88,8 @@ def attach(
                 types = dict(zip(own.columns, map(str, own.types), strict=True))
                 relation = overlay.select(relation, _relation(connection, lake, overlay.table, other), types)
                 pinned[overlay.table] = other.version()
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-        connection.execute(f"CREATE OR REPLACE VIEW {schema}.{name} AS {relation}")
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {within}")
+        connection.execute(f"CREATE OR REPLACE VIEW {within}.{name} AS {relation}")
     return pinned
 
 
@@ -113,7 +118,8 @@ def query(
     lake
         Where the tables are.
     sql
-        DuckDB SQL that names tables as `schema.name`.
+        DuckDB SQL that names tables as `schema.name`, also at a version or time of their own:
+        `raw.flights AT (VERSION => 3)`, `raw.flights AT (TIMESTAMP => '2024-06-01')`.
     versions
         Versions to pin; the newest otherwise.
     as_of
@@ -143,12 +149,18 @@ def query(
     [('a', 2.0)]
     """
     with duckdb.connect(":memory:") as connection:
-        named = referenced_tables(sql, connection) if tables is None else tables
-        pinned = attach(connection, lake, named, versions, as_of=as_of, overlays=overlays)
+        tree = _tree(sql, connection)
+        dated = take_dates(tree)
+        of_own_date = {one.schema for one in dated}
+        named = {table_of(node) for node in base_tables(tree) if node["schema_name"] not in of_own_date}
+        pinned = attach(connection, lake, named if tables is None else tables, versions, as_of=as_of, overlays=overlays)
+        for one in dated:
+            version = {one.table: one.version} if one.version is not None else {}
+            attach(connection, lake, [one.table], version, as_of=one.as_of, overlays=overlays, schema=one.schema)
         for table in (versions or {}).keys() - pinned.keys():
             lake.snapshot(table)  # a name with a slip in it would be answered by the newest version of the right one
         _close_in(connection, lake)
-        relation = connection.sql(sql)
+        relation = connection.sql(_written(tree, connection) if dated else sql)
         return (relation if limit is None else relation.limit(limit)).pl()
 
 
@@ -183,13 +195,22 @@ def referenced_tables(sql: str, connection: duckdb.DuckDBPyConnection | None = N
     """
     if connection is None:
         return set(_parsed(sql))
+    return {table_of(node) for node in base_tables(_tree(sql, connection))}
+
+
+def _tree(sql: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     row = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchone()
     tree: dict[str, Any] = json.loads(row[0]) if row else {"error": True, "error_message": "no parse tree"}
     if tree["error"]:
         raise ValueError(f"One SELECT was wanted: {tree['error_message']}. In: {sql.strip()[:200]}")
     if (found := len(tree["statements"])) != 1:
         raise ValueError(f"One SELECT was wanted, found {found or 'none'}. In: {sql.strip()[:200]}")
-    return {f"{schema}/{name}" for schema, name in _base_tables(tree)}
+    return tree
+
+
+def _written(tree: dict[str, Any], connection: duckdb.DuckDBPyConnection) -> str:
+    ((text,),) = connection.execute("SELECT json_deserialize_sql(?::JSON)", [json.dumps(tree)]).fetchall()
+    return str(text)
 
 
 @lru_cache(maxsize=256)
@@ -197,17 +218,6 @@ def _parsed(sql: str) -> frozenset[str]:
     """Parse once per statement: a code location asks for the tables of the same few again and again."""
     with duckdb.connect(":memory:") as opened:
         return frozenset(referenced_tables(sql, opened))
-
-
-def _base_tables(node: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(node, dict):
-        if node.get("type") == "BASE_TABLE" and node.get("schema_name"):
-            yield node["schema_name"], node["table_name"]
-        for value in node.values():
-            yield from _base_tables(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _base_tables(value)
 
 
 def _text(value: str) -> str:

@@ -60,6 +60,36 @@ def test_a_version_goes_before_the_instant_in_sql(lake: Lake) -> None:
     assert query(lake, sql, versions={"raw/a": 2}, as_of=FIRST).row(0) == (2, 0)
 
 
+def test_a_table_is_compared_with_itself_in_sql(lake: Lake) -> None:
+    _dated(lake, "raw/x", 4)
+    sql = """
+        WITH early AS (SELECT value FROM raw.x AT (TIMESTAMP => '2013-01-02 12:00'))
+        SELECT x.value, was.value, early.value, (SELECT value FROM raw.x AT (VERSION => 0))
+        FROM raw.x, raw.x AS was AT (VERSION => 2), early
+    """
+    assert query(lake, sql).row(0) == (3, 2, 1, 0)
+    assert query(lake, sql, as_of=FIRST + 2 * DAY).row(0) == (2, 2, 1, 0)
+    assert query(lake, "FROM raw.x AT (TIMESTAMP => TIMESTAMPTZ '2013-01-02 12:00+00')").item() == 1
+
+
+@pytest.mark.parametrize(
+    ("clause", "error", "message"),
+    [
+        ("VERSION => 9", LookupError, "versions 0 to 1, version 9"),
+        ("VERSION => 'x'", ValueError, r"AT \(VERSION => 3\) or AT \(TIMESTAMP => .*was wanted"),
+        ("TIMESTAMP => now()", ValueError, "was wanted"),
+        ("TIMESTAMP => 'yesterday'", ValueError, "like 2024-06-01"),
+        ("TIMESTAMP => '2001-01-01'", NotYetCreated, "did not exist at 2001-01-01"),
+    ],
+)
+def test_a_date_in_sql_that_makes_no_sense_is_refused(
+    lake: Lake, clause: str, error: type[Exception], message: str
+) -> None:
+    _dated(lake, "raw/x", 2)
+    with pytest.raises(error, match=message):
+        query(lake, f"SELECT * FROM raw.x AT ({clause})")
+
+
 def test_all_versions_of_an_instant_are_pinned_together(lake: Lake) -> None:
     for table in ("raw/a", "raw/b"):
         _dated(lake, table, 3)
