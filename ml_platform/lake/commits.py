@@ -24,14 +24,16 @@ _LONGEST_PAUSE = 1.0
 HOOKS = PostCommitHookProperties(cleanup_expired_logs=False)
 
 
-def properties(*app_transactions: tuple[str, int], creates: bool = False) -> CommitProperties:
+def properties(*app_transactions: tuple[str, int], rebased: bool = True) -> CommitProperties:
     """Describe a commit: who makes it and, for exactly-once delivery, the applications' numbers.
 
-    One that creates a table is not repeated inside of Delta, which would not look at what a rival creator committed.
+    One that is not `rebased` fails if there is a newer version than the one that it read. Delta would commit it after
+    the rival's, without a look at what that did: creation by another, or a compaction, whose files would stay beside
+    those of a table that is written anew.
     """
     return CommitProperties(
         custom_metadata={"userName": _writer()},
-        max_commit_retries=0 if creates else None,
+        max_commit_retries=None if rebased else 0,
         app_transactions=[Transaction(*one) for one in app_transactions] or None,
     )
 

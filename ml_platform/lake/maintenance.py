@@ -1,10 +1,13 @@
 """Upkeep of the tables: small files become large ones, files that no kept version needs are deleted."""
 
+import uuid
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+import polars as pl
 from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
 
 from ml_platform.lake import commits
 from ml_platform.lake.errors import CommitConflict
@@ -13,6 +16,8 @@ from ml_platform.lake.tables import Lake
 # A file that no commit names may be one that a slow writer is about to commit. Those of crashed writers are deleted
 # only by a vacuum whose retention is at least this long.
 _ORPHANS_AFTER = timedelta(days=1)
+_TARGET = 100 * 1024 * 1024  # bytes of a file that compaction writes
+_CLAIM = "ml_platform.compaction"
 
 
 @dataclass(frozen=True)
@@ -106,8 +111,10 @@ def compact(lake: Lake, table: str) -> tuple[int, int]:
     """
 
     def attempt() -> tuple[int, int]:
-        metrics = lake.snapshot(table).optimize.compact(
-            commit_properties=commits.properties(), post_commithook_properties=commits.HOOKS
+        if not _has_small_files(lake.snapshot(table)):
+            return 0, 0
+        metrics = _claimed(lake, table).optimize.compact(
+            target_size=_TARGET, commit_properties=commits.properties(), post_commithook_properties=commits.HOOKS
         )
         return metrics["numFilesRemoved"], metrics["numFilesAdded"]
 
@@ -145,6 +152,33 @@ def vacuum(lake: Lake, table: str, *, retention: timedelta, keep: Collection[int
         return len(found), sum(info.size for info in found)
 
     return lake.retried(table, "vacuum", attempt)
+
+
+def _claimed(lake: Lake, table: str) -> DeltaTable:
+    """Open a table for a compaction that fails if another one is begun before it is committed.
+
+    Delta lets two compactions of the same files pass, and the table has their rows twice. But it refuses what was read
+    before a change of the table's properties: each compaction makes one, and reads a version that has its own.
+    """
+    snapshot, claim = lake.snapshot(table), uuid.uuid4().hex
+    snapshot.alter.set_table_properties(
+        {_CLAIM: claim},
+        raise_if_not_exists=False,
+        commit_properties=commits.properties(),
+        post_commithook_properties=commits.HOOKS,
+    )
+    if snapshot.metadata().configuration.get(_CLAIM) != claim:
+        raise CommitFailedError(f"Another compaction of '{table}' was begun.")
+    return snapshot
+
+
+def _has_small_files(snapshot: DeltaTable) -> bool:
+    """Whether a partition has two files that fit into one."""
+    files = pl.DataFrame(snapshot.get_add_actions(flatten=True))
+    partitions = [name for name in files.columns if name.startswith("partition.")]
+    smallest_two = pl.col("size_bytes").bottom_k(2).sum()
+    of_each = files.group_by(partitions or pl.lit(0)).agg(pl.len(), smallest_two)
+    return not of_each.filter((pl.col("len") > 1) & (pl.col("size_bytes") <= _TARGET)).is_empty()
 
 
 def _readable(lake: Lake, table: str, version: int) -> bool:

@@ -323,7 +323,9 @@ class Lake:
                 predicate=where,
                 storage_options=None if target is not None else self.storage_options,
                 writer_properties=None if isinstance(rows, pl.DataFrame) else writer_properties(rows),
-                commit_properties=commits.properties(*filter(None, [app_transaction]), creates=target is None),
+                commit_properties=commits.properties(
+                    *filter(None, [app_transaction]), rebased=target is not None and not whole
+                ),
                 post_commithook_properties=commits.HOOKS,
             )
         except DeltaError as error:

@@ -15,6 +15,8 @@ from ml_platform.lake.errors import CommitConflict
 from ml_platform.lake.tables import Lake
 from ml_platform_tests.lake.writers import ROWS, TABLE, rows, run
 
+ENDLESS = 1_000_000  # batches
+
 
 def _start(lake: Lake, work: str, *arguments: str | int) -> BaseProcess:
     process = multiprocessing.get_context("spawn").Process(target=run, args=(work, lake.uri, *arguments))
@@ -29,10 +31,10 @@ def _until(condition: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.01)
 
 
-def _kill_within_a_write(lake: Lake, process: BaseProcess, part: str) -> None:
-    """Kill a writer that is writing without a pause, at a moment of chance after its next commit."""
-    seen = lake.last_app_version(TABLE, part)
-    _until(lambda: lake.last_app_version(TABLE, part) != seen or not process.is_alive())
+def _kill_within_a_write(lake: Lake, process: BaseProcess) -> None:
+    """Kill a process that is writing without a pause, at a moment of chance after a commit of its own."""
+    own = f"process {process.pid}"
+    _until(lambda: lake.history(TABLE)["writer"].str.ends_with(own).any() or not process.is_alive())
     time.sleep(random.uniform(0, 0.05))
     process.kill()
     process.join()
@@ -53,8 +55,15 @@ def _play(lake: Lake, stop: Path, *, batches: int, kills: int) -> None:
     killed = 0
     for _ in range(kills):
         victim = _start(lake, "append", "killed", batches)
-        _kill_within_a_write(lake, victim, "killed")
+        endless = [
+            _start(lake, "replace", "torn replacement", ENDLESS),
+            _start(lake, "merge", "torn merge", ENDLESS),
+            _start(lake, "maintain", str(stop), pinned),
+        ]
+        for process in [victim, *endless]:
+            _kill_within_a_write(lake, process)
         killed += victim.exitcode == -9
+        assert [process.exitcode for process in endless] == [-9] * 3
     victim = _start(lake, "append", "killed", batches)
     for process in [victim, *others]:
         process.join(240)
@@ -68,7 +77,11 @@ def _play(lake: Lake, stop: Path, *, batches: int, kills: int) -> None:
         assert _batches(lake, part).equals(everything.sort("batch", "row")), part
     for part in ("replaced", "merged"):
         assert _batches(lake, part).rows() == [(batches - 1, row) for row in range(ROWS)], part
-    assert lake.read(TABLE).select(pl.len()).collect().item() == (2 * batches + 3) * ROWS
+    for part in ("torn replacement", "torn merge"):
+        torn = _batches(lake, part)
+        assert torn["batch"].n_unique() == 1, f"{part}: half of a write is there"
+        assert torn["row"].to_list() == list(range(ROWS)), part
+    assert lake.read(TABLE).select(pl.len()).collect().item() == (2 * batches + 5) * ROWS
     assert lake.read(TABLE, version=pinned).collect().height == ROWS
 
     operations = set(lake.history(TABLE)["operation"])

@@ -2,14 +2,17 @@
 
 import os
 import time
+from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
 
 from ml_platform.lake.errors import VersionGone
-from ml_platform.lake.maintenance import compact, maintain, vacuum
+from ml_platform.lake.maintenance import _claimed, compact, maintain, vacuum
 from ml_platform.lake.tables import Lake
 
 NOW = timedelta(0)
@@ -39,6 +42,47 @@ def test_with_nothing_to_do_nothing_is_committed(lake: Lake) -> None:
     lake.append("raw/days", _days(0))
     (done,) = maintain(lake, retention=NOW)
     assert (done.files_freed, done.bytes_freed, done.version) == (0, 0, 0)
+
+
+def test_two_compactions_at_once_do_not_double_the_rows(lake: Lake) -> None:
+    for value in range(3):
+        lake.append("raw/days", _days(value), partition_by=["day"])
+    first, second = _claimed(lake, "raw/days"), _claimed(lake, "raw/days")
+    second.optimize.compact()
+    with pytest.raises(CommitFailedError):
+        first.optimize.compact()
+    assert lake.read("raw/days").collect()["value"].sort().to_list() == [0, 0, 1, 1, 2, 2]
+    assert compact(lake, "raw/days") == (0, 0)
+
+
+@pytest.mark.parametrize("in_batches", [True, False])
+def test_a_compaction_does_not_bring_back_rows_that_are_replaced_meanwhile(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, in_batches: bool
+) -> None:
+    for value in range(3):
+        lake.append("raw/days", _days(value))
+    tries = 0
+
+    def compacted_meanwhile() -> Iterator[pl.DataFrame]:
+        nonlocal tries
+        tries += 1
+        compact(lake, "raw/days")
+        yield _days(9)
+
+    if in_batches:
+        lake.replace_in_batches("raw/days", compacted_meanwhile)
+    else:
+        opened = lake._open
+
+        def opened_before_a_compaction(table: str) -> DeltaTable | None:
+            snapshot = opened(table)
+            next(compacted_meanwhile())
+            return snapshot
+
+        monkeypatch.setattr(lake, "_open", opened_before_a_compaction)
+        lake.replace("raw/days", _days(9))
+    assert tries == 2
+    assert lake.read("raw/days").collect()["value"].to_list() == [9, 9]
 
 
 def test_the_retention_keeps_young_versions_and_a_pin_keeps_old_ones(lake: Lake) -> None:
