@@ -3,8 +3,9 @@
 import gzip
 import io
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -64,7 +65,7 @@ def list_folder(folder: Path | str, pattern: str) -> list[FoundFile]:
         infos = _store(folder).get_file_info(pyarrow.fs.FileSelector("", recursive=True, allow_not_found=True))
         files = [info for info in infos if info.type == pyarrow.fs.FileType.File]
         found = [FoundFile(info.path.lstrip("/"), info.mtime_ns // 1000) for info in files]
-    shown = [file for file in found if _matches(file.name, pattern) and not _is_hidden(file.name)]
+    shown = [file for file in found if _matches(file.name.split("/"), pattern.split("/")) and not _is_hidden(file.name)]
     return sorted(shown, key=lambda file: file.name)
 
 
@@ -177,11 +178,13 @@ def _store(folder: str) -> "pyarrow.fs.FileSystem":
     return pyarrow.fs.PyFileSystem(DeltaStorageHandler(folder))
 
 
-def _matches(name: str, pattern: str) -> bool:
-    """Match a path as `Path.glob` does, of which `fnmatch` knows neither the folders nor `**/`."""
-    if "**/" in pattern:
-        return fnmatch(PurePosixPath(name).name, pattern.rpartition("**/")[2])
-    return name.count("/") == pattern.count("/") and fnmatch(name, pattern)
+def _matches(folders: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Match the parts of a path as `Path.glob` does: `**` is any number of folders."""
+    if not pattern:
+        return not folders
+    if pattern[0] == "**":
+        return any(_matches(folders[start:], pattern[1:]) for start in range(len(folders) + 1))
+    return bool(folders) and fnmatchcase(folders[0], pattern[0]) and _matches(folders[1:], pattern[1:])
 
 
 def _is_hidden(name: str) -> bool:

@@ -101,6 +101,27 @@ def test_a_folder_is_listed_without_what_programs_keep_in_it(tmp_path: Path) -> 
     assert [file.name for file in list_folder(tmp_path, "**/*.csv")] == ["1.csv", "2024/4.csv"]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("*.csv", ["1.csv"]),
+        ("**/*.csv", ["1.csv", "a/2.csv", "a/x/3.csv", "b/x/y/4.csv"]),
+        ("*/*.csv", ["a/2.csv"]),
+        ("**/x/*.csv", ["a/x/3.csv"]),
+        ("a/**/[1-3].csv", ["a/2.csv", "a/x/3.csv"]),
+        ("**/x/**/*.csv", ["a/x/3.csv", "b/x/y/4.csv"]),
+    ],
+)
+@pytest.mark.parametrize("as_uri", [False, True])
+def test_a_pattern_means_the_same_in_a_folder_and_in_a_store(
+    tmp_path: Path, pattern: str, names: list[str], as_uri: bool
+) -> None:
+    for name in ("1.csv", "a/2.csv", "a/x/3.csv", "b/x/y/4.csv", "a/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [file.name for file in list_folder(tmp_path.as_uri() if as_uri else tmp_path, pattern)] == names
+
+
 def test_parquet_keeps_its_types(tmp_path: Path) -> None:
     frame = pl.DataFrame({"id": [1], "tags": [["a"]]}, schema_overrides={"id": pl.Int32})
     frame.write_parquet(tmp_path / "a.parquet")
