@@ -104,11 +104,10 @@ def history(model: Model) -> None:
     """List every change of what a model serves, newest first."""
     from ml_platform.registry.releases import ReleaseStore, describe_targets
 
-    documents = ReleaseStore(Settings().releases_dir).history(model)
+    store = ReleaseStore(Settings().releases_dir)
+    documents = store.history(model)
     if not documents:
-        typer.echo(
-            f"'{model}' was never released. Known: {', '.join(ReleaseStore(Settings().releases_dir).endpoints())}"
-        )
+        typer.echo(f"'{model}' was never released. Known: {', '.join(store.endpoints()) or 'none'}")
         raise typer.Exit(1)
     for document in reversed(documents):
         serving = describe_targets(document.targets)
