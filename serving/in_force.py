@@ -39,14 +39,18 @@ class InForce:
         ValueError
             When the endpoint's newest document cannot be read.
         """
-        noted = _Note(endpoint.revision, endpoint.updated_at)
-        if self._read(endpoint.name) == noted:
+        if self.holds(endpoint):
             return
+        noted = _Note(endpoint.revision, endpoint.updated_at)
         with locked(self._folder / ".lock"):
             before = self._read(endpoint.name)
             # A store that was put back from a backup goes back in its revisions; a worker that is late does not.
             if before is None or before.revision < noted.revision or self._store.document(endpoint.name) == endpoint:
                 replace_file(self._path(endpoint.name), msgspec.json.encode(noted))
+
+    def holds(self, endpoint: Endpoint) -> bool:
+        """Whether a document is the one that was last in force (raises OSError, ValueError as `note`)."""
+        return self._read(endpoint.name) == _Note(endpoint.revision, endpoint.updated_at)
 
     def fallbacks(self, name: str, before: int | None) -> Iterator[Endpoint]:
         """What may serve while the newest document cannot: earlier ones, newest first, down to the one last in force.

@@ -14,7 +14,7 @@ from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.manifest import Endpoint, Feature, Manifest, Target
 from ml_platform.registry.releases import ReleaseStore
 from serving.decode import RowDecoder, decoder_of
-from serving.lookups import Lookups
+from serving.lookups import Lookups, OnlineStoreFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,11 @@ class ServedModel:
         *,
         keys_dir: Path,
         fallback: Literal["fail", "nulls"] = "fail",
+        on_trust: bool = False,
     ) -> "ServedModel":
         """Load a bundle, replay its golden rows and compare its feature views with the online store's.
+
+        While the online store cannot be read, a model that is taken `on_trust` answers with nulls.
 
         Raises
         ------
@@ -54,6 +57,8 @@ class ServedModel:
             When the release store does not have the bundle.
         ViewsDiffer
             When the online store does not hold the feature views that the model was trained on.
+        OnlineStoreFailed
+            When the online store cannot be read, unless `on_trust`.
         """
         path = store.bundle_path(target.digest)
         if not path.is_dir():
@@ -65,7 +70,12 @@ class ServedModel:
         if manifest.model != model:
             raise LookupError(f"bundle {target.digest[:12]} is a model '{manifest.model}', not '{model}'")
         lookups = Lookups(manifest, online, fallback)
-        lookups.check()
+        try:
+            lookups.check()
+        except OnlineStoreFailed:
+            if not on_trust:
+                raise
+            lookups.on_trust = True
         columns = tuple(feature.name for feature in manifest.features)
         looked_up = {column for view in lookups.views for _, column in view.columns}
         return cls(
@@ -131,6 +141,11 @@ class Slot:
     def version(self, number: int) -> ServedModel | None:
         """A loaded version by its number, live or shadow; None when the endpoint names no such version."""
         return next((model for model in (*self.served, *self.shadows) if model.version == number), None)
+
+    @property
+    def on_trust(self) -> bool:
+        """Whether the online store has not been seen yet to hold what the versions were trained on."""
+        return any(model.lookups.on_trust for model in (*self.served, *self.shadows))
 
     def check_views(self) -> None:
         """Compare the online store's views with what the served versions were trained on (raises ViewsDiffer)."""

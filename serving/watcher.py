@@ -132,7 +132,8 @@ class Watcher:
             return
         seen.stamp, seen.due = stamp, now + CHECK_SECONDS
         seen.fall_back_due = 0.0 if changed else seen.fall_back_due
-        is_new = changed or slot.refused is not None or slot.shadow_refused is not None or not slot.served
+        in_order = slot.served and not slot.on_trust and slot.refused is None and slot.shadow_refused is None
+        is_new = changed or not in_order
         try:
             endpoint = self._store.document(name) if is_new else slot.endpoint
         except Exception as error:  # noqa: BLE001 - whatever one release does wrong, the others go on
@@ -163,14 +164,17 @@ class Watcher:
                 seen.due = now + RELOAD_SECONDS
             refused = refusal(endpoint.revision, self._store.said(reason), version)
             self._refuse(slot, refused)
-            if not isinstance(reason, OnlineStoreFailed):  # that says nothing of the release
+            unreadable = isinstance(reason, OnlineStoreFailed)  # that says nothing of the release
+            if not unreadable or self._fallback == "nulls":
                 self._fall_back(name, endpoint.revision, seen)
+            if not unreadable:
                 self._alerts.version_refused(self._state.slots[name], refused, endpoint)
 
     def _swap(self, slot: Slot, endpoint: Endpoint) -> None:
         loaded = self._load(slot, endpoint)
         self._take(endpoint, loaded)
-        if self._is_newest(endpoint):  # else what is newer may have been refused meanwhile, by another worker
+        # What is newer may have been refused meanwhile, by another worker.
+        if not self._state.slots[endpoint.name].on_trust and self._is_newest(endpoint):
             self._alerts.settled(endpoint, with_shadows=loaded.shadow_refused is None)
         if slot.endpoint != endpoint or slot.refused is not None:  # else another try at the same release
             self._show(endpoint)
@@ -199,7 +203,8 @@ class Watcher:
                     logger.warning("%s: revision %d cannot serve in its place: %s", name, endpoint.revision, error)
                     if isinstance(error.reason, OnlineStoreFailed):
                         seen.fall_back_due = now + CHECK_SECONDS
-                        return
+                        if self._fallback == "fail":
+                            return
                     continue
                 self._take(endpoint, loaded, slot.refused)
                 self._show(endpoint)
@@ -208,14 +213,19 @@ class Watcher:
             logger.error("%s: nothing serves in the place of its refused release: %s", name, error)
 
     def _load(self, slot: Slot, endpoint: Endpoint) -> _Loaded:
-        """Load and check what a document names; what the slot has already is only compared with the online store."""
+        """Load and check what a document names; what the slot has already is only compared with the online store.
+
+        Where nulls may stand for an online store that cannot be read, a worker that has nothing yet takes the document
+        that its siblings serve without that comparison, until the store can be read.
+        """
+        on_trust = self._fallback == "nulls" and not slot.served and self._in_force.holds(endpoint)
         known = {(model.version, model.digest): model for model in (*slot.served, *slot.shadows)}
 
         def load(target: Target) -> ServedModel:
             model = known.get((target.version, target.digest))
             if model is None:
                 places = (self._store, self._online, target, endpoint.model)
-                return ServedModel.load(*places, keys_dir=self._keys_dir, fallback=self._fallback)
+                return ServedModel.load(*places, keys_dir=self._keys_dir, fallback=self._fallback, on_trust=on_trust)
             model.lookups.check()
             return model
 
@@ -246,6 +256,11 @@ class Watcher:
         self._metrics.shadow_refused.labels(name).set(loaded.shadow_refused is not None)
         if loaded.alarming is not None:
             self._alerts.version_refused(self._state.slots[name], loaded.alarming, endpoint, is_shadow=True)
+        if slot.on_trust:
+            logger.warning(
+                "%s: revision %d answers with nulls until the online store can be read", name, endpoint.revision
+            )
+            return
         try:
             self._in_force.note(endpoint)
         except (OSError, ValueError) as error:

@@ -122,6 +122,12 @@ def mend_online_store(settings: Settings) -> None:
         connection.execute("ALTER TABLE gone RENAME TO entities")
 
 
+def rename_layouts(settings: Settings, old: str, new: str) -> None:
+    """Take away, or put back, what tells which definitions the online store holds."""
+    with sqlite3.connect(settings.online_uri.removeprefix("sqlite:///")) as connection:
+        connection.execute(f"ALTER TABLE {old} RENAME TO {new}")
+
+
 @pytest.mark.parametrize("count", [1, 40])
 def test_a_failing_online_store_is_503_unless_nulls_may_stand_for_it(
     settings: Settings, serve: Serve, options: Callable[..., None], count: int
@@ -152,17 +158,60 @@ def test_a_failing_online_store_is_503_unless_nulls_may_stand_for_it(
         assert mended["predictions"] == whole["predictions"]
 
 
+def test_a_worker_that_starts_while_the_online_store_fails_does_as_the_others_do(
+    settings: Settings, serve: Serve, options: Callable[..., None]
+) -> None:
+    fill_online_store(settings)
+    publish(settings, 1)
+    before = serve(settings)
+    whole = before.client.post(PATH, json=ROW).json()
+    before.stop()
+    publish(settings, 2)  # in force nowhere: that takes a look at the online store
+    rename_layouts(settings, "layouts", "gone")
+    strict = serve(settings)
+    options(online_fallback="nulls")
+    lenient = serve(settings)
+    assert strict.client.post(PATH, json=ROW).status_code == 503
+    degraded = lenient.client.post(f"{PATH}?features=true", json=ROW).json()
+    assert (degraded["version"], degraded["degraded"]) == (1, ["online_store"])
+    assert degraded["predictions"][0]["features"]["origin_weather__temp"] is None
+    many = lenient.client.post(PATH, json={"rows": [ROW] * 40}).json()
+    assert (len(many["predictions"]), many["degraded"]) == (40, ["online_store"])
+    assert "cannot be read" in lenient.client.get("/models/flight_delay").json()["refused"]["reason"]
+    rename_layouts(settings, "gone", "layouts")
+    for server in (strict, lenient):
+        server.wait_until(lambda client: client.post(PATH, json=ROW).json().get("version") == 2)
+        mended = server.client.post(PATH, json=ROW).json()
+        assert "degraded" not in mended
+        assert mended["predictions"] != whole["predictions"]
+
+
+def test_a_worker_that_took_a_release_on_trust_drops_it_when_the_online_store_tells_of_other_views(
+    settings: Settings, serve: Serve, options: Callable[..., None]
+) -> None:
+    fill_online_store(settings)
+    publish(settings, 1)
+    serve(settings).stop()
+    rename_layouts(settings, "layouts", "gone")
+    options(online_fallback="nulls")
+    server = serve(settings)
+    assert server.client.post(PATH, json=ROW).json()["degraded"] == ["online_store"]
+    with sqlite3.connect(settings.online_uri.removeprefix("sqlite:///")) as connection:
+        connection.execute("UPDATE gone SET hash = 'other' WHERE view = 'origin_weather'")
+    rename_layouts(settings, "gone", "layouts")
+    server.wait_until(lambda client: client.post(PATH, json=ROW).status_code == 503)
+    assert "origin_weather" in server.client.get("/models/flight_delay").json()["refused"]["reason"]
+
+
 def test_new_releases_still_take_over_after_the_online_store_was_unreadable(settings: Settings, serve: Serve) -> None:
     fill_online_store(settings)
     publish(settings, 1)
     server = serve(settings)
-    with sqlite3.connect(settings.online_uri.removeprefix("sqlite:///")) as connection:
-        connection.execute("ALTER TABLE layouts RENAME TO gone")
+    rename_layouts(settings, "layouts", "gone")
     publish(settings, 2)
     server.wait_until(lambda client: client.get("/models/flight_delay").json()["refused"] is not None)
     assert server.client.get("/models/flight_delay").json()["versions"][0]["version"] == 1
-    with sqlite3.connect(settings.online_uri.removeprefix("sqlite:///")) as connection:
-        connection.execute("ALTER TABLE gone RENAME TO layouts")
+    rename_layouts(settings, "gone", "layouts")
     server.wait_until(lambda client: client.post(PATH, json=ROW).json().get("version") == 2)
 
 
