@@ -209,6 +209,8 @@ class Lookups:
         OnlineStoreFailed
             When the store cannot be read and the fallback is "fail".
         """
+        if not self.views:
+            return Missing()
         requests: dict[tuple[str, tuple[Any, ...]], int] = {}
         wanted = []
         for row in rows:

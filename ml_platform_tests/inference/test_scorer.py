@@ -1,6 +1,7 @@
 import math
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import msgspec
@@ -48,6 +49,17 @@ def test_null_absent_and_unseen_values(scorer: Scorer) -> None:
     assert row["channel"] == MISSING_CODE
     assert math.isnan(row["weight"])
     assert math.isfinite(scorer.score_row({}))  # type: ignore[arg-type]
+
+
+def test_one_row_alone_scores_as_it_does_among_others_in_any_thread(scorer: Scorer) -> None:
+    values = {**REQUEST, **scorer.derive(REQUEST), **FOUND}
+    rows = [{**values, "weight": weight, "shop": f"shop-{weight}"} for weight in range(40)]
+    rows += [{**row, "weight": None, "shop_load__load": None} for row in rows]
+    together = scorer.score(scorer.encode(rows)).tolist()
+    assert np.unique(np.round(together, 3)).size > 10
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(50):
+            assert list(threads.map(scorer.score_row, rows)) == pytest.approx(together, abs=1e-6)
 
 
 def test_timestamps_are_read_in_any_zone(scorer: Scorer) -> None:
