@@ -80,10 +80,10 @@ class Changes:
 
     def _readable(self) -> dict[str, Endpoint]:
         found = {}
-        for path in sorted((self.store.folder / "endpoints").glob("*.json")):
+        for name in self.store.names():
             with suppress(DocumentUnreadable):
-                if is_name(path.stem) and (document := self.store.document(path.stem)) is not None:
-                    found[path.stem] = document
+                if (document := self.store.document(name)) is not None:
+                    found[name] = document
         return found
 
     async def _told(self, work: Callable[[], T]) -> T:

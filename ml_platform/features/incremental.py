@@ -10,6 +10,7 @@ import polars as pl
 from deltalake.exceptions import DeltaError
 from pydantic import Field
 
+from ml_platform.lake.names import quoted
 from ml_platform.lake.snapshots import needs_delta_reader
 from ml_platform.lake.tables import Lake
 from ml_platform.spec import Duration, Strict
@@ -94,11 +95,11 @@ def keep_since(connection: duckdb.DuckDBPyConnection, times: Mapping[str, str], 
     """Leave in the attached views of some tables, by their time columns, the rows from an instant on, or of none."""
     for table, column in times.items():
         schema, _, name = table.partition("/")
-        whole, view, at = _quoted(f"{name}__whole"), f"{_quoted(schema)}.{_quoted(name)}", _quoted(column)
-        connection.execute(f"DROP VIEW IF EXISTS {_quoted(schema)}.{whole}")
+        whole, view, at = quoted(f"{name}__whole"), f"{quoted(schema)}.{quoted(name)}", quoted(column)
+        connection.execute(f"DROP VIEW IF EXISTS {quoted(schema)}.{whole}")
         connection.execute(f"ALTER VIEW {view} RENAME TO {whole}")
         connection.execute(
-            f"CREATE VIEW {view} AS SELECT * FROM {_quoted(schema)}.{whole} "
+            f"CREATE VIEW {view} AS SELECT * FROM {quoted(schema)}.{whole} "
             f"WHERE {at} IS NULL OR {at} >= TIMESTAMPTZ '{since.astimezone(UTC).isoformat()}'"
         )
 
@@ -237,10 +238,6 @@ def _day_sums(lake: Lake, files: Iterable[str], column: str) -> dict[date | None
             known = sums.get(day, (0, 0))
             sums[day] = (known[0] + rows, known[1] + total)
     return sums
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _merged(spans: list[Span]) -> list[Span]:

@@ -7,6 +7,7 @@ import duckdb
 import polars as pl
 
 from ml_platform.features.join import ROW, SEEN, TIME, VISIBLE, ResolvedLookup
+from ml_platform.lake.names import literal, quoted
 
 
 def match_spilling(
@@ -23,10 +24,10 @@ def match_spilling(
     """
     with TemporaryDirectory(prefix="point_in_time_") as folder, duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(f"SET temp_directory = {_text(folder)}")
+        connection.execute(f"SET temp_directory = {literal(folder)}")
         connection.execute("SET preserve_insertion_order = false")
         if memory_limit is not None:
-            connection.execute(f"SET memory_limit = {_text(memory_limit)}")
+            connection.execute(f"SET memory_limit = {literal(memory_limit)}")
         rows = Path(folder) / "known.parquet"
         known.sink_parquet(rows, compression="lz4")
         connection.register("asked", asked)
@@ -35,8 +36,8 @@ def match_spilling(
 
 
 def _statement(rows: Path, lookup: ResolvedLookup, timestamp: str) -> str:
-    keys = [_quoted(key) for key in lookup.on.values()]
-    at, source, time = f"s.{_quoted(timestamp)}", f"read_parquet({_text(str(rows))})", TIME
+    keys = [quoted(key) for key in lookup.on.values()]
+    at, source, time = f"s.{quoted(timestamp)}", f"read_parquet({literal(str(rows))})", TIME
     taken = [*keys, TIME]
     if lookup.knowledge_time:
         # See `join_memory._newest_in_sight`; the window takes all rows that come into sight at one instant together.
@@ -54,11 +55,3 @@ def _statement(rows: Path, lookup: ResolvedLookup, timestamp: str) -> str:
         f"SELECT s.{ROW}, {', '.join(f'v.{name}' for name in taken)} FROM asked AS s "
         f"ASOF JOIN {source} AS v ON {same} AND {at} >= v.{time}{fresh}"
     )
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from ml_platform.features.incremental import Incremental
+from ml_platform.lake.names import quoted
 from ml_platform.spec import Duration, Strict
 
 Function = Literal["count", "sum", "mean", "min", "max", "distinct", "last", "time_since"]
@@ -101,7 +102,7 @@ class Rolling(Strict):
 
         With `chosen`, a SQL condition, of the events alone that meet it; `newest` is then the newest of all (`__us`).
         """
-        keys, names = ", ".join(map(_quoted, entity)), self.inputs()
+        keys, names = ", ".join(map(quoted, entity)), self.inputs()
         events = self.events_sql(entity) + (f" AND {chosen}" if chosen else "")
         end = "(SELECT max(__us) FROM events)" if newest is None else str(newest)
         longest = microseconds(max(self.windows))
@@ -120,13 +121,13 @@ class Rolling(Strict):
                 f"            SELECT DISTINCT {keys}, __us + ((-__us) % {tick} + {tick}) % {tick} AS tick "
                 f"FROM events WHERE __counts))"
             )
-        features = ",\n    ".join(f"{text} AS {_quoted(name)}" for name, text in self._features())
+        features = ",\n    ".join(f"{text} AS {quoted(name)}" for name, text in self._features())
         windows = ",\n    ".join(
             f"w{number} AS (PARTITION BY {keys} ORDER BY __us "
             f"RANGE BETWEEN {microseconds(window) - 1} PRECEDING AND CURRENT ROW)"
             for number, window in enumerate(self.windows)
         )
-        outer = ", ".join(map(_quoted, [*entity, *self.columns()]))
+        outer = ", ".join(map(quoted, [*entity, *self.columns()]))
         return (
             f"WITH events AS MATERIALIZED (\n    {events}\n), points AS (\n    {points}\n), rows AS (\n"
             f"    SELECT {keys}, __us{taken}, true AS __event FROM events WHERE __counts\n"
@@ -134,19 +135,19 @@ class Rolling(Strict):
             f"    WHERE __us <= {end}\n"
             f"), computed AS (\n    SELECT {keys}, __us, __event,\n    {features}\n"
             f"    FROM rows\n    WINDOW {windows}\n)\n"
-            f"SELECT {outer}, make_timestamp(__us) AT TIME ZONE 'UTC' AS {_quoted(event_time)}\n"
+            f"SELECT {outer}, make_timestamp(__us) AT TIME ZONE 'UTC' AS {quoted(event_time)}\n"
             f"FROM computed WHERE NOT __event"
         )
 
     def events_sql(self, entity: Sequence[str]) -> str:
         """Query for the events: entity, `__us` since 1970, values, and whether the event counts (`__counts`)."""
-        values = "".join(f", {_quoted(name)} AS {_value(name)}" for name in self.inputs())
+        values = "".join(f", {quoted(name)} AS {_value(name)}" for name in self.inputs())
         schema, _, table = self.source.partition("/")
-        not_null = " AND ".join(f"{_quoted(name)} IS NOT NULL" for name in entity)
+        not_null = " AND ".join(f"{quoted(name)} IS NOT NULL" for name in entity)
         return (
-            f"SELECT {', '.join(map(_quoted, entity))}, epoch_us({_quoted(self.time)}) AS __us{values}, "
+            f"SELECT {', '.join(map(quoted, entity))}, epoch_us({quoted(self.time)}) AS __us{values}, "
             f"coalesce({not_null} AND ({self.filter or 'true'}), false) AS __counts\n"
-            f"    FROM {_quoted(schema)}.{_quoted(table)} WHERE {_quoted(self.time)} IS NOT NULL"
+            f"    FROM {quoted(schema)}.{quoted(table)} WHERE {quoted(self.time)} IS NOT NULL"
         )
 
     def _features(self) -> list[tuple[str, str]]:
@@ -197,9 +198,5 @@ def value_column(name: str) -> str:
     return f"__value_{name}"
 
 
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
 def _value(name: str) -> str:
-    return _quoted(value_column(name))
+    return quoted(value_column(name))

@@ -6,6 +6,7 @@ import duckdb
 import polars as pl
 
 from ml_platform.features.rolling import Rolling, microseconds
+from ml_platform.lake.names import quoted
 
 ROWS = 2_000_000  # rows computed at a time, about
 
@@ -24,7 +25,7 @@ def compute_parts(
     entity, event_time
         Columns of the result.
     """
-    keys = ", ".join('"' + name.replace('"', '""') + '"' for name in entity)
+    keys = ", ".join(map(quoted, entity))
     events, number, oldest, newest = (
         connection.sql(
             f"SELECT count(*) FILTER (__counts), approx_count_distinct(hash({keys})), min(__us), max(__us) "

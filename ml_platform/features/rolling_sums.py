@@ -15,6 +15,7 @@ import polars as pl
 
 from ml_platform.features.range_sums import range_sums
 from ml_platform.features.rolling import Rolling, microseconds, value_column, window_name
+from ml_platform.lake.names import quoted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,7 +84,7 @@ def _held(
     connection: duckdb.DuckDBPyConnection, source: str, entity: Sequence[str], parts: int
 ) -> Iterator[pl.DataFrame]:
     """Read the events that count in so many parts, by a hash of the key."""
-    keys = ", ".join('"' + name.replace('"', '""') + '"' for name in entity)
+    keys = ", ".join(map(quoted, entity))
     for part in range(parts):
         chosen = "" if parts == 1 else f" AND hash({keys}) % {parts} = {part}"
         yield connection.sql(f"SELECT * EXCLUDE (__counts) FROM ({source}) WHERE __counts{chosen}").pl()

@@ -95,7 +95,7 @@ def _rules(name: str, column: dy.Column) -> list[tuple[str, str]]:
     checks = getattr(column, "check", None)
     for check in checks.values() if isinstance(checks, dict) else ():
         if isinstance(check, OneOf):
-            values = ", ".join("'" + value.replace("'", "''") + "'" for value in check.allowed)
+            values = ", ".join(map(names.literal, check.allowed))
             rules.append(("one_of", f"{quoted} IN ({values})"))
     if not column.nullable:
         return [("present", f"{quoted} IS NOT NULL"), *rules]

@@ -46,9 +46,8 @@ def guess_columns(path: Path | str, files: Files | None = None) -> dict[str, dic
 
 def _read_as(texts: pl.Series) -> dict[str, Any]:
     known = texts.drop_nulls().alias("x").to_frame()
-    if (
-        known.is_empty() or known["x"].str.contains(r"^\s*[+-]?0\d+$").any()
-    ):  # a post code is not the number it looks like
+    # A post code is not the number it looks like.
+    if known.is_empty() or known["x"].str.contains(r"^\s*[+-]?0\d+$").any():
         return {"type": "string"}
     plain = next((column for column in _TYPES if _reads_all(known, column)), None)
     if plain is not None:

@@ -1,4 +1,4 @@
-"""Names of tables and of the lake's folder, and how names are written in SQL."""
+"""Names of tables and of the lake's folder, and how names and texts are written in SQL."""
 
 import re
 
@@ -57,6 +57,17 @@ def quoted(name: str) -> str:
     "a ""b\"""
     """
     return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Write a text in SQL.
+
+    Examples
+    --------
+    >>> print(literal("O'Hare"))
+    'O''Hare'
+    """
+    return "'" + text.replace("'", "''") + "'"
 
 
 def sql_name(table: str) -> tuple[str, str]:

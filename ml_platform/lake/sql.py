@@ -17,7 +17,7 @@ from deltalake import DeltaTable
 
 from ml_platform.lake.dated_sql import base_tables, table_of, take_dates
 from ml_platform.lake.errors import NotYetCreated, TableNotFound
-from ml_platform.lake.names import quoted, sql_name
+from ml_platform.lake.names import literal, quoted, sql_name
 from ml_platform.lake.overlays import Overlays
 from ml_platform.lake.snapshots import files_are_alike, needs_delta_reader, read_arrow, scan
 from ml_platform.lake.tables import Lake
@@ -168,7 +168,7 @@ def _close_in(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
     """Let SQL read the lake alone: a file, or a Python variable, has no version that an answer could be traced to."""
     connection.execute("SET python_enable_replacements = false")
     if lake.is_local:
-        connection.execute(f"SET allowed_directories = [{_text(lake.uri)}]")
+        connection.execute(f"SET allowed_directories = [{literal(lake.uri)}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
 
@@ -220,10 +220,6 @@ def _parsed(sql: str) -> frozenset[str]:
         return frozenset(referenced_tables(sql, opened))
 
 
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
-
-
 def _relation(connection: duckdb.DuckDBPyConnection, lake: Lake, table: str, snapshot: DeltaTable) -> str:
     """SELECT that gives the snapshot's rows in the columns, order and types of its Delta schema."""
     schema = scan(snapshot).collect_schema()
@@ -240,7 +236,7 @@ def _relation(connection: duckdb.DuckDBPyConnection, lake: Lake, table: str, sna
     if not files:
         return f"SELECT {empty} WHERE false"
     partitions = snapshot.metadata().partition_columns
-    hive_types = ", ".join(f"{_text(name)}: {types[name]}" for name in partitions)
+    hive_types = ", ".join(f"{literal(name)}: {types[name]}" for name in partitions)
     options = (
         f", hive_partitioning = true, hive_types = {{{hive_types}}}" if partitions else ", hive_partitioning = false"
     )
@@ -249,5 +245,5 @@ def _relation(connection: duckdb.DuckDBPyConnection, lake: Lake, table: str, sna
     columns = ", ".join(map(quoted, schema))
     return (
         f"SELECT {columns} FROM (SELECT {empty} WHERE false UNION ALL BY NAME "
-        f"SELECT * FROM read_parquet([{', '.join(map(_text, files))}]{options}))"
+        f"SELECT * FROM read_parquet([{', '.join(map(literal, files))}]{options}))"
     )

@@ -157,8 +157,11 @@ class ReleaseStore:
 
     def documents(self) -> dict[str, Endpoint]:
         """Every newest endpoint document by its name, those that are withdrawn too."""
-        names = sorted(path.stem for path in (self.folder / "endpoints").glob("*.json") if is_name(path.stem))
-        return {name: document for name in names if (document := self.document(name)) is not None}
+        return {name: document for name in self.names() if (document := self.document(name)) is not None}
+
+    def names(self) -> list[str]:
+        """Names of all endpoint documents, sorted, whether or not each can be read."""
+        return sorted(path.stem for path in (self.folder / "endpoints").glob("*.json") if is_name(path.stem))
 
     def endpoints(self) -> dict[str, Endpoint]:
         """Endpoint documents of all that serves, by name."""
