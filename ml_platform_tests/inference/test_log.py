@@ -37,9 +37,11 @@ def record(number: int, **changes: object) -> Record:
 
 
 def lines(folder: Path) -> list[dict]:
+    """Whole lines; the last may be unfinished where its writer was killed, and was not reported then."""
     found = []
     for path in sorted(folder.glob("*/*.jsonl")):
-        found += [msgspec.json.decode(line) for line in path.read_bytes().split(b"\n") if line]
+        *whole, _ = path.read_bytes().split(b"\n")
+        found += [msgspec.json.decode(line) for line in whole if line]
     return found
 
 
