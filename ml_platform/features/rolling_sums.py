@@ -56,7 +56,7 @@ def compute_sums(
     -------
     iterator of polars.DataFrame, or None
         Entity, event time and features, all rows of some keys at a time; None where it is left to SQL: another
-        function, a clock (`every`), columns that are neither integers nor floats, or no event.
+        function, a clock (`every`), columns of another type than integers, floats and booleans, or no event.
     """
     if rolling.every is not None or any(item.function not in FUNCTIONS for item in rolling.aggregates.values()):
         return None
@@ -68,7 +68,7 @@ def compute_sums(
         f"max(__us) FILTER (__counts) AS latest FROM ({source})"
     )
     events, oldest, newest, latest = counted.pl().row(0)
-    if not events or not all(dtype.is_integer() or dtype.is_float() for dtype in values):
+    if not events or not all(dtype.is_integer() or dtype.is_float() or dtype == pl.Boolean for dtype in values):
         return None
     # No instant of one key, shifted by a window, reaches into the next key's.
     span = _Span(oldest, newest, latest - oldest + microseconds(max(rolling.windows)) + 2)

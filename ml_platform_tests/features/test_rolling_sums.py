@@ -18,6 +18,8 @@ AGGREGATES = {
     "revenue": {"function": "sum", "column": "amount", "description": "Takings."},
     "basket": {"function": "mean", "column": "amount", "description": "Mean sale."},
     "pieces": {"function": "sum", "column": "pieces", "description": "Things sold."},
+    "cash": {"function": "mean", "column": "cash", "description": "Share of the sales that were paid in cash."},
+    "coins": {"function": "sum", "column": "cash", "description": "Sales that were paid in cash."},
 }
 ENTITY = ("shop", "till")
 
@@ -40,6 +42,7 @@ def sales(rows: int = 600) -> pl.DataFrame:
             "sold_at": pl.Series(random.integers(0, 1500, rows) * 60_000_000).cast(pl.Datetime("us", "UTC")),
             "amount": amounts,
             "pieces": [None if n % 5 == 0 else n for n in range(rows)],
+            "cash": [None if n % 9 == 0 else n % 4 == 0 for n in range(rows)],
             "status": [None if n % 37 == 0 else ("void" if n % 11 == 0 else "ok") for n in range(rows)],
         }
     )
@@ -88,6 +91,8 @@ def test_rows_at_events_alone_are_those_of_polars_rolling(connection, rows):
                 pl.col("amount").sum().alias(f"revenue_{name}"),
                 pl.col("amount").mean().alias(f"basket_{name}"),
                 pl.col("pieces").sum().cast(pl.Float64).alias(f"pieces_{name}"),
+                pl.col("cash").mean().alias(f"cash_{name}"),
+                pl.col("cash").sum().cast(pl.Float64).alias(f"coins_{name}"),
             )
             .unique([*ENTITY, "sold_at"], maintain_order=True)
             .rename({"sold_at": "event_time"})
