@@ -13,7 +13,7 @@ from ml_platform.spec import Leakage, Strict, Task
 _BINS = 200  # quantiles that a numeric feature is cut into
 _FEWEST_ROWS = 100  # below this nothing is judged
 _FEWEST_OF_CLASS = 5  # fewer rows are told from all others by chance: by one in a hundred features, if it is one row
-_FEWEST_APART = 10  # rows without a feature's commonest value from which its ranges are no chance
+_FEWEST_APART = 10  # rows of one value, and rows without the commonest, from which a feature's ranges are no chance
 _PRIOR_ROWS = 2.0  # weight of the overall rate beside a bin's own rows
 _FLAWLESS = 1e-6  # from an AUC or R² of one, for what is the label itself
 _EXACT = 1e-9  # share of the label's variance that an equality may leave, for the rounding of doubles
@@ -98,8 +98,8 @@ def find_leakage(
     rows = frame.filter(pl.col(target).is_not_null())
     if task == "regression":
         rows = rows.filter(pl.col(target).cast(pl.Float64).is_finite())
-    if rows.height > limits.sample_rows:
-        rows = rows.sample(limits.sample_rows, seed=_SEED)
+    # Shuffled, since the first of them are taken for all: they may be sorted by the label.
+    rows = rows.sample(min(rows.height, limits.sample_rows), shuffle=True, seed=_SEED)
     if rows.height < _FEWEST_ROWS:
         return LeakageReport(rows=rows.height, judged=False, leaks=(), strength={})
     labels = _labels(rows.get_column(target), task)
@@ -181,7 +181,10 @@ def _tells_ranges(feature: pl.Series, label: Floats) -> bool:
         codes = values.rank("dense").fill_null(0).to_numpy().astype(np.int64)[order]
         counts = np.unique_counts(codes).counts
         runs = 1 + np.count_nonzero(np.diff(codes))
-        if len(counts) > 1 and runs == len(counts) and _FEWEST_APART <= len(codes) - counts.max() < len(codes) - 1:
+        in_ranges = counts[
+            counts >= _FEWEST_APART
+        ].sum()  # any order puts a value of one row, or of equal rows, together
+        if runs == len(counts) and len(codes) - counts.max() >= _FEWEST_APART and in_ranges > len(codes) / 2:
             return True
     return False
 

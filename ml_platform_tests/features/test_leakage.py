@@ -97,6 +97,19 @@ def test_equal_labels_put_nothing_in_order(world):
     assert found(by_year, "y", "regression") == []
 
 
+def test_rows_that_are_there_twice_put_nothing_in_order(world):
+    few = pl.concat([world, world.head(ROWS // 100)])
+    assert found(few.drop("id"), "y", "regression") == []
+    assert found(pl.concat([world, world]).drop("id"), "y", "regression", max_r2=1.0) == []
+
+
+def test_rows_sorted_by_the_label_hide_no_pair(world):
+    random = np.random.default_rng(5)
+    part = pl.Series("part", random.normal(size=ROWS) * 30)
+    frame = pl.concat([world.with_columns(part, rest=pl.col("y") - part)] * 2).sort("y")
+    assert found(frame.drop("id"), "late", "binary") == [(("part", "rest"), "combination")]
+
+
 def test_a_class_known_of_few_rows_is_judged_by_these(world):
     rare = world.with_columns(disguise=pl.when(pl.col("a") > 0.8).then("y"))
     assert [names for names, _ in found(rare, "late", "binary")] == [("disguise",)]
