@@ -156,14 +156,14 @@ def build_shops(settings: Settings, folder: Path, spec: ModelSpec | None = None,
     return shops
 
 
-def push_loads(shops: Shops, at: datetime, load: float) -> None:
-    """Push a row of the view for every shop, and take them into the lake."""
+def push_loads(shops: Shops, at: datetime, load: float, *, pushed: datetime | None = None) -> None:
+    """Push a row of the view for every shop, at its instant unless said otherwise, and take them into the lake."""
     view, settings = shops.views["shop_load"], shops.settings
     sent = Pushed(
         request_id="pushed",
         view=view.name,
         view_hash=view.hash,
-        time=at,
+        time=pushed or at,
         caller=None,
         types={"shop": "string", "event_time": "timestamp", "load": "number", "mood": "string"},
         rows=[[f"shop-{number}", int(at.timestamp() * 1_000_000), load, "pushed"] for number in range(8)],

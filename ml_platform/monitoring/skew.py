@@ -19,15 +19,15 @@ from ml_platform.inference.ingest_log import FIXED_COLUMNS
 from ml_platform.inference.log_policy import not_reproducible
 from ml_platform.lake.tables import Lake
 from ml_platform.monitoring.scored_rows import equally_weighted
+from ml_platform.monitoring.skew_causes import ROW, Cause, find_causes, is_unlike
 from ml_platform.registry.digests import BundleRefused
 from ml_platform.registry.manifest import Manifest
 from ml_platform.registry.releases import ReleaseStore
-from ml_platform.spec import InputField, ModelSpec, Skew, Strict
+from ml_platform.spec import InputField, ModelSpec, Strict
 
-Cause = Literal["behind", "ahead", "missing", "different"]
 _EXAMPLES = 20
 _SEED = 11
-_ROW, _AS_OF, _KEY, _OFFLINE = "__logged", "__as_of", "__key__", "__offline__"
+_AS_OF = "__as_of"
 
 
 class FeatureSkew(Strict):
@@ -36,7 +36,7 @@ class FeatureSkew(Strict):
     feature: str
     rows: int
     mismatches: int = Field(description="Rows that differ for no accepted reason.")
-    accepted: int = Field(description="Rows that differ because the store was behind, or asked about the past.")
+    accepted: int = Field(description="Rows that differ for an accepted reason (see `find_skew`).")
 
     @property
     def share(self) -> float:
@@ -80,9 +80,11 @@ def find_skew(
     """Compute the features of a sample of logged requests once more, offline as of each one's instant, and compare.
 
     A value that differs is given a cause by the row of the view that serving must have seen: `behind`, the store lacked
-    rows that were known by then; `ahead`, it held one from after that instant; `missing`, it had none; `different`, no
-    row of the view has these values. Accepted are rows behind by no more than `skew.lag`, and rows ahead in a request
-    about the past (its instant more than `skew.lag` before its answer), for which the store rightly knew more.
+    rows that were known by then; `ahead`, it held one from after that instant; `missing`, it had none; `revised`, the
+    row had these values when the request was answered, and late or corrected sources changed them since; `different`,
+    no row of the view has or had these values. Accepted are rows behind by no more than `skew.lag`, rows ahead in a
+    request about the past (its instant more than `skew.lag` before its answer), for which the store rightly knew more,
+    and rows revised.
 
     Parameters
     ----------
@@ -114,7 +116,7 @@ def find_skew(
     manifests = _comparable_manifests(
         sampled.get_column("digest").unique().to_list(), store, views, defaults_of(spec.inputs)
     )
-    logged = sampled.filter(pl.col("digest").is_in(list(manifests))).with_row_index(_ROW)
+    logged = sampled.filter(pl.col("digest").is_in(list(manifests))).with_row_index(ROW)
     not_comparable = sampled.height - logged.height
     if logged.is_empty():
         return _not_judged(spec, "no logged row is of a model on the present views and defaults", not_comparable)
@@ -123,41 +125,41 @@ def find_skew(
     kinds = {feature.name: feature.kind for manifest in manifests.values() for feature in manifest.features}
     kinds = {name: kind for name, kind in kinds.items() if name not in hidden}
     online = logged.select(
-        _ROW,
+        ROW,
         "request_id",
         "row",
         "as_of",
-        (pl.col("scored_at") - pl.col("as_of") > spec.skew.lag).alias("past"),
+        "scored_at",
         *(pl.col(_logged_column(name)).alias(name) for name in kinds),
     )
-    found, examples = _compare(online, offline, list(kinds), lookups, spec.skew)
+    of_views = {lookup.view: views[item.view] for lookup, item in zip(lookups, spec.lookups, strict=True)}
+    differing = {name: _differs(online, offline, name, spec.skew.tolerance) for name in kinds}
+    causes: dict[str, pl.DataFrame] = {}
+    for lookup in lookups:
+        unlike = {name: differing[name] for name in _columns(lookup) if name in differing}
+        if any(map(len, unlike.values())):
+            why = find_causes(lake, of_views[lookup.view], lookup, online, offline, unlike, spec.skew)
+            causes |= dict.fromkeys(unlike, why)
+    found, examples = _compare(online, offline, differing, causes)
     return _judged(spec, online.height, not_comparable, found, examples)
 
 
 def _compare(
-    online: pl.DataFrame, offline: pl.DataFrame, features: list[str], lookups: list[ResolvedLookup], limits: Skew
+    online: pl.DataFrame, offline: pl.DataFrame, differing: Mapping[str, pl.Series], causes: Mapping[str, pl.DataFrame]
 ) -> tuple[list[FeatureSkew], list[SkewExample]]:
-    differing = {name: _differs(online, offline, name, limits.tolerance) for name in features}
-    origin = {name: lookup for lookup in lookups for name in _columns(lookup) if name in differing}
-    causes = {
-        lookup.view: _causes(online, offline, lookup, differing, limits)
-        for lookup in lookups
-        if lookup in origin.values()
-    }
+    """Count and show the rows in which features differ; `causes` are those of looked-up features."""
     found, examples = [], []
-    for name in features:
-        unlike = online.filter(pl.col(_ROW).is_in(differing[name].implode())).select(
-            _ROW, "request_id", "row", "as_of", online=name
-        )
-        if name in origin:
-            unlike = unlike.join(causes[origin[name].view], on=_ROW, how="left")
+    for name, rows in differing.items():
+        apart = online.filter(pl.col(ROW).is_in(rows.implode())).select(ROW, "request_id", "row", "as_of", online=name)
+        if name in causes:
+            apart = apart.join(causes[name], on=ROW, how="left")
         else:
-            unlike = unlike.with_columns(cause=pl.lit("different"), accepted=pl.lit(value=False))
-        bad = unlike.filter(~pl.col("accepted"))
+            apart = apart.with_columns(cause=pl.lit("different"), accepted=pl.lit(value=False))
+        bad = apart.filter(~pl.col("accepted"))
         found.append(
-            FeatureSkew(feature=name, rows=online.height, mismatches=bad.height, accepted=unlike.height - bad.height)
+            FeatureSkew(feature=name, rows=online.height, mismatches=bad.height, accepted=apart.height - bad.height)
         )
-        shown = bad.head(3).join(offline.select(_ROW, offline=name), on=_ROW)
+        shown = bad.head(3).join(offline.select(ROW, offline=name), on=ROW)
         examples += [
             SkewExample.model_validate({"feature": name, **row})
             for row in shown.select("request_id", "row", "as_of", "online", "offline", "cause").to_dicts()
@@ -232,7 +234,7 @@ def _offline(
     requests = pl.DataFrame(columns, schema={field.name: DTYPES[field.type] for field in spec.inputs})
     derived = load_request_features(folder / spec.request_features) if spec.request_features else {}
     asked = add_request_features(requests.lazy(), derived).with_columns(
-        logged.get_column(_ROW), logged.get_column("as_of").alias(_AS_OF)
+        logged.get_column(ROW), logged.get_column("as_of").alias(_AS_OF)
     )
     lookups = [resolve_lookup(item, views[item.view], read_view(lake, views[item.view])) for item in spec.lookups]
     return point_in_time_join(asked, lookups, timestamp=_AS_OF).collect(), lookups
@@ -253,75 +255,5 @@ def _value(value: Any, kind: str) -> Any:
 
 def _differs(online: pl.DataFrame, offline: pl.DataFrame, name: str, tolerance: float) -> pl.Series:
     """Numbers of the rows in which a feature is not the same."""
-    pair = online.select(_ROW, online=name).join(offline.select(_ROW, offline=name), on=_ROW)
-    return pair.filter(_unlike(pl.col("online"), pl.col("offline"), pair.schema["online"], tolerance)).get_column(_ROW)
-
-
-def _unlike(online: pl.Expr, offline: pl.Expr, dtype: pl.DataType, tolerance: float) -> pl.Expr:
-    if dtype == pl.String:
-        return online.ne_missing(offline.cast(pl.String))
-    # The log is JSON, which writes what is no finite number as null.
-    a, b = (pl.when(value.is_finite()).then(value) for value in (online.cast(pl.Float64), offline.cast(pl.Float64)))
-    apart = (a - b).abs() > tolerance * pl.max_horizontal(pl.lit(1.0), b.abs())
-    return (a.is_null() != b.is_null()) | (apart & (a != b)).fill_null(value=False)
-
-
-def _causes(
-    online: pl.DataFrame,
-    offline: pl.DataFrame,
-    lookup: ResolvedLookup,
-    differing: Mapping[str, pl.Series],
-    limits: Skew,
-) -> pl.DataFrame:
-    """Of each row in which the look-up differs: its number, `cause`, `accepted`."""
-    columns = [name for name in _columns(lookup) if name in differing]
-    rows = pl.concat([differing[name] for name in columns]).unique()
-    keys = list(lookup.on.values())
-    named = [_KEY + key for key in keys]
-    asked = (
-        online.filter(pl.col(_ROW).is_in(rows.implode()))
-        .select(_ROW, "as_of", "past", *columns)
-        .join(offline.select(_ROW, *(pl.col(key).alias(_KEY + key) for key in keys)), on=_ROW)
-    )
-    known = (
-        lookup.frame.select(
-            *(pl.col(column).alias(_KEY + key) for column, key in lookup.on.items()),
-            pl.col(lookup.event_time).alias("event_time"),
-            *(
-                pl.col(name).alias(_OFFLINE + feature_column(lookup.view, name))
-                for name in lookup.features
-                if feature_column(lookup.view, name) in columns
-            ),
-        )
-        .join(asked.lazy().select(named).unique(), on=named, how="semi")
-        .sort("event_time")
-        .with_columns(next_event=pl.col("event_time").shift(-1).over(named))
-        .collect()
-    )
-    same = [~_unlike(pl.col(name), pl.col(_OFFLINE + name), asked.schema[name], limits.tolerance) for name in columns]
-    seen = (
-        asked.join(known, on=named)
-        .filter(pl.all_horizontal(same))
-        .with_columns(distance=(pl.col("event_time") - pl.col("as_of")).abs())
-        .sort("distance")
-        .unique(_ROW, keep="first", maintain_order=True)
-        .select(_ROW, "event_time", "next_event")
-    )
-    behind_for = pl.col("as_of") - pl.col("next_event")
-    return (
-        asked.join(seen, on=_ROW, how="left")
-        .with_columns(
-            cause=pl.when(pl.all_horizontal(pl.col(columns).is_null()))
-            .then(pl.lit("missing"))
-            .when(pl.col("event_time") > pl.col("as_of"))
-            .then(pl.lit("ahead"))
-            .when(pl.col("next_event") <= pl.col("as_of"))
-            .then(pl.lit("behind"))
-            .otherwise(pl.lit("different"))
-        )
-        .with_columns(
-            accepted=((pl.col("cause") == "ahead") & pl.col("past"))
-            | ((pl.col("cause") == "behind") & (behind_for <= limits.lag))
-        )
-        .select(_ROW, "cause", pl.col("accepted").fill_null(value=False))
-    )
+    pair = online.select(ROW, online=name).join(offline.select(ROW, offline=name), on=ROW)
+    return pair.filter(is_unlike(pl.col("online"), pl.col("offline"), pair.schema["online"], tolerance)).get_column(ROW)

@@ -49,7 +49,7 @@ def _result(report: SkewReport) -> dg.AssetCheckResult:
             "feature": item.feature,
             "mismatches": item.mismatches,
             "share": item.share,
-            "accepted (lag, or asked about the past)": item.accepted,
+            "accepted (lag, revised since, or asked about the past)": item.accepted,
         }
         for item in unlike
     ]

@@ -10,6 +10,7 @@ import pytest
 
 from ml_platform.features.expressions import evaluator
 from ml_platform.features.online import PushedRow, open_online_store
+from ml_platform.features.views import compute_view
 from ml_platform.inference.ingest_log import ingest_model_log
 from ml_platform.inference.log import InferenceLog, Record
 from ml_platform.inference.log_policy import LogPolicyFilter
@@ -159,6 +160,80 @@ def test_an_empty_store_is_missing(live):
     report = live.skew(lag="7 days")
     assert report.verdict == "skew"
     assert {example.cause for example in report.examples} == {"missing"}
+
+
+def ordered(live: Live, at: datetime) -> None:
+    """Let there be some orders, all of one instant."""
+    orders = live.shops.lake.read("raw/orders").head(50).collect()
+    live.shops.lake.replace("raw/orders", orders.with_columns(ordered_at=pl.lit(at, orders.schema["ordered_at"])))
+
+
+def corrected(live: Live, *late: tuple[str, datetime, float], change: pl.Expr | None = None) -> None:
+    """Let rows of the source come late or be corrected, and compute the view again."""
+    lake = live.shops.lake
+    loads = lake.read("raw/loads").collect()
+    rows = [(shop, at, load, "fine") for shop, at, load in late]
+    new = pl.DataFrame(rows, schema=loads.schema, orient="row")
+    lake.replace("raw/loads", pl.concat([loads.with_columns(change) if change is not None else loads, new]))
+    compute_view(lake, live.view)
+
+
+def test_what_was_corrected_after_the_answer_is_no_skew(live):
+    live.publish(NOON)
+    live.answer(NOON, NOON + 6 * HOUR, answered=datetime.now(UTC))
+    corrected(live, change=(pl.col("load") + 1))
+    report = live.skew()
+    assert report.verdict == "no skew"
+    assert counts(report)[f"{VIEW}__load"] == (0, report.rows)
+    live.publish(NOON, lambda frame: frame.with_columns(pl.col("load") * 60))
+    live.answer(NOON + 7 * HOUR, NOON + 11 * HOUR, answered=datetime.now(UTC) + DAY)
+    later = live.skew(window="1 hour")
+    assert {example.cause for example in later.examples} == {"different"}
+
+
+def test_the_values_of_a_version_that_was_replaced_long_before_the_answer_are_skew(live):
+    live.publish(NOON)
+    corrected(live, change=(pl.col("load") + 1))
+    live.answer(NOON, NOON + 6 * HOUR, answered=datetime.now(UTC) + 2 * HOUR)
+    assert {example.cause for example in live.skew().examples} == {"different"}
+    assert live.skew(lag="3 hours").verdict == "no skew"
+
+
+def test_a_row_that_lacked_for_long_is_behind_though_it_came_late_and_the_others_were_corrected(live):
+    live.publish(NOON)
+    live.answer(NOON, NOON + 6 * HOUR, answered=datetime.now(UTC))
+    late = [(f"shop-{number}", NOON - 3 * HOUR, 9.0) for number in range(8)]
+    corrected(live, *late, change=(pl.col("load") + 1))
+    report = live.skew()
+    assert report.verdict == "skew"
+    assert counts(report)[f"{VIEW}__load"] == (report.rows, 0)
+
+
+def test_a_row_pushed_twice_was_once_what_it_was_at_first(live):
+    now = datetime.now(UTC)
+    ordered(live, now)
+    live.publish(NOON)
+    with open_online_store(live.shops.settings.online_uri) as store:
+        rows = [PushedRow((f"shop-{number}",), now - HOUR, (7.5, "pushed")) for number in range(8)]
+        store.push(live.view.name, live.view.hash, rows)
+    live.answer(now, now)
+    push_loads(live.shops, now - HOUR, 7.5)
+    push_loads(live.shops, now - HOUR, 8.5, pushed=now + HOUR)
+    report = live.skew()
+    assert (report.verdict, counts(report)) == ("no skew", {f"{VIEW}__load": (0, report.rows)})
+    push_loads(live.shops, now - HOUR, 9.5, pushed=now - HOUR / 2)
+    assert live.skew().verdict == "skew"
+
+
+def test_an_entity_that_is_just_known_may_be_missing_for_the_lag(live):
+    first = START + DAY * 100  # all that was known before is expired
+    corrected(live, *((f"shop-{number}", first, 3.0) for number in range(8)))
+    ordered(live, first + HOUR / 2)
+    live.publish(first - HOUR)
+    live.answer(first, first + HOUR)
+    assert live.skew().verdict == "no skew"
+    missing = live.skew(lag="10 minutes")
+    assert {example.cause for example in missing.examples} == {"missing"}
 
 
 @pytest.mark.parametrize(("answered", "verdict"), [(datetime(2026, 1, 1, tzinfo=UTC), "no skew"), (None, "skew")])
