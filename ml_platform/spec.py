@@ -5,7 +5,18 @@ from datetime import date, timedelta
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 Task = Literal["binary", "multiclass", "regression"]
 Family = Literal["logistic_regression", "ridge", "lightgbm"]
@@ -21,22 +32,35 @@ SCORE_COLUMNS = frozenset(
 )
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "rmse", "mae"})
 
-_UNITS = {"minute": 60, "hour": 3600, "day": 86400, "week": 604800}
+_UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
 
 
 def _parse_duration(value: Any) -> Any:
     """Read `6 hours`, `30 days`, `90 minutes` beside what pydantic reads (ISO 8601, timedelta)."""
-    if isinstance(value, str):
-        number, _, unit = value.strip().partition(" ")
-        if unit.rstrip("s") in _UNITS and number.replace(".", "", 1).isdigit():
-            return timedelta(seconds=float(number) * _UNITS[unit.rstrip("s")])
+    if not isinstance(value, str):
+        return value
+    number, _, unit = value.strip().partition(" ")
+    if unit.removesuffix("s") in _UNITS and number.replace(".", "", 1).isdigit():
+        return timedelta(seconds=float(number) * _UNITS[unit.removesuffix("s")])
+    try:
+        return TypeAdapter(timedelta).validate_python(value)
+    except ValidationError:
+        units = ", ".join(f"{unit}s" for unit in _UNITS)
+        raise ValueError(
+            f"wanted a number and a unit ({units}), e.g. '6 hours', or ISO 8601, e.g. 'PT6H'; found {value!r}"
+        ) from None
+
+
+def _not_negative(value: timedelta) -> timedelta:
+    if value < timedelta(0):
+        raise ValueError(f"wanted a span of time that is not negative, found {value}")
     return value
 
 
 _LISTABLE: dict[Any, type] = {"string": str, "integer": int}
 _PLAIN: dict[str, Any] = {"string": str, "integer": int, "number": (int, float), "boolean": bool}
 
-Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
+Duration = Annotated[timedelta, BeforeValidator(_parse_duration), AfterValidator(_not_negative)]
 
 
 def duration(span: timedelta) -> str:

@@ -120,7 +120,7 @@ def _by_present_rows(asked: pl.DataFrame, lookup: ResolvedLookup, columns: Seque
     return (
         asked.join(seen, on=ROW, how="left")
         .with_columns(
-            cause=pl.when(event > pl.col("as_of"))
+            cause=pl.when((event > pl.col("as_of")) & ~nothing)
             .then(pl.lit("ahead"))
             .when((event < pl.col(_NEWEST)) | nothing_yet)
             .then(pl.lit("behind"))
