@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -133,8 +133,8 @@ def point_in_time_join(
     Raises
     ------
     ValueError
-        If the spine lacks a column, has one of another type than the view or one that a feature would be called, or
-        two look-ups have the same name.
+        If the spine lacks a column, has one of another type than the view or one that a feature would be called, two
+        look-ups have the same name, or there is no such engine.
 
     See Also
     --------
@@ -159,6 +159,8 @@ def point_in_time_join(
         raise ValueError(
             f"point-in-time join: {taken} would be there twice; rename the spine's column, or give one look-up a `name`"
         )
+    if engine not in get_args(Engine):
+        raise ValueError(f"point-in-time join: there is no engine '{engine}'; there are {', '.join(get_args(Engine))}")
     match: Callable[..., pl.DataFrame]
     if engine == "duckdb":
         from ml_platform.features.join_duckdb import match_spilling

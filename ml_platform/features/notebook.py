@@ -14,6 +14,7 @@ from ml_platform.features.pushed import pushed_overlays, read_view, view_tables
 from ml_platform.features.sampling import kept
 from ml_platform.features.views import FeatureView, load_views
 from ml_platform.lake import sql
+from ml_platform.lake.errors import TableNotFound
 from ml_platform.lake.overlays import Overlays
 from ml_platform.lake.snapshots import instant
 from ml_platform.lake.tables import Lake
@@ -77,7 +78,7 @@ def create_training_set(
     *,
     timestamp: str = "event_time",
     label_available_at: str | None = None,
-    as_of: datetime | None = None,
+    as_of: datetime | str | None = None,
     sample: float | Mapping[Any, float] = 1.0,
     lake: Lake | None = None,
     views: Mapping[str, FeatureView] | None = None,
@@ -102,7 +103,7 @@ def create_training_set(
     label_available_at
         Column with the instant from which the label is known; by it `as_of` is judged.
     as_of
-        A label that became available later is not used; with time zone.
+        A label that became available later is not used: an instant with time zone, or a text (UTC unless it says).
     sample
         Share of the rows to keep, or a share per value of the label (values not named are kept whole); drawn the same
         every time, by a hash of the row. Sampling by label shifts the scores of the model that is trained.
@@ -120,15 +121,20 @@ def create_training_set(
         no column to be judged by, `sample` names a value that the label has not, or a view's table is of an older
         definition.
     ml_platform.lake.errors.TableNotFound
-        If a view has not been computed yet.
+        If a view has not been computed yet, or `versions` names a table that there is not.
     """
     lake = lake or Lake(Settings().lake_uri)
     views = views if views is not None else load_views(VIEWS_FOLDER)
+    if isinstance(lookups, str | Lookup):
+        raise ValueError(f"lookups: wanted a list of them, found one: [{lookups!r}]")
     chosen = [Lookup(view=item) if isinstance(item, str) else item for item in lookups]
     check_lookups(chosen)
     if unknown := sorted({item.view for item in chosen} - set(views)):
         raise ValueError(f"lookups: there is no feature view {unknown}; there are {sorted(views)}")
     pinned = versions or {}
+    for name in pinned:
+        if not lake.exists(name):
+            raise TableNotFound(name, lake.tables(), lake.uri)
     read = set(sql.referenced_tables(spine)) if isinstance(spine, str) else set()
     for view in (views[name] for name in views if views[name].table in read or name in {item.view for item in chosen}):
         # The version of a view's table is pinned without one of its pushed rows: there were none of them then.
@@ -145,9 +151,10 @@ def create_training_set(
     if as_of is not None:
         if label_available_at is None:
             raise ValueError("as_of: say in `label_available_at` which column tells when the label became known")
-        if as_of.tzinfo is None:
-            raise ValueError(f"as_of: wanted an instant with time zone, found {as_of}; e.g. .replace(tzinfo=UTC)")
-        rows = rows.filter(pl.col(label_available_at) <= as_of)
+        at = instant(as_of) if isinstance(as_of, str) else as_of
+        if at.tzinfo is None:
+            raise ValueError(f"as_of: wanted an instant with time zone, found {at}; e.g. .replace(tzinfo=UTC)")
+        rows = rows.filter(pl.col(label_available_at) <= at)
     if isinstance(sample, Mapping):
         _check_values(rows, label, sample)
     rows = rows.filter(kept(pl.struct(pl.all()), sample, label))  # their order may be another one the next time

@@ -8,6 +8,7 @@ import pytest
 from ml_platform.features.notebook import create_training_set
 from ml_platform.features.sampling import kept
 from ml_platform.features.views import load_views
+from ml_platform.lake.errors import TableNotFound
 from ml_platform.spec import Lookup
 
 NOON = datetime(2013, 7, 4, 12, tzinfo=UTC)
@@ -94,8 +95,9 @@ def test_a_spine_in_sql_is_pinned_with_the_views(lake, views):
     assert again.frame.equals(first.frame)
 
 
-def test_only_labels_known_by_as_of_are_used(lake, views):
-    asked = {"timestamp": "now", "lake": lake, "views": views, "as_of": NOON + 6 * HOUR}
+@pytest.mark.parametrize("as_of", [NOON + 6 * HOUR, "2013-07-04T18:00"])
+def test_only_labels_known_by_as_of_are_used(lake, views, as_of):
+    asked = {"timestamp": "now", "lake": lake, "views": views, "as_of": as_of}
     lookups = [Lookup(view="weather", keys=AIRPORT)]
     found = create_training_set(flights(), lookups, "late", label_available_at="known_at", **asked)
     assert found.frame["id"].to_list() == [1, 2]
@@ -173,3 +175,10 @@ def test_what_is_not_there_is_named(lake, views):
         create_training_set(flights(), ["wether"], "late", timestamp="now", lake=lake, views=views)
     with pytest.raises(ValueError, match=r"the spine has no column \['event_time'\]"):
         create_training_set(flights(), ["weather"], "late", lake=lake, views=views)
+    asked = {"timestamp": "now", "lake": lake, "views": views}
+    with pytest.raises(ValueError, match=r"lookups: wanted a list of them, found one: \['weather'\]"):
+        create_training_set(flights(), "weather", "late", **asked)
+    with pytest.raises(TableNotFound, match=r"no table 'features/wether'.* Did you mean 'features/weather'"):
+        create_training_set(flights(), ["weather"], "late", versions={"features/wether": 0}, **asked)
+    with pytest.raises(ValueError, match="there is no engine 'spark'; there are polars, duckdb"):
+        create_training_set(flights(), [Lookup(view="weather", keys=AIRPORT)], "late", engine="spark", **asked)
