@@ -11,7 +11,9 @@ from textwrap import dedent
 from typing import Any
 
 import polars as pl
+from pydantic import ValidationError
 
+from ml_platform.features.view_files import in_words
 from ml_platform.features.views import FeatureView
 
 ViewFunction = Callable[..., pl.LazyFrame]
@@ -92,7 +94,7 @@ def load_polars_view(path: Path) -> FeatureView:
     Raises
     ------
     ValueError
-        If the file has no `view` made by `polars_view`.
+        If the file has no `view` made by `polars_view`, or what that declares is wrong.
     """
     module_name = f"ml_platform_feature_view_{path.stem}_{abs(hash(path.resolve()))}"
     found = importlib.util.spec_from_file_location(module_name, path)
@@ -100,7 +102,10 @@ def load_polars_view(path: Path) -> FeatureView:
         raise ValueError(f"{path}: not a Python file")
     module = importlib.util.module_from_spec(found)
     sys.modules[module_name] = module  # pickling and dataclasses look a module up by its name
-    found.loader.exec_module(module)
+    try:
+        found.loader.exec_module(module)
+    except ValidationError as error:
+        raise ValueError(f"{path}: {in_words(error, FeatureView)}") from error
     view = getattr(module, "view", None)
     if not isinstance(view, FeatureView):
         raise ValueError(f"{path}: wanted a function `view` decorated with @polars_view, found {type(view).__name__}")

@@ -184,8 +184,8 @@ def _call(item: Aggregate) -> str:
         return f"count(DISTINCT {column}) FILTER (__event)"
     if item.function == "last":  # of several at one instant the greatest, so that a run can be repeated
         return f"arg_max({column}, {{'us': __us, 'value': {column}}}) FILTER (__event AND {column} IS NOT NULL)"
-    if item.function == "mean":  # DuckDB adds booleans up, but averages numbers alone: the COALESCE makes them one
-        return f"avg(coalesce({column}, NULL::UTINYINT)) FILTER (__event)"
+    if item.function == "mean":  # DuckDB adds booleans up, but averages numbers alone
+        return f"avg({column}::DOUBLE) FILTER (__event)"
     return f"{item.function}({column}) FILTER (__event)"
 
 

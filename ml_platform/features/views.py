@@ -138,7 +138,11 @@ class FeatureView(Strict):
                 for table, column in since[0].items():
                     at = pl.col(column).cast(UTC_MICROSECONDS)
                     frames[table] = frames[table].filter((at >= since[1]) | at.is_null())
-            yield self._function(*frames.values()).collect(engine="streaming")
+            rows = self._function(*frames.values())
+            if not isinstance(rows, pl.LazyFrame):
+                found = type(rows).__name__
+                raise ValueError(f"view '{self.name}': its function must return a polars.LazyFrame, found {found}")
+            yield rows.collect(engine="streaming")
             return
         sql.attach(connection, lake, self.source_tables, versions)
         if since is not None:
@@ -201,9 +205,14 @@ def load_view(path: Path) -> FeatureView:
 
         return load_polars_view(path)
     try:
-        return FeatureView.model_validate({"name": path.stem, **read_declaration(path)})
+        view = FeatureView.model_validate({"name": path.stem, **read_declaration(path)})
     except ValidationError as error:
         raise ValueError(f"{path}: {in_words(error, FeatureView)}") from error
+    try:
+        sql.referenced_tables(view.sql)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return view
 
 
 def load_views(folder: Path) -> dict[str, FeatureView]:

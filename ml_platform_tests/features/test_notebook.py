@@ -24,7 +24,7 @@ columns:
   temp: {type: number, description: Temperature.}
   wind: {type: number, description: Wind.}
 */
-SELECT origin, at AS event_time, written, temp, wind FROM raw.weather
+SELECT origin, "at" AS event_time, written, temp, wind FROM raw.weather
 """
 
 

@@ -110,6 +110,8 @@ def test_it_is_an_asset_like_the_others(sold, path, settings):
         ("view = 3", "found int"),
         ("x = 1", "found NoneType"),
         (CODE.replace('"revenue": {', '"takings": {'), r"missing \['takings'\], not declared \['revenue'\]"),
+        (CODE.replace("    return open_shops", "    _ = open_shops"), "must return a polars.LazyFrame, found NoneType"),
+        (CODE.replace('"type": "number", ', ""), r"\.py: columns\.revenue\.type: is missing"),
     ],
 )
 def test_what_is_wrong_is_said(sold, path, code, message):

@@ -234,6 +234,7 @@ def test_rows_at_events_alone_have_the_same_values_and_stand_until_the_next_even
             r"windows.0: wanted a number and a unit .*'6 hours'.*'3h'",
         ),
         ("windows: [3 hours, 1 day]", "windows: [0.5 seconds]", "wanted positive whole seconds"),
+        ("status <> 'void'", "status <>", "One SELECT was wanted: syntax error"),
         ("ttl: 2 days", "ttl: -2 days", "ttl: wanted a span of time that is not negative"),
         ("function: max", "function: median", "aggregates.largest.function"),
         ("entity: [shop, till]", "entity: shop", r"entity: wanted a list of columns of raw/sales"),

@@ -68,9 +68,10 @@ def test_a_view_is_read_from_its_file(tmp_path):
         ),
         (HEADER.replace("ttl:", "created: event_time\nttl:") + QUERY, r"found \['shop', 'event_time', 'event_time'\]"),
         (HEADER.replace("busy:", "shop:") + QUERY, r"\['shop'\] also name the entity"),
+        (HEADER + QUERY.replace("SELECT", "SELEC"), r"sales\.sql: One SELECT was wanted: syntax error .* \"SELEC\""),
     ],
 )
-def test_a_mistake_in_the_comment_names_file_and_key(tmp_path, text, message):
+def test_a_mistake_names_file_and_key(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
         load_view(write(tmp_path, text))
 
