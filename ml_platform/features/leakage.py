@@ -62,9 +62,11 @@ def find_leakage(
     category, so that an identifier, which determines the label of its own row only, does not count; numbers also by
     their linear and rank correlation with a numeric label; a feature with gaps once more by the rows without. One that
     says in which range a numeric label lies (whether it is above a threshold) may explain little of it, and is found by
-    the order of the labels. Infinite numbers are read as missing. Of two numeric features every linear combination is
-    compared with a numeric label, and sum and difference ranked against the classes. Of several classes the mean AUC
-    counts, since one may well stand apart (the largest kind of bean by its size), unless one is told without any error.
+    the order of the labels; so may a number that the label folds into (its square, its distance from the mean): it is
+    found by what like labels have in common. Infinite numbers are read as missing. Of two numeric features every linear
+    combination is compared with a numeric label, and sum and difference ranked against the classes. Of several classes
+    the mean AUC counts, since one may well stand apart (the largest kind of bean by its size), unless one is told
+    without any error.
 
     Parameters
     ----------
@@ -114,6 +116,10 @@ def find_leakage(
             leaks.append(Leak(features=(info.name,), kind=kind, measure=measure, value=value))
         elif task == "regression" and _tells_ranges(rows.get_column(info.name), labels[0]):
             leaks.append(Leak(features=(info.name,), kind="range", measure=measure, value=value))
+        elif task == "regression" and info.kind == "numeric":
+            told = _told_by_label(_numbers(rows.get_column(info.name)), labels[0])
+            if told >= limit:
+                leaks.append(Leak(features=(info.name,), kind="transformation", measure=measure, value=told))
     if limits.pairs:
         known = {leak.features[0] for leak in leaks if task != "regression" or leak.kind == "transformation"}
         numeric = [info.name for info in judged if info.kind == "numeric" and info.name not in known]
@@ -189,6 +195,23 @@ def _tells_ranges(feature: pl.Series, label: Floats) -> bool:
     return False
 
 
+def _told_by_label(numbers: Floats, label: Floats) -> float:
+    """R² of a feature's ranks by their mean over like labels: one for any function of the label."""
+    known = ~np.isnan(numbers)
+    if known.sum() < _FEWEST_ROWS:
+        return 0.0
+    ranks, label = _ranks(numbers[known]), label[known]
+    codes = pl.Series(label).rank("dense").to_numpy().astype(np.int64)
+    most = len(codes) // _FEWEST_APART  # fewer rows of a code would tell themselves
+    if codes.max() > most:
+        codes = _quantile_codes(label, min(most, _BINS))
+    counts = np.bincount(codes)
+    means = np.bincount(codes, weights=ranks) / np.maximum(counts, 1)
+    unexplained = np.sum((ranks - means[codes]) ** 2) / max(len(ranks) - np.count_nonzero(counts), 1)
+    spread = float(ranks.var(ddof=1))
+    return 1.0 - float(unexplained) / spread if spread > 0 else 0.0
+
+
 def _over_classes(aucs: Sequence[float], labels: list[Floats]) -> float:
     """How well the class is told: the mean of all, by their shares, since one of many may well stand apart.
 
@@ -204,10 +227,10 @@ def _numbers(feature: pl.Series) -> Floats:
     return np.where(np.isfinite(numbers), numbers, np.nan)
 
 
-def _quantile_codes(numbers: Floats) -> np.ndarray:
+def _quantile_codes(numbers: Floats, bins: int = _BINS) -> np.ndarray:
     """Number of the quantile that a value falls in; nulls are one of their own."""
     known = numbers[~np.isnan(numbers)]
-    edges = np.unique(np.quantile(known, np.linspace(0, 1, _BINS + 1)[1:-1])) if known.size else np.empty(0)
+    edges = np.unique(np.quantile(known, np.linspace(0, 1, bins + 1)[1:-1])) if known.size else np.empty(0)
     return np.where(np.isnan(numbers), len(edges) + 1, np.searchsorted(edges, numbers, side="left"))
 
 

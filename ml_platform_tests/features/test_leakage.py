@@ -44,6 +44,7 @@ def found(frame: pl.DataFrame, target: str, task: str, **limits) -> list[tuple[t
 @pytest.mark.parametrize(("target", "task"), [("y", "regression"), ("late", "binary")])
 def test_honest_features_and_identifiers_are_no_leak(world, target, task):
     assert found(world, target, task) == []
+    assert found(world.head(150), target, task) == []
 
 
 @pytest.mark.parametrize(
@@ -90,6 +91,21 @@ def test_a_range_of_a_numeric_label_is_found(world, expression):
     blurred = pl.col("y") + pl.Series(np.random.default_rng(5).normal(size=ROWS))
     noisy = world.with_columns(y=blurred, disguise=expression)  # a sound cause of what is measured
     assert found(noisy, "y", "regression") == []
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        (pl.col("y") - 5) ** 2,
+        (pl.col("y") - pl.col("y").mean()).abs(),
+        pl.when(pl.col("a") < 1).then((pl.col("y") / 10).sin()),  # known of most rows only
+    ],
+    ids=["squared", "distance", "partly null wave"],
+)
+def test_a_function_that_gives_many_labels_one_value_is_found(world, expression):
+    assert found(world.with_columns(copy=expression), "y", "regression") == [(("copy",), "transformation")]
+    counts = world.with_columns(pl.col("y").round().mod(40)).with_columns(copy=(pl.col("y") * 7).mod(11))
+    assert found(counts, "y", "regression") == [(("copy",), "transformation")]
 
 
 def test_equal_labels_put_nothing_in_order(world):
