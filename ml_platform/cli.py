@@ -1,4 +1,4 @@
-"""`ml-platform`: what people do from a terminal that is not a run in the Dagster UI."""
+"""`ml-platform`: what people do from a terminal rather than in the Dagster UI."""
 
 import getpass
 import shlex
@@ -13,10 +13,15 @@ from ml_platform.governance import audit_cli, keys_cli
 from ml_platform.lake import quarantine_cli, sql_cli, tables_cli
 from ml_platform.registry import traffic_cli
 from ml_platform.settings import Settings
+from ml_platform.terminal import stop
 
 if TYPE_CHECKING:
     from ml_platform.lake.overlays import Overlays
     from ml_platform.lake.tables import Lake
+
+MODELS, DATA, ACCESS = "What serves", "Tables and features", "Access"
+Model = Annotated[str, typer.Argument(help="Name of the model, as in its defs.yaml.")]
+REASON = "Why; it goes into the ledger and the endpoint document."
 
 
 def _overlays(lake: "Lake") -> "Overlays":
@@ -25,20 +30,17 @@ def _overlays(lake: "Lake") -> "Overlays":
     return project_overlays(lake)
 
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
-app.command("sql")(sql_cli.sql_command(_overlays))
-app.command("features")(features)
-app.command("traffic")(traffic_cli.traffic)
-app.add_typer(tables_cli.app, name="tables")
-app.add_typer(quarantine_cli.app, name="quarantine")
-app.add_typer(keys_cli.app, name="keys")
-app.add_typer(audit_cli.app, name="audit")
-Model = Annotated[str, typer.Argument(help="Name of the model, as in its defs.yaml.")]
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Query tables, see and change what serves, manage keys. Everything else is in the Dagster UI (`make dev`).",
+    pretty_exceptions_enable=False,
+)
 
 
-@app.command()
+@app.command(rich_help_panel=MODELS)
 def status() -> None:
-    """Show what serves: every endpoint with its version, revision, and why it is so."""
+    """Show what serves: every endpoint with its versions, its revision and the reason."""
     from ml_platform.registry.releases import ReleaseStore, describe_targets
 
     endpoints = ReleaseStore(Settings().releases_dir).endpoints()
@@ -50,56 +52,7 @@ def status() -> None:
         typer.echo(f"  {endpoint.reason}")
 
 
-@app.command()
-def env() -> None:
-    """Print what makes a terminal the project's, without telemetry: `eval "$(.venv/bin/ml-platform env)"`."""
-    from ml_platform.processes import CannotStart, platform_environment, ports
-
-    try:
-        environment = platform_environment(Settings(), ports())
-    except CannotStart as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
-    typer.echo(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"')
-    for name, value in environment.items():
-        typer.echo(f"export {name}={shlex.quote(value)}")
-
-
-@app.command()
-def rollback(
-    model: Model,
-    reason: Annotated[str, typer.Option(help="Why; it goes into the ledger and the endpoint document.")] = "by hand",
-) -> None:
-    """Serve the version that served before. Serving follows within a second."""
-    from ml_platform.registry.promotion import rollback as roll_back
-
-    try:
-        endpoint = roll_back(Settings(), model, by=getpass.getuser(), reason=reason)
-    except (LookupError, ValueError) as error:
-        typer.echo(f"{model} was not rolled back: {error}", err=True)
-        raise typer.Exit(1) from None
-    versions = ", ".join(str(target.version) for target in endpoint.targets)
-    typer.echo(f"{model} now serves version {versions} (revision {endpoint.revision})")
-
-
-@app.command()
-def promote(
-    model: Model,
-    version: Annotated[int, typer.Argument(help="Version in the registry.")],
-    reason: Annotated[str, typer.Option(help="Why; it goes into the ledger and the endpoint document.")],
-) -> None:
-    """Serve a registered version, whatever the gate found. It takes a reason."""
-    from ml_platform.registry.promotion import promote_version
-
-    try:
-        endpoint = promote_version(Settings(), model, version, by=getpass.getuser(), reason=reason)
-    except (LookupError, ValueError) as error:
-        typer.echo(f"{model} version {version} was not promoted: {error}", err=True)
-        raise typer.Exit(1) from None
-    typer.echo(f"{model} now serves version {version} (revision {endpoint.revision})")
-
-
-@app.command()
+@app.command(rich_help_panel=MODELS)
 def history(model: Model) -> None:
     """List every change of what a model serves, newest first."""
     from ml_platform.registry.releases import ReleaseStore, describe_targets
@@ -107,14 +60,76 @@ def history(model: Model) -> None:
     store = ReleaseStore(Settings().releases_dir)
     documents = store.history(model)
     if not documents:
-        typer.echo(f"'{model}' was never released. Known: {', '.join(store.endpoints()) or 'none'}")
-        raise typer.Exit(1)
+        stop(f"'{model}' was never released. Known: {', '.join(store.endpoints()) or 'none'}")
     for document in reversed(documents):
         serving = describe_targets(document.targets)
         typer.echo(
             f"{document.revision:>4}  {document.updated_at}  {document.action}: {serving}  by {document.updated_by}"
         )
         typer.echo(f"      {document.reason}")
+
+
+@app.command(rich_help_panel=MODELS)
+def promote(
+    model: Model,
+    version: Annotated[int, typer.Argument(help="Version in the registry.")],
+    reason: Annotated[str, typer.Option(help=REASON)],
+) -> None:
+    """Serve a registered version, whatever the gate found. Serving follows within a second.
+
+    Example: ml-platform promote my_model 4 --reason "the gate was too strict"
+    """
+    from ml_platform.registry.digests import BundleRefused
+    from ml_platform.registry.promotion import RegistryBehind, promote_version
+
+    try:
+        endpoint = promote_version(Settings(), model, version, by=getpass.getuser(), reason=reason)
+    except (LookupError, ValueError, BundleRefused) as error:
+        stop(f"{model} version {version} was not promoted: {error}")
+    except RegistryBehind as error:
+        stop(str(error))
+    typer.echo(f"{model} now serves version {version} (revision {endpoint.revision})")
+
+
+@app.command(rich_help_panel=MODELS)
+def rollback(model: Model, reason: Annotated[str, typer.Option(help=REASON)] = "by hand") -> None:
+    """Serve what served before; a second rollback undoes the first. Serving follows within a second."""
+    from ml_platform.registry.digests import BundleRefused
+    from ml_platform.registry.promotion import RegistryBehind
+    from ml_platform.registry.promotion import rollback as roll_back
+    from ml_platform.registry.releases import ReleaseConflict
+
+    try:
+        endpoint = roll_back(Settings(), model, by=getpass.getuser(), reason=reason)
+    except (LookupError, ValueError, BundleRefused, ReleaseConflict) as error:
+        stop(f"{model} was not rolled back: {error}")
+    except RegistryBehind as error:
+        stop(str(error))
+    versions = ", ".join(str(target.version) for target in endpoint.targets)
+    typer.echo(f"{model} now serves version {versions} (revision {endpoint.revision})")
+
+
+app.command("traffic", rich_help_panel=MODELS)(traffic_cli.traffic)
+app.command("sql", rich_help_panel=DATA)(sql_cli.sql_command(_overlays))
+app.command("features", rich_help_panel=DATA)(features)
+app.add_typer(tables_cli.app, name="tables", rich_help_panel=DATA)
+app.add_typer(quarantine_cli.app, name="quarantine", rich_help_panel=DATA)
+app.add_typer(keys_cli.app, name="keys", rich_help_panel=ACCESS)
+app.add_typer(audit_cli.app, name="audit", rich_help_panel=ACCESS)
+
+
+@app.command(rich_help_panel="This terminal")
+def env() -> None:
+    """Print the shell commands that put a terminal on the project's state: `eval "$(.venv/bin/ml-platform env)"`."""
+    from ml_platform.processes import CannotStart, platform_environment, ports
+
+    try:
+        environment = platform_environment(Settings(), ports())
+    except CannotStart as error:
+        stop(str(error))
+    typer.echo(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"')
+    for name, value in environment.items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
 
 
 def main() -> None:

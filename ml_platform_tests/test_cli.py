@@ -3,9 +3,13 @@
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from ml_platform.cli import app
@@ -22,8 +26,8 @@ def run(shops: Shops, monkeypatch: pytest.MonkeyPatch):
     """Run a command on the shops' stores."""
     monkeypatch.setenv("ML_PLATFORM_HOME", str(shops.settings.home))
 
-    def _run(*arguments: str) -> Result:
-        return CliRunner().invoke(app, arguments)
+    def _run(*arguments: str, **options: Any) -> Result:
+        return CliRunner().invoke(app, arguments, **options)
 
     return _run
 
@@ -38,6 +42,32 @@ def released(shops: Shops, trained_shops: tuple[Shops, TrainedModel]) -> Shops:
     client = shops.tracker.client
     client.create_model_version(version.model, version.model_uri, tags={"bundle_digest": version.digest})
     return shops
+
+
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command of a group, by the words that call it."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+        else:
+            yield *path, name
+
+
+COMMANDS = list(commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_describes_the_command_and_everything_it_takes(words: tuple[str, ...], run):
+    said = run(*words, "--help", env={"COLUMNS": "400"})
+    assert said.exit_code == 0
+    command = typer.main.get_command(app)
+    for word in words:
+        command = command.commands[word]
+    described = " ".join(said.output.split())
+    assert command.help.split("\n")[0] in described
+    for parameter in command.params:
+        assert parameter.help, f"{parameter.name} is not described"
+        assert parameter.help in described
 
 
 def test_before_a_release_it_says_what_to_do(run):

@@ -8,6 +8,7 @@ import typer
 
 from ml_platform.settings import Settings
 from ml_platform.spec import duration
+from ml_platform.terminal import stop
 
 if TYPE_CHECKING:
     from ml_platform.features.catalogue import ViewState
@@ -22,11 +23,11 @@ class Format(StrEnum):
 
 
 def features(
-    view: Annotated[str | None, typer.Argument(help="One view, with its features; all of them when left out.")] = None,
+    view: Annotated[str | None, typer.Argument(help="Show one view with its features; all views by default.")] = None,
     format: Annotated[Format, typer.Option(help="How the catalogue is written.")] = Format.TABLE,
     defs: Annotated[Path, typer.Option(help="The project's defs folder.")] = Path(__file__).parents[1] / "defs",
 ) -> None:
-    """List the feature views: entity, TTL, owner, definition, users, rows, newest event, share of nulls."""
+    """List the feature views: entity, TTL, owner, definition, models, rows, newest event, share of nulls."""
     import msgspec
 
     from ml_platform.features.catalogue import describe_views
@@ -40,8 +41,7 @@ def features(
     settings = Settings()
     views = load_views(defs / "features")
     if view is not None and view not in views:
-        typer.echo(f"There is no feature view '{view}'; there are: {', '.join(views) or 'none'}", err=True)
-        raise typer.Exit(1)
+        stop(f"There is no feature view '{view}'; there are: {', '.join(views) or 'none'}")
     specs = check_project(defs, {name: item.columns.keys() for name, item in views.items()}).values()
     chosen = {view: views[view]} if view is not None else views
     with open_online_store(settings.online_uri) as online:

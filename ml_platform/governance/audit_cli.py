@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 
 from ml_platform.settings import Settings
+from ml_platform.terminal import stop
 
-app = typer.Typer(no_args_is_help=True, help="The audit log: requests, keys, releases.")
+app = typer.Typer(no_args_is_help=True, help="Read and verify the audit log of requests, keys and releases.")
 
 
 @app.command()
 def verify() -> None:
-    """Prove every line; where one was altered, taken out or moved, say which and end with code 1."""
+    """Verify every line; exit with code 1 and say which line was altered, removed or moved."""
     from ml_platform.governance.audit_table import verify_audit
     from ml_platform.lake.tables import Lake
 
@@ -20,13 +21,11 @@ def verify() -> None:
     try:
         lines, findings = verify_audit(Lake(settings.lake_uri), settings)
     except FileNotFoundError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
+        stop(str(error))
     for finding in findings:
         typer.echo(str(finding), err=True)
     if findings:
-        typer.echo(f"{len(findings)} findings in {lines:,} lines: the log is not what was written.", err=True)
-        raise typer.Exit(1)
+        stop(f"{len(findings)} findings in {lines:,} lines: the log is not what was written.")
     typer.echo(f"{lines:,} lines are as they were written.")
 
 
@@ -34,9 +33,12 @@ def verify() -> None:
 def show(
     caller: Annotated[str | None, typer.Option(help="Name or id of a key or token, or a person.")] = None,
     since: Annotated[datetime | None, typer.Option(help="Earliest time (UTC).")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="The newest lines to show.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="Most lines to show, the newest.")] = 100,
 ) -> None:
-    """List who did what, oldest first."""
+    """List who did what, oldest first.
+
+    Example: ml-platform audit show --caller "nightly job" --since 2026-01-31
+    """
     from ml_platform.governance.audit_table import read_audit
     from ml_platform.lake.tables import Lake
 

@@ -7,10 +7,9 @@ import typer
 
 from ml_platform.governance.keys import ALL_MODELS, ROLES, Key, KeyStore
 from ml_platform.settings import Settings
+from ml_platform.terminal import stop
 
-app = typer.Typer(
-    no_args_is_help=True, help="API keys of the serving app. Once there is one, every route asks for one."
-)
+app = typer.Typer(no_args_is_help=True, help="Manage API keys. Once one exists, every request to serving needs one.")
 KeyId = Annotated[str, typer.Argument(help="The key's id, as `keys list` shows it.")]
 
 
@@ -18,19 +17,20 @@ KeyId = Annotated[str, typer.Argument(help="The key's id, as `keys list` shows i
 def create(
     name: Annotated[str, typer.Argument(help="Who or what the key is for; it shows in the audit log.")],
     role: Annotated[list[str], typer.Option(help=f"What it may do: {', '.join(ROLES)}. May be repeated.")],
-    model: Annotated[
-        list[str] | None, typer.Option(help="Model it is for; all when left out. May be repeated.")
-    ] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Model it is for; all by default. May be repeated.")] = None,
     *,
-    days: Annotated[float | None, typer.Option(help="Days until it ends; never when left out.")] = None,
-    rate: Annotated[float | None, typer.Option(help="Requests per second; the server's limit when left out.")] = None,
+    days: Annotated[float | None, typer.Option(help="Days until it expires; never by default.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Requests per second; the server's limit by default.")] = None,
     burst: Annotated[int | None, typer.Option(help="Requests at once within that rate.")] = None,
 ) -> None:
-    """Make a key and show it, this once."""
+    """Make a key and print it, this once.
+
+    Example: ml-platform keys create "nightly job" --role predict --model my_model --days 90
+    """
     try:
         key, token = _store().create(name, roles=role, models=model or [ALL_MODELS], days=days, rate=rate, burst=burst)
     except ValueError as error:
-        raise _failed(f"no key was made: {error}") from None
+        stop(f"no key was made: {error}")
     typer.echo(f"Key {key.id} for '{key.name}'. It is shown this once:", err=True)
     typer.echo(token)
 
@@ -51,13 +51,13 @@ def list_keys() -> None:
 @app.command()
 def rotate(
     key_id: KeyId,
-    grace_hours: Annotated[float, typer.Option(min=0, help="Hours for which the old one stays valid.")] = 24,
+    grace_hours: Annotated[float, typer.Option(min=0, help="Hours for which the old key stays valid.")] = 24,
 ) -> None:
-    """Make a new key in place of one, with the same name, roles, models and end."""
+    """Replace a key by a new one with the same name, roles, models and expiry."""
     try:
         key, token = _store().rotate(key_id, grace=timedelta(hours=grace_hours))
     except LookupError as error:
-        raise _failed(str(error)) from None
+        stop(str(error))
     typer.echo(
         f"Key {key.id} takes the place of {key_id}, which ends in {grace_hours:g} hours. Shown this once:", err=True
     )
@@ -66,11 +66,11 @@ def rotate(
 
 @app.command()
 def revoke(key_id: KeyId) -> None:
-    """End a key now and for good."""
+    """Revoke a key, at once and for good."""
     try:
         key = _store().revoke(key_id)
     except LookupError as error:
-        raise _failed(str(error)) from None
+        stop(str(error))
     typer.echo(f"Key {key.id} ('{key.name}') is revoked; servers follow within a second.")
 
 
@@ -85,8 +85,3 @@ def _state(key: Key) -> str:
     if key.expires_at is None:
         return "valid"
     return f"{'valid until' if key.is_valid(datetime.now(UTC)) else 'ended'} {key.expires_at:%Y-%m-%d}"
-
-
-def _failed(message: str) -> typer.Exit:
-    typer.echo(message, err=True)
-    return typer.Exit(1)

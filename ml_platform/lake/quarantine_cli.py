@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ml_platform.lake.sql_cli import Format, render, stop
+from ml_platform.lake.sql_cli import Format, render
 from ml_platform.settings import Settings
+from ml_platform.terminal import stop
 
 if TYPE_CHECKING:
     import polars as pl
 
-app = typer.Typer(no_args_is_help=True, help="Rows that broke a contract: look, correct, re-admit.")
+app = typer.Typer(no_args_is_help=True, help="Show, correct and re-admit rows that broke a contract.")
 Table = Annotated[str, typer.Argument(help="The table that rejected the rows, e.g. raw/flights.")]
-Layout = Annotated[Format, typer.Option(help="How the rows are written; csv can be corrected and handed in.")]
+Layout = Annotated[Format, typer.Option(help="How the rows are written.")]
 
 
 @app.command()
@@ -25,7 +26,10 @@ def show(
     format: Layout = Format.TABLE,
     limit: Annotated[int, typer.Option(min=0, help="Most rows to show; 0 for all.")] = 100,
 ) -> None:
-    """Show a table's rejected rows with their reasons and the source's own values."""
+    """Show a table's rejected rows with their reasons and the source's own values.
+
+    Example: ml-platform quarantine show raw/planes --format csv --limit 0 > rows.csv
+    """
     from ml_platform.lake.quarantine import look
     from ml_platform.lake.tables import Lake
 
@@ -48,7 +52,10 @@ def readmit(
         typer.Option(help="module:function that is given the rows (a Polars frame) and returns corrected ones."),
     ] = None,
 ) -> None:
-    """Validate corrected rows against the contract again and move those that hold it into the table."""
+    """Check corrected rows against the contract again and move those that pass into the table.
+
+    Example: ml-platform quarantine readmit raw/planes --file rows.csv --note "asked the registry"
+    """
     import polars as pl
 
     from ml_platform.lake.project import declared_table

@@ -3,11 +3,12 @@
 import sys
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ml_platform.settings import Settings
+from ml_platform.terminal import stop
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,7 +30,7 @@ def sql_command(overlays_of: "Callable[[Lake], Overlays]") -> Callable[..., None
 
     def sql(
         query: Annotated[
-            str, typer.Argument(help="One SELECT over tables named schema.name; - reads it from the input.")
+            str, typer.Argument(help="One SELECT over tables named schema.name; - reads it from standard input.")
         ],
         as_of: Annotated[
             str | None, typer.Option(help="Read the tables as they were then: 2024-06-01 or 2024-06-01T12:00Z.")
@@ -40,7 +41,10 @@ def sql_command(overlays_of: "Callable[[Lake], Overlays]") -> Callable[..., None
         format: Annotated[Format, typer.Option(help="How the result is written.")] = Format.TABLE,
         limit: Annotated[int, typer.Option(min=0, help="Most rows to show; 0 for all.")] = 100,
     ) -> None:
-        """Ask the lake in SQL (DuckDB's): ml-platform sql "SELECT origin, count(*) FROM raw.flights GROUP BY 1"."""
+        """Query the lake in DuckDB's SQL.
+
+        Example: ml-platform sql "SELECT origin, count(*) FROM raw.flights GROUP BY 1" --as-of 2024-06-01
+        """
         import duckdb
         import polars as pl
 
@@ -134,9 +138,3 @@ def _json(value: object) -> str:
 def _sql_name(table: str) -> str:
     schema, _, name = table.partition("/")
     return f'{schema}."{name}"' if "/" in name else f"{schema}.{name}"
-
-
-def stop(message: str) -> NoReturn:
-    """End the command with an error message and exit code 1."""
-    typer.echo(message, err=True)
-    raise typer.Exit(1) from None

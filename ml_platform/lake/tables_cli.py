@@ -4,10 +4,11 @@ from typing import Annotated
 
 import typer
 
-from ml_platform.lake.sql_cli import Format, render, stop
+from ml_platform.lake.sql_cli import Format, render
 from ml_platform.settings import Settings
+from ml_platform.terminal import stop
 
-app = typer.Typer(no_args_is_help=True, help="The lake's tables: list, history, restore.")
+app = typer.Typer(no_args_is_help=True, help="List the lake's tables, show the history of one, restore an old version.")
 Table = Annotated[str, typer.Argument(help="A table, e.g. raw/flights.")]
 Layout = Annotated[Format, typer.Option(help="How the result is written.")]
 
@@ -50,7 +51,10 @@ def restore(
     version: Annotated[int | None, typer.Option(help="The version to put back; `history` lists them.")] = None,
     as_of: Annotated[str | None, typer.Option(help="Or the time to go back to: 2024-06-01T12:00Z.")] = None,
 ) -> None:
-    """Make an old version the newest again; what was written since stays readable under its own versions."""
+    """Make an old version the newest again; what was written since stays readable under its own versions.
+
+    Example: ml-platform tables restore raw/flights --version 3
+    """
     from ml_platform.lake.snapshots import instant
     from ml_platform.lake.tables import Lake
 

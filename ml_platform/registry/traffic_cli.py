@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ml_platform.settings import Settings
+from ml_platform.terminal import stop
 
 if TYPE_CHECKING:
     from ml_platform.registry.releases import ReleaseStore
@@ -38,18 +39,30 @@ def parse_shares(words: list[str]) -> dict[int, float]:
     return shares
 
 
-def traffic(  # noqa: PLR0917 - a command takes its options so
-    name: Annotated[str, typer.Argument(help="The model, or an endpoint of a name of its own.")],
-    shares: Annotated[list[str] | None, typer.Argument(help="Who answers how much: 3=90% 4=10%.")] = None,
-    shadow: Annotated[list[int] | None, typer.Option(help="Version to score and log beside; may be repeated.")] = None,
-    key: Annotated[
-        str | None, typer.Option(help="Input that decides between versions; default the model's id.")
+def traffic(  # noqa: PLR0917 - typer takes options as arguments
+    name: Annotated[str, typer.Argument(help="The model, or an endpoint with a name of its own.")],
+    shares: Annotated[
+        list[str] | None,
+        typer.Argument(help="Each version's share: 3=90% 4=10%. Without any, the present shares are shown."),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Whose versions; for a new endpoint of a name of its own.")] = None,
+    shadow: Annotated[
+        list[int] | None, typer.Option(help="Version that is scored and logged but never answers. May be repeated.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Input that decides between versions; the model's id by default.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model whose versions a new endpoint with a name of its own serves.")
+    ] = None,
     reason: Annotated[str, typer.Option(help="Why; it goes into the ledger and the endpoint document.")] = "",
-    revision: Annotated[int | None, typer.Option(help="Refuse when another revision is current than this.")] = None,
+    revision: Annotated[
+        int | None, typer.Option(help="Refuse unless this revision of the endpoint is current.")
+    ] = None,
 ) -> None:
-    """Show who answers how much, or change it. Serving follows within a second."""
+    """Show or change which versions answer, and their shares of the traffic. Serving follows within a second.
+
+    Example: ml-platform traffic my_model 3=90% 4=10% --shadow 5 --reason "canary"
+    """
     from ml_platform.registry.digests import BundleRefused
     from ml_platform.registry.promotion import RegistryBehind, change_traffic
     from ml_platform.registry.releases import ReleaseConflict, ReleaseStore
@@ -68,8 +81,7 @@ def traffic(  # noqa: PLR0917 - a command takes its options so
         elif shadow or key or model:
             raise ValueError("wanted shares too, such as 3=100%: a change says who answers")
     except (LookupError, ValueError, ReleaseConflict, BundleRefused, RegistryBehind) as error:
-        typer.echo(f"traffic of {name}: {error}", err=True)
-        raise typer.Exit(1) from None
+        stop(f"traffic of {name}: {error}")
     _show(ReleaseStore(Settings().releases_dir), name)
 
 
@@ -78,8 +90,7 @@ def _show(store: "ReleaseStore", name: str) -> None:
 
     document = store.document(name)
     if document is None:
-        typer.echo(f"'{name}' was never released. Known: {', '.join(store.documents()) or 'none'}")
-        raise typer.Exit(1)
+        stop(f"'{name}' was never released. Known: {', '.join(store.documents()) or 'none'}")
     typer.echo(f"{name}: {describe_targets(document.targets)}; revision {document.revision}")
     if len(document.targets) > 1:
         typer.echo(f"  decided by: {document.key or 'the id of the first row'}")
