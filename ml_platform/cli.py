@@ -121,7 +121,8 @@ app.add_typer(audit_cli.app, name="audit", rich_help_panel=ACCESS)
 @app.command(rich_help_panel="This terminal")
 def env() -> None:
     """Print the shell commands that put a terminal on the project's state: `eval "$(.venv/bin/ml-platform env)"`."""
-    from ml_platform.processes import CannotStart, platform_environment, ports
+    from ml_platform.process_runner import CannotStart
+    from ml_platform.processes import platform_environment, ports
 
     try:
         environment = platform_environment(Settings(), ports())

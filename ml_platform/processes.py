@@ -9,10 +9,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ml_platform.process_runner import CannotStart, Process, run, say
+from ml_platform.process_runner import CannotStart, Process, run
 from ml_platform.settings import PROJECT_ROOT, Settings
-
-__all__ = ["CannotStart", "Process", "dagster_home", "platform_processes", "ports", "run", "say"]
 
 PORTS = {"dagster": 3000, "serving": 8000, "mlflow": 5000}
 TITLES = {"dagster": "Dagster UI", "serving": "Predictions (OpenAPI at /docs)", "mlflow": "MLflow UI"}

@@ -19,7 +19,6 @@ from ml_platform.monitoring.scored_rows import CORE, newest_score, scored_rows
 from ml_platform.monitoring.status import publish_performance
 from ml_platform.monitoring.trends import PERFORMANCE_TABLE, performance_plots
 from ml_platform.registry.releases import ReleaseStore
-from ml_platform.settings import Settings
 from ml_platform.spec import CLASSIFICATION_METRICS, REGRESSION_METRICS, ModelSpec, Strict
 from ml_platform.training.matrix import encode_labels
 from ml_platform.training.metrics import gain, measure, weighted
@@ -69,9 +68,8 @@ def measure_performance(
     lake: Lake,
     spec: ModelSpec,
     folder: Path,
-    settings: Settings,
+    store: ReleaseStore,
     *,
-    store: ReleaseStore | None = None,
     until: datetime | None = None,
     since: datetime | None = None,
 ) -> PerformanceReport:
@@ -85,8 +83,6 @@ def measure_performance(
         The model; its spine gives the labels.
     folder
         Where the spine is.
-    settings
-        Where the release store is, unless `store` is given.
     store
         Knows the champion and its holdout metric. Its status document of the model gets the window.
     until
@@ -107,7 +103,6 @@ def measure_performance(
     LookupError
         If the model has no release.
     """
-    store = store or ReleaseStore(settings.releases_dir)
     champion, manifest = champion_of(store, spec.name)
     end = until or newest_score(lake, spec.name) or datetime.fromisoformat(manifest.provenance.trained_until)
     start = end - spec.monitoring.window

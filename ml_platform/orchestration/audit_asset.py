@@ -3,6 +3,7 @@
 import dagster as dg
 
 from ml_platform.governance.audit_table import TABLE, ingest_audit, verify_audit
+from ml_platform.orchestration.execution import scheduled
 from ml_platform.orchestration.resources import Platform
 
 KEY = dg.AssetKey(TABLE.split("/"))
@@ -46,17 +47,6 @@ def audit(platform: Platform) -> dg.MaterializeResult:
 
 def audit_defs() -> dg.Definitions:
     """Build the asset, its job and its schedule."""
-    job = dg.define_asset_job(
-        "audit",
-        selection=dg.AssetSelection.assets(KEY),
-        description="Take the audit log into the lake and prove it.",
-        executor_def=dg.in_process_executor,
+    return scheduled(
+        audit, job_name="audit", cron="20 * * * *", description="Take the audit log into the lake and verify it."
     )
-    schedule = dg.ScheduleDefinition(
-        name="audit_schedule",
-        job=job,
-        cron_schedule="20 * * * *",
-        description=job.description,
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-    )
-    return dg.Definitions(assets=[audit], jobs=[job], schedules=[schedule])

@@ -14,6 +14,19 @@ def executor() -> dg.ExecutorDefinition:
     )
 
 
+def scheduled(asset: dg.AssetsDefinition, *, job_name: str, cron: str, description: str) -> dg.Definitions:
+    """Give an asset a job of its own and a schedule that runs it."""
+    job = dg.define_asset_job(job_name, selection=[asset], description=description, executor_def=dg.in_process_executor)
+    schedule = dg.ScheduleDefinition(
+        name=f"{job_name}_schedule",
+        job=job,
+        cron_schedule=cron,
+        description=description,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+    return dg.Definitions(assets=[asset], jobs=[job], schedules=[schedule])
+
+
 def refresh_sensor() -> dg.AutomationConditionSensorDefinition:
     """Refresh features and the online store when the tables under them have changed."""
     return dg.AutomationConditionSensorDefinition(

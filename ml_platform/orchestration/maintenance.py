@@ -6,6 +6,7 @@ from datetime import timedelta
 import dagster as dg
 
 from ml_platform.lake.maintenance import TableUpkeep, maintain
+from ml_platform.orchestration.execution import scheduled
 from ml_platform.orchestration.metadata import table
 from ml_platform.orchestration.resources import Platform
 from ml_platform.registry.pins import pinned_versions
@@ -49,20 +50,12 @@ def lake_maintenance(platform: Platform) -> dg.MaterializeResult:
 
 def maintenance_defs() -> dg.Definitions:
     """Build the asset, its job and its schedule."""
-    job = dg.define_asset_job(
-        "lake_maintenance",
-        selection=dg.AssetSelection.assets(KEY),
+    return scheduled(
+        lake_maintenance,
+        job_name="lake_maintenance",
+        cron="30 3 * * *",
         description="Compact and vacuum every table of the lake.",
-        executor_def=dg.in_process_executor,
     )
-    schedule = dg.ScheduleDefinition(
-        name="lake_maintenance_schedule",
-        job=job,
-        cron_schedule="30 3 * * *",
-        description=job.description,
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-    )
-    return dg.Definitions(assets=[lake_maintenance], jobs=[job], schedules=[schedule])
 
 
 def _row(one: TableUpkeep) -> dict[str, str | int]:

@@ -31,70 +31,71 @@ def build_model_defs(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureV
     views
         The project's feature views by name.
     """
+    chain = dg.AssetSelection.assets(*(key(spec, name) for name in CHAIN))
+    skew = dg.AssetSelection.checks(skew_check_key(spec))
+    watched = dg.AssetSelection.assets(*(key(spec, name) for name in WATCH)) - skew
     retrain = dg.define_asset_job(
         f"{spec.name}_retrain",
-        selection=dg.AssetSelection.assets(*(key(spec, name) for name in CHAIN)),
+        selection=chain,
         description=f"Training set to release of {spec.name}; the gate decides what serves.",
     )
-    score = dg.define_asset_job(
+    sensor = retraining_sensor(spec, retrain.name)
+    return dg.Definitions.merge(
+        dg.Definitions(
+            assets=[*training_assets(spec, folder, views), *release_assets(spec), *scoring_assets(spec, folder, views)],
+            asset_checks=[skew_check(spec, folder, views)],
+            jobs=[retrain, *endpoint_jobs(spec)],
+            schedules=_schedule(spec, "retraining", retrain.name, spec.retraining.schedule, needs_release=False),
+            sensors=[sensor] if sensor else [],
+        ),
+        _scoring(spec),
+        _routine(
+            spec,
+            "watch",
+            watched,
+            spec.monitoring.schedule,
+            f"Ingest the inference log of {spec.name}, then measure performance and drift.",
+        ),
+        _routine(
+            spec, "skew", skew, spec.skew.schedule, f"Compare what serving computed for {spec.name} with the lake."
+        ),
+    )
+
+
+def _scoring(spec: ModelSpec) -> dg.Definitions:
+    """Batch scoring, scheduled each day unless the data has ended."""
+    job = dg.define_asset_job(
         f"{spec.name}_score",
         selection=dg.AssetSelection.assets(key(spec, "predictions")),
         description=f"Batch predictions of {spec.name} for one or more days.",
         executor_def=dg.in_process_executor,
     )
-    watch = dg.define_asset_job(
-        f"{spec.name}_watch",
-        selection=dg.AssetSelection.assets(*(key(spec, name) for name in WATCH))
-        - dg.AssetSelection.checks(skew_check_key(spec)),
-        description=f"Ingest the inference log of {spec.name}, then measure performance and drift.",
-        executor_def=dg.in_process_executor,
+    if spec.scoring.daily_at is None or spec.scoring.end is not None:
+        return dg.Definitions(jobs=[job])
+    hour, minute = map(int, spec.scoring.daily_at.split(":"))
+    schedule = dg.build_schedule_from_partitioned_job(
+        job,
+        name=f"{spec.name}_scoring_schedule",
+        hour_of_day=hour,
+        minute_of_hour=minute,
+        description=job.description,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
     )
-    skew = dg.define_asset_job(
-        f"{spec.name}_skew",
-        selection=dg.AssetSelection.checks(skew_check_key(spec)),
-        description=f"Compare what serving computed for {spec.name} with the lake.",
-        executor_def=dg.in_process_executor,
+    return dg.Definitions(jobs=[job], schedules=[schedule])
+
+
+def _routine(
+    spec: ModelSpec, name: str, selection: dg.AssetSelection, cron: str | None, description: str
+) -> dg.Definitions:
+    """A light job on a released model, and its schedule."""
+    job = dg.define_asset_job(
+        f"{spec.name}_{name}", selection=selection, description=description, executor_def=dg.in_process_executor
     )
-    days_end = spec.scoring.end  # data that has ended is scored by hand
-    if spec.scoring.daily_at and days_end is None:
-        hour, minute = map(int, spec.scoring.daily_at.split(":"))
-        daily = [
-            dg.build_schedule_from_partitioned_job(
-                score,
-                name=f"{spec.name}_scoring_schedule",
-                hour_of_day=hour,
-                minute_of_hour=minute,
-                description=score.description,
-                default_status=dg.DefaultScheduleStatus.RUNNING,
-            )
-        ]
-    else:
-        daily = []
-    sensor = retraining_sensor(spec, retrain.name)
-    return dg.Definitions(
-        assets=[*training_assets(spec, folder, views), *release_assets(spec), *scoring_assets(spec, folder, views)],
-        asset_checks=[skew_check(spec, folder, views)],
-        jobs=[retrain, score, watch, skew, *endpoint_jobs(spec)],
-        schedules=[
-            *daily,
-            *_schedule(
-                spec, "retraining", retrain.name, retrain.description, spec.retraining.schedule, needs_release=False
-            ),
-            *_schedule(spec, "watch", watch.name, watch.description, spec.monitoring.schedule),
-            *_schedule(spec, "skew", skew.name, skew.description, spec.skew.schedule),
-        ],
-        sensors=[sensor] if sensor else [],
-    )
+    return dg.Definitions(jobs=[job], schedules=_schedule(spec, name, job.name, cron))
 
 
 def _schedule(
-    spec: ModelSpec,
-    purpose: str,
-    job_name: str,
-    description: str | None,
-    cron: str | None,
-    *,
-    needs_release: bool = True,
+    spec: ModelSpec, purpose: str, job_name: str, cron: str | None, *, needs_release: bool = True
 ) -> list[dg.ScheduleDefinition]:
     if cron is None:
         return []
@@ -103,7 +104,7 @@ def _schedule(
         name=f"{spec.name}_{purpose}_schedule",
         job_name=job_name,
         cron_schedule=cron,
-        description=description,
+        description=f"Starts {job_name}" + (", once a version is released." if needs_release else "."),
         default_status=dg.DefaultScheduleStatus.RUNNING,
     )
     def schedule(platform: Platform) -> dg.RunRequest | dg.SkipReason:

@@ -137,9 +137,7 @@ def _performance(spec: ModelSpec, folder: Path) -> dg.AssetsDefinition:
         },
     )
     def performance(config: WatchConfig, platform: Platform) -> dg.MaterializeResult:
-        report = measure_performance(
-            platform.lake, spec, folder, platform.settings, store=platform.releases, until=config.instant
-        )
+        report = measure_performance(platform.lake, spec, folder, platform.releases, until=config.instant)
         return dg.MaterializeResult(
             metadata={
                 "verdict": reasons(report.reasons),

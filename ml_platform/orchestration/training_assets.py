@@ -105,7 +105,7 @@ def _leakage_verdict(report: LeakageReport) -> dg.AssetCheckResult:
 
 
 def _columns(spec: ModelSpec) -> dict[str, tuple[str, str | None]]:
-    """Description and unit of the columns of a training set that are no features."""
+    """Description and unit of a training set's columns that are not features."""
     return {
         spec.timestamp: ("Instant that the features are as of.", None),
         spec.label_available_at: ("When the label was known.", None),
@@ -150,9 +150,9 @@ def _trained_model(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureVie
         "trained_model",
         document=TrainedModel,
         takes=["candidates"],
-        description="The best candidate trained on all rows before the holdout, exported to ONNX and compared with it.",
+        description="The best candidate, trained on all rows before the holdout and exported to ONNX.",
         kinds={"scikitlearn", "onnx", "mlflow"},
-        checks={"onnx_parity": "The exported graph answers as the model that was trained."},
+        checks={"onnx_parity": "The exported graph gives the same scores as the trained model."},
         blocking=True,
     )
     def trained_model(
@@ -175,17 +175,17 @@ def _trained_model(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureVie
             data_version=dg.DataVersion(model.model_digest),
             metadata={
                 "family": model.family,
+                **numbers(model.metrics, prefix="holdout/"),
+                **numbers(model.validation_metrics, prefix="validation/"),
+                "importance": table(leading),
                 "parameters": dg.MetadataValue.json(dict(model.params)),
-                "bundle": model.digest,
-                "model digest": model.model_digest,
-                "code version": model.code_version,
                 "training rows": model.trained.rows,
                 "trained until": str(model.trained.last),
                 "tables read": versions(model.training_set.tables),
-                "importance": table(leading),
                 "MLflow run": dg.MetadataValue.url(model.run_url),
-                **numbers(model.metrics, prefix="holdout/"),
-                **numbers(model.validation_metrics, prefix="validation/"),
+                "code version": model.code_version,
+                "bundle": model.digest,
+                "model digest": model.model_digest,
                 **plots(platform.tracker.read_files(model.run_id)),
             },
             check_results=[

@@ -72,8 +72,8 @@ def _gain(
 def _naive(spec: ModelSpec, challenger: dict[str, float], naive: dict[str, float]) -> tuple[bool, str] | None:
     if spec.metric not in challenger or spec.metric not in naive:
         return None
-    better = challenger[spec.metric] > naive[spec.metric]
-    passed = better if spec.higher_is_better else challenger[spec.metric] < naive[spec.metric]
+    ahead = challenger[spec.metric] - naive[spec.metric]
+    passed = ahead > 0 if spec.higher_is_better else ahead < 0
     return passed, f"{spec.metric} {challenger[spec.metric]:.4f} against {naive[spec.metric]:.4f} of the naive baseline"
 
 

@@ -80,7 +80,7 @@ def promote(
     if not spec.promotion.automatic:
         waiting = (
             f"Version {registered.version} passed the gate and waits as challenger, because promotion.automatic is "
-            "false; a person promotes it with ml_platform.registry.promotion.promote_version."
+            f'false; to serve it: ml-platform promote {spec.name} {registered.version} --reason "…".'
         )
         return decision(False, current, waiting, *evaluation.reasons)
     endpoint = store.publish(

@@ -74,7 +74,7 @@ class ReleaseStore:
         check_bundle(kept, digest)
         target = self.bundle_path(digest)
         if target.is_dir():
-            self.verify(digest)
+            self.load_manifest(digest)
             return digest
         target.parent.mkdir(parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(dir=target.parent, prefix=".staged-"))
@@ -116,13 +116,17 @@ class ReleaseStore:
             raise LookupError(f"no bundle {digest[:12]} in {path.parent}; train the model again or restore that folder")
         return {name: (path / name).read_bytes() for name in BUNDLE_FILES if (path / name).is_file()}
 
-    def verify(self, digest: str) -> Manifest:
-        """Manifest of a bundle after its digests were proven (raises BundleRefused, LookupError)."""
-        return check_bundle(self.read_bundle(digest), digest)
-
     def load_manifest(self, digest: str) -> Manifest:
-        """Manifest of a bundle (raises BundleRefused when the bundle is not what its name says, LookupError)."""
-        return self.verify(digest)
+        """Manifest of a bundle, after its digests were verified.
+
+        Raises
+        ------
+        BundleRefused
+            When the bundle is not what its digest says.
+        LookupError
+            When the store has no such bundle.
+        """
+        return check_bundle(self.read_bundle(digest), digest)
 
     def register_version(self, model: str, version: int, digest: str) -> None:
         """Note which bundle a registered version is, so that it can be served without asking the registry."""
@@ -282,7 +286,7 @@ class ReleaseStore:
                 f"{model}: the live targets' shares must be within 0 and 1 and add up to 1, found: {shares}"
             )
         for target in targets:
-            manifest = self.verify(target.digest)
+            manifest = self.load_manifest(target.digest)
             if manifest.model != model:
                 raise ValueError(
                     f"{model}: version {target.version} names bundle {target.digest[:12]}, which is a model "

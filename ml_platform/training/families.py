@@ -19,8 +19,6 @@ _ONE_THREAD_CELLS = 500_000  # smaller matrices are faster without a second thre
 MAX_TREES = 400
 EARLY_STOPPING_ROUNDS = 25
 
-_LINEAR: tuple[Family, ...] = ("logistic_regression", "ridge")
-
 
 def default_params(family: Family) -> dict[str, Parameter]:
     """Sensible parameters: the first trial of every search."""

@@ -17,7 +17,7 @@ WINDOW_END = START + timedelta(days=67)
 
 
 def measured(world: World, spec: ModelSpec = SPEC, **arguments) -> PerformanceReport:
-    return measure_performance(world.lake, spec, world.folder, world.settings, store=world.store, **arguments)
+    return measure_performance(world.lake, spec, world.folder, world.store, **arguments)
 
 
 def recorded(world: World) -> pl.DataFrame:

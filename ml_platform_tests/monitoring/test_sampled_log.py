@@ -18,7 +18,7 @@ Labels = Callable[[pl.DataFrame], None]
 
 
 def performance(world: World) -> dict[str, float]:
-    return measure_performance(world.lake, SPEC, world.folder, world.settings, store=world.store).metrics
+    return measure_performance(world.lake, SPEC, world.folder, world.store).metrics
 
 
 def test_performance_of_a_sample_is_that_of_all_rows(world: World, labels: Labels) -> None:

@@ -26,7 +26,7 @@ def test_drift_and_performance_publish_what_they_found(world: World, labels: Lab
     world.score(rows.with_columns(pl.col("vibration") + 0.8))
     assert read_status(world.store, MODEL) is None
     detect(world)
-    report = measure_performance(world.lake, SPEC, world.folder, world.settings, store=world.store)
+    report = measure_performance(world.lake, SPEC, world.folder, world.store)
     found = read_status(world.store, MODEL)
     assert found is not None
     [drift] = found.drift

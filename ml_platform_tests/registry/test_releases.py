@@ -54,7 +54,7 @@ def test_altered_file_is_refused_and_nothing_is_published(shops: Shops, digest: 
 def test_missing_file_is_named(shops: Shops, digest: str) -> None:
     (shops.store.bundle_path(digest) / "golden.json").unlink()
     with pytest.raises(BundleRefused, match=r"missing golden\.json"):
-        shops.store.verify(digest)
+        shops.store.load_manifest(digest)
 
 
 def test_graph_that_is_not_the_manifests_is_refused(shops: Shops, digest: str) -> None:
