@@ -40,7 +40,12 @@ SELECT
 FROM range(1000) AS t(i)
 """)
 
-LABELS = {"binary": "(i % 17) > 8", "multiclass": "'class-' || (i % 3)", "regression": "(i % 17) * 2.0"}
+# Each depends on `amount` and on chance, so that there is something to learn and no leak.
+LABELS = {
+    "binary": "(i % 17) + hash(i) % 17 > 16",
+    "multiclass": "'class-' || (((i % 17) + hash(i) % 11) // 9)",
+    "regression": "(i % 17) * 2.0 + hash(i) % 17",
+}
 
 
 class TabularModelParams(BaseModel):

@@ -6,6 +6,8 @@ from textwrap import dedent
 import dagster as dg
 import pytest
 
+from ml_platform.features.leakage import find_leakage
+from ml_platform.features.training_set import create_training_set
 from ml_platform.features.views import load_views
 from ml_platform.orchestration.component import TabularModel
 from ml_platform.orchestration.model_defs import build_model_defs
@@ -32,6 +34,17 @@ def test_a_scaffolded_model_is_valid(tmp_path, task):
     spec = load_spec(folder / "defs.yaml", views={})
     assert (spec.name, spec.task, spec.target) == ("new_model", task, "outcome")
     assert f"AS {spec.target}" in (folder / spec.spine).read_text()
+
+
+@pytest.mark.parametrize("task", sorted(LABELS))
+def test_the_rows_of_a_scaffolded_model_can_be_trained_on(lake, tmp_path, task):
+    folder = scaffold(tmp_path / "new_model", task)
+    spec = load_spec(folder / "defs.yaml", views={})
+    ref = create_training_set(lake, spec, folder, {})
+    rows = lake.read(ref.table).collect()
+    assert rows.height > 900
+    report = find_leakage(rows, ref.features, target=spec.target, task=spec.task, limits=spec.leakage)
+    assert (report.judged, report.leaks) == (True, ())
 
 
 def test_a_model_is_not_scaffolded_in_python(tmp_path):
