@@ -30,11 +30,16 @@ def show(
 
     Example: ml-platform quarantine show raw/planes --format csv --limit 0 > rows.csv
     """
+    from ml_platform.lake.ingest import quarantine_of
     from ml_platform.lake.quarantine import look
     from ml_platform.lake.tables import Lake
 
+    lake = Lake(Settings().lake_uri)
     try:
-        rows = look(Lake(Settings().lake_uri), table)
+        if lake.exists(table) and not lake.exists(quarantine_of(table)):
+            typer.echo(f"No row of {table} was ever rejected.", err=True)
+            return
+        rows = look(lake, table)
     except LookupError as error:
         stop(str(error))
     typer.echo(render(rows.head(limit) if limit else rows, format))

@@ -213,6 +213,11 @@ def test_from_the_terminal_a_csv_is_shown_corrected_and_handed_in(
     assert {row["note"] for row in json.loads(text)} == {"the registry"}
 
 
+def test_a_table_that_never_rejected_a_row_says_so(planes: list[str], lake: Lake) -> None:
+    lake.append("raw/clean", pl.DataFrame({"id": [1]}))
+    assert _command("show", "raw/clean") == (0, "No row of raw/clean was ever rejected.\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
