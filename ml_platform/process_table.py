@@ -72,11 +72,11 @@ def send(number: signal.Signals, variable: str, value: str, outside_sessions: It
     return met
 
 
-def end_marked(variable: str, value: str, seconds: float = ASK_SECONDS) -> None:
-    """End every process that carries the mark, by SIGTERM and after `seconds` by SIGKILL."""
+def end_marked(variable: str, value: str) -> None:
+    """End every process that carries the mark, by SIGTERM and after `ASK_SECONDS` by SIGKILL."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         if not send(number, variable, value):
             return
-        until = time.monotonic() + seconds
+        until = time.monotonic() + ASK_SECONDS
         while marked(variable, value) and time.monotonic() < until:
             time.sleep(0.05)

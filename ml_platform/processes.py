@@ -36,7 +36,7 @@ def port_variable(name: str) -> str:
     return f"ML_PLATFORM_{name.upper()}_PORT"
 
 
-def ports(environment: Mapping[str, str] = os.environ) -> dict[str, int]:
+def ports() -> dict[str, int]:
     """Return each process's port, as the environment says or the usual one.
 
     Raises
@@ -46,7 +46,7 @@ def ports(environment: Mapping[str, str] = os.environ) -> dict[str, int]:
     """
     chosen = {}
     for name, usual in PORTS.items():
-        text = environment.get(port_variable(name), str(usual))
+        text = os.environ.get(port_variable(name), str(usual))
         if not text.isdigit() or not 0 < int(text) < 65536:
             raise CannotStart(f"{port_variable(name)}: a port from 1 to 65535 is wanted, found {text!r}")
         chosen[name] = int(text)

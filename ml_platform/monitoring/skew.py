@@ -74,8 +74,6 @@ def find_skew(
     folder: Path,
     views: Mapping[str, FeatureView],
     store: ReleaseStore,
-    *,
-    until: datetime | None = None,
 ) -> SkewReport:
     """Compute the features of a sample of logged requests once more, offline as of each one's instant, and compare.
 
@@ -94,8 +92,6 @@ def find_skew(
         The model, its files, and the feature views by name.
     store
         Holds the bundles that answered.
-    until
-        Newest answer to compare (UTC); the newest of the log when absent.
 
     Returns
     -------
@@ -106,7 +102,7 @@ def find_skew(
     if not lake.exists(table):
         return _not_judged(spec, "no request has been logged yet", 0)
     log = lake.read(table)
-    newest = until or log.select(pl.col("scored_at").max()).collect().item()
+    newest = log.select(pl.col("scored_at").max()).collect().item()
     if newest is None:
         return _not_judged(spec, "no request has been logged yet", 0)
     recent = log.filter(pl.col("scored_at").is_between(newest - spec.skew.window, newest)).collect()

@@ -10,6 +10,8 @@ import polars as pl
 from ml_platform.inference.ingest_segments import Ingested
 from ml_platform.lake.tables import Lake
 
+_MOST_REASONS = 6  # the UI hides longer Markdown behind a click
+
 
 def plot(png: bytes, alt: str) -> dg.MarkdownMetadataValue:
     """Embed a PNG, so that the picture travels with the materialisation and needs no file server."""
@@ -37,7 +39,7 @@ def _cell(value: Any) -> str | int | float | bool:
 
 
 def reasons(lines: Sequence[str]) -> dg.MetadataValue:
-    """Show the first reasons as a list: the UI hides longer Markdown behind a click."""
+    """Show the first reasons as a list."""
     return dg.MetadataValue.md("\n".join(f"- {line}" for line in _first(lines)))
 
 
@@ -46,9 +48,9 @@ def in_short(lines: Sequence[str]) -> str:
     return "; ".join(_first(lines))
 
 
-def _first(lines: Sequence[str], most: int = 6) -> list[str]:
-    rest = [f"… and {len(lines) - most} more"] if len(lines) > most else []
-    return [*lines[:most], *rest]
+def _first(lines: Sequence[str]) -> list[str]:
+    rest = [f"… and {len(lines) - _MOST_REASONS} more"] if len(lines) > _MOST_REASONS else []
+    return [*lines[:_MOST_REASONS], *rest]
 
 
 def _kind(values: Iterable[Any]) -> str:

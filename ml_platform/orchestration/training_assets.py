@@ -186,7 +186,7 @@ def _trained_model(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureVie
                 "code version": model.code_version,
                 "bundle": model.digest,
                 "model digest": model.model_digest,
-                **plots(platform.tracker.read_files(model.run_id)),
+                **plots(platform.tracker.read_plots(model.run_id)),
             },
             check_results=[
                 dg.AssetCheckResult(

@@ -107,9 +107,9 @@ class Tracker:
                 path.write_bytes(content)
             self.client.log_artifacts(run_id, folder)
 
-    def read_files(self, run_id: str, folder: str = PLOTS) -> dict[str, bytes]:
-        """Artifacts of a run under a folder, by file name; empty when there are none."""
-        names = [item.path for item in self.client.list_artifacts(run_id, folder) if not item.is_dir]
+    def read_plots(self, run_id: str) -> dict[str, bytes]:
+        """Plots of a run by file name; empty when there are none."""
+        names = [item.path for item in self.client.list_artifacts(run_id, PLOTS) if not item.is_dir]
         with TemporaryDirectory() as target:
             return {
                 Path(name).name: Path(self.client.download_artifacts(run_id, name, target)).read_bytes()

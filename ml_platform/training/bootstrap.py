@@ -21,7 +21,6 @@ def gain_interval(
     *,
     confidence: float,
     thresholds: tuple[float | None, float | None] = (None, None),
-    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval | None:
     """Percentile interval of the challenger's gain, both models resampled by the same rows (Efron, 1979).
@@ -59,12 +58,12 @@ def gain_interval(
     pair = ((challenger, thresholds[0]), (reference, thresholds[1]))
     values = [weighted(metric, task, y, score, ones, threshold=cut)[0] for score, cut in pair]
     gains = []
-    for weights in _resampled(len(y), resamples, seed):
+    for weights in _resampled(len(y), seed):
         own, other = (weighted(metric, task, y, score, weights, threshold=cut) for score, cut in pair)
         gains.append(gain(metric, own, other))
     found = np.concatenate(gains)
     found = found[np.isfinite(found)]
-    if not np.isfinite(values).all() or len(found) < resamples / 2:
+    if not np.isfinite(values).all() or len(found) < RESAMPLES / 2:
         return None
     tail = (1 - confidence) / 2
     lower, upper = np.quantile(found, [tail, 1 - tail])
@@ -73,14 +72,14 @@ def gain_interval(
         lower=float(lower),
         upper=float(upper),
         confidence=confidence,
-        resamples=resamples,
+        resamples=RESAMPLES,
     )
 
 
-def _resampled(rows: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+def _resampled(rows: int, seed: int) -> Iterator[np.ndarray]:
     """Chunks of weights (resamples × rows): how often each row was drawn."""
     random = np.random.default_rng(seed)
     chunk = max(1, _CELLS // rows)
-    for start in range(0, resamples, chunk):
-        drawn = (random.integers(0, rows, rows) for _ in range(min(chunk, resamples - start)))
+    for start in range(0, RESAMPLES, chunk):
+        drawn = (random.integers(0, rows, rows) for _ in range(min(chunk, RESAMPLES - start)))
         yield np.stack([np.bincount(sample, minlength=rows).astype(np.float64) for sample in drawn])

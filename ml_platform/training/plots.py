@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _BLUE, _GREY, _RED = "#2f6f9f", "#9aa5b1", "#c44e52"
 _MOST_POINTS = 4000
+_MOST_BARS = 20
+_CALIBRATION_BINS = 12
 
 
 def model_plots(
@@ -48,18 +50,18 @@ def model_plots(
     return images
 
 
-def importance_plot(importance: Mapping[str, float], most: int = 20) -> bytes:
+def importance_plot(importance: Mapping[str, float]) -> bytes:
     """Bars of the largest shares of importance."""
-    top = sorted(importance.items(), key=lambda item: item[1])[-most:]
+    top = sorted(importance.items(), key=lambda item: item[1])[-_MOST_BARS:]
     figure, axes = _figure(7, 0.9 + 0.28 * len(top))
     axes.barh([name for name, _ in top], [share for _, share in top], color=_BLUE)
     axes.set(title="Feature importance", xlabel="share of the total")
     return _png(figure)
 
 
-def calibration_plot(y: np.ndarray, score: np.ndarray, bins: int = 12) -> bytes:
+def calibration_plot(y: np.ndarray, score: np.ndarray) -> bytes:
     """Predicted probability against observed share, in bins of equal size."""
-    groups = np.array_split(np.argsort(score, kind="stable"), min(bins, len(y)))
+    groups = np.array_split(np.argsort(score, kind="stable"), min(_CALIBRATION_BINS, len(y)))
     figure, axes = _figure()
     axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", label="perfect")
     axes.plot(

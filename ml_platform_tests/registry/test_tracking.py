@@ -38,7 +38,7 @@ def test_training_run_holds_what_a_reader_asks_for(trained_shops: tuple[Shops, T
     assert run.data.tags["delta_version.training_sets/order_late"] == str(trained.training_set.version)
     assert trained.run_url.startswith(shops.settings.mlflow_ui_url)
     assert trained.run_id in trained.run_url
-    plots = shops.tracker.read_files(trained.run_id)
+    plots = shops.tracker.read_plots(trained.run_id)
     assert set(plots) == {"importance.png", "calibration.png", "precision_recall.png", "confusion.png"}
     assert all(image.startswith(b"\x89PNG") for image in plots.values())
     names = {item.path for item in shops.tracker.client.list_artifacts(trained.run_id)}
@@ -67,7 +67,7 @@ def test_failed_run_says_why(shops: Shops) -> None:
 def test_run_without_files_has_none(shops: Shops) -> None:
     with shops.tracker.run("order_late", "empty") as run_id:
         pass
-    assert shops.tracker.read_files(run_id) == {}
+    assert shops.tracker.read_plots(run_id) == {}
 
 
 def test_tracker_is_lazy(tmp_path) -> None:

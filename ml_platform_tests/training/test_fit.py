@@ -100,7 +100,7 @@ def test_other_tasks_train_and_export(shops: Shops, spec) -> None:
     assert manifest.classes == (("early", "late", "on time") if spec.task == "multiclass" else ())
     assert trained.threshold is None
     assert trained.metrics["r2" if spec.task == "regression" else "accuracy"] > 0.5
-    plots = set(world.tracker.read_files(trained.run_id))
+    plots = set(world.tracker.read_plots(trained.run_id))
     assert plots >= ({"predicted_actual.png", "residuals.png"} if spec.task == "regression" else {"confusion.png"})
 
 
