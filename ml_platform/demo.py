@@ -4,17 +4,22 @@ import argparse
 import json
 import os
 import sys
+import textwrap
 import time
 import urllib.request
 from collections.abc import Sequence
 from importlib import import_module, util
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ml_platform import process_runner, processes
 from ml_platform.settings import Settings
 
+if TYPE_CHECKING:
+    import dagster as dg
+
 EXAMPLE = "ml_platform.defs.flights"
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}  # every event is in the UI
+RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 
 class Scenario(Protocol):
@@ -41,35 +46,53 @@ class Clock:
         print(f"[{time.monotonic() - self.started:6.1f} s] {text}", flush=True)
 
 
-def materialise(scenario: Scenario, clock: Clock) -> None:
-    """Materialise the project on the scenario's days, in this process, into the instance that the UI will show."""
-    import dagster as dg
+class Player:
+    """Materialises the project on a scenario's days, in this process, into the instance that the UI will show."""
 
-    from ml_platform.definitions import defs
-    from ml_platform.orchestration.model_asset import CHAIN
-    from ml_platform.orchestration.retraining import REASON_TAG
-    from ml_platform.registry.releases import ReleaseStore
+    def __init__(self, instance: "dg.DagsterInstance", clock: Clock) -> None:
+        from ml_platform.definitions import defs
 
-    definitions = defs()
-    job = definitions.resolve_implicit_global_asset_job_def()
-    graph = definitions.resolve_asset_graph()
+        self.instance, self.clock = instance, clock
+        self.definitions = defs()
+        self.job = self.definitions.resolve_implicit_global_asset_job_def()
+        self.graph = self.definitions.resolve_asset_graph()
+
+    def play(self, scenario: Scenario) -> None:
+        """Go from sources to released, scored and watched models, and retrain those that drifted."""
+        import dagster as dg
+
+        from ml_platform.orchestration.model_asset import CHAIN
+
+        raw = self._keys("raw")
+        daily = [key for key in raw if self.graph.get(key).partitions_def]
+        self.run("reference tables", [key for key in raw if key not in daily])
+        days = (scenario.FIRST_DAY, scenario.LAST_DAY)
+        self.run(f"raw tables {days[0]} to {days[1]}", daily, days)
+        for folder in ("features", "online", "catalogue"):
+            self.run(folder, self._keys(folder))
+        for model in scenario.MODELS:
+            training = {f"{model}__training_set": {"config": {"as_of": scenario.TRAINED_AS_OF}}}
+            self.run(f"{model}: training to release", [dg.AssetKey([model, name]) for name in CHAIN], config=training)
+            self.run(f"{model}: batch scores", [dg.AssetKey([model, "predictions"])], scenario.SCORED_DAYS)
+            watch = [dg.AssetKey([model, name]) for name in ("performance", "drift_report")]
+            self.run(f"{model}: performance and drift", watch)
+            self.retrain(model)
 
     def run(
-        label: str, keys: set[dg.AssetKey], days: tuple[str, str] | None = None, config: dict[str, Any] | None = None
+        self,
+        label: str,
+        keys: "Sequence[dg.AssetKey]",
+        days: tuple[str, str] | None = None,
+        config: dict[str, Any] | None = None,
     ) -> None:
-        done = all(instance.get_latest_materialization_event(key) for key in keys)
-        if done:
-            clock.say(f"{label}: already there")
+        """Materialise assets, unless an earlier demo has."""
+        if all(self.instance.get_latest_materialization_event(key) for key in keys):
+            self.clock.say(f"{label}: already there")
             return
-        tags = (
-            {"dagster/asset_partition_range_start": days[0], "dagster/asset_partition_range_end": days[1]}
-            if days
-            else {}
-        )
-        result = job.execute_in_process(
-            instance=instance,
-            asset_selection=sorted(keys),
-            tags=tags,
+        result = self.job.execute_in_process(
+            instance=self.instance,
+            asset_selection=keys,
+            tags=dict(zip(RANGE_TAGS, days, strict=True)) if days else {},
             run_config={**QUIET, "ops": config or {}},
             raise_on_error=False,
         )
@@ -78,34 +101,31 @@ def materialise(scenario: Scenario, clock: Clock) -> None:
             error = failed[0].step_failure_data.error if failed else None
             reason = error.message.strip() if error else "see the Dagster UI"
             raise SystemExit(f"demo: {label} failed: {reason}")
-        clock.say(f"{label}: {', '.join(sorted(key.to_user_string() for key in keys))}")
+        self.clock.say(f"{label}: {', '.join(key.path[-1] for key in keys)}")
 
-    def retrain(model: str) -> None:
+    def retrain(self, model: str) -> None:
         """Do what the daemon does all the time: ask the retraining sensor, and run what it requests."""
-        sensor = definitions.resolve_sensor_def(f"{model}_retraining")
-        tick = sensor.evaluate_tick(dg.build_sensor_context(instance=instance))
+        import dagster as dg
+
+        from ml_platform.orchestration.retraining import REASON_TAG
+        from ml_platform.registry.releases import ReleaseStore
+
+        sensor = self.definitions.resolve_sensor_def(f"{model}_retraining")
+        tick = sensor.evaluate_tick(dg.build_sensor_context(instance=self.instance))
         for request in tick.run_requests or ():
-            clock.say(f"{model}: the retraining sensor asks for a run: {request.tags[REASON_TAG]}")
-            definitions.resolve_job_def(f"{model}_retrain").execute_in_process(
-                instance=instance, tags=request.tags, run_config=QUIET
+            self.clock.say(f"{model}: the retraining sensor asks for a run: {_short(request.tags[REASON_TAG])}")
+            self.definitions.resolve_job_def(f"{model}_retrain").execute_in_process(
+                instance=self.instance, tags=request.tags, run_config=QUIET
             )
             endpoint = ReleaseStore(Settings().releases_dir).endpoint(model)
-            clock.say(f"{model}: retrained. {endpoint.reason if endpoint else 'Nothing passed the gate.'}")
+            self.clock.say(f"{model}: retrained. {_short(endpoint.reason) if endpoint else 'Nothing is released.'}")
 
-    with dg.DagsterInstance.get() as instance:
-        raw = {key for key in graph.materializable_asset_keys if key.path[0] == "raw"}
-        daily = {key for key in raw if graph.get(key).partitions_def}
-        run("reference tables", raw - daily)
-        run(f"raw tables {scenario.FIRST_DAY} to {scenario.LAST_DAY}", daily, (scenario.FIRST_DAY, scenario.LAST_DAY))
-        for group in ("features", "online", "catalogue"):
-            run(group, {key for key in graph.materializable_asset_keys if key.path[0] == group})
-        for model in scenario.MODELS:
-            training = {f"{model}__training_set": {"config": {"as_of": scenario.TRAINED_AS_OF}}}
-            run(f"{model}: training to release", {dg.AssetKey([model, name]) for name in CHAIN}, config=training)
-            run(f"{model}: batch scores", {dg.AssetKey([model, "predictions"])}, scenario.SCORED_DAYS)
-            watch = {dg.AssetKey([model, name]) for name in ("performance", "drift_report")}
-            run(f"{model}: performance and drift", watch)
-            retrain(model)
+    def _keys(self, folder: str) -> "list[dg.AssetKey]":
+        return sorted(key for key in self.graph.materializable_asset_keys if key.path[0] == folder)
+
+
+def _short(reason: str) -> str:
+    return textwrap.shorten(reason, 160, placeholder=" …")
 
 
 def predict(settings: Settings, scenario: Scenario) -> str:
@@ -151,8 +171,11 @@ def _run(wanted: Sequence[process_runner.Process], clock: Clock, *, oneshot: boo
     if util.find_spec(EXAMPLE) is None:
         clock.say("This project has no example to run; starting what is there.")
         return process_runner.run(wanted, on_ready=lambda: print(processes.addresses(wanted)), oneshot=oneshot)
+    import dagster as dg
+
     scenario: Scenario = import_module(f"{EXAMPLE}.scenario")
-    materialise(scenario, clock)
+    with dg.DagsterInstance.get() as instance:
+        Player(instance, clock).play(scenario)
 
     def show() -> None:
         clock.say("ready")
