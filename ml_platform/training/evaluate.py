@@ -2,10 +2,9 @@
 
 import statistics
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -16,10 +15,10 @@ from ml_platform.inference.scorer import Scorer
 from ml_platform.lake.tables import Lake
 from ml_platform.registry.gate import NAIVE, decide
 from ml_platform.registry.manifest import Golden
-from ml_platform.registry.releases import ReleaseStore, champion_target
+from ml_platform.registry.releases import ReleaseStore, champion_of_targets
 from ml_platform.spec import ModelSpec
 from ml_platform.training.bootstrap import gain_interval
-from ml_platform.training.documents import Evaluation, SliceResult, TrainedModel
+from ml_platform.training.documents import Evaluation, Interval, SliceResult, TrainedModel
 from ml_platform.training.matrix import encode_labels
 from ml_platform.training.metrics import gain, measure
 from ml_platform.training.naive import naive_baseline
@@ -35,6 +34,22 @@ class _Contender:
     scores: np.ndarray
     threshold: float | None
     metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """All contenders on the same rows."""
+
+    y: np.ndarray
+    challenger: _Contender
+    champion: _Contender | None
+    naive: _Contender
+    naive_description: str
+
+    @property
+    def reference(self) -> _Contender:
+        """What the challenger has to beat."""
+        return self.champion or self.naive
 
 
 def evaluate(lake: Lake, spec: ModelSpec, trained: TrainedModel, store: ReleaseStore) -> Evaluation:
@@ -69,87 +84,89 @@ def evaluate(lake: Lake, spec: ModelSpec, trained: TrainedModel, store: ReleaseS
             f"{parts.holdout.columns}"
         )
     challenger = Scorer.load(store.bundle_path(trained.digest))
-    endpoint = store.endpoint(spec.name)
-    target = champion_target(endpoint) if endpoint else None
+    document = store.document(spec.name)
+    target = champion_of_targets(document.targets) if document else None
     champion = Scorer.load(store.bundle_path(target.digest)) if target else None
+    reference = f"champion (version {target.version})" if target else NAIVE
     rows = _unseen_rows(parts.holdout, spec, champion)
-    found: dict[str, Any] = {
-        "model": spec.name,
-        "metric": spec.metric,
-        "higher_is_better": spec.higher_is_better,
-        "challenger_digest": trained.digest,
-        "challenger_model_digest": trained.model_digest,
-        "champion_version": target.version if target else None,
-        "champion_digest": target.digest if target else None,
-        "champion_model_digest": champion.manifest.model_digest if champion else None,
-        "revision": store.revision(spec.name),
-        "reference": f"champion (version {target.version})" if target else NAIVE,
-        "latency_ms": one_row_latency_ms(challenger, store),
-        "parity": trained.parity,
-    }
-    refusal = None
-    if champion is not None:
-        refusal = _refusal(str(found["reference"]), trained, champion, rows, parts.holdout.height)
+    refusal = _refusal(reference, trained, champion, rows, parts.holdout.height) if champion else None
+    latency_ms = one_row_latency_ms(challenger, store)
+    evaluation = partial(
+        Evaluation,
+        model=spec.name,
+        metric=spec.metric,
+        higher_is_better=spec.higher_is_better,
+        challenger_digest=trained.digest,
+        challenger_model_digest=trained.model_digest,
+        champion_version=target.version if target else None,
+        champion_digest=target.digest if target else None,
+        champion_model_digest=champion.manifest.model_digest if champion else None,
+        revision=document.revision if document else 0,
+        reference=reference,
+        latency_ms=latency_ms,
+        parity=trained.parity,
+    )
+    if rows.is_empty():
+        return evaluation(promote=False, reasons=(refusal,) if refusal else ())
+    compared = _compare(spec, pl.concat([parts.train, parts.validation]), rows, challenger, champion)
+    evaluation = partial(
+        evaluation,
+        holdout=window(rows, spec),
+        challenger=compared.challenger.metrics,
+        champion=compared.champion.metrics if compared.champion else None,
+        naive=compared.naive.metrics,
+        naive_description=compared.naive_description,
+    )
     if refusal is not None:
-        found |= {"promote": False, "reasons": (refusal,)}
-    if not rows.is_empty():
-        before = pl.concat([parts.train, parts.validation])
-        found |= _compare(spec, found, before=before, rows=rows, challenger=challenger, champion=champion)
-    return Evaluation.model_validate(found)
+        return evaluation(promote=False, reasons=(refusal,))
+    interval, slices = _interval(spec, compared), _slices(spec, rows, compared)
+    promote, reasons = decide(
+        spec,
+        reference=reference,
+        challenger=compared.challenger.metrics,
+        compared=compared.reference.metrics,
+        naive=compared.naive.metrics,
+        interval=interval,
+        slices=slices,
+        latency_ms=latency_ms,
+        parity=trained.parity,
+        holdout=window(rows, spec),
+    )
+    return evaluation(interval=interval, slices=slices, promote=promote, reasons=reasons)
 
 
 def _compare(
-    spec: ModelSpec,
-    found: Mapping[str, Any],
-    *,
-    before: pl.DataFrame,
-    rows: pl.DataFrame,
-    challenger: Scorer,
-    champion: Scorer | None,
-) -> dict[str, Any]:
-    """Metrics of all contenders on the same rows and, unless that was already settled, the gate's decision."""
+    spec: ModelSpec, before: pl.DataFrame, rows: pl.DataFrame, challenger: Scorer, champion: Scorer | None
+) -> _Comparison:
+    """Score the same rows with all contenders; a champion that needs features which the rows lack is left out."""
     classes = challenger.manifest.classes
     y = encode_labels(rows.get_column(spec.target), spec, classes)
     baseline = naive_baseline(before, rows, spec, classes)
-    own = _contender(spec, y, score_rows(challenger, rows), challenger.manifest.threshold)
-    naive = _contender(spec, y, baseline.scores, challenger.manifest.threshold)
-    result: dict[str, Any] = {
-        "holdout": window(rows, spec),
-        "challenger": own.metrics,
-        "naive": naive.metrics,
-        "naive_description": baseline.description,
-    }
-    reference = naive
+    rescored = None
     if champion is not None and not missing_features(champion, rows):
         scores = _aligned(score_rows(champion, rows), champion.manifest.classes, classes)
-        reference = _contender(spec, y, scores, champion.manifest.threshold)
-        result["champion"] = reference.metrics
-    if "promote" in found:
-        return result
-    interval = gain_interval(
+        rescored = _contender(spec, y, scores, champion.manifest.threshold)
+    return _Comparison(
+        y=y,
+        challenger=_contender(spec, y, score_rows(challenger, rows), challenger.manifest.threshold),
+        champion=rescored,
+        naive=_contender(spec, y, baseline.scores, challenger.manifest.threshold),
+        naive_description=baseline.description,
+    )
+
+
+def _interval(spec: ModelSpec, compared: _Comparison) -> Interval | None:
+    own, reference = compared.challenger, compared.reference
+    return gain_interval(
         spec.metric,
         spec.task,
-        y,
+        compared.y,
         own.scores,
         reference.scores,
         confidence=spec.promotion.confidence,
         thresholds=(own.threshold, reference.threshold),
         seed=spec.tuning.seed,
     )
-    slices = _slices(spec, rows, y, own, reference)
-    promote, reasons = decide(
-        spec,
-        reference=found["reference"],
-        challenger=own.metrics,
-        compared=reference.metrics,
-        naive=naive.metrics,
-        interval=interval,
-        slices=slices,
-        latency_ms=found["latency_ms"],
-        parity=found["parity"],
-        holdout=result["holdout"],
-    )
-    return {**result, "interval": interval, "slices": slices, "promote": promote, "reasons": reasons}
 
 
 def missing_features(scorer: Scorer, rows: pl.DataFrame) -> list[str]:
@@ -212,9 +229,7 @@ def _aligned(scores: np.ndarray, classes: tuple[str, ...], wanted: tuple[str, ..
     return np.column_stack([scores[:, classes.index(name)] if name in classes else zero for name in wanted])
 
 
-def _slices(
-    spec: ModelSpec, rows: pl.DataFrame, y: np.ndarray, own: _Contender, reference: _Contender
-) -> tuple[SliceResult, ...]:
+def _slices(spec: ModelSpec, rows: pl.DataFrame, compared: _Comparison) -> tuple[SliceResult, ...]:
     """The gate's metric on every large enough group for which it is defined, for both models."""
     results = []
     for column in spec.promotion.slices:
@@ -224,8 +239,8 @@ def _slices(
             if chosen.sum() < spec.promotion.min_slice_rows:
                 continue
             values = [
-                measure(spec.task, y[chosen], model.scores[chosen], threshold=model.threshold).get(spec.metric)
-                for model in (own, reference)
+                measure(spec.task, compared.y[chosen], model.scores[chosen], threshold=model.threshold).get(spec.metric)
+                for model in (compared.challenger, compared.reference)
             ]
             if values[0] is None or values[1] is None:
                 continue
