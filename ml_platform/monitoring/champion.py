@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ml_platform.registry.manifest import Manifest, Target
-from ml_platform.registry.releases import ReleaseStore
+from ml_platform.registry.releases import ReleaseStore, champion_target
 from ml_platform.training.matrix import FeatureEncoder, feature_columns
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def champion_of(store: ReleaseStore, model: str) -> tuple[Target, Manifest]:
-    """Return the live version with the largest share of traffic, and its manifest.
+    """Return the champion of a model and its manifest.
 
     Raises
     ------
@@ -25,8 +25,7 @@ def champion_of(store: ReleaseStore, model: str) -> tuple[Target, Manifest]:
         raise LookupError(
             f"Wanted the released version of '{model}', found none in {store.folder}. Materialise its `release` first."
         )
-    live = [target for target in endpoint.targets if target.mode == "live"]
-    champion = max(live, key=lambda target: (target.share, -target.version))
+    champion = champion_target(endpoint)
     return champion, store.load_manifest(champion.digest)
 
 
