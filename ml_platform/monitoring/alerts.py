@@ -161,7 +161,7 @@ def record_alert(settings: Settings, alert: Alert, *, sinks: AlertSettings) -> R
     line = json.dumps(record, ensure_ascii=False, allow_nan=False)
     file = settings.alerts_dir / "alerts.jsonl"
     _append(file, line)
-    LOGGER.log(_LEVELS[alert.severity], "%s", line)
+    LOGGER.log(_LEVELS[alert.severity], "%s", "; ".join(record["text"].splitlines()))
     waiting = _put_into_spool(_spool(settings), record["id"], line) if sinks.webhook_url else None
     return RecordedAlert(alert_id=record["id"], file=file, waiting=waiting)
 

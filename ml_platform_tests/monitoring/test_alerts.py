@@ -114,4 +114,4 @@ def test_without_webhook_the_file_and_the_log_have_it(settings: Settings, caplog
     with caplog.at_level(logging.INFO, logger="ml_platform.alerts"):
         receipt = send_alert(settings, ALERT, sinks=AlertSettings(webhook_url=""))
     assert receipt.delivered == ("file", "log")
-    assert json.loads(caplog.messages[0])["title"] == "Drift"
+    assert caplog.messages == ["[warning] flight_delay: Drift; Two.; • share: 0.4"]
