@@ -34,17 +34,17 @@ check: setup ## formatting, lint, types
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 
-format: setup ## put the code into the checked form
+format: setup ## format the code and fix what lint can
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
 
-lock: setup ## resolve pyproject.toml into requirements.lock again
+lock: setup ## update requirements.lock from pyproject.toml
 	.venv/bin/uv pip compile pyproject.toml --all-extras --universal --no-emit-index-url --upgrade -o requirements.lock
 
-bench: setup ## run the benchmarks and write their figures into benchmarks/
+bench: setup ## run the benchmarks, which write benchmarks/RESULTS.md
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(RUN) $$file || exit 1; done
 
-clean: ## remove .venv and caches; data stay
+clean: ## remove .venv and caches, keep data/
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
