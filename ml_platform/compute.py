@@ -75,7 +75,7 @@ def start_ray(**options: Any) -> None:
     Parameters
     ----------
     options
-        What else `ray.init` is to be told, in both cases.
+        Further options of `ray.init`, in both cases.
     """
     import ray
 

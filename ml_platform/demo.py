@@ -129,7 +129,7 @@ def _short(reason: str) -> str:
 
 
 def predict(settings: Settings, scenario: Scenario) -> str:
-    """Ask the running server for one real prediction and tell it beside the truth."""
+    """Ask the running server for one real prediction and show it beside the truth."""
     row, truth = scenario.request()
     model = scenario.MODELS[0]
     request = urllib.request.Request(

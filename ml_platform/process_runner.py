@@ -1,7 +1,7 @@
 """Runs processes together: started at once, watched until ready, and all of them stopped with the first that ends.
 
 Honcho's manager starts them, each in a session of its own, and multiplexes their output. This module adds what a person
-expects of one command: taken ports are found before anything starts, readiness is told by HTTP, the exit code says
+expects of one command: taken ports are found before anything starts, readiness is checked over HTTP, the exit code says
 whether all went well, and nothing that was started outlives the run, grandchildren included.
 """
 

@@ -1,4 +1,4 @@
-"""What Linux's /proc tells of processes: who listens on a port, and which processes carry a mark in their environment.
+"""What Linux's /proc says about processes: who listens on a port, and which processes have a mark in their environment.
 
 On systems without /proc both answer with nothing.
 """

@@ -81,7 +81,7 @@ class Settings(BaseSettings):
 
     @property
     def alerts_dir(self) -> Path:
-        """Folder of the alerts: all that were raised, those that wait for the webhook, what was told already."""
+        """Folder of the alerts: all that were raised, those that wait for the webhook, and which were sent."""
         return self.home / "alerts"
 
     @property

@@ -80,7 +80,6 @@ def duration(span: timedelta) -> str:
 
 Cron = Annotated[str, Field(pattern=r"^(@(hourly|daily|weekly|monthly)|([\dA-Z*/,\-]+ +){4}[\dA-Z*/,\-]+)$")]
 
-
 # What Dagster and MLflow both take as the value of a tag.
 Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,63}$")]
 
@@ -269,7 +268,7 @@ class Scoring(Strict):
 class Monitoring(Strict):
     """What is watched once the model serves."""
 
-    schedule: str | None = Field(
+    schedule: Cron | None = Field(
         "15 * * * *", description="Cron (UTC) of ingesting the log and watching; null for none."
     )
     window: Duration = Field(timedelta(days=7), description="Span of scored rows compared with the training data.")

@@ -1,4 +1,4 @@
-"""Reads the `defs.yaml` of models and source tables; files, views and features that are not there are told as well."""
+"""Reads the `defs.yaml` of models and source tables; missing files, views and features are reported too."""
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""YAML with the line of every key, so that each mistake is told where it stands, with what is allowed and was meant."""
+"""YAML with the line of every key, so that a mistake is reported with its place, what is allowed and what was meant."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""Who may do what: API keys, their roles and scopes."""
+"""Governance: API keys with roles and scopes, and the audit log of who did what."""

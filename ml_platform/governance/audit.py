@@ -32,7 +32,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Entry(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
-    """One thing that was done; of a request never what was sent or answered.
+    """One event; of a request, never its content or answer.
 
     `key` and `name` tell who: a key's id or `sub:` and a token's subject, or nothing for a person at a terminal.
     """
@@ -114,7 +114,7 @@ class AuditLog:
 
 
 def record_event(folder: Path, secret_folder: Path, action: str, detail: str, *, by: str | None = None) -> None:
-    """Write down what was done by other ways than a request; by whoever runs this process when `by` is None."""
+    """Record what was done other than by a request; by the user of this process when `by` is None."""
     log = AuditLog(folder, secret_folder)
     try:
         log.record(Entry(time=datetime.now(UTC), action=action, name=by or getpass.getuser(), detail=detail))

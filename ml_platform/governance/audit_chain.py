@@ -1,4 +1,4 @@
-"""Whether lines of the audit log are what was written: none altered, missing or out of place."""
+"""Verifies lines of the audit log: none altered, missing or moved."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ class Finding:
 
 @dataclass
 class Chains:
-    """Checks files one by one, then what they say of one another.
+    """Checks files one by one, then against one another.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The audit log in the lake: taken up from its files, read by caller and time, and proven to be what was written."""
+"""The audit log in the lake: ingested from its files, read by caller and time, and verified."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -56,7 +56,7 @@ def ingest_audit(lake: Lake, settings: Settings) -> Ingested:
 def read_audit(
     lake: Lake, settings: Settings, *, caller: str | None = None, since: datetime | None = None
 ) -> pl.DataFrame:
-    """Read entries by time, those that are not in the lake yet too.
+    """Read entries by time, including those that are not in the lake yet.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def read_audit(
 
 
 def verify_audit(lake: Lake, settings: Settings) -> tuple[int, list[Finding]]:
-    """Prove every line in the lake and in the files that are not taken up yet.
+    """Verify every line in the lake and in the files that are not ingested yet.
 
     Returns
     -------
@@ -154,7 +154,7 @@ def _days(lake: Lake) -> Iterator[tuple[date, pl.DataFrame]]:
 
 
 def _altered_columns(rows: pl.DataFrame) -> list[Finding]:
-    """Rows whose columns say other than their line."""
+    """Rows whose columns contradict their line."""
     found = []
     for (segment,), stored in rows.group_by("segment", maintain_order=True):
         said = _frame(str(segment), [line.encode() for line in stored["line"].to_list()])

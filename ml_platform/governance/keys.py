@@ -1,4 +1,4 @@
-"""API keys: 256 random bits shown once, kept as an HMAC; each with roles, models it is for, and an end.
+"""API keys: 256 random bits shown once, kept as an HMAC; each with roles, models and an expiry.
 
 Serving imports this: standard library and msgspec only. The keys are in one small file, replaced whole and read again
 when it changes; the secret of the HMAC is in another that only its owner may read, so that the first may be copied.
@@ -245,7 +245,7 @@ class KeyStore:
         return load_secret(self.folder / "keys.secret", create=create)
 
     def _note(self, action: str, key: Key, more: str = "") -> None:
-        """Write it down before it is done: nothing happens to a key that the audit log does not tell."""
+        """Record it before it is done: nothing happens to a key that is not in the audit log."""
         if self._audit is not None:
             roles, models = ", ".join(key.roles), ", ".join(key.models)
             record_event(self._audit, self.folder, action, f"{key.id} '{key.name}': {roles}; models {models}{more}")

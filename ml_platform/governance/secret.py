@@ -8,7 +8,7 @@ from ml_platform.registry.files import locked
 
 
 def load_secret(path: Path, *, create: bool) -> bytes:
-    """Read a secret of 256 bits; made when it is missing and `create` says so.
+    """Read a secret of 256 bits, made first if it is missing and `create` is true.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The released versions of a model as monitoring needs them: who serves, and what a version says of recorded rows."""
+"""The released versions of a model as monitoring needs them: the champion, and its scores of recorded rows."""
 
 from typing import TYPE_CHECKING, Any
 

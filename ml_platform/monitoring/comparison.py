@@ -148,7 +148,7 @@ def compare(
 
 
 def missing_name(column: str) -> str:
-    """Name of the prepared column that tells whether `column` is missing."""
+    """Name of the prepared column that says whether `column` is missing."""
     return f"{column} missing"
 
 
@@ -180,7 +180,7 @@ def prepare(rows: pl.DataFrame, columns: Sequence[Column]) -> pl.DataFrame:
 
 
 def _tests(reference: pl.DataFrame, current: pl.DataFrame) -> dict[str, Kind]:
-    """Pick what can be tested: numbers that both sides have some of, categories that are not one and the same."""
+    """Pick what can be tested: numeric columns with values on both sides, categorical ones with several categories."""
     tests: dict[str, Kind] = {}
     for name, kind in reference.schema.items():
         left, right = reference[name].drop_nulls(), current[name].drop_nulls()

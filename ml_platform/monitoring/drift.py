@@ -4,7 +4,9 @@ Every feature and the prediction are compared (`comparison`), features weigh by 
 that it hardly uses may drift without anyone being called.
 """
 
+from collections.abc import Set
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -12,7 +14,7 @@ import polars as pl
 from ml_platform.inference.log_policy import unwatched
 from ml_platform.lake.tables import Lake
 from ml_platform.monitoring.champion import champion_of, load_scorer, released_digests, rescore
-from ml_platform.monitoring.comparison import Column, compare
+from ml_platform.monitoring.comparison import Column, Kind, compare
 from ml_platform.monitoring.drift_report import DriftReport, judge, record
 from ml_platform.monitoring.ordinary import ordinary_distances
 from ml_platform.monitoring.report_html import write_html
@@ -69,25 +71,33 @@ def detect_drift(
     rows = equally_weighted(rows, "row_key")
     own = pl.col("model_version") == champion.version  # of a row that several versions scored, the champion's is kept
     current = rows.sort(own, "scored_at").unique("row_key", keep="last", maintain_order=True).sort("as_of", "row_key")
-    base: dict[str, Any] = {
-        "model": spec.name,
-        "version": champion.version,
-        "window_from": since,
-        "window_until": until,
-        "rows": current.height,
-    }
+    report = partial(
+        DriftReport,
+        model=spec.name,
+        version=champion.version,
+        window_from=since,
+        window_until=until,
+        rows=current.height,
+    )
     if current.height < spec.monitoring.min_rows:
         reason = (
             f"{current.height} rows were scored from {since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M} UTC, fewer than "
             f"monitoring.min_rows = {spec.monitoring.min_rows}: nothing can be said"
         )
-        report = DriftReport(
-            **base, compared_rows=0, reference_rows=manifest.provenance.training_rows, compared_reference_rows=0,
-            columns=(), prediction=None, drifted_importance=0.0, skewed_share=None, verdict="not judged",
-            reasons=(reason,), html=None,
-        )  # fmt: skip
-        publish_drift(store, report)
-        return report
+        not_judged = report(
+            compared_rows=0,
+            reference_rows=manifest.provenance.training_rows,
+            compared_reference_rows=0,
+            columns=(),
+            prediction=None,
+            drifted_importance=0.0,
+            skewed_share=None,
+            verdict="not judged",
+            reasons=(reason,),
+            html=None,
+        )
+        publish_drift(store, not_judged)
+        return not_judged
 
     total, reference = _reference(lake, spec, manifest)
     scorer = load_scorer(store, champion.digest)
@@ -98,38 +108,51 @@ def detect_drift(
     reference = reference.with_columns(_prediction(scorer, rescore(scorer, reference)))
     current = current.with_columns(_prediction(scorer, scores))
 
-    known = sorted(
-        (one for one in manifest.features if one.name in current.columns and one.name not in hidden),
-        key=lambda one: -one.importance,
-    )
-    columns = [Column(one.name, one.kind, one.importance, one.categories) for one in known]
-    prediction = Column(
-        PREDICTION, "categorical" if manifest.task == "multiclass" else "numeric", 0.0, manifest.classes or None
-    )
-    watched = [prediction, *columns]
+    watched = _watched(manifest, current, hidden)
     ordinary = ordinary_distances(
         reference, watched, timestamp=spec.timestamp, window=spec.monitoring.window, min_rows=spec.monitoring.min_rows
     )
     compared = _sample(reference, spec.id, MAX_COMPARED_ROWS)
     (of_prediction, *found), snapshot = compare(compared, current, watched, spec.monitoring, ordinary=ordinary)
-    absent = sorted({feature.name for feature in manifest.features} - set(current.columns))
+    features = {feature.name for feature in manifest.features}
+    absent = sorted(features - set(current.columns))
     verdict, share, reasons = judge(spec.monitoring, found, of_prediction, absent=absent, skewed_share=skewed)
-    if hidden_features := sorted(hidden & {feature.name for feature in manifest.features}):
-        reasons = (*reasons, f"not compared, since the inference log hides them: {', '.join(hidden_features)}")
+    if unseen := sorted(hidden & features):
+        reasons = (*reasons, f"not compared, since the inference log hides them: {', '.join(unseen)}")
     if not ordinary:
         reasons = (
             *reasons,
-            "the training set spans fewer than 4 such windows: thresholds know nothing of an ordinary one",
+            "the training set spans fewer than 4 such windows, too few to tell how far an ordinary one is from it",
         )
-    report = DriftReport(
-        **base, compared_rows=current.height, reference_rows=total, compared_reference_rows=compared.height,
-        columns=tuple(found), prediction=of_prediction, drifted_importance=share, skewed_share=skewed, verdict=verdict,
-        reasons=reasons, html=settings.reports_dir / spec.name / f"{until:%Y%m%dT%H%M%SZ}.html",
-    )  # fmt: skip
-    write_html(report, snapshot)
-    record(lake, report, datetime.now(UTC))
-    publish_drift(store, report)
-    return report
+    judged = report(
+        compared_rows=current.height,
+        reference_rows=total,
+        compared_reference_rows=compared.height,
+        columns=tuple(found),
+        prediction=of_prediction,
+        drifted_importance=share,
+        skewed_share=skewed,
+        verdict=verdict,
+        reasons=reasons,
+        html=settings.reports_dir / spec.name / f"{until:%Y%m%dT%H%M%SZ}.html",
+    )
+    write_html(judged, snapshot)
+    record(lake, judged, datetime.now(UTC))
+    publish_drift(store, judged)
+    return judged
+
+
+def _watched(manifest: Manifest, rows: pl.DataFrame, hidden: Set[str]) -> list[Column]:
+    """The prediction, then the features that were recorded and are not hidden, by falling importance."""
+    kind: Kind = "categorical" if manifest.task == "multiclass" else "numeric"
+    known = [one for one in manifest.features if one.name in rows.columns and one.name not in hidden]
+    return [
+        Column(PREDICTION, kind, 0.0, manifest.classes or None),
+        *(
+            Column(one.name, one.kind, one.importance, one.categories)
+            for one in sorted(known, key=lambda one: -one.importance)
+        ),
+    ]
 
 
 def _window(lake: Lake, spec: ModelSpec, manifest: Manifest, since: datetime, until: datetime) -> pl.DataFrame:
@@ -182,7 +205,7 @@ def _prediction(scorer: "Scorer", scores: Any) -> pl.Series:
 
 
 def _skewed_share(rows: pl.DataFrame, scores: Any, version: int) -> float | None:
-    """Share of the version's rows that were scored otherwise than they are now; None without such rows or scores."""
+    """Share of the version's rows whose recorded score is not what it gives now; None where that cannot be compared."""
     if rows.schema["score"] != pl.Float64 or scores.ndim != 1:
         return None
     both = rows.select("score", "model_version", again=pl.Series(scores)).filter(pl.col("model_version") == version)

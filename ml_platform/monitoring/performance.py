@@ -252,7 +252,7 @@ def _interval(labelled: pl.DataFrame, spec: ModelSpec, scorer: "Scorer") -> tupl
 
 
 def _replace(lake: Lake, model: str, days: pl.DataFrame) -> None:
-    """Put the days in place of what was recorded for the same span of days."""
+    """Replace what was recorded for the same span of days."""
     span = days.select(
         pl.col("date").min().dt.to_string().alias("first"), pl.col("date").max().dt.to_string().alias("last")
     )

@@ -1,4 +1,4 @@
-"""What a model has scored, wherever it did: batch scores and the inference log as one lazy table."""
+"""All rows that a model has scored: batch scores and the inference log as one lazy table."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -81,7 +81,7 @@ def scored_rows(
 
 
 def equally_weighted(rows: pl.DataFrame, key: str) -> pl.DataFrame:
-    """Rows of which each stands for as many: those of smaller weight are thinned by a hash of their key.
+    """Thin out rows of smaller weight, by a hash of their key, until all weigh the same.
 
     What looks at rows without weights then sees what it would have seen of all rows.
 
@@ -113,7 +113,7 @@ def newest_score(lake: Lake, model: str) -> datetime | None:
 
 
 def _is_sampled(lake: Lake, tables: Mapping[str, str]) -> bool:
-    """Whether some logged row stands for more than itself."""
+    """Whether any logged row has a weight other than 1."""
     if "online" not in tables:
         return False
     log = lake.read(tables["online"])
@@ -123,7 +123,7 @@ def _is_sampled(lake: Lake, tables: Mapping[str, str]) -> bool:
 
 
 def _typed(rows: pl.LazyFrame, source: str, id_column: str) -> pl.LazyFrame:
-    """Bring one table into the shape of `CORE`; what else it has follows, without its bookkeeping."""
+    """Bring one table into the shape of `CORE`, followed by its other columns except bookkeeping."""
     schema = rows.collect_schema()
     names = schema.names()
     kinds = {**CORE, "score": schema["score"] if isinstance(schema["score"], pl.List) else CORE["score"]}  # multiclass

@@ -31,7 +31,7 @@ _AS_OF = "__as_of"
 
 
 class FeatureSkew(Strict):
-    """How often one feature was not what the lake says."""
+    """How often one feature differed from the lake."""
 
     feature: str
     rows: int
@@ -57,7 +57,7 @@ class SkewExample(Strict):
 
 
 class SkewReport(Strict):
-    """What comparing a sample of logged requests came to."""
+    """The result of comparing a sample of logged requests."""
 
     model: str
     verdict: Literal["no skew", "skew", "not judged"]
@@ -191,7 +191,7 @@ def _not_judged(spec: ModelSpec, reason: str, not_comparable: int) -> SkewReport
 def _comparable_manifests(
     digests: list[str], store: ReleaseStore, views: Mapping[str, FeatureView], defaults: Mapping[str, Any]
 ) -> dict[str, Manifest]:
-    """Manifests of the bundles whose look-ups are the present definitions of their views, and defaults the present."""
+    """Manifests of the bundles whose view definitions and defaults are those of now."""
     found = {}
     for digest in digests:
         try:
@@ -250,6 +250,6 @@ def _value(value: Any, kind: str) -> Any:
 
 
 def _differs(online: pl.DataFrame, offline: pl.DataFrame, name: str, tolerance: float) -> pl.Series:
-    """Numbers of the rows in which a feature is not the same."""
+    """Numbers of the rows in which a feature differs."""
     pair = online.select(ROW, online=name).join(offline.select(ROW, offline=name), on=ROW)
     return pair.filter(is_unlike(pl.col("online"), pl.col("offline"), pair.schema["online"], tolerance)).get_column(ROW)

@@ -1,4 +1,4 @@
-"""What monitoring found lately, in one small document per model beside its endpoint: for who must not read the lake.
+"""Recent findings of monitoring, in one small document per model: for readers without access to the lake.
 
     <releases>/status/<model>.json     replaced atomically; the last `KEPT` windows of drift and of performance
 
@@ -74,7 +74,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatusUnreadable(ValueError):
-    """A status document does not hold what it must."""
+    """A status document is damaged."""
 
 
 def read_status(store: ReleaseStore, model: str) -> ModelStatus | None:
@@ -103,7 +103,7 @@ def read_status(store: ReleaseStore, model: str) -> ModelStatus | None:
 
 
 def publish_drift(store: ReleaseStore, report: "DriftReport") -> None:
-    """Add a window to the model's document, in place of an earlier look at the same window."""
+    """Add a window to the model's document, in place of an earlier one with the same end."""
     judged = [column for column in report.columns if column.judged]
     worst = sorted(judged, key=lambda column: -(column.severity or 0.0))[:WORST_COLUMNS]
     window = DriftWindow(
@@ -132,7 +132,7 @@ def publish_drift(store: ReleaseStore, report: "DriftReport") -> None:
 
 
 def publish_performance(store: ReleaseStore, report: "PerformanceReport") -> None:
-    """Add a window to the model's document, in place of an earlier look at the same window."""
+    """Add a window to the model's document, in place of an earlier one with the same end."""
     window = PerformanceWindow(
         since=report.window_from,
         until=report.window_until,

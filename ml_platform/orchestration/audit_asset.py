@@ -1,4 +1,4 @@
-"""The audit log as an asset: taken into the lake every hour, and proven to be what was written."""
+"""The audit log as an asset: ingested into the lake every hour, and verified."""
 
 import dagster as dg
 
@@ -18,11 +18,11 @@ _TOLD = 20
     owners=["team:platform"],
     description="Who asked serving for what and how it ended, who made and revoked keys, who released what.",
     check_specs=[
-        dg.AssetCheckSpec(CHECK, asset=KEY, description="No line was altered, taken out or moved since it was written.")
+        dg.AssetCheckSpec(CHECK, asset=KEY, description="No line was altered, removed or moved since it was written.")
     ],
 )
 def audit(platform: Platform) -> dg.MaterializeResult:
-    """Take up the files of the audit log, then prove all of it."""
+    """Ingest the files of the audit log, then verify all of it."""
     report = ingest_audit(platform.lake, platform.settings)
     lines, findings = verify_audit(platform.lake, platform.settings)
     told = "; ".join(str(finding) for finding in findings[:_TOLD])
@@ -30,8 +30,8 @@ def audit(platform: Platform) -> dg.MaterializeResult:
         metadata={
             "new rows": report.rows,
             "files read": report.segments,
-            "files taken up": report.deleted,
-            "lines proven": lines,
+            "files ingested": report.deleted,
+            "lines verified": lines,
             "findings": len(findings),
         },
         check_results=[
@@ -39,7 +39,7 @@ def audit(platform: Platform) -> dg.MaterializeResult:
                 check_name=CHECK,
                 passed=not findings,
                 severity=dg.AssetCheckSeverity.ERROR,
-                description=f"`ml-platform audit verify` tells all: {told}" if findings else "As it was written.",
+                description=f"All of them: `ml-platform audit verify`. {told}" if findings else "As it was written.",
             )
         ],
     )

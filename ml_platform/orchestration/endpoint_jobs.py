@@ -1,4 +1,4 @@
-"""Jobs by which people change what serves: back to what served before, or other shares of the traffic."""
+"""Jobs by which people change what serves: rollback, and shares of the traffic."""
 
 import dagster as dg
 from pydantic import Field
@@ -33,7 +33,7 @@ def endpoint_jobs(spec: ModelSpec) -> list[dg.JobDefinition]:
 
 
 def release_changed(context: dg.OpExecutionContext, endpoint: Endpoint) -> None:
-    """Let the release asset tell what serves from now on."""
+    """Show on the release asset what serves from now on."""
     serving = describe_targets(endpoint.targets)
     context.log.info(f"{endpoint.name} now serves {serving} (endpoint revision {endpoint.revision})")
     context.log_event(

@@ -59,14 +59,14 @@ def model_digest(onnx: bytes, manifest: Manifest) -> str:
 
 
 def _input_signature(field: Input) -> tuple[Any, ...]:
-    """What of an input decides an answer; without a contract as it was before there were any."""
+    """The part of an input that decides an answer; the same as before contracts existed where it has none."""
     signature = (field.name, field.type, field.required, field.minimum, field.maximum)
     contract = (field.allowed, field.default, field.flagged)
     return signature if contract == (None, None, ()) else (*signature, *contract)
 
 
 def check_bundle(files: Mapping[str, bytes], expected: str) -> Manifest:
-    """Decode the manifest of a bundle after proving that the bundle is the one named `expected`.
+    """Decode the manifest of a bundle after verifying that its digest is `expected`.
 
     Raises
     ------

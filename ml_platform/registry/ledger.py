@@ -27,7 +27,7 @@ SCHEMA: dict[str, pl.DataType] = {
 
 
 def record_release(lake: Lake, document: Endpoint) -> int:
-    """Write down who let what serve, when, why, and instead of what; each revision of an endpoint once.
+    """Record who released what, when, why, and in place of what; each revision of an endpoint once.
 
     Parameters
     ----------

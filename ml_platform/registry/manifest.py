@@ -1,4 +1,4 @@
-"""The manifest of a release bundle: all that serving must know of a model, as plain data.
+"""The manifest of a release bundle: all that serving must know about a model, as plain data.
 
 A bundle is a folder named by its digest: `manifest.json`, `model.onnx`, `golden.json`. The ONNX graph takes one input
 `X`, a float64 matrix (rows × features) in the order of `Manifest.features`, and gives one output `score`, float64: the
@@ -86,7 +86,7 @@ class Feature(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
 
 
 class InferenceLogPolicy(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """What of its answers a model lets into the inference log."""
+    """Which part of a model's answers goes into the inference log."""
 
     sample: float = 1.0  # share of the requests, chosen by a hash of their ids
     redact: tuple[str, ...] = ()  # inputs that never reach the log, nor features computed from them

@@ -1,4 +1,4 @@
-"""Which versions of which tables the released models stand on."""
+"""Which table versions the released models were trained on."""
 
 from ml_platform.registry.releases import ReleaseStore
 

@@ -22,7 +22,7 @@ def promote(
     tracker: Tracker,
     by: str,
 ) -> ReleaseDecision:
-    """Let a version serve if the gate passed it and the spec leaves that to the gate.
+    """Release a version if the gate passed it and the spec lets the gate decide.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def promote(
 
 
 def promote_version(settings: Settings, model: str, version: int, *, by: str, reason: str) -> Endpoint:
-    """Let a registered version serve because a person says so, whatever the gate found.
+    """Release a registered version because a person says so, whatever the gate found.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def promote_version(settings: Settings, model: str, version: int, *, by: str, re
 
 
 def rollback(settings: Settings, name: str, *, by: str, reason: str) -> Endpoint:
-    """Let what served before serve again; a second rollback undoes the first. Puts back what was withdrawn.
+    """Serve what served before; a second rollback undoes the first. Also restores what was withdrawn.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def rollback(settings: Settings, name: str, *, by: str, reason: str) -> Endpoint
 
 
 def change_traffic(settings: Settings, name: str, change: TrafficChange, *, by: str, reason: str) -> Endpoint:
-    """Set the targets of an endpoint, as `set_traffic`, and bring ledger and registry along.
+    """Set the targets of an endpoint, as `set_traffic` does, then update ledger and registry.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def change_traffic(settings: Settings, name: str, change: TrafficChange, *, by: 
 
 
 def sync_registry(settings: Settings, name: str) -> Endpoint:
-    """Let aliases and ledger follow what serves: after a change over HTTP, or after an outage of the registry.
+    """Bring aliases and ledger up to date with what serves: after a change over HTTP or an outage of the registry.
 
     Every revision that the ledger lacks is written down, in order.
     """
@@ -185,7 +185,7 @@ def sync_registry(settings: Settings, name: str) -> Endpoint:
 
 
 class RegistryBehind(RuntimeError):
-    """The release changed and serves, but the ledger or the registry could not be brought along."""
+    """The release changed and serves, but the ledger or the registry could not be updated."""
 
 
 def _follow(settings: Settings, tracker: Tracker, endpoint: Endpoint) -> None:

@@ -40,7 +40,7 @@ class ReleaseConflict(RuntimeError):
 
 
 class DocumentUnreadable(ValueError):
-    """A file of the store does not hold what it should: somebody else's doing, not of who asked for it."""
+    """A file of the store is damaged or misplaced, which the caller is not to blame for."""
 
 
 class ReleaseStore:
@@ -177,11 +177,11 @@ class ReleaseStore:
         return document.revision if document else 0
 
     def endpoint_path(self, name: str) -> Path:
-        """File that serving watches for an endpoint (raises ValueError for what is no name)."""
+        """File that serving watches for an endpoint (raises ValueError for an invalid name)."""
         return self.folder / "endpoints" / f"{_checked_name(name)}.json"
 
     def status_path(self, model: str) -> Path:
-        """File in which monitoring tells how a model does (raises ValueError for a name that is no model name)."""
+        """File in which monitoring reports on a model (raises ValueError for an invalid name)."""
         return self.folder / "status" / f"{_checked_name(model)}.json"
 
     def publish(
@@ -196,7 +196,7 @@ class ReleaseStore:
         key: str | None = None,
         own_name: str | None = None,
     ) -> Endpoint:
-        """Let `targets` serve `model` from now on; the document before becomes history and `previous`.
+        """Let `targets` serve `model` from now on; the present document becomes history and `previous`.
 
         Parameters
         ----------
@@ -263,7 +263,7 @@ class ReleaseStore:
         return [entry for entry in documents if entry.revision <= newest]
 
     def said(self, error: Exception) -> str:
-        """What an error says, with paths from this folder on: where it lies does not concern who is answered."""
+        """Text of an error, with paths relative to this folder: clients need not know where it is."""
         return str(error).replace(f"{self.folder}/", "")
 
     def superseded(self, name: str, before: int | None) -> Iterator[Endpoint]:
@@ -315,7 +315,7 @@ def champion_of_targets(targets: Sequence[Target]) -> Target | None:
 
 
 def describe_targets(targets: Sequence[Target]) -> str:
-    """Say in words who answers how much.
+    """Say in words which versions answer, with which shares.
 
     Examples
     --------
@@ -328,7 +328,7 @@ def describe_targets(targets: Sequence[Target]) -> str:
 
 
 def is_name(name: str) -> bool:
-    """Whether a model or an endpoint can be called so."""
+    """Whether this is a valid name of a model or an endpoint."""
     return _NAME.fullmatch(name) is not None
 
 

@@ -1,4 +1,4 @@
-"""Traffic changes: which versions answer how much of an endpoint's traffic, which are scored beside, which key decides.
+"""Traffic changes: which versions answer, with which shares, which are shadows, and which key decides.
 
 The release store alone is read and written, so the serving process can do it too. What serves follows within a second;
 ledger and registry follow by whoever may import them: `ml_platform.registry.promotion.sync_registry`.
@@ -14,7 +14,7 @@ from ml_platform.registry.releases import ReleaseStore
 
 
 class TrafficChange(msgspec.Struct, frozen=True, kw_only=True):
-    """What an endpoint is to serve from now on, whole: what is not in it does not stay.
+    """The complete set of what an endpoint serves from now on: what is not in it is removed.
 
     `shares` are of the traffic, by version, and add up to 1; `shadows` are scored and logged and never answer. `key` is
     the input whose value decides which version answers (the model's id when None). `names` are Databricks' names of

@@ -80,7 +80,7 @@ def bundle_of_version(tracker: Tracker, model: str, version: int) -> str:
 
 
 def show_champion(tracker: Tracker, model: str, version: int | None) -> None:
-    """Let aliases and stage words say that `version` (None: none) serves; what served is archived. Repeatable."""
+    """Set aliases and stage tags so that `version` (None: none) serves; what served is archived. Repeatable."""
     client = tracker.client
     for entry in _versions(tracker, model):
         number = int(entry.version)

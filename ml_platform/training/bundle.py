@@ -176,7 +176,7 @@ def golden_frame(rows: pl.DataFrame, spec: ModelSpec, signature: Signature) -> p
 
 
 def build_golden(frame: pl.DataFrame, signature: Signature, encoder: FeatureEncoder, scores: np.ndarray) -> Golden:
-    """Write down the rows of `golden_frame`, their matrix, and the scores that the native model gave them."""
+    """Golden rows: those of `golden_frame`, their matrix, and the native model's scores."""
     names = [field.name for field in signature.inputs]
     looked_up = [name for lookup in signature.lookups for name in lookup.features]
     matrix = encoder.transform(frame)
@@ -220,7 +220,7 @@ def _input(field: InputField, found: Any) -> Input:
 
 
 def _flagged(field: InputField) -> tuple[Violated, ...]:
-    """What of a field's contract is answered with a flag when it is broken."""
+    """Which violations of a field's contract are flagged instead of refused."""
     flagged: list[Violated] = ["null"] if field.nulls == "flag" else []
     if field.on_violation == "flag" and field.allowed is not None:
         flagged.append("allowed")

@@ -146,7 +146,7 @@ def importance(estimator: "Pipeline", features: Sequence[Feature], X: np.ndarray
 
 
 def _is_boosting(model: Any) -> bool:
-    """Tell LightGBM's estimators without importing the library for those that are not."""
+    """Whether this is one of LightGBM's estimators, found without importing the library."""
     return type(model).__module__.startswith("lightgbm.")
 
 

@@ -1,4 +1,4 @@
-"""Train the best candidate on all rows before the holdout, export it, prove the export, and keep it as a bundle."""
+"""Train the best candidate on all rows before the holdout, export it, check the export, and store it as a bundle."""
 
 import json
 import time
@@ -45,7 +45,7 @@ _IMPORTANCE_ROWS = 5000
 
 @dataclass(frozen=True)
 class _Fitted:
-    """A fitted pipeline with what it was fitted on and how it does on the holdout."""
+    """A fitted pipeline, the rows it was fitted on, and its scores on the holdout."""
 
     estimator: "Pipeline"
     encoder: FeatureEncoder
@@ -138,14 +138,6 @@ def fit_model(
         files = bundle_files(manifest, onnx, build_golden(rows, signature, fitted.encoder, native))
         digest = store.put_bundle(files)
         Scorer.load(store.bundle_path(digest))  # the bundle replays its own golden rows before anyone hears of it
-        plots = model_plots(
-            spec.task,
-            fitted.y_holdout,
-            fitted.holdout_score,
-            weights,
-            threshold=best.threshold,
-            classes=fitted.classes,
-        )
         tracker.log(
             run_id,
             metrics={
@@ -155,8 +147,14 @@ def fit_model(
             },
             tags={"bundle_digest": digest, "model_digest": manifest.model_digest},
         )
-        tracker.log_files(run_id, {f"{PLOTS}/{name}": image for name, image in plots.items()})
-        tracker.log_files(run_id, {**_documents(ref, weights, manifest.model_digest), **_native(fitted.estimator)})
+        tracker.log_files(
+            run_id,
+            {
+                **_plots(spec, fitted, weights, best.threshold),
+                **_documents(ref, weights, manifest.model_digest),
+                **_native(fitted.estimator),
+            },
+        )
         model_uri = log_model(tracker, run_id, onnx, files["manifest.json"], example=fitted.encoder.transform(rows))
         return TrainedModel(
             model=spec.name,
@@ -222,6 +220,13 @@ def _params(spec: ModelSpec, ref: TrainingSetRef, best: Candidate) -> dict[str, 
     }
 
 
+def _plots(spec: ModelSpec, fitted: _Fitted, weights: Mapping[str, float], threshold: float | None) -> dict[str, bytes]:
+    plots = model_plots(
+        spec.task, fitted.y_holdout, fitted.holdout_score, weights, threshold=threshold, classes=fitted.classes
+    )
+    return {f"{PLOTS}/{name}": image for name, image in plots.items()}
+
+
 def _documents(ref: TrainingSetRef, weights: Mapping[str, float], digest: str) -> dict[str, bytes]:
     features = [{**info.model_dump(), "importance": weights[info.name]} for info in ref.features]
     return {
@@ -231,6 +236,6 @@ def _documents(ref: TrainingSetRef, weights: Mapping[str, float], digest: str) -
 
 
 def _native(estimator: "Pipeline") -> dict[str, bytes]:
-    """Keep the native model as data: LightGBM's text format. A linear model is all in its graph."""
+    """The native model as data: LightGBM's text format. Of a linear model the graph says all."""
     model = estimator.named_steps["model"]
     return {"model.lgb": model.booster_.model_to_string().encode()} if hasattr(model, "booster_") else {}

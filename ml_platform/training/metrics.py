@@ -1,4 +1,4 @@
-"""Metrics in NumPy, each for many weightings of the same rows at once: what a bootstrap of thousands of rows needs.
+"""Metrics in NumPy, each for many weightings of the same rows at once, as a bootstrap needs them.
 
 `weights` is (resamples × rows); the plain value is the one for a single row of ones. Definitions are scikit-learn's
 (a test compares them); multiclass metrics are averaged over classes without weights ("macro", one against the rest).
@@ -26,7 +26,7 @@ def measure(
     threshold: float | None = None,
     weights: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """All metrics of some scores that are defined for these rows.
+    """Compute all metrics of the task that are defined on these rows.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The naive baseline: what one would answer without a model. The first model must beat it."""
+"""The naive baseline: the best answer without a model. The first model must beat it."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ _PRIOR_ROWS = 20.0
 
 @dataclass(frozen=True)
 class Baseline:
-    """Scores of the naive answer and what it was."""
+    """Scores of the naive answer and its description."""
 
     scores: np.ndarray
     description: str

@@ -148,7 +148,7 @@ def _add_tree(ensemble: _Ensemble, root: dict[str, Any], target: int, scale: flo
 
 
 def split_of(threshold: Any, node: dict[str, Any] | None = None) -> float:
-    """Threshold that parts doubles as LightGBM does, which sets tiny values to 0 before it compares."""
+    """Threshold that splits doubles as LightGBM does, which treats tiny values as 0."""
     if node is not None and node["decision_type"] != "<=":
         raise ValueError(
             f"LightGBM split '{node['decision_type']}' cannot be exported exactly: encode categories as numbers first"

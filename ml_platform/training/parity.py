@@ -1,4 +1,4 @@
-"""Parity gate: the exported graph must answer like the model that was trained, on real rows and on nasty ones."""
+"""Parity gate: the exported graph must give the trained model's scores, on real rows and on nasty ones."""
 
 from typing import TYPE_CHECKING
 

@@ -56,7 +56,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial came to on the validation rows."""
+    """The result of a trial on the validation rows."""
 
     params: dict[str, Parameter]
     metrics: dict[str, float]
