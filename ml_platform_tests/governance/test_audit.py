@@ -188,7 +188,11 @@ def test_a_writer_that_is_killed_leaves_a_sound_chain(settings: Settings, lake: 
     write(settings, 1)
     assert ingest_audit(lake, settings).deleted == 2
     lines, findings = verify_audit(lake, settings)
-    assert (lines >= 104, findings) == (True, [])
+    assert lines >= 104
+    # A kill in the middle of a write may leave one unfinished line in a file: it was not reported, and it is found.
+    torn = [one for one in findings if "cannot be read" in one.what]
+    assert findings == torn
+    assert len({one.file for one in torn}) == len(torn)
 
 
 def test_a_line_that_was_not_written_whole_is_kept_and_told(settings: Settings, lake: Lake) -> None:
