@@ -90,12 +90,21 @@ def read_rows(spec: SourceSpec, path: Path | str) -> pl.DataFrame:
     if file_format(path, files) != "jsonl" or not rows.columns:
         return rows
     columns = spec.schema_class().columns().items()
+    # Beside one fraction Polars makes all of a column fractions, which round large integers.
+    rounded = [name for name, column in columns if column.dtype.is_integer() and rows.schema.get(name) == pl.Float64]
+    if rounded:
+        rows = spec.take(read_file(path, files, as_text=rounded))
     absent = {name: column.dtype for name, column in columns if column.nullable and name not in rows.columns}
     return rows.with_columns(pl.lit(None, dtype=dtype).alias(name) for name, dtype in absent.items())
 
 
-def read_file(path: Path | str, files: Files | None = None) -> pl.DataFrame:
+def read_file(path: Path | str, files: Files | None = None, *, as_text: Sequence[str] = ()) -> pl.DataFrame:
     """Read a local file or the URI of an object whole; one of no bytes has no columns, unless it is Parquet.
+
+    Parameters
+    ----------
+    as_text
+        Columns of JSON lines whose values, of whatever type, are read as texts.
 
     Raises
     ------
@@ -114,7 +123,8 @@ def read_file(path: Path | str, files: Files | None = None) -> pl.DataFrame:
             return _read_csv(path, files)
         if kind == "parquet":
             return pl.scan_parquet(path, hive_partitioning=False, glob=False).collect()
-        return pl.scan_ndjson(path, infer_schema_length=None).collect()
+        texts = dict.fromkeys(as_text, pl.String)
+        return pl.scan_ndjson(path, infer_schema_length=None, schema_overrides=texts).collect()
     except FileNotFoundError:
         raise FileNotFoundError(absent) from None
     except pl.exceptions.NoDataError:

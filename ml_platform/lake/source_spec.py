@@ -92,6 +92,12 @@ class ColumnSpec(Strict):
             raise ValueError(f"format of a number is one of {', '.join(NUMBERS)}; found {self.format}")
         if self.type in ("date", "timestamp") and ("%" not in self.format or "%Z" in self.format):
             raise ValueError(f"format of a {self.type} is like %d.%m.%Y (no zone's name, %Z); found {self.format}")
+        if self.type in ("date", "timestamp"):
+            try:
+                pl.Series([""]).str.to_datetime(self.format, strict=False)
+            except pl.exceptions.PolarsError as error:
+                why = str(error).partition("\n")[0]
+                raise ValueError(f"format of a {self.type} cannot be {self.format}: {why}") from error
         if self.type in ("string", "boolean"):
             raise ValueError(f"format is for numbers, dates and timestamps; the type is {self.type}")
 

@@ -29,7 +29,9 @@ def is_reachable(found: pl.DataType, wanted: pl.DataType, metadata: Mapping[str,
         if isinstance(found, pl.Datetime) and found.time_zone is None:
             return wanted.time_zone is None or "time_zone" in metadata
         return found == pl.Date or (isinstance(found, pl.Datetime) and wanted.time_zone is not None)
-    return (found.is_numeric() and wanted.is_numeric()) or (found.is_integer() and wanted == pl.String)
+    if wanted == pl.String:
+        return found.is_integer() or found in (pl.Categorical, pl.Enum)
+    return found.is_numeric() and wanted.is_numeric()
 
 
 def typed(name: str, found: pl.DataType, wanted: pl.DataType, metadata: Mapping[str, Any]) -> pl.Expr:
@@ -59,8 +61,10 @@ def _read(text: pl.Expr, wanted: pl.DataType, metadata: Mapping[str, Any]) -> pl
     form = metadata.get("format")
     if isinstance(wanted, pl.Datetime):
         return _timestamp(text, wanted, metadata)
-    if wanted == pl.Date:
-        return text.str.to_date(form or "%Y-%m-%d", strict=False)
+    if wanted == pl.Date and form is None:
+        return pl.when(text.str.contains(f"^{_DAY}$")).then(text).str.to_date("%Y-%m-%d", strict=False)
+    if wanted == pl.Date and form is not None:
+        return _in_full(text.str.to_date(form, strict=False), form)
     if wanted == pl.Boolean:
         return text.str.to_lowercase().replace_strict({"true": True, "false": False}, default=None)
     if form is not None:
@@ -80,8 +84,8 @@ def _timestamp(text: pl.Expr, wanted: pl.Datetime, metadata: Mapping[str, Any]) 
     unit, zone = wanted.time_unit, wanted.time_zone
     if (form := metadata.get("format")) is not None:
         if zone is not None and "%z" in form:
-            return text.str.to_datetime(form, time_unit=unit, time_zone=zone, strict=False)
-        return _placed(text.str.to_datetime(form, time_unit=unit, strict=False), wanted, metadata)
+            return _in_full(text.str.to_datetime(form, time_unit=unit, time_zone=zone, strict=False), form)
+        return _placed(_in_full(text.str.to_datetime(form, time_unit=unit, strict=False), form), wanted, metadata)
     # Polars chooses among formats by the values that it is given: those of ISO 8601 alone, with and without an offset.
     local = pl.when(text.str.contains(f"^{_DAY}(?:{_TIME})?$")).then(text)
     placed = _placed(local.str.to_datetime(time_unit=unit, strict=False), wanted, metadata)
@@ -89,6 +93,11 @@ def _timestamp(text: pl.Expr, wanted: pl.Datetime, metadata: Mapping[str, Any]) 
         return placed
     absolute = pl.when(text.str.contains(f"^{_DAY}{_TIME}{_OFFSET}$")).then(text.str.replace(" ?UTC$", "Z"))
     return pl.coalesce(placed, absolute.str.to_datetime(time_unit=unit, time_zone=zone, strict=False))
+
+
+def _in_full(read: pl.Expr, form: str) -> pl.Expr:
+    """Null where the year was written in fewer digits than `%Y` stands for: 24 is not the year 24."""
+    return pl.when(read.dt.year() >= 1000).then(read) if "%Y" in form else read
 
 
 def _placed(naive: pl.Expr, wanted: pl.Datetime, metadata: Mapping[str, Any]) -> pl.Expr:

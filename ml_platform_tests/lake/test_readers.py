@@ -93,6 +93,20 @@ def test_json_objects_may_leave_out_what_may_be_missing(lake: Lake, tmp_path: Pa
         raw_table(SourceSpec.model_validate({**declared, "columns": wanted})).load(lake)
 
 
+def test_a_large_integer_in_json_keeps_its_digits_beside_a_fraction(lake: Lake, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"id": 9007199254740993}\n{"id": 1.5}\n{"id": 7.0}\n')
+    declared = {
+        "name": "raw/events",
+        "description": "Events.",
+        "owner": "team:web",
+        "file": {"path": str(tmp_path / "a.jsonl")},
+        "columns": {"id": {"type": "integer", "key": True}},
+    }
+    report = raw_table(SourceSpec.model_validate(declared)).load(lake)
+    assert report.reasons == {"id: not an integer": 1}
+    assert lake.read("raw/events").collect()["id"].to_list() == [9007199254740993, 7]
+
+
 def test_a_folder_is_listed_without_what_programs_keep_in_it(tmp_path: Path) -> None:
     for name in ("1.csv", ".2.csv.part", "_SUCCESS", "_temporary/3.csv", "2024/4.csv", ".git/5.csv"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

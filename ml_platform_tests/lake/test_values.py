@@ -60,6 +60,33 @@ def test_other_ways_to_write_are_declared() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("texts", "column"),
+    [
+        (["24-01-02", "0024-01-02", "2024-01-02"], {"type": "date"}),
+        (["02.01.24", "2.1.024", "02.01.2024"], {"type": "date", "format": "%d.%m.%Y"}),
+        (["02.01.24 12:00", "2.1.24 1200", "02.01.2024 12:00"], {"type": "timestamp", "format": "%d.%m.%Y %H:%M"}),
+        (
+            ["24/01/02 12 +0000", "4/1/2 12 +0000", "2024/1/2 12 +0000"],
+            {"type": "timestamp", "format": "%Y/%m/%d %H %z"},
+        ),
+    ],
+)
+def test_a_year_of_two_digits_is_not_one_of_the_roman_empire(texts: list[str], column: dict[str, Any]) -> None:
+    read = _read(texts, **column)
+    assert read[0].startswith("x: not a ")  # not the year 24
+    assert read[1] == date(24, 1, 2) if texts[1].startswith("00") else read[1].startswith("x: not a ")
+    assert read[2] in (NOON, NOON.date())
+    if "format" in column:
+        assert _read(texts[:1], **{**column, "format": column["format"].replace("%Y", "%y")}) == read[2:]
+
+
+def test_categories_are_texts() -> None:
+    values = pl.Series(["a", None, "b"])
+    for kind in (pl.Categorical(), pl.Enum(["a", "b"])):
+        assert _read(values.cast(kind), type="string") == ["a", None, "b"]
+
+
 @pytest.mark.parametrize("kind", [str, datetime.fromisoformat])
 def test_local_times_are_placed_by_their_clock_and_rejected_where_it_was_changed(kind: Any) -> None:
     clock = ["2024-07-01 12:00", "2024-03-31 02:30", "2024-10-27 02:30", "2024-10-27 03:30"]
@@ -121,6 +148,7 @@ def test_integers_of_a_typed_file_can_be_names() -> None:
         ({"type": "number", "format": "1_234"}, r"format of a number is one of 1,234\.5, 1\.234,5.*found 1_234"),
         ({"type": "date", "format": "DD.MM.YYYY"}, r"format of a date is like %d\.%m\.%Y.*found DD\.MM\.YYYY"),
         ({"type": "timestamp", "format": "%H:%M %Z"}, "no zone's name, %Z"),
+        ({"type": "timestamp", "format": "%d.%m.%Y %H"}, r"cannot be %d\.%m\.%Y %H: .*specify both hour and minute"),
         ({"type": "string", "format": "%d"}, "format is for numbers, dates and timestamps; the type is string"),
         ({"type": "timestamp", "time_zone": "Berlin"}, "like Europe/Berlin; found timestamp, Berlin"),
         ({"type": "date", "time_zone": "UTC"}, "time_zone is for timestamp"),
