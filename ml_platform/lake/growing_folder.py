@@ -1,11 +1,11 @@
 """A folder that grows by files: each comes into the table once, whoever tries again after whatever crash.
 
-The commit that appends a file's rows carries the file's name (an application transaction of Delta), so the rows and the
-fact that they were read are one. The rejected rows are committed before, under the same name.
+The commit that appends files' rows carries the files' names (an application transaction of Delta each), so the rows and
+the fact that they were read are one. The rejected rows are committed before, in the same way.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,11 +17,14 @@ from ml_platform.lake.contracts import ROW
 from ml_platform.lake.errors import SchemaMismatch
 from ml_platform.lake.evolution import fit, set_aside
 from ml_platform.lake.ingest import IngestReport, quarantine_of, quarantined, validate
+from ml_platform.lake.keyed import append_once
 from ml_platform.lake.readers import changed_at, list_folder, read_rows
 from ml_platform.lake.source_spec import FolderSource, SourceSpec, resolve
 from ml_platform.lake.tables import Lake
 
 Progress = Callable[[str], None]
+_FILES, _ROWS = 200, 500_000  # after which a commit is made
+_FILE = "ingest_file"
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,10 @@ def list_files(lake: Lake, spec: SourceSpec) -> FolderFiles:
         found = list_folder(resolve(source.path), source.pattern)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error} Make it, or correct folder.path of '{spec.name}'.") from None
-    snapshot = lake.snapshot(spec.name) if lake.exists(spec.name) else None
+    done = lake.deliveries(spec.name, lake.version(spec.name)) if lake.exists(spec.name) else {}
     sorted_out: dict[str, list[str]] = {"new": [], "read": [], "changed": [], "unsettled": []}
     for file in found:
-        read = snapshot.transaction_version(_transaction(file.name)) if snapshot else None
+        read = done.get(_transaction(file.name))
         if read is not None:
             sorted_out["read" if read == file.changed_at else "changed"].append(file.name)
         else:
@@ -63,12 +66,12 @@ def list_files(lake: Lake, spec: SourceSpec) -> FolderFiles:
 def load_new_files(lake: Lake, spec: SourceSpec, *, progress: Progress = lambda _line: None) -> IngestReport:
     """Append the rows of every file that was not read yet; those that break the contract go to the quarantine.
 
-    A row whose primary key the table has already is quarantined too.
+    A row whose primary key the table has already is quarantined too. Small files are committed together.
 
     Parameters
     ----------
     progress
-        Told after each file how far it is.
+        Told after each commit how far it is.
 
     Raises
     ------
@@ -77,24 +80,39 @@ def load_new_files(lake: Lake, spec: SourceSpec, *, progress: Progress = lambda 
     """
     files, contract = list_files(lake, spec), spec.schema_class()
     loosen(lake, spec.name, contract)
+    waiting: list[_File] = []
+    broken: list[str] = []
     read = written = 0
     reasons: Counter[str] = Counter()
-    broken = []
+
+    def commit(number: int) -> None:
+        nonlocal read, written
+        try:
+            accepted, rejected = _commit(lake, spec, waiting)
+        except ValueError as error:  # of columns or of a constraint that others made: of all files alike
+            broken.extend(_told(file.name, error) for file in waiting)
+        else:
+            read, written = read + accepted + rejected.height, written + accepted
+            reasons.update(rejected["reasons"].explode(empty_as_null=False).to_list())
+            progress(f"{number} of {len(files.new)} files, {read} rows: {waiting[-1].name}")
+        waiting.clear()
+
     for number, name in enumerate(files.new, start=1):
         try:
-            original = _read(spec, name, files.changed_at[name])
-            if original is None:
-                progress(
-                    f"{number} of {len(files.new)} files: {name} was changed meanwhile, and waits for the next run"
-                )
-                continue
-            rows, accepted, why = _load(lake, spec, name, original, files.changed_at[name])
+            file = _read(spec, name, files.changed_at[name])
         except (FileNotFoundError, ValueError) as error:
-            broken.append(f"{name}: {error}")
+            broken.append(_told(name, error))
             continue
-        read, written = read + rows, written + accepted
-        reasons.update(why)
-        progress(f"{number} of {len(files.new)} files, {read} rows: {name}")
+        if file is None:
+            progress(f"{number} of {len(files.new)} files: {name} was changed meanwhile, and waits for the next run")
+            continue
+        if waiting and file.accepted.schema != waiting[0].accepted.schema:
+            commit(number - 1)
+        waiting.append(file)
+        if len(waiting) == _FILES or sum(one.original.height for one in waiting) >= _ROWS:
+            commit(number)
+    if waiting:
+        commit(len(files.new))
     if broken:
         raise SchemaMismatch(
             f"{len(broken)} of {len(files.new)} files for '{spec.name}'", broken, "The others were read."
@@ -105,34 +123,79 @@ def load_new_files(lake: Lake, spec: SourceSpec, *, progress: Progress = lambda 
     return IngestReport(spec.name, read, written, read - written, lake.version(spec.name), counted, unheld)
 
 
-def _read(spec: SourceSpec, name: str, as_of: int) -> pl.DataFrame | None:
+@dataclass(frozen=True)
+class _File:
+    """A file that was read: its rows as they were, those that hold the contract, and why the others do not."""
+
+    name: str
+    changed_at: int
+    original: pl.DataFrame
+    accepted: pl.DataFrame
+    rejected: pl.DataFrame
+
+
+def _read(spec: SourceSpec, name: str, as_of: int) -> _File | None:
     """Read a file; None if it was changed since it was listed, and so perhaps while it was read."""
-    source = _source(spec)
+    source, contract = _source(spec), spec.schema_class()
     rows = read_rows(spec, _path(source, name))
     if changed_at(resolve(source.path), name) != as_of:
         return None
-    return rows if rows.columns else spec.schema_class().create_empty()  # of no bytes: no columns to judge
-
-
-def _load(lake: Lake, spec: SourceSpec, name: str, original: pl.DataFrame, as_of: int) -> tuple[int, int, list[str]]:
-    contract = spec.schema_class()
-    known, extra = set_aside(original, contract, spec.evolution)
+    rows = rows if rows.columns else contract.create_empty()  # of no bytes: no columns to judge
+    known, extra = set_aside(rows, contract, spec.evolution)
     verdict = validate(known, contract, where=f"{name} for '{spec.name}'")
-    accepted, rejected = verdict.accepted, verdict.rejected
-    if (key := contract.primary_key()) and lake.exists(spec.name):
-        taken = accepted.lazy().join(lake.read(spec.name).select(key), on=key, how="semi").select(ROW).collect()
-        reason = [f"the table has a row with this {', '.join(key)} already"]
-        again = taken.with_columns(reasons=pl.lit(reason, dtype=pl.List(pl.String)))
-        accepted = accepted.join(taken, on=ROW, how="anti", maintain_order="left")
-        rejected = pl.concat([rejected, again]).sort(ROW)
-    rows = fit(lake, spec.name, accepted.join(extra, on=ROW, maintain_order="left").drop(ROW), spec.evolution)
-    once = (_transaction(name), as_of)
+    accepted = verdict.accepted.join(extra, on=ROW, maintain_order="left")
+    return _File(name, as_of, rows, accepted, verdict.rejected)
+
+
+def _commit(lake: Lake, spec: SourceSpec, files: Sequence[_File]) -> tuple[int, pl.DataFrame]:
+    """Append files of the same columns; give the number of rows that the table took, and the rejected ones."""
+    rows = pl.concat(file.accepted.with_columns(pl.lit(file.name).alias(_FILE)) for file in files)
+    again = _again(lake, spec, rows)
+    rejected = pl.concat(file.rejected.with_columns(pl.lit(file.name).alias(_FILE)) for file in files)
+    rejected = pl.concat([rejected, again])
+    rows = rows.join(again, on=[_FILE, ROW], how="anti", maintain_order="left")
+    fitted = fit(lake, spec.name, rows.drop(ROW, _FILE), spec.evolution)
     if rejected.height:
-        bad = quarantined(original, rejected, source=name, at=datetime.now(UTC))
-        lake.append(quarantine_of(spec.name), bad, app_transaction=once)
-    grows = spec.evolution == "add_columns"
-    lake.append(spec.name, rows, partition_by=spec.partition_by, app_transaction=once, add_columns=grows)
-    return original.height, accepted.height, rejected["reasons"].explode(empty_as_null=False).to_list()
+        now, of_file = datetime.now(UTC), {file.name: rejected.filter(pl.col(_FILE) == file.name) for file in files}
+        bad = pl.concat(
+            quarantined(file.original, of_file[file.name].sort(ROW), source=file.name, at=now) for file in files
+        )
+        # A file that is read again after a restore is quarantined again only if it was changed.
+        states = {file.name: f"{_transaction(file.name)}@{file.changed_at}" for file in files}
+        append_once(
+            lake,
+            quarantine_of(spec.name),
+            bad,
+            names=bad["source"].replace_strict(states),
+            numbers={states[file.name]: file.changed_at for file in files},
+        )
+    append_once(
+        lake,
+        spec.name,
+        fitted,
+        names=rows.select(pl.lit(_transaction("")) + pl.col(_FILE)).to_series(),
+        numbers={_transaction(file.name): file.changed_at for file in files},
+        partition_by=spec.partition_by,
+        add_columns=spec.evolution == "add_columns",
+    )
+    return rows.height, rejected
+
+
+def _again(lake: Lake, spec: SourceSpec, rows: pl.DataFrame) -> pl.DataFrame:
+    """Find rows whose primary key the table has, or a row before them."""
+    found = rows.clear()
+    if key := spec.schema_class().primary_key():
+        first = rows.select(pl.struct(key).is_first_distinct()).to_series()
+        found = rows.filter(~first)
+        if lake.exists(spec.name):
+            taken = rows.filter(first).lazy().join(lake.read(spec.name).select(key), on=key, how="semi").collect()
+            found = pl.concat([found, taken])
+    reason = [f"the table has a row with this {', '.join(key)} already"]
+    return found.select(ROW, pl.lit(reason, dtype=pl.List(pl.String)).alias("reasons"), _FILE)
+
+
+def _told(name: str, error: Exception) -> str:
+    return f"{name}: {str(error).removesuffix('.')}"
 
 
 def read_folder(spec: SourceSpec) -> pl.DataFrame:

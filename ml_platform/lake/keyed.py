@@ -1,10 +1,10 @@
 """Writes that are addressed by a key: put in place, removed, or appended once each, whoever repeats them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable
 
 from ml_platform.lake import commits
 from ml_platform.lake.names import quoted
@@ -24,8 +24,14 @@ def merge(
     on: Sequence[str],
     partition_by: Sequence[str] = (),
     add_columns: bool = False,
+    app_transaction: tuple[str, int] | None = None,
 ) -> int:
     """Put each row in place of the table's row with the same key, or add it if there is none. Idempotent.
+
+    Parameters
+    ----------
+    app_transaction
+        `(application, number)` to commit with the rows; they are merged whichever number was committed before.
 
     Returns
     -------
@@ -59,7 +65,10 @@ def merge(
     def attempt() -> int:
         target = lake.snapshot(table)
         fitted = conform(rows, scan(target).collect_schema(), table, add_columns=add_columns)
-        merger = _merger(target, fitted, on, add_columns=add_columns)
+        if fitted.is_empty():  # Delta would commit nothing, and so no number
+            numbers = [app_transaction] if app_transaction else []
+            return lake.write(target, table, fitted, (), add_columns, mode="append", app_transactions=numbers)
+        merger = _merger(target, fitted, on, *filter(None, [app_transaction]), add_columns=add_columns)
         merger.when_matched_update_all().when_not_matched_insert_all().execute()
         return target.version()
 
@@ -78,55 +87,57 @@ def remove(lake: Lake, table: str, keys: pl.DataFrame) -> int:
 
 
 def append_once(
-    lake: Lake, table: str, frame: pl.DataFrame, *, names: Sequence[str], number: int, add_columns: bool = False
+    lake: Lake,
+    table: str,
+    frame: pl.DataFrame,
+    *,
+    names: Sequence[str] | pl.Series,
+    numbers: Mapping[str, int],
+    partition_by: Sequence[str] = (),
+    add_columns: bool = False,
 ) -> int:
-    """Append rows that have names for good: one whose name was appended before, by anybody, is left out.
+    """Append rows that have names for good: those whose name was appended before, by anybody, are left out.
 
     The names are kept in the table's log (an application transaction each), so that this holds across crashes and
-    between processes. For thousands of rows, not for millions.
+    between processes. For thousands of names, not for millions; any number of rows can share one.
 
     Parameters
     ----------
     names
         Name of each row of `frame`.
-    number
-        Positive number kept with the names of this call's rows; see `appended`.
+    numbers
+        Number that is kept with each name, also with one that has no row; see `Lake.deliveries`.
+    partition_by
+        Partition columns, used when the table is created.
 
     Returns
     -------
     int
         The table's version with the rows in it.
     """
-    rows = storable(frame, table)
+    rows, name = storable(frame, table), pl.Series(names, dtype=pl.String)
 
     def attempt() -> int:
-        target = lake.snapshot(table)
-        new = [target.transaction_version(name) is None for name in names]
-        if not any(new):
+        target = lake.snapshot(table) if lake.exists(table) else None
+        done = lake.deliveries(table, target.version()) if target is not None else {}
+        new = {name: number for name, number in numbers.items() if name not in done}
+        if target is not None and not new:
             return target.version()
-        fitted = conform(rows, scan(target).collect_schema(), table, add_columns=add_columns)
-        write_deltalake(
-            target,
-            as_arrow(fitted.filter(pl.Series(new))),
-            mode="append",
-            schema_mode="merge" if add_columns else None,
-            commit_properties=commits.properties(
-                *((name, number) for name, is_new in zip(names, new, strict=True) if is_new)
-            ),
-            post_commithook_properties=commits.HOOKS,
+        wanted = rows.filter(name.is_in(list(new)))
+        return lake.write(
+            target, table, wanted, partition_by, add_columns, mode="append", app_transactions=list(new.items())
         )
-        return target.version()
 
     return lake.retried(table, "append to", attempt)
 
 
-def appended(lake: Lake, table: str, names: Sequence[str]) -> list[int | None]:
-    """Say for each name with which number its row was appended; None if it was not."""
-    snapshot = lake.snapshot(table)
-    return [snapshot.transaction_version(name) for name in names]
-
-
-def _merger(target: DeltaTable, given: pl.DataFrame, on: Sequence[str], *, add_columns: bool = False) -> "TableMerger":
+def _merger(
+    target: DeltaTable,
+    given: pl.DataFrame,
+    on: Sequence[str],
+    *app_transactions: tuple[str, int],
+    add_columns: bool = False,
+) -> "TableMerger":
     """Meet the table's rows with those given that have the same values in some columns."""
     return target.merge(
         as_arrow(given),
@@ -134,6 +145,6 @@ def _merger(target: DeltaTable, given: pl.DataFrame, on: Sequence[str], *, add_c
         source_alias="given",
         target_alias="kept",
         merge_schema=add_columns,
-        commit_properties=commits.properties(),
+        commit_properties=commits.properties(*app_transactions),
         post_commithook_properties=commits.HOOKS,
     )

@@ -9,6 +9,7 @@ is hidden at once and removed by the next re-admission.
 import hashlib
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -17,7 +18,7 @@ import polars as pl
 from ml_platform.lake.contracts import ROW
 from ml_platform.lake.evolution import fit, set_aside
 from ml_platform.lake.ingest import quarantine_of, validate
-from ml_platform.lake.keyed import append_once, appended, remove
+from ml_platform.lake.keyed import append_once, remove
 from ml_platform.lake.raw import RawTable
 from ml_platform.lake.tables import Lake
 from ml_platform.lake.types import TIMESTAMP
@@ -117,10 +118,18 @@ def readmit(lake: Lake, raw: RawTable, corrected: pl.DataFrame, *, by: str, note
     if ids:
         _record(lake, raw.name, pending, chosen.filter(pl.col(ID).is_in(ids)), number=number, by=by, note=note)
         new = fit(lake, raw.name, fitting.join(extra, on=ROW, maintain_order="left").drop(ROW), raw.evolution)
-        append_once(lake, raw.name, new, names=transactions, number=number, add_columns=raw.evolution == "add_columns")
+        append_once(
+            lake,
+            raw.name,
+            new,
+            names=transactions,
+            numbers=dict.fromkeys(transactions, number),
+            partition_by=raw.table_partitions,
+            add_columns=raw.evolution == "add_columns",
+        )
         _remove_admitted(lake, raw.name)
     # A row that somebody else re-admitted at the same moment has their number.
-    admitted = appended(lake, raw.name, transactions).count(number)
+    admitted = _numbers(lake, raw.name, ids).count(number)
     gone = corrected.height - chosen.height + len(ids) - admitted
     return Readmission(raw.name, admitted, refused, gone, lake.version(raw.name))
 
@@ -130,7 +139,7 @@ def readmissions(lake: Lake, table: str) -> pl.DataFrame:
     if not lake.exists(RECORD):
         return pl.DataFrame(schema=_record_schema())
     record = lake.read(RECORD).filter(pl.col("table") == table).collect()
-    numbers = appended(lake, table, [_transaction(one) for one in record["id"]])
+    numbers = _numbers(lake, table, record["id"])
     # A record whose number the table does not have is of a re-admission that crashed before its rows were written.
     return record.filter(record["number"].eq_missing(pl.Series(numbers, dtype=pl.Int64))).sort(
         "readmitted_at", descending=True
@@ -149,10 +158,7 @@ def _with_ids(lake: Lake, table: str) -> pl.DataFrame:
 
 
 def _is_admitted(lake: Lake, table: str, rows: pl.DataFrame) -> pl.Series:
-    if not lake.exists(table):
-        return pl.Series([False] * rows.height, dtype=pl.Boolean)
-    numbers = appended(lake, table, [_transaction(one) for one in rows[ID]])
-    return pl.Series([number is not None for number in numbers], dtype=pl.Boolean)
+    return pl.Series([number is not None for number in _numbers(lake, table, rows[ID])], dtype=pl.Boolean)
 
 
 def _remove_admitted(lake: Lake, table: str) -> None:
@@ -208,6 +214,12 @@ def _record_schema() -> pl.Schema:
 
 def _identify(source: str, source_row: int, quarantined_at: datetime) -> str:
     return hashlib.sha256(f"{source}\0{source_row}\0{quarantined_at.isoformat()}".encode()).hexdigest()[:12]
+
+
+def _numbers(lake: Lake, table: str, ids: Iterable[str]) -> list[int | None]:
+    """Say for each row with which number it was appended to the table; None if it was not."""
+    done = lake.deliveries(table, lake.version(table)) if lake.exists(table) else {}
+    return [done.get(_transaction(one)) for one in ids]
 
 
 def _transaction(row_id: str) -> str:

@@ -59,6 +59,11 @@ class RawTable:
     evolution: Evolution = "reject"
     partition_by: tuple[str, ...] = ()
 
+    @property
+    def table_partitions(self) -> tuple[str, ...]:
+        """Partition columns of the table: its day if it has a calendar."""
+        return (self.calendar.column,) if self.calendar else self.partition_by
+
     def load(self, lake: Lake, start: date | None = None, end: date | None = None) -> IngestReport:
         """Read the source's rows of `start` ≤ day < `end` (the whole calendar by default) and ingest them.
 
@@ -87,6 +92,6 @@ class RawTable:
             days=days,
             raw_contract=self.raw_contract,
             transform=self.transform,
-            partition_by=[days.column] if days else self.partition_by,
+            partition_by=self.table_partitions,
             evolution=self.evolution,
         )

@@ -9,18 +9,18 @@ from urllib.parse import unquote
 import polars as pl
 from deltalake import DeltaTable
 
+from ml_platform.lake.deliveries import LOG_FOLDER, NEVER
 from ml_platform.lake.errors import NotYetCreated
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.fs
 
-LOG_FOLDER = "_delta_log"
 _FIRST_LOOK = 64  # commits; most questions are about recent ones, and a log can be long
 
 
 class Snapshot(DeltaTable):
-    """A version of a table, whose local files are named as they are.
+    """A version of a table, with its local files named as they are, and without deliveries that were taken back.
 
     Delta gives the table's own folder percent-encoded (`my%20lake`), and so Polars and DuckDB would not find the files.
     """
@@ -31,6 +31,11 @@ class Snapshot(DeltaTable):
         if folder == self.table_uri or "%" not in folder:
             return uris
         return [unquote(folder) + uri.removeprefix(folder) for uri in uris]
+
+    def transaction_version(self, app_id: str) -> int | None:
+        """Highest number that an application committed; None before its first."""
+        number = super().transaction_version(app_id)
+        return None if number == NEVER else number
 
 
 def scan(snapshot: DeltaTable) -> pl.LazyFrame:

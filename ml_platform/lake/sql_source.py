@@ -1,15 +1,14 @@
 """PostgreSQL as a source: everything, or only what changed since the newest row that was read.
 
-With a cursor column the rows come in its order, batch by batch; each batch is merged into the table by primary key,
-and how far it went is recorded after it. A run that is killed goes on from the last recorded batch: what is read twice
-finds its place by the key.
+With a cursor column the rows come in its order, batch by batch; each batch is merged into the table by primary key, in
+a commit that carries how far it went. So a run goes on where a killed one ended, or where a restored table was: what
+is read twice finds its place by the key.
 """
 
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -26,8 +25,10 @@ if TYPE_CHECKING:
     import psycopg
 
 Progress = Callable[[str], None]
-CURSORS = "governance/source_cursors"
+_KINDS = ("integer", "date", "timestamp")  # of cursors
+_URL = "postgresql://user:password@host/database"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NUMERIC = 1700  # PostgreSQL's number of the type
 _TYPED = {"int2", "int4", "int8", "numeric", "float4", "float8", "bool", "date", "timestamp", "timestamptz", "bytea"}
 
 
@@ -77,8 +78,8 @@ def load_changes(lake: Lake, spec: SourceSpec, *, progress: Progress = lambda _l
             fit(lake, spec.name, good, spec.evolution),
             on=contract.primary_key(),
             add_columns=spec.evolution == "add_columns",
+            app_transaction=_position(source, batch[source.cursor][-1]),
         )
-        _record_cursor(lake, spec, batch[source.cursor])
         read, written = read + batch.height, written + good.height
         reasons.update(verdict.rejected["reasons"].explode(empty_as_null=False).to_list())
         progress(f"{read} rows, up to {source.cursor} {batch[source.cursor][-1]}")
@@ -88,29 +89,24 @@ def load_changes(lake: Lake, spec: SourceSpec, *, progress: Progress = lambda _l
 
 def last_cursor(lake: Lake, spec: SourceSpec) -> datetime | date | int | None:
     """Give the newest cursor value that was read; None before the first."""
-    if not lake.exists(CURSORS):
-        return None
-    rows = lake.read(CURSORS).filter(pl.col("table") == spec.name).collect()
-    if rows.is_empty():
-        return None
-    kind, value = rows.select("kind", "value").row(0)
-    if kind == "integer":
-        return int(value)
-    at = _EPOCH + timedelta(microseconds=value)
-    return at.date() if kind == "date" else at
+    for kind in _KINDS:
+        number = lake.last_app_version(spec.name, f"cursor/{_source(spec).cursor}/{kind}")
+        if number is not None and kind == "integer":
+            return number
+        if number is not None:
+            at = _EPOCH + timedelta(microseconds=number)
+            return at.date() if kind == "date" else at
+    return None
 
 
-def _record_cursor(lake: Lake, spec: SourceSpec, cursor: pl.Series) -> None:
-    newest = cursor[-1]
-    if isinstance(newest, datetime):
-        kind, value = "timestamp", (newest - _EPOCH) // timedelta(microseconds=1)
-    elif isinstance(newest, date):
-        midnight = datetime(newest.year, newest.month, newest.day, tzinfo=UTC)
-        kind, value = "date", (midnight - _EPOCH) // timedelta(microseconds=1)
-    else:
-        kind, value = "integer", int(newest)
-    row = pl.DataFrame({"table": [spec.name], "kind": [kind], "value": [value], "read_at": [datetime.now(UTC)]})
-    merge(lake, CURSORS, row, on=["table"])
+def _position(source: SqlSource, newest: datetime | date | int) -> tuple[str, int]:
+    """Name and number under which the log of the table keeps how far a cursor went."""
+    if isinstance(newest, int):
+        return f"cursor/{source.cursor}/integer", newest
+    kind, at = "timestamp", newest
+    if not isinstance(at, datetime):
+        kind, at = "date", datetime(at.year, at.month, at.day, tzinfo=UTC)
+    return f"cursor/{source.cursor}/{kind}", (at - _EPOCH) // timedelta(microseconds=1)
 
 
 def _quarantine(lake: Lake, spec: SourceSpec, rows: pl.DataFrame, rejected: pl.DataFrame) -> None:
@@ -127,36 +123,59 @@ def _quarantine(lake: Lake, spec: SourceSpec, rows: pl.DataFrame, rejected: pl.D
 
 def _batches(source: SqlSource, since: datetime | date | int | None) -> Iterator[pl.DataFrame]:
     """Yield the query's rows, in the cursor's order if there is one; at least one frame, perhaps empty."""
+    opened = _connect(source)
+    from psycopg import sql
+
+    # The query's last line may be a comment.
+    statement = sql.SQL("SELECT * FROM ({}\n) AS source_rows").format(sql.SQL(source.query.rstrip().rstrip(";")))
+    if source.cursor is not None:
+        cursor = sql.Identifier(source.cursor)
+        if since is not None:
+            # A row without a cursor value would never be read: it comes last, and is refused.
+            statement += sql.SQL(" WHERE {0} >= {1} OR {0} IS NULL").format(cursor, sql.Literal(since))
+        statement += sql.SQL(" ORDER BY {} NULLS LAST").format(cursor)
+    with opened as connection, connection.cursor(name="ml_platform") as server:
+        connection.execute("SET TIME ZONE 'UTC'")
+        _read_as_text(server, but=_TYPED)
+        _execute(server, statement, source)
+        described = server.description or ()
+        columns = [column.name for column in described]
+        first = True
+        exact = [place for place, column in enumerate(described) if column.type_code == _NUMERIC]
+        while (rows := _fetched(server, source)) or (first and source.cursor is None):
+            first = False
+            frame = pl.DataFrame(_plain(rows, exact), columns, orient="row", infer_schema_length=None)
+            if source.cursor is not None:
+                _check_cursor(frame, source)
+            yield frame
+
+
+def _connect(source: SqlSource) -> "psycopg.Connection":
     try:
         import psycopg
-        from psycopg import sql
     except ImportError as error:
         raise ImportError("Reading from PostgreSQL wants psycopg: pip install 'ml-platform[postgres]'.") from error
     url = os.environ.get(source.url_variable)
     if not url:
         raise ValueError(
             f"The environment has no {source.url_variable}, which the table's defs.yaml names as url_variable; "
-            "set it to the database's URL (postgresql://user:password@host/database)."
+            f"set it to the database's URL ({_URL})."
         )
-    # The query's last line may be a comment.
-    statement = sql.SQL("SELECT * FROM ({}\n) AS source_rows").format(sql.SQL(source.query.rstrip().rstrip(";")))
-    if source.cursor is not None:
-        cursor = sql.Identifier(source.cursor)
-        if since is not None:
-            statement += sql.SQL(" WHERE {} >= {}").format(cursor, sql.Literal(since))
-        statement += sql.SQL(" ORDER BY {}").format(cursor)
-    with psycopg.connect(url) as connection, connection.cursor(name="ml_platform") as server:
-        connection.execute("SET TIME ZONE 'UTC'")
-        _read_as_text(server, but=_TYPED)
+    try:
+        return psycopg.connect(url)
+    except psycopg.OperationalError as error:
+        raise ConnectionError(f"The database of ${source.url_variable} cannot be reached: {error}") from error
+    except psycopg.ProgrammingError:  # its message shows the password
+        raise ValueError(f"${source.url_variable} is not the URL of a PostgreSQL database; wanted {_URL}.") from None
+
+
+def _execute(server: "psycopg.ServerCursor", statement: "psycopg.sql.Composed", source: SqlSource) -> None:
+    import psycopg
+
+    try:
         server.execute(statement)
-        columns = [column.name for column in server.description or ()]
-        first = True
-        while (rows := _fetched(server, source)) or (first and source.cursor is None):
-            first = False
-            frame = pl.DataFrame(_plain(rows), columns, orient="row", infer_schema_length=None)
-            if source.cursor is not None:
-                _check_cursor(frame, source)
-            yield frame
+    except psycopg.ProgrammingError as error:
+        raise ValueError(f"The query of ${source.url_variable} cannot be run: {error}") from error
 
 
 def _check_cursor(frame: pl.DataFrame, source: SqlSource) -> None:
@@ -196,17 +215,13 @@ def _fetched(server: "psycopg.ServerCursor", source: SqlSource) -> list[tuple[An
         ) from error
 
 
-def _plain(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Give columns of exact numbers that hold NaN or infinity, which Polars has not, as texts."""
-    odd = [
-        number
-        for number, values in enumerate(zip(*rows, strict=True))
-        if any(isinstance(value, Decimal) and not value.is_finite() for value in values)
-    ]
+def _plain(rows: list[tuple[Any, ...]], exact: Collection[int]) -> list[tuple[Any, ...]]:
+    """Give columns of exact numbers (by place) that hold NaN or infinity, which Polars has not, as texts."""
+    odd = {place for place in exact if any(row[place] is not None and not row[place].is_finite() for row in rows)}
     if not odd:
         return rows
     return [
-        tuple(str(value) if number in odd and value is not None else value for number, value in enumerate(row))
+        tuple(str(value) if place in odd and value is not None else value for place, value in enumerate(row))
         for row in rows
     ]
 

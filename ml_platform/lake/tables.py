@@ -11,6 +11,7 @@ from deltalake.exceptions import DeltaError
 from deltalake.exceptions import TableNotFoundError as DeltaTableNotFound
 
 from ml_platform.lake import commits
+from ml_platform.lake.deliveries import deliveries, taken_back
 from ml_platform.lake.errors import SchemaMismatch, TableNotFound, VersionGone
 from ml_platform.lake.names import check_folder, check_table, is_table
 from ml_platform.lake.snapshots import Snapshot, constraints, missing_files, scan, tables_below, version_at
@@ -171,9 +172,8 @@ class Lake:
                 done = target.transaction_version(app_transaction[0])
                 if done is not None and done >= app_transaction[1]:
                     return target.version()
-            return self._write(
-                target, table, rows, partition_by, add_columns, mode="append", app_transaction=app_transaction
-            )
+            numbers = [app_transaction] if app_transaction else []
+            return self.write(target, table, rows, partition_by, add_columns, mode="append", app_transactions=numbers)
 
         return self.retried(table, "append to", attempt)
 
@@ -204,9 +204,9 @@ class Lake:
             target = self._open(table)
             if where is not None and target is None:
                 # The predicate is checked against an existing table only: start with an empty one.
-                self._write(None, table, rows.clear(), partition_by, add_columns, mode="append")
+                self.write(None, table, rows.clear(), partition_by, add_columns, mode="append")
                 target = self._open(table)
-            return self._write(target, table, rows, partition_by, add_columns, mode="overwrite", where=where)
+            return self.write(target, table, rows, partition_by, add_columns, mode="overwrite", where=where)
 
         return self.retried(table, "replace rows of", attempt)
 
@@ -236,7 +236,7 @@ class Lake:
         def attempt() -> int:
             target, rows = self._open(table), (storable(frame, table) for frame in batches())
             return write_stream(
-                rows, table, lambda stream: self._write(target, table, stream, partition_by, False, mode="overwrite")
+                rows, table, lambda stream: self.write(target, table, stream, partition_by, False, mode="overwrite")
             )
 
         return self.retried(table, "replace rows of", attempt)
@@ -258,7 +258,8 @@ class Lake:
     def restore(self, table: str, version: int | None = None, *, as_of: datetime | None = None) -> int:
         """Make an old version the newest again, by number or as of an instant. Returns the new version.
 
-        It is a new commit: what was written since stays readable under its own versions.
+        It is a new commit: what was written since stays readable under its own versions. The table forgets what was
+        delivered since (`app_transaction`) along with the rows, so that it can be delivered again.
 
         Raises
         ------
@@ -273,7 +274,10 @@ class Lake:
             target = self.snapshot(table)
             if target.version() == wanted:
                 return wanted
-            target.restore(wanted, commit_properties=commits.properties(), post_commithook_properties=commits.HOOKS)
+            undone = taken_back(self.deliveries(table, wanted), self.deliveries(table, target.version()))
+            target.restore(
+                wanted, commit_properties=commits.properties(*undone), post_commithook_properties=commits.HOOKS
+            )
             return self.version(table)
 
         return self.retried(table, "restore", attempt)
@@ -282,6 +286,10 @@ class Lake:
         """Highest `app_transaction` number an application committed to a table; None before its first."""
         return self.snapshot(table).transaction_version(app) if self.exists(table) else None
 
+    def deliveries(self, table: str, version: int) -> dict[str, int]:
+        """`last_app_version` of every application, as of a version of the table."""
+        return deliveries(self.store(table), version)
+
     def retried(self, table: str, operation: str, attempt: Callable[[], T]) -> T:
         """Repeat a commit that lost a race (see `ml_platform.lake.commits.retried`)."""
         return commits.retried(table, operation, attempt, newest=lambda: self._open(table))
@@ -289,7 +297,7 @@ class Lake:
     def _open(self, table: str) -> DeltaTable | None:
         return self.snapshot(table) if self.exists(table) else None
 
-    def _write(
+    def write(
         self,
         target: DeltaTable | None,
         table: str,
@@ -299,8 +307,9 @@ class Lake:
         *,
         mode: str,
         where: str | None = None,
-        app_transaction: tuple[str, int] | None = None,
+        app_transactions: Sequence[tuple[str, int]] = (),
     ) -> int:
+        """Try once to commit rows to a table as it was opened (None: it did not exist); what `append` repeats."""
         whole = mode == "overwrite" and where is None
         if target is not None and isinstance(rows, pl.DataFrame) and not whole:
             rows = conform(rows, scan(target).collect_schema(), table, add_columns=add_columns)
@@ -323,9 +332,7 @@ class Lake:
                 predicate=where,
                 storage_options=None if target is not None else self.storage_options,
                 writer_properties=None if isinstance(rows, pl.DataFrame) else writer_properties(rows),
-                commit_properties=commits.properties(
-                    *filter(None, [app_transaction]), rebased=target is not None and not whole
-                ),
+                commit_properties=commits.properties(*app_transactions, rebased=target is not None and not whole),
                 post_commithook_properties=commits.HOOKS,
             )
         except DeltaError as error:

@@ -53,7 +53,7 @@ def test_each_file_is_read_once(lake: Lake, folder: Path) -> None:
     _put(folder, "2013/2.csv", "c,3")
     report = load_new_files(lake, _spec(folder), progress=told.append)
     assert (report.rows_read, report.rows_written) == (3, 3)
-    assert told == ["1 of 2 files, 2 rows: 1.csv", "2 of 2 files, 3 rows: 2013/2.csv"]
+    assert told == ["2 of 2 files, 3 rows: 2013/2.csv"]
     assert load_new_files(lake, _spec(folder)).rows_read == 0
     _put(folder, "3.csv", "d,4")
     assert load_new_files(lake, _spec(folder)).rows_written == 1
@@ -70,25 +70,88 @@ def test_an_empty_folder_and_files_without_rows_make_an_empty_table(lake: Lake, 
     assert lake.schema("raw/sales") == pl.Schema({"sale": pl.String, "amount": pl.Float64})
 
 
-@pytest.mark.parametrize("commits_made", range(7))
+@pytest.mark.parametrize(("files_a_commit", "commits_made"), [*((1, n) for n in range(7)), *((2, n) for n in range(4))])
 def test_a_crash_between_any_two_commits_loses_and_doubles_nothing(
-    lake: Lake, folder: Path, monkeypatch: pytest.MonkeyPatch, commits_made: int
+    lake: Lake, folder: Path, monkeypatch: pytest.MonkeyPatch, files_a_commit: int, commits_made: int
 ) -> None:
+    monkeypatch.setattr(growing_folder, "_FILES", files_a_commit)
+    all_commits = {1: 5, 2: 3}[files_a_commit]  # the quarantine's and the table's of each group, then the constraints
     _put(folder, "1.csv", "a,1", "b,-1")
     _put(folder, "2.csv", "c,3", "d,much")
     with monkeypatch.context() as patched:
         patched.setattr(commits, "retried", _crashing_after(commits_made))
         try:
             load_new_files(lake, _spec(folder))
-            assert commits_made >= 5
+            assert commits_made >= all_commits
         except Crash:
-            assert commits_made < 5
+            assert commits_made < all_commits
     load_new_files(lake, _spec(folder))
     assert _sales(lake) == ["a", "c"]
     assert sorted(lake.read("quarantine/raw/sales").select(pl.col("reasons").list.first()).collect()["reasons"]) == [
         "amount: below 0",
         "amount: not a number",
     ]
+
+
+def test_small_files_are_committed_together_and_large_ones_by_themselves(
+    lake: Lake, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(growing_folder, "_FILES", 3)
+    monkeypatch.setattr(growing_folder, "_ROWS", 100)
+    for number in range(5):
+        _put(folder, f"{number}.csv", f"{number},1")
+    _put(folder, "5.csv", *(f"large {row},1" for row in range(100)))
+    told: list[str] = []
+    load_new_files(lake, _spec(folder), progress=told.append)
+    assert told == ["3 of 6 files, 3 rows: 2.csv", "6 of 6 files, 105 rows: 5.csv"]
+    assert len(_sales(lake)) == 105
+    assert len(list_files(lake, _spec(folder)).read) == 6
+
+
+def test_files_of_one_commit_may_repeat_a_key_and_differ_in_columns(lake: Lake, folder: Path) -> None:
+    _put(folder, "1.csv", "a,1", "b,much")
+    _put(folder, "2.csv", "a,2", "b,2")
+    _put(folder, "3.csv", "c,3,x", header="sale,amount,note")
+    report = load_new_files(lake, _spec(folder, evolution="add_columns"))
+    assert (report.rows_read, report.rows_written, report.rows_quarantined) == (5, 3, 2)
+    assert lake.read("raw/sales").sort("sale").collect().rows() == [("a", 1.0, None), ("b", 2.0, None), ("c", 3.0, "x")]
+    rejected = lake.read("quarantine/raw/sales").sort("source").select("source", "source_row", "reasons").collect()
+    assert rejected.rows() == [
+        ("1.csv", 1, ["amount: not a number"]),
+        ("2.csv", 0, ["the table has a row with this sale already"]),
+    ]
+
+
+def test_two_runs_at_once_take_each_file_once(lake: Lake, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _put(folder, "1.csv", "a,1", "b,-1")
+    _put(folder, "2.csv", "c,1")
+    seen_by_both = list_files(lake, _spec(folder))
+    (folder / "2.csv").rename(folder / "2.csv.away")
+    load_new_files(lake, _spec(folder))
+    (folder / "2.csv.away").rename(folder / "2.csv")
+    with monkeypatch.context() as patched:
+        patched.setattr(growing_folder, "list_files", lambda *_: seen_by_both)
+        load_new_files(
+            lake, _spec(folder, columns={"sale": {"type": "string"}, "amount": {"type": "number", "minimum": 0}})
+        )
+    assert _sales(lake) == ["a", "c"]
+    assert lake.read("quarantine/raw/sales").collect().height == 1
+
+
+def test_a_restored_table_reads_the_files_again_that_it_lost(lake: Lake, folder: Path) -> None:
+    _put(folder, "1.csv", "a,1")
+    load_new_files(lake, _spec(folder))
+    before = lake.version("raw/sales")
+    _put(folder, "2.csv", "b,22", "c,-3")
+    _put(folder, "3.csv", "d,4", "e,-5")
+    load_new_files(lake, _spec(folder))
+    lake.restore("raw/sales", before)
+    assert list_files(lake, _spec(folder)).new == ("2.csv", "3.csv")
+    _put(folder, "2.csv", "b,2", "c,-4", seconds_old=30)  # what was wrong is corrected
+    load_new_files(lake, _spec(folder))
+    assert lake.read("raw/sales").sort("sale").collect().rows() == [("a", 1.0), ("b", 2.0), ("d", 4.0)]
+    rejected = lake.read("quarantine/raw/sales").sort("row").collect()["row"].to_list()
+    assert [row.split('"')[7] for row in rejected] == ["-3", "-4", "-5"], "each state of a file once"
 
 
 def test_a_file_that_may_still_be_written_waits(lake: Lake, folder: Path) -> None:

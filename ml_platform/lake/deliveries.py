@@ -1,0 +1,68 @@
+"""Which deliveries a table's rows are of: the numbers that applications committed with them.
+
+Delta gives the number of one application at a time, in time that grows with how many there are: too slow for thousands
+of files. And it keeps all numbers when a table is restored, so that rows that the restored version lacks would never be
+delivered again.
+"""
+
+import io
+import json
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+if TYPE_CHECKING:
+    import pyarrow.fs
+
+LOG_FOLDER = "_delta_log"
+_READERS = 16  # of commits, which are small: in a bucket they are waited for
+NEVER = -(2**63)  # the number of an application whose rows a restore has taken out again
+_COMMIT = re.compile(r"(\d{20})\.json")
+_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
+
+
+def deliveries(store: "pyarrow.fs.FileSystem", version: int) -> dict[str, int]:
+    """Read from a table's log which number each application had committed last at a version.
+
+    Parameters
+    ----------
+    store
+        Rooted at the table.
+
+    Raises
+    ------
+    LookupError
+        If commits before the version were deleted from the log, and no checkpoint tells what was in them.
+    """
+    import pyarrow.fs
+
+    names = [info.base_name for info in store.get_file_info(pyarrow.fs.FileSelector(LOG_FOLDER))]
+    commits = {int(found[1]): name for name in names if (found := _COMMIT.fullmatch(name))}
+    checkpoints = {int(found[1]): name for name in names if (found := _CHECKPOINT.fullmatch(name))}
+    start = max((number for number in checkpoints if number <= version), default=-1)
+    numbers = {}
+    if start >= 0:
+        made = pl.read_parquet(io.BytesIO(_content(store, checkpoints[start])), columns=["txn"])["txn"].drop_nulls()
+        numbers = dict(zip(made.struct.field("appId"), made.struct.field("version"), strict=True))
+    wanted = range(start + 1, version + 1)
+    if gone := [number for number in wanted if number not in commits]:
+        raise LookupError(f"The log has no commit {gone[0]}, and no checkpoint between it and version {version}.")
+    with ThreadPoolExecutor(_READERS) as pool:
+        for content in pool.map(lambda number: _content(store, commits[number]), wanted):
+            for line in content.splitlines():
+                if b'"txn"' in line and (made := json.loads(line).get("txn")):
+                    numbers[made["appId"]] = made["version"]
+    return {application: number for application, number in numbers.items() if number != NEVER}
+
+
+def taken_back(then: Mapping[str, int], now: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Numbers to commit so that those of now are those of then again."""
+    return [(name, then.get(name, NEVER)) for name, number in now.items() if then.get(name) != number]
+
+
+def _content(store: "pyarrow.fs.FileSystem", name: str) -> bytes:
+    with store.open_input_file(f"{LOG_FOLDER}/{name}") as opened:
+        return bytes(opened.read())
