@@ -1,6 +1,8 @@
 """What can go wrong at the lake's edge, each error with what was wanted, what was found and what to do next."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from difflib import get_close_matches
 
@@ -59,6 +61,29 @@ class VersionGone(LookupError):
             "newer version. ML_PLATFORM_LAKE_RETENTION_DAYS says how long versions stay readable."
         )
         self.table, self.version = table, version
+
+
+class StoreUnreachable(ConnectionError):
+    """The object store of a lake does not answer, or not to these credentials."""
+
+    def __init__(self, uri: str, cause: OSError) -> None:
+        plain = re.sub(r"\x1b\[\d+m", "", str(cause))  # the store's own errors are coloured and indented
+        causes = ": ".join(line.strip(" ↳") for line in plain.splitlines() if line.strip())
+        super().__init__(
+            f"The lake at {uri} cannot be reached: {causes}. Check ML_PLATFORM_LAKE_URI, the store's variables "
+            "(for s3:// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL) and the network."
+        )
+
+
+@contextmanager
+def reaching(uri: str) -> Iterator[None]:
+    """Tell of an object store that cannot be reached what to look at; a local folder's errors say it themselves."""
+    try:
+        yield
+    except OSError as error:
+        if "://" not in uri:
+            raise
+        raise StoreUnreachable(uri, error) from error
 
 
 class EmptyInput(ValueError):

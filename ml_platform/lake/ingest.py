@@ -15,7 +15,7 @@ from ml_platform.lake.evolution import Evolution, fit, set_aside
 from ml_platform.lake.tables import Lake
 
 DAY = "ingest_day"  # column by which a source tells the day it files a row under
-_QUARANTINE: dict[str, pl.DataType | type[pl.DataType]] = {
+QUARANTINE: dict[str, pl.DataType | type[pl.DataType]] = {
     "day": pl.Date,
     "source": pl.String,
     "source_row": pl.Int64,
@@ -218,7 +218,7 @@ def quarantined(
             "row": _as_json(taken.drop(DAY, strict=False)),
             "quarantined_at": [at] * bad.height,
         },
-        schema=_QUARANTINE,
+        schema=QUARANTINE,
         strict=False,
     )
 

@@ -17,7 +17,7 @@ import polars as pl
 
 from ml_platform.lake.contracts import ROW
 from ml_platform.lake.evolution import fit, set_aside
-from ml_platform.lake.ingest import quarantine_of, validate
+from ml_platform.lake.ingest import QUARANTINE, quarantine_of, validate
 from ml_platform.lake.keyed import append_once, remove
 from ml_platform.lake.raw import RawTable
 from ml_platform.lake.tables import Lake
@@ -137,6 +137,7 @@ def readmit(lake: Lake, raw: RawTable, corrected: pl.DataFrame, *, by: str, note
 def readmissions(lake: Lake, table: str) -> pl.DataFrame:
     """List what was re-admitted to a table, newest first: id, by, note, reasons, row before and after (JSON), when."""
     if not lake.exists(RECORD):
+        lake.snapshot(table)
         return pl.DataFrame(schema=_record_schema())
     record = lake.read(RECORD).filter(pl.col("table") == table).collect()
     numbers = _numbers(lake, table, record["id"])
@@ -153,7 +154,12 @@ def _pending(lake: Lake, table: str) -> pl.DataFrame:
 
 
 def _with_ids(lake: Lake, table: str) -> pl.DataFrame:
-    rows = lake.read(quarantine_of(table)).sort(_KEY).collect()
+    name = quarantine_of(table)
+    if lake.exists(name):
+        rows = lake.read(name).sort(_KEY).collect()
+    else:
+        lake.snapshot(table)  # a name with a slip in it has no rejected rows either
+        rows = pl.DataFrame(schema=QUARANTINE)
     return rows.with_columns(pl.Series(ID, [_identify(*key) for key in rows.select(_KEY).rows()], dtype=pl.String))
 
 

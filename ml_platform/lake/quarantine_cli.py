@@ -30,18 +30,16 @@ def show(
 
     Example: ml-platform quarantine show raw/planes --format csv --limit 0 > rows.csv
     """
-    from ml_platform.lake.ingest import quarantine_of
     from ml_platform.lake.quarantine import look
     from ml_platform.lake.tables import Lake
 
-    lake = Lake(Settings().lake_uri)
     try:
-        if lake.exists(table) and not lake.exists(quarantine_of(table)):
-            typer.echo(f"No row of {table} was ever rejected.", err=True)
-            return
-        rows = look(lake, table)
-    except LookupError as error:
+        rows = look(Lake(Settings().lake_uri), table)
+    except (LookupError, ValueError, ConnectionError) as error:
         stop(str(error))
+    if rows.is_empty() and format is Format.TABLE:
+        typer.echo(f"The quarantine holds no rows of {table}.")
+        return
     typer.echo(render(rows.head(limit) if limit else rows, format))
     if limit and rows.height > limit:
         typer.echo(f"The first {limit} of {rows.height} rows. --limit 0 shows all.", err=True)
@@ -94,7 +92,7 @@ def history(table: Table, format: Layout = Format.TABLE) -> None:
 
     try:
         rows = readmissions(Lake(Settings().lake_uri), table)
-    except LookupError as error:
+    except (LookupError, ValueError, ConnectionError) as error:
         stop(str(error))
     typer.echo(render(rows.select("readmitted_at", "by", "note", "id", "reasons", "before", "after"), format))
 

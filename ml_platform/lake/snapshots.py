@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 import polars as pl
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
 from ml_platform.lake.deliveries import LOG_FOLDER, NEVER
 from ml_platform.lake.errors import NotYetCreated
@@ -150,3 +151,12 @@ def constraints(snapshot: DeltaTable) -> dict[str, str]:
     prefix = "delta.constraints."
     properties = snapshot.metadata().configuration
     return {name.removeprefix(prefix): text for name, text in properties.items() if name.startswith(prefix)}
+
+
+def why_refused(table: str, target: DeltaTable | None, where: str | None, error: DeltaError) -> str:
+    """Say what rows break that Delta refused for their values."""
+    rules = constraints(target).values() if target is not None else ()
+    told = [f"do not all match the predicate {where}: filter them to the range that is being replaced"] if where else []
+    if rules:
+        told.append(f"break a constraint of the table: {'; '.join(rules)}")
+    return f"Rows given to '{table}' {', or '.join(told)}. {error}"

@@ -71,7 +71,7 @@ def sql_command(overlays_of: "Callable[[Lake], Overlays]") -> Callable[..., None
             )
         except pl.exceptions.ComputeError as error:
             stop(f"{error}\nA column is of a type that no result can have, like INTERVAL: cast it.")
-        except (duckdb.Error, LookupError, ValueError) as error:
+        except (duckdb.Error, LookupError, ValueError, ConnectionError) as error:
             stop(str(error))
         shown = rows.head(limit) if limit else rows
         typer.echo(render(shown, format))

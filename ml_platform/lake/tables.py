@@ -12,9 +12,9 @@ from deltalake.exceptions import TableNotFoundError as DeltaTableNotFound
 
 from ml_platform.lake import commits
 from ml_platform.lake.deliveries import deliveries, taken_back
-from ml_platform.lake.errors import SchemaMismatch, TableNotFound, VersionGone
+from ml_platform.lake.errors import SchemaMismatch, TableNotFound, VersionGone, reaching
 from ml_platform.lake.names import check_folder, check_table, is_table
-from ml_platform.lake.snapshots import Snapshot, constraints, missing_files, scan, tables_below, version_at
+from ml_platform.lake.snapshots import Snapshot, missing_files, scan, tables_below, version_at, why_refused
 from ml_platform.lake.streams import write_stream, writer_properties
 from ml_platform.lake.types import as_arrow, conform, storable, untyped
 
@@ -81,11 +81,12 @@ class Lake:
         if as_of is not None:
             version = version_at(self.snapshot(table), table, as_of)
         try:
-            opened = Snapshot(self.location(table), version=version, storage_options=self.storage_options)
-        except (DeltaTableNotFound, DeltaError) as error:
+            with reaching(self.uri):
+                opened = Snapshot(self.location(table), version=version, storage_options=self.storage_options)
+        except (DeltaTableNotFound, DeltaError, OverflowError) as error:
             if not self.exists(table):
                 raise TableNotFound(table, self.tables(), self.uri) from None
-            if version is not None and not 0 <= version <= (newest := self.version(table)):
+            if version is not None and not (newest := self.version(table)) >= version >= 0:
                 raise LookupError(f"'{table}' has versions 0 to {newest}, version {version} was asked for.") from error
             raise
         if version is not None and (gone := missing_files(opened, self.store(table))):
@@ -102,7 +103,8 @@ class Lake:
 
     def exists(self, table: str) -> bool:
         """Whether the table has at least one commit."""
-        return DeltaTable.is_deltatable(self.location(table), self.storage_options)
+        with reaching(self.uri):
+            return DeltaTable.is_deltatable(self.location(table), self.storage_options)
 
     def version(self, table: str) -> int:
         """Newest version of a table."""
@@ -116,7 +118,8 @@ class Lake:
         """Names of all tables, sorted."""
         if self.is_local and not Path(self.uri).is_dir():
             return []  # opening a missing folder as a store would create it
-        return sorted(filter(is_table, tables_below(self.store())))
+        with reaching(self.uri):
+            return sorted(filter(is_table, tables_below(self.store())))
 
     def schema(self, table: str) -> pl.Schema:
         """Columns and Polars types of a table's newest version."""
@@ -337,15 +340,6 @@ class Lake:
             )
         except DeltaError as error:
             if commits.is_violation(error):
-                raise ValueError(_why_refused(table, target, where, error)) from error
+                raise ValueError(why_refused(table, target, where, error)) from error
             raise
         return target.version() if target is not None else self.version(table)
-
-
-def _why_refused(table: str, target: DeltaTable | None, where: str | None, error: DeltaError) -> str:
-    """Say what rows break that Delta refused for their values."""
-    rules = constraints(target).values() if target is not None else ()
-    told = [f"do not all match the predicate {where}: filter them to the range that is being replaced"] if where else []
-    if rules:
-        told.append(f"break a constraint of the table: {'; '.join(rules)}")
-    return f"Rows given to '{table}' {', or '.join(told)}. {error}"

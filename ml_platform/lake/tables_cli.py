@@ -21,10 +21,13 @@ def list_tables(format: Layout = Format.TABLE) -> None:
     from ml_platform.lake.tables import Lake
 
     lake = Lake(Settings().lake_uri)
-    newest = [
-        lake.history(table, limit=1).select(pl.lit(table).alias("table"), pl.exclude("parameters"))
-        for table in lake.tables()
-    ]
+    try:
+        newest = [
+            lake.history(table, limit=1).select(pl.lit(table).alias("table"), pl.exclude("parameters"))
+            for table in lake.tables()
+        ]
+    except ConnectionError as error:
+        stop(str(error))
     if not newest:
         stop(f"The lake at {lake.uri} has no tables yet; materialise a raw table first.")
     typer.echo(render(pl.concat(newest), format))
@@ -41,7 +44,7 @@ def history(
 
     try:
         typer.echo(render(Lake(Settings().lake_uri).history(table, limit=limit or None), format))
-    except (LookupError, ValueError) as error:
+    except (LookupError, ValueError, ConnectionError) as error:
         stop(str(error))
 
 
@@ -60,6 +63,6 @@ def restore(
 
     try:
         made = Lake(Settings().lake_uri).restore(table, version, as_of=instant(as_of) if as_of else None)
-    except (LookupError, ValueError) as error:
+    except (LookupError, ValueError, ConnectionError) as error:
         stop(f"{table} was not restored: {error}")
     typer.echo(f"{table} is as it was then, at version {made}.")

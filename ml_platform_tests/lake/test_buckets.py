@@ -14,7 +14,9 @@ from types import FunctionType
 import duckdb
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from ml_platform.cli import app
 from ml_platform.lake.declared import raw_table
 from ml_platform.lake.growing_folder import list_files, load_new_files
 from ml_platform.lake.source_spec import SourceSpec
@@ -117,13 +119,34 @@ def test_a_table_is_read_while_another_is_written_from_it(lake: Lake) -> None:
     assert lake.read("raw/copy", version=version).sort("sensor").collect()["value"].to_list() == [1.0, 2.0, 3.0]
 
 
+def test_a_bucket_that_cannot_be_reached_is_told_with_what_to_check(
+    uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ML_PLATFORM_HOME", str(tmp_path))
+    monkeypatch.setenv("ML_PLATFORM_LAKE_URI", "s3://no-such-bucket/lake")
+    for command in (
+        ["tables", "list"],
+        ["tables", "history", "raw/x"],
+        ["sql", "SELECT * FROM raw.x"],
+        ["quarantine", "show", "raw/x"],
+    ):
+        answer = CliRunner().invoke(app, command)
+        assert answer.exit_code == 1
+        assert answer.stderr.startswith("The lake at s3://no-such-bucket/lake cannot be reached: ")
+        assert "NoSuchBucket" in answer.stderr
+        assert "Check ML_PLATFORM_LAKE_URI" in answer.stderr
+        assert "\x1b" not in answer.stderr
+
+
 def test_files_in_a_bucket_are_a_source_too(lake: Lake, uri: str) -> None:
-    objects = {"1.csv": "a,1\n", "2024/2.csv": "b,2\n", "notes.txt": ""}
-    for name, rows in objects.items():
+    def put(name: str, rows: str) -> None:
         address = f"{os.environ['AWS_ENDPOINT_URL']}/{uri.removeprefix('s3://')}/input/{name}"
         content = f"sale,amount\n{rows}".encode()
         plain = {"Content-Type": "text/plain"}
         urllib.request.urlopen(urllib.request.Request(address, data=content, headers=plain, method="PUT")).close()
+
+    for name, rows in {"1.csv": "a,1\n", "2024/2.csv": "b,2\n", "notes.txt": ""}.items():
+        put(name, rows)
     declared = {
         "name": "raw/sales",
         "description": "Sales.",
@@ -138,5 +161,9 @@ def test_files_in_a_bucket_are_a_source_too(lake: Lake, uri: str) -> None:
     assert load_new_files(lake, growing).rows_read == 0
     flat = SourceSpec.model_validate({**declared, "folder": {**folder, "pattern": "*.csv"}})
     assert list_files(lake, flat).read == ("1.csv",)
+    put("3.csv", "c,3\n")
+    assert load_new_files(lake, growing).rows_written == 1
+    lake.restore(growing.name, 0)
+    assert list_files(lake, growing).new == ("3.csv",)
     with pytest.raises(FileNotFoundError, match=r"No file s3://.*nothing\.csv"):
         raw_table(SourceSpec.model_validate({**declared, "file": {"path": f"{uri}/nothing.csv"}})).load(lake)

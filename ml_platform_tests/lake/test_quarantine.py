@@ -213,15 +213,17 @@ def test_from_the_terminal_a_csv_is_shown_corrected_and_handed_in(
     assert {row["note"] for row in json.loads(text)} == {"the registry"}
 
 
-def test_a_table_that_never_rejected_a_row_says_so(planes: list[str], lake: Lake) -> None:
-    lake.append("raw/clean", pl.DataFrame({"id": [1]}))
-    assert _command("show", "raw/clean") == (0, "No row of raw/clean was ever rejected.\n")
+def test_from_the_terminal_a_table_without_rejected_rows_has_none(planes: list[str], lake: Lake) -> None:
+    lake.append("raw/flawless", pl.DataFrame({"value": [1]}))
+    assert _command("show", "raw/flawless") == (0, "The quarantine holds no rows of raw/flawless.\n")
+    assert _command("history", "raw/flawless")[0] == 0
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["show", "raw/plane"], "has no table 'quarantine/raw/plane'"),
+        (["show", "raw/plane"], "has no table 'raw/plane'; "),
+        (["history", "raw/plane"], "Did you mean 'raw/planes'?"),
         (["readmit", "raw/plane", "--file", "x.csv", "--note", "x"], "Did you mean 'raw/planes'?"),
         (["readmit", "raw/planes", "--note", "x"], "one of the two"),
         (["readmit", "raw/planes", "--file", "no.csv", "--note", "x"], "Nothing was re-admitted to raw/planes"),

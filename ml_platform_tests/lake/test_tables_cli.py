@@ -50,11 +50,14 @@ def test_tables_and_versions_are_listed_and_put_back(lake: Lake) -> None:
         (["history", "raw/z"], "no table 'raw/z'"),
         (["history", "../z"], "A table is named schema/name"),
         (["restore", "raw/z", "--version", "1"], "raw/z was not restored: "),
+        (["restore", "raw/y", "--version", "-1"], "'raw/y' has versions 0 to 0, version -1 was asked for"),
         (["restore", "raw/z"], "wants a version or an instant"),
         (["restore", "raw/z", "--as-of", "yesterday"], "like 2024-06-01"),
     ],
 )
-def test_a_mistake_is_answered_with_what_would_be_right(arguments: list[str], message: str) -> None:
+def test_a_mistake_is_answered_with_what_would_be_right(lake: Lake, arguments: list[str], message: str) -> None:
+    if "raw/y" in arguments:
+        lake.append("raw/y", pl.DataFrame({"value": [1]}))
     answer = _tables(*arguments)
     assert answer.exit_code == 1
     assert message in answer.stderr
