@@ -34,6 +34,11 @@ def set_aside(rows: pl.DataFrame, contract: type[dy.Schema], evolution: Evolutio
     return rows.drop(unknown), rows.with_row_index(ROW).select(ROW, *unknown)
 
 
+def put_back(rows: pl.DataFrame, unknown: pl.DataFrame) -> pl.DataFrame:
+    """Give rows the columns back that were set aside."""
+    return rows.join(unknown, on=ROW, maintain_order="left") if unknown.width > 1 else rows
+
+
 def fit(lake: Lake, table: str, rows: pl.DataFrame, evolution: Evolution) -> pl.DataFrame:
     """Fit rows that hold the contract to the table as it is.
 

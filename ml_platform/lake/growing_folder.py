@@ -5,7 +5,7 @@ the fact that they were read are one. The rejected rows are committed before, in
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,14 +15,13 @@ import polars as pl
 from ml_platform.lake.constraints import loosen, tighten
 from ml_platform.lake.contracts import ROW
 from ml_platform.lake.errors import SchemaMismatch
-from ml_platform.lake.evolution import fit, set_aside
-from ml_platform.lake.ingest import IngestReport, quarantine_of, quarantined, validate
+from ml_platform.lake.evolution import fit, put_back, set_aside
+from ml_platform.lake.ingest import IngestReport, Progress, quarantine_of, quarantined, validate
 from ml_platform.lake.keyed import append_once
 from ml_platform.lake.readers import changed_at, list_folder, read_rows
 from ml_platform.lake.source_spec import FolderSource, SourceSpec, resolve
 from ml_platform.lake.tables import Lake
 
-Progress = Callable[[str], None]
 _FILES, _ROWS = 200, 500_000  # after which a commit is made
 _FILE = "ingest_file"
 
@@ -143,8 +142,7 @@ def _read(spec: SourceSpec, name: str, as_of: int) -> _File | None:
     rows = rows if rows.columns else contract.create_empty()  # of no bytes: no columns to judge
     known, extra = set_aside(rows, contract, spec.evolution)
     verdict = validate(known, contract, where=f"{name} for '{spec.name}'")
-    accepted = verdict.accepted.join(extra, on=ROW, maintain_order="left")
-    return _File(name, as_of, rows, accepted, verdict.rejected)
+    return _File(name, as_of, rows, put_back(verdict.accepted, extra), verdict.rejected)
 
 
 def _commit(lake: Lake, spec: SourceSpec, files: Sequence[_File]) -> tuple[int, pl.DataFrame]:

@@ -11,9 +11,10 @@ import polars.selectors as cs
 
 from ml_platform.lake.constraints import loosen, tighten
 from ml_platform.lake.contracts import ROW, Verdict, apply_contract
-from ml_platform.lake.evolution import Evolution, fit, set_aside
+from ml_platform.lake.evolution import Evolution, fit, put_back, set_aside
 from ml_platform.lake.tables import Lake
 
+Progress = Callable[[str], None]
 DAY = "ingest_day"  # column by which a source tells the day it files a row under
 QUARANTINE: dict[str, pl.DataType | type[pl.DataType]] = {
     "day": pl.Date,
@@ -95,6 +96,7 @@ def ingest(
     transform: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
     partition_by: Sequence[str] = (),
     evolution: Evolution = "reject",
+    progress: Progress = lambda _line: None,
 ) -> IngestReport:
     """Replace a table, or its rows of some days, by a source's rows that hold the contract.
 
@@ -121,6 +123,8 @@ def ingest(
         Partition columns of the Delta table.
     evolution
         What becomes of columns that the table does not have yet (see `ml_platform.lake.evolution`).
+    progress
+        Told before each step that takes long.
 
     Raises
     ------
@@ -132,6 +136,7 @@ def ingest(
     days_of_rows = frame[DAY] if DAY in frame.columns else pl.Series(DAY, [None] * frame.height, dtype=pl.Date)
     original = frame.drop(DAY, strict=False)
     where = f"{source} for '{table}'"
+    progress(f"{frame.height} rows read; holding them against the contract")
     known, extra = set_aside(original, raw_contract or contract, evolution)
     verdict = validate(known, contract, where=where, raw_contract=raw_contract, transform=transform)
     accepted, rejected = verdict.accepted, [verdict.rejected]
@@ -141,7 +146,8 @@ def ingest(
         outside = accepted.filter(~inside).select(ROW, reasons=pl.lit([reason], dtype=pl.List(pl.String)))
         accepted, rejected = accepted.filter(inside), [*rejected, outside]
     bad = pl.concat(rejected).sort(ROW)
-    rows = fit(lake, table, accepted.join(extra, on=ROW, maintain_order="left").drop(ROW), evolution)
+    rows = fit(lake, table, put_back(accepted, extra).drop(ROW), evolution)
+    progress(f"writing {accepted.height} rows; {bad.height} are for the quarantine")
     # Quarantine first: a crash between the two commits leaves a row in both tables, never in none.
     _quarantine(lake, table, original.with_columns(days_of_rows), bad, source=source, days=days)
     loosen(lake, table, contract)

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from ml_platform.lake.contracts import ROW
-from ml_platform.lake.evolution import fit, set_aside
+from ml_platform.lake.evolution import fit, put_back, set_aside
 from ml_platform.lake.ingest import QUARANTINE, quarantine_of, validate
 from ml_platform.lake.keyed import append_once, remove
 from ml_platform.lake.raw import RawTable
@@ -117,7 +117,7 @@ def readmit(lake: Lake, raw: RawTable, corrected: pl.DataFrame, *, by: str, note
     number, transactions = time.time_ns() // 1000, [_transaction(one) for one in ids]
     if ids:
         _record(lake, raw.name, pending, chosen.filter(pl.col(ID).is_in(ids)), number=number, by=by, note=note)
-        new = fit(lake, raw.name, fitting.join(extra, on=ROW, maintain_order="left").drop(ROW), raw.evolution)
+        new = fit(lake, raw.name, put_back(fitting, extra).drop(ROW), raw.evolution)
         append_once(
             lake,
             raw.name,

@@ -8,7 +8,7 @@ import dataframely as dy
 import polars as pl
 
 from ml_platform.lake.evolution import Evolution
-from ml_platform.lake.ingest import DayRange, IngestReport, ingest
+from ml_platform.lake.ingest import DayRange, IngestReport, Progress, ingest
 from ml_platform.lake.tables import Lake
 
 
@@ -64,8 +64,20 @@ class RawTable:
         """Partition columns of the table: its day if it has a calendar."""
         return (self.calendar.column,) if self.calendar else self.partition_by
 
-    def load(self, lake: Lake, start: date | None = None, end: date | None = None) -> IngestReport:
+    def load(
+        self,
+        lake: Lake,
+        start: date | None = None,
+        end: date | None = None,
+        *,
+        progress: Progress = lambda _line: None,
+    ) -> IngestReport:
         """Read the source's rows of `start` ≤ day < `end` (the whole calendar by default) and ingest them.
+
+        Parameters
+        ----------
+        progress
+            Told before each step that takes long.
 
         Raises
         ------
@@ -83,6 +95,7 @@ class RawTable:
         else:
             first = start or self.calendar.first
             days = DayRange(self.calendar.column, first, end or self.calendar.last + timedelta(days=1))
+        progress(f"reading {self.source}" + (f", {days}" if days else ""))
         return ingest(
             lake,
             self.name,
@@ -94,4 +107,5 @@ class RawTable:
             transform=self.transform,
             partition_by=self.table_partitions,
             evolution=self.evolution,
+            progress=progress,
         )

@@ -7,7 +7,7 @@ is read twice finds its place by the key.
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,8 @@ import polars as pl
 
 from ml_platform.lake.constraints import loosen, tighten
 from ml_platform.lake.contracts import ROW
-from ml_platform.lake.evolution import fit, set_aside
-from ml_platform.lake.ingest import IngestReport, quarantine_of, quarantined, validate
+from ml_platform.lake.evolution import fit, put_back, set_aside
+from ml_platform.lake.ingest import IngestReport, Progress, quarantine_of, quarantined, validate
 from ml_platform.lake.keyed import merge
 from ml_platform.lake.source_spec import SourceSpec, SqlSource
 from ml_platform.lake.tables import Lake
@@ -24,7 +24,6 @@ from ml_platform.lake.tables import Lake
 if TYPE_CHECKING:
     import psycopg
 
-Progress = Callable[[str], None]
 _KINDS = ("integer", "date", "timestamp")  # of cursors
 _URL = "postgresql://user:password@host/database"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -71,7 +70,7 @@ def load_changes(lake: Lake, spec: SourceSpec, *, progress: Progress = lambda _l
         known, extra = set_aside(rows, contract, spec.evolution)
         verdict = validate(known, contract, where=f"the query of '{spec.name}'")
         _quarantine(lake, spec, rows, verdict.rejected)
-        good = verdict.accepted.join(extra, on=ROW, maintain_order="left").drop(ROW)
+        good = put_back(verdict.accepted, extra).drop(ROW)
         merge(
             lake,
             spec.name,

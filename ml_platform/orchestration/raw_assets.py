@@ -65,7 +65,7 @@ def raw_table_asset(raw: RawTable, *, owners: Sequence[str]) -> dg.AssetsDefinit
     )
     def raw_table(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
         start, end = _days(context) if raw.calendar else (None, None)
-        report = raw.load(platform.lake, start, end)
+        report = raw.load(platform.lake, start, end, progress=context.log.info)
         return dg.MaterializeResult(
             metadata={
                 "dagster/column_schema": contract_schema(raw.contract),

@@ -65,7 +65,13 @@ def _with_cents(rows: pl.DataFrame, **cents: str) -> pl.DataFrame:
 
 
 def test_what_was_rejected_is_shown_with_reasons_and_the_source_s_values(lake: Lake) -> None:
-    SALES.load(lake)
+    told: list[str] = []
+    SALES.load(lake, progress=told.append)
+    assert told == [
+        "reading till.csv, 2013-01-01 to 2013-01-31",
+        "4 rows read; holding them against the contract",
+        "writing 1 rows; 3 are for the quarantine",
+    ]
     shown = look(lake, "raw/sales")
     assert shown.select("sale", "cents").rows() == ROWS[1:]
     assert shown["quarantine_reasons"].to_list() == [
