@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ _BY_SUFFIX: dict[str, FileFormat] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
 }
+_AGAIN = r"_duplicated_\d+$"  # what Polars adds to a name that a header has again
 _GZIP = b"\x1f\x8b"
 
 
@@ -157,6 +159,10 @@ def _read_csv(path: Path | str, files: Files) -> pl.DataFrame:
     ).collect()
     if len(rows.columns) == 1 and (hint := single_column(rows.columns[0])):
         raise ValueError(f"{path} cannot be read as csv: {hint}.")
+    repeated = [name for name in rows.columns if re.sub(_AGAIN, "", name) in set(rows.columns) - {name}]
+    if repeated:  # which of them is meant, nobody knows
+        names = ", ".join(sorted({re.sub(_AGAIN, "", name) for name in repeated}))
+        raise ValueError(f"{path} cannot be read as csv: its header has the same name more than once: {names}.")
     return rows
 
 

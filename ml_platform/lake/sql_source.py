@@ -190,6 +190,11 @@ def _check_cursor(frame: pl.DataFrame, source: SqlSource) -> None:
             f"sql.cursor '{source.cursor}' wants a column of the query that is a timestamp with time zone, a date or "
             f"an integer, and never null; found {found}."
         )
+    if cursor.dtype.is_integer() and source.lookback_seconds:
+        raise ValueError(
+            f"sql.lookback_seconds wants a cursor that tells the time; '{source.cursor}' is an integer. Leave it out "
+            "(a row with a smaller number that is committed late is not read), or take a timestamp."
+        )
 
 
 def _read_as_text(server: "psycopg.ServerCursor", *, but: Collection[str]) -> None:

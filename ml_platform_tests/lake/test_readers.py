@@ -56,6 +56,7 @@ def test_a_file_of_no_bytes_has_no_rows(tmp_path: Path, name: str) -> None:
         ("a.csv", b'id,v\n1,5" pipe\n', "line 2 has a quote by itself: write it twice"),
         ("a.csv", "id,v\n1,Köln\n".encode("latin-1"), "line 2 is not in utf-8: say .* encoding: cp1252"),
         ("a.csv.gz", gzip.compress(b"id,v\n" + b"1,2\n" * 9999)[:-9], "file ended before the end-of-stream"),
+        ("a.csv", b"id,v,id,id\n1,2,3,4\n", "has the same name more than once: id"),
         ("a.jsonl", b'{"id": 1}\n{"id": 2, "v', r'line 2 is no JSON object: \{"id": 2, "v'),
         ("a.jsonl", b'[{"id": 1}]\n', r"line 1 is no JSON object: \[\{"),
         ("a.jsonl", b'\xef\xbb\xbf{"id": 1}\n', "begins with a byte order mark"),

@@ -233,6 +233,9 @@ def test_a_value_that_nothing_can_hold_is_named(lake: Lake, execute: Execute) ->
 def test_mistakes_say_what_is_wanted(lake: Lake, execute: Execute, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"sql\.cursor 'shop' wants .* timestamp with time zone.*found String"):
         load_changes(lake, _spec(cursor="shop"))
+    number = {"query": "SELECT *, 1 AS n FROM orders", "cursor": "n", "lookback_seconds": 60}
+    with pytest.raises(ValueError, match="lookback_seconds wants a cursor that tells the time; 'n' is an integer"):
+        load_changes(lake, _spec(**number).model_copy(update={"unlisted": "drop"}))
     with pytest.raises(ValueError, match=r'query of \$SHOP_URL cannot be run: relation "order" does not exist'):
         load_changes(lake, _spec(query='SELECT * FROM "order"'))
     monkeypatch.setenv("SHOP_URL", "postgresql://test@127.0.0.1:1/shop")
