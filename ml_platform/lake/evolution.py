@@ -23,8 +23,8 @@ HOW_TO_ALLOW = (
     "Python); older rows are null there."
 )
 _HOW_TO_CHANGE = (
-    "A type cannot change in place and a column cannot go: write the table anew once with Lake.replace (old versions "
-    "stay readable), or give the column another name."
+    "A type cannot change in place and a column cannot go: write the table anew once with Lake.replace (old "
+    "versions stay readable; docs/lake.md, 'When columns change'), or give the column another name."
 )
 
 
@@ -39,8 +39,10 @@ def put_back(rows: pl.DataFrame, unknown: pl.DataFrame) -> pl.DataFrame:
     return rows.join(unknown, on=ROW, maintain_order="left") if unknown.width > 1 else rows
 
 
-def fit(lake: Lake, table: str, rows: pl.DataFrame, evolution: Evolution) -> pl.DataFrame:
-    """Fit rows that hold the contract to the table as it is.
+def fit(lake: Lake, table: str, rows: pl.DataFrame, evolution: Evolution, *, anew: bool = False) -> pl.DataFrame:
+    """Fit rows that hold the contract to the table as it is; if it is written `anew` and has no rows, to none.
+
+    So a type that was wrong, and let no row pass, can be corrected.
 
     Raises
     ------
@@ -49,7 +51,7 @@ def fit(lake: Lake, table: str, rows: pl.DataFrame, evolution: Evolution) -> pl.
         the contract no longer knows; the error says how to allow it.
     """
     rows = storable(rows, table)
-    if not lake.exists(table):
+    if not lake.exists(table) or (anew and lake.read(table).head(1).collect().is_empty()):
         return rows.drop(untyped(rows))
     schema = lake.schema(table)
     grows = evolution == "add_columns"

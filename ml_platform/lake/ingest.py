@@ -146,7 +146,7 @@ def ingest(
         outside = accepted.filter(~inside).select(ROW, reasons=pl.lit([reason], dtype=pl.List(pl.String)))
         accepted, rejected = accepted.filter(inside), [*rejected, outside]
     bad = pl.concat(rejected).sort(ROW)
-    rows = fit(lake, table, put_back(accepted, extra).drop(ROW), evolution)
+    rows = fit(lake, table, put_back(accepted, extra).drop(ROW), evolution, anew=days is None)
     progress(f"writing {accepted.height} rows; {bad.height} are for the quarantine")
     # Quarantine first: a crash between the two commits leaves a row in both tables, never in none.
     _quarantine(lake, table, original.with_columns(days_of_rows), bad, source=source, days=days)

@@ -60,6 +60,16 @@ def test_a_column_that_the_contract_gained_needs_leave(lake: Lake, days: DayRang
     assert lake.read("quarantine/raw/sales").select("reasons").collect().item().to_list() == ["amount: below 0"]
 
 
+def test_a_type_that_let_no_row_pass_can_be_corrected(lake: Lake) -> None:
+    names = TWO.with_columns(sale=pl.lit("north ") + pl.col("sale"))
+    assert not _load(lake, names, SalesWithNumber)
+    assert _load(lake, names, Sales) == [("north 1",), ("north 2",)]
+    with pytest.raises(SchemaMismatch, match="column 'sale': wanted String, found Int64"):
+        _load(lake, TWO, SalesWithNumber)
+    lake.replace("raw/sales", SalesWithNumber.create_empty())
+    assert _load(lake, TWO, SalesWithNumber) == [(1,), (2,)]
+
+
 def test_older_rows_are_null_in_an_added_column(lake: Lake) -> None:
     _load(lake, TWO, Sales, days=JANUARY)
     later = MORE.head(1).with_columns(day=pl.lit("2013-02-01"), sale=pl.lit("3"))
