@@ -2,6 +2,7 @@
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,27 @@ def test_a_restored_table_reads_the_files_again_that_it_lost(lake: Lake, folder:
     assert lake.read("raw/sales").sort("sale").collect().rows() == [("a", 1.0), ("b", 2.0), ("d", 4.0)]
     rejected = lake.read("quarantine/raw/sales").sort("row").collect()["row"].to_list()
     assert [row.split('"')[7] for row in rejected] == ["-3", "-4", "-5"], "each state of a file once"
+
+
+def test_a_restore_beside_a_load_loses_and_doubles_nothing(
+    lake: Lake, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(growing_folder, "_FILES", 1)
+    _put(folder, "00.csv", "00,1")
+    load_new_files(lake, _spec(folder))
+    first = lake.version("raw/sales")
+    names = [f"{number:02}" for number in range(15)]
+    for name in names[1:]:
+        _put(folder, f"{name}.csv", f"{name},1")
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(load_new_files, lake, _spec(folder))
+        while not loading.done():
+            lake.restore("raw/sales", first)
+            time.sleep(0.05)  # or the load might lose every race
+        loading.result()
+    load_new_files(lake, _spec(folder))
+    assert _sales(lake) == names
+    assert not lake.exists("quarantine/raw/sales")
 
 
 def test_a_file_that_may_still_be_written_waits(lake: Lake, folder: Path) -> None:
