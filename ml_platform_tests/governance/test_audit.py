@@ -185,14 +185,13 @@ def test_a_writer_that_is_killed_leaves_a_sound_chain(settings: Settings, lake: 
             writer.stdout.readline()
         os.kill(writer.pid, signal.SIGKILL)
         writer.communicate()
+    # What was being written at that instant may be there in part; nobody was told that it was written.
+    unfinished = {path.name for path in settings.audit_dir.glob("*.jsonl") if not path.read_bytes().endswith(b"\n")}
     write(settings, 1)
     assert ingest_audit(lake, settings).deleted == 2
     lines, findings = verify_audit(lake, settings)
     assert lines >= 104
-    # A kill in the middle of a write may leave one unfinished line in a file: it was not reported, and it is found.
-    torn = [one for one in findings if "cannot be read" in one.what]
-    assert findings == torn
-    assert len({one.file for one in torn}) == len(torn)
+    assert [one for one in findings if one.file not in unfinished or "cannot be read" not in one.what] == []
 
 
 def test_a_line_that_was_not_written_whole_is_kept_and_told(settings: Settings, lake: Lake) -> None:
@@ -255,7 +254,7 @@ def test_the_asset_takes_it_up_and_its_check_fails_once_it_was_altered(settings:
     (check,) = result.get_asset_check_evaluations()
     assert check.passed
     (event,) = result.asset_materializations_for_node("governance__audit")
-    assert (event.metadata["new rows"].value, event.metadata["files ingested"].value) == (9, 1)
+    assert (event.metadata["new rows"].value, event.metadata["files taken up"].value) == (9, 1)
     last.write_bytes(last.read_bytes().replace(b"job", b"bob"))
     (check,) = dg.materialize([audit], resources=build_resources(settings)).get_asset_check_evaluations()
     assert not check.passed
