@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import redis
+
+from ml_platform_tests.ports import free_port
 
 
 @pytest.fixture(scope="session")
@@ -28,9 +29,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @contextmanager
 def running_redis(folder: Path) -> Iterator[str]:
     """Run a Redis in memory on a free port of the loopback until the block ends; gives its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
         try:
@@ -49,7 +48,7 @@ def redis_uri(redis_server: str) -> str:
 
 
 def _wait_until_up(port: int, log: Path) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         try:
             with redis.Redis(port=port) as client:
@@ -58,4 +57,4 @@ def _wait_until_up(port: int, log: Path) -> None:
             time.sleep(0.05)
         else:
             return
-    raise TimeoutError(f"redis-server did not answer within 20 s; its log: {log.read_text()}")
+    raise TimeoutError(f"redis-server did not answer within 120 s; its log: {log.read_text()}")

@@ -14,6 +14,7 @@ import pytest
 
 from ml_platform import process_table
 from ml_platform.process_runner import CannotStart, Process, run
+from ml_platform_tests.ports import free_port
 
 # Starts a grandchild in a session of its own, as daemons do, and tells its pid.
 PARENT = """
@@ -22,13 +23,12 @@ child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"],
 print("grandchild", child.pid, flush=True)
 time.sleep(300)
 """
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+STUBBORN = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("deaf", flush=True)
+time.sleep(300)
+"""
 
 
 def http_server(port: int, **options) -> Process:
@@ -41,8 +41,15 @@ def python(name: str, code: str) -> Process:
 
 
 def alive(pid: int) -> bool:
-    status = Path(f"/proc/{pid}/status")
-    return status.exists() and "State:\tZ" not in status.read_text()
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_for(text: str, log: Path) -> None:
+    while not log.exists() or text not in log.read_text():
+        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -65,12 +72,8 @@ def test_oneshot_waits_for_http_and_stops_everything(tmp_path):
 
 def test_grandchild_in_its_own_session_is_stopped(tmp_path):
     log = tmp_path / "parent.log"
-
-    def wait_for_grandchild() -> None:
-        while not log.exists() or "grandchild" not in log.read_text():
-            time.sleep(0.05)
-
-    assert run([python("parent", PARENT)], on_ready=wait_for_grandchild, oneshot=True, logs=tmp_path) == 0
+    code = run([python("parent", PARENT)], on_ready=lambda: wait_for("\n", log), oneshot=True, logs=tmp_path)
+    assert code == 0
     pid = int(log.read_text().split("grandchild ")[1].split()[0])
     assert not alive(pid)
 
@@ -110,9 +113,9 @@ def test_process_that_never_answers_ends_the_run(tmp_path, capsys):
 
 def test_process_that_ignores_sigterm_is_killed(tmp_path, monkeypatch):
     monkeypatch.setattr("ml_platform.process_runner.STOP_SECONDS", 1.0)
-    begin = time.monotonic()
-    assert run([python("stubborn", STUBBORN)], on_ready=lambda: time.sleep(0.5), oneshot=True, logs=tmp_path) == 0
-    assert time.monotonic() - begin < 10
+    log = tmp_path / "stubborn.log"
+    code = run([python("stubborn", STUBBORN)], on_ready=lambda: wait_for("deaf\n", log), oneshot=True, logs=tmp_path)
+    assert code == 0
 
 
 def test_taken_port_is_told_before_anything_starts(listener, tmp_path):

@@ -1,7 +1,6 @@
 """The tests of the lake once more, on an S3 server: a URI and the environment are all that changes."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -32,6 +31,7 @@ from ml_platform_tests.lake import (
     test_streams,
     test_tables,
 )
+from ml_platform_tests.ports import free_port
 
 LOCAL = {  # these are about files or the terminal; the long run's writers, without a pause, starve a merge over HTTP
     "test_no_row_is_lost_or_doubled_in_a_long_run",
@@ -59,25 +59,25 @@ for _module in (test_tables, test_ingest, test_streams, *SLOW):
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """Address of an S3 server with one bucket, `lake`."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    port = address.rpartition(":")[2]
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
     with subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port],
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as process:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(urllib.request.Request(f"{address}/lake", method="PUT")).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline, "the S3 server does not answer"
-                time.sleep(0.1)
-        yield address
-        process.kill()
+        try:
+            deadline = time.monotonic() + 120
+            while True:
+                try:
+                    urllib.request.urlopen(urllib.request.Request(f"{address}/lake", method="PUT")).close()
+                    break
+                except OSError:
+                    assert time.monotonic() < deadline, "the S3 server does not answer"
+                    time.sleep(0.1)
+            yield address
+        finally:
+            process.kill()
 
 
 @pytest.fixture

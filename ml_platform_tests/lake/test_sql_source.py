@@ -3,9 +3,9 @@
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
@@ -20,6 +20,7 @@ from ml_platform.lake.source_spec import SourceSpec
 from ml_platform.lake.sql_source import last_cursor, load_changes
 from ml_platform.lake.tables import Lake
 from ml_platform_tests.lake.test_quarantine import Crash, _crashing_after
+from ml_platform_tests.ports import free_port
 
 psycopg = pytest.importorskip("psycopg", reason="wants psycopg: pip install 'psycopg[binary]'")
 Execute = Callable[[str], None]
@@ -46,23 +47,25 @@ def server() -> Iterator[str]:
     folder = tempfile.mkdtemp(prefix="pg-")
     if user:
         shutil.chown(folder, user)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, "user": user}
     subprocess.run([initdb, "-D", f"{folder}/data", "-U", "test", "-A", "trust", "-N"], check=True, **quiet)
-    options = ["-h", "127.0.0.1", "-p", str(port), "-k", folder, "-F"]
+    options = ["-h", "127.0.0.1", "-p", str(port), "-k", folder, "-F", "-c", "timezone=UTC"]
     with subprocess.Popen([postgres, "-D", f"{folder}/data", *options], **quiet) as process:
         url = f"postgresql://test@127.0.0.1:{port}/postgres"
-        for _ in range(100):
-            try:
-                psycopg.connect(url, connect_timeout=1).close()
-                break
-            except psycopg.OperationalError:
-                assert process.poll() is None, "the server did not start"
-                subprocess.run(["sleep", "0.1"], check=True)
-        yield url
-        process.terminate()
+        try:
+            deadline = time.monotonic() + 120
+            while True:
+                try:
+                    psycopg.connect(url, connect_timeout=10).close()
+                    break
+                except psycopg.OperationalError:
+                    assert process.poll() is None, "the server did not start"
+                    assert time.monotonic() < deadline, "the server does not answer"
+                    time.sleep(0.1)
+            yield url
+        finally:
+            process.terminate()
     shutil.rmtree(folder, ignore_errors=True)
 
 
