@@ -15,6 +15,13 @@ from ml_platform_tests.shops import START, Shops, build_shops
 from ml_platform_tests.webhook import receiver  # noqa: F401 - a fixture
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the slow tests half an hour each: the bound of all others is there to end what hangs."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(1800))
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings whose state lives and dies with the test."""

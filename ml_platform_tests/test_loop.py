@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -20,10 +19,13 @@ from ml_platform.orchestration.model_asset import CHAIN
 from ml_platform.orchestration.retraining import REASON_TAG, TRIGGER_TAG, retraining_sensor
 from ml_platform.settings import PROJECT_ROOT, Settings
 from ml_platform.spec_yaml import load_spec
+from ml_platform_tests.ports import free_port
+from ml_platform_tests.serving.conftest import answering
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 MODEL = "flight_delay"
+PATIENCE = 120  # seconds: serving looks several times a second, a busy machine need not
 FLIGHT = {
     "flight_id": "2013-10-01:UA1545:EWR:0515",
     "carrier": "UA",
@@ -80,9 +82,7 @@ def world(home) -> Iterator[World]:
 @pytest.fixture(scope="module")
 def ask(home) -> Iterator:
     """A real server on a free port; gives a function that asks it for the flight."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = subprocess.Popen([sys.executable, "-m", "serving", "--port", str(port)], cwd=PROJECT_ROOT)
     url = f"http://127.0.0.1:{port}"
 
@@ -90,42 +90,35 @@ def ask(home) -> Iterator:
         request = urllib.request.Request(
             f"{url}/predict/{MODEL}", json.dumps(FLIGHT).encode(), {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return json.load(response)
 
     try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{url}/health/live", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        else:
-            pytest.fail("the server did not come up within 30 s")
+        answering(f"{url}/health/live")
         yield _ask
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(120)
 
 
-def first_within(ask, seconds: float) -> dict:
+def first_answer(ask) -> dict:
     """Ask until there is an answer; until then it must be the 503 of a server without a release."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             return ask()
         except urllib.error.HTTPError as error:
             refused = json.load(error)["error"]["code"]
         assert refused == "no_release"
-        assert time.monotonic() < deadline, f"still no release after {seconds} s"
+        assert time.monotonic() < deadline, f"still no release after {PATIENCE} s"
         time.sleep(0.02)
 
 
-def version_within(ask, wanted: int, seconds: float) -> dict:
+def answer_of(ask, wanted: int) -> dict:
     """Ask until the wanted version answers; every answer on the way must be a good one."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE
     while (answer := ask())["version"] != wanted:
-        assert time.monotonic() < deadline, f"after {seconds} s version {answer['version']} still answers"
+        assert time.monotonic() < deadline, f"after {PATIENCE} s version {answer['version']} still answers"
         time.sleep(0.02)
     return answer
 
@@ -148,7 +141,7 @@ def test_drift_in_september_retrains_promotes_and_serves(world, ask, home):
     winter = {"ops": {f"{MODEL}__training_set": {"config": {"as_of": "2013-04-01T00:00:00+00:00"}}}}
     world.materialise(*chain, config=winter)
     assert check(world, "evaluation", "beats_reference").passed
-    first = first_within(ask, 1.5)
+    first = first_answer(ask)
     assert first["version"] == 1
     assert 0 < first["predictions"][0]["probability"] < 1
 
@@ -171,15 +164,15 @@ def test_drift_in_september_retrains_promotes_and_serves(world, ask, home):
     assert not again.run_requests
     assert "quiet until" in again.skip_message
 
-    # The gate let it through, and serving follows within a second.
+    # The gate let it through, and serving follows.
     assert check(world, "evaluation", "beats_reference").passed
-    second = version_within(ask, 2, 1.5)
+    second = answer_of(ask, 2)
     assert second["predictions"][0]["probability"] != first["predictions"][0]["probability"]
 
     # One job goes back.
     rollback = world.definitions.resolve_job_def(f"{MODEL}_rollback")
     assert rollback.execute_in_process(instance=world.instance).success
-    assert version_within(ask, 1, 1.5)["predictions"] == first["predictions"]
+    assert answer_of(ask, 1)["predictions"] == first["predictions"]
 
     # Every answer reached the table, once, with the version that gave it.
     world.materialise(f"{MODEL}/inference_log")

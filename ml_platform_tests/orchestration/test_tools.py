@@ -31,7 +31,7 @@ def tool(project: Path, *command: str) -> subprocess.CompletedProcess[str]:
     program = Path(sys.executable).with_name(command[0])
     environment = {**os.environ, "PYTHONPATH": str(project), "DAGSTER_HOME": str(home), "COLUMNS": "200"}
     return subprocess.run(
-        [program, *command[1:]], cwd=project, env=environment, capture_output=True, text=True, timeout=120, check=False
+        [program, *command[1:]], cwd=project, env=environment, capture_output=True, text=True, timeout=600, check=False
     )
 
 

@@ -45,7 +45,7 @@ def assert_keeps_its_contract(server: Server, folder: Path, *options: str) -> No
     repeatable = ("--generation-deterministic", "--suppress-health-check", "filter_too_much")
     document = f"{server.url}/openapi.json"
     command = [sys.executable, "-m", "schemathesis.cli", "run", document, "--no-color", *repeatable, *options]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=1500, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=1700, check=False)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "✅ Coverage" in done.stdout.replace("  ", " ")
 

@@ -185,7 +185,7 @@ def test_bad_answers_are_refused(bake, tmp_path, answer, said):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("example", ["flights", "none"])
 def test_baked_project_passes_its_own_tests(bake, tmp_path, example):
     done = bake(tmp_path, "project_name=Churn Lab", f"example={example}")
