@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 
 @pytest.fixture(scope="module")
@@ -20,5 +20,6 @@ def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         # Inside a container and as root Chromium's own sandbox cannot start; the pages are our own.
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        expect.set_options(timeout=60_000)  # that of all other waiting is half a minute
         yield browser
         browser.close()

@@ -20,7 +20,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def sinks(url: str, attempts: int = 3) -> AlertSettings:
-    return AlertSettings(webhook_url=url, timeout_seconds=2, attempts=attempts, pause_seconds=0.01)
+    return AlertSettings(webhook_url=url, timeout_seconds=60, attempts=attempts, pause_seconds=0.01)
 
 
 def lines(settings: Settings) -> list[dict]:

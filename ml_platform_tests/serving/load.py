@@ -53,7 +53,7 @@ def judged(server: Server, versions: Iterable[int]) -> Iterator[list[int]]:
     def work(number: int, ended: threading.Event) -> None:
         asked = 0
         while not ended.is_set():
-            with httpx.Client(base_url=server.url, timeout=30) as client:  # a new connection may reach either worker
+            with httpx.Client(base_url=server.url, timeout=60) as client:  # a new connection may reach either worker
                 for _ in range(20):
                     asked += 1
                     ask(client, {**_ROWS[number], "flight_id": f"flight {asked}"})

@@ -166,7 +166,7 @@ VERSIONS = ["0", "-1", "1.0", "1;", "1e3", "%D9%A1", "999999999", "9" * 5000, ".
 def raw(server: Server, method: str, path: str) -> tuple[int, bytes]:
     """Send a path as it is: clients would tidy it up."""
     host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), 10) as connection:
+    with socket.create_connection((host, int(port)), 60) as connection:
         body = b"{}" if method == "POST" else b""
         head = (
             f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
@@ -231,7 +231,7 @@ def test_oversized_chunked_and_compressed_bodies(server: Server, path: str) -> N
 )
 def test_lengths_that_contradict(server: Server, head: str, status: bytes) -> None:
     host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), 10) as connection:
+    with socket.create_connection((host, int(port)), 60) as connection:
         connection.sendall(f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\n{head}\r\n\r\n{{}}".encode())
         assert connection.recv(12)[-3:] == status
 
@@ -239,7 +239,7 @@ def test_lengths_that_contradict(server: Server, head: str, status: bytes) -> No
 def test_slow_bodies_hold_nobody_up(server: Server) -> None:
     host, port = server.url.removeprefix("http://").split(":")
     head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{{".encode()
-    slow = [socket.create_connection((host, int(port)), 5) for _ in range(50)]
+    slow = [socket.create_connection((host, int(port)), 60) for _ in range(50)]
     try:
         for connection in slow:
             connection.sendall(head)

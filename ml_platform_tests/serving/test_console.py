@@ -128,7 +128,7 @@ def test_the_page_follows_what_the_server_counts(browser: Browser, server: Serve
         expect(plot).to_contain_text(few)
         for _ in range(20):
             server.client.post(f"/predict/{MODEL}", json=ROW)
-        expect(plot).to_contain_text(re.compile(r"\b2\d answered"), timeout=20_000)
+        expect(plot).to_contain_text(re.compile(r"\b2\d answered"))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -208,9 +208,9 @@ def test_what_was_refused_and_why_is_told(settings: Settings, serve: Serve) -> N
     publish(settings, 1)
     server = serve(settings)
     lost = ReleaseStore(settings.releases_dir).put_bundle(bundle(2))
-    ReleaseStore(settings.releases_dir).publish(MODEL, [Target(version=2, digest=lost)], reason="next", by="pytest")
     path = ReleaseStore(settings.releases_dir).bundle_path(lost) / "golden.json"
     path.write_text("{}")
+    announce(settings, lost)
     server.client.post(f"/predict/{MODEL}", json={})
     path_of_status = ReleaseStore(settings.releases_dir).status_path(MODEL)
     path_of_status.parent.mkdir()
@@ -224,7 +224,7 @@ def test_what_was_refused_and_why_is_told(settings: Settings, serve: Serve) -> N
             and "rows do not fit the signature" in page
         )
 
-    server.wait_until(told, 15)
+    server.wait_until(told)
     page = server.client.get("/").text
     assert "what monitoring found cannot be read" in page
     assert "not a status document" in page
@@ -287,7 +287,7 @@ def test_values_that_break_the_contract_are_counted_by_input(settings: Settings,
         text = re.sub(r"<[^>]+>|\s+", " ", client.get(PAGE).text.partition("Values that break")[2])
         return re.sub(r" +", " ", text)
 
-    server.wait_until(lambda client: "bags" in lines(client), 15)
+    server.wait_until(lambda client: "bags" in lines(client))
     found = lines(server.client)
     assert "bags a number outside its range flagged 2 2" in found
     assert "distance a number outside its range refused 1 1" in found

@@ -36,7 +36,9 @@ def seen(server: Server, times: int = 20) -> set[int | None]:
     """Versions that answer, None for a request that none answers."""
     found = set()
     for _ in range(times):
-        answer = httpx.post(server.url + PATH, json=ROW)  # a connection of its own, so that every worker gets some
+        answer = httpx.post(
+            server.url + PATH, json=ROW, timeout=60
+        )  # a connection each, so that every worker gets some
         found.add(answer.json()["version"] if answer.status_code == 200 else None)
     return found
 
@@ -58,9 +60,9 @@ def test_a_replaced_worker_and_a_server_started_anew_serve_the_last_good_release
     for killed in workers_of(server):
         before = workers_of(server)
         os.kill(killed, signal.SIGKILL)
-        server.wait_until(lambda _, before=before: len(workers_of(server) - before) == 1, 30)
+        server.wait_until(lambda _, before=before: len(workers_of(server) - before) == 1)
     server.client.close()
-    server.client = httpx.Client(base_url=server.url, timeout=30)
+    server.client = httpx.Client(base_url=server.url, timeout=60)
     assert seen(server) == {1}
     server.stop()
 
@@ -85,8 +87,10 @@ def test_a_replaced_worker_and_a_server_started_anew_serve_the_last_good_release
 
     publish(settings, 3)
     server.wait_until(lambda _: seen(server, 5) == {3})
-    assert refused(server) is None
-    assert f'ml_platform_release_refused{{model="{MODEL}"}} 0.0' in server.client.get("/metrics").text
+    # Of each worker: one may have answered all five.
+    server.wait_until(lambda _: refused(server) is None)
+    settled = f'ml_platform_release_refused{{model="{MODEL}"}} 0.0'
+    server.wait_until(lambda client: settled in client.get("/metrics").text)
 
 
 def test_the_alert_of_a_server_that_starts_tells_what_serves(settings: Settings, serve: Serve) -> None:

@@ -53,7 +53,7 @@ def test_the_machines_own_names_are_answered(server: Server, host: str) -> None:
 def test_http_1_1_wants_a_host_and_1_0_knows_none(server: Server) -> None:
     host, port = server.url.removeprefix("http://").split(":")
     for version, wanted in (("1.1", b"400"), ("1.0", b"200")):
-        with socket.create_connection((host, int(port)), 5) as raw:
+        with socket.create_connection((host, int(port)), 60) as raw:
             raw.sendall(f"GET /health/live HTTP/{version}\r\nConnection: close\r\n\r\n".encode())
             assert raw.recv(12)[-3:] == wanted
 
@@ -110,4 +110,4 @@ def test_the_name_to_listen_on_is_answered(settings: Settings, serve: Callable[.
     KeyStore(settings.keys_dir).create("job", roles=["predict"])
     server = serve(settings, "--host", name)
     assert server.url.startswith(f"http://{name}:")
-    assert httpx.get(f"{server.url}/health/live").status_code == 200
+    assert httpx.get(f"{server.url}/health/live", timeout=60).status_code == 200

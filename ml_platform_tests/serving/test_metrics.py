@@ -18,7 +18,7 @@ Serve = Callable[..., Server]
 
 def series(server: Server) -> dict[tuple[str, ...], float]:
     """Name and label values (in the order of the labels) of every series → its value."""
-    text = httpx.get(server.url + "/metrics").text
+    text = httpx.get(server.url + "/metrics", timeout=60).text
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     return {(sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value for sample in samples}
 

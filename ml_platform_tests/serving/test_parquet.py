@@ -261,13 +261,15 @@ def test_a_decoder_that_died_is_replaced_without_loss(server: Server) -> None:
     child.suspend()
     answers: list[httpx.Response] = []
     asking = threading.Thread(
-        target=lambda: answers.append(httpx.post(f"{server.url}/invocations", content=file, headers=HEADERS))
+        target=lambda: answers.append(
+            httpx.post(f"{server.url}/invocations", content=file, headers=HEADERS, timeout=120)
+        )
     )
     asking.start()
     time.sleep(0.3)
     assert server.client.post(f"/predict/{MODEL}", json=ROW).status_code == 200  # nothing else waits for it
     child.kill()
-    asking.join(30)
+    asking.join(120)
     assert answers[0].status_code == 200
     assert the_child(server) != child
 
@@ -283,7 +285,7 @@ def test_the_decoder_ends_with_its_worker(settings: Settings, serve: Callable[..
         assert server.client.post("/invocations", content=of(TABLE), headers=HEADERS).status_code == 200
         assert the_child(server) == child
         assert "Traceback" not in server.stop(sign)
-        child.wait(10)
+        child.wait(120)
         assert not child.is_running()
 
 

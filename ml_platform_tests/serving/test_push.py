@@ -3,7 +3,6 @@
 import json
 import signal
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -105,7 +104,7 @@ def test_kill_9_of_server_and_ingest_loses_and_doubles_nothing(settings: Setting
 
     def load(worker: int, ended: threading.Event) -> None:
         number = 0
-        with httpx.Client(base_url=server.url, timeout=10) as client:
+        with httpx.Client(base_url=server.url, timeout=60) as client:
             while not ended.wait(0.005):
                 sent = row(f"W{worker}", KNOWN_AT + number * MINUTE, float(number))
                 try:
@@ -116,8 +115,11 @@ def test_kill_9_of_server_and_ingest_loses_and_doubles_nothing(settings: Setting
                 answered.append(answer.json()["request_id"])
                 number += 1
 
+    def have_answers(more_than: int) -> Callable[[httpx.Client], bool]:
+        return lambda _: all(sum(name.startswith(f"{worker}-") for name in answered) > more_than for worker in range(3))
+
     with clients(3, load):
-        time.sleep(0.3)
+        server.wait_until(have_answers(10))
         ingest_pushed(lake, settings.push_log_dir, VIEW)  # while the server writes
         kill_an_ingest(settings, VIEW, 0.05)
         server.stop(signal.SIGKILL)
@@ -125,7 +127,6 @@ def test_kill_9_of_server_and_ingest_loses_and_doubles_nothing(settings: Setting
     for _ in range(2):
         ingest_pushed(lake, settings.push_log_dir, VIEW)
     logged = Counter(lake.read(pushed_table(weather_view())).collect()["__request_id"].to_list())
-    assert len(answered) > 20
     assert set(answered) <= set(logged)
     assert max(logged.values()) == 1
     assert list(settings.push_log_dir.rglob("*.jsonl")) == []

@@ -79,15 +79,15 @@ def test_a_keys_rate_holds_over_all_workers_and_protocols(settings: Settings, se
     fill_online_store(settings)
     publish(settings, 1)
     store = KeyStore(settings.keys_dir)
-    _, slow = store.create("slow", roles=["predict"], rate=0.02, burst=5)
+    _, slow = store.create("slow", roles=["predict"], rate=0.002, burst=5)
     _, free = store.create("free", roles=["predict"])
     server = serve(settings, "--workers", str(workers))
     server.wait_until(lambda client: client.get("/health/ready").status_code == 200)
     headers = {"X-API-Key": slow}  # each on a connection of its own, so that both workers have some
-    answers = [httpx.post(server.url + PATH, json=ROW, headers=headers) for _ in range(12)]
+    answers = [httpx.post(server.url + PATH, json=ROW, headers=headers, timeout=60) for _ in range(12)]
     assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 7
     assert answers[-1].json()["error"]["code"] == "rate_limited"
-    assert 40 <= int(answers[-1].headers["retry-after"]) <= 50
+    assert 400 <= int(answers[-1].headers["retry-after"]) <= 500
     assert server.client.post("/invocations", json={}, headers=headers).json()["error_code"] == "REQUEST_LIMIT_EXCEEDED"
     answer = server.client.get(f"/v2/models/{MODEL}", headers=headers)
     assert (answer.status_code, set(answer.json())) == (429, {"error"})
@@ -97,6 +97,7 @@ def test_a_keys_rate_holds_over_all_workers_and_protocols(settings: Settings, se
     assert server.client.get("/health/live", headers=headers).status_code == 200
     told = server.client.get("/metrics", headers={"X-API-Key": free}).text
     assert 'ml_platform_turned_away_total{status="429"} 9.0' in told
+    server.stop()  # a line is written after its answer has left
     lines = [json.loads(line) for path in settings.audit_dir.glob("*") for line in path.read_text().splitlines()]
     assert sum(line.get("status") == 429 and line["name"] == "slow" for line in lines) == 9
 
@@ -119,8 +120,10 @@ def test_an_open_server_counts_addresses_and_lets_them_in_again(
     monkeypatch.setenv("ML_PLATFORM_SERVING_RATE", "2")
     monkeypatch.setenv("ML_PLATFORM_SERVING_BURST", "1")
     server = serve(settings)
-    assert server.client.get("/models").status_code == 200
     answer = server.client.get("/models")
+    assert answer.status_code == 200
+    while answer.status_code == 200:  # until two come within half a second
+        answer = server.client.get("/models")
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
     assert "connection" not in answer.headers  # the same connection may come again
     time.sleep(1)
@@ -165,9 +168,8 @@ def test_the_databricks_sdk_waits_as_long_as_it_is_told(limited: tuple[Server, s
     server, slow, free = limited
     endpoints = WorkspaceClient(host=server.url, token=slow, auth_type="pat").serving_endpoints
     before = turned_away(server, free)
-    for _ in range(3):
+    while turned_away(server, free) == before:  # until two come within half a second
         assert len(endpoints.query(MODEL, dataframe_records=[ROW]).predictions or []) == 1
-    assert turned_away(server, free) > before
 
 
 def test_mlflow_deployments_wait_as_long_as_they_are_told(
@@ -180,9 +182,8 @@ def test_mlflow_deployments_wait_as_long_as_they_are_told(
     monkeypatch.setenv("DATABRICKS_TOKEN", slow)
     client = get_deploy_client("databricks")
     before = turned_away(server, free)
-    for _ in range(3):
+    while turned_away(server, free) == before:
         assert len(client.predict(endpoint=MODEL, inputs={"dataframe_records": [ROW]})["predictions"]) == 1
-    assert turned_away(server, free) > before
 
 
 @pytest.mark.parametrize(

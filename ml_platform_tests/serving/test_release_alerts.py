@@ -253,8 +253,9 @@ def test_a_document_that_is_being_written_in_place_is_not_told_of(
     newer = document.replace(b'"revision": 1', b'"revision": 2')
     assert newer != document
     for content in (b"", newer[:100], newer):
-        store.endpoint_path(MODEL).write_bytes(content)
-        time.sleep(0.3)
+        for _ in range(6):  # more than one look
+            store.endpoint_path(MODEL).write_bytes(content)
+            time.sleep(0.05)
     server.wait_until(lambda client: client.get("/models").json()["models"][0]["endpoint_revision"] == 2)
     settle(server, settings, receiver, 0)
 

@@ -148,8 +148,8 @@ def test_a_bad_token_is_401_and_told_why(server: Server, kind: str) -> None:
 
 
 def test_a_little_clock_skew_is_forgiven(server: Server) -> None:
-    assert ask(server, token(exp=int(time.time()) - 5))[0] == 200
-    assert ask(server, token(nbf=int(time.time()) + 5))[0] == 200
+    assert ask(server, token(exp=int(time.time()) - 2))[0] == 200
+    assert ask(server, token(nbf=int(time.time()) + 2))[0] == 200
 
 
 def test_the_audit_log_names_the_tokens_subject(server: Server, module_settings: Settings) -> None:
@@ -170,20 +170,20 @@ def test_a_rotated_key_is_found_and_a_withdrawn_one_ends(server: Server, issuer:
     assert ask(server, old)[0] == 200
     assert ask(server, fresh)[0] == 401
     issuer.publish("new", "ec", more=[{"kty": "oct", "k": "c2VjcmV0", "kid": "secret"}, {"kty": "?"}])
-    server.wait_until(lambda _: ask(server, fresh)[0] == 200, 3)
+    server.wait_until(lambda _: ask(server, fresh)[0] == 200)
     assert ask(server, old)[0] == 401
     issuer.document = b"<html>"  # an issuer out of order takes nothing away
     time.sleep(0.4)
     assert ask(server, token(headers={"kid": "nobody's"}))[0] == 401
     assert ask(server, token(kid="new", jti="2"))[0] == 200
     issuer.publish("rsa", "ec", "ed")
-    server.wait_until(lambda _: ask(server, token())[0] == 200, 3)
+    server.wait_until(lambda _: ask(server, token())[0] == 200)
 
 
 def test_unknown_keys_do_not_make_the_server_ask_the_issuer_each_time(
     settings: Settings, serve: Callable[..., Server], issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    configure(monkeypatch, issuer.url, refetch_seconds="60")
+    configure(monkeypatch, issuer.url, refetch_seconds="3600")
     server = serve(settings)
     server.wait_until(lambda _: ask(server, token(), "/predict/other")[0] == 403)
     asked = issuer.asked
@@ -205,7 +205,7 @@ def test_without_the_issuers_keys_it_says_so_and_starts_to_work_when_they_come(
     path.write_text(json.dumps({"keys": [jwk("ed")]}))
     unnamed = jwt.encode(claims("admins"), KEYS["ed"][1], "EdDSA")  # one key only: there is no other to mean
     headers = {"Authorization": f"Bearer {unnamed}"}
-    server.wait_until(lambda client: client.get("/models", headers=headers).status_code == 200, 3)
+    server.wait_until(lambda client: client.get("/models", headers=headers).status_code == 200)
     assert server.client.get("/models").status_code == 401
 
 
