@@ -19,7 +19,7 @@ def browser() -> Iterator[Browser]:
         pytest.skip(missing)
     with sync_playwright() as playwright:
         # Inside a container and as root Chromium's own sandbox cannot start; the pages are our own.
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        expect.set_options(timeout=60_000)  # that of all other waiting is half a minute
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"], timeout=120_000)
+        expect.set_options(timeout=120_000)
         yield browser
         browser.close()

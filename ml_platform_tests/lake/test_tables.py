@@ -134,7 +134,7 @@ def test_two_processes_append_at_the_same_time_from_the_first_commit_on(lake: La
     for process in writers:
         process.start()
     for process in writers:
-        process.join(60)
+        process.join()
     assert [process.exitcode for process in writers] == [0, 0]
     rows = lake.read("log/x").collect().sort("writer", "batch").rows()
     assert rows == [(writer, batch) for writer in range(2) for batch in range(12)]
@@ -146,7 +146,7 @@ def test_two_processes_cannot_append_the_same_batch_twice(lake: Lake) -> None:
     for process in twins:
         process.start()
     for process in twins:
-        process.join(60)
+        process.join()
     assert [process.exitcode for process in twins] == [0, 0]
     assert sorted(lake.read("log/x").collect()["batch"]) == list(range(12))
 
@@ -165,6 +165,6 @@ def test_two_processes_replace_different_days_at_the_same_time(lake: Lake) -> No
     for process in writers:
         process.start()
     for process in writers:
-        process.join(60)
+        process.join()
     assert [process.exitcode for process in writers] == [0, 0]
     assert lake.read("raw/days").collect().sort("day")["value"].to_list() == [7, 7, 3]

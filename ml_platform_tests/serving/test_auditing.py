@@ -57,7 +57,7 @@ def test_a_server_that_is_killed_loses_only_the_newest_lines_and_leaves_a_sound_
     for number in range(50, 100):
         ask(server, headers, number)
     os.kill(server.process.pid, signal.SIGKILL)
-    server.process.wait(30)
+    server.process.wait(120)
     found = written(settings)
     assert found == [f"r{number:04}" for number in range(len(found))]
     assert 50 <= len(found) <= 100

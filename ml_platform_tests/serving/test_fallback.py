@@ -35,10 +35,8 @@ def publish_broken(settings: Settings, version: int) -> None:
 def seen(server: Server, times: int = 20) -> set[int | None]:
     """Versions that answer, None for a request that none answers."""
     found = set()
-    for _ in range(times):
-        answer = httpx.post(
-            server.url + PATH, json=ROW, timeout=60
-        )  # a connection each, so that every worker gets some
+    for _ in range(times):  # on a connection each, so that every worker gets some
+        answer = httpx.post(server.url + PATH, json=ROW, timeout=60)
         found.add(answer.json()["version"] if answer.status_code == 200 else None)
     return found
 

@@ -60,7 +60,7 @@ def port() -> Iterator[int]:
         time.sleep(0.01)
     yield server.servers[0].sockets[0].getsockname()[1]
     server.should_exit = True
-    thread.join(30)
+    thread.join(120)
 
 
 def post(path: str, body: bytes, *headers: str, version: str = "1.1") -> bytes:
