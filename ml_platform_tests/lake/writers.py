@@ -1,12 +1,15 @@
 """Processes that write one table at the same time; each runs in an interpreter of its own."""
 
 import time
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 
 from ml_platform.lake import keyed, maintenance
+from ml_platform.lake.errors import CommitConflict
 from ml_platform.lake.tables import Lake
 
 TABLE = "raw/events"
@@ -17,21 +20,34 @@ def rows(part: str, batch: int) -> pl.DataFrame:
     return pl.DataFrame({"part": [part] * ROWS, "row": range(ROWS), "batch": [batch] * ROWS})
 
 
+def persistently(write: Callable[[], object]) -> None:
+    """Write, as often as it takes: who has lost too many races, as on a busy machine, is told so and comes again."""
+    while True:
+        try:
+            write()
+        except CommitConflict:
+            continue
+        return
+
+
 def append(lake: Lake, part: str, batches: int) -> None:
     """Append every batch that is not there yet, as a stream worker does when it comes back."""
     done = lake.last_app_version(TABLE, part)
     for batch in range(0 if done is None else done + 1, batches):
-        lake.append(TABLE, rows(part, batch), partition_by=["part"], app_transaction=(part, batch))
+        new = rows(part, batch)
+        persistently(partial(lake.append, TABLE, new, partition_by=["part"], app_transaction=(part, batch)))
 
 
 def replace(lake: Lake, part: str, batches: int) -> None:
     for batch in range(batches):
-        lake.replace(TABLE, rows(part, batch), where=f"part = '{part}'", partition_by=["part"])
+        new = rows(part, batch)
+        persistently(partial(lake.replace, TABLE, new, where=f"part = '{part}'", partition_by=["part"]))
 
 
 def merge(lake: Lake, part: str, batches: int) -> None:
     for batch in range(batches):
-        keyed.merge(lake, TABLE, rows(part, batch), on=["part", "row"], partition_by=["part"])
+        new = rows(part, batch)
+        persistently(partial(keyed.merge, lake, TABLE, new, on=["part", "row"], partition_by=["part"]))
 
 
 def maintain(lake: Lake, stop: str, pinned: int) -> None:
