@@ -51,6 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         workers=options.workers,
         loop="auto",  # uvloop where there is one
         http=PromptProtocol,
+        ws="none",  # there are none, and what asks for one must not pass by the door
         access_log=False,  # see `serving.logs`; and every answered prediction is in the inference log
         log_config=log_config(options.log_format, options.log_level),
         server_header=False,

@@ -31,6 +31,7 @@ class PromptProtocol(BoundedProtocol):
         """Take in what has come; of several requests that came together, one may be answered at once."""
         self._may = self._at_once is not None
         BoundedProtocol.data_received(self, data)
+        self._may = False  # one that waited for another's answer is whole already: nobody would offer it
         if self._held is not None:  # its body is not whole yet
             self._release(self._held)
 

@@ -21,11 +21,13 @@ _LINGER_SECONDS = 0.5  # what a client that still sends is given to read its ans
 
 _LEAST_READ = 2**16  # bytes of an answer that a client takes from one look to the next, or all that is left
 
+_OF_BODIES = (b"content-length", b"transfer-encoding")
+
 _settings = cache(ServingSettings)
 
 
-class _HeadTooLarge(Exception):
-    """Stops the parser, which takes any exception for a request that it cannot read."""
+class _Stopped(Exception):
+    """Stops the parser at a head that was refused; it takes any exception for a request that it cannot read."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -65,12 +67,16 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse_large()
 
     def on_headers_complete(self) -> None:
-        """Let no large head pass that came at once."""
+        """Let no large head pass that came at once, and none whose body would be read as the next request."""
+        if self.parser.should_upgrade() and any(name in _OF_BODIES for name, _ in self.headers):
+            told = "a request that asks to upgrade can have no body here: leave the header Upgrade out, for HTTP/1.1"
+            self._refuse(400, "upgrade_with_body", told)
+            raise _Stopped
         if self._bytes > self._most_bytes:  # with what of the body came along
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > self._most_bytes:
                 self._refuse_large()
-                raise _HeadTooLarge
+                raise _Stopped
         self._bytes = 0
         HttpToolsProtocol.on_headers_complete(self)
 

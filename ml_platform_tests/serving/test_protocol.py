@@ -1,5 +1,6 @@
 """The short cut answers what the ordinary way would: whole, in parts, one after another, and whatever is wrong."""
 
+import asyncio
 import json
 import socket
 import threading
@@ -23,7 +24,7 @@ BODY = json.dumps(ROW).encode()
 
 
 async def plain_app(scope: Any, receive: Any, send: Any) -> None:
-    """Answers "ordinary" and the body; its state answers all but /slow, /large and GET at once."""
+    """Answers "ordinary" and the body, /slow after a while; its state answers all but /slow and GET at once."""
     if scope["type"] == "lifespan":
         await receive()
         scope["state"][AT_ONCE] = answer_at_once
@@ -36,6 +37,8 @@ async def plain_app(scope: Any, receive: Any, send: Any) -> None:
         message = await receive()
         body += message.get("body", b"")
         more = message.get("more_body", False)
+    if scope["path"] == "/slow":
+        await asyncio.sleep(0.1)  # what is sent after it arrives meanwhile
     content = b"ordinary " + body
     headers = [(b"content-length", str(len(content)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -138,6 +138,29 @@ def test_what_is_no_http_is_told_so_in_the_shape_of_all_errors(server: Server, t
     assert (status, json.loads(body)["error"]["code"]) == (400, "invalid_http")
 
 
+UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEA\r\n"
+WEBSOCKET = (
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+
+
+@pytest.mark.parametrize("body", [b"Content-Length: %d\r\n\r\n" % len(GET), b"Transfer-Encoding: chunked\r\n\r\n"])
+def test_the_body_of_a_request_that_asks_to_upgrade_is_no_request(server: Server, body: bytes) -> None:
+    [(status, said)] = answers(server, POST + UPGRADE + body, GET + b"\r\n")
+    assert (status, json.loads(said)["error"]["code"]) == (400, "upgrade_with_body")
+
+
+@pytest.mark.parametrize("wish", [UPGRADE, WEBSOCKET])
+def test_a_request_without_a_body_that_asks_to_upgrade_is_answered_as_ever(server: Server, wish: bytes) -> None:
+    with connected(server) as connection:
+        for asked in (GET + wish, GET):
+            connection.sendall(asked + b"\r\n")
+            answer = HTTPResponse(connection)
+            answer.begin()
+            assert (answer.status, json.loads(answer.read())["status"]) == (200, "live")
+
+
 def test_what_is_refused_before_the_app_is_counted_over_all_workers(
     settings: Settings, serve: Callable[..., Server]
 ) -> None:
