@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Match, Route
@@ -42,14 +42,14 @@ from serving.protocol import AT_ONCE
 from serving.push_routes import push_routes
 from serving.pushes import Pusher
 from serving.rates import Limits, shared_table
-from serving.refusals import refuse
+from serving.refusals import refuse, shaped
 from serving.release_alerts import ReleaseAlerts
 from serving.request_heads import TURNED_AWAY
 from serving.settings import ServingSettings
 from serving.state import ServingState
 from serving.tokens import Tokens
 from serving.watcher import Watcher
-from serving.wire import INTERNAL_ERROR, Head, Refused, Reply, error_body, new_request_id, noting
+from serving.wire import INTERNAL_ERROR, Head, Refused, Reply, noting
 
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
@@ -265,11 +265,13 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
 def _add_descriptions(app: FastAPI, state: ServingState, metrics: Metrics) -> None:
     """Routes that tell what is served and how it is doing."""
 
+    @app.head("/health/live", include_in_schema=False)  # as some load balancers ask
     @app.get("/health/live", tags=["health"])
     async def live() -> Health:
         """Whether this worker answers at all."""
         return Health(status="live")
 
+    @app.head("/health/ready", include_in_schema=False)
     @app.get("/health/ready", tags=["health"], responses={503: {"model": Health}})
     async def ready(request: Request, response: Response) -> Health:
         """Whether this worker has a model to answer with; 503 while it has none. Models show to who may know of all."""
@@ -302,16 +304,18 @@ def _add_descriptions(app: FastAPI, state: ServingState, metrics: Metrics) -> No
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    """Every error has the shape of the hot routes' errors."""
+    """Every error has the shape of its protocol's errors."""
     assert isinstance(error, StarletteHTTPException)
-    code = _CODES.get(error.status_code, "error")
-    message = str(error.detail)
+    code, message = _CODES.get(error.status_code, "error"), str(error.detail)
+    headers = dict(error.headers or {})
     if error.status_code == 404 and message == "Not Found":
         message = f"there is nothing at {request.url.path}; see /docs"
-    headers = dict(error.headers or {})
     if error.status_code == 405:  # a route of Starlette's knows its own methods only
         headers["Allow"] = ", ".join(sorted(_methods_at(request)))
-    return _error(request, error.status_code, code, message, headers)
+        message = f"{request.method} is not allowed here; allowed are {headers['Allow']}"
+    answer = shaped(request.url.path, Refused(error.status_code, code, message), _request_id(request))
+    answer.headers.update(headers)
+    return answer
 
 
 def _methods_at(request: Request) -> set[str]:
@@ -327,15 +331,13 @@ def _methods_at(request: Request) -> set[str]:
 
 async def _internal_error(request: Request, error: Exception) -> Response:
     """Tell nothing of the inside; the server's log has the traceback under the same request id."""
-    answer = _error(request, 500, "internal", INTERNAL_ERROR, {})
-    logger.error("request %s failed: %s", answer.headers["x-request-id"], error)
-    return answer
+    request_id = _request_id(request)
+    logger.error("request %s failed: %s", request_id, error)
+    return shaped(request.url.path, Refused(500, "internal", INTERNAL_ERROR), request_id)
 
 
-def _error(request: Request, status: int, code: str, message: str, headers: dict[str, str]) -> Response:
-    request_id = request.scope.get("request_id") or new_request_id()
-    headers = {**headers, "X-Request-ID": request_id}
-    return Response(error_body(code, message, request_id), status, headers=headers, media_type=JSONResponse.media_type)
+def _request_id(request: Request) -> str:
+    return request.scope.get("request_id") or Head.of(request.scope).request_id
 
 
 def __getattr__(name: str) -> Any:

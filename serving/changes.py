@@ -49,6 +49,16 @@ class Changes:
         """Every endpoint's newest document, but for those that cannot be read and show as refused (raises Refused)."""
         return await self._told(self._readable)
 
+    async def first(self, name: str) -> Endpoint | None:
+        """The document by which an endpoint was made; None where that is not known any more."""
+
+        def read() -> Endpoint | None:
+            with suppress(DocumentUnreadable):
+                return self.store.first(name)
+            return None
+
+        return await self._told(read) if is_name(name) else None
+
     async def versions(self, model: str) -> dict[int, str]:
         """Bundles of the versions that may serve (raises Refused)."""
         return await self._told(lambda: self.store.versions(model)) if is_name(model) else {}

@@ -57,7 +57,7 @@ def _api_routes(asking: Asking, changes: Changes) -> list[Route]:
             slot = state.slots.get(name)
             document = stored.get(name) or (slot.endpoint if slot else None)  # what serves outlives a lost store
             if covered(request.scope, name) and (document is None or document.targets):
-                found.append(endpoint_of(name, document, slot))
+                found.append(endpoint_of(name, document, await changes.first(name), slot))
         return Response(encode({"endpoints": found}), media_type="application/json")
 
     async def in_service(name: str) -> Endpoint | None:
@@ -68,14 +68,14 @@ def _api_routes(asking: Asking, changes: Changes) -> list[Route]:
             raise Refused(404, "unknown_model", f"no endpoint has this name; there are: {known}")
         return document
 
-    def described(name: str, document: Endpoint | None) -> Response:
-        found = endpoint_of(name, document, state.slots.get(name)) | {"permission_level": "CAN_QUERY"}
-        return Response(encode(found), media_type="application/json")
+    async def described(name: str, document: Endpoint | None) -> Response:
+        found = endpoint_of(name, document, await changes.first(name), state.slots.get(name))
+        return Response(encode(found | {"permission_level": "CAN_QUERY"}), media_type="application/json")
 
     @asking.shaped(mlflow_error, _uncounted)
     async def endpoint(request: Request) -> Response:
         name = request.path_params["model"]
-        return described(name, await in_service(name))
+        return await described(name, await in_service(name))
 
     @asking.shaped(mlflow_error, _uncounted)
     async def create(request: Request) -> Response:
@@ -88,7 +88,7 @@ def _api_routes(asking: Asking, changes: Changes) -> list[Route]:
             told = f"the endpoint '{sent.name}' exists; update its config instead"
             raise Refused(409, "exists", told)
         change = change_of(sent.config, current)
-        return described(sent.name, await changes.set(request, sent.name, change, "created by Databricks' API"))
+        return await described(sent.name, await changes.set(request, sent.name, change, "created by Databricks' API"))
 
     @asking.shaped(mlflow_error, _uncounted)
     async def update(request: Request) -> Response:
@@ -96,7 +96,7 @@ def _api_routes(asking: Asking, changes: Changes) -> list[Route]:
         sent = await changes.read(request, Config)
         current = await in_service(name)
         change = change_of(sent, current)
-        return described(name, await changes.set(request, name, change, "config updated by Databricks' API"))
+        return await described(name, await changes.set(request, name, change, "config updated by Databricks' API"))
 
     @asking.shaped(mlflow_error, _uncounted)
     async def delete(request: Request) -> Response:

@@ -101,8 +101,8 @@ def _invalid(told: str) -> Refused:
     return Refused(422, "invalid_request", told)
 
 
-def endpoint_of(name: str, document: Endpoint | None, slot: Slot | None) -> dict[str, Any]:
-    """An endpoint document in Databricks' words."""
+def endpoint_of(name: str, document: Endpoint | None, first: Endpoint | None, slot: Slot | None) -> dict[str, Any]:
+    """An endpoint's newest document, and the one by which it was made, in Databricks' words."""
     in_force = slot.endpoint.revision if slot and slot.endpoint else 0
     wanted = document.revision if document else 0
     update = "NOT_UPDATING" if in_force >= wanted else "IN_PROGRESS"
@@ -117,10 +117,11 @@ def endpoint_of(name: str, document: Endpoint | None, slot: Slot | None) -> dict
     if document is None:
         return found
     targets = [(target, served_name(document.model, target)) for target in document.targets]
-    updated = int(datetime.fromisoformat(document.updated_at).timestamp() * 1000)
+    made = first or document
     found |= {
-        "creator": document.updated_by,
-        "last_updated_timestamp": updated,
+        "creator": made.updated_by,
+        "creation_timestamp": _milliseconds(made.updated_at),
+        "last_updated_timestamp": _milliseconds(document.updated_at),
         "config": {
             "config_version": document.revision,
             "served_entities": [
@@ -141,6 +142,10 @@ def endpoint_of(name: str, document: Endpoint | None, slot: Slot | None) -> dict
         },
     }
     return found
+
+
+def _milliseconds(instant: str) -> int:
+    return int(datetime.fromisoformat(instant).timestamp() * 1000)
 
 
 def _deployment(slot: Slot | None, target: Target, update: str) -> str:

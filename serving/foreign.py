@@ -33,8 +33,8 @@ def body_of(rows: Sequence[Any], inputs: Sequence[Input]) -> bytes:
     for row in rows:
         if isinstance(row, dict):
             for name in timestamps & row.keys():
-                if isinstance(row[name], str) and _NAIVE.fullmatch(row[name]):
-                    row[name] += "Z"
+                if isinstance(row[name], str) and (naive := _NAIVE.fullmatch(row[name])):
+                    row[name] += "Z" if naive[1] else ":00Z"
             for name in integers & row.keys():
                 if isinstance(row[name], float) and row[name].is_integer():
                     row[name] = int(row[name])
@@ -86,7 +86,7 @@ def rows_of_json(body: bytes, inputs: Sequence[Input]) -> list[Any]:
 
 
 def rows_of_csv(body: bytes, inputs: Sequence[Input]) -> list[Any]:
-    """Rows of a CSV text with a header; an empty field is null.
+    """Rows of a CSV text with a header, after a byte order mark (as Excel writes one) or not; an empty field is null.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def rows_of_csv(body: bytes, inputs: Sequence[Input]) -> list[Any]:
     [{'a': 1, 'b': None}]
     """
     try:
-        lines = list(csv.reader(io.StringIO(body.decode(), newline=""), strict=True))
+        lines = list(csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True))
     except UnicodeDecodeError as error:
         raise InvalidRequest(400, [Problem(None, None, f"the body is not UTF-8 at byte {error.start}")]) from error
     except csv.Error as error:
@@ -105,6 +105,10 @@ def rows_of_csv(body: bytes, inputs: Sequence[Input]) -> list[Any]:
         raise InvalidRequest(400, [Problem(None, None, "the body is empty: wanted a header and rows")])
     kinds = {field.name: field.type for field in inputs}
     header = lines[0]
+    if "" in header:
+        raise _invalid(
+            "header", "a column has no name: where it is the index of pandas, to_csv(index=False) leaves it out"
+        )
     return [
         {name: _cell(kinds.get(name, ""), text) for name, text in row.items()}
         for row in _split({"columns": header, "data": lines[1:]})
@@ -116,7 +120,7 @@ def _cell(kind: str, text: str) -> Any:
     if text == "":
         return None
     try:
-        if kind in ("integer", "number"):
+        if kind in ("integer", "number") and "_" not in text:  # which Python takes between digits
             number = int(text) if kind == "integer" and text.lstrip("+-").isdigit() else float(text)
             return text if number in _INFINITE else number  # JSON has no word for it but null
     except ValueError:

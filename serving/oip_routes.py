@@ -22,6 +22,7 @@ ACCEPTED = {
     "FP64": {"FP64", "FP32", "INT64", "INT32", "INT16", "INT8", "UINT32", "UINT16", "UINT8"},
     "BOOL": {"BOOL"},
 }
+_BINARY = "the binary data extension is not supported (of tritonclient: set_data_from_numpy(…, binary_data=False))"
 
 
 def oip_error(refused: Refused, request_id: str) -> Response:  # noqa: ARG001 - its id is in a header
@@ -77,6 +78,8 @@ def oip_routes(asking: Asking) -> list[Route]:
     @asking.shaped(oip_error)
     async def infer(request: Request) -> Response:
         model = find(request)
+        if "inference-header-content-length" in request.headers:
+            raise Refused(415, "unsupported_type", f"send the tensors as JSON; {_BINARY}", close=True)
         sent: dict[str, Any] = {}
 
         def to_rows(body: bytes, inputs: Sequence[Input]) -> list[Any]:
@@ -135,13 +138,13 @@ def _rows(tensors: list[Any], inputs: Sequence[Input]) -> list[Any]:
         if name in columns:
             raise _invalid(name, "is there twice")
         if str(tensor.get("datatype")) not in ACCEPTED[kinds[name]]:
-            raise _invalid(name, f"wanted datatype {kinds[name]}")
+            raise _invalid(name, f"wanted datatype {kinds[name]}, found {str(tensor.get('datatype'))[:40]}")
         if not isinstance(data, list):
-            raise _invalid(name, "wanted data as an array; binary data is not supported")
+            raise _invalid(name, f"wanted data as an array; {_BINARY}")
         if data and all(isinstance(one, list) and len(one) == 1 for one in data):
             data = [one[0] for one in data]
         if shape not in ([len(data)], [len(data), 1]):
-            raise _invalid(name, f"wanted shape [{len(data)}] for {len(data)} values")
+            raise _invalid(name, f"wanted shape [{len(data)}] for {len(data)} values, found {str(shape)[:40]}")
         columns[name] = data
     if len({len(data) for data in columns.values()}) != 1:
         raise _invalid("inputs", "wanted tensors of one length, at least one")

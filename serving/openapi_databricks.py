@@ -17,6 +17,7 @@ _ENDPOINT = {
 }
 _ENDPOINT["properties"] |= {
     "creator": TEXT,
+    "creation_timestamp": {"type": "integer", "description": "Milliseconds since 1970."},
     "last_updated_timestamp": {"type": "integer", "description": "Milliseconds since 1970."},
     "permission_level": TEXT,
     "config": record(

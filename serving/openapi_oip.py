@@ -15,7 +15,12 @@ _NOT_THERE = {
     "404": "No model has this name, or no version this number; the message lists those that there are.",
     "503": "The model cannot answer now; Retry-After says when to come again.",
 }
-_ERRORS = {"400": "The tensors do not fit the model's inputs; the message says which and why.", **_NOT_THERE, **TIMES}
+_ERRORS = {
+    "400": "The tensors do not fit the model's inputs; the message says which and why.",
+    "415": "The tensors are in the binary data extension, or the body is compressed.",
+    **_NOT_THERE,
+    **TIMES,
+}
 _SHAPE = listed({"type": "integer"}, "`[n]` or `[n, 1]`, n rows.", minItems=1, maxItems=2)
 _METADATA = record(
     name=TEXT,

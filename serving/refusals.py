@@ -33,12 +33,18 @@ def shape_at(path: str) -> Shape:
     return "MLflowError" if path.startswith(_MLFLOW) or path.endswith("/invocations") else "Error"
 
 
+def shaped(path: str, refused: Refused, request_id: str) -> Response:
+    """Answer an error in the shape that the protocol of its path has."""
+    response = _SHAPES[shape_at(path)](refused, request_id)
+    response.headers["x-request-id"] = request_id
+    return response
+
+
 async def refuse(scope: Scope, receive: Receive, send: Send, refused: Refused) -> None:
     """Answer a request that may not come in, without looking at its body."""
     head = Head.of(scope)
     request_id = scope["request_id"] = head.request_id
-    response = _SHAPES[shape_at(scope["path"])](refused, request_id)
-    response.headers["x-request-id"] = request_id
+    response = shaped(scope["path"], refused, request_id)
     if refused.close:
         response.headers["connection"] = "close"
     if refused.retry_after is not None:

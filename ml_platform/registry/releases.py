@@ -262,6 +262,11 @@ class ReleaseStore:
         documents = [_read(path, Endpoint, "an endpoint document", "restore it from a backup") for path in paths]
         return [entry for entry in documents if entry.revision <= newest]
 
+    def first(self, name: str) -> Endpoint | None:
+        """The first endpoint document of a name, by which it was made; None before it."""
+        path = min(self._history_folder(name).glob("*.json"), default=None)
+        return None if path is None else _read(path, Endpoint, "an endpoint document", "restore it from a backup")
+
     def said(self, error: Exception) -> str:
         """Text of an error, with paths relative to this folder: clients need not know where it is."""
         return str(error).replace(f"{self.folder}/", "")

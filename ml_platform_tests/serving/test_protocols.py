@@ -92,6 +92,10 @@ SOME: dict[str, tuple[str, bytes, int]] = {
         "application/json", json.dumps({"dataframe_split": {**as_split(), "index": [0, 0, 0]}}).encode(), 2,
     ),
     "lines between quotes": ("text/csv", csv_row(dest='"I\n\nAH"'), 1),
+    "a byte order mark": ("text/csv", b"\xef\xbb\xbf" + csv_row(), 1),
+    "times without seconds and offset": (
+        "text/csv", csv_row(scheduled_departure="2013-07-01 12:00", scheduled_arrival="2013-07-01T15:30"), 1,
+    ),
     "empty lines": ("text/csv", csv_row().replace(b"\n", b"\n\n\n") + b"\n\n\n", 1),
     "many": ("application/json", json.dumps({"instances": ROWS * 700}).encode(), 1_400),
 }  # fmt: skip
@@ -163,7 +167,9 @@ def test_a_bad_body_is_400_in_mlflows_shape_and_tells_nothing_of_the_inside(
         (b"carrier,carrier\na,b", "is there twice"),
         (b"carrier,nothing\na,b", "is not a field"),
         (csv_row(distance="far"), 'found "far"'),
+        (csv_row(distance="1_400"), 'found "1_400"'),
         (csv_row(distance="nan"), "found null"),
+        (b",carrier\n0,UA", "to_csv(index=False)"),
         (csv_row(distance="-inf"), 'found "-inf"'),
         (csv_row(distance=""), "found null"),
         (csv_row(scheduled_departure="yesterday"), 'found "yesterday"'),
@@ -204,6 +210,8 @@ def test_an_unknown_model_is_404(client: httpx.Client, path: str) -> None:
 def test_pings_and_version(client: httpx.Client) -> None:
     for path in ("/ping", "/health", f"/models/{MODEL}/ping", f"/models/{MODEL}/health"):
         assert (client.get(path).status_code, client.get(path).text) == (200, "\n")
+    for path in ("/ping", "/health/live", "/health/ready", "/v2/health/live"):
+        assert (client.head(path).status_code, client.head(path).content) == (200, b"")
     assert client.get("/models/nope/ping").status_code == 404
     assert client.get("/version").text == client.get(f"/models/{MODEL}/version").text != ""
 
@@ -296,7 +304,7 @@ def changeable(settings: Settings, serve: Callable[..., Server]) -> Server:
 
 def test_the_databricks_sdk_creates_updates_and_deletes(changeable: Server, settings: Settings) -> None:
     from databricks.sdk import WorkspaceClient
-    from databricks.sdk.errors import BadRequest, NotFound, ResourceConflict
+    from databricks.sdk.errors import BadRequest, NotFound, ResourceAlreadyExists
     from databricks.sdk.service.serving import EndpointCoreConfigInput, Route, ServedEntityInput, TrafficConfig
 
     endpoints = WorkspaceClient(host=changeable.url, token="any", auth_type="pat").serving_endpoints
@@ -307,7 +315,7 @@ def test_the_databricks_sdk_creates_updates_and_deletes(changeable: Server, sett
     assert created.state.ready is not None
     assert created.state.ready.value == "READY"
     assert endpoints.query("trial", dataframe_records=ROWS).served_model_name == "steady"
-    with pytest.raises(ResourceConflict, match="exists; update its config"):
+    with pytest.raises(ResourceAlreadyExists, match="exists; update its config"):
         endpoints.create("trial", config=config)
     other = ServedEntityInput(entity_name=f"main.default.{MODEL}", entity_version="3")
     routes = [Route(served_model_name="steady", traffic_percentage=0)]
@@ -317,6 +325,13 @@ def test_the_databricks_sdk_creates_updates_and_deletes(changeable: Server, sett
     )
     assert updated.config is not None
     assert updated.config.config_version == 2
+    assert updated.creator == created.creator == "127.0.0.1 (HTTP)"
+    assert updated.creation_timestamp == created.creation_timestamp == created.last_updated_timestamp
+    assert updated.last_updated_timestamp is not None
+    assert updated.creation_timestamp is not None
+    assert updated.last_updated_timestamp > updated.creation_timestamp
+    with pytest.raises(NotFound, match=r"there is nothing at /api/2.0/serving-endpoints/trial/tags"):
+        endpoints.patch("trial", delete_tags=["a"])
     assert endpoints.query("trial", dataframe_records=ROWS).served_model_name == f"{MODEL}-3"
     [target, shadow] = ReleaseStore(settings.releases_dir).documents()["trial"].targets
     assert (target.version, shadow.version, shadow.mode) == (3, 2, "shadow")
@@ -420,7 +435,8 @@ def test_open_inference_protocol(client: httpx.Client, wanted: list[dict[str, An
         ({"inputs": [{"name": "nope", "shape": [1], "datatype": "FP64", "data": [1]}]}, "is not an input"),
         ({"inputs": [*tensors(), tensors()[0]]}, "is there twice"),
         ({"inputs": [{**tensors()[-1], "datatype": "BYTES"}]}, "wanted datatype FP64"),
-        ({"inputs": [{**tensors()[-1], "shape": [3]}]}, "wanted shape [2]"),
+        ({"inputs": [{**tensors()[-1], "shape": [3]}]}, "wanted shape [2] for 2 values, found [3]"),
+        ({"inputs": [{**tensors()[-1], "data": None}]}, "binary_data=False"),
         ({"inputs": tensors()[:-1]}, "is missing"),
         ({"inputs": []}, "at least one"),
     ],
@@ -432,6 +448,32 @@ def test_bad_inference_requests_are_400_with_one_sentence(
     assert answer.status_code == 400
     assert set(answer.json()) == {"error"}
     assert message in answer.json()["error"]
+
+
+def test_binary_tensors_are_refused_by_their_name(client: httpx.Client) -> None:
+    content = json.dumps({"inputs": tensors()}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(content))}
+    answer = client.post(f"/v2/models/{MODEL}/infer", content=content + b"\0" * 16, headers=headers)
+    assert (answer.status_code, set(answer.json())) == (415, {"error"})
+    assert "binary data extension is not supported" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "shape"),
+    [
+        ("/v2/models", {"error"}),
+        (f"/v2/models/{MODEL}", {"error"}),
+        ("/invocations", {"error_code", "message"}),
+        (f"/api/2.0/serving-endpoints/{MODEL}/tags", {"error_code", "message"}),
+    ],
+)
+def test_what_a_path_does_not_offer_is_told_in_its_protocols_shape(
+    client: httpx.Client, path: str, shape: set[str]
+) -> None:
+    answer = client.patch(path, headers={"X-Request-ID": "mine"})
+    assert set(answer.json()) == shape
+    assert answer.headers["x-request-id"] == "mine"
+    assert (answer.status_code, "PATCH is not allowed here; allowed are " in answer.text) in ((404, False), (405, True))
 
 
 def test_unknown_models_and_versions_are_404_there(client: httpx.Client) -> None:
