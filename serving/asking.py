@@ -23,6 +23,8 @@ ToRows = Callable[[bytes, Sequence[Input]], list[Any]]
 Translate = Callable[[bytes, Sequence[Input]], Awaitable[bytes]]
 ErrorShape = Callable[[Refused, str], Response]
 
+_ANSWERED = "answered"  # in a scope: what `Predictor.note` is to be told when the answer is written
+
 logger = logging.getLogger("serving")
 
 
@@ -35,13 +37,16 @@ class Asking:
         self.parquet = ParquetProcess(settings)
         self._bodies = BodyReader(settings.body_seconds)
 
-    def only_model(self) -> str:
-        """The name of the one model that there is (raises Refused when there are more)."""
+    def model_of(self, request: Request) -> str:
+        """The model that a path names, else the one that there is (raises Refused when there are more)."""
+        if "model" in request.path_params:
+            return str(request.path_params["model"])
         names = self.predictor.state.names()
         if len(names) > 1:
             paths = ", ".join(f"/models/{name}/invocations" for name in names)
             raise Refused(404, "ambiguous_model", f"this server has several models: ask {paths}")
-        return names[0] if names else ""
+        request.path_params["model"] = names[0] if names else ""  # for who counts and traces it
+        return str(request.path_params["model"])
 
     def by(self, to_rows: ToRows) -> Translate:
         """Translate bodies by what makes rows of them, in a thread where they are large."""
@@ -60,12 +65,20 @@ class Asking:
 
     async def ask(self, request: Request, model: str, translate: Translate, version: int | None = None) -> Answer:
         """Answer a request's body, translated into one of `/predict/{model}` (raises Refused, ClientDisconnect)."""
+        stages = self.predictor.stages(request.scope, perf_counter())
         head = check_head(request)
         slot = self.predictor.slot(model)
         body = await self.body(request)
+        if stages is not None:
+            stages.mark("receive")
         inputs = ((version and slot.version(version)) or slot.served[0]).manifest.inputs
         translated = await translate(body, inputs)
-        return await self.predictor.answer(slot, translated, Asked(head.request_id, caller_of(request), version))
+        if stages is not None:
+            stages.mark("translate")
+        asked = Asked(head.request_id, caller_of(request), version, stages=stages)
+        answer = await self.predictor.answer(slot, translated, asked)
+        request.scope[_ANSWERED] = model, answer, asked
+        return answer
 
     async def body(self, request: Request) -> bytes:
         """Read a request's body within the limits (raises Refused, ClientDisconnect)."""
@@ -79,6 +92,7 @@ class Asking:
 
         def decorate(route: Callable[..., Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
             async def answer(request: Request) -> Response:
+                started = perf_counter()
                 self.predictor.active += 1
                 try:
                     response = await route(request)
@@ -98,7 +112,11 @@ class Asking:
                     response = shape(Refused(500, "internal", INTERNAL_ERROR), _request_id(request))
                 finally:
                     self.predictor.active -= 1
-                (count or self._count)(request, response.status_code)
+                if (answered := request.scope.get(_ANSWERED)) is not None:
+                    model, found, asked = answered
+                    self.predictor.note(request.scope, model, found, asked, started)
+                else:
+                    (count or self._count)(request, response.status_code)
                 response.headers["x-request-id"] = _request_id(request)
                 return response
 

@@ -62,7 +62,7 @@ def mlflow_routes(asking: Asking) -> list[Route]:
 
     @asking.shaped(mlflow_error)
     async def invocations(request: Request) -> Response:
-        model = request.path_params.get("model") or asking.only_model()
+        model = asking.model_of(request)
         answer = await asking.ask(request, model, translation(asking, request))
         return Response(encode(predictions_of(answer)), media_type="application/json")
 

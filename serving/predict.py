@@ -18,7 +18,7 @@ from serving.answers import Answer
 from serving.predictor import Asked, Predictor
 from serving.problems import Problem
 from serving.settings import ServingSettings
-from serving.stages import SAMPLED, Stages
+from serving.stages import Stages
 from serving.state import Slot
 from serving.wire import (
     INTERNAL_ERROR,
@@ -45,7 +45,6 @@ class Predict:
     def __init__(self, predictor: Predictor, settings: ServingSettings) -> None:
         self._predictor = predictor
         self._settings = settings
-        self._count = -1
         self._bodies = BodyReader(settings.body_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,25 +86,14 @@ class Predict:
         """Who is asked for what (raises Refused)."""
         head = Head.of(scope)
         scope["request_id"] = head.request_id
-        self._count += 1
-        stages: Stages | None = scope.get("stages")  # where the request is traced
-        if not self._count % SAMPLED:
-            stages = stages or Stages(started)
-            stages.sampled = True
+        stages = self._predictor.stages(scope, started)
         head.check()
         self._predictor.check_active()
         return self._predictor.slot(scope["path_params"]["model"]), _asked(scope, head.request_id, stages)
 
     def _answered(self, scope: Scope, asked: Asked, answer: Answer, started: float) -> Reply:
         content = encode(answer)
-        series = self._predictor.series(scope["path_params"]["model"], answer.version)
-        if asked.stages is not None:
-            asked.stages.mark("encode")
-            scope["model_version"] = answer.version
-            if asked.stages.sampled:
-                series.observe(asked.stages)
-        series.answered.inc()
-        series.seconds.observe(perf_counter() - started)
+        self._predictor.note(scope, scope["path_params"]["model"], answer, asked, started)
         return reply_of(200, content, asked.request_id)
 
     def _failed(self, scope: Scope, error: Exception) -> Reply:

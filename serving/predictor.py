@@ -8,9 +8,11 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
 from typing import Any
 
 import msgspec
+from starlette.types import Scope
 
 from ml_platform.inference.contract import violations_by_field
 from ml_platform.inference.log import SHADOW, InferenceLog
@@ -23,7 +25,7 @@ from serving.metrics import Metrics, ModelMetrics
 from serving.problems import InvalidRequest, Problem
 from serving.rows import Scored, score_rows
 from serving.settings import ServingSettings
-from serving.stages import Stages
+from serving.stages import SAMPLED, Stages
 from serving.state import ServedModel, ServingState, Slot
 from serving.turns import Turns
 from serving.wire import Refused
@@ -53,6 +55,7 @@ class Predictor:
         self.active = 0  # requests under way, by whichever protocol
         self._log = log
         self._settings = settings
+        self._count = -1
         self._series: dict[tuple[str, int], ModelMetrics] = {}
         self._turns = Turns("large", settings.max_queue, settings)
         self._lost = 0
@@ -84,6 +87,26 @@ class Predictor:
         """Metrics of a version."""
         found = self._series.get((model, version))
         return found or self._series.setdefault((model, version), self.metrics.version_series(model, version))
+
+    def stages(self, scope: Scope, started: float) -> Stages | None:
+        """Where a request's time is to be noted: of one in `SAMPLED`, and of each that is traced."""
+        self._count += 1
+        stages: Stages | None = scope.get("stages")
+        if not self._count % SAMPLED:
+            stages = stages or Stages(started)
+            stages.sampled = True
+        return stages
+
+    def note(self, scope: Scope, model: str, answer: Answer, asked: Asked, started: float) -> None:
+        """Note which version answered and how long it took, when the answer is written."""
+        series = self.series(model, answer.version)
+        if asked.stages is not None:
+            asked.stages.mark("encode")
+            scope["model_version"] = answer.version
+            if asked.stages.sampled:
+                series.observe(asked.stages)
+        series.answered.inc()
+        series.seconds.observe(perf_counter() - started)
 
     async def answer(self, slot: Slot, body: bytes, asked: Asked) -> Answer:
         """Decode, look up, score and log (raises Refused)."""

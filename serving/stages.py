@@ -1,4 +1,4 @@
-"""Where a request's time goes: receive, wait, decode, look-up, score, log, explain, encode. Noted of some requests."""
+"""Where a request's time goes: receive, translate, wait, decode, look-up, score, log, explain, encode. Of some."""
 
 from collections.abc import Iterator
 from itertools import pairwise

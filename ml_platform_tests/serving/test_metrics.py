@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ml_platform.inference.ingest_log import ingest_log
@@ -40,6 +41,27 @@ def test_stages_of_one_request_in_so_many_add_up_to_its_time(settings: Settings,
         assert server.client.post(PATH, json=many).status_code == 200
     found = series(server)
     assert {found[("ml_platform_stage_seconds_count", MODEL, stage)] for stage in ("decode", "look_up", "score")} == {3}
+
+
+@pytest.mark.parametrize(
+    "path", ["/invocations", f"/models/{MODEL}/invocations", f"/serving-endpoints/{MODEL}/invocations"]
+)
+def test_other_protocols_are_counted_and_timed_as_well(settings: Settings, serve: Serve, path: str) -> None:
+    fill_online_store(settings)
+    publish(settings, 1)
+    server = serve(settings)
+    for _ in range(SAMPLED):
+        assert server.client.post(path, json={"dataframe_records": [ROW, ROW]}).status_code == 200
+    assert server.client.post(path, json={"dataframe_records": [{}]}).status_code == 400
+    assert server.client.post(path, json={}, headers={"Content-Type": "text/plain"}).status_code == 415
+    found = series(server)
+    counted = {name[2]: value for name, value in found.items() if name[0] == "ml_platform_requests_total"}
+    assert counted == {"200": SAMPLED, "400": 1, "415": 1}
+    assert ("ml_platform_requests_total", MODEL, "200") in found
+    assert found[("ml_platform_request_seconds_count", MODEL, "1")] == SAMPLED
+    assert found[("ml_platform_predictions_total", MODEL, "1")] == 2 * SAMPLED
+    for stage in ("receive", "translate", "wait", "decode", "look_up", "score", "log", "encode"):
+        assert found[("ml_platform_stage_seconds_count", MODEL, stage)] == 1
 
 
 def test_the_online_stores_memory_is_counted(settings: Settings, serve: Serve) -> None:
