@@ -93,9 +93,12 @@ def verify_audit(lake: Lake, settings: Settings) -> tuple[int, list[Finding]]:
         When the secret of the audit log is not there.
     """
     waiting = _files(settings.audit_dir)
-    if not (lake.exists(TABLE) or waiting):
-        return 0, []
     path = settings.keys_dir / "audit.secret"
+    if not (lake.exists(TABLE) or waiting):
+        gone = Finding(
+            settings.audit_dir.name, None, f"no line is left, though {path.name} was made with the first one"
+        )
+        return 0, [gone] if path.exists() else []
     if not path.exists():
         raise FileNotFoundError(f"{path}: the audit log's secret is not there, and nothing can be proven without it")
     secret = load_secret(path, create=False)

@@ -100,6 +100,9 @@ def test_a_deleted_file_and_one_of_another_place_are_found(settings: Settings, l
     assert f"{first.name}, line 0: was altered" in told(lake, settings)
     first.write_bytes(content)
     assert told(lake, settings) == []
+    first.unlink()
+    second.unlink()
+    assert told(lake, settings) == ["audit: no line is left, though audit.secret was made with the first one"]
 
 
 def test_without_the_secret_no_chain_can_be_forged(settings: Settings, lake: Lake, tmp_path: Path) -> None:
