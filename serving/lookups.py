@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +17,16 @@ logger = logging.getLogger("serving")
 
 _NEVER = to_micros(datetime(1, 1, 1, tzinfo=UTC))  # before any event: when an unknown entity was known
 _MICROSECOND = timedelta(microseconds=1)
-_NOTHING: Mapping[str, Any] = {}
+
+
+class _Nothing(dict[str, Any]):
+    """The values of an entity that is not known: null, whichever is asked for."""
+
+    def __missing__(self, name: str) -> None:
+        return None
+
+
+_NOTHING = _Nothing()
 
 
 class ViewsDiffer(RuntimeError):
@@ -46,10 +56,20 @@ class LookedUp:
         self.coded = tuple((name, positions[column]) for name, column in self.columns if column in coded)
         numeric = [(name, positions[column]) for name, column in self.columns if column not in coded]
         self.numeric = tuple(name for name, _ in numeric)
+        self._numbers = itemgetter(*self.numeric) if numeric else None
         places = [position for _, position in numeric]
         # A span of the matrix is filled much faster than columns here and there.
         in_turn = places == list(range(places[0], places[0] + len(places))) if places else False
         self.places: slice | list[int] = slice(places[0], places[0] + len(places)) if in_turn else places
+
+    def numbers(self, entities: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """The numeric features of entities (entities × features, float64), NaN for null."""
+        assert self._numbers is not None
+        try:
+            known = list(map(self._numbers, entities))  # half the time of asking for one after the other
+        except KeyError:  # a row of another definition of the view, before that is noticed
+            known = [tuple([entity.get(name) for name in self.numeric]) for entity in entities]
+        return np.array(known, dtype=np.float64).reshape(len(entities), len(self.numeric))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +85,7 @@ class FoundView:
         """Write the view's columns of a matrix (rows × features, float64), categories by `encode(position, values)`."""
         view, entities = self.view, self.entities
         if view.numeric:
-            known = [[entity.get(name) for name in view.numeric] for entity in entities]
-            matrix[:, view.places] = self._spread(np.array(known, dtype=np.float64), np.nan)
+            matrix[:, view.places] = self._spread(view.numbers(entities), np.nan)
         for name, position in view.coded:
             codes = encode(position, [entity.get(name) for entity in entities])
             matrix[:, position] = self._spread(codes, MISSING_CODE)
@@ -161,7 +180,7 @@ class Lookups:
         found = iter(read)
         entries = [None if None in key else next(found) for _, key in requests]
         known_at = np.array([_NEVER if entry is None else entry.micros for entry in entries], dtype=np.int64)
-        values = [_NOTHING if entry is None else entry.values for entry in entries]
+        values: list[Mapping[str, Any]] = [_NOTHING if entry is None else entry.values for entry in entries]
         latest = as_of.max()
         views = []
         for view, (index, first, last) in zip(self.views, places, strict=True):
