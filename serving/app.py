@@ -293,8 +293,7 @@ def _add_descriptions(app: FastAPI, state: ServingState, metrics: Metrics) -> No
         """Signature, features, metrics, provenance and endpoint of one model."""
         slot = state.slots.get(model)
         if slot is None:
-            known = ", ".join(state.names()) or "none yet"
-            raise HTTPException(404, f"no released model is called '{model}'; released are: {known}")
+            raise HTTPException(404, f"no released model is called '{model}'; released are: {state.known()}")
         return detail(slot)
 
     @app.get("/metrics", tags=["health"], response_class=Response)

@@ -43,8 +43,9 @@ class Asking:
             return str(request.path_params["model"])
         names = self.predictor.state.names()
         if len(names) > 1:
-            paths = ", ".join(f"/models/{name}/invocations" for name in names)
-            raise Refused(404, "ambiguous_model", f"this server has several models: ask {paths}")
+            known = self.predictor.state.known()
+            told = f"this server has several models: ask /models/<model>/invocations of one of them: {known}"
+            raise Refused(404, "ambiguous_model", told)
         request.path_params["model"] = names[0] if names else ""  # for who counts and traces it
         return str(request.path_params["model"])
 

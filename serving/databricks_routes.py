@@ -64,8 +64,7 @@ def _api_routes(asking: Asking, changes: Changes) -> list[Route]:
         slot = state.slots.get(name)
         document = await changes.document(name) or (slot.endpoint if slot else None)
         if (document is None and slot is None) or (document is not None and not document.targets):
-            known = ", ".join(state.names()) or "none yet"
-            raise Refused(404, "unknown_model", f"no endpoint has this name; there are: {known}")
+            raise Refused(404, "unknown_model", f"no endpoint has this name; there are: {state.known()}")
         return document
 
     async def described(name: str, document: Endpoint | None) -> Response:

@@ -123,6 +123,7 @@ class RowDecoder:
         self._decode_row = msgspec.json.Decoder(row).decode
         self._decode_many = msgspec.json.Decoder(many).decode
         self._names = tuple(attributes)
+        self._attributes = attributes
         self._kinds = {field.name: field.type for field in inputs}
         self._optional = tuple(field.name for field in inputs if not field.required)
         self._timestamps = tuple(field.name for field in inputs if field.type == "timestamp")
@@ -158,6 +159,19 @@ class RowDecoder:
         if is_line and _MANY.match(body) is None:
             sent = [msgspec.Raw(body)]
         return Rows(sent, values)
+
+    def first(self, body: bytes, name: str) -> Any:
+        """A field of the first row as `decode` gives it, the others hardly looked at (raises InvalidRequest).
+
+        Examples
+        --------
+        >>> RowDecoder((Input(name="n", type="integer"),)).first(b'{"rows": [{"n": 1}, {"n": 2}]}', "n")
+        1
+        """
+        if name in self._timestamps:
+            return self.decode(body).values[0][name]
+        value = getattr(self._structs(body)[0][0], self._attributes[name])
+        return None if value is msgspec.UNSET else value
 
     def is_long(self, body: bytes) -> bool:
         """Whether a body holds enough rows for `decode_columns` to be the cheaper way."""

@@ -46,8 +46,7 @@ def endpoint_routes(changes: Changes) -> list[BaseRoute]:
         model = document.model if document else name
         versions = await changes.versions(model)
         if document is None and not versions:
-            known = ", ".join(slots.names()) or "none yet"
-            raise Refused(404, "unknown_endpoint", f"there is no endpoint '{name[:80]}'; there are: {known}")
+            raise Refused(404, "unknown_endpoint", f"there is no endpoint '{name[:80]}'; there are: {slots.known()}")
         body: dict[str, Any] = {
             "name": name,
             "model": model,
@@ -78,6 +77,8 @@ def endpoint_routes(changes: Changes) -> list[BaseRoute]:
         live = [target for target in sent.targets if target.mode == "live"]
         if len({target.version for target in sent.targets}) < len(sent.targets):
             raise Refused(422, "invalid_request", "targets: a version is there twice")
+        if any(target.share for target in sent.targets if target.mode == "shadow"):
+            raise Refused(422, "invalid_request", "targets: a shadow answers nothing, and has no share")
         wanted = TrafficChange(
             shares={target.version: target.share for target in live},
             shadows=[target.version for target in sent.targets if target.mode == "shadow"],

@@ -80,8 +80,7 @@ class Predictor:
         if not self.state.slots:
             reason = self.state.trouble or "promote a model first: materialise its `release` asset"
             raise Refused(503, "no_release", f"no model has been released yet; {reason}", retry_after=5)
-        known = ", ".join(self.state.names())
-        raise Refused(404, "unknown_model", f"no released model is called '{name}'; released are: {known}")
+        raise Refused(404, "unknown_model", f"no released model is called '{name}'; released are: {self.state.known()}")
 
     def series(self, model: str, version: int) -> ModelMetrics:
         """Metrics of a version."""
@@ -274,5 +273,5 @@ def _key(slot: Slot, body: bytes) -> str | None:
     """What decides for the first row, so that the same thing is always answered by the same version."""
     model = slot.served[0]
     name = slot.endpoint.key if slot.endpoint and slot.endpoint.key else model.manifest.id
-    value = None if name is None else model.decoder.decode(body).values[0][name]
+    value = None if name is None else model.decoder.first(body, name)
     return None if value is None else str(value)

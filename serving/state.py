@@ -16,6 +16,8 @@ from ml_platform.registry.releases import ReleaseStore
 from serving.decode import RowDecoder, decoder_of
 from serving.lookups import Lookups, OnlineStoreFailed
 
+_TOLD = 10  # names in a message
+
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
@@ -172,6 +174,18 @@ class ServingState:
     def names(self) -> list[str]:
         """Models that have an endpoint document."""
         return sorted(self.slots)
+
+    def known(self) -> str:
+        """These names for a message, the first few of many.
+
+        Examples
+        --------
+        >>> ServingState({name: Slot(name, None) for name in "abcdefghijkl"}).known()
+        'a, b, c, d, e, f, g, h, i, j and 2 more'
+        """
+        names = self.names()
+        more = f" and {len(names) - _TOLD:,} more" if len(names) > _TOLD else ""
+        return ", ".join(names[:_TOLD]) + more or "none yet"
 
 
 def live_targets(endpoint: Endpoint) -> tuple[Target, ...]:

@@ -73,6 +73,7 @@ REFUSED: list[tuple[list[Any], dict[str, Any], str]] = [
     ([{"version": 1, "share": 0.5}], {}, "add up to 1"),
     ([{"version": 9, "share": 1.0}], {}, "no version 9"),
     ([{"version": 1, "share": 0.5}, {"version": 1, "share": 0.5}], {}, "there twice"),
+    ([{"version": 1, "share": 1.0}, {"version": 2, "share": 0.1, "mode": "shadow"}], {}, "a shadow answers nothing"),
     ([{"version": 1, "share": 1.0}], {"reason": ""}, "wants a reason"),
     ([{"version": 1, "share": 1.0}], {"reason": 1001 * "x"}, "length <= 1000"),
     ([{"version": 1, "share": 1.0}], {"key": "nope"}, "has no 'nope'"),
