@@ -1,6 +1,7 @@
 """Features that a request does not carry: read from the online store for all its rows in one round trip."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from ml_platform.registry.manifest import MISSING_CODE, Feature, Manifest, ViewL
 logger = logging.getLogger("serving")
 
 _NEVER = to_micros(datetime(1, 1, 1, tzinfo=UTC))  # before any event: when an unknown entity was known
+_PAUSE = 4  # times as long as it took to fail is the store left alone: a store that hangs must not hold all requests up
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -117,6 +119,7 @@ class Lookups:
         self._store = store
         self._fallback = fallback
         self._hashes = {lookup.view: lookup.view_hash for lookup in manifest.lookups}
+        self._next_try = 0.0  # monotonic clock
         self.on_trust = False  # the store could not be asked for its views yet; until it is, it is not read
         self.views = tuple(LookedUp(lookup, manifest.features) for lookup in manifest.lookups)
 
@@ -198,15 +201,19 @@ class Lookups:
         """Rows of the store, and whether it failed."""
         if not wanted:
             return [], False
-        if self.on_trust:
+        failed: Exception | None = None
+        started = time.monotonic()
+        if started >= self._next_try and not self.on_trust:
+            try:
+                return self._store.read(wanted), False
+            except Exception as error:  # noqa: BLE001 - any store, any error: told, and answered as was chosen
+                failed, now = error, time.monotonic()
+                self._next_try = now + _PAUSE * (now - started)
+                logger.error("the online store cannot be read: %s", error)
+        if self._fallback == "nulls":
             return [None] * len(wanted), True
-        try:
-            return self._store.read(wanted), False
-        except Exception as error:
-            logger.error("the online store cannot be read: %s", error)
-            if self._fallback == "nulls":
-                return [None] * len(wanted), True
-            raise OnlineStoreFailed(f"the online store cannot be read: {type(error).__name__}") from error
+        told = type(failed).__name__ if failed is not None else "it did not answer in time, and is asked again soon"
+        raise OnlineStoreFailed(f"the online store cannot be read: {told}") from failed
 
     def add(self, rows: Sequence[dict[str, Any]], as_of: Sequence[datetime]) -> "Missing":
         """Put every view's features into the rows, null where the store has no fresh value.

@@ -27,6 +27,7 @@ from ml_platform.features.online_packed import PackedRows, PackedStore, encode, 
 
 _PREFIX = b"ml_platform:online:"
 _TIMEOUT = 5.0  # seconds to connect, and to wait for one answer
+_READ_TIMEOUT = 1.0  # of a request that waits for it; `?socket_timeout=` in the URI says otherwise
 _RECONNECT = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))  # after an idle connection was cut
 _CHUNK = 2000  # rows merged by one call: Lua can hand on 8,000 values at once
 _SCAN = 5000  # keys looked at by one step of tidying
@@ -208,14 +209,14 @@ class RedisOnlineStore(PackedStore):
         self._local = threading.local()
         self._client.close()
 
-    def _open(self, **options: Any) -> redis.Redis:
-        return redis.Redis.from_url(self._uri, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT, **options)
+    def _open(self, timeout: float = _TIMEOUT, **options: Any) -> redis.Redis:
+        return redis.Redis.from_url(self._uri, socket_timeout=timeout, socket_connect_timeout=timeout, **options)
 
     def _reader(self) -> redis.Redis:
         """This thread's client for reading."""
         client: redis.Redis | None = getattr(self._local, "client", None)
         if client is None:
-            client = self._local.client = self._open(single_connection_client=True, retry=_RECONNECT)
+            client = self._local.client = self._open(_READ_TIMEOUT, single_connection_client=True, retry=_RECONNECT)
             self._readers.append(client)
         return client
 
