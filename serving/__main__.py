@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         log_config=log_config(options.log_format, options.log_level),
         server_header=False,
         timeout_graceful_shutdown=10,
-        timeout_worker_healthcheck=60,  # of one that starts, too: five seconds are too few for that on a busy machine
+        timeout_worker_healthcheck=20,  # 5 would end, again and again, workers that are slow to start on a busy machine
     )
     print(f"serving: http://{options.host}:{listener.getsockname()[1]} ({options.workers} worker(s))", flush=True)
     if options.workers == 1:
