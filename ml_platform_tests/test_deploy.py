@@ -16,7 +16,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from ml_platform.settings import PROJECT_ROOT, Settings
 from serving.__main__ import _options
-from serving.access import PROBES
+from serving.access.callers import PROBES
 from serving.metrics import NAMESPACE, Metrics
 from serving.ray_app import CONFIG, Options
 from serving.settings import ServingSettings

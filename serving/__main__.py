@@ -12,14 +12,14 @@ from uvicorn.supervisors import Multiprocess
 
 from ml_platform.governance.keys import KeyStore
 from ml_platform.settings import Settings
-from serving.hosts import SETTING as ALLOWED_HOSTS
-from serving.hosts import is_address
+from serving.access.hosts import SETTING as ALLOWED_HOSTS
+from serving.access.hosts import is_address
+from serving.access.rates import create_table
 from serving.listener import CannotListen, listen
 from serving.logs import LOGGED, log_config
 from serving.logs import SETTING as LOGGED_REQUESTS
 from serving.metrics import SHARED_FOLDER
 from serving.protocol import PromptProtocol
-from serving.rates import create_table
 from serving.settings import ServingSettings
 
 _NO_KEYS = (

@@ -20,34 +20,34 @@ from ml_platform.inference.log import InferenceLog
 from ml_platform.inference.segments import SegmentLog
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
-from serving.access import Access, covered
+from serving.access.auditing import Auditing
+from serving.access.callers import Access, covered
+from serving.access.hosts import Hosts, host_of
+from serving.access.rates import Limits, shared_table
+from serving.access.refusals import refuse, shaped
+from serving.access.tokens import Tokens
 from serving.asking import Asking
-from serving.auditing import Auditing
 from serving.changes import Changes
 from serving.console.console import Console
-from serving.databricks_routes import databricks_routes
 from serving.documents import Health, ModelDetail, ModelList, detail, health, summary
 from serving.endpoint_routes import endpoint_routes
 from serving.gauges import Gauges
-from serving.hosts import Hosts, host_of
 from serving.in_force import InForce
 from serving.metrics import Metrics
-from serving.mlflow_routes import mlflow_routes
-from serving.oip_routes import oip_routes
-from serving.openapi_document import whole_document
+from serving.openapi.document import whole_document
 from serving.pages import add_pages
 from serving.predict import Predict
 from serving.predictor import INLINE_BYTES, Predictor
 from serving.protocol import AT_ONCE
+from serving.protocols.databricks import databricks_routes
+from serving.protocols.mlflow import mlflow_routes
+from serving.protocols.open_inference import oip_routes
 from serving.push_routes import push_routes
 from serving.pushes import Pusher
-from serving.rates import Limits, shared_table
-from serving.refusals import refuse, shaped
 from serving.release_alerts import ReleaseAlerts
 from serving.request_heads import TURNED_AWAY
 from serving.settings import ServingSettings
 from serving.state import ServingState
-from serving.tokens import Tokens
 from serving.watcher import Watcher
 from serving.wire import INTERNAL_ERROR, Head, Refused, Reply, noting
 

@@ -12,10 +12,10 @@ from starlette.responses import Response
 
 from ml_platform.registry.manifest import Input
 from serving.answers import Answer
-from serving.foreign import body_of
-from serving.parquet_process import ParquetProcess
 from serving.predictor import INLINE_BYTES, Asked, Predictor
 from serving.problems import InvalidRequest
+from serving.protocols.foreign import body_of
+from serving.protocols.parquet_process import ParquetProcess
 from serving.settings import ServingSettings
 from serving.wire import INTERNAL_ERROR, BodyReader, Head, Refused, drain
 

@@ -13,8 +13,8 @@ from starlette.routing import BaseRoute, Route
 
 from ml_platform.registry.manifest import Endpoint
 from ml_platform.registry.traffic import TrafficChange
+from serving.access.refusals import own_error
 from serving.changes import Changes
-from serving.refusals import own_error
 from serving.wire import Refused, encode
 
 _ETAG = re.compile(r'(?:W/)?"([!#-~]*)"|([0-9]{1,9})')

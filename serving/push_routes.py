@@ -4,9 +4,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from serving.access.refusals import own_error
 from serving.asking import Asking, caller_of, check_head
 from serving.pushes import Pusher
-from serving.refusals import own_error
 from serving.wire import encode
 
 

@@ -93,8 +93,8 @@ def share(folder: Path) -> None:
     """
     from prometheus_client import multiprocess, values
 
+    from serving.access.rates import create_table
     from serving.metrics import SHARED_FOLDER
-    from serving.rates import create_table
     from serving.worker_numbers import take_number
 
     folder.mkdir(mode=0o700, exist_ok=True)

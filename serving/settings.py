@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ml_platform.governance.keys import ALL_MODELS, ROLES
-from serving.hosts import checked_names
+from serving.access.hosts import checked_names
 
 
 class Grant(BaseModel):

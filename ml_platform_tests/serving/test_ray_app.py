@@ -30,9 +30,9 @@ from ml_platform.lake.tables import Lake
 from ml_platform.settings import PROJECT_ROOT, Settings
 from ml_platform_tests.ports import free_port
 from ml_platform_tests.serving.conftest import Server, start_server
+from ml_platform_tests.serving.protocols.test_parquet import HEADERS as AS_PARQUET
+from ml_platform_tests.serving.protocols.test_parquet import with_pandas
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
-from ml_platform_tests.serving.test_parquet import HEADERS as AS_PARQUET
-from ml_platform_tests.serving.test_parquet import with_pandas
 from serving.ray_app import CONFIG, main
 
 PARQUET = with_pandas()

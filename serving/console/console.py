@@ -15,13 +15,13 @@ from starlette.types import Scope
 from ml_platform.features.online import OnlineStore
 from ml_platform.monitoring.status import ModelStatus, StatusUnreadable, read_status
 from ml_platform.registry.releases import ReleaseStore, is_name
-from serving.access import covered
+from serving.access.callers import covered
 from serving.console import view, words
 from serving.console.form import form_fields
 from serving.console.history import SAMPLE_SECONDS, History
 from serving.documents import detail, main_version
 from serving.metrics import Metrics
-from serving.openapi import example_row
+from serving.openapi.predictions import example_row
 from serving.state import ServingState, Slot
 
 STATIC = Path(__file__).parent / "static"

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ml_platform.registry.manifest import Input, Manifest
-from serving.openapi import example_row
+from serving.openapi.predictions import example_row
 
 _CONTROLS = {
     "string": "text",

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from serving.documents import main_version
-from serving.openapi import REQUEST_ID, error_responses, json_content
+from serving.openapi.predictions import REQUEST_ID, error_responses, json_content
 from serving.state import ServedModel, ServingState
 
 TIMES = {

@@ -5,10 +5,10 @@ from typing import Any
 
 from ml_platform.registry.manifest import Manifest
 from serving.decode import MAX_ROWS
-from serving.mlflow_routes import PARQUET
-from serving.openapi import answer_schema, example_row
-from serving.openapi_operations import TIMES, Protocol, called, served
-from serving.schemas import listed, record
+from serving.openapi.operations import TIMES, Protocol, called, served
+from serving.openapi.predictions import answer_schema, example_row
+from serving.openapi.schemas import listed, record
+from serving.protocols.mlflow import PARQUET
 from serving.state import ServingState
 
 MLFLOW = Protocol("MLflow", "MLflowError")

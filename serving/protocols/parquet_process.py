@@ -24,8 +24,8 @@ from typing import IO
 import msgspec
 
 from ml_platform.registry.manifest import Input
-from serving.parquet import body_of_parquet
 from serving.problems import InvalidRequest, Problem
+from serving.protocols.parquet import body_of_parquet
 from serving.settings import ServingSettings
 from serving.turns import Turns
 from serving.wire import Refused
@@ -119,11 +119,11 @@ class ParquetProcess:
         self._end()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "serving.parquet_process"],
+                [sys.executable, "-m", "serving.protocols.parquet_process"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env={**os.environ, **_ENVIRONMENT},
-                cwd=Path(__file__).parents[1],
+                cwd=Path(__file__).parents[2],
             )
             assert self._process.stdout is not None
             ready = _receive(self._process.stdout)

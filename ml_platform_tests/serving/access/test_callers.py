@@ -22,11 +22,11 @@ from ml_platform_tests.ports import free_port
 from ml_platform_tests.serving.conftest import Server, answering, start_server
 from ml_platform_tests.serving.issuing import configure, jwk, token
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
-from serving.access import Access
+from serving.access.callers import Access
 from serving.app import create_app
 from serving.wire import Refused
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 # What each route takes: a role, for the model that the path names, for all of them, or for whichever ("any", where a
 # list shows what is covered). None for the probes. A route that is not here fails the walk.
 NEEDS: dict[str, tuple[str, str] | None] = {

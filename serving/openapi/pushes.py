@@ -8,7 +8,15 @@ import msgspec
 from ml_platform.features.online import Definition, ViewSchema
 from ml_platform.registry.manifest import Input
 from serving.decode import MAX_ROWS
-from serving.openapi import EXAMPLES, REQUEST_ID, error_responses, field_schema, field_table, json_content, request_body
+from serving.openapi.predictions import (
+    EXAMPLES,
+    REQUEST_ID,
+    error_responses,
+    field_schema,
+    field_table,
+    json_content,
+    request_body,
+)
 
 _ERRORS = {
     "400": "The body is not JSON.",

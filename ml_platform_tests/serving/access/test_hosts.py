@@ -11,7 +11,7 @@ from ml_platform.governance.keys import KeyStore
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server
 from ml_platform_tests.serving.releases import MODEL, ROW
-from serving.hosts import Hosts
+from serving.access.hosts import Hosts
 from serving.settings import ServingSettings
 
 FOREIGN = [

@@ -1,7 +1,7 @@
 """A Parquet file brought into the form that `/predict/{model}` takes.
 
 What the file says of itself (rows, columns, sizes) is checked before anything is decompressed. A file may lie about all
-of it, so it is decoded in a process of its own (`serving.parquet_process`), whose memory and time are bounded.
+of it, so it is decoded in a process of its own (`serving.protocols.parquet_process`) with bounded memory and time.
 """
 
 import struct
@@ -12,8 +12,8 @@ from typing import Any
 
 from ml_platform.registry.manifest import Input
 from serving.decode import MAX_ROWS
-from serving.foreign import body_of
 from serving.problems import InvalidRequest, Problem
+from serving.protocols.foreign import body_of
 from serving.wire import MAX_BODY_BYTES
 
 MAX_FOOTER_BYTES = 2**20

@@ -23,7 +23,7 @@ import pytest
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server
 from ml_platform_tests.serving.releases import INPUTS, MODEL, ROW, fill_online_store, publish
-from serving.parquet_process import EXTRA_BYTES, ParquetProcess
+from serving.protocols.parquet_process import EXTRA_BYTES, ParquetProcess
 from serving.settings import ServingSettings
 from serving.wire import Refused
 

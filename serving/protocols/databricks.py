@@ -10,11 +10,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ml_platform.registry.manifest import Endpoint
-from serving.access import covered
+from serving.access.callers import covered
 from serving.asking import Asking
 from serving.changes import Changes
-from serving.databricks_words import Config, Creation, change_of, endpoint_of, served_name
-from serving.mlflow_routes import mlflow_error, predictions_of, translation
+from serving.protocols.databricks_words import Config, Creation, change_of, endpoint_of, served_name
+from serving.protocols.mlflow import mlflow_error, predictions_of, translation
 from serving.state import Slot
 from serving.wire import Refused, encode
 

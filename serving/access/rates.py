@@ -16,7 +16,7 @@ from pathlib import Path
 
 from starlette.types import Scope
 
-from serving.access import PROBES, Caller
+from serving.access.callers import PROBES, Caller
 from serving.metrics import SHARED_FOLDER
 from serving.settings import ServingSettings
 from serving.wire import Refused

@@ -8,8 +8,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from serving.asking import ErrorShape
-from serving.mlflow_routes import mlflow_error
-from serving.oip_routes import oip_error
+from serving.protocols.mlflow import mlflow_error
+from serving.protocols.open_inference import oip_error
 from serving.wire import DRAINED_BYTES, Head, Refused, drain, error_body
 
 _DRAIN_SECONDS = 5.0

@@ -4,10 +4,10 @@ from typing import Any
 
 import msgspec
 
-from serving.databricks_words import Config, Creation
-from serving.openapi_mlflow import MLFLOW, invocation
-from serving.openapi_operations import STORE, TIMES, Protocol, called, example_version, in_path, json_body, served
-from serving.schemas import TEXT, listed, record
+from serving.openapi.mlflow import MLFLOW, invocation
+from serving.openapi.operations import STORE, TIMES, Protocol, called, example_version, in_path, json_body, served
+from serving.openapi.schemas import TEXT, listed, record
+from serving.protocols.databricks_words import Config, Creation
 from serving.state import ServingState
 
 DATABRICKS = Protocol("Databricks model serving", MLFLOW.shape)

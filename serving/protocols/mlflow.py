@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from serving.answers import Answer
 from serving.asking import Asking, Translate
-from serving.foreign import rows_of_csv, rows_of_json
+from serving.protocols.foreign import rows_of_csv, rows_of_json
 from serving.wire import Refused, encode
 
 PARQUET = "application/vnd.apache.parquet"

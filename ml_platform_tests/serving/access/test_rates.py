@@ -13,7 +13,7 @@ from ml_platform.governance.keys import KeyStore
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server, start_server
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
-from serving.rates import Buckets, Limits, create_table
+from serving.access.rates import Buckets, Limits, create_table
 from serving.settings import ServingSettings
 from serving.wire import Refused
 

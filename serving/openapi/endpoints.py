@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 
 from serving.endpoint_routes import EndpointChange
-from serving.openapi_operations import STORE, TIMES, Protocol, called, example_version, json_body
-from serving.schemas import listed, record
+from serving.openapi.operations import STORE, TIMES, Protocol, called, example_version, json_body
+from serving.openapi.schemas import listed, record
 from serving.state import ServingState
 
 ENDPOINTS = Protocol("endpoints", "Error")

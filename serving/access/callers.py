@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from starlette.types import Scope
 
 from ml_platform.governance.keys import ALL_MODELS, Key, KeyStore
-from serving.tokens import TokenCaller, Tokens
+from serving.access.tokens import TokenCaller, Tokens
 from serving.wire import Head, Refused
 
 PROBES = frozenset({"/health/live", "/health/ready", "/health", "/ping", "/v2/health/live", "/v2/health/ready"})

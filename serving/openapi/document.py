@@ -4,13 +4,13 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from serving.openapi import openapi_document
-from serving.openapi_access import with_access
-from serving.openapi_databricks import with_databricks
-from serving.openapi_endpoints import with_endpoints
-from serving.openapi_mlflow import with_mlflow
-from serving.openapi_oip import with_oip
-from serving.openapi_pushes import with_pushes
+from serving.openapi.access import with_access
+from serving.openapi.databricks import with_databricks
+from serving.openapi.endpoints import with_endpoints
+from serving.openapi.mlflow import with_mlflow
+from serving.openapi.open_inference import with_oip
+from serving.openapi.predictions import openapi_document
+from serving.openapi.pushes import with_pushes
 from serving.state import ServingState
 
 _TAGS = {

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from serving.access import PROBES
-from serving.openapi import error_responses
-from serving.refusals import shape_at
+from serving.access.callers import PROBES
+from serving.access.refusals import shape_at
+from serving.openapi.predictions import error_responses
 
 _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a token of the identity provider."},

@@ -15,7 +15,7 @@ from ml_platform.lake.tables import Lake
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
-from serving.auditing import Auditing
+from serving.access.auditing import Auditing
 
 Serve = Callable[..., Server]
 

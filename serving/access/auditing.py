@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from starlette.types import Scope
 
 from ml_platform.governance.audit import AuditLog, Entry
-from serving.access import Caller
+from serving.access.callers import Caller
 
 SECONDS = 0.01
 

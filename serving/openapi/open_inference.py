@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ml_platform.registry.manifest import Manifest
-from serving.oip_routes import ACCEPTED, DATATYPES, outputs_of
-from serving.openapi import example_row
-from serving.openapi_operations import TIMES, Protocol, called, example_version, in_path, json_body, served
-from serving.schemas import TEXT, listed, record
+from serving.openapi.operations import TIMES, Protocol, called, example_version, in_path, json_body, served
+from serving.openapi.predictions import example_row
+from serving.openapi.schemas import TEXT, listed, record
+from serving.protocols.open_inference import ACCEPTED, DATATYPES, outputs_of
 from serving.state import ServingState
 
 OIP = Protocol("Open Inference Protocol", "InferenceError")

@@ -1,0 +1,1 @@
+"""The OpenAPI document: every route of the app, written from what serves."""
