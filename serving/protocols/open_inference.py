@@ -137,14 +137,17 @@ def _rows(tensors: list[Any], inputs: Sequence[Input]) -> list[Any]:
             raise _invalid(name[:40], f"is not an input of this model; there are {', '.join(kinds)}")
         if name in columns:
             raise _invalid(name, "is there twice")
-        if str(tensor.get("datatype")) not in ACCEPTED[kinds[name]]:
-            raise _invalid(name, f"wanted datatype {kinds[name]}, found {str(tensor.get('datatype'))[:40]}")
+        datatype = str(tensor.get("datatype"))
+        if datatype not in ACCEPTED[kinds[name]]:
+            raise _invalid(name, f"wanted datatype {kinds[name]}, found {datatype[:40]}")
         if not isinstance(data, list):
             raise _invalid(name, f"wanted data as an array; {_BINARY}")
         if data and all(isinstance(one, list) and len(one) == 1 for one in data):
             data = [one[0] for one in data]
         if shape not in ([len(data)], [len(data), 1]):
             raise _invalid(name, f"wanted shape [{len(data)}] for {len(data)} values, found {str(shape)[:40]}")
+        if "INT" in datatype and any(isinstance(one, float) and not one.is_integer() for one in data):
+            raise _invalid(name, f"wanted whole numbers, which its datatype is of: {datatype}")
         columns[name] = data
     if len({len(data) for data in columns.values()}) != 1:
         raise _invalid("inputs", "wanted tensors of one length, at least one")

@@ -436,6 +436,7 @@ def test_open_inference_protocol(client: httpx.Client, wanted: list[dict[str, An
         ({"inputs": [{"name": "nope", "shape": [1], "datatype": "FP64", "data": [1]}]}, "is not an input"),
         ({"inputs": [*tensors(), tensors()[0]]}, "is there twice"),
         ({"inputs": [{**tensors()[-1], "datatype": "BYTES"}]}, "wanted datatype FP64"),
+        ({"inputs": [{**tensors()[-1], "datatype": "INT32", "data": [1400.5, 1]}]}, "wanted whole numbers"),
         ({"inputs": [{**tensors()[-1], "shape": [3]}]}, "wanted shape [2] for 2 values, found [3]"),
         ({"inputs": [{**tensors()[-1], "data": None}]}, "binary_data=False"),
         ({"inputs": tensors()[:-1]}, "is missing"),
