@@ -257,7 +257,7 @@ def test_the_asset_takes_it_up_and_its_check_fails_once_it_was_altered(settings:
     (check,) = result.get_asset_check_evaluations()
     assert check.passed
     (event,) = result.asset_materializations_for_node("governance__audit")
-    assert (event.metadata["new rows"].value, event.metadata["files taken up"].value) == (9, 1)
+    assert (event.metadata["new rows"].value, event.metadata["files ingested"].value) == (9, 1)
     last.write_bytes(last.read_bytes().replace(b"job", b"bob"))
     (check,) = dg.materialize([audit], resources=build_resources(settings)).get_asset_check_evaluations()
     assert not check.passed
