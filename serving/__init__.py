@@ -1,1 +1,1 @@
-"""The FastAPI app that answers predictions: of the platform it needs the releases and the online store only."""
+"""The FastAPI app that serves predictions; it needs only the release store and the online store of the platform."""

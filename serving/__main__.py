@@ -1,4 +1,4 @@
-"""`python -m serving`: the server as it is run, on 127.0.0.1 unless told otherwise, one process per worker."""
+"""`python -m serving`: runs the server, on 127.0.0.1 by default, with one process per worker."""
 
 import argparse
 import ipaddress
@@ -29,7 +29,7 @@ _NO_KEYS = (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the server until it is told to stop; returns the exit code."""
+    """Run the server until it is stopped; returns the exit code."""
     options = _options(arguments)
     if not (_is_loopback(options.host) or KeyStore(Settings().keys_dir).in_use() or ServingSettings().oidc_issuer):
         print(f"serving: {_NO_KEYS.format(host=options.host)}", file=sys.stderr)
@@ -39,9 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     except CannotListen as error:
         print(f"serving: {error}", file=sys.stderr)
         return 1
-    if not is_address(options.host):  # workers see the address that it stands for, and are asked for the name
+    if not is_address(options.host):  # workers know only its address, but requests name the host
         os.environ[ALLOWED_HOSTS] = ",".join(filter(None, [os.environ.get(ALLOWED_HOSTS), options.host]))
-    # What the workers are to know travels in the environment.
+    # Settings reach the workers through the environment.
     os.environ[LOGGED_REQUESTS] = options.log_requests or ("failed" if options.log_format == "json" else "none")
     config = uvicorn.Config(
         "serving.asgi:create_app",
@@ -51,12 +51,12 @@ def main(arguments: list[str] | None = None) -> int:
         workers=options.workers,
         loop="auto",  # uvloop where there is one
         http=PromptProtocol,
-        ws="none",  # there are none, and what asks for one must not pass by the door
+        ws="none",  # there are no WebSockets, and their requests would not be checked
         access_log=False,  # see `serving.logs`; and every answered prediction is in the inference log
         log_config=log_config(options.log_format, options.log_level),
         server_header=False,
         timeout_graceful_shutdown=10,
-        timeout_worker_healthcheck=20,  # 5 would end, again and again, workers that are slow to start on a busy machine
+        timeout_worker_healthcheck=20,  # with the default of 5, workers that start slowly would be killed repeatedly
     )
     print(f"serving: http://{options.host}:{listener.getsockname()[1]} ({options.workers} worker(s))", flush=True)
     if options.workers == 1:

@@ -1,4 +1,4 @@
-"""What a prediction is answered with, whichever protocol asked."""
+"""Answers to prediction requests, from which every protocol makes its own."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from serving.state import ServedModel
 
 
 class Prediction(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
-    """Answer to one row: the class, truth or value predicted, and how probable it is where the task has that."""
+    """Answer to one row: the predicted class, boolean or value, and its probability unless the task is regression."""
 
     id: str | int | float | msgspec.UnsetType = msgspec.UNSET
     prediction: bool | float | str
@@ -27,34 +27,34 @@ class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
     version: int
     request_id: str
     predictions: list[Prediction]
-    degraded: list[str] | msgspec.UnsetType = msgspec.UNSET  # what failed, where nulls stand for its values
+    degraded: list[str] | msgspec.UnsetType = msgspec.UNSET  # what failed: online_store, inference_log
     flags: list[Mapping[str, Any]] | msgspec.UnsetType = msgspec.UNSET  # inputs that break the model's contract
 
 
 def answer_of(model: ServedModel) -> Callable[[Any, Any, Any], Prediction]:
-    """Give the function that makes a row's answer of its id (None for none), what its score means, and the score."""
+    """Choose the function that makes a row's answer from its id (or None), its prediction and its score."""
     if model.manifest.task == "binary":
         return _binary
     if model.manifest.task == "regression":
         return _value
     classes = model.manifest.classes
 
-    def multiclass(row_id: Any, said: str, score: list[float]) -> Prediction:
+    def multiclass(row_id: Any, outcome: str, score: list[float]) -> Prediction:
         probabilities = dict(zip(classes, score, strict=True))
         identity = msgspec.UNSET if row_id is None else row_id
-        return Prediction(id=identity, prediction=said, probability=max(score), probabilities=probabilities)
+        return Prediction(id=identity, prediction=outcome, probability=max(score), probabilities=probabilities)
 
     return multiclass
 
 
 def flags_of(violations: Sequence[Violation]) -> list[Mapping[str, Any]]:
-    """What an answer says of inputs that were answered although they break the contract."""
+    """Flags in an answer for inputs that break the contract but were answered."""
     return [{"row": flag.row, "field": flag.field, "message": flag.message} for flag in violations]
 
 
-def _binary(row_id: Any, said: bool, score: float) -> Prediction:
-    return Prediction(id=msgspec.UNSET if row_id is None else row_id, prediction=said, probability=score)
+def _binary(row_id: Any, outcome: bool, score: float) -> Prediction:
+    return Prediction(id=msgspec.UNSET if row_id is None else row_id, prediction=outcome, probability=score)
 
 
-def _value(row_id: Any, said: float, score: float) -> Prediction:  # noqa: ARG001 - the value is the prediction
-    return Prediction(id=msgspec.UNSET if row_id is None else row_id, prediction=said)
+def _value(row_id: Any, outcome: float, score: float) -> Prediction:  # noqa: ARG001 - the value is the prediction
+    return Prediction(id=msgspec.UNSET if row_id is None else row_id, prediction=outcome)

@@ -57,7 +57,7 @@ logger = logging.getLogger("serving")
 
 
 class ServingApp(FastAPI):
-    """FastAPI, with a short cut: predictions skip the middleware and the router, which cost as much as a look-up."""
+    """FastAPI with a short cut: predictions skip the middleware and the router, which cost as much as a look-up."""
 
     predict: Predict
     hosts: Hosts
@@ -65,11 +65,11 @@ class ServingApp(FastAPI):
     limits: Limits
     auditing: Auditing
     metrics: Metrics
-    guarded = True  # until it is known that there are no keys
-    answers_at_once = True  # see `serving.protocol`; not where every request is to be seen from outside
+    guarded = True  # whether keys are asked for; until that is known, they are
+    answers_at_once = True  # see `serving.protocol`; off when traces or a request log wrap the app
 
     async def watch_keys(self) -> None:
-        """Notice the first key, until cancelled; a file that cannot be read opens nothing."""
+        """Notice when keys come into use, until cancelled; while their file cannot be read, keys are asked for."""
         while True:
             await asyncio.sleep(RELOAD_SECONDS)
             try:
@@ -79,9 +79,9 @@ class ServingApp(FastAPI):
                 logger.error("the keys cannot be read: %s", error)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let in who may come in, and note who asked for what and how it ended where keys are asked for."""
+        """Check who asks, then answer; when keys are in use, note the request for the audit log."""
         if scope["type"] != "http":
-            if scope["type"] == "lifespan" and "state" in scope:  # not every server keeps one
+            if scope["type"] == "lifespan" and "state" in scope:  # not every server has a lifespan state
                 scope["state"][TURNED_AWAY] = self.count_turned_away
                 if self.answers_at_once:
                     scope["state"][AT_ONCE] = self.at_once
@@ -101,21 +101,21 @@ class ServingApp(FastAPI):
                 self.auditing.note(scope)
 
     def count_turned_away(self, status: int) -> None:
-        """Count a request that was refused at the door, or before it: see `serving.request_heads`."""
+        """Count a request that was refused by the checks here, or earlier by `serving.request_heads`."""
         self.metrics.turned_away.labels(str(status)).inc()
 
     def at_once(self, scope: Scope, body: bytes) -> Reply | None:
-        """Answer a small request for a prediction whose caller is known or need not be; None: not so."""
+        """Answer a small prediction request at once, if its caller is known or no keys are in use; None otherwise."""
         head, _, model = scope["path"].rpartition("/")
         if head != "/predict" or scope["method"] != "POST" or scope["query_string"] or len(body) > INLINE_BYTES:
             return None
-        if Head.of(scope).is_forwarded:  # the address is uvicorn's to find
+        if Head.of(scope).is_forwarded:  # uvicorn's middleware finds the client's address
             return None
         guarded = self.guarded
         try:
             if not self._admitted(scope, guarded):
                 return None
-        except Refused:  # met again on the ordinary way, which tells it
+        except Refused:  # the ordinary way refuses it again, and answers
             return None
         scope["path_params"] = {"model": model}
         reply = self.predict.at_once(scope, body)
@@ -125,7 +125,7 @@ class ServingApp(FastAPI):
         return reply
 
     def _admitted(self, scope: Scope, guarded: bool) -> bool:
-        """Let in who is known or need not be: by host, key and rate (raises Refused). False: `_check` is to decide."""
+        """Check host, key and rate with what is known already (raises Refused); False when `_check` has to decide."""
         self.hosts.check(scope)
         if not guarded:
             self.access.check_open(scope)
@@ -143,7 +143,7 @@ class ServingApp(FastAPI):
         return True
 
     async def _check(self, scope: Scope) -> None:
-        """Let in who shows a key or token for it and does not ask too often (raises Refused)."""
+        """Check the caller's key or token, and the rate (raises Refused)."""
         try:
             if "keys_error" in scope:
                 raise scope["keys_error"]
@@ -151,13 +151,13 @@ class ServingApp(FastAPI):
             scope["caller"] = None if caller is None else caller.name
         except (OSError, ValueError) as error:
             logger.error("the keys cannot be read: %s", error)
-            told = "keys cannot be checked now; the server's log has the reason"
-            raise Refused(503, "keys_unavailable", told, close=True, retry_after=1) from error
+            message = "keys cannot be checked now; the server's log has the reason"
+            raise Refused(503, "keys_unavailable", message, close=True, retry_after=1) from error
         finally:
-            self.limits.check(scope)  # who has no valid key is counted too, by address
+            self.limits.check(scope)  # callers without a valid key are counted too, by address
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer `POST /predict/{model}` here and leave everything else to FastAPI."""
+        """Answer `POST /predict/{model}` here, and leave everything else to FastAPI."""
         if scope["method"] == "POST":
             head, _, last = scope["path"].rpartition("/")
             if head == "/predict":
@@ -173,7 +173,7 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     Parameters
     ----------
     settings
-        Where the release store, the online store and the inference log are; read from the environment when None.
+        Locations of the release store, the online store and the logs; read from the environment when None.
     options
         Limits, and what to do when something fails; read from the environment when None.
 
@@ -217,14 +217,14 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         alerts.start()
-        await asyncio.to_thread(watcher.poll)  # what is released now serves from the first request on
+        await asyncio.to_thread(watcher.poll)  # so that the first request finds the models loaded
         app.guarded = app.access.in_use()
-        works = [watcher.run, app.watch_keys, console.run, *([] if tokens is None else [tokens.watch])]
-        watching = [asyncio.create_task(work()) for work in works]
+        loops = [watcher.run, app.watch_keys, console.run, *([] if tokens is None else [tokens.watch])]
+        tasks = [asyncio.create_task(loop()) for loop in loops]
         try:
             yield
         finally:
-            for task in watching:
+            for task in tasks:
                 task.cancel()
             for opened in (asking.parquet, console, predictor, pusher, log, push_log, app.auditing, alerts):
                 opened.close()
@@ -234,25 +234,19 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
         description="Predictions of the models that are released now. Every answer is logged before it is sent.",
         version="1",
         lifespan=lifespan,
-        docs_url=None,  # both would fetch their scripts from a CDN; `/docs` is ours
+        docs_url=None,  # both would fetch their scripts from a CDN; `serving.pages` has its own `/docs`
         redoc_url=None,
     )
     app.predict = predict
-    app.hosts = Hosts(filter(None, [*options.allowed_hosts, host_of(settings.serving_url)]))
-    tokens = Tokens(options) if options.oidc_issuer else None
-    app.access = Access(
-        KeyStore(settings.keys_dir), lambda: next(iter(state.slots)) if len(state.slots) == 1 else None, tokens
-    )
-    app.limits = Limits(options, shared_table())
-    app.auditing = Auditing(AuditLog(settings.audit_dir, settings.keys_dir))
     app.metrics = metrics
+    tokens = Tokens(options) if options.oidc_issuer else None
+    _add_checks(app, settings, options, state, tokens)
     for path in ("/predict/{model}", "/predict/{model}/versions/{version}"):
         app.router.routes.append(Route(path, predict, methods=["POST"], include_in_schema=False))
     changes = Changes(asking, releases)
     protocols = (mlflow_routes(asking), databricks_routes(asking, changes), oip_routes(asking))
-    for routes in (*protocols, endpoint_routes(changes)):
+    for routes in (*protocols, endpoint_routes(changes), push_routes(asking, pusher)):
         app.router.routes.extend(routes)
-    app.router.routes.extend(push_routes(asking, pusher))
     _add_descriptions(app, state, metrics)
     add_pages(app, state, console)
 
@@ -262,8 +256,22 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     return app
 
 
+def _add_checks(
+    app: ServingApp, settings: Settings, options: ServingSettings, state: ServingState, tokens: Tokens | None
+) -> None:
+    """Give the app what it checks requests with: host names, keys and tokens, rates; and the audit log."""
+
+    def only_model() -> str | None:
+        return next(iter(state.slots)) if len(state.slots) == 1 else None
+
+    app.hosts = Hosts(filter(None, [*options.allowed_hosts, host_of(settings.serving_url)]))
+    app.access = Access(KeyStore(settings.keys_dir), only_model, tokens)
+    app.limits = Limits(options, shared_table())
+    app.auditing = Auditing(AuditLog(settings.audit_dir, settings.keys_dir))
+
+
 def _add_descriptions(app: FastAPI, state: ServingState, metrics: Metrics) -> None:
-    """Routes that tell what is served and how it is doing."""
+    """Add the routes that describe models and report health and metrics."""
 
     @app.head("/health/live", include_in_schema=False)  # as some load balancers ask
     @app.get("/health/live", tags=["health"])
@@ -274,7 +282,7 @@ def _add_descriptions(app: FastAPI, state: ServingState, metrics: Metrics) -> No
     @app.head("/health/ready", include_in_schema=False)
     @app.get("/health/ready", tags=["health"], responses={503: {"model": Health}})
     async def ready(request: Request, response: Response) -> Health:
-        """Whether this worker has a model to answer with; 503 while it has none. Models show to who may know of all."""
+        """Whether this worker has a model to answer with; 503 while it has none. Models show to keys for all models."""
         found = health(state)
         response.status_code = 200 if found.status == "ready" else 503
         key = request.scope.get("key")
@@ -303,13 +311,13 @@ def _add_descriptions(app: FastAPI, state: ServingState, metrics: Metrics) -> No
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    """Every error has the shape of its protocol's errors."""
+    """Answer an error of the router in the shape of the path's protocol."""
     assert isinstance(error, StarletteHTTPException)
     code, message = _CODES.get(error.status_code, "error"), str(error.detail)
     headers = dict(error.headers or {})
     if error.status_code == 404 and message == "Not Found":
         message = f"there is nothing at {request.url.path}; see /docs"
-    if error.status_code == 405:  # a route of Starlette's knows its own methods only
+    if error.status_code == 405:  # the route that raised it knows its own methods only
         headers["Allow"] = ", ".join(sorted(_methods_at(request)))
         message = f"{request.method} is not allowed here; allowed are {headers['Allow']}"
     answer = shaped(request.url.path, Refused(error.status_code, code, message), _request_id(request))
@@ -318,7 +326,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _methods_at(request: Request) -> set[str]:
-    """What may be done at a request's path."""
+    """The methods that are allowed at a request's path."""
     routes = [route for route in request.app.routes if isinstance(route, Route)]
     return {
         method
@@ -329,7 +337,7 @@ def _methods_at(request: Request) -> set[str]:
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
-    """Tell nothing of the inside; the server's log has the traceback under the same request id."""
+    """Answer without details; the server's log has the traceback under the same request id."""
     request_id = _request_id(request)
     logger.error("request %s failed: %s", request_id, error)
     return shaped(request.url.path, Refused(500, "internal", INTERNAL_ERROR), request_id)

@@ -1,4 +1,4 @@
-"""The app as `python -m serving` runs it: with traces and a log of requests around it, where they are asked for."""
+"""The app as `python -m serving` runs it: wrapped by traces and a request log when they are asked for."""
 
 import gc
 import os
@@ -9,9 +9,9 @@ from serving import app, logs, traces
 
 
 def create_app() -> ASGIApp:
-    """Make the app of one worker as the environment asks for it; what is not asked for costs a request nothing."""
+    """Make the app of one worker as the environment asks for it."""
     inner = app.create_app()
-    gc.freeze()  # what is imported by now stays: the collector walks it no more
+    gc.freeze()  # what exists by now lives as long as the worker: the collector need not walk it
     made: ASGIApp = inner
     if traces.wanted():
         made = traces.TracedApp(made)

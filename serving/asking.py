@@ -1,4 +1,4 @@
-"""Asks the predictor on behalf of a protocol: reads the body within the limits, and gives every failure its shape."""
+"""What the routes of all protocols share: read a body within the limits, ask the predictor, shape the errors."""
 
 import asyncio
 import logging
@@ -23,13 +23,13 @@ ToRows = Callable[[bytes, Sequence[Input]], list[Any]]
 Translate = Callable[[bytes, Sequence[Input]], Awaitable[bytes]]
 ErrorShape = Callable[[Refused, str], Response]
 
-_ANSWERED = "answered"  # in a scope: what `Predictor.note` is to be told when the answer is written
+_ANSWERED = "answered"  # key in the scope: arguments for `Predictor.note`, once the answer is written
 
 logger = logging.getLogger("serving")
 
 
 class Asking:
-    """What the routes of every protocol have in common."""
+    """Asks the predictor on behalf of a protocol's routes."""
 
     def __init__(self, predictor: Predictor, settings: ServingSettings) -> None:
         self.predictor = predictor
@@ -38,19 +38,19 @@ class Asking:
         self._bodies = BodyReader(settings.body_seconds)
 
     def model_of(self, request: Request) -> str:
-        """The model that a path names, else the one that there is (raises Refused when there are more)."""
+        """The model that the path names, else the only one there is (raises Refused when there are several)."""
         if "model" in request.path_params:
             return str(request.path_params["model"])
         names = self.predictor.state.names()
         if len(names) > 1:
             known = self.predictor.state.known()
-            told = f"this server has several models: ask /models/<model>/invocations of one of them: {known}"
-            raise Refused(404, "ambiguous_model", told)
-        request.path_params["model"] = names[0] if names else ""  # for who counts and traces it
+            message = f"this server has several models: ask /models/<model>/invocations of one of them: {known}"
+            raise Refused(404, "ambiguous_model", message)
+        request.path_params["model"] = names[0] if names else ""  # for metrics and traces
         return str(request.path_params["model"])
 
     def by(self, to_rows: ToRows) -> Translate:
-        """Translate bodies by what makes rows of them, in a thread where they are large."""
+        """Make a translator from a function that reads a body's rows; large bodies are translated in a thread."""
 
         async def translate(body: bytes, inputs: Sequence[Input]) -> bytes:
             def work() -> bytes:
@@ -65,7 +65,7 @@ class Asking:
         return translate
 
     async def ask(self, request: Request, model: str, translate: Translate, version: int | None = None) -> Answer:
-        """Answer a request's body, translated into one of `/predict/{model}` (raises Refused, ClientDisconnect)."""
+        """Translate a body into one of `/predict/{model}` and answer it (raises Refused, ClientDisconnect)."""
         stages = self.predictor.stages(request.scope, perf_counter())
         head = check_head(request)
         slot = self.predictor.slot(model)
@@ -89,7 +89,7 @@ class Asking:
     def shaped(
         self, shape: ErrorShape, count: Callable[[Request, int], None] | None = None
     ) -> Callable[[Callable[..., Awaitable[Response]]], Any]:
-        """Decorate a route so that its failures have a protocol's shape; `count` counts answers by their status."""
+        """Decorate a route so that its errors have a protocol's shape; `count` counts answers by status."""
 
         def decorate(route: Callable[..., Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
             async def answer(request: Request) -> Response:
@@ -133,7 +133,7 @@ class Asking:
 
 
 def check_head(request: Request) -> Head:
-    """Read a request's headers, and give it its id (raises Refused for what must not be read further)."""
+    """Read a request's headers, and give it its id (raises Refused when its body must not be read)."""
     head = Head.of(request.scope)
     request.scope["request_id"] = head.request_id
     head.check()
@@ -141,7 +141,7 @@ def check_head(request: Request) -> Head:
 
 
 def caller_of(request: Request) -> str | None:
-    """Who asks: the name of the key, else the address."""
+    """The caller: the name of its key, else its address."""
     return request.scope.get("caller") or (request.client.host if request.client else None)
 
 

@@ -1,4 +1,4 @@
-"""Changes of what serves, asked for over HTTP: the release store is written here, ledger and registry follow later."""
+"""Changes of endpoints over HTTP: they are written to the release store now; ledger and registry are updated later."""
 
 import asyncio
 from collections.abc import Callable
@@ -21,16 +21,16 @@ _ROLE = "promote"
 
 
 class Changes:
-    """What the routes that change endpoints have in common."""
+    """What the routes that show and change endpoints share."""
 
     def __init__(self, asking: Asking, store: ReleaseStore) -> None:
         self.asking = asking
         self.store = store
 
     async def read(self, request: Request, kind: type[Body]) -> Body:
-        """Read a body of JSON (raises Refused)."""
+        """Read a JSON body (raises Refused)."""
         check_head(request)
-        # A page of another site may post a form here without asking, but no JSON.
+        # Browsers let a page of another site post a form here, but not JSON.
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise Refused(415, "unsupported_type", "send application/json", close=True)
         body = await self.asking.body(request)
@@ -42,33 +42,33 @@ class Changes:
             raise Refused(400, "invalid_json", f"the body is not JSON: {error}") from error
 
     async def document(self, name: str) -> Endpoint | None:
-        """The newest document of an endpoint, None before the first and for what can be no name (raises Refused)."""
-        return await self._told(lambda: self.store.document(name)) if is_name(name) else None
+        """The newest document of an endpoint, None when it has none or the name is invalid (raises Refused)."""
+        return await self._in_store(lambda: self.store.document(name)) if is_name(name) else None
 
     async def documents(self) -> dict[str, Endpoint]:
-        """Every endpoint's newest document, but for those that cannot be read and show as refused (raises Refused)."""
-        return await self._told(self._readable)
+        """Every endpoint's newest document, except those that cannot be read and show as refused (raises Refused)."""
+        return await self._in_store(self._readable)
 
     async def first(self, name: str) -> Endpoint | None:
-        """The document by which an endpoint was made; None where that is not known any more."""
+        """The first document of an endpoint; None when it cannot be found or read."""
 
         def read() -> Endpoint | None:
             with suppress(DocumentUnreadable):
                 return self.store.first(name)
             return None
 
-        return await self._told(read) if is_name(name) else None
+        return await self._in_store(read) if is_name(name) else None
 
     async def versions(self, model: str) -> dict[int, str]:
-        """Bundles of the versions that may serve (raises Refused)."""
-        return await self._told(lambda: self.store.versions(model)) if is_name(model) else {}
+        """Digests of the versions in the release store, by number (raises Refused)."""
+        return await self._in_store(lambda: self.store.versions(model)) if is_name(model) else {}
 
     async def set(self, request: Request, name: str, change: TrafficChange, reason: str) -> Endpoint:
         """Set the targets of an endpoint (raises Refused)."""
         current = await self.document(name)
         self._check_role(request, change.model or (current.model if current else name))
         by = _by(request)
-        return await self._told(lambda: set_traffic(self.store, name, change, by=by, reason=reason))
+        return await self._in_store(lambda: set_traffic(self.store, name, change, by=by, reason=reason))
 
     async def withdraw(self, request: Request, name: str, reason: str) -> Endpoint:
         """Take an endpoint out of service (raises Refused)."""
@@ -77,13 +77,13 @@ class Changes:
             raise Refused(404, "unknown_endpoint", f"no endpoint '{name[:80]}' is in service")
         self._check_role(request, current.model)
         by = _by(request)
-        return await self._told(
+        return await self._in_store(
             lambda: withdraw(self.store, name, by=by, reason=reason, expected_revision=current.revision)
         )
 
     @staticmethod
     def _check_role(request: Request, model: str) -> None:
-        """An endpoint of a name of its own serves a model that the key must be for, too (raises Refused)."""
+        """Check that the key may promote the model behind an endpoint, which may have another name (raises Refused)."""
         key = request.scope.get("key")
         if key is not None and not key.may(_ROLE, model):
             raise Refused(403, "forbidden", "this key is not for the model that the endpoint serves")
@@ -96,20 +96,20 @@ class Changes:
                     found[name] = document
         return found
 
-    async def _told(self, work: Callable[[], T]) -> T:
-        """Do what reads and writes files in a thread, and say what became of it as an answer."""
+    async def _in_store(self, work: Callable[[], T]) -> T:
+        """Read or write the release store in a thread, and turn its errors into answers (raises Refused)."""
         try:
             return await asyncio.to_thread(work)
         except ReleaseConflict as error:
             raise Refused(412, "revision_conflict", str(error)) from error
         except DocumentUnreadable as error:
-            told = f"the release store is damaged: {self.store.said(error)}"
-            raise Refused(503, "release_store_unavailable", told, retry_after=5) from error
+            message = f"the release store is damaged: {self.store.said(error)}"
+            raise Refused(503, "release_store_unavailable", message, retry_after=5) from error
         except (ValueError, LookupError, BundleRefused) as error:
             raise Refused(422, "invalid_request", self.store.said(error)) from error
         except OSError as error:
-            told = f"the release store cannot be used: {error.strerror}"
-            raise Refused(503, "release_store_unavailable", told, retry_after=5) from error
+            message = f"the release store cannot be used: {error.strerror}"
+            raise Refused(503, "release_store_unavailable", message, retry_after=5) from error
 
 
 def _by(request: Request) -> str:

@@ -1,4 +1,4 @@
-"""Many rows by column: each step once for all of them, with the answers that `serving.rows` gives one by one."""
+"""Scores many rows by column: each step once for all rows, with the same answers as `serving.rows`."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ def score_columns(
     ValueError, ArithmeticError
         When features cannot be derived from some row.
     OnlineStoreFailed
-        When the online store cannot be read and nothing may stand for it.
+        When the online store cannot be read and the fallback is "fail".
     """
     count = columns.count
     flags = [] if model.contract is None else model.contract.check_columns(columns.lists)
@@ -44,9 +44,9 @@ def score_columns(
     if stages is not None:
         stages.mark("look_up")
     matrix = _matrix(model, columns, views)
-    found = model.scorer.score(matrix)
-    scores: list[Any] = found.tolist()
-    said: list[Any] = _said(model, found, scores)
+    raw_scores = model.scorer.score(matrix)
+    scores: list[Any] = raw_scores.tolist()
+    outcomes = _outcomes(model, raw_scores, scores)
     ids = columns.objects(model.manifest.id) if model.manifest.id is not None else []
     batch = Batch(
         batch=count,
@@ -63,17 +63,17 @@ def score_columns(
         matrix=matrix.astype("<f8", copy=False).tobytes(),
         categories=_categories(model, columns, views),
         score=scores,
-        prediction=said,
+        prediction=outcomes,
         flags=flags,
     )
-    predictions = list(map(answer_of(model), ids or [None] * count, said, scores))
+    predictions = list(map(answer_of(model), ids or [None] * count, outcomes, scores))
     if stages is not None:
         stages.mark("score")
     return Scored(predictions, [batch], missing, matrix, lambda: _rows(model, columns, views, matrix), flags)
 
 
 def _instants(columns: Columns, name: str | None, now: datetime) -> np.ndarray:
-    """The instant of each row in microseconds since 1970, now where it has none."""
+    """The instant of each row in microseconds since 1970; now for rows without one."""
     if name is None:
         return np.full(columns.count, microseconds([now])[0])
     try:
@@ -84,7 +84,7 @@ def _instants(columns: Columns, name: str | None, now: datetime) -> np.ndarray:
 
 
 def _matrix(model: ServedModel, columns: Columns, views: Sequence[FoundView]) -> np.ndarray:
-    """What the model sees (rows × features, float64)."""
+    """The model's input (rows × features, float64)."""
     scorer = model.scorer
     matrix = np.empty((columns.count, len(model.columns)))
     for view in views:
@@ -99,7 +99,7 @@ def _matrix(model: ServedModel, columns: Columns, views: Sequence[FoundView]) ->
 
 
 def _categories(model: ServedModel, columns: Columns, views: Sequence[FoundView]) -> dict[str, list[Any]]:
-    """The categorical columns of the matrix before their encoding."""
+    """The categorical features before their encoding, by name."""
     names = [feature.name for feature in model.manifest.features if feature.categories is not None]
     looked_up = {column: (view, name) for view in views for name, column in view.view.columns} if names else {}
     found = {}
@@ -113,7 +113,7 @@ def _categories(model: ServedModel, columns: Columns, views: Sequence[FoundView]
 
 
 def _rows(model: ServedModel, columns: Columns, views: Sequence[FoundView], matrix: np.ndarray) -> list[dict[str, Any]]:
-    """What the model saw of each row, before encoding."""
+    """The features of each row by name, before encoding."""
     categories = _categories(model, columns, views)
     found = [
         categories[name] if name in categories else [None if np.isnan(value) else value for value in numbers]
@@ -122,12 +122,12 @@ def _rows(model: ServedModel, columns: Columns, views: Sequence[FoundView], matr
     return [dict(zip(model.columns, row, strict=True)) for row in zip(*found, strict=True)]
 
 
-def _said(model: ServedModel, found: np.ndarray, scores: list[Any]) -> list[Any]:
-    """What the scores mean, as `Scorer.prediction` says of one."""
+def _outcomes(model: ServedModel, raw_scores: np.ndarray, scores: list[Any]) -> list[Any]:
+    """The predictions that the scores stand for, as `Scorer.prediction` gives for one row."""
     if model.manifest.task == "binary":
-        said: list[Any] = (found >= model.manifest.threshold).tolist()
-        return said
+        outcomes: list[Any] = (raw_scores >= model.manifest.threshold).tolist()
+        return outcomes
     if model.manifest.task == "multiclass":
         classes = model.manifest.classes
-        return [classes[position] for position in found.argmax(axis=1).tolist()]
+        return [classes[position] for position in raw_scores.argmax(axis=1).tolist()]
     return scores

@@ -1,8 +1,8 @@
-"""A request's body, decoded and checked by what the model's signature says: one typed row after another.
+"""Decodes a request's body into rows, and checks them against the model's signature.
 
-A body is one row as a JSON object, or many as `{"rows": [{…}, …]}`. A good body is decoded by a msgspec struct made
-from the manifest, which costs about a microsecond; only when that fails, or when a key may be there twice, is the body
-read again by `serving.problems`, slowly, to tell the caller everything that is wrong at once.
+A body is one row as a JSON object, or many as `{"rows": [{…}, …]}`. A valid body is decoded by a msgspec struct made
+from the manifest, which costs about a microsecond per row. Only when that fails, or a key may appear twice, does
+`serving.problems` read the body again, slowly, to report everything that is wrong at once.
 """
 
 import keyword
@@ -23,16 +23,15 @@ from serving.problems import InvalidRequest, Problem, find_problems, not_json
 
 MAX_ROWS = 10_000
 INT64 = (-(2**63), 2**63 - 1)
-FIRST_YEAR, LAST_YEAR = (
-    1678,
-    2261,
-)  # whole years that nanosecond timestamps span: date arithmetic cannot overflow in them
+# The whole years that nanosecond timestamps span: date arithmetic cannot overflow in them.
+FIRST_YEAR, LAST_YEAR = 1678, 2261
+MANY_BYTES = 2_000  # some ten rows: above this, decoding by column costs less than by row
 
 _YEARS = frozenset(range(FIRST_YEAR, LAST_YEAR + 1))
-_FIRST_INSTANT, _LAST_INSTANT = microseconds(  # in those years wherever: no offset is as long as a day
+# Between these, an instant is within the years whatever its offset, which is less than a day.
+_FIRST_INSTANT, _LAST_INSTANT = microseconds(
     [datetime(FIRST_YEAR, 1, 2, tzinfo=UTC), datetime(LAST_YEAR, 12, 30, tzinfo=UTC)]
 ).tolist()
-MANY_BYTES = 2_000  # some ten rows: from here on columns cost less than rows
 
 _UTC = frozenset({UTC})
 _MANY = re.compile(rb'\s*\{\s*"rows"\s*:')
@@ -41,7 +40,7 @@ _TYPES: dict[str, Any] = {"string": str, "integer": int, "number": float, "boole
 
 
 def field_type(field: Input) -> Any:
-    """Python type of an input as msgspec checks it, with what its contract refuses, for a value that is there.
+    """Python type by which msgspec checks an input's non-null values, with the bounds of its contract.
 
     Examples
     --------
@@ -68,8 +67,8 @@ def field_type(field: Input) -> Any:
 class Rows(NamedTuple):
     """The decoded rows of a request.
 
-    `sent` encode to the JSON that was sent: the structs as they came, or a short body's own text. `values` are the same
-    rows by input name, null for what was left out, timestamps in UTC.
+    `sent` is what the log keeps: the structs, or a short body's own text. `values` are the same rows as dictionaries by
+    input name, with None for what was left out and timestamps in UTC.
     """
 
     sent: Sequence[Any]
@@ -94,7 +93,7 @@ class RowDecoder:
     """
 
     def __init__(self, inputs: Sequence[Input], nullable: Collection[str] = ()) -> None:
-        """Take the inputs, and the names of those that must be there and yet may be null."""
+        """Take the inputs, and the names of required ones that may be null."""
         self.inputs = tuple(inputs)
         self._types: Mapping[str, Any] = {
             field.name: field_type(field) | None if field.name in nullable else field_type(field) for field in inputs
@@ -134,7 +133,7 @@ class RowDecoder:
         Raises
         ------
         InvalidRequest
-            With status 400 for what is no JSON, and 422 naming row and field for what does not fit the signature.
+            With status 400 when the body is not JSON, and 422 naming row and field when it does not fit the signature.
         """
         sent, keys = self._structs(body)
         values = []
@@ -149,8 +148,8 @@ class RowDecoder:
                 instant = value[name]
                 if instant is not None:
                     if not FIRST_YEAR <= instant.year <= LAST_YEAR:
-                        told = f"wanted a year from {FIRST_YEAR} to {LAST_YEAR}, found {instant.year}"
-                        raise InvalidRequest(422, [Problem(number if len(sent) > 1 else None, name, told)])
+                        message = f"wanted a year from {FIRST_YEAR} to {LAST_YEAR}, found {instant.year}"
+                        raise InvalidRequest(422, [Problem(number if len(sent) > 1 else None, name, message)])
                     if instant.tzinfo is not UTC:
                         value[name] = instant.astimezone(UTC)
             values.append(value)
@@ -161,7 +160,7 @@ class RowDecoder:
         return Rows(sent, values)
 
     def first(self, body: bytes, name: str) -> Any:
-        """A field of the first row as `decode` gives it, the others hardly looked at (raises InvalidRequest).
+        """One value of the first row as `decode` gives it, at less cost (raises InvalidRequest).
 
         Examples
         --------
@@ -174,11 +173,11 @@ class RowDecoder:
         return None if value is msgspec.UNSET else value
 
     def is_long(self, body: bytes) -> bool:
-        """Whether a body holds enough rows for `decode_columns` to be the cheaper way."""
+        """Whether a body holds so many rows that `decode_columns` costs less than `decode`."""
         return len(body) >= MANY_BYTES and _MANY.match(body) is not None and "rows" not in self._types
 
     def count(self, body: bytes) -> int:
-        """How many rows a body holds (raises InvalidRequest)."""
+        """Number of rows in a body (raises InvalidRequest)."""
         return len(self._structs(body)[0])
 
     def decode_columns(self, body: bytes) -> Columns:
@@ -200,7 +199,7 @@ class RowDecoder:
         columns = Columns(values, self._kinds, len(sent))
         for name in self._timestamps:
             if not _in_years(columns, name):
-                self.decode(body)  # tells the row
+                self.decode(body)  # raises an error that names the row
             if {instant.tzinfo for instant in values[name] if instant is not None} - _UTC:
                 instants = [None if instant is None else instant.astimezone(UTC) for instant in values[name]]
                 columns.lists[name] = instants
@@ -208,7 +207,7 @@ class RowDecoder:
         return columns
 
     def _structs(self, body: bytes) -> tuple[Sequence[Any], int]:
-        """Rows as structs, and how many keys the body must have beside theirs."""
+        """Decode rows as structs; also give the number of keys that the body has beside those of its rows."""
         try:
             if _MANY.match(body) is not None and "rows" not in self._types:
                 sent, keys = self._decode_many(body).rows, 1
@@ -222,12 +221,12 @@ class RowDecoder:
         return sent, keys
 
     def _check_keys(self, sent: bytes, keys: int) -> None:
-        """Refuse a key that is there twice: msgspec lets the last one win.
+        """Refuse a key that appears twice, of which msgspec silently takes the last.
 
-        More `":` than fields is either that or a text that holds one.
+        When `":` appears more often than there are keys, some key appears twice or some text contains `":`.
         """
         body = sent
-        if b" " in sent or b"\n" in sent or b"\t" in sent or b"\r" in sent:  # allowed between a key and its colon
+        if b" " in sent or b"\n" in sent or b"\t" in sent or b"\r" in sent:  # may stand between a key and its colon
             body = sent.translate(None, b" \t\r\n")
         found = body.count(_KEY) if len(body) < MANY_BYTES else _count_keys(body)
         if found != keys and (problems := find_problems(sent, self.inputs, self._types, MAX_ROWS)):
@@ -246,14 +245,14 @@ def decoder_of(manifest: Manifest) -> RowDecoder:
 
 
 def _count_keys(body: bytes) -> int:
-    """How often `":` is in a long body: `bytes.count` takes four times as long."""
+    """Count `":` in a long body; `bytes.count` takes four times as long."""
     key = int.from_bytes(_KEY, "little")
     pairs = np.frombuffer(body, "<u2", len(body) // 2), np.frombuffer(body, "<u2", (len(body) - 1) // 2, 1)
     return sum(int(np.count_nonzero(pair == key)) for pair in pairs)
 
 
 def _in_years(columns: Columns, name: str) -> bool:
-    """Whether all instants of a column are surely in the years that are taken."""
+    """Whether all instants of a column are certainly in the years that are accepted."""
     try:
         first, last = columns.vector(name).bounds
     except NotVectorised:

@@ -21,7 +21,7 @@ class RefusedRelease(BaseModel):
     """A release that failed its checks and does not serve."""
 
     revision: int = Field(description="Of the endpoint; 0 where its document cannot be read.")
-    version: int | None = Field(None, description="That failed its checks; none where it is no single one.")
+    version: int | None = Field(None, description="The version that failed its checks; null if it was not just one.")
     reason: str
     since: str
 
@@ -51,7 +51,7 @@ class ModelList(BaseModel):
 
 
 class ModelDetail(ModelSummary):
-    """One model: what it takes, what it gives, where it comes from. Of the version with the largest share."""
+    """One model: inputs, features, metrics and provenance of the version with the largest share."""
 
     owner: str | None = None
     target: dict[str, Any] | None = None
@@ -82,7 +82,7 @@ def summary(slot: Slot) -> ModelSummary:
 
 
 def detail(slot: Slot) -> ModelDetail:
-    """Describe all that is known of a slot."""
+    """Describe a slot in full."""
     main = main_version(slot)
     if main is None:
         return ModelDetail(**_summary(slot))
@@ -134,7 +134,7 @@ def main_version(slot: Slot) -> ServedModel | None:
 
 
 def traffic_shares(slot: Slot) -> dict[int, float]:
-    """Share of the traffic by version that answers."""
+    """Share of the traffic of each live version."""
     lower = (0.0, *slot.bounds[:-1]) if slot.bounds else ()
     return {
         model.version: round(high - low, 6) for model, low, high in zip(slot.served, lower, slot.bounds, strict=True)

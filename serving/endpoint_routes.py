@@ -1,6 +1,6 @@
-"""`GET`, `PUT` and `DELETE /endpoints/{model}`: which versions answer how much, shown and changed.
+"""`GET`, `PUT` and `DELETE /endpoints/{model}`: show and change which versions answer, and their traffic shares.
 
-A change names the revision that it is based on in `If-Match`, so that two people do not overwrite each other.
+A change names the revision that it is based on in `If-Match`, so that two people do not overwrite each other's change.
 """
 
 import re
@@ -21,7 +21,7 @@ _ETAG = re.compile(r'(?:W/)?"([!#-~]*)"|([0-9]{1,9})')
 
 
 class TargetChange(msgspec.Struct, forbid_unknown_fields=True):
-    """A version that answers a share of the requests, or is scored beside."""
+    """A version that answers a share of the requests, or is scored as a shadow."""
 
     version: int
     share: float = 0.0
@@ -29,7 +29,7 @@ class TargetChange(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class EndpointChange(msgspec.Struct, forbid_unknown_fields=True):
-    """Body of a change: the targets as a whole."""
+    """Body of a change; `targets` replaces all targets."""
 
     targets: list[TargetChange]
     reason: Annotated[str, msgspec.Meta(max_length=1000)]  # every server and every look at the history reads it
@@ -39,14 +39,14 @@ class EndpointChange(msgspec.Struct, forbid_unknown_fields=True):
 
 def endpoint_routes(changes: Changes) -> list[BaseRoute]:
     """Build the routes."""
-    slots = changes.asking.predictor.state
+    state = changes.asking.predictor.state
 
     async def described(name: str, document: Endpoint | None) -> Response:
-        slot = slots.slots.get(name)
+        slot = state.slots.get(name)
         model = document.model if document else name
         versions = await changes.versions(model)
         if document is None and not versions:
-            raise Refused(404, "unknown_endpoint", f"there is no endpoint '{name[:80]}'; there are: {slots.known()}")
+            raise Refused(404, "unknown_endpoint", f"there is no endpoint '{name[:80]}'; there are: {state.known()}")
         body: dict[str, Any] = {
             "name": name,
             "model": model,
@@ -63,7 +63,7 @@ def endpoint_routes(changes: Changes) -> list[BaseRoute]:
         return Response(encode(body), headers={"ETag": f'"{body["revision"]}"'}, media_type="application/json")
 
     def uncounted(request: Request, status: int) -> None:
-        """Prediction requests are counted; these are in the history."""
+        """Count nothing: only prediction requests are counted, and these are in the endpoint's history."""
 
     @changes.asking.shaped(own_error, uncounted)
     async def show(request: Request) -> Response:
@@ -76,7 +76,7 @@ def endpoint_routes(changes: Changes) -> list[BaseRoute]:
         sent = await changes.read(request, EndpointChange)
         live = [target for target in sent.targets if target.mode == "live"]
         if len({target.version for target in sent.targets}) < len(sent.targets):
-            raise Refused(422, "invalid_request", "targets: a version is there twice")
+            raise Refused(422, "invalid_request", "targets: a version appears twice")
         if any(target.share for target in sent.targets if target.mode == "shadow"):
             raise Refused(422, "invalid_request", "targets: a shadow answers nothing, and has no share")
         wanted = TrafficChange(

@@ -1,4 +1,4 @@
-"""What an answer may say beside its predictions: the values that the model saw, and what each added to the score."""
+"""Adds to predictions, on request, the features that the model saw and what each added to the score."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def add_details(model: ServedModel, scored: Scored, *, explain: bool, features: 
     Raises
     ------
     Refused
-        When an explanation is asked of a version that was exported without what it takes.
+        When the version was exported without explanations.
     """
     rows = scored.features()
     if features:
@@ -29,25 +29,25 @@ def add_details(model: ServedModel, scored: Scored, *, explain: bool, features: 
     if explain:
         explainer = model.scorer.explainer()
         if explainer is None:
-            told = f"version {model.version} of '{model.name}' was exported without explanations: train it again"
-            raise Refused(422, "not_explainable", told)
+            message = f"version {model.version} of '{model.name}' was exported without explanations: train it again"
+            raise Refused(422, "not_explainable", message)
         matrix = model.scorer.encode(rows) if scored.matrix is None else scored.matrix
         for prediction, explanation in zip(scored.predictions, _explain(model, explainer, matrix), strict=True):
             prediction.explanation = explanation
 
 
 def _explain(model: ServedModel, explainer: Explainer, matrix: np.ndarray) -> list[dict[str, Any]]:
-    """Explain each row: of many classes the one with the highest score."""
+    """Explain each row; with several classes, the score of the highest one."""
     found = explainer.explain(matrix)
     raw = found.base + found.contributions.sum(axis=2)
     names = list(model.columns)
     explanations = []
     for row, target in enumerate(raw.argmax(axis=1).tolist()):
-        said: dict[str, Any] = {
+        explanation: dict[str, Any] = {
             "method": explainer.method,
             "of": _RAW.get(model.manifest.task) or model.manifest.target_unit or model.manifest.target,
         }
         if model.manifest.task == "multiclass":
-            said["class"] = model.manifest.classes[target]
-        explanations.append(said | describe(names, found.base[target], found.contributions[row, target]))
+            explanation["class"] = model.manifest.classes[target]
+        explanations.append(explanation | describe(names, found.base[target], found.contributions[row, target]))
     return explanations

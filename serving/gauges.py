@@ -1,4 +1,4 @@
-"""What is read only when somebody looks: requests under way, queues, the online store's memory, the log's lag."""
+"""Gauges that are updated only when metrics are collected: active requests, queues, online reads, lag of the logs."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ from serving.predictor import Predictor
 
 
 class Gauges:
-    """Puts the state of this worker into its metrics; `Metrics.collect` asks for it. Nothing of it costs a request."""
+    """Puts the state of this worker into its metrics when they are collected, which costs requests nothing."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Gauges:
         self._lock = threading.Lock()
 
     def refresh(self) -> None:
-        """Read everything once."""
+        """Update every gauge."""
         metrics = self._metrics
         metrics.active.set(self._predictor.active)
         for lengths in self._queues:
@@ -41,7 +41,7 @@ class Gauges:
         with self._lock:
             asked, fetched = self._online.counts()
             from_store = fetched - self._counted[1]
-            # A key that stands twice in a request, or a commit in between, lets the store be asked for more or less.
+            # Can be negative: a commit while a request is read makes the store fetch rows again.
             from_memory = max(asked - self._counted[0] - from_store, 0)
             metrics.online_reads.labels("memory").inc(from_memory)
             metrics.online_reads.labels("store").inc(from_store)

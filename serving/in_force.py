@@ -1,4 +1,4 @@
-"""Which document of an endpoint was last in force, kept over restarts: how far back a server may go that starts."""
+"""Notes which document of an endpoint was last in force, so that a server that starts knows how far it may go back."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -10,7 +10,7 @@ from ml_platform.registry.files import locked, replace_file
 from ml_platform.registry.manifest import Endpoint
 from ml_platform.registry.releases import ReleaseStore, is_name
 
-_MOST = 5  # documents that are tried: each loads its bundles, and a server that starts waits for it
+_MOST = 5  # documents to try: a server that starts waits while each one's bundles are loaded
 
 
 class _Note(msgspec.Struct, frozen=True):
@@ -19,10 +19,10 @@ class _Note(msgspec.Struct, frozen=True):
 
 
 class InForce:
-    """A note for each endpoint, below the home folder, of the newest document that any server took.
+    """A note for each endpoint, in the home folder, of the newest document that any server put in force.
 
-    A worker that starts while the newest release is refused knows by it what its siblings serve. What is older was
-    superseded on purpose, by something that worked: it does not come back, whatever happens to its successor.
+    From it, a worker that starts while the newest release is refused knows what the other workers serve. Documents
+    older than that were replaced by one that worked, so they are never served again, even if that one fails now.
     """
 
     def __init__(self, folder: Path, store: ReleaseStore) -> None:
@@ -44,19 +44,19 @@ class InForce:
         noted = _Note(endpoint.revision, endpoint.updated_at)
         with locked(self._folder / ".lock"):
             before = self._read(endpoint.name)
-            # A store that was put back from a backup goes back in its revisions; a worker that is late does not.
+            # A lower revision is valid when the store was restored from a backup, but not from a worker that is late.
             if before is None or before.revision < noted.revision or self._store.document(endpoint.name) == endpoint:
                 replace_file(self._path(endpoint.name), msgspec.json.encode(noted))
 
     def holds(self, endpoint: Endpoint) -> bool:
-        """Whether a document is the one that was last in force (raises OSError, ValueError as `note`)."""
+        """Whether a document is the one last in force (raises OSError, ValueError as `note` does)."""
         return self._read(endpoint.name) == _Note(endpoint.revision, endpoint.updated_at)
 
     def fallbacks(self, name: str, before: int | None) -> Iterator[Endpoint]:
-        """What may serve while the newest document cannot: earlier ones, newest first, down to the one last in force.
+        """Documents that may serve while the newest cannot: earlier ones, newest first, down to the one last in force.
 
-        Never anything from before a withdrawal. Where no server noted anything, it goes back over promotions that
-        followed each other, and not beyond what somebody rolled back to or set by hand.
+        None from before a withdrawal. When no server noted anything, they go back over successive promotions, and end
+        with the first document that a rollback or a person set.
 
         Parameters
         ----------
@@ -70,7 +70,7 @@ class InForce:
         OSError, ValueError
             When the history or the note cannot be read.
         """
-        if not is_name(name):  # a document may lie under any
+        if not is_name(name):  # the file of a document may have any name
             return
         noted = self._read(name)
         for document in islice(self._store.superseded(name, before), _MOST):

@@ -1,11 +1,11 @@
-"""The socket that a server listens on, and what to do where there can be none."""
+"""Opens the socket that a server listens on; its errors say what to do."""
 
 import errno
 import socket
 
 
 class CannotListen(Exception):
-    """Says why, and what to do about it."""
+    """The server cannot listen on an address; the message says why, and what to do."""
 
 
 def listen(host: str, port: int, choice: str) -> socket.socket:
@@ -14,12 +14,12 @@ def listen(host: str, port: int, choice: str) -> socket.socket:
     Parameters
     ----------
     choice
-        Where whoever runs the server chooses the port.
+        The option by which the port is chosen, for messages.
 
     Raises
     ------
     CannotListen
-        When the port is taken or not to be had.
+        When the port is taken or not permitted.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What the server writes to stderr: lines of text, or of JSON for a collector; never what was sent or answered."""
+"""The server's log on stderr: lines of text, or of JSON for a collector; never the content of requests or answers."""
 
 import logging
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ logger = logging.getLogger("serving.requests")
 
 
 class JsonFormatter(logging.Formatter):
-    """One line of JSON per record; what `extra={"fields": {…}}` holds stands beside the message.
+    """Formats a record as one line of JSON; `extra={"fields": {…}}` adds fields beside the message.
 
     Examples
     --------
@@ -40,7 +40,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_config(log_format: LogFormat, level: str) -> dict[str, Any]:
-    """Configuration of `logging` for the server's own loggers and uvicorn's."""
+    """Make the configuration of `logging` for the server's own loggers and uvicorn's."""
     formatters = {
         "text": {"()": "uvicorn.logging.DefaultFormatter", "fmt": "%(levelprefix)s %(message)s", "use_colors": None},
         "json": {"()": "serving.logs.JsonFormatter"},
@@ -57,14 +57,14 @@ def log_config(log_format: LogFormat, level: str) -> dict[str, Any]:
 
 
 class RequestLog:
-    """Logs requests that ended with at least some status: id, model, caller, status, duration. Around the whole app."""
+    """Wraps the whole app and logs requests whose status is at least `least`: id, model, caller, status, duration."""
 
     def __init__(self, app: ASGIApp, least: int) -> None:
         self._app = app
         self._least = least
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on and look at how it ends."""
+        """Pass a request on, and log how it ended."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

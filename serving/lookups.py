@@ -1,4 +1,4 @@
-"""Features that a request does not carry: read from the online store for all its rows in one round trip."""
+"""Looks up the features that a request does not carry: one read of the online store for all its rows."""
 
 import logging
 import time
@@ -16,13 +16,13 @@ from ml_platform.registry.manifest import MISSING_CODE, Feature, Manifest, ViewL
 
 logger = logging.getLogger("serving")
 
-_NEVER = to_micros(datetime(1, 1, 1, tzinfo=UTC))  # before any event: when an unknown entity was known
-_PAUSE = 4  # times as long as it took to fail is the store left alone: a store that hangs must not hold all requests up
+_NEVER = to_micros(datetime(1, 1, 1, tzinfo=UTC))  # before any event: stands for an unknown entity's event time
+_PAUSE = 4  # after a failure the store is left alone for this many times as long as the failure took
 _MICROSECOND = timedelta(microseconds=1)
 
 
 class _Nothing(dict[str, Any]):
-    """The values of an entity that is not known: null, whichever is asked for."""
+    """The values of an unknown entity: null for every name."""
 
     def __missing__(self, name: str) -> None:
         return None
@@ -32,7 +32,7 @@ _NOTHING = _Nothing()
 
 
 class ViewsDiffer(RuntimeError):
-    """The online store holds a feature view that is not the one the model was trained on, or does not hold it yet."""
+    """The online store lacks a feature view, or holds another definition of it than the model was trained on."""
 
 
 class OnlineStoreFailed(RuntimeError):
@@ -40,13 +40,13 @@ class OnlineStoreFailed(RuntimeError):
 
 
 class Missing(dict[str, int]):
-    """Rows that found nothing, by view; and whether that was because the store failed."""
+    """Number of rows without values, by view; and whether that was because the store failed."""
 
     store_failed = False
 
 
 class LookedUp:
-    """How one view is looked up: from which fields its key comes, and which columns its values become."""
+    """How one view is looked up: the fields that make its key, and the model's columns that take its values."""
 
     def __init__(self, lookup: ViewLookup, features: Sequence[Feature]) -> None:
         self.name = lookup.view
@@ -60,28 +60,28 @@ class LookedUp:
         self.numeric = tuple(name for name, _ in numeric)
         self._numbers = itemgetter(*self.numeric) if numeric else None
         places = [position for _, position in numeric]
-        # A span of the matrix is filled much faster than columns here and there.
-        in_turn = places == list(range(places[0], places[0] + len(places))) if places else False
-        self.places: slice | list[int] = slice(places[0], places[0] + len(places)) if in_turn else places
+        # A block of neighbouring columns is filled much faster than scattered ones.
+        is_block = places == list(range(places[0], places[0] + len(places))) if places else False
+        self.places: slice | list[int] = slice(places[0], places[0] + len(places)) if is_block else places
 
     def numbers(self, entities: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """The numeric features of entities (entities × features, float64), NaN for null."""
         assert self._numbers is not None
         try:
-            known = list(map(self._numbers, entities))  # half the time of asking for one after the other
-        except KeyError:  # a row of another definition of the view, before that is noticed
+            known = list(map(self._numbers, entities))  # takes half as long as the loop below
+        except KeyError:  # a row of another definition of the view, written a moment ago
             known = [tuple([entity.get(name) for name in self.numeric]) for entity in entities]
         return np.array(known, dtype=np.float64).reshape(len(entities), len(self.numeric))
 
 
 @dataclass(frozen=True, slots=True)
 class FoundView:
-    """What one view has for many rows: values per entity, each row's entity, and which rows it counts for."""
+    """What one view has for many rows."""
 
     view: LookedUp
-    entities: list[Mapping[str, Any]]
-    index: np.ndarray
-    fresh: np.ndarray | None  # None: for all rows
+    entities: list[Mapping[str, Any]]  # values of each distinct entity
+    index: np.ndarray  # position of each row's entity in `entities`
+    fresh: np.ndarray | None  # whether a row's values are within the TTL; None: those of all rows are
 
     def fill(self, matrix: np.ndarray, encode: Callable[[int, Sequence[Any]], np.ndarray]) -> None:
         """Write the view's columns of a matrix (rows × features, float64), categories by `encode(position, values)`."""
@@ -93,14 +93,14 @@ class FoundView:
             matrix[:, position] = self._spread(codes, MISSING_CODE)
 
     def _spread(self, encoded: np.ndarray, missing: float) -> np.ndarray:
-        """Encoded values of the rows, of encoded values (entities, or entities × features)."""
+        """Give each row the encoded values of its entity, `missing` where they are not fresh."""
         spread = encoded.take(self.index, axis=0)
         if self.fresh is not None:
             spread[~self.fresh] = missing
         return spread
 
     def objects(self, name: str) -> list[Any]:
-        """One feature of the rows, None where they have none."""
+        """One feature of all rows, None where a row has no value."""
         values = [entity.get(name) for entity in self.entities]
         if self.fresh is None:
             return [values[number] for number in self.index.tolist()]
@@ -111,8 +111,8 @@ class FoundView:
 class Lookups:
     """The look-ups of one model.
 
-    An entity's newest values count when they are not older than the view's TTL before the row's `as_of`; what is newer
-    than `as_of` counts too, since online there is no later knowledge than now.
+    An entity's newest values count unless they are older than the row's `as_of` by more than the view's TTL. Values
+    newer than `as_of` count too: the store keeps only the newest.
     """
 
     def __init__(self, manifest: Manifest, store: OnlineStore, fallback: Literal["fail", "nulls"] = "fail") -> None:
@@ -120,7 +120,7 @@ class Lookups:
         self._fallback = fallback
         self._hashes = {lookup.view: lookup.view_hash for lookup in manifest.lookups}
         self._next_try = 0.0  # monotonic clock
-        self.on_trust = False  # the store could not be asked for its views yet; until it is, it is not read
+        self.on_trust = False  # the store's views could not be compared yet; until they are, it is not read
         self.views = tuple(LookedUp(lookup, manifest.features) for lookup in manifest.lookups)
 
     def check(self) -> None:
@@ -129,7 +129,7 @@ class Lookups:
         Raises
         ------
         ViewsDiffer
-            Naming each view, what was found, and what to do.
+            When a view is missing or differs; the message names each, and what to do.
         OnlineStoreFailed
             When the store cannot be read.
         """
@@ -151,7 +151,7 @@ class Lookups:
         self.on_trust = False
 
     def find(self, columns: Columns, as_of: np.ndarray) -> tuple[list[FoundView], "Missing"]:
-        """Look up many rows by column, each entity read once.
+        """Look up many rows by column; each entity is read once.
 
         Parameters
         ----------
@@ -163,7 +163,7 @@ class Lookups:
         Returns
         -------
         tuple
-            What each view has, and how many rows found nothing.
+            What each view has, and how many rows have no value.
 
         Raises
         ------
@@ -198,7 +198,7 @@ class Lookups:
         return views, missing
 
     def _read(self, wanted: Sequence[tuple[str, tuple[Any, ...]]]) -> tuple[Sequence[Row | None], bool]:
-        """Rows of the store, and whether it failed."""
+        """Read rows of the store; also give whether it failed and the fallback answers with nulls."""
         if not wanted:
             return [], False
         failed: Exception | None = None
@@ -206,14 +206,14 @@ class Lookups:
         if started >= self._next_try and not self.on_trust:
             try:
                 return self._store.read(wanted), False
-            except Exception as error:  # noqa: BLE001 - any store, any error: told, and answered as was chosen
+            except Exception as error:  # noqa: BLE001 - any store, any error: logged, then the fallback decides
                 failed, now = error, time.monotonic()
                 self._next_try = now + _PAUSE * (now - started)
                 logger.error("the online store cannot be read: %s", error)
         if self._fallback == "nulls":
             return [None] * len(wanted), True
-        told = type(failed).__name__ if failed is not None else "it did not answer in time, and is asked again soon"
-        raise OnlineStoreFailed(f"the online store cannot be read: {told}") from failed
+        reason = type(failed).__name__ if failed is not None else "it did not answer in time, and is asked again soon"
+        raise OnlineStoreFailed(f"the online store cannot be read: {reason}") from failed
 
     def add(self, rows: Sequence[dict[str, Any]], as_of: Sequence[datetime]) -> "Missing":
         """Put every view's features into the rows, null where the store has no fresh value.
@@ -228,7 +228,7 @@ class Lookups:
         Returns
         -------
         Missing
-            How many rows found nothing, by view, for those views where that happened.
+            How many rows have no value, by view.
 
         Raises
         ------

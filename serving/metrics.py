@@ -1,4 +1,4 @@
-"""What serving counts, for Prometheus. Workers share a folder of memory-mapped values, so any one tells of all."""
+"""Prometheus metrics of serving. Workers share a folder of memory-mapped values, so each can report for all of them."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -25,11 +25,11 @@ _SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 
 _STAGE_SECONDS = (5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 0.001, 0.0025, 0.005, 0.01, 0.1, 1.0)
 
-disable_created_metrics()  # a second series per counter that only tells when it was first seen
+disable_created_metrics()  # a second series per counter, which only says when it was first seen
 
 
 class ModelMetrics:
-    """The series of one version, their label look-ups done once."""
+    """The series of one version, so that their labels are looked up only once."""
 
     def __init__(self, metrics: "Metrics", model: str, version: str) -> None:
         self.answered = metrics.requests.labels(model, "200")
@@ -39,7 +39,7 @@ class ModelMetrics:
         self._model = model
 
     def observe(self, stages: Stages) -> None:
-        """Take in where a request's time went."""
+        """Record the time of each stage of a request."""
         for stage, _, seconds in stages.spans():
             self._stage_seconds.labels(self._model, stage).observe(seconds)
 
@@ -48,7 +48,7 @@ class Metrics:
     """The metrics of one app.
 
     With `PROMETHEUS_MULTIPROC_DIR` set before start (as `python -m serving --workers N` does), `exposition` sums over
-    all workers; without it, it speaks of this process alone.
+    all workers; without it, it covers this process only.
 
     Examples
     --------
@@ -68,7 +68,9 @@ class Metrics:
             "model",
             "view",
         )
-        self.log_failures = self._counter("inference_log_failures", "Answers refused for want of a log.", "model")
+        self.log_failures = self._counter(
+            "inference_log_failures", "Requests refused because the log could not be written.", "model"
+        )
         self.log_lost = self._counter("inference_log_lost", "Rows answered, but lost to a log that failed.", "model")
         self.log_unsampled = self._counter(
             "inference_log_unsampled", "Rows answered and not sampled for the log.", "model"
@@ -93,9 +95,11 @@ class Metrics:
         self.swaps = self._counter("swaps", "Releases that took traffic.", "model")
         self.refusals = self._counter("release_refusals", "Releases that failed their checks.", "model")
         self.alert_failures = self._counter(
-            "alert_failures", "Alerts that could not be written (file), or tries that the webhook did not take.", "sink"
+            "alert_failures", "Alerts that could not be written (file), or tries that the webhook refused.", "sink"
         )
-        self.turned_away = self._counter("turned_away", "Requests refused at the door, by status.", "status")
+        self.turned_away = self._counter(
+            "turned_away", "Requests refused before they reached a route, by status.", "status"
+        )
         self.online_reads = self._counter(
             "online_reads", "Rows looked up, by where they were found: this worker's memory or the store.", "source"
         )
@@ -116,7 +120,7 @@ class Metrics:
         self.shadow_refused = self._gauge("shadow_refused", "1 while a shadow version is refused.", "model")
         self.version = self._gauge("serving_version", "Version with the largest share of traffic.", "model")
         self.revision = self._gauge("endpoint_revision", "Revision of the endpoint document in force.", "model")
-        self.before_collecting: list[Callable[[], None]] = []  # what puts the present state into gauges
+        self.before_collecting: list[Callable[[], None]] = []  # functions that update gauges
 
     def version_series(self, model: str, version: int) -> ModelMetrics:
         """Series of one version."""
@@ -131,7 +135,7 @@ class Metrics:
         return list(self._merged().collect())
 
     def _merged(self) -> CollectorRegistry:
-        """What this process counted, or all workers together."""
+        """The registry of this process, or of all workers together."""
         for refresh in self.before_collecting:
             refresh()
         if not os.environ.get(SHARED_FOLDER):

@@ -1,4 +1,4 @@
-"""The pages for people, and the API page, with their scripts and styles: nothing comes from elsewhere."""
+"""The console's pages and the API page, with their scripts and styles: nothing is loaded from another site."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from serving.state import ServingState
 
 _SWAGGER = Path(fastapi_offline.__file__).parent / "static"  # Swagger UI's files, as that package ships them
 _HEADERS = {
-    # Nothing inline and nothing from elsewhere: text that got into a page unescaped would still not run.
+    # No inline scripts and none from other sites: text that got into a page unescaped would still not run.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",

@@ -1,7 +1,7 @@
-"""`POST /predict/{model}` and `/predict/{model}/versions/{version}`, on ASGI's own level.
+"""`POST /predict/{model}` and `/predict/{model}/versions/{version}`, in plain ASGI.
 
-An ASGI application of its own behind routes of the FastAPI app: nothing is built per request that one row does not
-need.
+Routes of the FastAPI app lead to this small ASGI application: it builds nothing per request that scoring one row does
+not need.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ logger = logging.getLogger("serving")
 
 
 class Predict:
-    """The endpoint."""
+    """The prediction endpoint, as an ASGI application."""
 
     def __init__(self, predictor: Predictor, settings: ServingSettings) -> None:
         self._predictor = predictor
@@ -59,17 +59,17 @@ class Predict:
             reply = self._answered(scope, asked, await self._predictor.answer(slot, body, asked), started)
         except ClientDisconnect:
             return
-        except Exception as error:  # noqa: BLE001 - told in the answer, or in the server's log
+        except Exception as error:  # noqa: BLE001 - reported in the answer or in the server's log
             reply = self._failed(scope, error)
             if isinstance(error, Refused) and error.drain:
-                with suppress(TimeoutError):  # a client this slow hears of it when it has sent all, or not at all
+                with suppress(TimeoutError):  # a client that sends this slowly may miss the answer
                     await asyncio.wait_for(drain(receive), self._settings.body_seconds)
         finally:
             self._predictor.active -= 1
         await send_reply(scope, send, reply)
 
     def at_once(self, scope: Scope, body: bytes) -> Reply:
-        """Answer one request whose body is here, of at most `INLINE_BYTES`, and which asks for no explanation."""
+        """Answer a request that asks for no explanation and whose body, at most `INLINE_BYTES`, has arrived."""
         started = perf_counter()
         self._predictor.active += 1
         try:
@@ -77,13 +77,13 @@ class Predict:
             if asked.stages is not None:
                 asked.stages.mark("receive")
             return self._answered(scope, asked, self._predictor.answer_now(slot, body, asked), started)
-        except Exception as error:  # noqa: BLE001 - told in the answer, or in the server's log
+        except Exception as error:  # noqa: BLE001 - reported in the answer or in the server's log
             return self._failed(scope, error)
         finally:
             self._predictor.active -= 1
 
     def _begin(self, scope: Scope, started: float) -> tuple[Slot, Asked]:
-        """Who is asked for what (raises Refused)."""
+        """Find the model that is asked, and read what is asked of it (raises Refused)."""
         head = Head.of(scope)
         scope["request_id"] = head.request_id
         stages = self._predictor.stages(scope, started)
@@ -108,7 +108,7 @@ class Predict:
 
 
 def _asked(scope: Scope, request_id: str, stages: Stages | None) -> Asked:
-    """What the path and the query string ask for (raises Refused)."""
+    """Read the options in the path and the query string (raises Refused)."""
     caller = scope.get("caller") or (scope["client"][0] if scope.get("client") else None)
     version = scope["path_params"].get("version")
     if version is None and not scope["query_string"]:

@@ -1,7 +1,7 @@
-"""From a body's bytes to an answer that is logged before it leaves, whichever protocol asked.
+"""Turns the bytes of a body into an answer that is logged before it is sent, for every protocol.
 
-Few rows are scored on the event loop, where they cost less than handing them to a thread would. Large requests wait
-their turn for one thread, in a queue that is bounded: what does not fit is told to come again.
+Small requests are scored on the event loop, which costs less than handing them to a thread. Large requests wait for
+one thread in a bounded queue; when it is full, the caller is told to try again.
 """
 
 import logging
@@ -30,20 +30,20 @@ from serving.state import ServedModel, ServingState, Slot
 from serving.turns import Turns
 from serving.wire import Refused
 
-INLINE_BYTES = 2**17  # some 500 rows, 10 ms of scoring: more would keep other requests waiting and goes to a thread
+INLINE_BYTES = 2**17  # some 500 rows, 10 ms of scoring: a larger body would keep other requests waiting
 
 logger = logging.getLogger("serving")
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """Who asks for what."""
+    """What a request asks for, beside its rows, and who sent it."""
 
     request_id: str
     caller: str | None
-    version: int | None = None  # None: whichever the endpoint gives
+    version: int | None = None  # None: the endpoint chooses
     explain: bool = False
     features: bool = False
-    stages: Stages | None = None  # where its time is noted
+    stages: Stages | None = None  # its timings; None when they are not recorded
 
 
 class Predictor:
@@ -52,7 +52,7 @@ class Predictor:
     def __init__(self, state: ServingState, log: InferenceLog, metrics: Metrics, settings: ServingSettings) -> None:
         self.state = state
         self.metrics = metrics
-        self.active = 0  # requests under way, by whichever protocol
+        self.active = 0  # requests under way, of all protocols
         self._log = log
         self._settings = settings
         self._count = -1
@@ -64,13 +64,13 @@ class Predictor:
         self._shadowing = 0
 
     def check_active(self) -> None:
-        """Refuse what would be one request too many at once (raises Refused)."""
+        """Refuse a request when too many are under way (raises Refused)."""
         if self.active > self._settings.max_active:
-            told = f"{self._settings.max_active:,} requests are being answered: come again"
-            raise Refused(503, "busy", told, retry_after=1)
+            message = f"{self._settings.max_active:,} requests are being answered: try again"
+            raise Refused(503, "busy", message, retry_after=1)
 
     def slot(self, name: str) -> Slot:
-        """The slot of a model that can answer (raises Refused)."""
+        """The slot of a model, which has a version that can answer (raises Refused)."""
         slot = self.state.slots.get(name)
         if slot is not None and slot.served:
             return slot
@@ -83,12 +83,12 @@ class Predictor:
         raise Refused(404, "unknown_model", f"no released model is called '{name}'; released are: {self.state.known()}")
 
     def series(self, model: str, version: int) -> ModelMetrics:
-        """Metrics of a version."""
+        """Metrics of one version."""
         found = self._series.get((model, version))
         return found or self._series.setdefault((model, version), self.metrics.version_series(model, version))
 
     def stages(self, scope: Scope, started: float) -> Stages | None:
-        """Where a request's time is to be noted: of one in `SAMPLED`, and of each that is traced."""
+        """The timings of a request that is traced or sampled (one in `SAMPLED`), else None."""
         self._count += 1
         stages: Stages | None = scope.get("stages")
         if not self._count % SAMPLED:
@@ -97,7 +97,7 @@ class Predictor:
         return stages
 
     def note(self, scope: Scope, model: str, answer: Answer, asked: Asked, started: float) -> None:
-        """Note which version answered and how long it took, when the answer is written."""
+        """Count an answered request: its version, and how long it took until its answer was encoded."""
         series = self.series(model, answer.version)
         if asked.stages is not None:
             asked.stages.mark("encode")
@@ -116,22 +116,22 @@ class Predictor:
         return answer
 
     def answer_now(self, slot: Slot, body: bytes, asked: Asked) -> Answer:
-        """`answer` for a body of at most `INLINE_BYTES` and without explanations (raises Refused)."""
+        """Do what `answer` does, for a body of at most `INLINE_BYTES` without explanations (raises Refused)."""
         answer = self._answer(slot, body, asked)
         if slot.shadows:
             self._show_shadows(slot, body, asked, answer)
         return answer
 
     async def in_turn(self, work: Callable[[], Any]) -> Any:
-        """Do in a thread what would keep the event loop too long (raises Refused)."""
+        """Do work in the thread for large requests, since it would block the event loop (raises Refused)."""
         return await self._turns.take(work)
 
     def queues(self) -> dict[str, int]:
-        """How many requests wait for each thread, or are with it."""
+        """Number of requests that each thread works on or has waiting."""
         return {"large": self._turns.queued, "shadow": self._shadowing}
 
     def close(self) -> None:
-        """Finish what is being answered and shadowed."""
+        """Finish the requests that wait, shadows' included."""
         self._turns.close()
         self._shadow_threads.shutdown()
 
@@ -169,7 +169,13 @@ class Predictor:
         return answer
 
     def _write_log(self, model: ServedModel, scored: Scored, asked: Asked) -> bool:
-        """Log what the model's policy lets in; False when that is lost and the answer stands (raises Refused)."""
+        """Log the rows that the model's policy selects (raises Refused).
+
+        Returns
+        -------
+        bool
+            False when the rows could not be logged and the settings say to answer all the same.
+        """
         records = scored.records
         if model.log_filter is not None and not (records := model.log_filter.apply(records, asked.request_id)):
             self.metrics.log_unsampled.labels(model.name).inc(len(scored.predictions))
@@ -181,16 +187,18 @@ class Predictor:
                 self._lose(model.name, len(scored.predictions), error)
                 return False
             self.metrics.log_failures.labels(model.name).inc()
-            reason = f"not answered, since it cannot be logged: {error.strerror}"
+            reason = f"not answered, because it cannot be logged: {error.strerror}"
             raise Refused(503, "log_unavailable", reason, retry_after=5) from error
         return True
 
     def _lose(self, model: str, rows: int, error: LogUnavailable) -> None:
-        """Count rows that are answered and not logged, and say so loudly, at most once a second."""
+        """Count rows that are answered and not logged, and log an error at most once a second."""
         self.metrics.log_lost.labels(model).inc(rows)
         self._lost += rows
         if (now := time.monotonic()) - self._told_of_loss >= 1:
-            logger.error("%s: %d answered rows are lost to the log since last told: %s", model, self._lost, error)
+            logger.error(
+                "%s: %d answered rows are lost to the log since the last such line: %s", model, self._lost, error
+            )
             self._told_of_loss, self._lost = now, 0
 
     def _count_violations(self, model: str, found: Mapping[Any, int]) -> None:
@@ -207,12 +215,12 @@ class Predictor:
             self.metrics.shadow_lost.labels(shadow.name, str(shadow.version), "busy").inc()
             return
         self._shadowing += 1
-        if asked.stages is not None:  # they are the live version's
+        if asked.stages is not None:  # they time the live version
             asked = msgspec.structs.replace(asked, stages=None)
         self._shadow_threads.submit(self._shadow, shadow, body, asked)
 
     def _shadow(self, shadow: ServedModel, body: bytes, asked: Asked) -> None:
-        """Score and log what a live version has answered; whatever goes wrong is counted and told in the log."""
+        """Score and log a request that a live version has answered; count and log whatever goes wrong."""
         try:
             scored = _score_by(shadow, body, asked)
             records = scored.records
@@ -228,21 +236,27 @@ class Predictor:
             self._shadowing -= 1
 
 
+def unknown_version(slot: Slot, version: int) -> Refused:
+    """Refuse a version that is not loaded, naming those that are."""
+    loaded = ", ".join(str(model.version) for model in (*slot.served, *slot.shadows))
+    message = f"'{slot.name}' has no version {version} loaded; loaded are: {loaded}"
+    return Refused(404, "unknown_version", message)
+
+
 def _score(slot: Slot, body: bytes, asked: Asked) -> tuple[ServedModel, Scored]:
-    """Score a body's rows by the version asked for, or the one of the first row's id where several share traffic.
+    """Score a body's rows with the version asked for, else with the one that the traffic split gives the first row.
 
     Raises
     ------
     InvalidRequest
         For a body that cannot be read, does not fit the signature, or from which features cannot be derived.
     OnlineStoreFailed
-        When the online store cannot be read and nothing may stand for it.
+        When the online store cannot be read and the fallback is "fail".
     """
     if asked.version is not None:
         model = slot.version(asked.version)
         if model is None:
-            known = ", ".join(str(one.version) for one in (*slot.served, *slot.shadows))
-            raise Refused(404, "unknown_version", f"'{slot.name}' has no version {asked.version} loaded: {known} are")
+            raise unknown_version(slot, asked.version)
     elif len(slot.served) == 1:
         model = slot.served[0]
     else:
@@ -262,7 +276,7 @@ def _score_by(model: ServedModel, body: bytes, asked: Asked) -> Scored:
         try:
             return score_columns(model, columns, body, asked.request_id, asked.caller, stages=stages)
         except (ValueError, ArithmeticError):
-            pass  # some row is at fault: row by row it is found and named
+            pass  # some row is at fault: scoring row by row finds and names it
     rows = model.decoder.decode(body)
     if stages is not None:
         stages.mark("decode")
@@ -270,7 +284,7 @@ def _score_by(model: ServedModel, body: bytes, asked: Asked) -> Scored:
 
 
 def _key(slot: Slot, body: bytes) -> str | None:
-    """What decides for the first row, so that the same thing is always answered by the same version."""
+    """The value of the first row that chooses its version, so that the same value always gets the same one."""
     model = slot.served[0]
     name = slot.endpoint.key if slot.endpoint and slot.endpoint.key else model.manifest.id
     value = None if name is None else model.decoder.first(body, name)

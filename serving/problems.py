@@ -1,4 +1,4 @@
-"""What is wrong with a request, in words for its sender. Slow and thorough: runs only for what was refused."""
+"""Finds everything that is wrong with a request, in words for its sender. Slow: runs only for refused requests."""
 
 import difflib
 import json
@@ -15,22 +15,22 @@ import msgspec
 from ml_platform.inference.contract import TYPES, found_of, shown, wanted_of
 from ml_platform.registry.manifest import Input, Violated
 
-MOST_PROBLEMS = 20  # told of one request; the number of all is told too
-MOST_COUNTED = 1_000  # then nothing more is looked for: to tell what is wrong must not cost more than to answer
+MOST_PROBLEMS = 20  # listed in an answer, with the number of all
+MOST_COUNTED = 1_000  # the search ends here: a refusal must not cost more than an answer
 TOO_DEEP = "it is nested too deeply"
-_NAME = 100  # characters of a name that is none of ours
+_NAME = 100  # characters shown of an unknown name
 
 ProblemKind = Violated | Literal["type"]
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong: in which row (None where there is one only) and field, and what was wanted and found."""
+    """One thing that is wrong: its row (None when there is only one) and field, and what was wanted and found."""
 
     row: int | None
     field: str | None
     message: str
-    kind: ProblemKind | None = None  # of a value of the model's inputs: what of their contract it breaks
+    kind: ProblemKind | None = None  # the part of the contract that an input's value breaks
 
     def __str__(self) -> str:
         place = "" if self.row is None else f"row {self.row}, "
@@ -38,7 +38,7 @@ class Problem:
 
 
 class InvalidRequest(Exception):
-    """A request that cannot be answered: 400 for what is no JSON, 422 for what does not fit the model's signature."""
+    """A request that cannot be answered: status 400 when it is not JSON, 422 when it does not fit the signature."""
 
     def __init__(self, status: int, problems: Sequence[Problem]) -> None:
         self.status = status
@@ -56,7 +56,7 @@ def not_json(reason: str) -> InvalidRequest:
 
 
 class _Duplicate(dict[str, Any]):
-    """An object that named keys twice."""
+    """A JSON object in which keys appear twice."""
 
     twice: tuple[str, ...] = ()
 
@@ -127,17 +127,17 @@ def _parse(body: bytes, constant: Callable[[str], Any] = float) -> Any:
 
 
 def parse(body: bytes, *, nan_is_null: bool = False) -> Any:
-    """Any JSON document, as fast as can be; NaN, which is none, as null where it may be.
+    """Parse any JSON document, as fast as possible; with `nan_is_null`, NaN is read as null.
 
     Raises
     ------
     InvalidRequest
-        For what is no JSON, is nested too deeply, or names a key of an object twice.
+        When the body is not JSON, is nested too deeply, or has an object in which a key appears twice.
     """
     try:
         document = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        found = _parse(body, _null_for_nan)  # tells more of most faults
+        found = _parse(body, _null_for_nan)  # explains most faults better
         if not nan_is_null or b"NaN" not in body:
             raise not_json(str(error)) from error
         _refuse_twice(found)
@@ -158,9 +158,9 @@ def _null_for_nan(name: str) -> float | None:
 
 
 def _refuse_twice(document: Any) -> None:
-    """Refuse a document of which some object names a key twice (raises InvalidRequest)."""
+    """Refuse a document with an object in which a key appears twice (raises InvalidRequest)."""
     if twice := _first_twice(document):
-        raise InvalidRequest(422, [Problem(None, twice[:40], "is there twice")])
+        raise InvalidRequest(422, [Problem(None, twice[:40], "appears twice")])
 
 
 def _count_keys(document: Any) -> int:
@@ -168,12 +168,12 @@ def _count_keys(document: Any) -> int:
 
 
 def _first_twice(document: Any) -> str | None:
-    """A key that some object names twice."""
+    """A key that appears twice in some object, if there is one."""
     return next((found.twice[0] for found in _objects(document) if isinstance(found, _Duplicate)), None)
 
 
 def _objects(document: Any) -> Iterator[dict[str, Any]]:
-    """Every object of a document, however deep: what JSON's readers take may be deeper than Python recurses."""
+    """Every object of a document, without recursion: JSON parsers accept deeper nesting than Python's stack."""
     waiting = [document]
     while waiting:
         value = waiting.pop()
@@ -223,10 +223,10 @@ def _value_problem(field: Input, value: Any, kind: Any) -> tuple[ProblemKind, st
 
 
 def _strange_names(number: int | None, found: dict[str, Any], known: Mapping[str, Any]) -> list[Problem]:
-    """Names that are there twice or should not be there."""
+    """Problems of names: those that appear twice, and unknown ones."""
     twice = getattr(found, "twice", ())[:MOST_COUNTED]
     unknown = list(islice((name[:_NAME] for name in found if name not in known), MOST_COUNTED))
-    problems = [Problem(number, name[:_NAME], "is there twice") for name in twice]
+    problems = [Problem(number, name[:_NAME], "appears twice") for name in twice]
     problems += [Problem(number, name, _unknown(name, known)) for name in unknown[:MOST_PROBLEMS]]
     return problems + [Problem(number, name, "is not a field of this request") for name in unknown[MOST_PROBLEMS:]]
 
@@ -238,7 +238,7 @@ def _unknown(name: str, known: Collection[str]) -> str:
 
 
 def _shown(value: Any) -> str:
-    """The value found, when it is short and plain; never a whole document back to its sender."""
+    """Show a value that was found; of an object or array only its kind."""
     return _kind(value) if isinstance(value, dict | list) else shown(value)
 
 

@@ -1,9 +1,8 @@
-"""HTTP/1.1 by uvicorn, with a short cut for what can be answered at once.
+"""uvicorn's HTTP/1.1 protocol, with a short cut for requests that can be answered at once.
 
-An ASGI request is a task, an event for its body and two messages for its answer, which together cost as much as the
-model. A request whose body came with its head is offered to the application first, which may answer it there and then:
-`at_once` in the state of the lifespan. Whatever it leaves (None) goes the ordinary way, as everything does on a server
-that knows nothing of this.
+An ASGI request costs a task, an event for its body and two messages for its answer: together as much as the model. So a
+request whose body arrives together with its head is first offered to the function that the application puts into the
+lifespan state as `at_once`. If it returns None, the request takes the ordinary way, as all do on other servers.
 """
 
 from collections.abc import Callable
@@ -19,36 +18,36 @@ AtOnce = Callable[[Any, bytes], Reply | None]  # of an ASGI scope and the whole 
 
 
 class PromptProtocol(BoundedProtocol):
-    """uvicorn's protocol with bounds, which starts an application's task a moment later: if it is not needed, never."""
+    """Starts the application's task only for requests that are not answered at once."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._at_once: AtOnce | None = self.app_state.get(AT_ONCE)
         self._held: RequestResponseCycle | None = None
-        self._may = True
+        self._may_offer = True
 
     def data_received(self, data: bytes) -> None:
-        """Take in what has come; of several requests that came together, one may be answered at once."""
-        self._may = self._at_once is not None
+        """Parse what has arrived; of several requests in it, at most one is answered at once."""
+        self._may_offer = self._at_once is not None
         BoundedProtocol.data_received(self, data)
-        self._may = False  # one that waited for another's answer is whole already: nobody would offer it
-        if self._held is not None:  # its body is not whole yet
+        self._may_offer = False  # a pipelined request that starts later is complete already: do not hold it back
+        if self._held is not None:  # its body is not complete yet
             self._release(self._held)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """Hold a request back until it is seen whether its body is there."""
-        if self._may and app is self.app and not cycle.waiting_for_100_continue:
+        """Hold a request back until it is known whether its body has arrived."""
+        if self._may_offer and app is self.app and not cycle.waiting_for_100_continue:
             self._held = cycle
         else:
             BoundedProtocol._start_asgi_task(self, cycle, app)
 
     def on_message_complete(self) -> None:
-        """Offer a whole request to the application."""
+        """Offer a complete request to the application, and write its answer."""
         BoundedProtocol.on_message_complete(self)
         cycle = self._held
         if cycle is None:
             return
-        self._may = False
+        self._may_offer = False
         assert self._at_once is not None
         reply = None if self.flow.write_paused else self._at_once(cycle.scope, bytes(cycle.body))
         if reply is None:

@@ -1,4 +1,4 @@
-"""`POST /features/{view}`: rows of a feature view that are fresher than its next computation."""
+"""`POST /features/{view}`: pushes rows into a feature view between its computations."""
 
 from starlette.requests import Request
 from starlette.responses import Response

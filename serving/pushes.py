@@ -1,4 +1,4 @@
-"""Rows pushed to a feature view: checked by the view's columns, logged and in the online store before the answer."""
+"""Rows pushed to a feature view: checked against its columns, logged, and stored online before the answer is sent."""
 
 import logging
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class PushAnswer(msgspec.Struct, kw_only=True):
 
     view: str
     accepted: int  # rows
-    stale: int  # of these, rows older than what the online store then held: the log and the feature table have them
+    stale: int  # of these, rows older than the online store's, which keeps its own; the feature table gets them
     request_id: str
 
 
@@ -50,12 +50,12 @@ class Pusher:
         self._decoders: dict[str, tuple[ViewSchema, RowDecoder]] = {}
 
     async def push(self, view: str, body: bytes, request_id: str, caller: str | None) -> PushAnswer:
-        """Check, log and store the rows of a body, in a thread: the online store may let a writer wait.
+        """Check, log and store the rows of a body, in a thread: the online store may make a writer wait.
 
         Raises
         ------
         Refused
-            Nothing was kept then, unless the message says so.
+            No row was kept, unless the message says so.
         """
         turns = self._small if len(body) <= INLINE_BYTES else self._large
         answer: PushAnswer = await turns.take(lambda: self._push(view, body, request_id, caller))
@@ -69,11 +69,11 @@ class Pusher:
         self._metrics.pushes_refused.labels(known, str(status)).inc()
 
     def queues(self) -> dict[str, int]:
-        """How many pushes wait for each thread, or are with it."""
+        """Number of pushes that each thread works on or has waiting."""
         return {"push": self._small.queued, "large push": self._large.queued}
 
     def close(self) -> None:
-        """Finish what is being pushed."""
+        """Finish the pushes that wait."""
         self._small.close()
         self._large.close()
 
@@ -98,44 +98,44 @@ class Pusher:
         try:
             self._log.append(stream(view, definition.hash), [record])
         except LogUnavailable as error:
-            told = f"not accepted, since it cannot be logged: {error.strerror}"
-            raise Refused(503, "log_unavailable", told, retry_after=5) from error
+            message = f"not accepted, because it cannot be logged: {error.strerror}"
+            raise Refused(503, "log_unavailable", message, retry_after=5) from error
         stale = self._store(view, definition.hash, [_pushed_row(row, schema) for row in rows])
         return PushAnswer(view=view, accepted=len(rows), stale=stale, request_id=request_id)
 
     def _definition(self, view: str) -> tuple[Definition, ViewSchema]:
-        """What the online store holds of a view (raises Refused for a view that takes no rows)."""
+        """The online store's definition and schema of a view (raises Refused for a view that takes no rows)."""
         try:
             found = self._online.definition(view)
             known = self._online.views() if found is None else []
         except Exception as error:
             logger.error("the online store cannot be read: %s", error)
-            told = f"not accepted: the online store cannot be read: {type(error).__name__}"
-            raise Refused(503, "online_store_failed", told, retry_after=1) from error
+            message = f"not accepted: the online store cannot be read: {type(error).__name__}"
+            raise Refused(503, "online_store_failed", message, retry_after=1) from error
         if found is None:
             names = ", ".join(known) or "none yet; materialise online/<view> first"
             raise Refused(404, "unknown_view", f"no feature view '{view}' is in the online store; there are: {names}")
         if found.schema is None:
-            told = (
-                f"the online store does not know the columns of '{view}', so that rows cannot be checked: materialise "
+            message = (
+                f"the online store does not know the columns of '{view}', so rows cannot be checked: materialise "
                 f"online/{view} again; its entity columns must be text, whole numbers, booleans or timestamps"
             )
-            raise Refused(409, "view_not_described", told)
+            raise Refused(409, "view_not_described", message)
         self._check_models(view, found.hash)
         return found, found.schema
 
     def _check_models(self, view: str, found: str) -> None:
-        """Refuse rows of another definition than the one that a served model was trained on."""
+        """Refuse rows while a served model was trained on another definition of the view."""
         for slot in self._state.slots.values():
             for model in (*slot.served, *slot.shadows):
                 for lookup in model.manifest.lookups:
                     if lookup.view == view and lookup.view_hash != found:
-                        told = (
+                        message = (
                             f"'{view}' is {found[:12]} in the online store, version {model.version} of {model.name} "
                             f"was trained on {lookup.view_hash[:12]}: train it again, or materialise online/{view} "
                             "from the definition it was trained on"
                         )
-                        raise Refused(409, "view_changed", told, retry_after=5)
+                        raise Refused(409, "view_changed", message, retry_after=5)
 
     def _decoder(self, view: str, schema: ViewSchema) -> RowDecoder:
         known = self._decoders.get(view)
@@ -145,7 +145,7 @@ class Pusher:
         return known[1]
 
     def _check_times(self, rows: Sequence[dict[str, Any]], name: str, now: datetime) -> None:
-        """Refuse what has not happened yet: a wrong clock's row would shut out all that follow (raises Invalid…)."""
+        """Refuse rows from the future: with a wrong clock, one would hide all later rows (raises InvalidRequest)."""
         seconds = self._settings.push_ahead_seconds
         latest = now + timedelta(seconds=seconds)
         problems = [
@@ -162,19 +162,19 @@ class Pusher:
             raise InvalidRequest(422, problems)
 
     def _store(self, view: str, view_hash: str, rows: Sequence[PushedRow]) -> int:
-        """Bring logged rows into the online store; give how many it held newer ones for (raises Refused)."""
+        """Write logged rows to the online store; return how many were older than what it held (raises Refused)."""
         try:
             return self._online.push(view, view_hash, rows)
         except DefinitionChanged as changed:
-            told = f"not accepted: {changed}; send the rows again, in the columns that /openapi.json has for it by now"
-            raise Refused(409, "view_changed", told, retry_after=1) from changed
+            message = f"not accepted: {changed}; send the rows again, with the columns that /openapi.json now lists"
+            raise Refused(409, "view_changed", message, retry_after=1) from changed
         except Exception as error:
             logger.error("the online store cannot be written: %s", error)
-            told = (
+            message = (
                 "the rows are logged for the feature table, but the online store could not be written "
-                f"({type(error).__name__}): send them again, which doubles nothing"
+                f"({type(error).__name__}): send them again, which duplicates nothing"
             )
-            raise Refused(503, "online_store_failed", told, retry_after=1) from error
+            raise Refused(503, "online_store_failed", message, retry_after=1) from error
 
 
 def _pushed_row(row: dict[str, Any], schema: ViewSchema) -> PushedRow:

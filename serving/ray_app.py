@@ -1,4 +1,4 @@
-"""The app on Ray Serve: replicas that come and go with the load, each of them what a worker of `python -m serving` is.
+"""The app on Ray Serve: replicas are started and stopped with the load, each like a worker of `python -m serving`.
 
 `python -m serving.ray_app` is `serve run deploy/ray_serve.yaml` with this project's defaults. Ray is imported inside
 functions only: the app itself knows nothing of it.
@@ -29,7 +29,7 @@ _REQUEST_ID = b"x-request-id"
 
 
 class Options(BaseModel):
-    """What `args` of the application may say in the configuration file."""
+    """The `args` of the application in the configuration file."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -44,7 +44,7 @@ def application(options: Options) -> Any:
     Returns
     -------
     ray.serve.Application
-        Replicas, autoscaling and limits are the configuration file's to say, under the deployment's name, `serving`.
+        Its deployment is named `serving`; the configuration file sets replicas, autoscaling and limits.
     """
     from ray import serve
 
@@ -55,19 +55,19 @@ def application(options: Options) -> Any:
 
 
 def replica_app(options: Options) -> ASGIApp:
-    """Make the app of one replica, which counts and limits together with the other replicas of its machine."""
+    """Make the app of one replica, which shares metrics and rate limits with the other replicas of its machine."""
     dictConfig(logs.log_config(options.log_format, options.log_level))
     os.environ[logs.SETTING] = options.log_requests
     from ray import serve
 
     share(_machine_folder(serve.get_replica_context().app_name))
-    from serving import asgi  # opens nothing, but what it imports reads the environment
+    from serving import asgi  # only now: what it imports reads the environment
 
     return OneRequestId(asgi.create_app())
 
 
 class OneRequestId:
-    """Takes the request id off the answers: Serve's proxy gives each request an id and puts it on the answer itself."""
+    """Removes the request id from answers: Serve's proxy gives each request an id and adds it to the answer itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -84,7 +84,7 @@ class OneRequestId:
 
 
 def share(folder: Path) -> None:
-    """Count metrics and rates together with all processes that share a folder, until this process ends.
+    """Share metrics and rate limits with all processes of a folder, until this process ends.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def share(folder: Path) -> None:
         fcntl.flock(directory, fcntl.LOCK_EX)  # replicas start together
         create_table(folder)
         number = take_number(folder)
-        multiprocess.mark_process_dead(number)  # the state of who had the number before; its counts go on
+        multiprocess.mark_process_dead(number)  # drops the gauges of the number's last holder; its counters go on
     finally:
         os.close(directory)
     values.ValueClass = values.MultiProcessValue(lambda: number)
@@ -122,7 +122,7 @@ def _machine_folder(application: str) -> Path:
 def main(arguments: list[str] | None = None) -> int:
     """Run a configuration file as `serve run` does, on the loopback address, until SIGTERM or Ctrl-C.
 
-    What is under way then is answered first: `serve run` itself ends the proxies, and so the requests they hold.
+    Requests under way are answered first, which `serve run` does not do: it ends the proxies at once.
     """
     [config] = (sys.argv[1:] if arguments is None else arguments) or [str(CONFIG)]
     try:
@@ -134,20 +134,20 @@ def main(arguments: list[str] | None = None) -> int:
     from ray import serve
     from ray.serve.scripts import cli
 
-    told = threading.Event()
+    stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: told.set())
+        signal.signal(number, lambda *_: stopped.set())
     cli(["run", "--non-blocking", config], standalone_mode=False)
     failed: list[str] = []
     is_deploying = True
-    while is_deploying and not told.wait(0.5):
+    while is_deploying and not stopped.wait(0.5):
         found = serve.status().applications
         failed = [f"{name}: {one.message}" for name, one in found.items() if one.status == "DEPLOY_FAILED"]
         is_deploying = not failed and {one.status for one in found.values()} != {"RUNNING"}
     if failed:
         print("serving:", *failed, sep="\n", file=sys.stderr)
     else:
-        told.wait()
+        stopped.wait()
     deployed = list(serve.status().applications)
     for name in deployed:
         serve.delete(name)
@@ -159,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _check(config: Path) -> None:
-    """Raise OSError, ValueError or CannotListen for what would fail only once Ray has started, and at length."""
+    """Check the configuration and the port before Ray starts (raises OSError, ValueError, CannotListen)."""
     if os.environ.get("RAY_ADDRESS"):
         raise ValueError("RAY_ADDRESS names a cluster, which outlives this process: use `serve deploy` there")
     import yaml

@@ -1,7 +1,7 @@
-"""Tells those who own a model that a release was refused, and when that is over: once, whichever worker is first.
+"""Alerts a model's owners when a release is refused and when that is resolved: once, from whichever worker is first.
 
-An alert is written down in the watcher's thread, under a lock that all servers of a home folder share, and noted as
-told; only sending it takes the network, in a thread of its own that nobody waits for.
+An alert is recorded in the watcher's thread, under a lock that all servers of a home folder share, together with a note
+that it was raised. A separate thread, which nobody waits for, sends it over the network.
 """
 
 import hashlib
@@ -21,15 +21,15 @@ from ml_platform.settings import Settings
 from serving.metrics import Metrics
 from serving.state import Refusal, Slot, live_targets
 
-_RETRY_SECONDS = 60.0  # before the webhook is offered again what it did not take; doubled each time
+_RETRY_SECONDS = 60.0  # before an alert that the webhook refused is sent again; doubled each time
 _LONGEST_RETRY_SECONDS = 3600.0
-_CLOSE_SECONDS = 3.0  # what a worker that ends gives an alert on its way; one that is left waits in the spool
+_CLOSE_SECONDS = 3.0  # that a stopping worker waits for an alert being sent; an unsent one stays in the spool
 
 logger = logging.getLogger("serving")
 
 
-class _Told(msgspec.Struct, frozen=True):
-    """Note of an alert that stands until its endpoint's newest release is accepted."""
+class _Raised(msgspec.Struct, frozen=True):
+    """Note of an alert that was raised; kept until the endpoint's newest release is accepted."""
 
     alert_id: str
     title: str
@@ -37,71 +37,71 @@ class _Told(msgspec.Struct, frozen=True):
 
 
 class ReleaseAlerts:
-    """Raises an alert for each refused release, by the channels of the other alerts, and one when that is over.
+    """Raises an alert for each refused release, over the channels of the other alerts, and one when it is resolved.
 
-    One object per worker. What is told is known by the endpoint, its revision and what was refused, never by the
-    reason: workers may find different ones, and find others when they look again. It is known until the endpoint's
-    newest release is accepted; one that was mended and is refused once more is told once more.
+    One object per worker. An alert is identified by the endpoint, its revision and what was refused, but not by the
+    reason, which may differ between workers and between checks. The notes are dropped when the endpoint's newest
+    release is accepted, so a release that was repaired and is refused again raises a new alert.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics, sinks: AlertSettings | None = None) -> None:
         self._settings = settings
         self._metrics = metrics
         self._sinks = sinks or AlertSettings()
-        self._told: set[str] = set()  # spares the files a look at each retry
+        self._raised: set[str] = set()  # keys of notes, which saves looking at the files at each retry
         self._to_send: queue.SimpleQueue[Path | None] = queue.SimpleQueue()  # None: end
         self._sender: threading.Thread | None = None
 
     def start(self) -> None:
-        """Send what waits since an earlier run."""
+        """Send the alerts that an earlier run left unsent."""
         if self._sinks.webhook_url and (waiting := waiting_alerts(self._settings)):
             self._send(waiting[-1])
 
     def version_refused(self, slot: Slot, refused: Refusal, endpoint: Endpoint, *, is_shadow: bool = False) -> None:
-        """Tell that a version of a release was refused, unless that is told already.
+        """Raise an alert that a version of a release was refused, unless that was done.
 
         Parameters
         ----------
         slot
             What answers now.
         refused
-            Which version does not, and why.
+            The version that was refused, and why.
         endpoint
             The document that names it.
         is_shadow
-            Whether the version was never to answer.
+            Whether the version is a shadow.
         """
         key = _version_key(endpoint, is_shadow=is_shadow)
-        if key not in self._told:
-            self._tell(key, endpoint.revision, _version_alert(slot, refused, endpoint, is_shadow=is_shadow))
+        if key not in self._raised:
+            self._raise(key, endpoint.revision, _version_alert(slot, refused, endpoint, is_shadow=is_shadow))
 
     def document_refused(self, slot: Slot, refused: Refusal, *, written: int) -> None:
-        """Tell that an endpoint's document, last written at that time (ns), cannot be read, unless that is told."""
+        """Raise an alert that an endpoint's document, last written at `written` (ns), cannot be read, unless done."""
         key = _key("document", slot.name, written)
-        if key not in self._told:
-            self._tell(key, None, _document_alert(slot, refused))
+        if key not in self._raised:
+            self._raise(key, None, _document_alert(slot, refused))
 
     def settled(self, endpoint: Endpoint, *, with_shadows: bool = True) -> None:
-        """Tell that nothing of an endpoint is refused any more, if that was told; from now on it would be news again.
+        """Raise an alert that an endpoint's refusals are resolved, if any were reported, and drop their notes.
 
         Parameters
         ----------
         endpoint
-            Its newest document, which is in force, or takes it out of service.
+            Its newest document, which is in force or withdraws the endpoint.
         with_shadows
-            Whether its shadows were accepted, too.
+            Whether its shadows were accepted too.
         """
         kinds = ("live", "document", "shadow") if with_shadows else ("live", "document")
         prefixes = tuple(f"{_of_endpoint(kind, endpoint.name)}-" for kind in kinds)
-        self._told = {key for key in self._told if not key.startswith(prefixes)}
+        self._raised = {key for key in self._raised if not key.startswith(prefixes)}
         try:
             if not self._notes(prefixes):
                 return
             with locked(self._folder / ".lock"):
-                notes = {path: msgspec.json.decode(path.read_bytes(), type=_Told) for path in self._notes(prefixes)}
+                notes = {path: msgspec.json.decode(path.read_bytes(), type=_Raised) for path in self._notes(prefixes)}
                 if not notes:
                     return
-                # Recorded first, as below.
+                # Recorded first, for the reason given in `_raise`.
                 recorded = record_alert(self._settings, _settled_alert(endpoint, [*notes.values()]), sinks=self._sinks)
                 for path in notes:
                     path.unlink()
@@ -113,7 +113,7 @@ class ReleaseAlerts:
             self._send(recorded.waiting)
 
     def close(self) -> None:
-        """Give an alert on its way a moment to arrive."""
+        """Give an alert that is being sent a moment to arrive."""
         if self._sender is not None:
             self._to_send.put(None)
             self._sender.join(_CLOSE_SECONDS)
@@ -125,19 +125,19 @@ class ReleaseAlerts:
     def _notes(self, prefixes: Sequence[str]) -> list[Path]:
         return [path for prefix in prefixes for path in sorted(self._folder.glob(f"{prefix}*"))]
 
-    def _tell(self, key: str, revision: int | None, alert: Alert) -> None:
-        """Record and send an alert that no other worker has; what cannot be written is counted and tried again."""
+    def _raise(self, key: str, revision: int | None, alert: Alert) -> None:
+        """Record and send an alert unless another worker has; if it cannot be written, it is tried again later."""
         waiting = None
         try:
             with locked(self._folder / ".lock"):
                 if not (self._folder / key).exists():
-                    # Recorded first: a crash between the two repeats an alert, the other way around it would lose one.
+                    # Recorded before its note: a crash between the two then repeats an alert instead of losing it.
                     recorded = record_alert(self._settings, alert, sinks=self._sinks)
-                    self._told.add(key)
+                    self._raised.add(key)
                     waiting = recorded.waiting
-                    note = _Told(recorded.alert_id, alert.title, revision)
+                    note = _Raised(recorded.alert_id, alert.title, revision)
                     replace_file(self._folder / key, msgspec.json.encode(note))
-            self._told.add(key)
+            self._raised.add(key)
         except Exception as error:  # noqa: BLE001 - an alert that fails must not stop the watcher
             self._metrics.alert_failures.labels("file").inc()
             logger.error("%s: the alert about its release cannot be written: %s", alert.model, error)
@@ -146,13 +146,13 @@ class ReleaseAlerts:
 
     def _send(self, waiting: Path) -> None:
         if self._sender is None:
-            # A daemon: a webhook that hangs must not keep a worker from ending.
+            # A daemon: a webhook that hangs must not keep a worker from stopping.
             self._sender = threading.Thread(target=self._run, name="alerts", daemon=True)
             self._sender.start()
         self._to_send.put(waiting)
 
     def _run(self) -> None:
-        """Offer alerts to the webhook until told to end, those that it did not take after a while again."""
+        """Send alerts to the webhook until told to end; those that it refused are sent again after a pause."""
         pause = 0.0
         while True:
             newest: Path | None = None
@@ -173,12 +173,12 @@ class ReleaseAlerts:
 
 
 def _version_key(endpoint: Endpoint, *, is_shadow: bool) -> str:
-    # A store that was put back from a backup counts its revisions anew: the time tells them apart.
+    # A store restored from a backup uses revision numbers again: the time tells them apart.
     return _key("shadow" if is_shadow else "live", endpoint.name, endpoint.revision, endpoint.updated_at)
 
 
 def _key(what: str, name: str, *parts: str | int) -> str:
-    """Name of the file that notes something as told: what stands in a document would not be safe as a part of it."""
+    """Name of the note of an alert; made of digests, since text of a document may be unsafe in a file name."""
     return f"{_of_endpoint(what, name)}-{_digest(*parts)}"
 
 
@@ -204,7 +204,7 @@ def _version_alert(slot: Slot, refused: Refusal, endpoint: Endpoint, *, is_shado
             "revision": endpoint.revision,
             "wanted": describe_targets(endpoint.targets),
             "still serves": _serving(slot),
-            "to do": f"mend what the reason names, servers look again within 30 seconds; or release another{back}",
+            "to do": f"fix what the reason names, servers check again within 30 seconds; or release another{back}",
         },
     )
 
@@ -224,10 +224,10 @@ def _document_alert(slot: Slot, refused: Refusal) -> Alert:
     )
 
 
-def _settled_alert(endpoint: Endpoint, told: Sequence[_Told]) -> Alert:
+def _settled_alert(endpoint: Endpoint, notes: Sequence[_Raised]) -> Alert:
     if not endpoint.targets:
         title = f"resolved: revision {endpoint.revision} takes it out of service"
-    elif any(one.revision == endpoint.revision for one in told):
+    elif any(one.revision == endpoint.revision for one in notes):
         title = f"resolved: revision {endpoint.revision}, which was refused, is in force"
     else:
         title = f"resolved: revision {endpoint.revision} is in force, in the place of what was refused"
@@ -241,9 +241,9 @@ def _settled_alert(endpoint: Endpoint, told: Sequence[_Told]) -> Alert:
             "revision": endpoint.revision,
             "serves": describe_targets(endpoint.targets),
             "was told": "; ".join(
-                one.title if one.revision is None else f"{one.title} (revision {one.revision})" for one in told
+                one.title if one.revision is None else f"{one.title} (revision {one.revision})" for one in notes
             ),
-            "alerts": [one.alert_id for one in told],
+            "alerts": [one.alert_id for one in notes],
         },
     )
 

@@ -1,7 +1,7 @@
-"""Bounds on the head of a request, where the app cannot hold them: what it may measure and how long it may take.
+"""Limits on the size of a request's head and on the time it takes, which no app can enforce.
 
-httptools takes header lines without end, and uvicorn waits for ever, for the rest of a head as for a client that does
-not read its answer; no app hears of any of it.
+httptools accepts any number of header lines, and uvicorn waits for ever for the rest of a head, or for a client that
+does not read its answer. The app learns of neither.
 """
 
 import asyncio
@@ -14,51 +14,51 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from serving.settings import ServingSettings
 from serving.wire import error_body, new_request_id
 
-TURNED_AWAY = "turned_away"  # in the state of the lifespan, where an application counts what is refused before it
-TurnedAway = Callable[[int], None]  # of a status
+TURNED_AWAY = "turned_away"  # key in the lifespan state: the application's function that counts refusals made here
+TurnedAway = Callable[[int], None]  # takes a status
 
-_LINGER_SECONDS = 0.5  # what a client that still sends is given to read its answer: a reset would take it away
+_LINGER_SECONDS = 0.5  # for a client that still sends to read its answer, which a reset would discard
 
-_LEAST_READ = 2**16  # bytes of an answer that a client takes from one look to the next, or all that is left
+_LEAST_READ = 2**16  # bytes of an answer that a client must read between two looks, unless fewer are left
 
-_OF_BODIES = (b"content-length", b"transfer-encoding")
+_BODY_HEADERS = (b"content-length", b"transfer-encoding")
 
 _settings = cache(ServingSettings)
 
 
 class _Stopped(Exception):
-    """Stops the parser at a head that was refused; it takes any exception for a request that it cannot read."""
+    """Stops the parser at a refused head; it treats any exception as a request that it cannot read."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with bounds; what it refuses is answered in the shape of all errors.
+    """uvicorn's protocol with limits; what it refuses is answered in this server's own shape of errors.
 
-    Trailers and the extensions of chunks count as heads do: they are what arrives without being part of a body.
+    Everything that is not part of a body counts towards the limit, so also trailers and chunk extensions.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._most_bytes, self._seconds = _settings().header_bytes, _settings().header_seconds
         self._turned_away: TurnedAway | None = self.app_state.get(TURNED_AWAY)
-        self._bytes = 0  # received since the last head or the last chunk's, but for bodies
-        self._awaited: object = None  # the head that was under way at the last look
-        self._unread: tuple[object, int] = (None, 0)  # what was answered by then and not taken yet: request, bytes
+        self._bytes = 0  # received since the last head or chunk header, without bodies
+        self._awaited: object = None  # the head that was incomplete at the last look
+        self._unread: tuple[object, int] = (None, 0)  # at the last look: the request answered, and its unread bytes
         self._is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for a head."""
+        """Start the timer."""
         super().connection_made(transport)
         self._timer = self.loop.call_later(self._seconds, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no longer."""
+        """Stop the timer."""
         self._timer.cancel()
         super().connection_lost(exc)
 
-    # These three run for each request. Naming the base spares each what `super()` costs.
+    # The next three run for each request; naming the base class is cheaper than `super()`.
 
     def data_received(self, data: bytes) -> None:
-        """Count what arrives, and refuse what the parser holds back without end."""
+        """Count what arrives, and refuse a head that goes on beyond the limit."""
         if self._is_refused:
             return
         self._bytes += len(data)
@@ -67,12 +67,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse_large()
 
     def on_headers_complete(self) -> None:
-        """Let no large head pass that came at once, and none whose body would be read as the next request."""
-        if self.parser.should_upgrade() and any(name in _OF_BODIES for name, _ in self.headers):
-            told = "a request that asks to upgrade can have no body here: leave the header Upgrade out, for HTTP/1.1"
-            self._refuse(400, "upgrade_with_body", told)
+        """Refuse a head that is too large, or whose body would be read as the next request."""
+        if self.parser.should_upgrade() and any(name in _BODY_HEADERS for name, _ in self.headers):
+            message = "a request that asks to upgrade can have no body here: leave the header Upgrade out, for HTTP/1.1"
+            self._refuse(400, "upgrade_with_body", message)
             raise _Stopped
-        if self._bytes > self._most_bytes:  # with what of the body came along
+        if self._bytes > self._most_bytes:  # which includes the part of the body that arrived with the head
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > self._most_bytes:
                 self._refuse_large()
@@ -81,12 +81,12 @@ class BoundedProtocol(HttpToolsProtocol):
         HttpToolsProtocol.on_headers_complete(self)
 
     def on_body(self, body: bytes) -> None:
-        """Bodies have bounds of their own."""
-        self._bytes -= len(body)  # below 0 by what came along with the head: a bound that much wider, once
+        """Do not count the body, which has a limit of its own."""
+        self._bytes -= len(body)  # may fall below 0 once, by the part of the body that arrived with the head
         HttpToolsProtocol.on_body(self, body)
 
     def on_chunk_header(self) -> None:
-        """Begin to count anew."""
+        """Start counting again."""
         self._bytes = 0
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn has one text for all
@@ -94,10 +94,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(400, "invalid_http", "this is not a valid HTTP/1.1 request")
 
     def _look(self) -> None:
-        """Refuse a head that was under way at the last look already: between one and two times the seconds late.
+        """Refuse a head that was incomplete at the last look too, so after one to two times `header_seconds`.
 
-        A look at each connection now and then costs less than a timer for each head. It also ends connections whose
-        answers nobody takes: they would be held in memory for ever.
+        One timer per connection costs less than one per head. It also ends connections whose answers nobody reads,
+        which would stay in memory for ever.
         """
         before, unread = self._unread, self.transport.get_write_buffer_size()
         self._unread = self.cycle, unread
@@ -107,7 +107,7 @@ class BoundedProtocol(HttpToolsProtocol):
             if unread:
                 self._timer = self.loop.call_later(self._seconds, self._look)
         elif self.scope is None:
-            self.transport.close()  # a connection that was opened in advance, and asked nothing
+            self.transport.close()  # a connection on which nothing was sent
         elif "method" in self.scope or self.scope is not self._awaited:  # complete, or new
             self._awaited = self.scope
             self._timer = self.loop.call_later(self._seconds, self._look)
@@ -118,7 +118,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(431, "headers_too_large", f"the headers are larger than {self._most_bytes} bytes")
 
     def _refuse(self, status: int, code: str, message: str) -> None:
-        """Answer and close the connection; what was asked for whole before is answered first, and this not at all."""
+        """Answer with an error and close the connection.
+
+        If an earlier, complete request is not answered yet, answer that one and close without the error.
+        """
         if self._is_refused or self.transport.is_closing():
             return
         self._is_refused = True
@@ -130,7 +133,7 @@ class BoundedProtocol(HttpToolsProtocol):
             if not cycle.more_body:
                 cycle.keep_alive = False
                 return
-            cycle.disconnected = True  # the app gets no more of the body, and its answer nowhere
+            cycle.disconnected = True  # the app gets no more of the body, and its answer is dropped
             cycle.message_event.set()
             if cycle.response_started or self.pipeline:
                 self.transport.close()

@@ -1,4 +1,4 @@
-"""A few rows, one after another: the cheapest way for one."""
+"""Scores a few rows, one after another: the cheapest way for one row. See `serving.columns` for many."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -17,27 +17,27 @@ from serving.state import ServedModel
 
 
 class Scored(NamedTuple):
-    """Rows with their answers and what the log keeps of them."""
+    """The predictions for rows, and their log records."""
 
     predictions: list[Prediction]
     records: Sequence[Any]
     missing: Missing
-    matrix: np.ndarray | None  # what the model saw; None where only one row was scored
-    features: Callable[[], list[Any]]  # what the model saw of each row before encoding, by name
+    matrix: np.ndarray | None  # the model's input; None when only one row was scored
+    features: Callable[[], list[Any]]  # makes the features of each row by name, before encoding
     flags: Sequence[Violation] = ()
 
 
 def score_rows(
     model: ServedModel, rows: Rows, request_id: str, caller: str | None, *, stages: Stages | None = None
 ) -> Scored:
-    """Derive, look up and score.
+    """Derive and look up features of rows, and score them.
 
     Raises
     ------
     InvalidRequest
         When features cannot be derived from a row.
     OnlineStoreFailed
-        When the online store cannot be read and nothing may stand for it.
+        When the online store cannot be read and the fallback is "fail".
     """
     now = datetime.now(UTC)
     flags = [] if model.contract is None else _check(model.contract, rows.values)
@@ -57,9 +57,9 @@ def score_rows(
     columns = model.columns
     answer = answer_of(model)
     for number, (row, score) in enumerate(zip(values, scores, strict=True)):
-        said = model.scorer.prediction(score)
+        prediction = model.scorer.prediction(score)
         row_id = row[id_name] if id_name is not None else None
-        predictions.append(answer(row_id, said, score))
+        predictions.append(answer(row_id, prediction, score))
         seen = {column: row[column] for column in columns}
         features.append(seen)
         records.append(
@@ -76,7 +76,7 @@ def score_rows(
                 inputs=rows.sent[number],
                 features=seen,
                 score=score,
-                prediction=said,
+                prediction=prediction,
             )
         )
     for flag in flags:
@@ -87,19 +87,26 @@ def score_rows(
 
 
 def _check(contract: Contract, rows: Sequence[dict[str, Any]]) -> list[Violation]:
-    """Flags of all rows; defaults are put for nulls."""
+    """Find the rows' violations that are only flagged; nulls with a default get it."""
     return [flag for number, row in enumerate(rows) for flag in contract.check_row(row, number)]
 
 
 def _complete(
     model: ServedModel, inputs: Sequence[dict[str, Any]], now: datetime
 ) -> tuple[Sequence[dict[str, Any]], list[datetime], Missing]:
-    """Add derived and looked-up features to the inputs; also the instant of each row, and what was not found."""
+    """Add derived and looked-up features to the inputs, in place.
+
+    Returns
+    -------
+    tuple
+        The rows, the instant of each, and what was not found.
+    """
     for number, row in enumerate(inputs):
         try:
             row.update(model.scorer.derive(row))
         except (ValueError, ArithmeticError) as error:
-            problem = Problem(number if len(inputs) > 1 else None, None, f"features cannot be derived from it: {error}")
+            row_number = number if len(inputs) > 1 else None
+            problem = Problem(row_number, None, f"features cannot be derived from it: {error}")
             raise InvalidRequest(422, [problem]) from error
     name = model.manifest.as_of
     instants = [now if name is None else row[name] or now for row in inputs]

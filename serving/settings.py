@@ -1,4 +1,4 @@
-"""What whoever runs the server may choose, each read from `ML_PLATFORM_SERVING_<NAME>`."""
+"""Settings of the server, each read from `ML_PLATFORM_SERVING_<NAME>`."""
 
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -11,7 +11,7 @@ from serving.access.hosts import checked_names
 
 
 class Grant(BaseModel):
-    """Roles, each for the same models."""
+    """Roles on models, given to the bearers of a token."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -62,19 +62,19 @@ class ServingSettings(BaseSettings):
     burst: int | None = Field(None, ge=1, description="Requests at once within that rate; the rate itself when absent.")
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Names that it answers to beside its addresses, comma-separated; `*.example.com`, or `*` for any.",
+        description="Host names of the server beside its addresses, comma-separated; `*.example.com`, or `*` for any.",
     )
 
-    oidc_issuer: str = Field("", description="Issuer of the bearer tokens that are let in (`iss`); empty for none.")
-    oidc_audience: str = Field("", description="What a token must be meant for (`aud`).")
+    oidc_issuer: str = Field("", description="Issuer of the bearer tokens that are accepted (`iss`); empty for none.")
+    oidc_audience: str = Field("", description="Audience that a token must be for (`aud`).")
     oidc_jwks: str = Field("", description="URL or path of the issuer's public keys (JWKS).")
-    oidc_claim: str = Field("roles", description="Claim that tells roles or groups; dots lead into objects.")
+    oidc_claim: str = Field("roles", description="Claim that holds roles or groups; dots lead into objects.")
     oidc_grants: dict[str, Grant] = Field(
         {}, description='What each value of that claim may: `{"<value>": {"roles": [...], "models": [...]}}`.'
     )
     oidc_name_claim: str = Field("sub", description="Claim that names the caller in the logs.")
     oidc_refetch_seconds: float = Field(
-        10.0, gt=0, description="Shortest time between two looks at the issuer's keys, whatever tokens name."
+        10.0, gt=0, description="Shortest time between two fetches of the issuer's keys."
     )
 
     @model_validator(mode="after")

@@ -1,10 +1,10 @@
-"""Where a request's time goes: receive, translate, wait, decode, look-up, score, log, explain, encode. Of some."""
+"""Where a request's time goes: receive, translate, wait, decode, look-up, score, log, explain, encode."""
 
 from collections.abc import Iterator
 from itertools import pairwise
 from time import perf_counter
 
-SAMPLED = 32  # one request in so many: noting all of them would cost each some ten microseconds
+SAMPLED = 32  # one request in this many is timed: timing each would cost it some ten microseconds
 
 
 class Stages:
@@ -22,7 +22,7 @@ class Stages:
 
     def __init__(self, started: float) -> None:
         self.started = started  # `perf_counter`
-        self.sampled = False  # whether the metrics take them in
+        self.sampled = False  # whether they go into the metrics
         self._marks = [("", started)]
 
     def mark(self, stage: str) -> None:

@@ -1,4 +1,4 @@
-"""What is being served: immutable objects, replaced by one assignment and read once per request."""
+"""What a worker serves: immutable objects, replaced by one assignment and read once per request."""
 
 import zlib
 from collections.abc import Mapping
@@ -31,9 +31,9 @@ class ServedModel:
     decoder: RowDecoder
     lookups: Lookups
     columns: tuple[str, ...]
-    contract: Contract | None  # what is answered with a flag, and what stands for nulls
-    own_features: tuple[tuple[int, Feature], ...]  # those not looked up, with their places in the matrix
-    log_filter: LogPolicyFilter | None  # None: all of every request is logged
+    contract: Contract | None  # violations that are answered with a flag, and defaults for nulls
+    own_features: tuple[tuple[int, Feature], ...]  # those not looked up, with their positions in the matrix
+    log_filter: LogPolicyFilter | None  # None: every request is logged in full
 
     @classmethod
     def load(
@@ -49,14 +49,14 @@ class ServedModel:
     ) -> "ServedModel":
         """Load a bundle, replay its golden rows and compare its feature views with the online store's.
 
-        While the online store cannot be read, a model that is taken `on_trust` answers with nulls.
+        With `on_trust`, an online store that cannot be read is no error: the model answers with nulls until it can.
 
         Raises
         ------
         BundleRefused
-            When the bundle is damaged, another model's, or does not answer its golden rows as it must.
+            When the bundle is damaged or does not reproduce its golden rows.
         LookupError
-            When the release store does not have the bundle.
+            When the release store does not have the bundle, or it is another model's.
         ViewsDiffer
             When the online store does not hold the feature views that the model was trained on.
         OnlineStoreFailed
@@ -104,15 +104,15 @@ class Refusal:
     revision: int  # 0: of a document that cannot be read
     reason: str
     since: datetime
-    version: int | None = None  # that failed its checks; None where it is no single one
+    version: int | None = None  # the one that failed its checks; None when it was not one version
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One model name: its endpoint document and what answers for it.
+    """One endpoint: its document and the versions that answer for it.
 
-    `endpoint` is the document in force, the one that `served` was loaded from; `refused` tells of a newer one that
-    failed its checks. Nothing is served while `served` is empty.
+    `endpoint` is the document in force, from which `served` was loaded; `refused` says why a newer one failed its
+    checks. Nothing is served while `served` is empty.
     """
 
     name: str
@@ -131,7 +131,7 @@ class Slot:
         shadows: tuple[ServedModel, ...] = (),
         shadow_refused: Refusal | None = None,
     ) -> "Slot":
-        """Let loaded versions share the traffic as the document says."""
+        """Make the slot of loaded versions, which share the traffic as the document says."""
         shares = [target.share for target in live_targets(endpoint)]
         total, bounds = 0.0, []
         for share in shares:
@@ -146,7 +146,7 @@ class Slot:
 
     @property
     def on_trust(self) -> bool:
-        """Whether the online store has not been seen yet to hold what the versions were trained on."""
+        """Whether some version was loaded without comparing its views with the online store's."""
         return any(model.lookups.on_trust for model in (*self.served, *self.shadows))
 
     def check_views(self) -> None:
@@ -155,7 +155,7 @@ class Slot:
             model.lookups.check()
 
     def choose(self, key: str | None) -> ServedModel:
-        """Version that answers a request: always the same for the same key, over all keys as the shares say."""
+        """Choose the version that answers a request: always the same for a key, and each by its share over all keys."""
         if len(self.served) == 1 or key is None:
             return self.served[0]
         point = zlib.crc32(key.encode()) / 2**32
@@ -176,7 +176,7 @@ class ServingState:
         return sorted(self.slots)
 
     def known(self) -> str:
-        """These names for a message, the first few of many.
+        """List these names for a message: the first ten, and how many more there are.
 
         Examples
         --------
@@ -194,10 +194,10 @@ def live_targets(endpoint: Endpoint) -> tuple[Target, ...]:
 
 
 def shadow_targets(endpoint: Endpoint) -> tuple[Target, ...]:
-    """Targets that are scored beside the live ones."""
+    """Targets that are scored and logged but never answer."""
     return tuple(target for target in endpoint.targets if target.mode == "shadow")
 
 
 def refusal(revision: int, reason: str, version: int | None = None) -> Refusal:
-    """Remember why a revision was refused."""
+    """Make a refusal as of now."""
     return Refusal(revision, reason, datetime.now(UTC), version)

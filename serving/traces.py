@@ -1,7 +1,7 @@
 """OpenTelemetry traces, where `OTEL_EXPORTER_OTLP_ENDPOINT` is set: a span for each request and each of its stages.
 
-Spans are made when a request has ended, of instants that were noted on its way, and sent by a thread of the SDK. A
-`traceparent` header (W3C) is taken over. Nothing of the SDK is imported unless it is asked for.
+Spans are made when a request has ended, from the times of its stages, and sent by a thread of the SDK. A `traceparent`
+header (W3C) is continued. The SDK is imported only when traces are asked for.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ def wanted(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 class TracedApp:
-    """Around the whole app: notes when each request's stages end, and makes spans of that.
+    """Wraps the whole app: times each request's stages, and makes spans of them.
 
     Raises
     ------
@@ -66,14 +66,14 @@ class TracedApp:
             self._record(scope, path, scope.get("status", 500), stages)
 
     def _flushing(self, send: Send) -> Send:
-        """Send the spans that wait before the server hears that the app has ended, and ends too."""
+        """Wrap `send` so that waiting spans are sent before the server is told that the app has stopped."""
 
-        async def last(message: Message) -> None:
+        async def flushing(message: Message) -> None:
             if message["type"].startswith("lifespan.shutdown"):
                 await asyncio.to_thread(self._provider.shutdown)
             await send(message)
 
-        return last
+        return flushing
 
     def _record(self, scope: Scope, path: str, status: int, stages: Stages) -> None:
         from opentelemetry.propagate import extract
@@ -109,8 +109,8 @@ def _provider() -> "TracerProvider":
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
-        told = f"traces are asked for by {_SWITCHES[0]}, but {error.name} is not installed: install the extra 'otel'"
-        raise TracesMissing(told) from error
+        message = f"traces are asked for by {_SWITCHES[0]}, but {error.name} is not installed: install the extra 'otel'"
+        raise TracesMissing(message) from error
     # Other attributes come from OTEL_RESOURCE_ATTRIBUTES, and the sampler from OTEL_TRACES_SAMPLER.
     named = {} if os.environ.get("OTEL_SERVICE_NAME") else {SERVICE_NAME: SERVICE}
     provider = TracerProvider(resource=Resource.create(named), shutdown_on_exit=False)
@@ -119,7 +119,7 @@ def _provider() -> "TracerProvider":
 
 
 def _name(scope: Scope, path: str, status: int) -> str:
-    """Method and route, which are few whatever is asked."""
+    """Name a span by method and route, so that there are few names."""
     method: str = scope["method"]
     if status == 404:
         return method

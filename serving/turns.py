@@ -10,10 +10,19 @@ from serving.wire import Refused
 
 
 class Turns:
-    """Does in a thread of its own what would keep the event loop too long; what does not fit is told to come again."""
+    """Does work in one thread that would block the event loop; when the queue is full, callers are told to try again.
+
+    Parameters
+    ----------
+    what
+        Kind of the requests, for messages.
+    most
+        Requests that may be in the queue.
+    settings
+        Say how long a request may wait for its turn.
+    """
 
     def __init__(self, what: str, most: int, settings: ServingSettings) -> None:
-        """Let at most so many requests of a sort wait."""
         self._what = what
         self._most = most
         self._seconds = settings.queue_seconds
@@ -21,10 +30,10 @@ class Turns:
         self.queued = 0
 
     async def take(self, work: Callable[[], Any]) -> Any:
-        """Do work after what waits already (raises Refused)."""
+        """Do work after the work that waits already (raises Refused)."""
         if self.queued >= self._most:
-            told = f"{self.queued} {self._what} requests are waiting already: come again"
-            raise Refused(503, "busy", told, retry_after=1)
+            message = f"{self.queued} {self._what} requests are waiting already: try again"
+            raise Refused(503, "busy", message, retry_after=1)
         self.queued += 1
         try:
             job = self._threads.submit(work)
@@ -32,11 +41,11 @@ class Turns:
             done, _ = await asyncio.wait({future}, timeout=self._seconds)
             if not done and job.cancel():
                 waited = f"{self._seconds:g} seconds"
-                raise Refused(503, "busy", f"did not get its turn within {waited}: come again", retry_after=1)
+                raise Refused(503, "busy", f"did not get its turn within {waited}: try again", retry_after=1)
             return await future
         finally:
             self.queued -= 1
 
     def close(self) -> None:
-        """Finish what is waiting."""
+        """Finish the work that waits."""
         self._threads.shutdown()

@@ -1,4 +1,4 @@
-"""Keeps what is served equal to the endpoint documents: sees a change in a fraction of a second, checks, then swaps."""
+"""Makes the worker serve what the endpoint documents say: notices a change within a second, checks it, then swaps."""
 
 import asyncio
 import logging
@@ -19,19 +19,19 @@ from serving.release_alerts import ReleaseAlerts
 from serving.state import Refusal, ServedModel, ServingState, Slot, live_targets, refusal, shadow_targets
 
 POLL_SECONDS = 0.2
-CHECK_SECONDS = 2.0  # between two looks at the online store's views: those a release lacks may be on their way
-SETTLE_NS = 10**9  # a document that cannot be read and is younger may be half written, by a hand or a copying tool
-RELOAD_SECONDS = 30.0  # before a bundle that was refused for itself is read again: someone may have restored it
+CHECK_SECONDS = 2.0  # between two checks of the online store's views: those that a release lacks may be on their way
+SETTLE_NS = 10**9  # a younger document that cannot be read may be half written, by a person or a copying tool
+RELOAD_SECONDS = 30.0  # before a bundle that was refused is read again: someone may have restored it
 
 logger = logging.getLogger("serving")
 
 
 @dataclass(slots=True)
 class _Seen:
-    """Last look at one endpoint document."""
+    """When one endpoint document was last read, and when it is read again (monotonic clock)."""
 
-    stamp: tuple[int, int, int] | None = None
-    due: float = 0.0  # monotonic clock
+    stamp: tuple[int, int, int] | None = None  # of the file as it was then
+    due: float = 0.0
     fall_back_due: float = 0.0
 
 
@@ -42,11 +42,11 @@ class _Loaded:
     served: tuple[ServedModel, ...]
     shadows: tuple[ServedModel, ...]
     shadow_refused: Refusal | None
-    alarming: Refusal | None  # of a shadow, where it is the shadow's own fault
+    alarming: Refusal | None  # of a shadow, unless only the online store failed
 
 
 class _VersionRefused(Exception):
-    """A version of a release failed its checks, for the reason that caused this."""
+    """A version of a release failed its checks with the error `reason`."""
 
     def __init__(self, version: int, reason: Exception) -> None:
         super().__init__(str(reason))
@@ -58,10 +58,10 @@ class Watcher:
     """Polls the release store and replaces slots of `state`. One per worker.
 
     A new version is loaded in a thread, replays its golden rows and is compared with the online store's views; only
-    then does one assignment let it take traffic. What fails stays out, what served before stays in, and the reason
-    shows in `/models`, `/metrics` and the log, and goes out as an alert. A worker that starts just then, and has
-    nothing that served before, goes back to what did, checked in the same way. A document that disappears, or a store
-    that cannot be read, changes nothing.
+    then does one assignment let it take traffic. When a check fails, the version that served before keeps serving, and
+    the reason shows in `/models`, `/metrics` and the log, and goes out as an alert. A worker that starts while a
+    release is refused falls back to the release before it, checked in the same way. A document that disappears, or a
+    store that cannot be read, changes nothing.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Watcher:
             await asyncio.to_thread(self.poll)
 
     def poll(self) -> None:
-        """Look once, and load and swap what changed."""
+        """Read the release store once, and load and swap what changed."""
         self._look_at_views()
         folder = self._store.folder / "endpoints"
         try:
@@ -111,19 +111,20 @@ class Watcher:
         self._state.checked_at = datetime.now(UTC)
 
     def _look_at_views(self) -> None:
-        """Note which feature views take pushed rows, for descriptions; each push asks the store itself."""
+        """Note which feature views take pushed rows, for the OpenAPI document; each push asks the store itself."""
         now = time.monotonic()
         if now < self._views_due:
             return
         self._views_due = now + CHECK_SECONDS
         try:
             found = {name: self._online.definition(name) for name in self._online.views()}
-        except Exception as error:  # noqa: BLE001 - any store, any error: what was seen last stays
+        except Exception as error:  # noqa: BLE001 - any store, any error: the views seen last stay
             logger.warning("the feature views of the online store cannot be read: %s", error)
             return
         self._state.views = {name: one for name, one in found.items() if one is not None and one.schema is not None}
 
     def _poll_model(self, name: str, stamp: tuple[int, int, int]) -> None:
+        """Read an endpoint's document when it changed or another look is due, and serve what it says."""
         seen = self._seen.setdefault(name, _Seen())
         slot = self._state.slots.get(name, Slot(name, None))
         now = time.monotonic()
@@ -136,9 +137,9 @@ class Watcher:
         is_new = changed or not in_order
         try:
             endpoint = self._store.document(name) if is_new else slot.endpoint
-        except Exception as error:  # noqa: BLE001 - whatever one release does wrong, the others go on
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one release, the others go on
             if 0 <= time.time_ns() - stamp[0] < SETTLE_NS:
-                seen.stamp = None
+                seen.stamp = None  # read it again at the next poll
                 return
             seen.due = now + RELOAD_SECONDS
             refused = refusal(0, self._store.said(error))
@@ -158,35 +159,40 @@ class Watcher:
                 self._swap(slot, endpoint)
             else:
                 slot.check_views()
-        except Exception as error:  # noqa: BLE001
-            reason, version = (error.reason, error.version) if isinstance(error, _VersionRefused) else (error, None)
-            if not isinstance(reason, ViewsDiffer | OnlineStoreFailed):
-                seen.due = now + RELOAD_SECONDS
-            refused = refusal(endpoint.revision, self._store.said(reason), version)
-            self._refuse(slot, refused)
-            unreadable = isinstance(reason, OnlineStoreFailed)  # that says nothing of the release
-            if not unreadable or self._fallback == "nulls":
-                self._fall_back(name, endpoint.revision, seen)
-            if not unreadable:
-                self._alerts.version_refused(self._state.slots[name], refused, endpoint)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one release, the others go on
+            self._refuse_version(slot, endpoint, error, seen, now)
+
+    def _refuse_version(self, slot: Slot, endpoint: Endpoint, error: Exception, seen: _Seen, now: float) -> None:
+        """Refuse a document for a version that failed its checks; fall back and raise an alert where that applies."""
+        reason, version = (error.reason, error.version) if isinstance(error, _VersionRefused) else (error, None)
+        if not isinstance(reason, ViewsDiffer | OnlineStoreFailed):
+            seen.due = now + RELOAD_SECONDS
+        refused = refusal(endpoint.revision, self._store.said(reason), version)
+        self._refuse(slot, refused)
+        store_failed = isinstance(reason, OnlineStoreFailed)  # which says nothing about the release
+        if not store_failed or self._fallback == "nulls":
+            self._fall_back(slot.name, endpoint.revision, seen)
+        if not store_failed:
+            self._alerts.version_refused(self._state.slots[slot.name], refused, endpoint)
 
     def _swap(self, slot: Slot, endpoint: Endpoint) -> None:
+        """Load and check a document's versions, then serve them."""
         loaded = self._load(slot, endpoint)
         self._take(endpoint, loaded)
-        # What is newer may have been refused meanwhile, by another worker.
+        # Another worker may have refused a newer document meanwhile: its alert must stand.
         if not self._state.slots[endpoint.name].on_trust and self._is_newest(endpoint):
             self._alerts.settled(endpoint, with_shadows=loaded.shadow_refused is None)
-        if slot.endpoint != endpoint or slot.refused is not None:  # else another try at the same release
+        if slot.endpoint != endpoint or slot.refused is not None:  # else it is the release that served already
             self._show(endpoint)
 
     def _is_newest(self, endpoint: Endpoint) -> bool:
         try:
             return self._store.document(endpoint.name) == endpoint
-        except (OSError, ValueError):  # told by the next look at it
+        except (OSError, ValueError):  # the next poll reports it
             return False
 
     def _fall_back(self, name: str, before: int | None, seen: _Seen) -> None:
-        """Where nothing serves, let what was in force before a refused revision serve (None: one that is unknown)."""
+        """When nothing serves, serve what was in force before a refused revision (None: its number is unknown)."""
         slot = self._state.slots[name]
         now = time.monotonic()
         if slot.served or now < seen.fall_back_due:
@@ -209,14 +215,14 @@ class Watcher:
                 self._take(endpoint, loaded, slot.refused)
                 self._show(endpoint)
                 return
-        except Exception as error:  # noqa: BLE001 - whatever an old document does wrong, the other models go on
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with an old document, the other models go on
             logger.error("%s: nothing serves in the place of its refused release: %s", name, error)
 
     def _load(self, slot: Slot, endpoint: Endpoint) -> _Loaded:
-        """Load and check what a document names; what the slot has already is only compared with the online store.
+        """Load and check the versions of a document; those already loaded are only compared with the online store.
 
-        Where nulls may stand for an online store that cannot be read, a worker that has nothing yet takes the document
-        that its siblings serve without that comparison, until the store can be read.
+        With the fallback "nulls", a worker that serves nothing yet skips that comparison while the online store cannot
+        be read, provided that other workers already serve this document.
         """
         on_trust = self._fallback == "nulls" and not slot.served and self._in_force.holds(endpoint)
         known = {(model.version, model.digest): model for model in (*slot.served, *slot.shadows)}
@@ -224,8 +230,15 @@ class Watcher:
         def load(target: Target) -> ServedModel:
             model = known.get((target.version, target.digest))
             if model is None:
-                places = (self._store, self._online, target, endpoint.model)
-                return ServedModel.load(*places, keys_dir=self._keys_dir, fallback=self._fallback, on_trust=on_trust)
+                return ServedModel.load(
+                    self._store,
+                    self._online,
+                    target,
+                    endpoint.model,
+                    keys_dir=self._keys_dir,
+                    fallback=self._fallback,
+                    on_trust=on_trust,
+                )
             model.lookups.check()
             return model
 
@@ -248,7 +261,7 @@ class Watcher:
         return _Loaded(tuple(served), tuple(shadows), shadow_refused, alarming)
 
     def _take(self, endpoint: Endpoint, loaded: _Loaded, refused: Refusal | None = None) -> None:
-        """Let a document be in force, while a newer one is refused or none."""
+        """Put a document in force; `refused` is the newer one that it stands in for, if any."""
         name = endpoint.name
         slot = Slot.of(endpoint, loaded.served, loaded.shadows, loaded.shadow_refused)
         self._assign(replace(slot, refused=refused))
@@ -264,10 +277,12 @@ class Watcher:
         try:
             self._in_force.note(endpoint)
         except (OSError, ValueError) as error:
-            logger.error("%s: a server that starts cannot know of revision %d: %s", name, endpoint.revision, error)
+            logger.error(
+                "%s: revision %d cannot be noted for servers that start later: %s", name, endpoint.revision, error
+            )
 
     def _show(self, endpoint: Endpoint) -> None:
-        """Tell that another document is in force."""
+        """Report in metrics and log that another document is in force."""
         name = endpoint.name
         largest = max(live_targets(endpoint), key=lambda target: target.share)
         self._metrics.swaps.labels(name).inc()
@@ -276,7 +291,7 @@ class Watcher:
         logger.info("%s: revision %d serves version %d", name, endpoint.revision, largest.version)
 
     def _retire(self, name: str, endpoint: Endpoint) -> None:
-        """Take an endpoint that was withdrawn out of service; what it is answering now is still answered."""
+        """Take a withdrawn endpoint out of service; requests under way are still answered."""
         if name not in self._state.slots:
             return
         self._state.slots = {other: slot for other, slot in self._state.slots.items() if other != name}
@@ -286,7 +301,7 @@ class Watcher:
         logger.info("%s: revision %d takes it out of service", name, endpoint.revision)
 
     def _refuse(self, slot: Slot, refused: Refusal) -> None:
-        """Keep what served, unless its own feature views changed under it: then its answers would be wrong."""
+        """Note a refusal. What served keeps serving, unless its own feature views changed: it would answer wrongly."""
         known = slot.refused and (slot.refused.revision, slot.refused.reason)
         if known != (refused.revision, refused.reason):
             self._metrics.refusals.labels(slot.name).inc()
@@ -299,7 +314,7 @@ class Watcher:
         except ViewsDiffer:
             self._assign(replace(self._state.slots[slot.name], served=(), bounds=(), shadows=()))
         except OnlineStoreFailed:
-            pass  # nothing is known of the views; requests that need them are told, see `ServingSettings`
+            pass  # the views are not known now; requests that need them follow `ServingSettings.online_fallback`
 
     def _assign(self, slot: Slot) -> None:
         self._state.slots = {**self._state.slots, slot.name: slot}

@@ -1,4 +1,4 @@
-"""Requests and answers of the hot routes on ASGI's own level, and the one shape of every error.
+"""Requests and answers of the hot routes in plain ASGI, and the shape of every error.
 
 {"error": {"code": "invalid_request", "message": "…", "request_id": "…",
            "problems": [{"row": 3, "field": "dest", "message": "…"}]}}
@@ -34,12 +34,12 @@ class Reply(NamedTuple):
     """A whole answer."""
 
     status: int
-    headers: list[tuple[bytes, bytes]]  # of values that no caller can choose freely; content-length is among them
+    headers: list[tuple[bytes, bytes]]  # with content-length; no value is copied unchecked from a request
     body: bytes
 
 
 class Refused(Exception):
-    """A request that ends in an error answer: its status, a word for programs and a sentence for people."""
+    """A request that ends in an error answer: its status, a code for programs and a message for people."""
 
     def __init__(
         self,
@@ -59,11 +59,11 @@ class Refused(Exception):
         self.problems = problems
         self.close = close
         self.retry_after = retry_after  # seconds
-        self.drain = drain and close and status != 408  # read the body's rest before the answer
+        self.drain = drain and close and status != 408  # read the rest of the body before the answer
 
     @classmethod
     def of(cls, invalid: InvalidRequest) -> "Refused":
-        """Make the answer of a body that could not be read or does not fit."""
+        """Refuse a body that could not be read or does not fit the signature."""
         return cls(
             invalid.status,
             "invalid_json" if invalid.status == 400 else "invalid_request",
@@ -73,7 +73,7 @@ class Refused(Exception):
 
 
 def error_body(code: str, message: str, request_id: str, problems: Sequence[Problem] = ()) -> bytes:
-    """Write an error as every route answers it."""
+    """Encode an error in this server's own shape."""
     error: dict[str, Any] = {"code": code, "message": message, "request_id": request_id}
     if problems:
         error["problems"] = [_place(problem) for problem in problems]
@@ -81,15 +81,15 @@ def error_body(code: str, message: str, request_id: str, problems: Sequence[Prob
 
 
 def new_request_id() -> str:
-    """Make a request id: 128 random bits in hexadecimal, from a generator of this process' own."""
+    """Make a request id: 128 random bits in hexadecimal."""
     return f"{_random.getrandbits(128):032x}"
 
 
 class Head:
-    """What the server wants of a request's headers, read in one pass and kept in the scope for all who ask.
+    """The headers that the server uses, read in one pass and kept in the scope.
 
-    Of a header that is there twice the last one counts, but of `host` the first, as of `credentials`, which are the
-    headers that may hold a key.
+    When a header appears twice, the last one counts; of `host` and of `credentials` (the headers that may hold a key)
+    the first.
     """
 
     __slots__ = ("content_length", "credentials", "encoding", "host", "is_forwarded", "origin", "request_id", "sent_id")
@@ -99,8 +99,8 @@ class Head:
         credentials: tuple[tuple[bytes, bytes], ...] = ()
         self.content_length = 0
         self.encoding = b""
-        self.origin: bytes | None = None  # of the page that sent it, where a browser did
-        self.is_forwarded = False  # by a proxy, which tells the client's address
+        self.origin: bytes | None = None  # of the page that sent it, when a browser did
+        self.is_forwarded = False  # by a proxy, which names the client's address
         for header in scope["headers"]:
             name, value = header
             if name == b"host":
@@ -130,7 +130,7 @@ class Head:
         return head
 
     def check(self) -> None:
-        """Refuse what must not be read further (raises Refused)."""
+        """Refuse a request whose body must not be read (raises Refused)."""
         if self.sent_id is not None and self.sent_id != self.request_id:
             problem = Problem(None, "X-Request-ID", "wanted 1 to 128 letters, digits or any of . _ : / + = -")
             raise Refused(422, "invalid_request", str(problem), [problem])
@@ -153,7 +153,7 @@ def too_large(*, drain: bool = True) -> Refused:
 class BodyReader:
     """Reads bodies, at most `MAX_BODY_BYTES` of each, and gives up on those that take too long.
 
-    A timer of its own for each request would cost a twentieth of the whole; so one looks at all that are waiting.
+    A timer per request would cost a twentieth of the whole, so one timer looks at all that are waiting.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -182,13 +182,13 @@ class BodyReader:
                 raise
             self._late.discard(task)
             task.uncancel()
-            told = f"the body did not arrive within {self._seconds:g} seconds"
-            raise Refused(408, "body_too_slow", told, close=True) from None
+            reason = f"the body did not arrive within {self._seconds:g} seconds"
+            raise Refused(408, "body_too_slow", reason, close=True) from None
         finally:
             self._waiting.pop(task, None)
 
     def _watch(self) -> None:
-        """Cancel what waits for too long, and look again while anything waits."""
+        """Cancel reads that have waited too long, and look again later while any are left."""
         limit = perf_counter() - self._seconds
         for task in [task for task, since in self._waiting.items() if since < limit]:
             del self._waiting[task]
@@ -200,7 +200,7 @@ class BodyReader:
 
 
 async def _read_parts(message: Message, receive: Receive) -> bytes:
-    """Read a body that comes in several messages, of which this is the first."""
+    """Read a body that comes in several messages, the first of which is given."""
     parts = []
     size = 0
     while True:
@@ -226,7 +226,7 @@ async def drain(receive: Receive) -> None:
 
 
 def noting(scope: Scope, send: Send) -> Send:
-    """Pass messages on and note in the scope with which status a request was answered, for who logs it."""
+    """Wrap `send` so that the answer's status is put into the scope, for audit log, request log and traces."""
 
     async def noted(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -239,7 +239,7 @@ def noting(scope: Scope, send: Send) -> Send:
 def reply_of(
     status: int, body: bytes, request_id: str, *, close: bool = False, retry_after: int | None = None
 ) -> Reply:
-    """Make a whole answer in JSON, with its request id in a header."""
+    """Make a JSON answer, with its request id in a header."""
     headers = [_JSON, (b"content-length", b"%d" % len(body)), (b"x-request-id", request_id.encode("latin-1"))]
     if close:
         headers.append(CLOSE)
@@ -249,7 +249,7 @@ def reply_of(
 
 
 async def send_reply(scope: Scope, send: Send, reply: Reply) -> None:
-    """Send a whole answer, and note its status."""
+    """Send a whole answer, and put its status into the scope."""
     scope["status"] = reply.status
     await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
     await send({"type": "http.response.body", "body": reply.body})

@@ -1,8 +1,9 @@
-"""Numbers for workers that come and go, so that what they counted stays in as many files as ever ran at once.
+"""Numbers for workers that come and go, so that their metrics need only as many files as workers run at once.
 
-`prometheus_client` keeps the values of each process in files named by its id, and those of processes that ended for
-good: a sum must not fall. Where load starts and ends workers all day, such files would pile up. A number is held by a
-lock, which ends with the process; the next worker takes it over and counts on from there.
+`prometheus_client` keeps the values of each process in files named by its id, and never drops those of ended processes:
+a sum must not fall. Where load starts and ends workers all day, such files would pile up. So files are named by a
+number instead. A worker holds its number by a lock, which ends with the process; the next worker takes the number and
+counts on in the same files.
 """
 
 import fcntl
@@ -16,7 +17,7 @@ _SUFFIX = ".worker"
 
 
 def take_number(folder: Path) -> int:
-    """Take the lowest number that no live process holds below a folder, until this process ends.
+    """Take the lowest number that no live process holds in a folder, until this process ends.
 
     Examples
     --------
@@ -28,23 +29,23 @@ def take_number(folder: Path) -> int:
     for number in itertools.count():
         lock = os.open(folder / f"{number}{_SUFFIX}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if _locked(lock):
-            return number  # the descriptor stays open: it is what holds the number
+            return number  # the descriptor stays open, which keeps the lock
         os.close(lock)
     raise AssertionError("unreachable: there is always a next number")
 
 
 def forget_ended(folder: Path) -> None:
-    """Drop the present state (`gauge_live…`) of workers that ended without a goodbye; what they counted stays."""
+    """Drop the gauges (`gauge_live…`) of workers that were killed; their counters stay."""
     for path in folder.glob("gauge_live*_*.db"):
         worker = path.stem.rpartition("_")[2]
         try:
             lock = os.open(folder / f"{worker}{_SUFFIX}", os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:  # a worker that took no number goes by its process id
+        except FileNotFoundError:  # the files of a worker without a number are named by its process id
             if not Path(f"/proc/{worker}").exists():
                 mark_process_dead(worker, folder)
             continue
         try:
-            if _locked(lock):  # until the lock is closed nobody takes the number
+            if _locked(lock):  # nobody takes the number until the lock is closed
                 mark_process_dead(worker, folder)
         finally:
             os.close(lock)

@@ -39,7 +39,7 @@ def error(answer: httpx.Response) -> dict[str, Any]:
         (BODY.replace("1400", "1e999"), "distance", "wanted a finite number, found an infinite number"),
         (json.dumps({**ROW, "distance": -1}), "distance", "of at least 0 and at most 6000, found -1"),
         (json.dumps({**ROW, "origine": "EWR"}), "origine", "is not a field of this request; did you mean 'origin'?"),
-        (BODY[:-1] + ', "carrier": "AA"}', "carrier", "is there twice"),
+        (BODY[:-1] + ', "carrier": "AA"}', "carrier", "appears twice"),
         (json.dumps({**ROW, "scheduled_departure": "tomorrow"}), "scheduled_departure", 'found "tomorrow"'),
         (json.dumps({**ROW, "scheduled_departure": "2013-07-01T12:00:00"}), "scheduled_departure", "with UTC offset"),
         (json.dumps({**ROW, "scheduled_departure": "0001-01-01T00:00:00Z"}), "scheduled_departure", "1678 to 2261"),

@@ -67,7 +67,7 @@ def test_an_unknown_version_is_404(client: httpx.Client, version: str) -> None:
     assert answer.status_code == 404
     assert answer.json()["error"]["code"] in ("unknown_version", "not_found")
     if version == "9":
-        assert "7, 8 are" in answer.json()["error"]["message"]
+        assert "loaded are: 7, 8" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("count", [1, 3, 50])

@@ -72,7 +72,7 @@ def test_a_change_names_the_revision_it_is_based_on(settings: Settings, store: R
 REFUSED: list[tuple[list[Any], dict[str, Any], str]] = [
     ([{"version": 1, "share": 0.5}], {}, "add up to 1"),
     ([{"version": 9, "share": 1.0}], {}, "no version 9"),
-    ([{"version": 1, "share": 0.5}, {"version": 1, "share": 0.5}], {}, "there twice"),
+    ([{"version": 1, "share": 0.5}, {"version": 1, "share": 0.5}], {}, "appears twice"),
     ([{"version": 1, "share": 1.0}, {"version": 2, "share": 0.1, "mode": "shadow"}], {}, "a shadow answers nothing"),
     ([{"version": 1, "share": 1.0}], {"reason": ""}, "wants a reason"),
     ([{"version": 1, "share": 1.0}], {"reason": 1001 * "x"}, "length <= 1000"),

@@ -100,7 +100,7 @@ def test_a_key_that_is_there_twice_is_refused_however_it_is_written(client: http
     texts[5] = texts[5][:-1] + f',{key} "AA"}}'
     answer = client.post(PATH, content='{"rows": [' + ",".join(texts) + "]}")
     assert answer.status_code == 422
-    assert [problem["message"] for problem in answer.json()["error"]["problems"]] == ["is there twice"]
+    assert [problem["message"] for problem in answer.json()["error"]["problems"]] == ["appears twice"]
 
 
 def test_a_text_that_looks_like_a_key_is_no_second_key(client: httpx.Client) -> None:

@@ -1,1 +1,1 @@
-"""The door: who calls, from which host, how often, and the line in the audit log about it."""
+"""Checks on every request before it is answered: caller, host and rate; and its line in the audit log."""

@@ -1,7 +1,7 @@
-"""A line in the audit log for each request: who asked for what, when, and how it ended.
+"""Writes a line into the audit log for each request: who asked for what, when, and how it ended.
 
-The lines of all requests that end within `SECONDS` are one write. A worker that is killed with -9 loses those that it
-has not written yet, of at most the last `SECONDS`; one that ends in order loses none.
+The lines of all requests that end within `SECONDS` are one write. A worker killed with SIGKILL loses at most the lines
+of the last `SECONDS`; one that stops normally loses none.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ class Auditing:
         self._ended: list[Entry] = []
 
     def note(self, scope: Scope) -> None:
-        """Take down a request that was answered with `scope["status"]`."""
+        """Note a request that was answered with `scope["status"]`."""
         if not self._ended:
             asyncio.get_running_loop().call_later(SECONDS, self.write)
-        self._ended.append(_entry(scope))  # a scope that lives on would be work for the garbage collector
+        self._ended.append(_entry(scope))  # not the scope itself: the garbage collector would have to walk it
 
     def write(self) -> None:
-        """Write what was taken down; the server's log tells what is lost."""
+        """Write the lines that wait; when that fails, they are lost and the server's log says so."""
         ended, self._ended = self._ended, []
         if not ended:
             return
@@ -42,13 +42,13 @@ class Auditing:
             logger.error("the audit log cannot be written, %d requests are lost to it: %s", len(ended), error)
 
     def close(self) -> None:
-        """Write what is left, and close the log."""
+        """Write the lines that are left, and close the log."""
         self.write()
         self._log.close()
 
 
 def _entry(scope: Scope) -> Entry:
-    """What the audit log keeps of a request; never what was sent or answered."""
+    """Make the audit log's entry of a request; its body and answer are never part of it."""
     caller: Caller | None = scope.get("key")
     return Entry(
         time=datetime.now(UTC),

@@ -1,8 +1,8 @@
-"""Who may ask what: API keys at the door of every route.
+"""Who may ask what: checks the API key or token of every request.
 
-Without keys a server is open, and answers this machine alone. From the first key on, every route but the probes wants
-one: as bearer token, as `X-API-Key`, or as the password of a browser's own dialog (for pages only). Where an issuer of
-tokens is set, one of its tokens does as well.
+A server without keys is open, but answers its own machine only. Once there is a key, every route except the probes
+requires one: as bearer token, as `X-API-Key`, or as the password in a browser's login dialog (for pages only). Where an
+OpenID Connect issuer is configured, its tokens are accepted too.
 """
 
 import base64
@@ -17,11 +17,10 @@ from serving.access.tokens import TokenCaller, Tokens
 from serving.wire import Head, Refused
 
 PROBES = frozenset({"/health/live", "/health/ready", "/health", "/ping", "/v2/health/live", "/v2/health/ready"})
-_ANY_SCOPE = frozenset(
-    {"/models", "/docs", "/version", "/v2", "/api/2.0/serving-endpoints"}
-)  # lists show what is covered
+# For keys of any model: lists show the models that the key covers.
+_ANY_SCOPE = frozenset({"/models", "/docs", "/version", "/v2", "/api/2.0/serving-endpoints"})
 _LOOPBACK = ("127.", "::1", "::ffff:127.")
-# Where the name of a model is in a path.
+# Prefixes of paths in which the name of a model comes next.
 _MODEL_PATHS = (
     ("predict",),
     ("endpoints",),
@@ -38,14 +37,14 @@ Caller = Key | TokenCaller
 
 
 class Need(NamedTuple):
-    """What a request takes: a role, on a model or on all ("*"), or no certain one (None)."""
+    """What a request needs: a role, on one model, on all models ("*") or on any model (None)."""
 
     role: str
     model: str | None
 
 
 def need_of(method: str, path: str, query: bytes, only_model: Callable[[], str | None]) -> Need | None:
-    """What a request takes; None for the probes, which are open.
+    """What a request needs; None for the probes, which are open.
 
     Examples
     --------
@@ -73,7 +72,7 @@ def need_of(method: str, path: str, query: bytes, only_model: Callable[[], str |
 
 
 class Access:
-    """Lets requests in. One per worker."""
+    """Checks keys and tokens of requests. One per worker."""
 
     def __init__(self, keys: KeyStore, only_model: Callable[[], str | None], tokens: Tokens | None = None) -> None:
         self._keys = keys
@@ -83,33 +82,34 @@ class Access:
         self._revision = 0
 
     def in_use(self) -> bool:
-        """Whether keys or tokens are asked for."""
+        """Whether requests must carry a key or token."""
         return self._tokens is not None or self._keys.in_use()
 
     def check_open(self, scope: Scope) -> None:
-        """While there are no keys: let in this machine alone (raises Refused)."""
+        """While there are no keys: refuse requests from other machines (raises Refused)."""
         client = scope.get("client")
         if client is not None and not client[0].startswith(_LOOPBACK):
-            told = (
+            message = (
                 "this server has no keys yet and answers its own machine only: make one with `ml-platform keys create`"
             )
-            raise Refused(403, "no_keys", told, close=True)
+            raise Refused(403, "no_keys", message, close=True)
 
     @staticmethod
     def check_page(scope: Scope) -> None:
-        """While there are no keys: let in no pages but the server's own (raises Refused).
+        """While there are no keys: refuse requests from pages of other sites (raises Refused).
 
-        A browser lets any page post text to this machine, where it would be taken for JSON. It says from where.
+        A browser lets any page post text to this machine, where it would be read as JSON. Its header `Origin` names
+        the page's site.
         """
         head = Head.of(scope)
         if head.origin is not None and head.origin.partition(b"://")[2] != head.host:
-            told = "this server has no keys yet and answers no pages but its own"
-            raise Refused(403, "foreign_origin", told, close=True)
+            message = "this server has no keys yet and answers no pages but its own"
+            raise Refused(403, "foreign_origin", message, close=True)
 
     def recall(self, scope: Scope) -> Key | None:
-        """The key that a request like this one has passed with before, while that key stands; no role is asked again.
+        """The key with which an equal request passed `check` before, while that key is valid; else None.
 
-        What a key opens changes with the file of the keys alone, and so does what is remembered.
+        What a key may do changes only with the file of the keys: then everything remembered is forgotten.
         """
         revision = self._keys.revision()
         if revision != self._revision:
@@ -121,7 +121,7 @@ class Access:
         return key
 
     async def check(self, scope: Scope) -> Caller | None:
-        """Who sends a request that may pass, None for an open probe without a key; `scope["key"]` as soon as known.
+        """The caller of a request that may pass, None for a probe without a key; also put into `scope["key"]`.
 
         Raises
         ------
@@ -139,8 +139,8 @@ class Access:
         if need is None:
             return caller
         if caller is None:
-            told = "send a valid API key as `Authorization: Bearer <key>`; `ml-platform keys create` makes one"
-            raise Refused(401, "unauthenticated", told, close=True)
+            message = "send a valid API key as `Authorization: Bearer <key>`; `ml-platform keys create` makes one"
+            raise Refused(401, "unauthenticated", message, close=True)
         what = "key" if isinstance(caller, Key) else "token"
         if not caller.has_role(need.role):
             raise Refused(403, "forbidden", f"this {what} lacks the role '{need.role}'", close=True)
@@ -152,7 +152,7 @@ class Access:
         return caller
 
     def _remember(self, scope: Scope, key: Key) -> None:
-        """Let the next request like this one pass at once. A token may end with its issuer's keys: it is not kept."""
+        """Let `recall` find the next equal request. Not for tokens: their issuer's keys may be withdrawn."""
         length = len(scope["path"]) + len(scope["query_string"])
         length += sum(len(value) for _, value in Head.of(scope).credentials)
         if length > _REMEMBERED_BYTES or scope["path"] == _OF_THE_ONLY_MODEL:  # which model that is may change
@@ -163,18 +163,18 @@ class Access:
 
 
 def _likeness(scope: Scope) -> tuple[Any, ...]:
-    """All that `Access.check` looks at of a request that names its model."""
+    """The parts of a request that `Access.check` looks at, when it names its model."""
     return scope["method"], scope["path"], scope["query_string"], Head.of(scope).credentials
 
 
 def covered(scope: Scope, model: str) -> bool:
-    """Whether who asks may know of a model."""
+    """Whether the caller may see a model."""
     key = scope.get("key")
     return key is None or key.covers(model)
 
 
 def _token(scope: Scope) -> str | None:
-    """The key that a request carries, from the first header that holds one."""
+    """The key or token that a request carries, from the first header that holds one."""
     for name, value in Head.of(scope).credentials:
         text = value.decode("latin-1")
         if name == b"x-api-key":
@@ -182,7 +182,7 @@ def _token(scope: Scope) -> str | None:
         kind, _, rest = text.partition(" ")
         if kind.lower() == "bearer":
             return rest.strip()
-        # A browser sends these along from any page, so they open nothing that is posted.
+        # A browser sends these along from pages of any site, so they are not accepted for a POST.
         if kind.lower() == "basic" and scope["method"] == "GET":
             try:
                 return base64.b64decode(rest, validate=True).decode("latin-1").partition(":")[2]

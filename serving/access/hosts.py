@@ -1,7 +1,7 @@
-"""Which names this server answers to: a page from elsewhere must not reach it through a name that points here.
+"""Checks the Host header against the names of this server, which stops DNS rebinding.
 
-A browser lets a page of `evil.example` talk to `evil.example` alone, so its owner lets that name point at 127.0.0.1
-(DNS rebinding). The request then names the foreign host, and that gives it away.
+A browser lets a page of `evil.example` talk to `evil.example` only, so an attacker makes that name resolve to
+127.0.0.1. Such a request still names the foreign host in its Host header, and is refused.
 """
 
 import ipaddress
@@ -22,7 +22,7 @@ _HOST = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]@/\s]+))(?::\d{1,5})?")
 
 
 class Hosts:
-    """The names that a server answers to: the loopback's, the address that was connected to, and those given.
+    """The names that a server answers to: the loopback's, the address of the connection, and those given.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Hosts:
         self._good: set[bytes] = set()
 
     def check(self, scope: Scope) -> None:
-        """Let a request pass that asks for a name of this server.
+        """Refuse a request whose Host header is not a name of this server.
 
         Raises
         ------
@@ -58,11 +58,11 @@ class Hosts:
             if scope["http_version"] != "1.0":
                 raise Refused(400, "no_host", "the request has no Host header", close=True)
         elif host not in self._good and not self.answers(host, scope.get("server")):
-            told = "this server does not answer to that Host; where it should, name it in " + SETTING
-            raise Refused(421, "misdirected", told, close=True)
+            message = "this server does not answer to that Host; where it should, name it in " + SETTING
+            raise Refused(421, "misdirected", message, close=True)
 
     def answers(self, host: bytes, server: tuple[str, int | None] | None) -> bool:
-        """Whether a Host header's value names this server; `server` is the address that was connected to."""
+        """Whether a Host header's value names this server; `server` is its address of the connection."""
         match = _HOST.fullmatch(host.decode("latin-1"))
         if match is None:
             return False
@@ -76,7 +76,7 @@ class Hosts:
 
 
 def checked_names(text: str) -> tuple[str, ...]:
-    """Names of a comma-separated setting (raises ValueError).
+    """Split a comma-separated setting into host names (raises ValueError).
 
     Examples
     --------

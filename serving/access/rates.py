@@ -1,8 +1,8 @@
-"""How often each caller may ask: a token bucket for every key, token or address, in one table that all workers share.
+"""Rate limits: a token bucket for every key, token or address, in one table that all workers share.
 
-The generic cell rate algorithm (ITU-T I.371) keeps a single number of each bucket: the instant at which it is full
-again. A bucket that is full needs no memory, so a table of fixed size does for any number of addresses; when too many
-are being emptied at once, the one that is fullest is forgotten first.
+The generic cell rate algorithm (ITU-T I.371) keeps one number per bucket: the instant at which it is full again. A full
+bucket needs no entry, so a table of fixed size serves any number of addresses; when it has no free slot, the fullest
+bucket is forgotten.
 """
 
 import hashlib
@@ -23,8 +23,8 @@ from serving.wire import Refused
 
 _FILE = "rates"
 _SLOTS = 2**16
-_PROBED = 8  # slots in which a caller may be
-_SALT_BYTES = 16  # keeps callers from choosing whom they share their slots with
+_PROBED = 8  # slots in which a caller's bucket may be
+_SALT_BYTES = 16  # of the hash, so that nobody can choose a name that collides with another caller's
 _TABLE_BYTES = _SALT_BYTES + 16 * _SLOTS
 
 
@@ -58,14 +58,14 @@ class Buckets:
         self._full_at = table[8 * _SLOTS :].cast("d")
 
     def take(self, name: str, rate: float, burst: int, now: float | None = None) -> float:
-        """Take one request out of a bucket that gets `rate` per second and holds `burst`.
+        """Take one token out of a bucket that gets `rate` per second and holds `burst`.
 
         Returns
         -------
         float
-            0 when there was one, else the seconds until there is.
+            0 when there was a token, else the seconds until there is one.
         """
-        now = time.monotonic() if now is None else now  # counts from the machine's start: the same in every process
+        now = time.monotonic() if now is None else now  # counts from the machine's start, so workers agree on it
         tag = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8, key=self._salt).digest(), "little") or 1
         slot = self._slot(tag)
         full_at = max(now, self._full_at[slot]) if self._names[slot] == tag else now
@@ -88,7 +88,7 @@ class Buckets:
 
 
 class Limits:
-    """Turns away who asks too often. One per worker."""
+    """Refuses requests above the rate of their caller. One per worker."""
 
     def __init__(self, settings: ServingSettings, table: Path | None = None) -> None:
         self._rate = settings.rate
@@ -109,12 +109,12 @@ class Limits:
         name = caller.id if caller is not None else _network(scope)
         wait = self._buckets.take(name, rate, burst or max(1, math.ceil(rate)))
         if wait:
-            told = f"more than {rate:g} requests per second: come again in {math.ceil(wait)} s"
-            raise Refused(429, "rate_limited", told, retry_after=math.ceil(wait))
+            message = f"more than {rate:g} requests per second: try again in {math.ceil(wait)} s"
+            raise Refused(429, "rate_limited", message, retry_after=math.ceil(wait))
 
 
 def create_table(folder: Path) -> None:
-    """Make the file of the buckets in the folder that workers share, unless it is there."""
+    """Make the file of the buckets in the folder that workers share, unless it exists."""
     path = folder / _FILE
     if not path.exists():
         path.write_bytes(secrets.token_bytes(_SALT_BYTES).ljust(_TABLE_BYTES, b"\0"))
@@ -127,7 +127,7 @@ def shared_table() -> Path | None:
 
 
 def _network(scope: Scope) -> str:
-    """What stands for an address: of IPv6 the /64, all of which is a single customer's."""
+    """Name of the bucket of an address; one per /64 of IPv6, which is usually a single customer's."""
     host: str = scope["client"][0] if scope.get("client") else ""
     if ":" not in host:
         return f"address {host}"

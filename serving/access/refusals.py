@@ -1,4 +1,4 @@
-"""Turns away at the door, in the shape of errors that the protocol of the path has."""
+"""Answers a refused request with an error in the shape of the path's protocol."""
 
 import asyncio
 from contextlib import suppress
@@ -18,7 +18,7 @@ _MLFLOW = ("/serving-endpoints/", "/api/2.0/", "/invocations")
 
 
 def own_error(refused: Refused, request_id: str) -> Response:
-    """Shape an error as the routes that follow no foreign protocol do."""
+    """Shape an error as this server's own routes do."""
     content = error_body(refused.code, refused.message, request_id, refused.problems)
     return Response(content, refused.status, media_type="application/json")
 
@@ -27,21 +27,21 @@ _SHAPES: dict[Shape, ErrorShape] = {"Error": own_error, "MLflowError": mlflow_er
 
 
 def shape_at(path: str) -> Shape:
-    """The shape in which a path's errors come, by its name in the OpenAPI document."""
+    """The shape of a path's errors, by its name in the OpenAPI document."""
     if path.startswith("/v2"):
         return "InferenceError"
     return "MLflowError" if path.startswith(_MLFLOW) or path.endswith("/invocations") else "Error"
 
 
 def shaped(path: str, refused: Refused, request_id: str) -> Response:
-    """Answer an error in the shape that the protocol of its path has."""
+    """Make an error answer in the shape of the path's protocol."""
     response = _SHAPES[shape_at(path)](refused, request_id)
     response.headers["x-request-id"] = request_id
     return response
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send, refused: Refused) -> None:
-    """Answer a request that may not come in, without looking at its body."""
+    """Answer a refused request, without looking at its body."""
     head = Head.of(scope)
     request_id = scope["request_id"] = head.request_id
     response = shaped(scope["path"], refused, request_id)
@@ -51,7 +51,7 @@ async def refuse(scope: Scope, receive: Receive, send: Send, refused: Refused) -
         response.headers["retry-after"] = str(refused.retry_after)
     if refused.status == 401:
         response.headers["www-authenticate"] = "Bearer"
-        if scope["method"] == "GET":  # a line of its own: browsers show no dialog for the second of a list
+        if scope["method"] == "GET":  # a second header: browsers ignore all but the first challenge of a list
             response.headers.append("www-authenticate", 'Basic realm="ml_platform", charset="UTF-8"')
     if scope["method"] not in ("GET", "HEAD") and head.content_length <= DRAINED_BYTES:
         with suppress(TimeoutError):

@@ -1,8 +1,8 @@
 """Bearer tokens of an OpenID Connect issuer: signed JWTs, checked against its public keys, mapped to roles and models.
 
-The keys come from the issuer's JWKS document and are fetched in a thread, never on the event loop: at the start, every
-few minutes, and at once when a token names a key that is not known (as after a rotation), though not more often than
-`oidc_refetch_seconds`. A token that was verified is remembered by its digest until it ends.
+The keys come from the issuer's JWKS document. A thread fetches them, never the event loop: at the start, every few
+minutes, and when a token names an unknown key (as after a rotation), but not more often than every
+`oidc_refetch_seconds`. A verified token is remembered by its digest until it expires.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ from serving.wire import Refused
 if TYPE_CHECKING:
     from jwt import PyJWK
 
-ALGORITHMS = ("RS256", "ES256", "EdDSA")  # of keys in pairs: a public key must never do as the secret of HS256
-LEEWAY_SECONDS = 30  # by which clocks may differ
+ALGORITHMS = ("RS256", "ES256", "EdDSA")  # asymmetric only: with HS256 a public key would serve as the secret
+LEEWAY_SECONDS = 30  # allowed difference of clocks
 _REFRESH_SECONDS = 300.0
 _FETCH_SECONDS = 5.0
 _JWKS_BYTES = 2**20
@@ -43,7 +43,7 @@ logger = logging.getLogger("serving")
 
 
 class TokenCaller(msgspec.Struct, frozen=True):
-    """Who a token speaks for, and what that one may; the same questions as of an API key."""
+    """The caller that a token stands for, and what that caller may do; it answers what a `Key` does."""
 
     id: str
     name: str
@@ -57,7 +57,7 @@ class TokenCaller(msgspec.Struct, frozen=True):
         return any(includes_role(grant.roles, role) for grant in self.grants)
 
     def covers(self, model: str) -> bool:
-        """Whether any grant is for a model (or for all, when asked with "*")."""
+        """Whether any grant is for a model, or for all models when `model` is "*"."""
         return any(ALL_MODELS in grant.models or model in grant.models for grant in self.grants)
 
     def may(self, role: str, model: str) -> bool:
@@ -80,7 +80,7 @@ class Tokens:
         self._verified: dict[bytes, TokenCaller] = {}
 
     def remembered(self, token: str) -> TokenCaller | None:
-        """The caller of a token that was verified before and has not ended since."""
+        """The caller of a token that was verified before and has not expired."""
         digest = hashlib.sha256(token.encode()).digest()
         found = self._verified.get(digest)
         if found is not None and found.until <= time.time():
@@ -111,7 +111,7 @@ class Tokens:
             await asyncio.sleep(_REFRESH_SECONDS if self._keys else self._settings.oidc_refetch_seconds)
 
     async def refresh(self) -> None:
-        """Fetch the keys, unless that was tried a moment ago; those that are known stay when it fails."""
+        """Fetch the keys, unless that was tried a moment ago; when it fails, the known keys stay."""
         async with self._fetching:
             if time.monotonic() - self._fetched < self._settings.oidc_refetch_seconds:
                 return
@@ -123,7 +123,7 @@ class Tokens:
                 if document != self._document:
                     self._keys = await asyncio.to_thread(_public_keys, document)
                     self._document = document
-                    self._verified.clear()  # a key that was withdrawn vouches for nothing any more
+                    self._verified.clear()  # tokens of a withdrawn key are no longer valid
             except (OSError, ValueError, TimeoutError) as error:
                 where = self._settings.oidc_jwks
                 logger.error("the keys of the token issuer cannot be read from %s: %s", where, error or "too slow")
@@ -158,8 +158,8 @@ class Tokens:
             found = self._known(kid)
         if found is None and not self._keys:
             wait = max(1, round(self._settings.oidc_refetch_seconds))
-            told = "the token cannot be checked now: its issuer's keys cannot be read"
-            raise Refused(503, "keys_unavailable", told, close=True, retry_after=wait)
+            message = "the token cannot be checked now: its issuer's keys cannot be read"
+            raise Refused(503, "keys_unavailable", message, close=True, retry_after=wait)
         if found is None:
             raise _invalid("its issuer has no such key")
         return found
@@ -171,10 +171,10 @@ class Tokens:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect could lead away from the address that was chosen."""
+    """Refuses redirects, which could lead away from the configured address."""
 
     def redirect_request(self, *_: Any) -> None:
-        """Follow none; the answer itself is then the error."""
+        """Follow no redirect: urllib then raises an error for the answer."""
 
 
 def _load(source: str) -> bytes:
@@ -220,7 +220,7 @@ def _caller(claims: Mapping[str, Any], settings: ServingSettings) -> TokenCaller
 
 
 def _values(claims: Mapping[str, Any], path: str) -> Iterable[str]:
-    """Texts of a claim: a list, or one text of several words, as `scope` is. Dots lead into objects.
+    """Texts of a claim: a list, or one text of several words, as `scope` is. A dotted path leads into objects.
 
     Examples
     --------

@@ -1,1 +1,1 @@
-"""The pages for people: what serves, how it does, and a form to try it. Nothing here is on the way of a prediction."""
+"""The console, pages for people: what serves, how well, and a form to try it. Predictions never wait for it."""

@@ -108,7 +108,7 @@ def _line(points: Sequence[Point], y: Callable[[float], float]) -> str:
 
 
 def _dots(points: Sequence[Point], y: Callable[[float], float]) -> str:
-    """Lines of no length, which round ends make dots."""
+    """Lines of no length, drawn as dots by their round ends."""
     return "".join(
         f"M{_x(place, len(points)):.1f} {y(value):.1f}h0" for place, value in enumerate(points) if value is not None
     )

@@ -1,4 +1,4 @@
-"""Writes the pages, in one thread of its own: rendering and reading never keep a prediction waiting for their turn."""
+"""Renders the pages in one thread of its own, so that predictions never wait for them."""
 
 import asyncio
 import json
@@ -60,7 +60,7 @@ class Console:
             await asyncio.sleep(SAMPLE_SECONDS)
 
     def close(self) -> None:
-        """Finish the page that is being written."""
+        """Finish the page that is being rendered."""
         self._thread.shutdown()
 
     async def overview(self, scope: Scope) -> str:
@@ -97,7 +97,7 @@ class Console:
         status: ModelStatus | None = None
         trouble = None
         try:
-            # A document may lie under a name that no model can have: it is refused, and monitoring knows nothing of it.
+            # The file of a document may have an invalid name: such a document is refused, and has no status.
             status = read_status(self._releases, slot.name) if is_name(slot.name) else None
         except (StatusUnreadable, OSError) as error:
             trouble = f"what monitoring found cannot be read: {error}"

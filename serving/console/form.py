@@ -27,11 +27,11 @@ class FormField:
     unit: str | None
     required: bool
     value: str
-    minimum: float | None  # that the control holds people to
+    minimum: float | None  # enforced by the control
     maximum: float | None
-    choices: tuple[str, ...]  # of a select the only values, of other controls suggestions
+    choices: tuple[str, ...]  # the only values of a select; suggestions of other controls
     when_empty: str  # what it shows when it is left empty
-    hint: str  # what to know besides the description
+    hint: str  # shown beside the description
 
 
 def form_fields(manifest: Manifest) -> list[FormField]:

@@ -43,7 +43,7 @@ class Interval:
 
     @property
     def seconds(self) -> float:
-        """Length."""
+        """Length in seconds."""
         return self.until - self.since
 
     def statuses(self, model: str) -> dict[str, float]:
@@ -51,7 +51,7 @@ class Interval:
         return {key[2]: count for key, count in self.counts.items() if key[:2] == (_REQUESTS, model)}
 
     def turned_away(self) -> dict[str, float]:
-        """Requests refused at the door, whichever model they were for, by status."""
+        """Requests of all models that were refused before they reached a route, by status."""
         return {key[1]: count for key, count in self.counts.items() if key[0] == _TURNED_AWAY}
 
     def violations(self, model: str) -> dict[tuple[str, str], float]:
@@ -65,7 +65,7 @@ class Interval:
         return sum(self.counts.get(series, 0.0) for series in wanted)
 
     def not_found(self, model: str, view: str) -> float:
-        """Rows that found nothing in a view."""
+        """Rows without a value in a view."""
         return self.counts.get((_NOT_FOUND, model, view), 0.0)
 
     def latency(self, share: float, model: str, version: int | None = None) -> float | None:

@@ -10,7 +10,7 @@ from serving.console import charts, words
 from serving.console.history import KEPT_SECONDS, SAMPLE_SECONDS, Interval
 
 _POINTS = int(KEPT_SECONDS / SAMPLE_SECONDS)
-_FEWEST_WINDOWS = 12  # that a chart has room for: a single bar would else fill it
+_FEWEST_WINDOWS = 12  # a chart has room for at least so many: else a single bar would fill it
 _LATEST_INTERVALS = 6  # half a minute: the rate "now"
 
 
@@ -39,12 +39,12 @@ def traffic(name: str, intervals: Sequence[Interval], total: Interval) -> Plot:
     seconds = sum(interval.seconds for interval in last)
     now = sum(sum(_by_outcome(interval, name).values()) for interval in last) / seconds if seconds else 0.0
     counts = _by_outcome(total, name)
-    told = [f"{counts['answered']:,.0f} answered"]
-    told += [f"{counts[outcome]:,.0f} {outcome}" for outcome in ("refused", "failed") if counts[outcome]]
+    note = [f"{counts['answered']:,.0f} answered"]
+    note += [f"{counts[outcome]:,.0f} {outcome}" for outcome in ("refused", "failed") if counts[outcome]]
     return Plot(
         title="Requests",
         now=f"{words.number(now)} /s",
-        note=", ".join(told) if any(counts.values()) else "no requests",
+        note=", ".join(note) if any(counts.values()) else "no requests",
         chart=charts.bars(padded, f"Requests per second of the last 10 minutes, at most {words.number(highest)}"),
         range=f"0 – {words.number(highest)} /s" if highest else "",
         left="10 min ago",
@@ -90,7 +90,7 @@ def drift(windows: Sequence[DriftWindow]) -> Plot:
     kinds = {"drift": "drift", "no drift": "quiet", "not judged": "unjudged"}
     for window in windows:
         for layer, values in layers.items():
-            height = max(window.drifted_importance, 0.02)  # no drift at all is still a window that was looked at
+            height = max(window.drifted_importance, 0.02)  # shows that a window without drift was examined too
             values.append(height if kinds[window.verdict] == layer else 0.0)
     empty = [0.0] * (_FEWEST_WINDOWS - len(windows))
     alarms = sum(window.verdict == "drift" for window in windows)
@@ -123,12 +123,12 @@ def performance(windows: Sequence[PerformanceWindow]) -> Plot:
     ]
     margin = 0.1 * (max(shown) - min(shown)) if shown else 0.0
     bottom, top = (min(shown) - margin, max(shown) + margin) if shown else (0.0, 1.0)
-    told = [f"{last.metric}, {last.rows:,} labelled rows"]
-    told += [f"{name} {value:.3g}" for name, value in levels]
+    note = [f"{last.metric}, {last.rows:,} labelled rows"]
+    note += [f"{name} {value:.3g}" for name, value in levels]
     return Plot(
         title="Performance",
         now="–" if last.value is None else f"{last.value:.3f}",
-        note=", ".join(told),
+        note=", ".join(note),
         chart=charts.lines(
             [("metric", empty + [window.value for window in same])],
             f"{last.metric} in {len(same)} windows with their 95 % intervals, now {last.value}",

@@ -77,7 +77,7 @@ class ViewLine:
 
     @property
     def stale(self) -> bool:
-        """Whether a request of now would find its newest value too old."""
+        """Whether even its newest value is past the TTL now."""
         if self.newest is None or self.ttl_seconds is None:
             return False
         return (datetime.now(UTC) - self.newest).total_seconds() > self.ttl_seconds
@@ -121,7 +121,7 @@ class ModelView:
 
     about: ModelDetail
     status: ModelStatus | None
-    trouble: str | None  # why the status cannot be told
+    trouble: str | None  # why the status cannot be read
     versions: Sequence[VersionLine]
     plots: Sequence[plots.Plot]
 
@@ -139,7 +139,7 @@ class ModelView:
 def model_view(
     slot: Slot, about: ModelDetail, history: History, status: ModelStatus | None, trouble: str | None
 ) -> ModelView:
-    """Gather what is known of a model."""
+    """Gather everything that a model's page shows."""
     intervals, total = history.intervals(), history.total()
     drawn = [plots.traffic(slot.name, intervals, total), plots.latency(slot.name, intervals, total)]
     if status and status.drift:

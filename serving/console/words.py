@@ -40,7 +40,7 @@ def instant(value: datetime | str) -> str:
 
 
 def number(value: float) -> str:
-    """A number with about three digits that tell something.
+    """A number with about three significant digits.
 
     Examples
     --------

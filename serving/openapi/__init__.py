@@ -1,1 +1,1 @@
-"""The OpenAPI document: every route of the app, written from what serves."""
+"""The OpenAPI document: every route of the app, described for the models that serve now."""

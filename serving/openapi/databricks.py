@@ -37,7 +37,7 @@ _ENDPOINT["properties"] |= {
 _ERRORS = {**TIMES, **STORE}
 _CHANGE_ERRORS = {
     "400": "The body does not fit, or names versions that may not serve; the message says which.",
-    "412": "Somebody else was quicker.",
+    "412": "The endpoint was changed by somebody else meanwhile.",
     "415": "The body is not application/json.",
     **_ERRORS,
 }

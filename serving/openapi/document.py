@@ -14,10 +14,10 @@ from serving.openapi.pushes import with_pushes
 from serving.state import ServingState
 
 _TAGS = {
-    "predict": "Predictions, with all that the other protocols have no words for.",
+    "predict": "Predictions, with all options; the other protocols offer fewer.",
     "models": "What is released.",
-    "features": "Rows that are fresher than the batch.",
-    "endpoints": "Which versions answer how much of the traffic.",
+    "features": "Rows pushed into feature views between their computations.",
+    "endpoints": "Which versions answer, and their shares of the traffic.",
     "MLflow": "The same models, as clients of `mlflow models serve` ask for them.",
     "Databricks model serving": "The same models and endpoints, for `databricks-sdk` and `mlflow.deployments`.",
     "Open Inference Protocol": "The same models by tensors, version 2 over HTTP.",

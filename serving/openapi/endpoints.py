@@ -1,4 +1,4 @@
-"""`/endpoints/{model}` in the OpenAPI document: which versions answer how much."""
+"""`/endpoints/{model}` in the OpenAPI document: which versions answer, and their traffic shares."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ _ENDPOINT = {
         updated_by=_TEXT_OR_NULL,
         in_force={"type": ["integer", "null"], "description": "Revision that this worker serves."},
         refused={**_TEXT_OR_NULL, "description": "Why a newer revision does not serve."},
-        versions=listed({"type": "integer", "minimum": 1}, "That may serve."),
+        versions=listed({"type": "integer", "minimum": 1}, "Versions that may serve."),
     ),
 }
 _IF_MATCH = {
@@ -46,8 +46,8 @@ _IF_MATCH = {
 _NOT_THERE = {"404": "There is no such endpoint; the message lists those that there are."}
 _CONFLICTS = {
     "400": "The body is not JSON, or If-Match neither an ETag nor *.",
-    "412": "Somebody else was quicker.",
-    "422": "It does not fit: the body, or versions that may not serve, or shares that do not add up to 1.",
+    "412": "The endpoint was changed by somebody else meanwhile.",
+    "422": "The body does not fit, names versions that may not serve, or its shares do not add up to 1.",
     "428": "If-Match is missing.",
 }
 
@@ -67,7 +67,7 @@ def with_endpoints(document: dict[str, Any], state: ServingState) -> dict[str, A
         "put": ENDPOINTS.operation(
             "change_endpoint", "Change which versions answer how much", answer,
             _NOT_THERE | _CONFLICTS | body_errors | STORE,
-            about="The targets as a whole: what is not among them does not stay.",
+            about="`targets` replaces all targets: a version that is not among them no longer serves.",
             parameters=(name, _IF_MATCH), body=json_body("EndpointChange", example),
         ),
         "delete": ENDPOINTS.operation(

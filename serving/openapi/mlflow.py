@@ -1,4 +1,4 @@
-"""MLflow's routes in the OpenAPI document, and what those of Databricks have of them."""
+"""MLflow's routes in the OpenAPI document, and the parts of them that Databricks' routes share."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,10 +22,10 @@ _ERROR = record(
     error_code={"type": "string", "examples": ["BAD_REQUEST"]},
     message={"type": "string", "description": "For people: what was wanted, what was found."},
 )
-_PASSED_OVER = {
+_IGNORED = {
     "params": {"type": ["object", "null"], "maxProperties": 0, "description": "No model takes parameters."},
-    "client_request_id": {"description": "Passed over, as Databricks' clients send it."},
-    "usage_context": {"description": "Passed over, as Databricks' clients send it."},
+    "client_request_id": {"description": "Ignored; Databricks' clients send it."},
+    "usage_context": {"description": "Ignored; Databricks' clients send it."},
 }
 
 
@@ -54,7 +54,7 @@ def with_mlflow(document: dict[str, Any], state: ServingState) -> dict[str, Any]
 def invocation(
     name: str, manifest: Manifest, protocol: Protocol, identity: str, parameters: Sequence[dict[str, Any]] = ()
 ) -> dict[str, Any]:
-    """Describe a route that takes bodies as MLflow's does."""
+    """Describe a route that takes MLflow's formats of bodies."""
     rows = [example_row(manifest)]
     columns = list(rows[0])
     examples = {
@@ -92,7 +92,7 @@ def _body_schema(name: str, manifest: Manifest) -> dict[str, Any]:
         ),
         "additionalProperties": False,
     }
-    split["properties"]["index"] = {"description": "Passed over."}
+    split["properties"]["index"] = {"description": "Ignored."}
     lists = {"type": "object", "description": "Columns of one length.", "additionalProperties": {}}
     formats = {
         "dataframe_split": split,
@@ -108,7 +108,7 @@ def _body_schema(name: str, manifest: Manifest) -> dict[str, Any]:
                 "type": "object",
                 "additionalProperties": False,
                 "required": [kind],
-                "properties": {kind: schema, **_PASSED_OVER},
+                "properties": {kind: schema, **_IGNORED},
             }
             for kind, schema in formats.items()
         ],

@@ -13,7 +13,7 @@ from serving.state import ServingState
 OIP = Protocol("Open Inference Protocol", "InferenceError")
 _NOT_THERE = {
     "404": "No model has this name, or no version this number; the message lists those that there are.",
-    "503": "The model cannot answer now; Retry-After says when to come again.",
+    "503": "The model cannot answer now; Retry-After says when to try again.",
 }
 _ERRORS = {
     "400": "The tensors do not fit the model's inputs; the message says which and why.",
@@ -32,7 +32,7 @@ _METADATA = record(
 
 
 def with_oip(document: dict[str, Any], state: ServingState) -> dict[str, Any]:
-    """Add the protocol's routes to a document: inference by each model, and what there is."""
+    """Add the protocol's routes to a document: inference for each model, health and metadata."""
     schemas, paths = document["components"]["schemas"], document["paths"]
     schemas[OIP.shape] = record(error={"type": "string", "description": "What was wanted, what was found."})
     schemas["InferenceTensor"] = record(name=TEXT, datatype=TEXT, shape=_SHAPE | {"description": "-1 for any."})
@@ -103,7 +103,7 @@ def _body_schema(manifest: Manifest) -> dict[str, Any]:
         "properties": {
             "inputs": listed({"oneOf": tensors}, minItems=1),
             "id": {"type": ["string", "null"], "description": "Echoed."},
-            "parameters": {"description": "Passed over."},
+            "parameters": {"description": "Ignored."},
             "outputs": {"anyOf": [wanted, {"type": "null"}]},
         },
     }

@@ -1,4 +1,4 @@
-"""What operations of the other protocols have in common in the OpenAPI document."""
+"""What the operations of the other protocols share in the OpenAPI document."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,9 +10,9 @@ from serving.state import ServedModel, ServingState
 TIMES = {
     "408": "The body did not arrive in time.",
     "413": "The body is larger than 16 MiB.",
-    "503": "It cannot be answered now; the message says why, and Retry-After when to come again.",
+    "503": "It cannot be answered now; the message says why, and Retry-After when to try again.",
 }
-STORE = {"503": "The release store cannot be read; Retry-After says when to come again."}
+STORE = {"503": "The release store cannot be read; Retry-After says when to try again."}
 
 
 def served(state: ServingState) -> Iterator[tuple[str, ServedModel]]:
@@ -23,12 +23,12 @@ def served(state: ServingState) -> Iterator[tuple[str, ServedModel]]:
 
 
 def example_version(state: ServingState) -> tuple[str, int]:
-    """A model with a version that may serve, for examples."""
+    """A model and a version of it that serves, for examples."""
     return next(((model.name, model.version) for _, model in served(state)), ("my_model", 1))
 
 
 class Protocol(NamedTuple):
-    """Operations of one group in the document, whose errors come in one shape."""
+    """A group of operations in the document, whose errors have the same shape."""
 
     tag: str
     shape: str

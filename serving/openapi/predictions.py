@@ -1,4 +1,4 @@
-"""The OpenAPI document: prediction routes written from the signatures of the models that serve, the rest by FastAPI."""
+"""Prediction routes of the OpenAPI document, written from the signatures of the models that serve."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -35,7 +35,7 @@ _ERRORS = {
     "415": "The body is compressed.",
     "422": "Rows do not fit the model's signature; `problems` names row and field of each.",
     "503": "It cannot be answered now: the model is not released, its release was refused, the server is busy, or the "
-    "online store or the log failed. The message says why; Retry-After says when to come again.",
+    "online store or the log failed. The message says why; Retry-After says when to try again.",
 }
 _ERROR = {
     "type": "object",
@@ -101,7 +101,7 @@ _EXPLANATION = {
     "properties": {
         "method": {"enum": ["tree_shap", "linear"]},
         "of": {"type": "string", "description": "What the raw score is: log-odds, or the target's unit."},
-        "class": {"type": "string", "description": "Of many classes the one explained: that with the highest score."},
+        "class": {"type": "string", "description": "With several classes: the one explained, whose score is highest."},
         "base": {"type": "number"},
         "raw_score": {"type": "number"},
         "contributions": {"type": "object", "additionalProperties": {"type": "number"}},
@@ -146,8 +146,8 @@ def answer_schema(manifest: Manifest) -> dict[str, Any]:
     if manifest.id is not None:
         properties = {"id": {"description": f"`{manifest.id}` of the row, where it was given."}, **properties}
     if manifest.task == "binary":
-        told = f"{manifest.target}: true at a probability of {manifest.threshold:g} or more"
-        properties["prediction"] = {"type": "boolean", "description": told}
+        meaning = f"{manifest.target}: true at a probability of {manifest.threshold:g} or more"
+        properties["prediction"] = {"type": "boolean", "description": meaning}
         properties["probability"] = {
             "type": "number", "minimum": 0, "maximum": 1, "description": f"That {manifest.target} is true."
         }  # fmt: skip
@@ -186,14 +186,14 @@ def answer_schema(manifest: Manifest) -> dict[str, Any]:
             "degraded": {
                 "type": "array",
                 "items": {"type": "string"},
-                "description": "What failed, where nulls stand for its values; absent when all went well.",
+                "description": "What failed although the request is answered; absent when all went well.",
             },
         },
     }
 
 
 def example_row(manifest: Manifest) -> dict[str, Any]:
-    """Make a row that the model takes, of the examples that its owner wrote."""
+    """Make a row that the model accepts, from its owner's examples."""
     return {
         field.name: EXAMPLES[field.type] if field.example is None else field.example
         for field in manifest.inputs
@@ -220,7 +220,7 @@ def field_schema(field: Input) -> dict[str, Any]:
         limits["enum"] = [*field.allowed] if field.required else [*field.allowed, None]
     limits = {name: limit for name, limit in limits.items() if limit is not None}
     if {"range", "allowed"} & set(field.flagged):
-        schema["x-expected"] = limits  # what else is sent is answered, with a flag: no client should refuse it
+        schema["x-expected"] = limits  # not as limits of the schema: other values are answered, with a flag
     else:
         schema |= limits
     if field.unit:
@@ -230,7 +230,7 @@ def field_schema(field: Input) -> dict[str, Any]:
 
 
 def field_table(inputs: Sequence[Input]) -> str:
-    """Fields in Markdown, for the top of the page: the schema itself is a click away there."""
+    """Make a Markdown table of the fields, shown above the schema on the API page."""
     lines = ["| field | type | unit | about |", "|---|---|---|---|"]
     for field in inputs:
         bounds = (("≥", field.minimum), ("≤", field.maximum))
@@ -295,7 +295,7 @@ def request_body(name: str, row_name: str, example: Any) -> dict[str, Any]:
 
 
 def _by_version(operation: dict[str, Any]) -> dict[str, Any]:
-    """The same, answered by one version whatever its share."""
+    """The same operation, answered by one version whatever its share."""
     return {
         **operation,
         "summary": f"{operation['summary']}, by one version",
@@ -320,7 +320,7 @@ def _unreleased() -> dict[str, Any]:
 
 
 def error_responses(errors: Mapping[str, str] = _ERRORS, shape: str = "Error") -> dict[str, Any]:
-    """Answers in one shape of an error, by status, each with what it means."""
+    """Describe error answers of one shape, by status."""
     return {status: {"description": text, "content": json_content(shape)} for status, text in errors.items()}
 
 

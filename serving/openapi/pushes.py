@@ -26,8 +26,8 @@ _ERRORS = {
     "413": "The body is larger than 16 MiB.",
     "415": "The body is compressed.",
     "422": "Rows do not fit the view's columns; `problems` names row and field of each.",
-    "503": "It cannot be taken now: too many pushes wait, or the log or the online store failed. Retry-After says when "
-    "to come again.",
+    "503": "The push cannot be accepted: too many wait, or the log or the online store failed. Retry-After says when "
+    "to try again.",
 }
 _ANSWER = {
     "type": "object",
@@ -37,7 +37,7 @@ _ANSWER = {
         "accepted": {"type": "integer", "description": "Rows logged, and in the online store unless stale."},
         "stale": {
             "type": "integer",
-            "description": "Of these, rows older than what the online store held: for the feature table only.",
+            "description": "Of these, rows older than the online store's: they go to the feature table only.",
         },
         "request_id": {"type": "string"},
     },
@@ -65,7 +65,7 @@ def with_pushes(document: dict[str, Any], views: Mapping[str, Definition]) -> di
 
 
 def _fields(schema: ViewSchema) -> list[Input]:
-    """Fields of a row; that a feature may be null is said as for a field that may be left out."""
+    """Fields of a row; features are described as nullable, though they must be sent."""
     features = (msgspec.structs.replace(column, required=False) for column in schema.columns)
     return [*schema.fields[: -len(schema.columns)], *features]
 

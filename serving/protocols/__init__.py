@@ -1,1 +1,1 @@
-"""The protocols that callers already speak: MLflow, Databricks, Open Inference, and the formats of their bodies."""
+"""Other protocols that clients use (MLflow, Databricks, Open Inference), and the formats of their bodies."""

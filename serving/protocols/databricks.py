@@ -1,8 +1,8 @@
 """Databricks model serving's API, as `databricks-sdk` and `mlflow.deployments` call it.
 
-An endpoint there is an endpoint document here: one called as its model from the model's first release on, and those
-that are created by this API under names of their own. A served entity is a version in the release store; one that no
-route gives traffic is a shadow. Deleting takes an endpoint out of service, and a rollback puts it back.
+An endpoint there is an endpoint document here. Each model has one of its own name from its first release on; this API
+can create others. A served entity is a version in the release store; one without traffic is a shadow. Deleting takes
+an endpoint out of service, and a rollback restores it.
 """
 
 from starlette.requests import Request
@@ -47,7 +47,7 @@ def _api_routes(asking: Asking, changes: Changes) -> list[Route]:
     state = asking.predictor.state
 
     def _uncounted(request: Request, status: int) -> None:
-        """Prediction requests are counted; these are in the endpoint's history."""
+        """Count nothing: only prediction requests are counted, and these are in the endpoint's history."""
 
     @asking.shaped(mlflow_error, _uncounted)
     async def endpoints(request: Request) -> Response:
@@ -55,7 +55,7 @@ def _api_routes(asking: Asking, changes: Changes) -> list[Route]:
         stored = await changes.documents()
         for name in sorted({*stored, *state.slots}):
             slot = state.slots.get(name)
-            document = stored.get(name) or (slot.endpoint if slot else None)  # what serves outlives a lost store
+            document = stored.get(name) or (slot.endpoint if slot else None)  # it still serves without the store
             if covered(request.scope, name) and (document is None or document.targets):
                 found.append(endpoint_of(name, document, await changes.first(name), slot))
         return Response(encode({"endpoints": found}), media_type="application/json")
@@ -84,8 +84,8 @@ def _api_routes(asking: Asking, changes: Changes) -> list[Route]:
             raise Refused(403, "forbidden", "this key is not for an endpoint of that name")
         current = await changes.document(sent.name)
         if current is not None and current.targets:
-            told = f"the endpoint '{sent.name}' exists; update its config instead"
-            raise Refused(409, "exists", told)
+            message = f"the endpoint '{sent.name}' exists; update its config instead"
+            raise Refused(409, "exists", message)
         change = change_of(sent.config, current)
         return await described(sent.name, await changes.set(request, sent.name, change, "created by Databricks' API"))
 

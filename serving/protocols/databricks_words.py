@@ -1,5 +1,6 @@
-"""Endpoint documents in Databricks' words, and its configs in ours."""
+"""Translates endpoint documents into Databricks' terms, and its configs into changes of traffic."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ from serving.wire import Refused
 
 
 class ServedEntity(msgspec.Struct):
-    """A version, in either of the two spellings that the API has had."""
+    """A version to serve, in either of the two spellings of the API."""
 
     name: str | None = None
     entity_name: str | None = None
@@ -30,13 +31,13 @@ class TrafficRoute(msgspec.Struct):
 
 
 class TrafficConfig(msgspec.Struct):
-    """Shares of all."""
+    """Shares of all served entities."""
 
     routes: list[TrafficRoute]
 
 
 class Config(msgspec.Struct):
-    """What an endpoint is to serve. Sizes of machines and the like are passed over: there are none to choose."""
+    """What an endpoint is to serve. Workload sizes and the like are ignored: there is nothing to choose here."""
 
     served_entities: list[ServedEntity] | None = None
     served_models: list[ServedEntity] | None = None
@@ -44,49 +45,21 @@ class Config(msgspec.Struct):
 
 
 class Creation(msgspec.Struct):
-    """Body of a creation."""
+    """Body of a request that creates an endpoint."""
 
     name: str
     config: Config
 
 
 def served_name(model: str, target: Target) -> str:
-    """What a version is called there."""
+    """Name of a served entity, as Databricks calls a version."""
     return target.name or f"{model}-{target.version}"
 
 
 def change_of(config: Config, current: Endpoint | None) -> TrafficChange:
-    """A config in the platform's words (raises Refused)."""
-    entities = config.served_entities or config.served_models
-    if entities is None:
-        if current is None or not current.targets:
-            raise _invalid("wanted served_entities")
-        names = {served_name(current.model, target): target.version for target in current.targets}
-        models = {current.model}
-    else:
-        names, models = {}, set()
-        for entity in entities:
-            # Of catalog.schema.model the last part is what the registry here calls it.
-            model = (entity.entity_name or entity.model_name or "").rpartition(".")[2]
-            version = entity.entity_version or entity.model_version or ""
-            if not model or not (version.isascii() and version.isdigit() and len(version) < 10):
-                raise _invalid("wanted entity_name, the model, and entity_version, a number, of each served entity")
-            label = entity.name or f"{model}-{int(version)}"
-            if label in names or int(version) in names.values():
-                raise _invalid(f"the served entity '{label[:80]}' is there twice")
-            names[label] = int(version)
-            models.add(model)
-    if len(models) != 1:
-        raise _invalid(f"an endpoint serves versions of one model, found {', '.join(sorted(models)) or 'none'}")
-    [model] = models
-    percent = dict.fromkeys(names, 100) if config.traffic_config is None else dict.fromkeys(names, 0)
-    if config.traffic_config is None and len(names) > 1:
-        raise _invalid("several served entities want traffic_config.routes")
-    for route in config.traffic_config.routes if config.traffic_config else ():
-        label = route.served_entity_name or route.served_model_name or ""
-        if label not in names:
-            raise _invalid(f"a route names '{label[:80]}'; served entities are {', '.join(names)}")
-        percent[label] = route.traffic_percentage
+    """Translate a config (raises Refused)."""
+    model, names = _entities(config, current)
+    percent = _percentages(config.traffic_config, names)
     return TrafficChange(
         shares={names[label]: share / 100 for label, share in percent.items() if share},
         shadows=[names[label] for label, share in percent.items() if not share],
@@ -97,12 +70,52 @@ def change_of(config: Config, current: Endpoint | None) -> TrafficChange:
     )
 
 
-def _invalid(told: str) -> Refused:
-    return Refused(422, "invalid_request", told)
+def _entities(config: Config, current: Endpoint | None) -> tuple[str, dict[str, int]]:
+    """The model that a config serves, and its versions by served entity's name; the current ones when it names none."""
+    entities = config.served_entities or config.served_models
+    if entities is None:
+        if current is None or not current.targets:
+            raise _invalid("wanted served_entities")
+        return current.model, {served_name(current.model, target): target.version for target in current.targets}
+    names: dict[str, int] = {}
+    models = set()
+    for entity in entities:
+        # Of Unity Catalog's catalog.schema.model the last part is the name in the registry here.
+        model = (entity.entity_name or entity.model_name or "").rpartition(".")[2]
+        version = entity.entity_version or entity.model_version or ""
+        if not model or not (version.isascii() and version.isdigit() and len(version) < 10):
+            raise _invalid("wanted entity_name, the model, and entity_version, a number, of each served entity")
+        label = entity.name or f"{model}-{int(version)}"
+        if label in names or int(version) in names.values():
+            raise _invalid(f"the served entity '{label[:80]}' appears twice")
+        names[label] = int(version)
+        models.add(model)
+    if len(models) != 1:
+        raise _invalid(f"an endpoint serves versions of one model, found {', '.join(sorted(models)) or 'none'}")
+    return models.pop(), names
+
+
+def _percentages(traffic: TrafficConfig | None, names: Mapping[str, int]) -> dict[str, int]:
+    """Share of each served entity in per cent; all to a single one when there are no routes."""
+    if traffic is None:
+        if len(names) > 1:
+            raise _invalid("several served entities want traffic_config.routes")
+        return dict.fromkeys(names, 100)
+    percent = dict.fromkeys(names, 0)
+    for route in traffic.routes:
+        label = route.served_entity_name or route.served_model_name or ""
+        if label not in names:
+            raise _invalid(f"a route names '{label[:80]}'; served entities are {', '.join(names)}")
+        percent[label] = route.traffic_percentage
+    return percent
+
+
+def _invalid(message: str) -> Refused:
+    return Refused(422, "invalid_request", message)
 
 
 def endpoint_of(name: str, document: Endpoint | None, first: Endpoint | None, slot: Slot | None) -> dict[str, Any]:
-    """An endpoint's newest document, and the one by which it was made, in Databricks' words."""
+    """Describe an endpoint in Databricks' terms, from its newest and its first document and its slot."""
     in_force = slot.endpoint.revision if slot and slot.endpoint else 0
     wanted = document.revision if document else 0
     update = "NOT_UPDATING" if in_force >= wanted else "IN_PROGRESS"

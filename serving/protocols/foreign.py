@@ -1,8 +1,8 @@
-"""Requests as MLflow, Databricks and pandas write them, brought into the form that `/predict/{model}` takes.
+"""Translates requests as MLflow, Databricks and pandas write them into the body that `/predict/{model}` takes.
 
-From there on they are checked, scored and logged like any other, so that 1.5 is no integer here either. What those
-formats leave open is settled once: a timestamp without offset is UTC, and a whole number written as 3.0 (as pandas
-writes a column of integers with gaps) is an integer.
+From there on they are checked, scored and logged like any other. What those formats leave open is decided here: a
+timestamp without offset is UTC, and a whole number written as 3.0 (as pandas writes integers with missing values) is an
+integer.
 """
 
 import csv
@@ -45,12 +45,12 @@ def body_of(rows: Sequence[Any], inputs: Sequence[Input]) -> bytes:
 
 
 def rows_of_json(body: bytes, inputs: Sequence[Input]) -> list[Any]:
-    """Rows of a body in one of MLflow's four JSON formats; NaN, as Python's clients write what is missing, is null.
+    """Rows of a body in one of MLflow's four JSON formats; NaN, which Python clients send for missing values, is null.
 
     Raises
     ------
     InvalidRequest
-        For what is no JSON, none of the formats or more than one, or does not hold rows.
+        When the body is not JSON, is in none or several of the formats, or does not hold rows.
 
     Examples
     --------
@@ -70,8 +70,8 @@ def rows_of_json(body: bytes, inputs: Sequence[Input]) -> list[Any]:
     found = [name for name in document if name in FORMATS]
     unknown = document.keys() - {*FORMATS, "params"} - _IGNORED
     if len(found) != 1 or unknown:
-        told = ", ".join(sorted(document))[:200] or "nothing"
-        raise _invalid(None, f"wanted exactly one of {', '.join(FORMATS)} and nothing else, found {told}")
+        given = ", ".join(sorted(document))[:200] or "nothing"
+        raise _invalid(None, f"wanted exactly one of {', '.join(FORMATS)} and nothing else, found {given}")
     value = document[found[0]]
     if found[0] == "dataframe_split":
         return _split(value)
@@ -86,7 +86,7 @@ def rows_of_json(body: bytes, inputs: Sequence[Input]) -> list[Any]:
 
 
 def rows_of_csv(body: bytes, inputs: Sequence[Input]) -> list[Any]:
-    """Rows of a CSV text with a header, after a byte order mark (as Excel writes one) or not; an empty field is null.
+    """Rows of a CSV text with a header, with or without a byte order mark (Excel writes one); an empty field is null.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def rows_of_csv(body: bytes, inputs: Sequence[Input]) -> list[Any]:
     header = lines[0]
     if "" in header:
         raise _invalid(
-            "header", "a column has no name: where it is the index of pandas, to_csv(index=False) leaves it out"
+            "header", "a column has no name: if it is the index of pandas, leave it out with to_csv(index=False)"
         )
     return [
         {name: _cell(kinds.get(name, ""), text) for name, text in row.items()}
@@ -116,13 +116,13 @@ def rows_of_csv(body: bytes, inputs: Sequence[Input]) -> list[Any]:
 
 
 def _cell(kind: str, text: str) -> Any:
-    """A field of a CSV line as its type; as the text that it is when it is not of that type, to be refused by name."""
+    """Convert a CSV field to its input's type; one that cannot be converted stays text, and is refused later."""
     if text == "":
         return None
     try:
-        if kind in ("integer", "number") and "_" not in text:  # which Python takes between digits
+        if kind in ("integer", "number") and "_" not in text:  # Python would accept 1_000
             number = int(text) if kind == "integer" and text.lstrip("+-").isdigit() else float(text)
-            return text if number in _INFINITE else number  # JSON has no word for it but null
+            return text if number in _INFINITE else number  # JSON has no infinity
     except ValueError:
         return text
     return _BOOLEANS.get(text.lower(), text) if kind == "boolean" else text
@@ -135,7 +135,7 @@ def _split(value: Any) -> list[Any]:
     if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
         raise _invalid("columns", "wanted an array of names")
     if twice := sorted(name for name, count in Counter(columns).items() if count > 1):
-        raise _invalid("columns", f"'{twice[0][:40]}' is there twice")
+        raise _invalid("columns", f"'{twice[0][:40]}' appears twice")
     if not isinstance(data, list):
         raise _invalid("data", "wanted an array of rows")
     _check_count(len(data))
@@ -150,14 +150,14 @@ def _columns(value: Mapping[str, Any]) -> list[Any]:
     columns = {name: column if isinstance(column, list) else [column] for name, column in value.items()}
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{name[:40]} {length}" for name, length in list(lengths.items())[:5])
-        raise _invalid("inputs", f"wanted columns of one length, found {told}")
+        listed = ", ".join(f"{name[:40]} {length}" for name, length in list(lengths.items())[:5])
+        raise _invalid("inputs", f"wanted columns of one length, found {listed}")
     _check_count(max(lengths.values(), default=0))
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _positional(number: int, row: Any, inputs: Sequence[Input]) -> Any:
-    """A row as an object; an array holds the values in the order of the model's inputs."""
+    """A row as an object; the values of an array are in the order of the model's inputs."""
     if not isinstance(row, list):
         return row
     if len(row) != len(inputs):
@@ -167,7 +167,7 @@ def _positional(number: int, row: Any, inputs: Sequence[Input]) -> Any:
 
 
 def _check_count(rows: int) -> None:
-    """Refuse too many rows before anything is made of them (raises InvalidRequest)."""
+    """Refuse too many rows before they are converted (raises InvalidRequest)."""
     if rows > MAX_ROWS:
         raise _invalid("rows", f"wanted at most {MAX_ROWS:,} rows, found {rows:,}")
 

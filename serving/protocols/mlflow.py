@@ -1,7 +1,7 @@
-"""MLflow's scoring protocol for every model: `/models/{model}/invocations`, and at the root while there is one model.
+"""MLflow's scoring protocol: `/models/{model}/invocations`, and `/invocations` while there is only one model.
 
-A client of `mlflow models serve` works unchanged. Where that server is wrong, this one is not: a number with a fraction
-is no integer, a key that is there twice is refused, and no answer holds a stack trace or the rows that were sent.
+A client of `mlflow models serve` works unchanged. This server is stricter: a number with a fraction is no integer, a
+key that appears twice is refused, and no answer holds a stack trace or the rows that were sent.
 """
 
 from importlib.metadata import version as installed_version
@@ -36,14 +36,14 @@ _CODES = {
 
 
 def mlflow_error(refused: Refused, request_id: str) -> Response:  # noqa: ARG001 - its id is in a header
-    """`{"error_code", "message"}`; what does not fit the signature is 400 there."""
+    """Shape an error as `{"error_code", "message"}`; the protocol answers 400 where other routes answer 422."""
     status = 400 if refused.status == 422 else refused.status
     body = encode({"error_code": _CODES.get(status, "INTERNAL_ERROR"), "message": str(refused)})
     return Response(body, status, media_type="application/json")
 
 
 def predictions_of(answer: Answer) -> dict[str, object]:
-    """MLflow's answer: a value per row; beside them, which its clients pass over, probabilities and the version."""
+    """MLflow's answer, one value per row; with probabilities and the version, which its clients ignore."""
     found: dict[str, object] = {"predictions": [prediction.prediction for prediction in answer.predictions]}
     if answer.predictions and isinstance(answer.predictions[0].probability, float):
         found["probabilities"] = [
@@ -90,12 +90,12 @@ def _any_serves(asking: Asking) -> bool:
 
 
 def translation(asking: Asking, request: Request) -> Translate:
-    """How a body of its type is translated (raises Refused for a type that is not supported)."""
+    """Choose the translator for a request's content type (raises Refused for an unsupported one)."""
     sent = request.headers.get("content-type", "application/json")
     kind, *parameters = (part.strip().lower() for part in sent.split(";"))
     if kind not in (*_ROWS_OF, PARQUET):
-        told = f"send application/json, text/csv or {PARQUET}"
-        raise Refused(415, "unsupported_type", told, close=True)
+        message = f"send application/json, text/csv or {PARQUET}"
+        raise Refused(415, "unsupported_type", message, close=True)
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name != "charset" or value.strip('"') != "utf-8":

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, version 2, over HTTP and JSON: a tensor for each input, outputs as asked for."""
+"""The Open Inference Protocol, version 2, over HTTP and JSON: one tensor per input and per output."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +11,7 @@ from starlette.routing import Route
 from ml_platform.registry.manifest import Input, Manifest
 from serving.answers import Answer
 from serving.asking import Asking, version_of
+from serving.predictor import unknown_version
 from serving.problems import InvalidRequest, Problem, parse
 from serving.state import ServedModel
 from serving.wire import Refused, encode
@@ -26,7 +27,7 @@ _BINARY = "the binary data extension is not supported (of tritonclient: set_data
 
 
 def oip_error(refused: Refused, request_id: str) -> Response:  # noqa: ARG001 - its id is in a header
-    """`{"error": "<what>"}`; what does not fit is 400 there."""
+    """Shape an error as `{"error": "<message>"}`; the protocol answers 400 where other routes answer 422."""
     status = 400 if refused.status == 422 else refused.status
     return Response(encode({"error": str(refused)}), status, media_type="application/json")
 
@@ -38,10 +39,11 @@ def oip_routes(asking: Asking) -> list[Route]:
     def find(request: Request) -> ServedModel:
         slot = predictor.slot(request.path_params["model"])
         number = version_of(request)
-        found = slot.served[0] if number is None else slot.version(number)
+        if number is None:
+            return slot.served[0]
+        found = slot.version(number)
         if found is None:
-            known = ", ".join(str(one.version) for one in (*slot.served, *slot.shadows))
-            raise Refused(404, "unknown_version", f"'{slot.name}' has no version {number} loaded: {known} are")
+            raise unknown_version(slot, number)
         return found
 
     @asking.shaped(oip_error)
@@ -88,13 +90,13 @@ def oip_routes(asking: Asking) -> list[Route]:
 
         answer = await asking.ask(request, model.name, asking.by(to_rows), version_of(request))
         wanted = [one["name"] for one in sent.get("outputs") or ()] or list(outputs_of(model.manifest))
-        said: dict[str, Any] = {"model_name": answer.model, "model_version": str(answer.version)}
+        reply: dict[str, Any] = {"model_name": answer.model, "model_version": str(answer.version)}
         if sent.get("id") is not None:
-            said["id"] = sent["id"]
+            reply["id"] = sent["id"]
         if answer.flags:
-            said["parameters"] = {"flags": encode(answer.flags).decode()}  # the protocol's parameters are plain values
-        said["outputs"] = [_output(name, outputs_of(model.manifest)[name], answer) for name in wanted]
-        return _json(said)
+            reply["parameters"] = {"flags": encode(answer.flags).decode()}  # the protocol's parameters are plain values
+        reply["outputs"] = [_output(name, outputs_of(model.manifest)[name], answer) for name in wanted]
+        return _json(reply)
 
     routes = [
         Route("/v2", server, methods=["GET"]),
@@ -126,7 +128,7 @@ def _request(body: bytes, outputs: dict[str, str]) -> dict[str, Any]:
 
 
 def _rows(tensors: list[Any], inputs: Sequence[Input]) -> list[Any]:
-    """Rows of tensors of shape [n] or [n, 1]."""
+    """Make rows of tensors of shape [n] or [n, 1]."""
     kinds = {field.name: DATATYPES[field.type] for field in inputs}
     columns: dict[str, list[Any]] = {}
     for tensor in tensors:
@@ -136,7 +138,7 @@ def _rows(tensors: list[Any], inputs: Sequence[Input]) -> list[Any]:
         if name not in kinds:
             raise _invalid(name[:40], f"is not an input of this model; there are {', '.join(kinds)}")
         if name in columns:
-            raise _invalid(name, "is there twice")
+            raise _invalid(name, "appears twice")
         datatype = str(tensor.get("datatype"))
         if datatype not in ACCEPTED[kinds[name]]:
             raise _invalid(name, f"wanted datatype {kinds[name]}, found {datatype[:40]}")
@@ -147,7 +149,7 @@ def _rows(tensors: list[Any], inputs: Sequence[Input]) -> list[Any]:
         if shape not in ([len(data)], [len(data), 1]):
             raise _invalid(name, f"wanted shape [{len(data)}] for {len(data)} values, found {str(shape)[:40]}")
         if "INT" in datatype and any(isinstance(one, float) and not one.is_integer() for one in data):
-            raise _invalid(name, f"wanted whole numbers, which its datatype is of: {datatype}")
+            raise _invalid(name, f"wanted whole numbers, since its datatype is {datatype}")
         columns[name] = data
     if len({len(data) for data in columns.values()}) != 1:
         raise _invalid("inputs", "wanted tensors of one length, at least one")
@@ -155,7 +157,7 @@ def _rows(tensors: list[Any], inputs: Sequence[Input]) -> list[Any]:
 
 
 def outputs_of(manifest: Manifest) -> dict[str, str]:
-    """Outputs by name, with their datatypes."""
+    """Datatype of each output of a model, by the output's name."""
     if manifest.task == "regression":
         return {"prediction": "FP64"}
     return {"prediction": "BOOL" if manifest.task == "binary" else "BYTES", "probability": "FP64"}

@@ -1,7 +1,7 @@
-"""A Parquet file brought into the form that `/predict/{model}` takes.
+"""Translates a Parquet file into the body that `/predict/{model}` takes.
 
-What the file says of itself (rows, columns, sizes) is checked before anything is decompressed. A file may lie about all
-of it, so it is decoded in a process of its own (`serving.protocols.parquet_process`) with bounded memory and time.
+What the file's metadata says (rows, columns, sizes) is checked before anything is decompressed. A file may lie about
+all of it, so it is decoded in a separate process (`serving.protocols.parquet_process`) with bounded memory and time.
 """
 
 import struct
@@ -36,16 +36,16 @@ _TYPES = frozenset(
 def body_of_parquet(body: bytes, inputs: Sequence[Input]) -> bytes:
     """Write the rows of a Parquet file as a body of `/predict/{model}`.
 
-    Columns are texts, integers, numbers, booleans and timestamps; those without offset count as UTC, NaN as null. The
-    index that pandas adds to a file is passed over, as `pandas.read_parquet` does.
+    Columns are texts, integers, numbers, booleans and timestamps; timestamps without offset count as UTC, NaN as null.
+    The index that pandas adds to a file is not a column.
 
     Raises
     ------
     InvalidRequest
-        400 for what is no Parquet file or a damaged one, 413 for more than `MAX_BODY_BYTES` once decoded, 422 for
-        columns that no input of the model can be.
+        400 when the file is damaged or not Parquet, 413 when it takes more than `MAX_BODY_BYTES` decoded, 422 when its
+        columns do not fit the model's inputs.
     MemoryError
-        When it takes more than the process may have.
+        When decoding takes more memory than the process may use.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def body_of_parquet(body: bytes, inputs: Sequence[Input]) -> bytes:
         table = file.read(columns=names, use_threads=False, use_pandas_metadata=False)
         table.validate(full=True)
     if table.num_rows != count or any(len(column) != count for column in table.columns):
-        raise _damaged(f"its footer tells of {count:,} rows, its columns hold others")
+        raise _damaged(f"its footer declares {count:,} rows, its columns hold another number")
     _check_texts(table)
     with _readable():
         columns = {name: _values(name, table.column(name)) for name in names}
@@ -85,7 +85,7 @@ def body_of_parquet(body: bytes, inputs: Sequence[Input]) -> bytes:
 
 
 def _check_frame(body: bytes) -> None:
-    """Refuse what does not begin and end as Parquet does."""
+    """Refuse a body without Parquet's magic bytes, or with an impossible length of its footer."""
     if len(body) < 12 or body[:4] != _MAGIC or body[-4:] != _MAGIC:
         raise _damaged("it does not begin and end with PAR1; encrypted files are not read")
     (footer,) = struct.unpack("<I", body[-8:-4])
@@ -96,7 +96,7 @@ def _check_frame(body: bytes) -> None:
 
 
 def _check_columns(schema: Any, inputs: Sequence[Input]) -> list[str]:
-    """Names of the columns to be read; each is an input, flat, and of a type that an input can have."""
+    """Names of the columns to read; refuses one that is no input, is nested, or is of an unsupported type."""
     known = {field.name for field in inputs}
     names: list[str] = []
     for number in range(len(schema)):
@@ -109,23 +109,23 @@ def _check_columns(schema: Any, inputs: Sequence[Input]) -> list[str]:
         if name not in known:
             raise _invalid(name, f"is not an input of this model; there are {', '.join(sorted(known))}"[:500])
         if name in names:
-            raise _invalid(name, "is there twice")
+            raise _invalid(name, "appears twice")
         kind = column.logical_type.type
         if (column.physical_type, kind) not in _TYPES:
-            told = column.physical_type if kind == "NONE" else kind
-            raise _invalid(name, f"is of type {told}: wanted {_WANTED}")
+            found = column.physical_type if kind == "NONE" else kind
+            raise _invalid(name, f"is of type {found}: wanted {_WANTED}")
         names.append(name)
     return names
 
 
 def _check_sizes(metadata: Any) -> int:
-    """How many rows there are; refuses more of anything than there may be, and what contradicts itself."""
+    """Number of rows; refuses metadata that exceeds a limit or contradicts itself."""
     if metadata.num_row_groups > MAX_ROW_GROUPS:
         raise _too_large(f"it has {metadata.num_row_groups:,} row groups, more than {MAX_ROW_GROUPS:,}")
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     count = sum(group.num_rows for group in groups)
     if count != metadata.num_rows or any(group.num_rows < 0 for group in groups):
-        raise _damaged(f"its footer tells of {metadata.num_rows:,} rows, its row groups of {count:,}")
+        raise _damaged(f"its footer declares {metadata.num_rows:,} rows, its row groups {count:,}")
     if not 0 < count <= MAX_ROWS:
         wanted = f"at most {MAX_ROWS:,} rows" if count else "at least one row"
         raise _invalid("rows", f"wanted {wanted}, found {count:,}")
@@ -144,7 +144,7 @@ def _check_sizes(metadata: Any) -> int:
 
 
 def _repeated(metadata: Any, names: Sequence[str]) -> list[str]:
-    """Columns whose texts are written once each, however often they are there: they are read in that form."""
+    """Columns that are dictionary-encoded, and are read in that form: each distinct text is kept once."""
     first = metadata.row_group(0)
     chunks = {chunk.path_in_schema: chunk for chunk in map(first.column, range(first.num_columns))}
     return [
@@ -155,7 +155,7 @@ def _repeated(metadata: Any, names: Sequence[str]) -> list[str]:
 
 
 def _check_texts(table: Any) -> None:
-    """Refuse longer texts than a body may have, among them those that are short only while each is kept once."""
+    """Refuse texts that are longer than a body may be, with each row's text counted in full."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -191,7 +191,7 @@ def _values(name: str, column: Any) -> list[Any]:
 
 @contextmanager
 def _readable() -> Iterator[None]:
-    """Say of what Arrow cannot read that the file is at fault."""
+    """Turn Arrow's errors into refusals that blame the file."""
     from pyarrow import ArrowException
 
     try:

@@ -1,11 +1,11 @@
-"""Decodes Parquet files in a process of its own, which holds what that takes and ends with what is wrong with them.
+"""Decodes Parquet files in a child process, so that a bad file cannot harm the worker.
 
-Arrow would add half as much again to a worker's memory; a file of a few bytes can ask it for any amount of memory and
-time; and one wrong bit in a footer's statistics makes it abort its process (Arrow 25). So the worker hands files to a
-child, started by the first of them, that may have `EXTRA_BYTES` of memory and `CPU_SECONDS` for each, and is replaced
-when it has died of one. It ends with the worker, or when no file has come for `IDLE_SECONDS`.
+Arrow would add half as much again to a worker's memory; a file of a few bytes can make it use any amount of memory and
+time; and one wrong bit in a footer's statistics makes it abort its process (Arrow 25). So the worker starts a child for
+the first file. The child may use `EXTRA_BYTES` of memory, and `CPU_SECONDS` per file; if a file kills it, it is
+replaced. It ends with the worker, or when no file has come for `IDLE_SECONDS`.
 
-Over its stdin come inputs (JSON) and file, over its stdout goes the answer, each behind its length.
+The child reads inputs (JSON) and file from its stdin and writes the answer to its stdout, each prefixed by its length.
 """
 
 import logging
@@ -33,10 +33,10 @@ from serving.wire import Refused
 EXTRA_BYTES = 192 * 2**20
 CPU_SECONDS = 5
 IDLE_SECONDS = 300.0
-_WALL_SECONDS = 60.0  # for a file whose decoding waits for something else than the processor
+_WALL_SECONDS = 60.0  # for a file whose decoding waits for anything but the processor
 _BOUNDS = f"{EXTRA_BYTES // 2**20} MiB of memory and {CPU_SECONDS} s of time"
 _LENGTH = struct.Struct(">Q")
-_ENVIRONMENT = {  # nothing is taken in advance, and what a file took is given back after it
+_ENVIRONMENT = {  # reserve no memory in advance, and give back what a file took
     "ARROW_DEFAULT_MEMORY_POOL": "system",
     "OPENBLAS_NUM_THREADS": "1",
     "MALLOC_ARENA_MAX": "1",
@@ -68,24 +68,24 @@ class ParquetProcess:
         return written
 
     def queues(self) -> dict[str, int]:
-        """How many files wait for the child, or are with it."""
+        """Number of files that the child works on or that wait for it."""
         return {"parquet": self._turns.queued}
 
     def close(self) -> None:
-        """Finish what is waiting, and end the child."""
+        """Finish the files that wait, and end the child."""
         self._turns.close()
         self._end()
 
     def _translate(self, body: bytes, inputs: Sequence[Input]) -> bytes:
         is_fresh = not self._is_running()
         answered = self._ask(body, inputs)
-        if answered is None and not is_fresh:  # it may have ended of something else, or for having waited too long
+        if answered is None and not is_fresh:  # it may have ended for another reason, such as being idle
             self._end()
             answered = self._ask(body, inputs)
         if answered is None:
             logger.error("decoding a Parquet file ended its process: exit code %s", self._end())
-            told = f"the Parquet file cannot be decoded: it is damaged, or takes more than {_BOUNDS}"
-            raise Refused(400, "invalid_parquet", told)
+            message = f"the Parquet file cannot be decoded: it is damaged, or takes more than {_BOUNDS}"
+            raise Refused(400, "invalid_parquet", message)
         fault, written = answered
         if fault:
             found = msgspec.json.decode(fault, type=Fault)
@@ -93,7 +93,7 @@ class ParquetProcess:
         return written
 
     def _ask(self, body: bytes, inputs: Sequence[Input]) -> tuple[bytes, bytes] | None:
-        """What the child answers, None when it ends instead (raises Refused)."""
+        """The child's answer: fault and body, one of them empty. None when it ends instead (raises Refused)."""
         process = self._running()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -113,7 +113,7 @@ class ParquetProcess:
         return self._process is not None and self._process.poll() is None
 
     def _running(self) -> subprocess.Popen[bytes]:
-        """The child, started where there is none (raises Refused)."""
+        """The child, started if there is none (raises Refused)."""
         if self._process is not None and self._is_running():
             return self._process
         self._end()
@@ -134,12 +134,12 @@ class ParquetProcess:
         if self._process is None or ready is None:
             self._end()
             logger.error("the process that decodes Parquet files cannot be started: %s", reason)
-            told = "Parquet files cannot be decoded now; the server's log has the reason"
-            raise Refused(503, "parquet_unavailable", told, retry_after=5)
+            message = "Parquet files cannot be decoded now; the server's log has the reason"
+            raise Refused(503, "parquet_unavailable", message, retry_after=5)
         return self._process
 
     def _end(self) -> int | None:
-        """End the child, where there is one; its exit code."""
+        """End the child, if there is one, and return its exit code."""
         process, self._process = self._process, None
         if process is None:
             return None
@@ -154,8 +154,8 @@ class ParquetProcess:
 
 
 def main() -> int:
-    """Answer files until there are no more; returns the exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the worker's whole group: it finishes what it has accepted
+    """Decode files until there are no more; returns the exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the worker's whole process group, and it ends the child
         signal.signal(number, signal.SIG_IGN)
     import pyarrow as pa
     import pyarrow.compute
@@ -184,21 +184,22 @@ def _answer(body: bytes, inputs: Sequence[Input]) -> tuple[bytes, bytes]:
         [problem] = invalid.problems
         fault = Fault(invalid.status, problem.field, problem.message)
     except MemoryError:
-        told = f"the Parquet file cannot be decoded within {_BOUNDS}: send fewer rows per request"
-        fault = Fault(413, None, told)
+        message = f"the Parquet file cannot be decoded within {_BOUNDS}: send fewer rows per request"
+        fault = Fault(413, None, message)
     return msgspec.json.encode(fault), b""
 
 
 def _bound_memory() -> None:
-    """Let this process have so much more than it has."""
+    """Let this process use `EXTRA_BYTES` more memory than it uses now."""
     statm = Path("/proc/self/statm")
-    if statm.exists():  # elsewhere than on Linux there is no such bound to rely on
+    if statm.exists():  # other systems than Linux do not enforce this limit reliably
         size = int(statm.read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (size + EXTRA_BYTES, resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _bound_time() -> None:
+    """Let this process use `CPU_SECONDS` more processor time than it has used."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     seconds = int(used.ru_utime + used.ru_stime) + 1 + CPU_SECONDS
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))

@@ -68,7 +68,7 @@ def test_addresses_of_one_network_are_one_caller(first: str, second: str, same: 
     for _ in range(3):
         limits.check({"path": "/health/live", "client": (first, 1)})  # probes are never turned away
     if same:
-        with pytest.raises(Refused, match="come again"):
+        with pytest.raises(Refused, match="try again"):
             limits.check({"path": "/models", "client": (second, 1)})
     else:
         limits.check({"path": "/models", "client": (second, 1)})
@@ -206,6 +206,6 @@ def test_too_many_requests_are_told_so_in_mlflows_and_databricks_words(
     assert answer.status_code == 429
     assert answer.json() == {
         "error_code": "REQUEST_LIMIT_EXCEEDED",
-        "message": "more than 2 requests per second: come again in 1 s",
+        "message": "more than 2 requests per second: try again in 1 s",
     }
     assert answer.headers["retry-after"] == "1"

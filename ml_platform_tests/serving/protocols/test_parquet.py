@@ -130,7 +130,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "an infinite number": (lambda: column("distance", [float("inf")]), "found an infinite number"),
     "a year of six digits": (lambda: column("scheduled_departure", pa.array([2**62], pa.timestamp("us"))), "years 1"),
     "another column": (lambda: column("surplus", [1]), "surplus: is not an input of this model; there are carrier"),
-    "a column twice": (lambda: of(pa.table([["a"], ["b"]], names=["dest", "dest"])), "dest: is there twice"),
+    "a column twice": (lambda: of(pa.table([["a"], ["b"]], names=["dest", "dest"])), "dest: appears twice"),
     "too few columns": (lambda: column("carrier", ["UA"]), "is missing"),
     "a null": (lambda: of(TABLE.set_column(1, "carrier", pa.array([None, "UA"]))), "row 0, carrier: wanted a string"),
     "another type": (lambda: of(TABLE.set_column(1, "carrier", pa.array([1, 2]))), "wanted a string, found 1"),
