@@ -16,7 +16,7 @@ from ml_platform.spec import ModelSpec, Strict
 
 
 class FeatureState(Strict):
-    """One feature: what it is and what its column holds."""
+    """One feature: its declaration and statistics of its column."""
 
     name: str
     type: str
@@ -27,7 +27,7 @@ class FeatureState(Strict):
 
 
 class ViewState(Strict):
-    """One view: what it is, who uses it, what its table and the online store hold."""
+    """One view: its declaration, the models that use it, and the state of its table and the online store."""
 
     name: str
     description: str
@@ -41,11 +41,11 @@ class ViewState(Strict):
     newest: datetime | None
     newest_online: datetime | None
     features: tuple[FeatureState, ...]
-    problems: tuple[str, ...]  # what stands on another definition, and what to do
+    problems: tuple[str, ...]  # where another definition is still in use, and what to do
 
     @property
     def null_share(self) -> float | None:
-        """Mean over the features."""
+        """Mean share of nulls over the features."""
         shares = [item.null_share for item in self.features if item.null_share is not None]
         return sum(shares) / len(shares) if shares else None
 
@@ -67,11 +67,11 @@ def describe_views(
     views
         The views by name.
     specs
-        Models, for who uses what.
+        The models, to list which use a view.
     online
-        Online store to look into.
+        Online store, for its newest rows and definitions.
     releases
-        Release store, for the definitions that served models stand on.
+        Release store, for the definitions that served models were trained with.
     """
     models = list(specs)
     return [_describe(lake, views[name], models, online, releases) for name in sorted(views)]
@@ -88,7 +88,7 @@ def _describe(
     rows = newest = None
     states = dict.fromkeys(view.columns, (None, None))
     if lake.exists(view.table):
-        changed = computed_hash(lake, view.name) not in (None, view.hash)  # such a table may lack columns
+        changed = computed_hash(lake, view.name) not in (None, view.hash)  # then the table may lack columns
         present = lake.read(view.table) if changed else read_view(lake, view)
         rows, newest, states = _contents(present, view)
     return ViewState(
@@ -151,7 +151,7 @@ def _problems(
     if not lake.exists(view.table):
         found.append(f"not computed yet: materialise {view.table}")
     elif computed is not None and computed != view.hash:
-        found.append(f"its table is of the definition {computed[:12]}: materialise {view.table}")
+        found.append(f"its table was computed by the definition {computed[:12]}: materialise {view.table}")
     published = online.view_hash(view.name) if online else None
     if published is not None and published != view.hash:
         found.append(f"the online store has the definition {published[:12]}: materialise online/{view.name}")

@@ -1,4 +1,4 @@
-"""The catalogue of features as one HTML page that needs neither server nor internet."""
+"""The catalogue of features as one self-contained HTML page."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime

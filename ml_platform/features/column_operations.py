@@ -1,4 +1,4 @@
-"""What each operation of a portable expression does to whole columns in numpy, as `operations` does it to one value."""
+"""The operations of portable expressions on whole columns in numpy, with the same results as in `operations`."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from ml_platform.features.wall_clock import wall_clock
 
 _HOUR = 3_600_000_000
 _DAY = 24 * _HOUR
-_SAFE = 2**53  # up to here every integer is a double, and no sum or product of two checked ones leaves 64 bits
+_SAFE = 2**53  # up to here every integer is a double, and checked sums and products stay within 64 bits
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # years 1 to 9999, which datetime holds
 
 Kind = Literal["timestamp", "duration", "integer", "number"]
@@ -19,24 +19,24 @@ Bounds = tuple[int, int]
 
 
 class NotVectorised(Exception):
-    """This expression over these values must go row by row."""
+    """This expression must be evaluated row by row for these values."""
 
 
 class Column(msgspec.Struct, frozen=True, gc=False):
     """A column without nulls: int64 (microseconds for times) or float64, or one such value for all rows.
 
-    Integers and times carry bounds, known without a look at the values, between which all of them are: most operations
-    are thereby seen not to overflow.
+    Integers and times carry bounds of their values. From these most operations can be seen not to overflow, without a
+    look at the values.
     """
 
     kind: Kind
     values: Any
-    bounds: Bounds = (0, 0)  # means nothing for float64
-    wall: Any = None  # of a time that was converted to a zone: microseconds that its clocks show
+    bounds: Bounds = (0, 0)  # meaningless for float64
+    wall: Any = None  # of a timestamp converted to a zone: its local time in microseconds
 
 
 def bounds_of(values: Any) -> Bounds:
-    """Least and greatest of some integers."""
+    """Least and greatest of an array of integers."""
     return int(values.min()), int(values.max())
 
 
@@ -75,7 +75,7 @@ _COMBINE: dict[Any, Callable[[Bounds, Bounds], Bounds]] = {
 
 
 def _combined(kind: Kind, operation: Any, a: Column, b: Column, limits: Bounds) -> Column:
-    """Result of an operation on integers that surely stays between two limits."""
+    """Result of an operation on integers (raises NotVectorised if it may exceed the limits)."""
     combine = _COMBINE[operation]
     low, high = combine(a.bounds, b.bounds)
     if low < limits[0] or high > limits[1]:
@@ -119,7 +119,7 @@ def _divide(*, by_constant: bool) -> Callable[[Column, Column], Column]:
 
 
 def _as_float(column: Column) -> Any:
-    """Values as doubles, as Python converts an operand: integers exactly, or not at all."""
+    """Values as doubles (raises NotVectorised if some integer is not exactly one)."""
     if column.kind == "integer":
         low, high = column.bounds
         if (low < -_SAFE or high > _SAFE) and np.abs(column.values).max() > _SAFE:

@@ -1,4 +1,4 @@
-"""Which definition a view's table was computed by: a record per change, so that old rows never pass for new ones."""
+"""Records by which definition a view's table was computed, so that old rows are never taken for new ones."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,11 @@ _SCHEMA: dict[str, Any] = {"view": pl.String, "hash": pl.String, "version": pl.I
 
 
 class ViewChanged(ValueError):
-    """A view's table or a model stands on another definition of the view than the present one."""
+    """A view's table was computed, or a model trained, with another definition of the view than the present one."""
 
 
 def record_definition(lake: Lake, view: "FeatureView", version: int) -> None:
-    """Note that the view's table is of its present definition from a version on; nothing when that is known."""
+    """Record that the view's table has the view's present definition from a version on, unless it is recorded."""
     if computed_hash(lake, view.name) == view.hash:
         return
     row = {"view": view.name, "hash": view.hash, "version": version, "at": datetime.now(UTC)}
@@ -27,7 +27,7 @@ def record_definition(lake: Lake, view: "FeatureView", version: int) -> None:
 
 
 def computed_hash(lake: Lake, view: str, version: int | None = None) -> str | None:
-    """Hash of the definition that a version of the view's table is of, the newest when None; None when not recorded."""
+    """Hash of the definition that computed a version (the newest if None) of a view's table; None if not recorded."""
     if not lake.exists(TABLE):
         return None
     records = lake.read(TABLE).filter(pl.col("view") == view)
@@ -38,16 +38,16 @@ def computed_hash(lake: Lake, view: str, version: int | None = None) -> str | No
 
 
 def require_definition(lake: Lake, view: "FeatureView", version: int) -> None:
-    """Refuse a version of the view's table that an older definition computed.
+    """Refuse a version of the view's table that another definition computed.
 
     Raises
     ------
     ViewChanged
-        Naming the view, both definitions, and what to do.
+        If so; the message names the view, both definitions, and what to do.
     """
     found = computed_hash(lake, view.name, version)
     if found is not None and found != view.hash:
         raise ViewChanged(
             f"feature view '{view.name}': version {version} of {view.table} was computed by the definition "
-            f"{found[:12]}, which is {view.hash[:12]} by now; materialise {view.table} again"
+            f"{found[:12]}, but the definition is {view.hash[:12]} now; materialise {view.table} again"
         )

@@ -1,8 +1,8 @@
-"""Polars expressions as portable trees, and trees as plain Python: one definition of a feature, offline and online.
+"""Compiles Polars expressions to portable trees, and trees to Python: one definition of a feature, offline and online.
 
-Offline the expression itself runs in Polars over columns. For serving it is compiled once to a tree of plain data, kept
-in the release manifest, and there turned into a closure that computes one row without Polars. The closure follows
-Polars' semantics for nulls, NaN and daylight saving; it differs in that integers do not overflow.
+Offline, Polars evaluates the expression over columns. For serving it is compiled once to a tree of plain data, which is
+kept in the release manifest; serving turns the tree into a closure that computes one row without Polars. The closure
+follows Polars' semantics for nulls, NaN and daylight saving, except that integers do not overflow.
 """
 
 import json
@@ -58,8 +58,8 @@ def compile_tree(expr: "pl.Expr") -> Tree:
     Raises
     ------
     UnsupportedExpression
-        If the expression looks beyond its row or uses an operation without a plain counterpart; the message names it
-        and what is supported.
+        If the expression needs other rows or uses an operation without a plain counterpart; the message names it and
+        what is supported.
 
     Examples
     --------
@@ -206,7 +206,7 @@ def _literal(node: dict[str, Any]) -> Tree:
 
 
 def _python_literal(node: dict[str, Any]) -> Any:
-    """The literal's value. Polars itself decodes it: lists come as Arrow bytes, and the encoding is not public."""
+    """The literal's value, decoded by Polars itself: lists are Arrow bytes in an encoding that is not public."""
     import io
 
     import polars as pl

@@ -1,4 +1,4 @@
-"""Incremental computation: only the days of a view that changed source rows can have touched, equal to from-scratch."""
+"""Incremental computation: only the days of a view that changed source rows can affect, with the same result as all."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
@@ -23,7 +23,7 @@ STATE = "governance/feature_sources"
 
 _DAY = timedelta(days=1)
 _INSTANT = pl.Datetime("us", "UTC")
-_KEEPS_ROWS = {"OPTIMIZE", "VACUUM START", "VACUUM END"}  # operations of Delta after which a table has the same rows
+_KEEPS_ROWS = {"OPTIMIZE", "VACUUM START", "VACUUM END"}  # operations of Delta that change no row
 _SCHEMA: dict[str, Any] = {
     "view": pl.String,
     "hash": pl.String,
@@ -35,28 +35,28 @@ _SCHEMA: dict[str, Any] = {
 
 
 class Incremental(Strict):
-    """What lets a view be computed day by day.
+    """A promise by which a view can be computed day by day.
 
-    It is a promise: a row of the view at an instant t depends on source rows with t − look_back < time ≤ t, and on the
-    newest time of a source as the end of its rows, on nothing else.
+    A row of the view at an instant t depends only on source rows with t − look_back < time ≤ t, and on the newest time
+    of a source, as the end of its rows.
     """
 
-    look_back: Duration = Field(description="How far back from a row's event time the source rows lie that it needs.")
+    look_back: Duration = Field(description="How far before its event time a row of the view needs source rows.")
     times: dict[str, str] = Field(
         min_length=1, description="Source table → column with the instant, or the day (from midnight UTC), of its rows."
     )
 
 
-Span = tuple[date, date | None]  # first day, and the day after the last; None: all from the first on
+Span = tuple[date, date | None]  # first day, and the day after the last; None: no end
 
 
 def changed_spans(lake: Lake, view: "FeatureView", versions: Mapping[str, int]) -> list[Span] | None:
-    """Days of the view that must be computed again to be of these source versions; None: all of them.
+    """Days of the view that must be computed again for these versions of its sources; None: all of them.
 
     Raises
     ------
     ValueError
-        If a source has no time column declared, or one that is no time.
+        If a source has no time column declared, or one that is not of a time type.
     """
     incremental = _declared(view)
     for table, column in incremental.times.items():
@@ -74,7 +74,7 @@ def changed_spans(lake: Lake, view: "FeatureView", versions: Mapping[str, int]) 
             return None
         last = incremental.look_back + _DAY
         spans += [(day, (datetime.combine(day, time(), UTC) + last).date() + _DAY) for day in days]
-        if now != newest:  # rows that stood at the end of the data may now go on, or have to go
+        if now != newest:  # the end of the data moved, on which rows near it depend
             spans.append((min(now, newest).date(), None))
     return _merged(spans)
 
@@ -82,7 +82,7 @@ def changed_spans(lake: Lake, view: "FeatureView", versions: Mapping[str, int]) 
 def compute_span(
     lake: Lake, view: "FeatureView", versions: Mapping[str, int], span: Span, connection: duckdb.DuckDBPyConnection
 ) -> pl.DataFrame:
-    """Rows of the view whose event time lies in a span of days, from the source rows that they need."""
+    """Compute the rows of the view whose event time is in a span of days, from only the source rows they need."""
     incremental = _declared(view)
     start = datetime.combine(span[0], time(), UTC)
     batches = view.batches(lake, versions, connection, since=(incremental.times, start - incremental.look_back))
@@ -92,7 +92,7 @@ def compute_span(
 
 
 def keep_since(connection: duckdb.DuckDBPyConnection, times: Mapping[str, str], since: datetime) -> None:
-    """Leave in the attached views of some tables, by their time columns, the rows from an instant on, or of none."""
+    """Restrict attached tables (table → time column) to the rows from an instant on; rows without a time stay."""
     for table, column in times.items():
         schema, _, name = table.partition("/")
         whole, view, at = quoted(f"{name}__whole"), f"{quoted(schema)}.{quoted(name)}", quoted(column)
@@ -105,7 +105,7 @@ def keep_since(connection: duckdb.DuckDBPyConnection, times: Mapping[str, str], 
 
 
 def write_all(lake: Lake, view: "FeatureView", batches: Callable[[], Iterable[pl.DataFrame]]) -> int:
-    """Put typed rows in place of the view's whole table, by days if they can be computed so; give the version."""
+    """Replace the view's whole table, partitioned by day if it is incremental or was; return the version."""
     by_days = lake.exists(view.table) and DAY_COLUMN in lake.schema(view.table)
     if view.incremental is None and not (by_days and DAY_COLUMN not in {*view.columns, *view.keys}):
         return lake.replace_in_batches(view.table, batches)
@@ -115,7 +115,7 @@ def write_all(lake: Lake, view: "FeatureView", batches: Callable[[], Iterable[pl
 
 
 def write_span(lake: Lake, view: "FeatureView", frame: pl.DataFrame, span: Span) -> int:
-    """Put typed rows in place of a span of the view's table; give the version."""
+    """Replace a span of days of the view's table; return the version."""
     where = f"{DAY_COLUMN} >= '{span[0]}'" + (f" AND {DAY_COLUMN} < '{span[1]}'" if span[1] else "")
     return lake.replace(view.table, _with_day(view, frame), where=where)
 
@@ -125,7 +125,7 @@ def _with_day(view: "FeatureView", frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def record_sources(lake: Lake, view: "FeatureView", versions: Mapping[str, int], computed: int) -> None:
-    """Note which source versions a version of the view's table is of."""
+    """Record the versions of the sources from which a version of the view's table was computed."""
     times = _declared(view).times
     rows = [
         {
@@ -156,12 +156,12 @@ def _declared(view: "FeatureView") -> Incremental:
 
 
 def _check_time(view: "FeatureView", table: str, column: str, schema: pl.Schema) -> None:
-    """Refuse a time column that is none, before anything is computed."""
+    """Refuse a time column that is not of a time type, before anything is computed."""
     found = schema.get(column)
     if found not in (pl.Date(), _INSTANT):
         has = "there is no such column" if found is None else f"it is {found}"
         raise ValueError(
-            f"view '{view.name}': incremental.times wants a timestamp or a date of {table}, '{column}' was named: "
+            f"view '{view.name}': incremental.times wants a timestamp or a date of {table}, found '{column}': "
             f"{has}; choose one of {[name for name, dtype in schema.items() if dtype.is_temporal()]}"
         )
 
@@ -172,15 +172,15 @@ def _newest(lake: Lake, table: str, column: str, versions: Mapping[str, int]) ->
 
 
 def _promise_hash(view: "FeatureView") -> str:
-    """Hash of the definition and of the promise that its days were computed by: a wrong promise made wrong rows."""
+    """Hash of the definition and of the promise: when a wrong promise is corrected, all rows are computed again."""
     promise = _declared(view).model_dump_json()
     return hashlib.sha256(f"{view.hash} {promise}".encode()).hexdigest()
 
 
 def _state(lake: Lake, view: "FeatureView") -> dict[str, tuple[int, datetime | None]] | None:
-    """Source → version and newest time that the table is of; None when it is not of the present definition.
+    """Source → version and newest time from which the table was computed.
 
-    Nor is it when somebody else wrote to the table since: an older version that was restored, or rows computed whole.
+    None when another definition computed it, or somebody else wrote to it since (for example restored a version).
     """
     if not lake.exists(STATE) or not lake.exists(view.table):
         return None
@@ -192,7 +192,7 @@ def _state(lake: Lake, view: "FeatureView") -> dict[str, tuple[int, datetime | N
 
 
 def _untouched(lake: Lake, table: str, since: int) -> bool:
-    """Whether a table has the rows that it had at a version."""
+    """Whether a table still has the rows of an earlier version."""
     now = lake.version(table)
     if now == since:
         return True
@@ -201,10 +201,10 @@ def _untouched(lake: Lake, table: str, since: int) -> bool:
 
 
 def _changed_days(lake: Lake, table: str, column: str, old: int, new: int) -> set[date] | None:
-    """UTC days of the rows in which two versions differ; None when that cannot be told.
+    """UTC days of the rows in which two versions differ; None when that cannot be determined.
 
-    Only files that one version has and the other has not are read; rows that were but moved to another file, as by
-    compaction, cancel out.
+    Only files that belong to just one of the versions are read. Rows that only moved to another file, as by compaction,
+    cancel out.
     """
     try:
         snapshots = [lake.snapshot(table, version) for version in (old, new)]
@@ -213,7 +213,7 @@ def _changed_days(lake: Lake, table: str, column: str, old: int, new: int) -> se
         before, after = (set(snapshot.file_uris()) for snapshot in snapshots)
         gone, added = (_day_sums(lake, files, column) for files in (before - after, after - before))
     except (LookupError, OSError, DeltaError, pl.exceptions.PolarsError):
-        return None  # the old version's files are cleaned up
+        return None  # files of the old version were deleted by maintenance
     if gone is None or added is None:
         return None
     days = set(gone) | set(added)
@@ -221,7 +221,7 @@ def _changed_days(lake: Lake, table: str, column: str, old: int, new: int) -> se
 
 
 def _day_sums(lake: Lake, files: Iterable[str], column: str) -> dict[date | None, tuple[int, int]] | None:
-    """Day → number of rows and a sum of their hashes, over some files of a table."""
+    """Day → number of rows and sum of their hashes, over some files of a table; None if they lack the time column."""
     sums: dict[date | None, tuple[int, int]] = {}
     for file in sorted(files):
         scan = pl.scan_parquet(file, storage_options=lake.storage_options, hive_partitioning=False)
@@ -241,7 +241,7 @@ def _day_sums(lake: Lake, files: Iterable[str], column: str) -> dict[date | None
 
 
 def _merged(spans: list[Span]) -> list[Span]:
-    """Join spans that touch, in order."""
+    """Sort spans, and join those that overlap or touch."""
     merged: list[Span] = []
     for first, end in sorted(spans, key=lambda span: span[0]):
         last = merged[-1] if merged else None

@@ -1,7 +1,7 @@
-"""Point-in-time join: to each row, of every view, the newest values that were known at the row's own instant.
+"""Point-in-time join: adds to each row the newest values of every view that were known at the row's timestamp.
 
-A view is read twice. First its keys and times alone, for the instant of the row that each row of the spine meets: one
-as-of join of narrow columns. Then its features, of those rows only. So the features of all other rows are never held,
+A view is read twice. First only its keys and times: one as-of join of these narrow columns finds the view's row for
+each row of the spine. Then the features of the rows that were found. So the features of all other rows are never held,
 sorted or joined.
 """
 
@@ -27,12 +27,12 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class ResolvedLookup:
-    """A view's rows and how they meet the spine.
+    """A view's rows, and how they are joined to the spine.
 
     Attributes
     ----------
     view
-        Name of the view, or of the look-up; its features arrive as `<view>__<feature>`.
+        Name of the look-up, by default the view's; its features are named `<view>__<feature>`.
     frame
         The view's rows: entity columns, event time, features.
     on
@@ -42,11 +42,11 @@ class ResolvedLookup:
     event_time
         Column with the instant from which a row was known.
     created
-        Column that decides between rows of one event time; the latest wins.
+        Column that decides between rows with the same event time; the latest wins.
     ttl
-        Age up to which a row may be used, inclusive; any when None.
+        Age up to which a row may be used, inclusive; unlimited when None.
     knowledge_time
-        Whether a row counts from its `created` on only, so that what was written later is not seen before.
+        Whether a row may only be used from its `created` on, when it was written.
     """
 
     view: str
@@ -67,17 +67,17 @@ class ResolvedLookup:
 
 
 def feature_column(view: str, feature: str) -> str:
-    """Name of a feature in matrices and logs: `<view>__<feature>`, of a look-up with a name `<name>__<feature>`."""
+    """Name of a feature in matrices and logs; `view` is the name of the look-up when it has its own."""
     return f"{view}__{feature}"
 
 
 def resolve_lookup(lookup: Lookup, view: FeatureView, frame: pl.LazyFrame) -> ResolvedLookup:
-    """Bring a model's `lookups` entry and the view it names together.
+    """Combine an entry of a model's `lookups` with the view that it names.
 
     Raises
     ------
     ValueError
-        If the entry names a feature or an entity column that the view has not.
+        If the entry names a feature or an entity column that the view does not have.
     """
     if unknown := sorted(set(lookup.features) - set(view.columns)):
         raise ValueError(f"lookups: view '{view.name}' has no feature {unknown}; it has {sorted(view.columns)}")
@@ -107,10 +107,9 @@ def point_in_time_join(
 ) -> pl.LazyFrame:
     """Add each look-up's features to the spine, as they were known at the row's timestamp.
 
-    Of the rows of one entity with `event_time` ≤ timestamp (and, by `knowledge_time`, `created` ≤ timestamp) the latest
-    is taken; between equal event times the latest `created`. If it is older than `ttl` the features are null, as they
-    are for an entity never seen and for a row whose key or timestamp is null. The spine keeps its rows, their order and
-    their number.
+    Of an entity's rows with `event_time` ≤ timestamp (and, with `knowledge_time`, `created` ≤ timestamp) the latest is
+    taken; between equal event times the one with the latest `created`. Features are null if that row is older than
+    `ttl`, if there is none, and if the spine's key or timestamp is null. The spine keeps its rows and their order.
 
     Parameters
     ----------
@@ -123,18 +122,18 @@ def point_in_time_join(
     engine
         `polars` holds a view's keys and times in memory, about 50 bytes a row; `duckdb` spills them to disk.
     memory_limit
-        What DuckDB may hold, e.g. `4GB`; its own default when absent. The joined rows come on top.
+        Memory that DuckDB may use, e.g. `4GB`; its own default when absent. The joined rows come on top.
 
     Returns
     -------
     polars.LazyFrame
-        The spine's columns, then `<view>__<feature>` for each look-up in turn: joined already, one view at a time.
+        The spine's columns, then `<view>__<feature>` for each look-up in turn; already computed.
 
     Raises
     ------
     ValueError
-        If the spine lacks a column, has one of another type than the view or one that a feature would be called, two
-        look-ups have the same name, or there is no such engine.
+        If the spine lacks a column, has one of another type than the view's, or has one with the name of a feature; if
+        two look-ups have the same name; or if there is no such engine.
 
     See Also
     --------
@@ -150,24 +149,8 @@ def point_in_time_join(
     >>> point_in_time_join(spine, [lookup], timestamp="at").collect()["weather__temp"].to_list()
     [31.0, None, None]
     """
-    names = spine.collect_schema().names()
-    wanted = {timestamp, *(column for lookup in lookups for column in lookup.on.values())}
-    if missing := sorted(wanted - set(names)):
-        raise ValueError(f"point-in-time join: the spine has no column {missing}; it has {names}")
-    features = [feature_column(lookup.view, name) for lookup in lookups for name in lookup.features]
-    if taken := sorted({name for name in features if (names + features).count(name) > 1}):
-        raise ValueError(
-            f"point-in-time join: {taken} would be there twice; rename the spine's column, or give one look-up a `name`"
-        )
-    if engine not in get_args(Engine):
-        raise ValueError(f"point-in-time join: there is no engine '{engine}'; there are {', '.join(get_args(Engine))}")
-    match: Callable[..., pl.DataFrame]
-    if engine == "duckdb":
-        from ml_platform.features.join_duckdb import match_spilling
-
-        match = partial(match_spilling, memory_limit=memory_limit)
-    else:
-        from ml_platform.features.join_memory import match_in_memory as match
+    _check_columns(spine.collect_schema().names(), lookups, timestamp)
+    match = _matcher(engine, memory_limit)
     rows = spine.collect(engine="streaming")
     joined = [rows]
     for lookup in lookups:
@@ -178,21 +161,44 @@ def point_in_time_join(
     return pl.concat(joined, how="horizontal").lazy()
 
 
+def _check_columns(names: list[str], lookups: Sequence[ResolvedLookup], timestamp: str) -> None:
+    """Refuse a spine that lacks a column, and features that would have the same name as another column."""
+    wanted = {timestamp, *(column for lookup in lookups for column in lookup.on.values())}
+    if missing := sorted(wanted - set(names)):
+        raise ValueError(f"point-in-time join: the spine has no column {missing}; it has {names}")
+    features = [feature_column(lookup.view, name) for lookup in lookups for name in lookup.features]
+    if taken := sorted({name for name in features if (names + features).count(name) > 1}):
+        raise ValueError(
+            f"point-in-time join: {taken} would appear twice; rename the spine's column, or give one look-up a `name`"
+        )
+
+
+def _matcher(engine: Engine, memory_limit: str | None) -> Callable[..., pl.DataFrame]:
+    """The engine's function that finds the view's row for each row of the spine (raises ValueError)."""
+    if engine not in get_args(Engine):
+        raise ValueError(f"point-in-time join: there is no engine '{engine}'; there are {', '.join(get_args(Engine))}")
+    if engine == "duckdb":
+        from ml_platform.features.join_duckdb import match_spilling
+
+        return partial(match_spilling, memory_limit=memory_limit)
+    from ml_platform.features.join_memory import match_in_memory
+
+    return match_in_memory
+
+
 def named_columns(lookup: ResolvedLookup) -> pl.LazyFrame:
-    """Give a look-up's rows under the names that they have beside the spine, without those that name no entity."""
+    """Rename a look-up's columns for the join, and drop rows whose key or time is null: they match no row."""
     seen = [pl.col(lookup.created).alias(SEEN)] if lookup.created else []
     return lookup.frame.select(
         *(pl.col(column).alias(key) for column, key in lookup.on.items()),
         pl.col(lookup.event_time).alias(TIME),
         *seen,
         *(pl.col(feature).alias(feature_column(lookup.view, feature)) for feature in lookup.features),
-    ).drop_nulls(
-        [*lookup.on.values(), TIME]
-    )  # a null key is no entity: without it here, a null in the spine finds none
+    ).drop_nulls([*lookup.on.values(), TIME])
 
 
 def _asked(rows: pl.DataFrame, lookup: ResolvedLookup, timestamp: str) -> pl.DataFrame:
-    """Keys and timestamp of the spine in the view's types."""
+    """Keys and timestamp of the spine, converted to the view's types (raises ValueError)."""
     wanted = named_columns(lookup).collect_schema()
     columns = []
     for column, key in lookup.on.items():
@@ -204,7 +210,7 @@ def _asked(rows: pl.DataFrame, lookup: ResolvedLookup, timestamp: str) -> pl.Dat
                 f"point-in-time join: '{key}' of the spine is {found}, '{column}' of '{lookup.view}' is {dtype}; cast "
                 "one of them"
             )
-        columns.append(pl.col(key).cast(dtype, strict=False))  # a number beyond the view's is no entity of it
+        columns.append(pl.col(key).cast(dtype, strict=False))  # null for a number that the view's type cannot hold
     found, dtype = rows.schema[timestamp], wanted[TIME]
     if isinstance(found, pl.Datetime) and isinstance(dtype, pl.Datetime) and found.time_zone and dtype.time_zone:
         return rows.select(*columns, pl.col(timestamp).cast(dtype))
@@ -218,11 +224,10 @@ def _asked(rows: pl.DataFrame, lookup: ResolvedLookup, timestamp: str) -> pl.Dat
 
 
 def _values(lookup: ResolvedLookup, found: pl.DataFrame, rows: int) -> pl.DataFrame:
-    """Read the features of the rows that were found, in the spine's order; null for the others."""
+    """Read the features of the rows that were found, in the spine's order; null where none was found."""
     by = identity(lookup)
-    met = found.with_columns(
-        pl.struct(by).rle_id().alias(_MET)
-    )  # rows of the spine that meet the same row are together
+    # `found` is sorted, so rows of the spine that share a row of the view are neighbours.
+    met = found.with_columns(pl.struct(by).rle_id().alias(_MET))
     asked_for = met.filter(pl.col(_MET).ne_missing(pl.col(_MET).shift(-1)))
     between = pl.col(TIME).is_between(found.get_column(TIME).min(), found.get_column(TIME).max())
     values = (
@@ -233,7 +238,7 @@ def _values(lookup: ResolvedLookup, found: pl.DataFrame, rows: int) -> pl.DataFr
         .collect(engine="streaming")
     )
     order = values.select(pl.arg_sort_by(*([SEEN] if lookup.created else []), _INDEX)).to_series()
-    # Of rows alike the last one counts: it is written last.
+    # Of equal rows the last one counts: numpy keeps the value that is assigned last.
     place = np.full(asked_for.height, -1)
     place[values.get_column(_MET)[order].to_numpy()] = order.to_numpy()
     places = pl.Series([None], dtype=pl.get_index_type()).new_from_index(0, rows)
@@ -242,14 +247,14 @@ def _values(lookup: ResolvedLookup, found: pl.DataFrame, rows: int) -> pl.DataFr
 
 
 def identity(lookup: ResolvedLookup) -> list[str]:
-    """Columns that tell which row of a view is met; between rows alike in them `created` decides, or the order."""
+    """Columns that identify a row of a view; between rows equal in them, `created` or the order decides."""
     return [*lookup.on.values(), TIME, *([SEEN] if lookup.knowledge_time else [])]
 
 
 def _within_reach(timestamps: pl.Series, ttl: timedelta | None) -> pl.Expr:
-    """Tell the rows of a view that some timestamp could see, by time alone: what Parquet files can skip by."""
+    """Select a view's rows that some timestamp could use, by time only: Parquet files are then read in part."""
     earliest, latest = timestamps.min(), timestamps.max()
-    if not isinstance(earliest, date) or not isinstance(latest, date):  # nobody asks
+    if not isinstance(earliest, date) or not isinstance(latest, date):  # there are no timestamps
         return pl.lit(value=False)
     reach = pl.col(TIME) < latest + _MICROSECOND  # Python's instants drop nanoseconds
     return reach if ttl is None else reach & (pl.col(TIME) >= earliest - ttl)

@@ -18,9 +18,9 @@ def match_spilling(
     *,
     memory_limit: str | None = None,
 ) -> pl.DataFrame:
-    """Do what `join_memory.match_in_memory` does, by its rules, with DuckDB.
+    """Do what `join_memory.match_in_memory` does, with DuckDB.
 
-    The view's keys and times go to a Parquet file first, as a stream, so that they need not fit in memory.
+    The view's keys and times are first streamed to a Parquet file, so that they need not fit in memory.
     """
     with TemporaryDirectory(prefix="point_in_time_") as folder, duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
@@ -40,7 +40,7 @@ def _statement(rows: Path, lookup: ResolvedLookup, timestamp: str) -> str:
     at, source, time = f"s.{quoted(timestamp)}", f"read_parquet({literal(str(rows))})", TIME
     taken = [*keys, TIME]
     if lookup.knowledge_time:
-        # See `join_memory._newest_in_sight`; the window takes all rows that come into sight at one instant together.
+        # See `join_memory._newest_when_visible`; the window includes all rows that become visible at the same instant.
         time, row = VISIBLE, f"row({TIME}, {SEEN})"
         taken.append(SEEN)
         source = (

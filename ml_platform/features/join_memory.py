@@ -1,4 +1,4 @@
-"""The as-of join of keys and times in memory: a binary search among integers, each of which tells key and instant."""
+"""The as-of join of keys and times in memory: a binary search among integers that each encode a key and an instant."""
 
 from typing import TYPE_CHECKING
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     Integers = NDArray[np.int64]
 
 _KEY, _MET = "__key", "__met"
-_PLACES = 2**62  # keys × instants that an integer tells
+_PLACES = 2**62  # keys × instants that one integer can encode
 
 
 def match_in_memory(asked: pl.DataFrame, known: pl.LazyFrame, lookup: ResolvedLookup, timestamp: str) -> pl.DataFrame:
-    """Find, for each row asked for, the newest row of a view that was known and fresh.
+    """Find for each row of the spine the newest row of a view that was known at its timestamp and within the TTL.
 
     Parameters
     ----------
     asked
-        Number of the spine's row, keys and timestamp, none of them null, in the view's types.
+        Rows of the spine: number, keys and timestamp, none of them null, in the view's types.
     known
-        Keys and time of the view's rows; by knowledge time also when each was written.
+        Rows of the view: keys and time; with `knowledge_time` also when each was written.
     lookup
         The view.
     timestamp
@@ -33,11 +33,11 @@ def match_in_memory(asked: pl.DataFrame, known: pl.LazyFrame, lookup: ResolvedLo
     Returns
     -------
     polars.DataFrame
-        Number of the spine's row and the columns of `known`, for those that found one, by key and time.
+        Number of the spine's row and the columns of `known`, for rows with a match, sorted by key and time.
     """
     keys, time = list(lookup.on.values()), TIME
     if lookup.knowledge_time:
-        time, known = VISIBLE, _newest_in_sight(known, keys).collect(engine="streaming").lazy()
+        time, known = VISIBLE, _newest_when_visible(known, keys).collect(engine="streaming").lazy()
     groups = asked.select(keys).unique(maintain_order=True).with_row_index(_KEY)
     events = known.join(groups.lazy(), on=keys).select(_KEY, pl.col(time).to_physical()).collect(engine="streaming")
     if events.is_empty():
@@ -57,20 +57,25 @@ def match_in_memory(asked: pl.DataFrame, known: pl.LazyFrame, lookup: ResolvedLo
 def _latest(
     keys: "Integers", at: "Integers", known_keys: "Integers", known_at: "Integers", number: int
 ) -> tuple["Integers", "Integers"]:
-    """Find the latest known instant of each key that is not after the one asked for.
+    """Find for each key and instant asked for the latest known instant of the key that is not after it.
 
-    Keys are below `number`. Gives the places of those asked for that have one, by key and instant, and what they have.
+    Keys are below `number`.
+
+    Returns
+    -------
+    tuple
+        Positions in `keys` and `at` for which there is one, sorted by key and instant, and the instants found.
     """
     steps = None
     first, width = int(known_at.min()), int(known_at.max()) - int(known_at.min()) + 2
-    if number * width > _PLACES:  # many keys over a long time: their rank in place of the instants
+    if number * width > _PLACES:  # many keys over a long time: replace instants by their ranks
         steps = np.unique(known_at)
         at, known_at = np.searchsorted(steps, at, side="right") - 1, np.searchsorted(steps, known_at)
         first, width = 0, len(steps) + 1
     places = known_keys.astype(np.int64)
     places *= width
     places += known_at
-    places -= first - 1  # 0 is for what comes before the first
+    places -= first - 1  # offset 0 stands for all instants before the first
     places.sort()
     wanted = keys.astype(np.int64) * width + np.clip(at - (first - 1), 0, width - 1)
     order = np.argsort(wanted)
@@ -81,11 +86,11 @@ def _latest(
     return order[seen], met if steps is None else steps[met]
 
 
-def _newest_in_sight(known: pl.LazyFrame, keys: list[str]) -> pl.LazyFrame:
-    """Leave the rows of a view that are the newest event when they come into sight, with that instant.
+def _newest_when_visible(known: pl.LazyFrame, keys: list[str]) -> pl.LazyFrame:
+    """Keep the rows of a view that are the newest event when they become visible, with that instant.
 
-    A row can be seen from the later of its event and its writing. One that comes into sight when a newer event is there
-    already is never the newest, so that what is left is again one as-of join.
+    A row is visible from its event time or from when it was written, whichever is later. A row that becomes visible
+    after a newer event is never the newest. Without such rows, one as-of join by the instant of visibility is enough.
     """
     return (
         known.drop_nulls(SEEN)

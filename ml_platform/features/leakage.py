@@ -1,4 +1,4 @@
-"""Leakage: features that know the label, alone or as the sum or difference of two, found before a model learns them."""
+"""Leakage: finds features that give the label away, alone or as a combination of two, before a model learns them."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -10,21 +10,21 @@ import polars as pl
 from ml_platform.features.training_set import FeatureInfo
 from ml_platform.spec import Leakage, Strict, Task
 
-_BINS = 200  # quantiles that a numeric feature is cut into
-_FEWEST_ROWS = 100  # below this nothing is judged
-_FEWEST_OF_CLASS = 5  # fewer rows are told from all others by chance: by one in a hundred features, if it is one row
-_FEWEST_APART = 10  # rows of one value, and rows without the commonest, from which a feature's ranges are no chance
+_BINS = 200  # quantiles of a numeric feature
+_FEWEST_ROWS = 100  # with fewer rows nothing is judged
+_FEWEST_OF_CLASS = 5  # fewer rows are separated by chance: a single one by one feature in a hundred
+_FEWEST_APART = 10  # fewer rows of a value, or fewer without the commonest value, form ranges by chance
 _PRIOR_ROWS = 2.0  # weight of the overall rate beside a bin's own rows
-_FLAWLESS = 1e-6  # from an AUC or R² of one, for what is the label itself
-_EXACT = 1e-9  # share of the label's variance that an equality may leave, for the rounding of doubles
-_PAIR_ROWS = 4000  # of a classification's rows, by which sums and differences are ranked
+_FLAWLESS = 1e-6  # tolerance below an AUC or R² of one, at which a feature is the label itself
+_EXACT = 1e-9  # share of the label's variance that rounding may leave in an exact equality
+_PAIR_ROWS = 4000  # rows of a classification by which sums and differences are ranked
 _SEED = 7
 
 Floats = np.ndarray
 
 
 class Leak(Strict):
-    """One finding: features that know the label, how well, and by what."""
+    """One finding: features that predict the label, how, and how well."""
 
     features: tuple[str, ...]
     kind: Literal["alone", "transformation", "range", "combination"]
@@ -45,7 +45,7 @@ class Leak(Strict):
 
 
 class LeakageReport(Strict):
-    """What the search came to; `judged` is false where there are too few rows for a verdict."""
+    """The result of the search; `judged` is false when there are too few rows."""
 
     rows: int
     judged: bool
@@ -58,15 +58,19 @@ def find_leakage(
 ) -> LeakageReport:
     """Look for features that predict the label implausibly well.
 
-    A feature alone is judged by predicting the one half of the rows from the other half's mean label per quantile or
-    category, so that an identifier, which determines the label of its own row only, does not count; numbers also by
-    their linear and rank correlation with a numeric label; a feature with gaps once more by the rows without. One that
-    says in which range a numeric label lies (whether it is above a threshold) may explain little of it, and is found by
-    the order of the labels; so may a number that the label folds into (its square, its distance from the mean): it is
-    found by what like labels have in common. Infinite numbers are read as missing. Of two numeric features every linear
-    combination is compared with a numeric label, and sum and difference ranked against the classes. Of several classes
-    the mean AUC counts, since one may well stand apart (the largest kind of bean by its size), unless one is told
-    without any error.
+    Single features are judged by how well the mean label per quantile or category of one half of the rows predicts the
+    other half; so an identifier, which determines the label of its own row only, does not count. In addition:
+
+    - numbers by their linear and rank correlation with a numeric label;
+    - features with missing values also by only the rows in which they have a value;
+    - features that say in which range a numeric label lies (for example above a threshold), which may explain little of
+      its variance, by whether the order of the labels keeps their values together;
+    - numbers computed from the label (its square, its distance from the mean), by how little they vary among rows with
+      similar labels.
+
+    Of two numeric features, every linear combination is compared with a numeric label; for classes, their sum and
+    difference are ranked. With more than two classes the mean AUC counts, since one class may be easy to tell (the
+    largest kind of bean by its size), unless one is told without any error. Infinite numbers count as missing.
 
     Parameters
     ----------
@@ -77,9 +81,9 @@ def find_leakage(
     target
         Label column.
     task
-        Says how the label is read.
+        The model's task.
     limits
-        What is implausible, and which features are known to be sound.
+        From which score on a feature is implausible, and which features are known to be sound.
 
     Returns
     -------
@@ -100,7 +104,7 @@ def find_leakage(
     rows = frame.filter(pl.col(target).is_not_null())
     if task == "regression":
         rows = rows.filter(pl.col(target).cast(pl.Float64).is_finite())
-    # Shuffled, since the first of them are taken for all: they may be sorted by the label.
+    # Shuffled, because the first rows stand for all below, and they may be sorted by the label.
     rows = rows.sample(min(rows.height, limits.sample_rows), shuffle=True, seed=_SEED)
     if rows.height < _FEWEST_ROWS:
         return LeakageReport(rows=rows.height, judged=False, leaks=(), strength={})
@@ -110,16 +114,17 @@ def find_leakage(
     strength: dict[str, float] = {}
     leaks: list[Leak] = []
     for info in judged:
-        strength[info.name] = value = _alone(rows.get_column(info.name), labels, info.kind, task)
+        feature = rows.get_column(info.name)
+        strength[info.name] = value = _alone(feature, labels, info.kind, task)
         if value >= limit:
             kind: Literal["alone", "transformation"] = "transformation" if value >= 1 - _FLAWLESS else "alone"
             leaks.append(Leak(features=(info.name,), kind=kind, measure=measure, value=value))
-        elif task == "regression" and _tells_ranges(rows.get_column(info.name), labels[0]):
+        elif task == "regression" and _tells_ranges(feature, labels[0]):
             leaks.append(Leak(features=(info.name,), kind="range", measure=measure, value=value))
         elif task == "regression" and info.kind == "numeric":
-            told = _told_by_label(_numbers(rows.get_column(info.name)), labels[0])
-            if told >= limit:
-                leaks.append(Leak(features=(info.name,), kind="transformation", measure=measure, value=told))
+            value = _explained_by_label(_numbers(feature), labels[0])
+            if value >= limit:
+                leaks.append(Leak(features=(info.name,), kind="transformation", measure=measure, value=value))
     if limits.pairs:
         known = {leak.features[0] for leak in leaks if task != "regression" or leak.kind == "transformation"}
         numeric = [info.name for info in judged if info.kind == "numeric" and info.name not in known]
@@ -136,7 +141,7 @@ def find_leakage(
 
 
 def _labels(label: pl.Series, task: Task) -> list[Floats]:
-    """The label as numbers: itself, or for classes whether each of them it is."""
+    """The label as numbers: a number itself, or one 0/1 array per class (of two classes only one)."""
     if task == "regression":
         return [label.cast(pl.Float64).to_numpy()]
     classes = label.unique().sort().to_list()
@@ -144,23 +149,24 @@ def _labels(label: pl.Series, task: Task) -> list[Floats]:
 
 
 def _alone(feature: pl.Series, labels: list[Floats], kind: str, task: Task) -> float:
-    """How well a feature alone predicts the label, of all rows or of those in which it has a value."""
-    whole = _told(feature, labels, kind, task)
+    """How well a feature alone predicts the label, in all rows or in those in which it has a value."""
+    whole = _predictive_power(feature, labels, kind, task)
     known = ~np.isnan(_numbers(feature)) if kind == "numeric" else feature.is_not_null().to_numpy()
     of_known = [label[known] for label in labels]
     if not _FEWEST_ROWS <= known.sum() < len(feature) or (task != "regression" and not _enough_of_each(of_known)):
         return whole
-    return max(whole, _told(feature.filter(pl.Series(known)), of_known, kind, task))
+    return max(whole, _predictive_power(feature.filter(pl.Series(known)), of_known, kind, task))
 
 
 def _enough_of_each(labels: list[Floats]) -> bool:
     return all(_FEWEST_OF_CLASS <= label.sum() <= len(label) - _FEWEST_OF_CLASS for label in labels)
 
 
-def _told(feature: pl.Series, labels: list[Floats], kind: str, task: Task) -> float:
+def _predictive_power(feature: pl.Series, labels: list[Floats], kind: str, task: Task) -> float:
+    """R² or AUC of a feature by its bins, or by its rank or linear correlation if that is better."""
     codes = _quantile_codes(_numbers(feature)) if kind == "numeric" else _category_codes(feature)
     predicted = [_out_of_fold(codes, label) for label in labels]
-    ranks = None  # of a numeric feature without gaps
+    ranks = None  # of a numeric feature without missing values
     if kind == "numeric" and not np.isnan(numbers := _numbers(feature)).any():
         ranks = _ranks(numbers)
     if task != "regression":
@@ -180,29 +186,28 @@ def _told(feature: pl.Series, labels: list[Floats], kind: str, task: Task) -> fl
 
 
 def _tells_ranges(feature: pl.Series, label: Floats) -> bool:
-    """Whether the label's order puts the rows of each value together, or those without a value."""
-    chance = np.random.default_rng(_SEED).random(len(label))  # rows of one label have no order
+    """Whether sorting by the label puts the rows of each value next to each other, or those without a value."""
+    chance = np.random.default_rng(_SEED).random(len(label))  # random order among equal labels
     order = np.lexsort((chance, label))
     for values in (feature, feature.is_null()):
         codes = values.rank("dense").fill_null(0).to_numpy().astype(np.int64)[order]
         counts = np.unique_counts(codes).counts
         runs = 1 + np.count_nonzero(np.diff(codes))
-        in_ranges = counts[
-            counts >= _FEWEST_APART
-        ].sum()  # any order puts a value of one row, or of equal rows, together
+        # Rare values do not count: a value of a single row is always next to itself.
+        in_ranges = counts[counts >= _FEWEST_APART].sum()
         if runs == len(counts) and len(codes) - counts.max() >= _FEWEST_APART and in_ranges > len(codes) / 2:
             return True
     return False
 
 
-def _told_by_label(numbers: Floats, label: Floats) -> float:
-    """R² of a feature's ranks by their mean over like labels: one for any function of the label."""
+def _explained_by_label(numbers: Floats, label: Floats) -> float:
+    """R² of a feature's ranks by their mean over similar labels: 1 for any function of the label."""
     known = ~np.isnan(numbers)
     if known.sum() < _FEWEST_ROWS:
         return 0.0
     ranks, label = _ranks(numbers[known]), label[known]
     codes = pl.Series(label).rank("dense").to_numpy().astype(np.int64)
-    most = len(codes) // _FEWEST_APART  # fewer rows of a code would tell themselves
+    most = len(codes) // _FEWEST_APART  # with fewer rows per code, each would explain itself
     if codes.max() > most:
         codes = _quantile_codes(label, min(most, _BINS))
     counts = np.bincount(codes)
@@ -213,10 +218,7 @@ def _told_by_label(numbers: Floats, label: Floats) -> float:
 
 
 def _over_classes(aucs: Sequence[float], labels: list[Floats]) -> float:
-    """How well the class is told: the mean of all, by their shares, since one of many may well stand apart.
-
-    One that is told without any error counts for all.
-    """
+    """Mean AUC of the classes, weighted by their shares; but the AUC of a class that is told without any error."""
     if not aucs or max(aucs) >= 1 - _FLAWLESS:
         return max(aucs, default=0.5)
     return float(np.average(aucs, weights=[label.mean() for label in labels]))
@@ -228,7 +230,7 @@ def _numbers(feature: pl.Series) -> Floats:
 
 
 def _quantile_codes(numbers: Floats, bins: int = _BINS) -> np.ndarray:
-    """Number of the quantile that a value falls in; nulls are one of their own."""
+    """Number of the quantile of each value; nulls have one of their own."""
     known = numbers[~np.isnan(numbers)]
     edges = np.unique(np.quantile(known, np.linspace(0, 1, bins + 1)[1:-1])) if known.size else np.empty(0)
     return np.where(np.isnan(numbers), len(edges) + 1, np.searchsorted(edges, numbers, side="left"))
@@ -239,7 +241,7 @@ def _category_codes(feature: pl.Series) -> np.ndarray:
 
 
 def _out_of_fold(codes: np.ndarray, label: Floats) -> Floats:
-    """Mean label of each row's bin in the other half of the rows, drawn to the overall mean where it has few."""
+    """Mean label of each row's bin in the other half of the rows, shrunk to the overall mean when the bin is small."""
     half = np.random.default_rng(_SEED).random(len(label)) < 0.5
     predicted = np.empty(len(label))
     size = int(codes.max()) + 1
@@ -253,10 +255,10 @@ def _out_of_fold(codes: np.ndarray, label: Floats) -> Floats:
 
 
 def _equal_pairs(rows: pl.DataFrame, names: Sequence[str], label: Floats) -> Iterator[tuple[tuple[str, str], float]]:
-    """R² of the label on every two numeric features, each over the rows in which both are known.
+    """R² of the label on every two numeric features, over the rows in which both are known.
 
-    From sums of products alone, so that all pairs cost a few matrix products; a pair that seems to be exact is then
-    fitted row by row, since sums lose digits.
+    It is computed from sums of products, so that all pairs cost a few matrix products. A pair that seems exact is then
+    fitted on its rows, since sums lose digits.
     """
     if len(names) < 2:
         return
@@ -287,7 +289,7 @@ def _equal_pairs(rows: pl.DataFrame, names: Sequence[str], label: Floats) -> Ite
 def _ranked_pairs(
     rows: pl.DataFrame, names: Sequence[str], labels: list[Floats]
 ) -> Iterator[tuple[tuple[str, str], float]]:
-    """AUC of sum and difference of every two numeric features."""
+    """AUC of the sum or the difference of every two numeric features, whichever is better."""
     values = [_numbers(rows.get_column(name).head(_PAIR_ROWS)) for name in names]
     for a, first in enumerate(values):
         for b in range(a + 1, len(values)):
@@ -301,7 +303,7 @@ def _ranked_pairs(
 
 
 def _combined_auc(combined: Floats, labels: list[Floats]) -> float:
-    """AUC of a number for two classes; of more, in the order of their means, the AUC of the worst two neighbours."""
+    """AUC of a number for two classes; for more, the lowest AUC of neighbouring classes in the order of their means."""
     classes = [label for label in ([1.0 - labels[0], *labels] if len(labels) == 1 else labels) if label.any()]
     ranks = _ranks(combined)
     classes.sort(key=lambda label: np.average(ranks, weights=label))
@@ -314,9 +316,8 @@ def _combined_auc(combined: Floats, labels: list[Floats]) -> float:
 
 def _squared_correlation(a: Floats, b: Floats) -> float:
     a, b = a - a.mean(), b - b.mean()
-    product = float(
-        np.sqrt(np.sum(a * a) * np.sum(b * b))
-    )  # no BLAS: its threads wait for each other on a busy machine
+    # Not by BLAS, whose threads wait for each other on a busy machine.
+    product = float(np.sqrt(np.sum(a * a) * np.sum(b * b)))
     return float(np.sum(a * b) / product) ** 2 if product > 0 else 0.0
 
 
@@ -329,7 +330,7 @@ def _auc(scores: Floats, label: Floats) -> float:
 
 
 def _rank_auc(ranks: Floats, label: Floats) -> float:
-    """Area under the ROC curve by the Mann–Whitney statistic; 0.5 where there is one class only."""
+    """Area under the ROC curve by the Mann–Whitney statistic; 0.5 when there is only one class."""
     positives = float(label.sum())
     negatives = len(label) - positives
     if positives == 0 or negatives == 0:

@@ -1,4 +1,4 @@
-"""The lake in a notebook, and training sets by hand: rows from anywhere, features as of each row's instant."""
+"""The lake in a notebook, and training sets from any labelled rows, with features as of each row's timestamp."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,9 +33,9 @@ class NotebookLake(Lake):
     def sql(
         self, select: str, *, versions: Mapping[str, int] | None = None, as_of: datetime | str | None = None
     ) -> pl.DataFrame:
-        """Run one SELECT over tables named `schema.name`, at pinned versions or as of a time (UTC unless it says).
+        """Run one SELECT over tables named `schema.name`, at pinned versions or as of a time (by default in UTC).
 
-        Pushed rows of a feature view are seen beside its computed ones.
+        A feature view's table includes its pushed rows.
 
         Examples
         --------
@@ -53,18 +53,18 @@ class NotebookLake(Lake):
 
 
 def open_lake(uri: str | None = None) -> NotebookLake:
-    """Open the project's lake (by the environment's settings), or another one."""
+    """Open the project's lake (from the settings in the environment), or the one at `uri`."""
     return NotebookLake(uri or Settings().lake_uri)
 
 
 def project_overlays(lake: Lake) -> Overlays:
-    """Give what SQL sees beside the tables of the project's feature views: their pushed rows."""
+    """Make the overlays by which SQL sees the pushed rows of the project's feature views."""
     return pushed_overlays(lake, partial(load_views, VIEWS_FOLDER))
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Rows with their features, and what they were read from: the same call with `tables` gives the same rows."""
+    """Rows with their features, and the table versions they were read from, which as `versions` give the same rows."""
 
     frame: pl.DataFrame
     tables: dict[str, int]  # lake table → version
@@ -86,7 +86,7 @@ def create_training_set(
     engine: Engine = "polars",
     memory_limit: str | None = None,
 ) -> TrainingSet:
-    """Join features to labelled rows as they were known at each row's instant.
+    """Join features to labelled rows, as they were known at each row's timestamp.
 
     Parameters
     ----------
@@ -94,18 +94,18 @@ def create_training_set(
         Rows with the label, a timestamp with time zone and the keys of the views: a frame of Polars or pandas, or SQL
         over the lake.
     lookups
-        Names of views, or `Lookup`s that pick features, rename keys, give a view that is looked up twice another name,
-        or ask for `knowledge_time`.
+        Names of views, or `Lookup`s, which can pick features, rename keys, name the look-up (when a view is looked up
+        twice) or ask for `knowledge_time`.
     label
         Column of the spine; rows without one are left out.
     timestamp
         Column with the instant as of which features are taken.
     label_available_at
-        Column with the instant from which the label is known; by it `as_of` is judged.
+        Column with the instant from which the label is known; `as_of` needs it.
     as_of
-        A label that became available later is not used: an instant with time zone, or a text (UTC unless it says).
+        Labels that became available later are not used: an instant with time zone, or a text (by default in UTC).
     sample
-        Share of the rows to keep, or a share per value of the label (values not named are kept whole); drawn the same
+        Share of the rows to keep, or a share per value of the label (rows of other values are all kept); the same rows
         every time, by a hash of the row. Sampling by label shifts the scores of the model that is trained.
     lake, views
         The project's own when absent.
@@ -117,11 +117,11 @@ def create_training_set(
     Raises
     ------
     ValueError
-        If a look-up names an unknown view, feature or column, a column is not of the type that is wanted, `as_of` has
-        no column to be judged by, `sample` names a value that the label has not, or a view's table is of an older
-        definition.
+        If a look-up names an unknown view, feature or column, a column has the wrong type, `as_of` comes without
+        `label_available_at`, `sample` names a value that the label does not have, or another definition computed a
+        view's table.
     ml_platform.lake.errors.TableNotFound
-        If a view has not been computed yet, or `versions` names a table that there is not.
+        If a view has not been computed yet, or `versions` names a table that does not exist.
     """
     lake = lake or Lake(Settings().lake_uri)
     views = views if views is not None else load_views(VIEWS_FOLDER)
@@ -131,15 +131,9 @@ def create_training_set(
     check_lookups(chosen)
     if unknown := sorted({item.view for item in chosen} - set(views)):
         raise ValueError(f"lookups: there is no feature view {unknown}; there are {sorted(views)}")
-    pinned = versions or {}
-    for name in pinned:
-        if not lake.exists(name):
-            raise TableNotFound(name, lake.tables(), lake.uri)
     read = set(sql.referenced_tables(spine)) if isinstance(spine, str) else set()
-    for view in (views[name] for name in views if views[name].table in read or name in {item.view for item in chosen}):
-        # The version of a view's table is pinned without one of its pushed rows: there were none of them then.
-        read |= {name for name in view_tables(lake, view) if name in pinned or view.table not in pinned}
-    tables = {name: pinned[name] if name in pinned else lake.version(name) for name in sorted(read)}
+    used = [view for name, view in views.items() if view.table in read or name in {item.view for item in chosen}]
+    tables = _versions(lake, read, used, versions or {})
     overlays = pushed_overlays(lake, lambda: views)
     if isinstance(spine, str):
         rows = sql.query(lake, spine, versions=tables, overlays=overlays).lazy()
@@ -149,15 +143,10 @@ def create_training_set(
     _check_columns(rows, [label, *instants], instants)
     rows = rows.filter(pl.col(label).is_not_null())
     if as_of is not None:
-        if label_available_at is None:
-            raise ValueError("as_of: say in `label_available_at` which column tells when the label became known")
-        at = instant(as_of) if isinstance(as_of, str) else as_of
-        if at.tzinfo is None:
-            raise ValueError(f"as_of: wanted an instant with time zone, found {at}; e.g. .replace(tzinfo=UTC)")
-        rows = rows.filter(pl.col(label_available_at) <= at)
+        rows = rows.filter(_known_by(as_of, label_available_at))
     if isinstance(sample, Mapping):
         _check_values(rows, label, sample)
-    rows = rows.filter(kept(pl.struct(pl.all()), sample, label))  # their order may be another one the next time
+    rows = rows.filter(kept(pl.struct(pl.all()), sample, label))  # by a hash: the order of rows may differ next time
     for item in chosen:
         require_definition(lake, views[item.view], tables[views[item.view].table])
     resolved = [resolve_lookup(item, views[item.view], read_view(lake, views[item.view], tables)) for item in chosen]
@@ -167,6 +156,30 @@ def create_training_set(
         tables=tables,
         view_hashes={item.view: views[item.view].hash for item in chosen},
     )
+
+
+def _versions(
+    lake: Lake, spine_tables: set[str], views: Sequence[FeatureView], pinned: Mapping[str, int]
+) -> dict[str, int]:
+    """Version to read of each table of the spine and the views: the pinned one, else the newest."""
+    for name in pinned:
+        if not lake.exists(name):
+            raise TableNotFound(name, lake.tables(), lake.uri)
+    read = set(spine_tables)
+    for view in views:
+        # A pinned view's table without a pinned table of pushed rows: there were no pushed rows then.
+        read |= {name for name in view_tables(lake, view) if name in pinned or view.table not in pinned}
+    return {name: pinned[name] if name in pinned else lake.version(name) for name in sorted(read)}
+
+
+def _known_by(as_of: datetime | str, label_available_at: str | None) -> pl.Expr:
+    """Condition that a label was known at an instant (raises ValueError)."""
+    if label_available_at is None:
+        raise ValueError("as_of: say in `label_available_at` which column tells when the label became known")
+    at = instant(as_of) if isinstance(as_of, str) else as_of
+    if at.tzinfo is None:
+        raise ValueError(f"as_of: wanted an instant with time zone, found {at}; e.g. .replace(tzinfo=UTC)")
+    return pl.col(label_available_at) <= at
 
 
 def _check_columns(rows: pl.LazyFrame, wanted: Sequence[str], instants: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""The online store: of every entity of a feature view the newest values, where serving reads them in microseconds."""
+"""The online store: the newest values of every entity of a feature view, which serving reads in microseconds."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,17 +34,17 @@ def to_instant(micros: int) -> datetime:
 class Row(msgspec.Struct, frozen=True):
     """The newest values of one entity."""
 
-    micros: int  # from when they were known, as microseconds since 1970 (UTC)
+    micros: int  # event time in microseconds since 1970 (UTC)
     values: dict[str, Any]  # feature → value
 
     @property
     def event_time(self) -> datetime:
-        """From when they were known, UTC."""
+        """Instant from which the values were known (UTC)."""
         return to_instant(self.micros)
 
 
 class ViewSchema(msgspec.Struct, frozen=True, kw_only=True):
-    """Which fields a row of a view has, recorded beside its values: who pushes rows is checked without the lake."""
+    """The fields of a view's rows, kept in the online store so that pushed rows are checked without the lake."""
 
     entity: tuple[Input, ...]
     event_time: str
@@ -60,7 +60,7 @@ class ViewSchema(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Definition(msgspec.Struct, frozen=True):
-    """The definition of a view that its values in the store are of."""
+    """The definition of a view that computed its values in the store."""
 
     hash: str
     schema: ViewSchema | None  # None: written before schemas were recorded, or not by `publish_view`
@@ -75,7 +75,7 @@ class PushedRow(NamedTuple):
 
 
 class DefinitionChanged(RuntimeError):
-    """Rows were pushed under another definition than the one that is in the store by now."""
+    """Rows were pushed for another definition of a view than the one in the store."""
 
     def __init__(self, view: str, sent: str, found: str | None) -> None:
         held = "no values of it" if found is None else f"the definition {found[:12]}"
@@ -85,7 +85,7 @@ class DefinitionChanged(RuntimeError):
 
 
 class OnlineStore(Protocol):
-    """What publishing writes and serving reads; safe with one writer beside many readers, in other processes too."""
+    """What publishing writes and serving reads; safe with one writer and many readers, in any processes."""
 
     def write(
         self,
@@ -97,21 +97,21 @@ class OnlineStore(Protocol):
         view_hash: str = "",
         schema: ViewSchema | None = None,
     ) -> int:
-        """Keep the rows that are newer than what is stored of their entity; give the number of entities changed.
+        """Store the rows that are newer than their entity's stored row; return the number of entities changed.
 
         Writing the same rows again changes nothing, and an older row never replaces a newer one. When the definition
-        (`view_hash`, or the columns) differs from the last one written, what was stored under that one is gone: no
-        entity is ever served values of another definition. A `schema` is recorded with the definition.
+        (`view_hash`, or the columns) differs from the last one written, all rows of the last one are deleted: values
+        of another definition are never read. A `schema` is recorded with the definition.
         """
         ...
 
     def push(self, view: str, view_hash: str, rows: Sequence[PushedRow]) -> int:
-        """Keep rows of the definition in force as `write` does; give how many are older than what the store then holds.
+        """Store rows of the present definition as `write` does; return how many are older than the stored rows.
 
         Raises
         ------
         DefinitionChanged
-            If the store holds the view under another definition, or not at all. Nothing is kept then.
+            If the store holds the view with another definition, or not at all. No row is stored then.
         """
         ...
 
@@ -120,11 +120,11 @@ class OnlineStore(Protocol):
         ...
 
     def view_hash(self, view: str) -> str | None:
-        """Give the definition that the view's values were last written by; None before the first write."""
+        """Return the hash of the view's definition in the store; None before the first write."""
         ...
 
     def definition(self, view: str) -> Definition | None:
-        """Give that definition with the schema recorded for it; None before the first write."""
+        """Return the view's definition in the store, with its schema; None before the first write."""
         ...
 
     def views(self) -> list[str]:
@@ -132,19 +132,19 @@ class OnlineStore(Protocol):
         ...
 
     def newest(self, view: str) -> datetime | None:
-        """Give the newest event time stored of a view; None when it has no rows."""
+        """Return the newest event time of a view's rows; None when it has none."""
         ...
 
     def written_at(self, view: str) -> datetime | None:
-        """Give when a view was last written, whether or not that changed anything; None when nobody noted it."""
+        """Return when a view was last written, even if that changed nothing; None when that was not recorded."""
         ...
 
     def counts(self) -> tuple[int, int]:
-        """Give how many rows were asked for by `read` since the start, and how many of them the store was asked for."""
+        """Return how many rows `read` was asked for since the start, and how many it fetched from the store."""
         ...
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -154,21 +154,21 @@ class OnlineStore(Protocol):
 
 @dataclass(frozen=True)
 class PublishReport:
-    """What publishing a view came to."""
+    """The result of publishing a view."""
 
-    rows: int  # entities whose newest row was offered to the store
+    rows: int  # entities whose newest row was written
     changed: int  # entities whose stored values changed
     newest: datetime | None
     version: int  # of the view's table
 
 
 def open_online_store(uri: str) -> OnlineStore:
-    """Open the online store at an address: `sqlite:///<path>`, embedded, or `redis://host:port/database`.
+    """Open the online store at an address: `sqlite:///<path>` (embedded) or `redis://host:port/database`.
 
     Raises
     ------
     ValueError
-        If no store is known for the address's scheme.
+        If there is no store for the address's scheme.
 
     Examples
     --------
@@ -184,12 +184,12 @@ def open_online_store(uri: str) -> OnlineStore:
 
 
 def check_rows(view: str, entity: tuple[str, ...], frame: "pl.DataFrame", event_time: str) -> None:
-    """Refuse rows that no store can keep.
+    """Check that every row has a key and an event time.
 
     Raises
     ------
     ValueError
-        If a row has no key or no event time.
+        If a row lacks one.
     """
     for name in (*entity, event_time):
         if nulls := frame.get_column(name).null_count():
@@ -221,9 +221,9 @@ _ADDRESSES = ("sqlite:///<path>", "redis://<host>:<port>/<database>", "rediss://
 
 
 def latest_rows(lake: "Lake", view: "FeatureView", *, versions: Mapping[str, int] | None = None) -> "pl.DataFrame":
-    """Take of each entity of a view the row that a request of today would want: newest, then last created.
+    """Read the newest row of each entity of a view; between equal event times the one created last.
 
-    `versions` says of which versions of its tables (`pushed.view_tables`); the newest when None.
+    `versions` are those of its tables (`pushed.view_tables`), the newest when None.
     """
     from ml_platform.features.pushed import read_view
 
@@ -238,14 +238,14 @@ def latest_rows(lake: "Lake", view: "FeatureView", *, versions: Mapping[str, int
 
 
 def publish_view(lake: "Lake", view: "FeatureView", store: OnlineStore) -> PublishReport:
-    """Bring the newest row of every entity of a view into the online store, pushed rows too, and record its schema.
+    """Write the newest row of every entity of a view, pushed rows included, to the online store, and its schema.
 
     Raises
     ------
     ml_platform.lake.errors.TableNotFound
         If the view has not been computed yet.
     ml_platform.features.definitions.ViewChanged
-        If its table is of an older definition.
+        If another definition computed its table.
     """
     from ml_platform.features.definitions import require_definition
     from ml_platform.features.pushed import view_schema, view_tables

@@ -1,4 +1,4 @@
-"""What the online stores do alike: take a frame apart into packed rows to write, and make rows of what they read."""
+"""What the online stores share: packing the rows of a frame for writing, and unpacking what was read."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +19,7 @@ decode = msgspec.msgpack.Decoder().decode
 
 
 class PackedRows(NamedTuple):
-    """Rows about to be written."""
+    """Rows to write."""
 
     frame: "pl.DataFrame"
     entity: tuple[str, ...]
@@ -27,7 +27,7 @@ class PackedRows(NamedTuple):
     event_time: str
 
     def parts(self, *prefix: str) -> Iterator[tuple[Iterable[bytes], list[int], Iterable[bytes]]]:
-        """Give, a part of the rows at a time, their keys (after `prefix`), times (see `to_micros`) and values."""
+        """Give keys (with `prefix` first), times (see `to_micros`) and values, for a part of the rows at a time."""
         times = self.frame.get_column(self.event_time).dt.epoch("us")
         for start in range(0, self.frame.height, _PART):
             part = self.frame.slice(start, _PART)
@@ -37,7 +37,7 @@ class PackedRows(NamedTuple):
 
 
 class PackedStore(ABC):
-    """An `OnlineStore` whose rows are packed by msgpack, the values in the order of their definition's columns."""
+    """An `OnlineStore` that packs rows with msgpack, values in the order of the definition's columns."""
 
     def write(
         self,
@@ -56,8 +56,8 @@ class PackedStore(ABC):
         ValueError
             If a row has no key or no event time.
         sqlite3.Error, redis.RedisError
-            If the store cannot be reached or refuses; a Redis may then hold a part of the rows, and writing again is
-            safe.
+            If the store cannot be reached or refuses the write; Redis may then hold a part of the rows, and writing
+            them again is safe.
         """
         check_rows(view, entity, frame, event_time)
         columns = tuple(name for name in frame.columns if name not in {*entity, event_time})
@@ -68,7 +68,7 @@ class PackedStore(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
 
     def __enter__(self) -> Self:
         return self
@@ -78,5 +78,5 @@ class PackedStore(ABC):
 
 
 def unpack(columns: Sequence[str], micros: int, packed: bytes) -> Row:
-    """Row of what was stored of an entity."""
+    """Make the row of an entity from its stored values."""
     return Row(micros, dict(zip(columns, decode(packed), strict=True)))

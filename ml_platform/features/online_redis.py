@@ -1,4 +1,4 @@
-"""Online store in Redis: one MGET per read, and writes that compare times inside the server."""
+"""Online store in Redis: one MGET per read, and writes that compare event times inside the server."""
 
 import struct
 import threading
@@ -27,18 +27,18 @@ from ml_platform.features.online_packed import PackedRows, PackedStore, encode, 
 
 _PREFIX = b"ml_platform:online:"
 _TIMEOUT = 5.0  # seconds to connect, and to wait for one answer
-_READ_TIMEOUT = 1.0  # of a request that waits for it; `?socket_timeout=` in the URI says otherwise
+_READ_TIMEOUT = 1.0  # seconds, since a request waits for it; `?socket_timeout=` in the URI overrides it
 _RECONNECT = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))  # after an idle connection was cut
-_CHUNK = 2000  # rows merged by one call: Lua can hand on 8,000 values at once
-_SCAN = 5000  # keys looked at by one step of tidying
-_ABANDONED = 3600  # seconds after which a definition that never came into force was left by a killed writer
+_CHUNK = 2000  # rows merged by one call: Lua's `unpack` is limited to some 8,000 values
+_SCAN = 5000  # keys scanned by one step of tidying
+_ABANDONED = 3600  # seconds after which a generation not in force is taken to be left by a killed writer
 _TRIES = 5
 _VIEWS = _PREFIX + b"views"  # names of the views whose schema is recorded
 _STALE = _PREFIX + b"stale"  # generations not in force: when their writing began, 0 for those replaced
-_HALF = 1 << 63  # added to a time, so that its bytes sort as it does, before 1970 too
+_HALF = 1 << 63  # added to a time, so that its bytes sort like the time, even before 1970
 
-# A generation is one definition of a view: its number is part of every row's key, so that rows of an older one are out
-# of sight at the instant at which `view:<name>` names the new one.
+# A generation is one definition of a view. Its number is part of every row's key, so that the rows of an older one are
+# no longer read as soon as `view:<name>` names the new one.
 _MERGE = """
 local view, newest, now = KEYS[1], KEYS[2], redis.call('GET', KEYS[1])
 if ARGV[1] ~= '' and now ~= ARGV[1] then return -1 end
@@ -75,7 +75,7 @@ _time = struct.Struct(">Q")
 
 
 class _View(msgspec.Struct, frozen=True, array_like=True):
-    """The definition in force of a view."""
+    """A view's definition in force, as stored under `view:<name>`."""
 
     generation: int
     hash: str
@@ -84,7 +84,7 @@ class _View(msgspec.Struct, frozen=True, array_like=True):
 
 
 class _Known(NamedTuple):
-    """A definition as last seen."""
+    """A view's definition in force, as this process last read it."""
 
     packed: bytes
     columns: tuple[str, ...]
@@ -97,9 +97,9 @@ _decode_view = msgspec.msgpack.Decoder(_View).decode
 class RedisOnlineStore(PackedStore):
     """`OnlineStore` in a Redis server (`redis://`, `rediss://` with TLS, `unix://`), for workers on several machines.
 
-    A write of the definition in force is seen chunk by chunk; a new definition is seen at once, when all of its rows
-    are there, and the rows of the one before are then deleted. Each thread reads over a connection of its own, which
-    saves a quarter of the time that a pool takes; open a store after a fork, not before.
+    Rows of the definition in force become visible chunk by chunk. A new definition becomes visible at once, after all
+    of its rows were written; then the rows of the old one are deleted. Each thread reads over its own connection, which
+    takes a quarter less time than a pool; open a store after a fork, not before.
 
     Parameters
     ----------
@@ -118,14 +118,14 @@ class RedisOnlineStore(PackedStore):
         self._readers: list[redis.Redis] = []
 
     def push(self, view: str, view_hash: str, rows: Sequence[PushedRow]) -> int:
-        """See `OnlineStore.push`; a large push is seen in chunks, and one cut short may be sent again.
+        """See `OnlineStore.push`; a large push becomes visible in chunks, and a failed one may be sent again.
 
         Raises
         ------
         DefinitionChanged
             See `OnlineStore.push`.
         redis.RedisError
-            If the server cannot be reached or refuses; it may then hold a part of the rows.
+            If the server cannot be reached or refuses the write; it may then hold a part of the rows.
         """
         packed = [(encode(row.key), to_micros(row.event_time), encode(row.values)) for row in rows]
         newest = _newest(packed)
@@ -142,16 +142,16 @@ class RedisOnlineStore(PackedStore):
         raise RuntimeError(f"online view '{view}': its record changed {_TRIES} times during one push; push again")
 
     def read(self, requests: Sequence[tuple[str, Key]]) -> list[Row | None]:
-        """See `OnlineStore.read`; a key with a null names no entity.
+        """See `OnlineStore.read`; a key with a null finds no entity.
 
-        The definitions are read along with the rows. When one has changed since the last read, that is seen here, and
-        the rows are asked for once more under the new one.
+        The definitions are read together with the rows. When one has changed since the last read, the rows are read
+        again with the new one.
         """
         if not requests:
             return []
         views = list(dict.fromkeys([view for view, _ in requests]))
         for _ in range(_TRIES):
-            known = self._views.copy()  # other threads may learn of a new definition meanwhile
+            known = self._views.copy()  # other threads may change it meanwhile
             wanted = [_view_key(view) for view in views]
             places: list[int | None] = []
             for view, key in requests:
@@ -199,7 +199,7 @@ class RedisOnlineStore(PackedStore):
         return None if at is None else datetime.fromtimestamp(float(at), UTC)
 
     def counts(self) -> tuple[int, int]:
-        """See `OnlineStore.counts`; nothing is remembered here."""
+        """See `OnlineStore.counts`; every row is fetched."""
         return self._asked, self._asked
 
     def close(self) -> None:
@@ -236,7 +236,7 @@ class RedisOnlineStore(PackedStore):
         )
 
     def _write_once(self, view: str, wanted: _View, rows: dict[bytes, bytes]) -> int | None:
-        """Write under the definition in force, or bring a new one into force; None when another writer was faster."""
+        """Write rows of the definition in force, or put a new one in force; None when another writer was faster."""
         packed: Any = self._client.get(_view_key(view))
         current = None if packed is None else _decode_view(packed)
         if current is not None and (current.hash, current.columns) == (wanted.hash, wanted.columns):
@@ -247,7 +247,7 @@ class RedisOnlineStore(PackedStore):
                 packed = record
             return self._put(view, current.generation, packed, rows.items())
         generation: Any = self._client.incr(_PREFIX + b"generation")
-        self._client.zadd(_STALE, {str(generation): time.time()})  # what a killed writer leaves is found and deleted
+        self._client.zadd(_STALE, {str(generation): time.time()})  # so that rows of a killed writer are deleted later
         changed = self._put(view, generation, b"", rows.items())
         definition = encode(msgspec.structs.replace(wanted, generation=generation))
         old = current.generation if current is not None else ""
@@ -255,6 +255,7 @@ class RedisOnlineStore(PackedStore):
         return changed if switched else None
 
     def _put(self, view: str, generation: int, guard: bytes, rows: Iterable[tuple[bytes, bytes]]) -> int | None:
+        """Write rows; return how many changed, or None when `guard` is not the view's record any more."""
         changed = 0
         for chunk in _chunks(rows, _CHUNK):
             keys = [_view_key(view), _newest_key(generation), *(_row_key(generation, key) for key, _ in chunk)]
@@ -276,6 +277,7 @@ class RedisOnlineStore(PackedStore):
             self._client.zrem(_STALE, member)
 
     def _changed(self, views: Sequence[str], found: Sequence[bytes | None], known: dict[str, _Known]) -> bool:
+        """Whether a definition that was read differs from the known one; if so, remember the new one."""
         changed = False
         for view, packed in zip(views, found[: len(views)], strict=True):
             old = known.get(view)
@@ -290,7 +292,7 @@ class RedisOnlineStore(PackedStore):
 
 
 def _newest(rows: Iterable[tuple[bytes, int, bytes]]) -> dict[bytes, bytes]:
-    """Key → eight bytes of time and the packed values, of each entity the newest; all packed before any is sent."""
+    """The newest row of each entity: key → eight bytes of time and the packed values."""
     newest: dict[bytes, bytes] = {}
     for key, micros, values in rows:
         new = _stamp(micros) + values

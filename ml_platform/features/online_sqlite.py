@@ -1,4 +1,4 @@
-"""Online store in one SQLite file: packed rows, one statement per read, a writer beside many reading processes."""
+"""Online store in one SQLite file: packed rows, one statement per read, one writer and many reading processes."""
 
 import sqlite3
 import threading
@@ -28,10 +28,10 @@ from ml_platform.features.online_packed import PackedRows, PackedStore, decode, 
 _LOCK_SECONDS = 30.0  # how long a writer waits for another
 _CHUNK = 500  # keys per statement, well below SQLite's limit of variables
 _MOST_KNOWN = 20_000  # rows that a thread remembers: some 20 MB of wide ones
-_CACHE_KIB = 32 * 1024  # pages of the file that a reading thread may hold; what it does not ask for takes none
+_CACHE_KIB = 32 * 1024  # most memory for pages of the file per reading thread; only pages that were read take any
 
-# A layout is one definition of a view: what its packed values mean. A new one is made whenever the definition written
-# differs from the view's last, and the same transaction deletes the rows of that one.
+# A layout is one definition of a view, which says what its packed values mean. Writing another definition than the
+# view's last makes a new layout, and deletes the rows of the last one in the same transaction.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS layouts (
     layout INTEGER PRIMARY KEY AUTOINCREMENT, view TEXT NOT NULL, hash TEXT NOT NULL, columns BLOB NOT NULL
@@ -64,10 +64,10 @@ _decode_schema = msgspec.msgpack.Decoder(ViewSchema).decode
 
 
 class SqliteOnlineStore(PackedStore):
-    """`OnlineStore` in a SQLite file in WAL mode: readers never wait for the writer, nor it for them.
+    """`OnlineStore` in a SQLite file in WAL mode: readers never wait for the writer, nor the writer for readers.
 
     Connections for reading are read-only, one per thread, opened at the first read; the file need not exist yet. Each
-    remembers the rows that it has read until anybody commits to the file, which SQLite tells in 2 µs.
+    thread remembers the rows that it has read until anybody commits to the file, which SQLite reports in 2 µs.
 
     Examples
     --------
@@ -91,7 +91,7 @@ class SqliteOnlineStore(PackedStore):
         self._asked = self._fetched = 0  # rows; threads add to them without a lock, which may lose a count
 
     def push(self, view: str, view_hash: str, rows: Sequence[PushedRow]) -> int:
-        """See `OnlineStore.push`; all rows in one transaction."""
+        """See `OnlineStore.push`; writes all rows in one transaction."""
         keys = [encode((view, *row.key)) for row in rows]
         times = [to_micros(row.event_time) for row in rows]
         with self._transaction() as connection:
@@ -109,7 +109,7 @@ class SqliteOnlineStore(PackedStore):
         return sum(micros < held[key] for key, micros in zip(keys, times, strict=True))
 
     def read(self, requests: Sequence[tuple[str, Key]]) -> list[Row | None]:
-        """See `OnlineStore.read`; a key with a null names no entity."""
+        """See `OnlineStore.read`; a key with a null finds no entity."""
         connection = self._reader()
         if connection is None:
             return [None] * len(requests)
@@ -122,7 +122,7 @@ class SqliteOnlineStore(PackedStore):
             fetched = self._fetch(connection, absent)
             self._fetched += len(absent)
             one_statement = len(absent) == len(wanted) <= _CHUNK
-            # All rows are of one state, or a commit came between and they are read again.
+            # All rows must be of one state of the file: after a commit in between they are read again.
             if one_statement or _data_version(connection) == version:
                 known |= fetched
                 break
@@ -159,7 +159,7 @@ class SqliteOnlineStore(PackedStore):
     def written_at(self, view: str) -> datetime | None:
         """See `OnlineStore.written_at`."""
         if self._one("SELECT 1 FROM sqlite_master WHERE name = ?", "written") is None:
-            return None  # the file is older than this note, and has not been written since
+            return None  # written only by versions from before this table existed
         row = self._one("SELECT at FROM written WHERE view = ?", view)
         return datetime.fromtimestamp(row[0], UTC) if row else None
 
@@ -177,7 +177,7 @@ class SqliteOnlineStore(PackedStore):
         self.close()
 
     def _write(self, view: str, view_hash: str, schema: ViewSchema | None, rows: PackedRows) -> int:
-        """All rows in one transaction."""
+        """Write all rows in one transaction."""
         with self._transaction() as connection:
             layout = _layout(connection, view, view_hash, rows.columns)
             if schema is not None:
@@ -194,7 +194,7 @@ class SqliteOnlineStore(PackedStore):
         return changed
 
     def _known_rows(self, connection: sqlite3.Connection) -> tuple[int, dict[bytes, Row | None]]:
-        """State of the file that this thread sees, and the rows that it has read in that state."""
+        """Version of the file as this thread sees it, and the rows that the thread has read of that version."""
         version = _data_version(connection)
         local = self._local
         if local.version != version or len(local.known) > _MOST_KNOWN:
@@ -218,7 +218,7 @@ class SqliteOnlineStore(PackedStore):
         return self._layouts[layout]
 
     def _has_schemas(self) -> bool:
-        """Whether the file is not of before schemas were recorded."""
+        """Whether the file has the table of schemas, which files of earlier versions lack."""
         return self._one("SELECT 1 FROM sqlite_master WHERE name = ?", "schemas") is not None
 
     def _one(self, statement: str, argument: str | int) -> tuple[Any, ...] | None:
@@ -264,7 +264,7 @@ class SqliteOnlineStore(PackedStore):
 
 @cache
 def _select(columns: str, keys: int) -> str:
-    """Statement that reads the rows that there are of so many keys, at most `_CHUNK`.
+    """Make the statement that reads the rows of a number of keys, at most `_CHUNK`.
 
     The CROSS JOIN makes SQLite look up one key after the other; for `IN` it would sort them into a table first.
     """
@@ -278,12 +278,12 @@ def _data_version(connection: sqlite3.Connection) -> int:
 
 
 def _layout(connection: sqlite3.Connection, view: str, view_hash: str, columns: tuple[str, ...]) -> int:
-    """Number of the definition; when this write brings it into force, nothing of the one before is left."""
+    """Return the layout of a definition; if it is new, make it and delete the rows of the view's last one."""
     packed = encode(columns)
     last = connection.execute(_LAST_LAYOUT, (view,)).fetchone()
     if last is not None and (last[1], last[2]) == (view_hash, packed):
         return int(last[0])
-    if last is not None:  # layouts themselves stay: a reader may be about to look up that of a row it has just read
+    if last is not None:  # old layouts are kept: a reader may need that of a row it has just read
         connection.execute("DELETE FROM entities WHERE layout IN (SELECT layout FROM layouts WHERE view = ?)", (view,))
         connection.execute("DELETE FROM newest WHERE view = ?", (view,))
     row = connection.execute("INSERT INTO layouts (view, hash, columns) VALUES (?, ?, ?)", (view, view_hash, packed))

@@ -1,6 +1,6 @@
-"""What each operation of a portable expression does to plain Python values, with the semantics of Polars.
+"""The operations of portable expressions on plain Python values, with the semantics of Polars.
 
-An operation is a builder: it takes the evaluators of its arguments and its parameters, and returns the evaluator of the
+An operation is a builder: it takes the evaluators of its arguments, and parameters, and returns the evaluator of the
 whole. Values are None (null), bool, int, float, str, timedelta, and datetime with a time zone.
 """
 
@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 Evaluate = Callable[[Mapping[str, Any]], Any]
 Builder = Callable[..., Evaluate]
 
-# Unicode's White_Space, which Polars strips; Python's own str.strip() takes four control characters more.
+# Unicode's White_Space, which Polars strips; Python's str.strip() also strips four control characters.
 _WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 
 
@@ -44,12 +44,12 @@ def _binary(function: Callable[[Any, Any], Any]) -> Builder:
 
 
 def is_nan(value: Any) -> bool:
-    """Whether a value of any type is a NaN: it alone differs from itself."""
+    """Whether a value of any type is NaN, the only value that differs from itself."""
     return bool(value != value)  # noqa: PLR0124
 
 
 def _instant(value: Any) -> Any:
-    """A local time as UTC: Python computes within one zone on wall clocks, blind to daylight saving."""
+    """Convert a local time to UTC, since Python's arithmetic within a zone ignores daylight saving."""
     return value.astimezone(UTC) if type(value) is datetime and value.tzinfo is not UTC else value
 
 
@@ -74,12 +74,12 @@ def _divide(a: Any, b: Any) -> float:
 
 
 def _divide_by_constant(a: Any, b: Any) -> float:
-    """Polars multiplies by a constant's reciprocal, which may differ from the quotient in the last bit."""
+    """Divide as Polars does: it multiplies by a constant's reciprocal, which may differ in the last bit."""
     return a * (1.0 / b) if b else _divide(a, b)
 
 
 def _division(whole: Callable[[int, int], int] | None, part: Callable[[Any, Any, float], Any]) -> Builder:
-    """Build a division: `whole` of two integers (None: of floats all the same), `part` of operands and quotient."""
+    """Build a division: by `whole` for two integers (None: as for floats), else by `part(a, b, quotient)`."""
 
     def build(left: Evaluate, right: Evaluate, *, by_constant: bool) -> Evaluate:
         quotient = _divide_by_constant if by_constant else _divide
@@ -95,7 +95,7 @@ def _division(whole: Callable[[int, int], int] | None, part: Callable[[Any, Any,
 
 
 def _less(a: Any, b: Any) -> bool:
-    """NaN is above every number, as Polars orders them."""
+    """Compare as Polars does, for which NaN is greater than every number."""
     a, b = _instant(a), _instant(b)
     return not is_nan(a) if is_nan(a) or is_nan(b) else bool(a < b)
 
@@ -174,7 +174,7 @@ def _clip(argument: Evaluate, *bounds: Evaluate, has_min: bool, has_max: bool) -
 
 
 def _decided_by(decisive: bool) -> Callable[[Evaluate, Evaluate], Evaluate]:
-    """Make "and" (decided by one False) or "or" (by one True) of Kleene's logic, which SQL and Polars have too."""
+    """Make "and" (False if one is False) or "or" (True if one is True) of three-valued logic, as in SQL and Polars."""
 
     def combine(left: Evaluate, right: Evaluate) -> Evaluate:
         def evaluate(row: Mapping[str, Any]) -> Any:
@@ -253,14 +253,14 @@ def _strip(value: Evaluate, characters: Evaluate) -> Evaluate:
 
 
 def _plain(value: Any) -> Any:
-    """Refuse texts that Python reads as numbers and Polars does not: `1_000`, ` 12 `, digits of other scripts."""
+    """Refuse texts that Python reads as numbers but Polars does not: `1_000`, ` 12 `, digits of other scripts."""
     if isinstance(value, str) and (not value.isascii() or "_" in value or value != value.strip()):
         raise ValueError(f"'{value}' is no number")
     return value
 
 
 def _to_integer(value: Any) -> int:
-    return int(_plain(value))  # truncates as Polars does; NaN, infinity and text that is no number raise as there
+    return int(_plain(value))  # like Polars truncates, and raises for NaN, infinity and text that is no number
 
 
 def _to_float(value: Any) -> float:

@@ -1,4 +1,4 @@
-"""Feature views in Polars code: a Python file whose `view` is a function of lazy frames."""
+"""Feature views in Python: a file whose `view` is a function of Polars lazy frames."""
 
 import ast
 import importlib.util
@@ -33,10 +33,10 @@ def polars_view(
     tags: Mapping[str, str] | None = None,
     incremental: Mapping[str, Any] | None = None,
 ) -> Callable[[ViewFunction], FeatureView]:
-    """Make a feature view of a function that takes one lazy frame per source and gives the view's rows.
+    """Make a feature view from a function that takes one lazy frame per source and returns the view's rows.
 
-    The function's file without comments, docstrings and this declaration is what the view's hash is over, so that a
-    helper belongs into the same file: what is imported is not seen.
+    The view's hash covers the function's file, without comments, docstrings and this declaration. Keep helpers in the
+    same file: changes of imported code are not noticed.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def load_polars_view(path: Path) -> FeatureView:
 
 
 def _meaning(function: ViewFunction) -> str:
-    """Source of the function's file without what changes no value."""
+    """Source of the function's file, without what cannot change a value: comments, docstrings, the declaration."""
     path = Path(function.__code__.co_filename)
     text = path.read_text(encoding="utf-8") if path.is_file() else dedent(inspect.getsource(function))
     tree = ast.parse(text)

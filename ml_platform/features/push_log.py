@@ -1,6 +1,6 @@
-"""The push log's record: rows sent to serving for a feature view are a line in a file before their answer leaves.
+"""The record of the push log: serving writes pushed rows as a line of a file before it answers.
 
-`ml_platform.inference.segments` writes the lines, `ml_platform.features.pushed` moves them into the lake.
+`ml_platform.inference.segments` writes the lines, `ml_platform.features.pushed` ingests them into the lake.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ DEFINITION_DIGITS = 12  # of a definition's hash, in the names of its stream and
 
 
 class Pushed(msgspec.Struct, kw_only=True):
-    """The rows of one request, all of one definition of one view.
+    """The rows of one request, all for the same definition of a view.
 
-    `types` has each column's type (`ml_platform.registry.manifest.Input.type`) in the order of the values of a row:
-    entity, event time, features. Timestamps count microseconds since 1970 (UTC).
+    `types` has the type of each column (`ml_platform.registry.manifest.Input.type`) in the order of a row's values:
+    entity, event time, features. Timestamps are microseconds since 1970 (UTC).
     """
 
     request_id: str
@@ -29,8 +29,8 @@ class Pushed(msgspec.Struct, kw_only=True):
 
 
 def stream(view: str, view_hash: str) -> str:
-    """Where a definition's rows are logged, below the platform's `push_log_dir`.
+    """Folder of a definition's log, relative to the platform's `push_log_dir`.
 
-    Each definition has a stream and a table of its own: rows of different meaning or type never meet.
+    Each definition has its own stream and table, so that rows of different meaning or type are never mixed.
     """
     return f"{view}/{view_hash[:DEFINITION_DIGITS]}"

@@ -1,8 +1,8 @@
-"""Pushed rows in the lake: from serving's log to `pushed/<view>__<definition>`, and read beside the view's own rows.
+"""Pushed rows in the lake: ingested from serving's log into `pushed/<view>__<definition>`, and read with computed rows.
 
-Rows that a view's query computes are in `features/<view>`, rows that were pushed in a table of their own. No
-computation writes there, so that none can lose a pushed row. Whatever reads a view (training sets, publishing, skew,
-freshness) reads both through `read_view`, each at a version of its own; SQL does through `pushed_overlays`.
+Rows that a view's query computes are in `features/<view>`, pushed rows in a separate table. No computation writes
+there, so none can lose a pushed row. Everything that reads a view (training sets, publishing, skew, freshness) reads
+both through `read_view`, each table at its own version; SQL does so through `pushed_overlays`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,12 +28,12 @@ _decode = msgspec.json.Decoder(Pushed).decode
 
 
 def pushed_table(view: FeatureView) -> str:
-    """Lake table of the rows that were pushed to the present definition of a view."""
+    """Lake table of the rows pushed for the present definition of a view."""
     return _table(view.name, view.hash[:DEFINITION_DIGITS])
 
 
 def view_tables(lake: Lake, view: FeatureView) -> tuple[str, ...]:
-    """Tables that hold the rows of a view: its own, and that of its pushed rows once there are any."""
+    """Tables that hold the rows of a view: its own, and that of pushed rows if there is one."""
     pushed = pushed_table(view)
     return (view.table, pushed) if lake.exists(pushed) else (view.table,)
 
@@ -41,8 +41,8 @@ def view_tables(lake: Lake, view: FeatureView) -> tuple[str, ...]:
 def read_view(lake: Lake, view: FeatureView, versions: Mapping[str, int] | None = None) -> pl.LazyFrame:
     """Scan the rows of a view, computed and pushed.
 
-    Of rows with equal keys the pushed one counts, and of those the one pushed last. In a view with a `created` column
-    that is the instant of the push, so that between equal event times the latest `created` wins, whoever wrote it.
+    Among rows with equal keys a pushed one replaces the computed one, and the one pushed last the others. In a view
+    with a `created` column, `created` of a pushed row is the instant of the push.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def read_view(lake: Lake, view: FeatureView, versions: Mapping[str, int] | None 
     view
         The view.
     versions
-        Versions of `view_tables`, the newest when None; without one for the pushed rows there are none of them.
+        Versions of `view_tables`, the newest when None; without a version for the pushed rows none are read.
     """
     if versions is None:
         versions = lake.versions(view_tables(lake, view))
@@ -74,14 +74,14 @@ def read_view(lake: Lake, view: FeatureView, versions: Mapping[str, int] | None 
 
 
 def pushed_overlays(lake: Lake, views: Callable[[], Mapping[str, FeatureView]]) -> Overlays:
-    """Let SQL see the rows of `read_view` under a view's name: what `ml_platform.lake.sql` takes as `overlays`.
+    """Make the `overlays` for `ml_platform.lake.sql` with which a view's table has the rows of `read_view`.
 
     Parameters
     ----------
     lake
         Where the tables are.
     views
-        Gives the views by name; asked only when rows were pushed to a view that the SQL names.
+        Gives the views by name; called only when rows were pushed to a view that the SQL names.
     """
 
     def overlay(table: str, version: int) -> Overlay | None:
@@ -90,7 +90,7 @@ def pushed_overlays(lake: Lake, views: Callable[[], Mapping[str, FeatureView]]) 
             return None
         view = views().get(name)
         if view is None or computed_hash(lake, name, version) not in {None, view.hash}:
-            return None  # rows of another definition, for which other rows were pushed
+            return None  # another definition computed this version, so the pushed rows do not belong to it
         created = {view.created: PUSHED_AT} if view.created else {}
         return Overlay(pushed_table(view), view.keys, tuple(view.columns), (PUSHED_AT, REQUEST, ROW), created)
 
@@ -98,7 +98,7 @@ def pushed_overlays(lake: Lake, views: Callable[[], Mapping[str, FeatureView]]) 
 
 
 def view_schema(view: FeatureView, dtypes: pl.Schema) -> ViewSchema | None:
-    """What a pushed row of a view must have, given the types of its rows; None if an entity column cannot be sent."""
+    """Schema of a view's pushed rows, given the types of its rows; None if JSON cannot carry an entity column."""
     entity = [_key_field(name, dtypes[name]) for name in view.entity]
     if None in entity:
         return None
@@ -110,7 +110,7 @@ def view_schema(view: FeatureView, dtypes: pl.Schema) -> ViewSchema | None:
 
 
 def ingest_pushed(lake: Lake, folder: Path, view: str) -> list[Ingested]:
-    """Move what was pushed to a view since the last run into its tables, each row exactly once.
+    """Ingest the rows pushed to a view since the last run into its tables, each row exactly once.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def ingest_pushed(lake: Lake, folder: Path, view: str) -> list[Ingested]:
     Returns
     -------
     list
-        A report for each definition that rows were ever pushed to.
+        A report for each definition for which rows were ever pushed.
     """
     return [
         ingest_segments(lake, table, stream, _read, written_at=PUSHED_AT) for table, stream in _streams(folder, view)
@@ -146,10 +146,10 @@ def _table(view: str, definition: str) -> str:
 
 
 def _key_field(name: str, dtype: pl.DataType) -> Input | None:
-    """Field of an entity column; an integer keeps within its column's bits."""
+    """Field of an entity column, with the bounds of its integer type; None for an unsupported type."""
     if dtype.is_integer():
         low, high = pl.select(pl.lit(0, dtype).lower_bound().alias("low"), pl.lit(0, dtype).upper_bound()).row(0)
-        bounded = dtype != pl.Int64  # which a request is held to anyway, and a double cannot say
+        bounded = dtype != pl.Int64  # requests are checked for 64 bits anyway, and a double cannot hold the bounds
         return Input(name=name, type="integer", **({"minimum": low, "maximum": high} if bounded else {}))
     if dtype == pl.String:
         return Input(name=name, type="string")
@@ -159,7 +159,7 @@ def _key_field(name: str, dtype: pl.DataType) -> Input | None:
 
 
 def _read(chunk: bytes, _: str) -> tuple[pl.DataFrame | None, int]:
-    """Rows of a chunk of lines, and how many lines of it are torn."""
+    """Read the rows of a chunk of lines; also count the torn lines."""
     sent, torn = [], 0
     for line in filter(None, chunk.split(b"\n")):
         try:
@@ -170,7 +170,7 @@ def _read(chunk: bytes, _: str) -> tuple[pl.DataFrame | None, int]:
 
 
 def _frame(sent: Sequence[Pushed]) -> pl.DataFrame:
-    """Rows of the table; of one stream all have the same types."""
+    """Make rows of the table; all requests of one stream have the same types."""
     types = sent[0].types
     timestamps = [name for name, type_ in types.items() if type_ == "timestamp"]
     schema = {

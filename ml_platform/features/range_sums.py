@@ -1,7 +1,7 @@
-"""Sums of many ranges of one array without subtraction, so that no value outside of a range leaves a trace in its sum.
+"""Sums of many ranges of one array without subtraction, so that values outside a range never affect its sum.
 
-Differences of running totals do not hold that: after one huge value they have lost the digits of the small ones, and
-after an infinite or missing one everything.
+Differences of running totals do not have this property: after a huge value they lose the digits of small ones, and
+after an infinite or missing one they are useless.
 """
 
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]
 
-SHORT = 256  # values up to which adding a range up costs less than looking its blocks up
+SHORT = 256  # up to this length adding up a range costs less than looking up its blocks
 
 
 def range_sums(values: "Floats", starts: "Integers", ends: "Integers") -> "Floats":
@@ -39,7 +39,7 @@ def range_sums(values: "Floats", starts: "Integers", ends: "Integers") -> "Float
     """
     lengths = ends - starts
     sums = np.zeros(len(starts))
-    with np.errstate(over="ignore", invalid="ignore"):  # infinite values, and sums of ranges that nobody asks for
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite values, and sums of ranges that are not used
         for wanted, add_up in (
             ((lengths > 0) & (lengths <= SHORT), _added_up),
             (lengths > SHORT, _looked_up),
@@ -53,15 +53,15 @@ def range_sums(values: "Floats", starts: "Integers", ends: "Integers") -> "Float
 
 def _added_up(values: "Floats", starts: "Integers", ends: "Integers") -> "Floats":
     places = np.stack([starts, ends], axis=1).reshape(-1)
-    sums: Floats = np.add.reduceat(np.append(values, 0.0), places)[::2]  # between them what lies between two ranges
+    sums: Floats = np.add.reduceat(np.append(values, 0.0), places)[::2]  # odd positions sum the gaps between ranges
     return sums
 
 
 def _looked_up(values: "Floats", starts: "Integers", ends: "Integers") -> "Floats":
-    """Put sums of two values or more together from a disjoint sparse table, level by level.
+    """Look up sums of two or more values in a disjoint sparse table, level by level.
 
-    A block of 2 ** level values holds, in its left half, the sums up to its middle and, in its right half, those from
-    there. A range that spans the middle of a block is one of either.
+    A block of 2 ** level values holds in its left half the sums up to its middle, and in its right half those from the
+    middle on. A range that spans the middle of a block is the sum of one value of each half.
     """
     sums = np.zeros(len(starts))
     lasts = ends - 1

@@ -87,14 +87,14 @@ def _field_type(name: str, dtype: pl.DataType) -> FieldType:
 
 
 def check_parity(frame: pl.DataFrame, inputs: tuple[InputField, ...], features: Mapping[str, RequestFeature]) -> None:
-    """Compute the request features of some rows both ways and refuse any difference.
+    """Compute the request features of some rows both by Polars and in plain Python, and refuse any difference.
 
-    Polars computes in typed columns, serving in plain Python: an 8-bit overflow or an unusual cast can part them.
+    Polars computes in typed columns, serving in plain Python: they can differ by an 8-bit overflow or an unusual cast.
 
     Raises
     ------
     ValueError
-        Naming the feature, the row's inputs, and both values.
+        If they differ; the message names the feature, the row's inputs, and both values.
     """
     names = [field.name for field in inputs]
     rows = frame.select(names).to_dicts()

@@ -1,4 +1,4 @@
-"""Rolling aggregates declared in YAML: trailing windows over the events of a table, compiled to one SQL scan."""
+"""Rolling aggregates declared in YAML: trailing windows over the events of a table, compiled to one SQL query."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -18,7 +18,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class Aggregate(Strict):
-    """One function of the events in each window; `time_since` is one feature, the others are one per window."""
+    """A function of the events in each window; it gives one feature per window, `time_since` only one."""
 
     function: Function
     column: str | None = Field(None, description="Column of the source; none for count and time_since.")
@@ -39,23 +39,25 @@ class Aggregate(Strict):
 class Rolling(Strict):
     """Trailing windows over the events of one lake table.
 
-    At an instant t a window of length w holds the events with t − w < time ≤ t. A row is written at every event and at
-    every instant at which one leaves a window, so that the newest row of an entity is exact at any time in between;
-    with `rows: events`, at events alone, so that the newest row is as of the entity's last event; with `every`, at the
-    ticks of a clock, which `time_since` needs because it never stands still. No row is later than the newest event of
-    the whole table.
+    At an instant t a window of length w holds the events with t − w < time ≤ t. By default a row is written at every
+    event and whenever an event leaves a window, so that the newest row of an entity is exact at any time. With
+    `rows: events` rows are written only at events, so the newest row is as of the entity's last event. With `every`
+    they are written at regular ticks, which `time_since` needs because it changes all the time. No row is later than
+    the newest event of the whole table.
     """
 
     source: str = Field(pattern=r"^[a-z][a-z0-9_]*(/[A-Za-z0-9_]+)+$", description="Lake table, e.g. raw/orders.")
     time: str = Field(description="Column with the instant from which an event was known (UTC).")
-    filter: str | None = Field(None, description="SQL condition: which events count.")
+    filter: str | None = Field(None, description="SQL condition that selects the events that count.")
     windows: tuple[Duration, ...] = Field(min_length=1)
     rows: Literal["changes", "events"] = Field(
-        "changes", description="When a row is written: whenever an event enters or leaves a window, or at events alone."
+        "changes", description="When a row is written: whenever an event enters or leaves a window, or only at events."
     )
     every: Duration | None = Field(None, description="Ticks at which rows are written, counted from 1970 (UTC).")
-    incremental: bool = Field(False, description="Compute only the days again that changed events can have touched.")
-    aggregates: dict[str, Aggregate] = Field(min_length=1, description="Name → what; features are `<name>_<window>`.")
+    incremental: bool = Field(False, description="Compute only the days that changed events can affect.")
+    aggregates: dict[str, Aggregate] = Field(
+        min_length=1, description="Name → aggregate; features are `<name>_<window>`."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -63,7 +65,7 @@ class Rolling(Strict):
         if wrong := [str(span) for span in spans if span <= timedelta(0) or span % timedelta(seconds=1)]:
             raise ValueError(f"windows and every: wanted positive whole seconds, found {wrong}")
         if len(set(self.windows)) < len(self.windows):
-            raise ValueError(f"windows: one is there twice in {list(map(window_name, self.windows))}")
+            raise ValueError(f"windows: one appears twice in {list(map(window_name, self.windows))}")
         if self.every is not None and "rows" in self.model_fields_set:
             raise ValueError("rows and every: each says when rows are written; leave one out")
         since = [name for name, item in self.aggregates.items() if item.function == "time_since"]
@@ -85,7 +87,7 @@ class Rolling(Strict):
         return found
 
     def shifts(self) -> tuple[timedelta, ...]:
-        """How long after an event rows are written, without `every`."""
+        """Times after an event at which rows are written, when there is no `every`."""
         return (timedelta(0), *(self.windows if self.rows == "changes" else ()))
 
     def inputs(self) -> list[str]:
@@ -93,14 +95,14 @@ class Rolling(Strict):
         return sorted({item.column for item in self.aggregates.values() if item.column})
 
     def promise(self) -> Incremental:
-        """Give what the windows mean for incremental computation."""
+        """Make the promise for incremental computation that follows from the windows."""
         look_back = max(self.windows) + (self.every or timedelta(0))
         return Incremental(look_back=look_back, times={self.source: self.time})
 
     def sql(self, entity: tuple[str, ...], event_time: str, *, chosen: str = "", newest: int | None = None) -> str:
         """Compile to a query over the source that gives the entity, the event time and the features.
 
-        With `chosen`, a SQL condition, of the events alone that meet it; `newest` is then the newest of all (`__us`).
+        `chosen`, a SQL condition, restricts the events; `newest` is then the time (`__us`) of the newest of all events.
         """
         keys, names = ", ".join(map(quoted, entity)), self.inputs()
         events = self.events_sql(entity) + (f" AND {chosen}" if chosen else "")
@@ -140,7 +142,7 @@ class Rolling(Strict):
         )
 
     def events_sql(self, entity: Sequence[str]) -> str:
-        """Query for the events: entity, `__us` since 1970, values, and whether the event counts (`__counts`)."""
+        """Query for the events: entity, time (`__us` since 1970), values, and whether the event counts (`__counts`)."""
         values = "".join(f", {quoted(name)} AS {_value(name)}" for name in self.inputs())
         schema, _, table = self.source.partition("/")
         not_null = " AND ".join(f"{quoted(name)} IS NOT NULL" for name in entity)
@@ -182,9 +184,9 @@ def _call(item: Aggregate) -> str:
     column = _value(item.column or "")
     if item.function == "distinct":
         return f"count(DISTINCT {column}) FILTER (__event)"
-    if item.function == "last":  # of several at one instant the greatest, so that a run can be repeated
+    if item.function == "last":  # of several at the same instant the greatest, so that the result is reproducible
         return f"arg_max({column}, {{'us': __us, 'value': {column}}}) FILTER (__event AND {column} IS NOT NULL)"
-    if item.function == "mean":  # DuckDB adds booleans up, but averages numbers alone
+    if item.function == "mean":  # DuckDB can sum booleans but not average them
         return f"avg({column}::DOUBLE) FILTER (__event)"
     return f"{item.function}({column}) FILTER (__event)"
 

@@ -1,4 +1,4 @@
-"""The compiled SQL of trailing windows for some keys at a time, so that not all rows are held at once."""
+"""Runs the compiled SQL of trailing windows for a part of the keys at a time, so that not all rows are held at once."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ ROWS = 2_000_000  # rows computed at a time, about
 def compute_parts(
     connection: duckdb.DuckDBPyConnection, rolling: Rolling, entity: tuple[str, ...], event_time: str
 ) -> Iterator[pl.DataFrame]:
-    """Give the rows of `Rolling.sql`, all those of a key in one frame; at least one frame.
+    """Give the rows of `Rolling.sql` in one or more frames; all rows of a key are in the same one.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Counts, sums and means of trailing windows in NumPy, several times as fast as window functions in SQL.
 
-Whole keys are computed some at a time, so that what is held is the events, not the rows. Nothing is ever subtracted
-(see `range_sums`): a huge, infinite or missing value leaves no trace once it left the window. Polars' `rolling` does
-not hold that.
+A part of the keys is computed at a time, so that memory holds the events but not all rows. Nothing is ever subtracted
+(see `range_sums`), so a huge, infinite or missing value has no effect once it has left the window; Polars' `rolling`
+does not guarantee that.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 FUNCTIONS = {"count", "sum", "mean"}
 HELD = 16_000_000  # events held at a time
 ROWS = 500_000  # rows computed at a time
-_PLACES = 2**61  # keys × microseconds that are computed at a time
+_PLACES = 2**61  # keys × microseconds that one integer can encode
 _KEY = "__key"
 
 
 @dataclass(frozen=True)
 class _Span:
-    """Microseconds since 1970 between which everything lies, and how many of them are set aside for a key."""
+    """First and last instant of the events, and the range of instants reserved for each key, in microseconds."""
 
     oldest: int
     newest: int
@@ -41,7 +41,7 @@ class _Span:
 def compute_sums(
     connection: duckdb.DuckDBPyConnection, rolling: Rolling, entity: Sequence[str], event_time: str
 ) -> Iterator[pl.DataFrame] | None:
-    """Compute what `Rolling.sql` says, with the same rows, if all of it is counts, sums and means of numbers.
+    """Compute the rows of `Rolling.sql`, if all aggregates are counts, sums and means of numbers.
 
     Parameters
     ----------
@@ -55,8 +55,8 @@ def compute_sums(
     Returns
     -------
     iterator of polars.DataFrame, or None
-        Entity, event time and features, all rows of some keys at a time; None where it is left to SQL: another
-        function, a clock (`every`), columns of another type than integers, floats and booleans, or no event.
+        Entity, event time and features, with all rows of a key in the same frame. None when SQL must compute them: for
+        other functions, `every`, columns that are not integers, floats or booleans, or when there is no event.
     """
     if rolling.every is not None or any(item.function not in FUNCTIONS for item in rolling.aggregates.values()):
         return None
@@ -70,7 +70,7 @@ def compute_sums(
     events, oldest, newest, latest = counted.pl().row(0)
     if not events or not all(dtype.is_integer() or dtype.is_float() or dtype == pl.Boolean for dtype in values):
         return None
-    # No instant of one key, shifted by a window, reaches into the next key's.
+    # Wide enough that no instant of a key, shifted by a window, reaches the range of the next key.
     span = _Span(oldest, newest, latest - oldest + microseconds(max(rolling.windows)) + 2)
     at = pl.from_epoch("__us", "us").dt.replace_time_zone("UTC").alias(event_time)
     return (
@@ -83,7 +83,7 @@ def compute_sums(
 def _held(
     connection: duckdb.DuckDBPyConnection, source: str, entity: Sequence[str], parts: int
 ) -> Iterator[pl.DataFrame]:
-    """Read the events that count in so many parts, by a hash of the key."""
+    """Read the events that count, in a number of parts by the hash of the key."""
     keys = ", ".join(map(quoted, entity))
     for part in range(parts):
         chosen = "" if parts == 1 else f" AND hash({keys}) % {parts} = {part}"
@@ -93,7 +93,7 @@ def _held(
 def _by_keys(
     held: pl.DataFrame, entity: Sequence[str], rolling: Rolling, span: _Span
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
-    """Give the events of some keys at a time with their keys' numbers, and the keys."""
+    """Give the events of a part of the keys at a time, with the numbers of their keys, and these keys."""
     parts = -(-held.height * len(rolling.shifts()) // ROWS)
     hashed = held.with_columns((pl.struct(entity).hash() % parts).alias(_KEY))
     for part in hashed.partition_by(_KEY, include_key=False):
@@ -105,13 +105,13 @@ def _by_keys(
 
 def _of_keys(events: pl.DataFrame, keys: pl.DataFrame, rolling: Rolling, span: _Span) -> pl.DataFrame:
     """Compute the rows of some keys."""
-    # One integer tells key and instant, so that one binary search finds where a window starts or ends.
+    # One integer encodes key and instant, so that one binary search finds where a window starts or ends.
     placed = events.select(pl.col(_KEY).cast(pl.Int64) * span.width + (pl.col("__us") - span.oldest))
     unordered = placed.to_series().to_numpy()
     order = np.argsort(unordered)
     places = unordered[order]
     points = np.sort(np.concatenate([places + microseconds(shift) for shift in rolling.shifts()]))
-    points = points[np.diff(points, prepend=-1) > 0]  # many times as fast as np.unique, which hashes
+    points = points[np.diff(points, prepend=-1) > 0]  # distinct; many times as fast as np.unique, which hashes
     owner = points // span.width
     us = points - owner * span.width + span.oldest
     points, owner, us = (found[us <= span.newest] for found in (points, owner, us))

@@ -10,19 +10,19 @@ _ALL = 2.0**64  # one more than the largest hash
 
 
 def kept(identity: pl.Expr, share: float | Mapping[Any, float], label: str | None = None) -> pl.Expr:
-    """Say which rows stay: those whose identity hashes into the share.
+    """Make the condition by which rows are kept: the hash of their identity is below the share.
 
-    Where the identity is a column, a row stays or goes whatever other rows there are, and a smaller share is part of
-    a larger one.
+    Whether a row is kept does not depend on the other rows, and the rows of a smaller share are part of those of a
+    larger one.
 
     Parameters
     ----------
     identity
-        What tells rows apart.
+        Expression that identifies rows, usually a column.
     share
         Part of the rows to keep, in (0, 1], or a part for each value of the label.
     label
-        Column that a mapping's keys are values of.
+        Column whose values are the keys of a mapping.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def kept(identity: pl.Expr, share: float | Mapping[Any, float], label: str | Non
     if not isinstance(share, Mapping):
         return pl.lit(value=True) if share == 1 else identity.hash(_SEED) < share * _ALL
     if label is None:
-        raise ValueError("sample: shares per value need the label that they are values of")
+        raise ValueError("sample: shares per value need a `label`, the column that has these values")
     limit = pl.lit(_ALL)
     for value, part in share.items():
         limit = pl.when(pl.col(label) == value).then(part * _ALL).otherwise(limit)

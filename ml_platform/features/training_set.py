@@ -1,4 +1,4 @@
-"""Training sets: a model's spine, its request features and its look-ups, joined as of the instant of prediction."""
+"""Training sets: a model's spine with its request features and look-ups, as of each row's instant of prediction."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ _PARITY_ROWS = 200
 
 
 class FeatureInfo(Strict):
-    """One column that the model learns from."""
+    """One feature column of a model."""
 
     name: str
     kind: Literal["numeric", "categorical"]
@@ -40,7 +40,7 @@ class FeatureInfo(Strict):
 
 
 class TrainingSetRef(Strict):
-    """A stored training set: where it is, what it was made of, what is in it."""
+    """A stored training set: its table, the tables it was made from, and a summary."""
 
     model: str
     table: str
@@ -57,7 +57,7 @@ class TrainingSetRef(Strict):
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows of the spine with every feature, not yet computed, and what they are read from."""
+    """Rows of the spine with every feature, as a lazy frame, and the table versions they are read from."""
 
     frame: pl.LazyFrame
     features: tuple[FeatureInfo, ...]
@@ -72,7 +72,7 @@ def build_spine(
     versions: Mapping[str, int] | None = None,
     defaults: Mapping[str, Any] | None = None,
 ) -> pl.LazyFrame:
-    """Run the model's spine over the lake and add its request features.
+    """Run the query of a model's spine and add its request features.
 
     Parameters
     ----------
@@ -81,11 +81,11 @@ def build_spine(
     spec
         The model.
     folder
-        Where `spec.spine` and `spec.request_features` are.
+        Folder of `spec.spine` and `spec.request_features`.
     versions
         Table → version to read; the newest when absent.
     defaults
-        Input → what stands for its nulls; as the spec says when absent.
+        Input → value that replaces its nulls; those of the spec when absent.
 
     Returns
     -------
@@ -114,7 +114,7 @@ def build_spine(
 def create_training_set(
     lake: Lake, spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView], *, as_of: datetime | None = None
 ) -> TrainingSetRef:
-    """Write `training_sets/<model>`: all rows whose label was known by `as_of`, with the features of their instant.
+    """Write `training_sets/<model>`: all rows whose label was known by `as_of`, with features as of their timestamps.
 
     Parameters
     ----------
@@ -123,11 +123,11 @@ def create_training_set(
     spec
         The model.
     folder
-        Where its spine and request features are.
+        Folder of its spine and request features.
     views
         Feature views by name.
     as_of
-        A label that became available later is not used (UTC); the newest label's instant when absent.
+        Labels that became available later are not used (UTC); all labels are when absent.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def create_training_set(
     )
 
 
-def feature_rows(  # noqa: PLR0917 - a window reads best in order
+def feature_rows(  # noqa: PLR0917 - start and end read well as positional arguments
     lake: Lake,
     spec: ModelSpec,
     folder: Path,
@@ -174,9 +174,9 @@ def feature_rows(  # noqa: PLR0917 - a window reads best in order
     *,
     defaults: Mapping[str, Any] | None = None,
 ) -> pl.DataFrame:
-    """The training set's columns for rows with start ≤ timestamp < end, labelled or not, sorted by timestamp and id.
+    """Compute a training set's columns for rows with start ≤ timestamp < end, labelled or not, by timestamp and id.
 
-    `defaults` stand for nulls of the inputs: those of the version that scores, the spec's when None.
+    `defaults` replace nulls of the inputs: those of the version that scores, or the spec's when None.
     """
     inside = pl.col(spec.timestamp).is_between(start, end, closed="left")
     rows = _feature_frame(lake, spec, folder, views, inside, defaults=defaults)
@@ -186,7 +186,7 @@ def feature_rows(  # noqa: PLR0917 - a window reads best in order
 def feature_infos(
     spec: ModelSpec, derived: Mapping[str, RequestFeature], views: Mapping[str, FeatureView]
 ) -> tuple[FeatureInfo, ...]:
-    """The model's features in the order of its matrix: inputs, request features, look-ups; timestamps are none."""
+    """The model's features in the order of its matrix: inputs, request features, look-ups; without timestamps."""
     infos = [
         _info(field.name, field.type, "input", field.description, field.unit) for field in spec.inputs if field.feature
     ]
@@ -219,7 +219,7 @@ def _feature_frame(
     *,
     defaults: Mapping[str, Any] | None = None,
 ) -> _Rows:
-    """Join the rows of the spine that are wanted, and no others."""
+    """Join features to the rows of the spine that `wanted` selects."""
     used = {lookup.view: _view(spec, lookup.view, views) for lookup in spec.lookups}
     spine_tables = sql.referenced_tables((folder / spec.spine).read_text(encoding="utf-8"))
     view_rows = {table for view in used.values() for table in view_tables(lake, view)}
@@ -253,7 +253,7 @@ def _own_columns(spec: ModelSpec) -> list[str]:
 
 
 def _typed(field: InputField, defaults: Mapping[str, Any]) -> pl.Expr:
-    """An input with its declared type, its nulls replaced as serving replaces them."""
+    """An input with its declared type, and its nulls replaced as in serving."""
     typed = pl.col(field.name).cast(DTYPES[field.type])
     default = defaults.get(field.name)
     return typed if default is None else typed.fill_null(pl.lit(default, dtype=DTYPES[field.type]))
@@ -278,7 +278,7 @@ def _check_spine(spec: ModelSpec, rows: pl.DataFrame, features: Mapping[str, Req
     if twice := rows.height - ids.n_unique():
         example = ids.filter(ids.is_duplicated())[0]
         raise ValueError(
-            f"model '{spec.name}': {spec.spine} gives {twice} rows with an id of another, e.g. {example!r}"
+            f"model '{spec.name}': {spec.spine} gives {twice} rows with the id of another row, e.g. {example!r}"
         )
 
 

@@ -1,7 +1,7 @@
-"""Portable expressions over many rows at once: the arithmetic of dates and numbers in numpy, the rest row by row.
+"""Portable expressions over many rows at once: arithmetic of dates and numbers in numpy, the rest row by row.
 
-What comes out equals `ml_platform.features.expressions.evaluator` on every row, which a test holds it to. A column
-with a null, an operation without a counterpart here, or numbers near the limits of 64 bits go the row-by-row way.
+The results equal those of `ml_platform.features.expressions.evaluator` for every row, which a test checks. Columns with
+a null, operations without a counterpart here, and numbers near the limits of 64 bits are computed row by row.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,13 +16,13 @@ from ml_platform.features.column_operations import OPERATIONS, Column, NotVector
 from ml_platform.features.expressions import Tree, evaluator
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EXACT_SECONDS = 2**32  # years 1834 to 2106: microseconds survive the way through float seconds
+_EXACT_SECONDS = 2**32  # years 1834 to 2106: float seconds hold microseconds exactly
 
 Vector = Callable[["Columns"], Column]
 
 
 class Columns:
-    """The rows of one request by column: inputs as lists, derived features added in their order.
+    """The rows of one request by column: the inputs, and derived features as they are added.
 
     Examples
     --------
@@ -36,11 +36,11 @@ class Columns:
 
     def __init__(self, inputs: Mapping[str, list[Any]], kinds: Mapping[str, str], count: int) -> None:
         self.count = count
-        self.lists = dict(inputs)  # as Python values: what came so, and what was asked for so
+        self.lists = dict(inputs)  # columns as Python values: the inputs, and others once they are asked for
         self._kinds = kinds
         self._vectors: dict[str, Column] = {}
         self._distinct: dict[tuple[str, ...], tuple[list[Any], np.ndarray]] = {}
-        self.shared: dict[str, Column] = {}  # results of expressions that several features have in common
+        self.shared: dict[str, Column] = {}  # results of subexpressions, which several features may share
 
     def derive(self, features: Sequence["ColumnFeature"]) -> None:
         """Add derived features (raises what the row-by-row evaluation raises)."""
@@ -61,7 +61,7 @@ class Columns:
                 _spread(rows, feature.name, self.objects(feature.name))
 
     def vector(self, name: str) -> Column:
-        """A column for arithmetic (raises NotVectorised)."""
+        """A column as an array (raises NotVectorised)."""
         found = self._vectors.get(name)
         if found is None:
             found = self._vectors[name] = _vector(self._kinds.get(name, ""), self.lists[name])
@@ -75,7 +75,7 @@ class Columns:
         return values
 
     def distinct(self, *names: str) -> tuple[list[Any], np.ndarray]:
-        """Distinct values of a column, or tuples of several, by first appearance, and the place of each row's in them.
+        """Distinct values of a column (tuples of several columns), and the position of each row's value among them.
 
         Examples
         --------
@@ -101,7 +101,7 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class ColumnFeature:
-    """A derived feature, compiled both ways; `vector` is None where numpy cannot do it."""
+    """A derived feature, compiled for one row and for columns; `vector` is None when numpy cannot compute it."""
 
     name: str
     evaluate: Callable[[Mapping[str, Any]], Any]
@@ -109,7 +109,7 @@ class ColumnFeature:
 
 
 def compile_columns(trees: Sequence[tuple[str, Tree]]) -> tuple[ColumnFeature, ...]:
-    """Compile derived features (name, tree), each of which may use those before it."""
+    """Compile derived features (name, tree); each may use those before it."""
     compiled = []
     for name, tree in trees:
         try:
@@ -141,7 +141,7 @@ def _vector(kind: str, values: list[Any]) -> Column:
 
 
 def microseconds(instants: Sequence[datetime]) -> np.ndarray:
-    """Microseconds since 1970 of datetimes with a zone, exactly."""
+    """Exact microseconds since 1970 of datetimes with a time zone."""
     seconds = np.fromiter(map(datetime.timestamp, instants), np.float64, len(instants))
     if not len(seconds) or (seconds.min() > -_EXACT_SECONDS and seconds.max() < _EXACT_SECONDS):
         return np.rint(seconds * 1e6).astype(np.int64)

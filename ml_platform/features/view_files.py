@@ -1,4 +1,4 @@
-"""The files that declare a feature view, as plain keys and values: SQL behind YAML, or YAML alone."""
+"""Reads the declaration of a feature view from its file: SQL after YAML in a comment, or YAML alone."""
 
 import re
 from pathlib import Path
@@ -14,12 +14,12 @@ _FRONT_MATTER = re.compile(r"\A\s*/\*(?P<yaml>.*?)\*/(?P<sql>.*)\Z", re.DOTALL)
 
 
 def read_declaration(path: Path) -> dict[str, Any]:
-    """Read what a `.sql` or `.yaml` file says of a view; `rolling` is compiled to columns and query.
+    """Read the fields of a view from a `.sql` or `.yaml` file; `rolling` is compiled to columns and query.
 
     Raises
     ------
     ValueError
-        If the file cannot be read as such; the message names it.
+        If the file is not well-formed; the message names it.
     """
     return _declared_yaml(path) if path.suffix == ".yaml" else _declared_sql(path)
 
@@ -60,5 +60,5 @@ def _mapping(path: Path, text: str, what: str) -> dict[str, Any]:
 
 
 def in_words(error: ValidationError, root: type[BaseModel]) -> str:
-    """Say each mistake with its key."""
+    """Explain each validation error, with its key."""
     return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'view'}: {explain(root, e)}" for e in error.errors())

@@ -1,4 +1,4 @@
-"""The rows that a view's query or function gives, held to what the view declares: columns, types, keys."""
+"""Checks the rows that a view's query or function gives against the view's declaration: columns, types, keys."""
 
 from typing import TYPE_CHECKING
 
@@ -18,12 +18,12 @@ DTYPES: dict[str, pl.DataType] = {
 
 
 def checked_rows(view: "FeatureView", frame: pl.DataFrame) -> pl.DataFrame:
-    """Give rows with the declared types, sorted by their keys, event time first.
+    """Convert rows to the declared types and sort them by their keys, event time first.
 
     Raises
     ------
     ValueError
-        If a column is missing, surplus or of another type, or a row lacks a key or shares all of them with another.
+        If a column is missing, not declared or of another type, or a row lacks a key or has the same keys as another.
     """
     times = [name for name in (view.event_time, view.created) if name]
     rows = _typed(view, frame, times).sort(view.event_time, *view.entity, *times[1:])
@@ -57,7 +57,7 @@ def _utc(view: "FeatureView", frame: pl.DataFrame, name: str) -> pl.Expr:
 
 
 def _feature(view: "FeatureView", frame: pl.DataFrame, name: str) -> pl.Series:
-    """A feature in its declared type, if that changes no value."""
+    """Convert a feature to its declared type (raises ValueError if that changes a value)."""
     found, type_ = frame.get_column(name), view.columns[name].type
     typed = _as_type(found, DTYPES[type_])
     example = "" if typed is None else _changed(found, typed)
@@ -79,7 +79,7 @@ def _as_type(found: pl.Series, dtype: pl.DataType) -> pl.Series | None:
 
 
 def _changed(found: pl.Series, typed: pl.Series) -> str:
-    """Example of a value that is not the same in the other type."""
+    """Example of a value that the conversion changed, for a message; empty if there is none."""
     lost = typed.is_null() & found.is_not_null()
     if found.dtype.is_numeric() and typed.dtype in (pl.Int64(), pl.Boolean()):
         lost |= (typed.cast(found.dtype) != found).fill_null(value=False)

@@ -1,4 +1,4 @@
-"""Feature views: one SQL file each, its entity, event time, lifetime and columns declared in front of the query."""
+"""Feature views: usually one SQL file each, which declares entity, event time, TTL and columns before the query."""
 
 import hashlib
 import json
@@ -31,9 +31,8 @@ from ml_platform.lake import sql
 from ml_platform.lake.tables import Lake
 from ml_platform.spec import Duration, Strict, Tag
 
-_QUOTED_OR_BLANK = re.compile(
-    r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|(?:\s|--[^\n]*|/\*.*?\*/)+""", re.DOTALL
-)  # a text, a quoted name, or what SQL reads as one space: comments among it
+# A text, a quoted name, or a run of blanks and comments, which SQL reads as one space.
+_QUOTED_OR_BLANK = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|(?:\s|--[^\n]*|/\*.*?\*/)+""", re.DOTALL)
 
 
 class FeatureColumn(Strict):
@@ -45,27 +44,27 @@ class FeatureColumn(Strict):
 
 
 class FeatureView(Strict):
-    """What is known of an entity, from which instant on.
+    """A set of features of an entity over time.
 
-    A row says: from `event_time` on, and for no longer than `ttl`, these were the newest values known of this entity.
+    A row holds the newest known values of its entity from `event_time` on, until a newer row or the end of `ttl`.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")
     description: str
     owner: str
-    entity: tuple[str, ...] = Field(min_length=1, description="Columns that name the thing described.")
+    entity: tuple[str, ...] = Field(min_length=1, description="Columns that identify what the features describe.")
     event_time: str = Field("event_time", description="Column with the instant from which the row was known (UTC).")
     created: str | None = Field(
-        None, description="Column that decides between rows of one event time: the latest wins."
+        None, description="Column that decides between rows with the same event time: the latest wins."
     )
-    ttl: Duration | None = Field(None, description="Age up to which a row may be used; any when absent.")
+    ttl: Duration | None = Field(None, description="Age up to which a row may be used; unlimited when absent.")
     tags: dict[str, Tag] = Field(default_factory=dict)
     columns: dict[str, FeatureColumn] = Field(min_length=1)
     sql: str = Field("", description="Query over the lake's tables that gives every row of the view.")
-    incremental: Incremental | None = Field(None, description="Lets only changed days be computed again.")
+    incremental: Incremental | None = Field(None, description="Allows computing only the changed days.")
     rolling: Rolling | None = Field(None, description="Windows that `sql` was compiled from.")
-    sources: tuple[str, ...] = Field((), description="Lake tables that a view in Python reads, in its order.")
-    code: str = Field("", description="What a view in Python does (see `ml_platform.features.polars_view`).")
+    sources: tuple[str, ...] = Field((), description="Lake tables that a view in Python reads, in argument order.")
+    code: str = Field("", description="Source code of a view in Python (see `ml_platform.features.polars_view`).")
     _function: Callable[..., pl.LazyFrame] | None = PrivateAttr(None)
 
     @model_validator(mode="after")
@@ -91,12 +90,12 @@ class FeatureView(Strict):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Entity and time columns: together they name a row."""
+        """Entity and time columns, which together identify a row."""
         return (*self.entity, self.event_time, *((self.created,) if self.created else ()))
 
     @property
     def hash(self) -> str:
-        """SHA-256 over what changes a value or its meaning: query, keys, lifetime and types, not the prose."""
+        """SHA-256 of all that decides values and their meaning: query, keys, TTL, types, units; not descriptions."""
         meaning = {
             "entity": self.entity,
             "event_time": self.event_time,
@@ -114,7 +113,7 @@ class FeatureView(Strict):
         return self.sources if self.code else tuple(sorted(sql.referenced_tables(self.sql)))
 
     def with_function(self, function: Callable[..., pl.LazyFrame]) -> Self:
-        """Give the view whose rows the function computes from its sources."""
+        """Copy the view, with a function that computes its rows from its sources."""
         view = self.model_copy()
         view._function = function
         return view
@@ -129,8 +128,8 @@ class FeatureView(Strict):
     ) -> Iterator[pl.DataFrame]:
         """Compute the view's rows from its sources at the given versions, not yet typed or checked.
 
-        At least one frame is given, and all rows of an entity are in one.
-        With `since`, of each source (by its time column) only the rows from an instant on, or of no instant, are there.
+        Gives at least one frame; all rows of an entity are in the same frame. `since` (source → time column, instant)
+        leaves out the source rows before the instant.
         """
         if self._function is not None:
             frames = {table: lake.read(table, version=versions[table]) for table in self.sources}
@@ -158,7 +157,7 @@ class FeatureView(Strict):
 
 
 class ViewReport(Strict):
-    """What computing a view came to."""
+    """The result of computing a view."""
 
     rows: int
     version: int = Field(description="Version of the view's table that holds the result.")
@@ -166,15 +165,15 @@ class ViewReport(Strict):
     newest: datetime | None = Field(description="Newest event time; null for an empty view.")
     null_share: dict[str, float] = Field(description="Feature → share of rows without a value.")
     spans: tuple[Span, ...] | None = Field(
-        None, description="Days computed, each span's end excluded or open; null when all of them were."
+        None, description="Spans of days that were computed, ends excluded or open; null when the whole view was."
     )
 
 
 def load_view(path: Path) -> FeatureView:
     """Read a view from its file.
 
-    `<name>.sql` has YAML in a leading `/* … */` comment and the query after it; `<name>.yaml` has the same keys, and
-    `rolling` (see `ml_platform.features.rolling`) in place of columns and query; `<name>.py` has a `view` made by
+    `<name>.sql` has YAML in a leading `/* … */` comment, then the query. `<name>.yaml` has the same keys, but `rolling`
+    (see `ml_platform.features.rolling`) instead of columns and query. `<name>.py` has a `view` made by
     `ml_platform.features.polars_view`.
 
     Raises
@@ -216,12 +215,12 @@ def load_view(path: Path) -> FeatureView:
 
 
 def load_views(folder: Path) -> dict[str, FeatureView]:
-    """Read every view of a folder, by name: `*.sql`, `*.yaml` but Dagster's own `defs.yaml`, `*.py` but `_*.py`.
+    """Read every view of a folder, by name: from `*.sql`, `*.yaml` (not `defs.yaml`) and `*.py` (not `_*.py`).
 
     Raises
     ------
     ValueError
-        If a file does not describe a view, or two files have one name.
+        If a file does not describe a view, or two files describe the same one.
     """
     found = [path for pattern in ("*.sql", "*.yaml", "*.py") for path in folder.glob(pattern)]
     paths = sorted(path for path in found if path.name != "defs.yaml" and not path.name.startswith("_"))
@@ -235,7 +234,7 @@ def load_views(folder: Path) -> dict[str, FeatureView]:
 
 
 def compute_view(lake: Lake, view: FeatureView, *, connection: duckdb.DuckDBPyConnection | None = None) -> ViewReport:
-    """Compute a view from the newest snapshots and replace its table, or its changed days, with the result.
+    """Compute a view from the newest versions of its sources, and replace its table or only its changed days.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the clocks of a time zone show at many instants at once."""
+"""Local times of a time zone for many instants at once."""
 
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -8,12 +8,12 @@ import numpy as np
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HOUR = 3_600_000_000  # in microseconds
-_FIRST, _LAST = -613_608, 1_139_567  # hours since 1970 of the years 1900 to 2099, whose offsets are kept
-_KNOWN = 48 * _HOUR  # added to every offset that is kept, so that 0 stands for one that is not known yet
+_FIRST, _LAST = -613_608, 1_139_567  # first and last hour of the years 1900 to 2099, counted from 1970
+_KNOWN = 48 * _HOUR  # added to every stored offset, so that 0 stands for one that is not known yet
 
 
 class WallClock:
-    """Offsets of a time zone from UTC by the hour, filled in as hours are asked for.
+    """Offsets of a time zone from UTC by the hour, computed when they are first needed.
 
     Examples
     --------
@@ -25,12 +25,12 @@ class WallClock:
 
     def __init__(self, zone: str) -> None:
         self._zone = ZoneInfo(zone)
-        self._offsets = np.zeros(_LAST - _FIRST + 1, np.int64)  # memory is taken only where it is written
+        self._offsets = np.zeros(_LAST - _FIRST + 1, np.int64)  # only pages that are written take memory
 
     def read(self, instants: np.ndarray, bounds: tuple[int, int]) -> np.ndarray | None:
-        """Microseconds that the zone's clocks show at instants (microseconds since 1970) between two bounds.
+        """Local times, as microseconds, of instants (microseconds since 1970) between two bounds.
 
-        None for what it cannot tell: years outside 1900 to 2099, and hours in which the clocks are changed.
+        None when some instant is outside the years 1900 to 2099 or in an hour in which the clocks change.
         """
         low, high = bounds
         if low < _FIRST * _HOUR or high >= (_LAST + 1) * _HOUR:
@@ -48,7 +48,7 @@ class WallClock:
         return wall
 
     def _offset(self, hour: int) -> int | None:
-        """Microseconds from UTC to the wall clock all through an hour."""
+        """Offset from UTC in microseconds during an hour; None when it changes in that hour."""
         start = _EPOCH + timedelta(hours=hour)
         last = start + timedelta(hours=1, microseconds=-1)
         offset = start.astimezone(self._zone).utcoffset()

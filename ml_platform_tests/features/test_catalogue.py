@@ -89,7 +89,7 @@ def test_every_place_that_stands_on_another_definition_is_named(shops, changed, 
         publish_view(shops.lake, old, online)
     assert describe(shops, old).problems == ()
     assert describe(shops, changed).problems == (
-        f"its table is of the definition {old.hash[:12]}: materialise features/{NAME}",
+        f"its table was computed by the definition {old.hash[:12]}: materialise features/{NAME}",
         f"the online store has the definition {old.hash[:12]}: materialise online/{NAME}",
         f"version 3 of order_late was trained on {old.hash[:12]}: run order_late_retrain",
     )

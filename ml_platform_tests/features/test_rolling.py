@@ -226,7 +226,7 @@ def test_rows_at_events_alone_have_the_same_values_and_stand_until_the_next_even
     [
         ("function: mean, column: amount", "function: mean", "function mean needs a `column`"),
         ("function: count,", "function: count, column: amount,", "function count takes no `column`"),
-        ("windows: [3 hours, 1 day]", "windows: [1 day, 24 hours]", "one is there twice"),
+        ("windows: [3 hours, 1 day]", "windows: [1 day, 24 hours]", "one appears twice"),
         ("windows: [3 hours, 1 day]", "windows: []", "windows"),
         (
             "windows: [3 hours, 1 day]",

@@ -162,7 +162,7 @@ def test_a_spine_without_a_column_names_it(lake, spec, folder, views):
 
 def test_an_id_given_twice_is_shown(lake, spec, folder, views):
     (folder / "spine.sql").write_text(SPINE.replace("SELECT order_id", "SELECT left(order_id, 2) AS order_id"))
-    with pytest.raises(ValueError, match=r"18 rows with an id of another, e\.g\. 'o[01]'"):
+    with pytest.raises(ValueError, match=r"18 rows with the id of another row, e\.g\. 'o[01]'"):
         create_training_set(lake, spec, folder, views)
 
 
