@@ -1,1 +1,1 @@
-"""Inference: scoring rows, one at a time or by the window, and the log of what was answered."""
+"""Inference: scoring single rows and whole time spans, and the log of predictions."""

@@ -1,4 +1,4 @@
-"""Batch scoring: the champion's answers for every row of a span of time, in one table."""
+"""Batch scoring: the champion's predictions for all rows of a time span, in one table."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -25,18 +25,18 @@ CHUNK_ROWS = 20_000
 
 
 class NoRelease(LookupError):
-    """A model that nobody has released yet cannot score."""
+    """The model has not been released yet, so nothing can be scored with it."""
 
 
 class BatchReport(Strict):
-    """What scoring a span came to."""
+    """The result of scoring a time span."""
 
     table: str
     version: int = Field(description="Version of the predictions' table that has the rows.")
     rows: int
     unscored: int = Field(description="Rows whose score is not finite.")
-    refused_rows: int = Field(0, description="Rows left out, since their inputs break the contract.")
-    refused: dict[str, int] = Field(default_factory=dict, description="Of these, values by `field: kind`.")
+    refused_rows: int = Field(0, description="Rows left out because their inputs break the contract.")
+    refused: dict[str, int] = Field(default_factory=dict, description="Their values by `field: kind`.")
     flagged: dict[str, int] = Field(default_factory=dict, description="Values scored with a flag, by `field: kind`.")
     refused_examples: tuple[str, ...] = ()
     model_version: int
@@ -46,7 +46,7 @@ class BatchReport(Strict):
     end: datetime
 
 
-def score_window(  # noqa: PLR0917 - a span of time is two positions, not options
+def score_window(  # noqa: PLR0917 - start and end read well as positional arguments
     lake: Lake,
     spec: ModelSpec,
     folder: Path,
@@ -57,12 +57,12 @@ def score_window(  # noqa: PLR0917 - a span of time is two positions, not option
     *,
     executor: Executor = "local",
 ) -> BatchReport:
-    """Score every row with start ≤ timestamp < end and put the scores in `predictions/<model>` in place of older ones.
+    """Score every row with start ≤ timestamp < end, and write the scores to `predictions/<model>`.
 
     The table has the columns id, as_of (the row's timestamp), scored_at, model_version, score (probability of the
-    positive class, of the predicted class, or the value), prediction, date (UTC, partition), and every feature of the
-    model: numeric as Float64, categorical as String; then flags, what of the inputs' contract a row breaks and is
-    scored all the same. A row that serving would refuse is left out and counted. Scoring the same span again replaces
+    positive class, of the predicted class, or the value), prediction, date (UTC, partition), then every feature of the
+    model (numeric as Float64, categorical as String), and flags: the violations of the inputs' contract in spite of
+    which a row is scored. Rows that serving would refuse are left out and counted. Scoring the same span again replaces
     its rows.
 
     Parameters
@@ -72,15 +72,15 @@ def score_window(  # noqa: PLR0917 - a span of time is two positions, not option
     spec
         The model.
     folder
-        Where its spine and request features are.
+        Folder of its spine and request features.
     views
         Feature views by name.
     store
-        Names the champion and holds its bundle.
+        Release store with the champion's bundle.
     start, end
         Span of the timestamp (UTC), the end excluded.
     executor
-        `ray` spreads chunks of rows over Ray workers.
+        `ray` distributes chunks of rows over Ray workers.
 
     Raises
     ------
@@ -109,28 +109,27 @@ def score_window(  # noqa: PLR0917 - a span of time is two positions, not option
             "longer gives; train and release a version without them, or add them back"
         )
     checked = check_rows(rows, inputs, id_column=spec.id)
-    found, rows = rows.height, checked.rows
-    scores = score_rows(scorer, rows, executor=executor)
-    answer, prediction = _answers(scorer, scores)
+    height, rows = rows.height, checked.rows
+    score, prediction = _answers(scorer, score_rows(scorer, rows, executor=executor))
     table = f"predictions/{spec.name}"
     frame = rows.select(
         pl.col(spec.id).cast(pl.String).alias("id"),
         pl.col(spec.timestamp).alias("as_of"),
         pl.lit(datetime.now(UTC)).cast(pl.Datetime("us", "UTC")).alias("scored_at"),
         pl.lit(champion.version, dtype=pl.Int64).alias("model_version"),
-        answer,
+        score,
         prediction,
         pl.col(spec.timestamp).dt.date().alias("date"),
     ).hstack([*feature_columns(rows, features), checked.flags])
     version = lake.replace(table, frame, where=_span(start, end), partition_by=("date",), add_columns=True)
-    finite = answer.filter(answer.is_finite())
+    finite = score.filter(score.is_finite())
     mean = finite.mean() if scorer.manifest.task != "multiclass" else None
     return BatchReport(
         table=table,
         version=version,
         rows=frame.height,
         unscored=frame.height - len(finite),
-        refused_rows=found - frame.height,
+        refused_rows=height - frame.height,
         refused=checked.refused,
         flagged=checked.flagged,
         refused_examples=checked.examples,
@@ -143,7 +142,7 @@ def score_window(  # noqa: PLR0917 - a span of time is two positions, not option
 
 
 def _require_definitions(scorer: Scorer, views: Mapping[str, FeatureView], version: int) -> None:
-    """Refuse views that mean something else than what the champion was trained on."""
+    """Refuse to score when a view's definition is not the one that the champion was trained with."""
     manifest = scorer.manifest
     changed = [
         f"'{item.view}' (trained on {item.view_hash[:12]}, now {views[item.view].hash[:12]})"
@@ -160,18 +159,18 @@ def _require_definitions(scorer: Scorer, views: Mapping[str, FeatureView], versi
 def score_rows(
     scorer: Scorer, rows: pl.DataFrame, *, executor: Executor = "local", chunk_rows: int = CHUNK_ROWS
 ) -> np.ndarray:
-    """Scores of rows that have the model's feature columns, (rows,) or (rows × classes).
+    """Score rows that have the model's feature columns; returns (rows,) or (rows × classes).
 
     Parameters
     ----------
     scorer
-        The model; for `ray` it must have been loaded from a folder that the workers reach.
+        The model; for `ray` it must have been loaded from a folder that the workers can read.
     rows
         Rows with the model's feature columns.
     executor
         Where chunks of rows are scored.
     chunk_rows
-        Rows at a time, which bounds memory.
+        Rows per chunk, which limits memory.
     """
     encoder = FeatureEncoder(scorer.manifest.features)
     chunks = list(rows.iter_slices(chunk_rows)) or [rows]
@@ -188,6 +187,7 @@ def _score_matrix(matrix: np.ndarray, bundle: Path) -> np.ndarray:
 
 
 def _answers(scorer: Scorer, scores: np.ndarray) -> tuple[pl.Series, pl.Series]:
+    """Make the columns `score` and `prediction`."""
     manifest = scorer.manifest
     if manifest.task == "multiclass":
         best = scores.argmax(axis=1)
@@ -199,7 +199,7 @@ def _answers(scorer: Scorer, scores: np.ndarray) -> tuple[pl.Series, pl.Series]:
 
 
 def _span(start: datetime, end: datetime) -> str:
-    """Delta predicate of the span; the dates let whole partitions be skipped."""
+    """Delta predicate of the span; with the dates, whole partitions are skipped."""
     first, last = start.astimezone(UTC), end.astimezone(UTC)
     return (
         f"date >= '{first:%Y-%m-%d}' AND date <= '{last:%Y-%m-%d}' AND "

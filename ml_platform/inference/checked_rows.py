@@ -1,6 +1,6 @@
-"""A table's rows held to the contract that serving holds requests to: some are left out, some flagged.
+"""Checks a table's rows against the contract by which serving checks requests: some are left out, some flagged.
 
-The functions are serving's own (`ml_platform.inference.contract`), so a row is scored in batch exactly when a request
+Serving uses the same functions (`ml_platform.inference.contract`), so batch scoring scores a row exactly when a request
 with its values would be answered.
 """
 
@@ -19,13 +19,13 @@ EXAMPLES = 5
 
 @dataclass(frozen=True)
 class CheckedRows:
-    """Rows that keep the contract, and how many values of which fields do not."""
+    """Rows that may be scored, and the values that break the contract."""
 
     rows: pl.DataFrame
-    flags: pl.Series  # of `FLAGS`, null where a row has none
-    refused: dict[str, int]  # "field: kind" → values; their rows are not among `rows`
+    flags: pl.Series  # of type `FLAGS`, null for rows without flags
+    refused: dict[str, int]  # "field: kind" → number of values; their rows are not among `rows`
     flagged: dict[str, int]
-    examples: tuple[str, ...]  # the first refused values, with the id of their row
+    examples: tuple[str, ...]  # the first refused values, with the ids of their rows
 
 
 def check_rows(rows: pl.DataFrame, inputs: tuple[Input, ...], *, id_column: str) -> CheckedRows:
@@ -34,11 +34,11 @@ def check_rows(rows: pl.DataFrame, inputs: tuple[Input, ...], *, id_column: str)
     Parameters
     ----------
     rows
-        With a column for each input that is to be checked; nulls have been given their defaults.
+        Rows with a column for each input to check, in which nulls were replaced by defaults.
     inputs
-        The manifest's.
+        The inputs of the model's manifest.
     id_column
-        Names a row in the examples.
+        Column that identifies a row in the examples.
 
     Examples
     --------

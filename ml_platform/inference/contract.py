@@ -1,7 +1,7 @@
-"""What a model's inputs may be, checked in the same way wherever its rows come from: one request, many rows, a table.
+"""The contract of a model's inputs, checked in the same way for one request, many rows and tables.
 
-What an input's owner wants refused never gets as far as here in serving, where decoding refuses it; what is to be
-answered with a flag is found here. Batch scoring, whose rows nobody decodes, asks for both.
+A violation is either refused or only flagged, as the input's owner chose. In serving, decoding refuses already, so only
+flags are found here; batch scoring, which decodes nothing, uses both.
 """
 
 import json
@@ -29,7 +29,7 @@ TYPES = {
 
 
 class Violation(msgspec.Struct, frozen=True):
-    """One value that is not as its contract says, in the row of that number (from 0)."""
+    """One value that breaks the contract; rows are numbered from 0."""
 
     row: int
     field: str
@@ -38,7 +38,7 @@ class Violation(msgspec.Struct, frozen=True):
 
 
 class Contract:
-    """Checks of the values of some inputs, and the values that stand for their nulls.
+    """Checks the values of some inputs, and replaces their nulls by defaults.
 
     Examples
     --------
@@ -56,7 +56,7 @@ class Contract:
 
     @classmethod
     def flagging(cls, inputs: Iterable[Input]) -> Self | None:
-        """What is answered with a flag, and what stands for a null; None when no input declares either."""
+        """Make the contract of flagged violations and defaults; None when no input declares either."""
         inputs = tuple(inputs)
         rules = [_Rule(field, field.flagged) for field in inputs if field.flagged]
         defaults = defaults_of(inputs)
@@ -64,18 +64,18 @@ class Contract:
 
     @classmethod
     def refusing(cls, inputs: Iterable[Input]) -> Self:
-        """What serving answers with 422, of values that are of the right type."""
+        """Make the contract of violations that serving refuses, given values of the right type."""
         kinds: tuple[Violated, ...] = ("null", "range", "allowed")
         rules = [_Rule(field, [kind for kind in kinds if kind not in field.flagged]) for field in inputs]
         return cls([rule for rule in rules if rule.says_something], {})
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Names of the inputs that it looks at."""
+        """Names of the inputs with a rule or a default."""
         return tuple(dict.fromkeys([*(name for name, _ in self._defaults), *(rule.name for rule in self._rules)]))
 
     def check_row(self, values: MutableMapping[str, Any], number: int = 0) -> list[Violation]:
-        """Put defaults for the nulls of one row of values by name, and list what is not as it should be."""
+        """Replace nulls of one row (values by name) by defaults, in place, and list its violations."""
         for name, default in self._defaults:
             if values[name] is None:
                 values[name] = default
@@ -86,7 +86,7 @@ class Contract:
         ]
 
     def check_columns(self, columns: MutableMapping[str, list[Any]]) -> list[Violation]:
-        """`check_row` of many rows, by column; what is found is in the order of the rows."""
+        """Do what `check_row` does for many rows by column; violations are in the order of the rows."""
         for name, default in self._defaults:
             if None in columns[name]:
                 columns[name] = [default if value is None else value for value in columns[name]]
@@ -104,7 +104,7 @@ class Contract:
 
 
 class _Rule:
-    """What one input's values must be, as far as `kinds` go."""
+    """The rule of one input, restricted to some kinds of violations."""
 
     def __init__(self, field: Input, kinds: Iterable[Violated]) -> None:
         kinds = set(kinds)
@@ -136,17 +136,17 @@ class _Rule:
 
 
 def accepts_null(field: Input) -> bool:
-    """Whether a null is taken without a word."""
+    """Whether null is neither refused nor flagged."""
     return not field.required and "null" not in field.flagged
 
 
 def defaults_of(inputs: "Iterable[Input | InputField]") -> dict[str, Any]:
-    """What stands for a null, of the inputs that say so."""
+    """Defaults for nulls, by the name of the input."""
     return {field.name: field.default for field in inputs if field.default is not None}
 
 
 def violations_by_field(violations: Iterable[Violation]) -> dict[tuple[str, Violated], int]:
-    """How many there are of each field and kind.
+    """Count violations by field and kind.
 
     Examples
     --------
@@ -157,7 +157,7 @@ def violations_by_field(violations: Iterable[Violation]) -> dict[tuple[str, Viol
 
 
 def wanted_of(field: Input) -> str:
-    """What a field's values must be, for a sentence.
+    """Describe what a field's values must be, for a message.
 
     Examples
     --------
@@ -176,7 +176,7 @@ def wanted_of(field: Input) -> str:
 
 
 def found_of(field: Input, value: Any) -> str:
-    """A value that does not fit, with the allowed one that was probably meant."""
+    """Show a value that does not fit, with the allowed one that was probably meant."""
     if field.allowed is not None and isinstance(value, str) and len(value) <= 100:
         near = get_close_matches(value, [str(one) for one in field.allowed], n=1)
         if near:
@@ -185,6 +185,6 @@ def found_of(field: Input, value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """A plain value as JSON, when it is short; never a whole document back to its sender."""
+    """Show a value as JSON, cut off when it is long."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 40 else f"{text[:36]}…"

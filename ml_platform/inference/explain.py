@@ -1,12 +1,12 @@
-"""Why a score is what it is: what each feature adds to the raw score, exactly, in numpy alone.
+"""Explains scores: what each feature adds to the raw score, computed exactly and only with numpy.
 
-For trees these are the Shapley values of path-dependent TreeSHAP (Lundberg et al., 2020), the ones that LightGBM's
-`pred_contrib` gives. Here they are not walked tree by tree: a leaf's share for a feature is the integral over t from 0
-to 1 of the product, over the other features on its path, of `o t + z (1 - t)`, where `o` is whether the row goes that
-way and `z` the share of the training rows that do. The integrand is a polynomial, so Gauss-Legendre quadrature with
-half as many points as the path has features is exact, and all leaves are computed at once.
+For trees these are the Shapley values of path-dependent TreeSHAP (Lundberg et al., 2020), as LightGBM's `pred_contrib`
+gives them. They are not computed tree by tree. A leaf's share for a feature is the integral over t from 0 to 1 of the
+product, over the other features on its path, of `o t + z (1 - t)`, where `o` is whether the row goes that way and `z`
+the share of the training rows that do. The integrand is a polynomial, so Gauss-Legendre quadrature with half as many
+points as the path has features is exact, and all leaves are computed at once.
 
-The training side writes what is needed into the graph's metadata (`ml_platform.training.explanation`).
+Training writes what is needed into the metadata of the model's graph (`ml_platform.training.explanation`).
 """
 
 import base64
@@ -23,7 +23,7 @@ _CELLS = 2_000_000  # numbers in one temporary array: 16 MB
 
 
 class Tree(msgspec.Struct, kw_only=True):
-    """One tree: a child that is not negative is a node, else the leaf `~child`."""
+    """One tree; a child is a node, or the leaf `~child` when it is negative."""
 
     target: int
     feature: list[int]
@@ -48,7 +48,7 @@ class Linear(msgspec.Struct, kw_only=True, tag="linear"):
 
     intercept: list[float]
     numeric: list[int]  # positions in the matrix
-    fill: list[float]  # what stands for NaN
+    fill: list[float]  # replaces NaN
     mean: list[float]
     scale: list[float]
     numeric_coefficients: list[list[float]]
@@ -79,12 +79,12 @@ class Explainer(Protocol):
 
 
 def pack(explanation: Trees | Linear) -> str:
-    """Write what an explainer needs as a text that fits a graph's metadata."""
+    """Encode what an explainer needs as text for a graph's metadata."""
     return base64.b85encode(zlib.compress(msgspec.msgpack.encode(explanation), 6)).decode()
 
 
 def unpack(text: str, width: int) -> Explainer:
-    """Make the explainer of a graph's metadata; `width` is the number of features."""
+    """Make the explainer from text of a graph's metadata; `width` is the number of features."""
     found = msgspec.msgpack.decode(zlib.decompress(base64.b85decode(text)), type=Trees | Linear)
     return TreeExplainer(found, width) if isinstance(found, Trees) else LinearExplainer(found, width)
 
@@ -107,7 +107,7 @@ class TreeExplainer:
         leaves = [leaf for tree in ensemble.trees for leaf in _leaves(tree)]
         depth = max((len(leaf.features) for leaf in leaves), default=0)
         shape = (len(leaves), max(depth, 1))
-        # A slot that a short path leaves empty has o = z = 1, which multiplies by 1 and contributes nothing.
+        # Empty slots of short paths have o = z = 1: a factor of 1, and a contribution of 0.
         self._feature = np.zeros(shape, dtype=np.int64)
         self._low, self._high = np.full(shape, -np.inf), np.full(shape, np.inf)
         self._nan = np.ones(shape, dtype=bool)
@@ -131,7 +131,7 @@ class TreeExplainer:
     def explain(self, matrix: np.ndarray) -> Explanations:
         """See `Explainer.explain`."""
         contributions = np.zeros((len(matrix), self._targets * self._width))
-        matrix = np.clip(matrix, -_LARGEST, _LARGEST)  # an infinite value lies within an open interval too
+        matrix = np.clip(matrix, -_LARGEST, _LARGEST)  # so that infinite values are inside open intervals
         leaves, slots = self._feature.shape
         step = max(1, _CELLS // (slots * len(self._points)))
         for start in range(0, leaves, step):
@@ -143,7 +143,7 @@ class TreeExplainer:
         return Explanations(self._base, contributions.reshape(len(matrix), self._targets, self._width))
 
     def _added(self, values: np.ndarray, part: slice) -> np.ndarray:
-        """What each slot of some leaves adds (leaves × slots)."""
+        """Contribution of each slot of some leaves (leaves × slots)."""
         found = values[self._feature[part]]
         goes = np.where(np.isnan(found), self._nan[part], (found > self._low[part]) & (found <= self._high[part]))
         goes = np.where(self._empty[part], 1.0, goes)
@@ -156,7 +156,7 @@ class TreeExplainer:
 
 
 class LinearExplainer:
-    """Coefficient times standardised value; the base is the intercept, the score of a row of average numbers."""
+    """Coefficient times standardised value; the base is the intercept, which is the score of average numbers."""
 
     method = "linear"
 
@@ -182,7 +182,7 @@ class LinearExplainer:
 
 @dataclass(slots=True)
 class _Leaf:
-    """A leaf: for each feature on its way (above, up to, whether NaN goes this way, share of rows that do)."""
+    """A leaf; for each feature on its path: lower and upper bound, whether NaN goes this way, share of rows that do."""
 
     target: int
     value: float

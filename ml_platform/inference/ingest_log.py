@@ -1,4 +1,4 @@
-"""The inference log's other half: records that serving wrote become rows of `inference_log/<model>`, once each."""
+"""Ingests the inference log: records that serving wrote become rows of `inference_log/<model>`, each exactly once."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -39,13 +39,13 @@ FIXED_COLUMNS: dict[str, Any] = {
 
 
 class _Logged(Record, kw_only=True):
-    """A record as read back: the inputs stay the JSON text that they are."""
+    """A record as it is read: the inputs stay JSON text."""
 
     inputs: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 class _Body(msgspec.Struct):
-    """The rows of a request, each as the JSON text that it was."""
+    """The rows of a request, each as JSON text."""
 
     rows: list[msgspec.Raw]
 
@@ -58,7 +58,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def ingest_log(lake: Lake, settings: Settings) -> dict[str, Ingested]:
-    """Move what serving logged since the last run into `inference_log/<model>`, each record exactly once.
+    """Ingest what serving logged since the last run into `inference_log/<model>`, each record exactly once.
 
     Safe to run while serving writes, to kill at any point and to run twice at the same time.
 
@@ -73,7 +73,7 @@ def ingest_log(lake: Lake, settings: Settings) -> dict[str, Ingested]:
 
 
 def ingest_model_log(lake: Lake, store: ReleaseStore, folder: Path) -> Ingested:
-    """Move the segments of one model's folder into its table, and those of its shadow versions into theirs."""
+    """Ingest the segments of one model's folder into its table, and those of its shadow versions into another."""
     shadows = folder.with_name(folder.name + SHADOW)
     if shadows.is_dir():
         _ingest_folder(lake, store, shadows)
@@ -93,7 +93,7 @@ def _ingest_folder(lake: Lake, store: ReleaseStore, folder: Path) -> Ingested:
 
 
 def _parse(chunk: bytes) -> tuple[list[_Logged], int]:
-    """Records of a chunk, and how many lines of it are torn."""
+    """Decode the records of a chunk; also count its torn lines."""
     records: list[_Logged] = []
     torn = 0
     for line in chunk.split(b"\n"):
@@ -110,7 +110,7 @@ def _parse(chunk: bytes) -> tuple[list[_Logged], int]:
 
 
 def _records(batch: Batch) -> Iterator[_Logged]:
-    """One record for each row of a batch."""
+    """Make one record for each row of a batch."""
     names = batch.columns
     numbers = np.frombuffer(batch.matrix, dtype="<f8").reshape(batch.batch, len(names)).T
     values_by_column = [
@@ -152,7 +152,7 @@ class _Manifests:
         self._known: dict[str, Manifest | None] = {}
 
     def get(self, digest: str) -> Manifest | None:
-        """The manifest, or None when its bundle is no longer in the store: types are then taken from the values."""
+        """The manifest; None when its bundle is no longer in the store, and types must be inferred from values."""
         if digest not in self._known:
             try:
                 self._known[digest] = self._store.load_manifest(digest)
@@ -162,7 +162,7 @@ class _Manifests:
 
 
 def _frame(records: Sequence[_Logged], manifests: _Manifests) -> pl.DataFrame:
-    """Rows of the table: fixed columns, then every feature under its own name."""
+    """Make rows of the table: fixed columns, then every feature under its own name."""
     types = _feature_types(records, manifests)
     first = records[0].prediction
     prediction = pl.Boolean if isinstance(first, bool) else pl.String if isinstance(first, str) else pl.Float64
@@ -205,7 +205,7 @@ def _feature_types(records: Sequence[_Logged], manifests: _Manifests) -> dict[st
 
 
 def _column(feature: str) -> str:
-    """A feature's own name, unless the table has that column for itself."""
+    """Name of a feature's column: its own, unless that is a fixed column."""
     return f"feature__{feature}" if feature in FIXED_COLUMNS else feature
 
 

@@ -1,8 +1,8 @@
-"""Segments that serving wrote become rows of a table, once each (see `ml_platform.inference.segments`).
+"""Ingests segments that serving wrote into a table, each record once (see `ml_platform.inference.segments`).
 
-Every commit to the table carries, as a Delta application transaction, the name of one segment and the byte up to which
-it has been taken. The rows and that offset become visible together or not at all, so a kill at any instant leaves the
-next run knowing exactly where to go on. A segment is deleted when all of it is in the table and its writer is gone.
+Every commit to the table records, as a Delta application transaction, the name of a segment and the byte up to which it
+was ingested. Rows and offset become visible together or not at all, so even after a kill the next run knows where to go
+on. A segment is deleted when all of it is in the table and its writer is gone.
 """
 
 import fcntl
@@ -25,15 +25,15 @@ CHUNK_BYTES = 32 * 2**20  # of a segment in one commit: about 30,000 records
 
 @dataclass(frozen=True)
 class Ingested:
-    """What one run moved from one folder of segments."""
+    """What one run ingested from one folder of segments."""
 
     table: str
     version: int | None = None  # of the table, None while it does not exist
     rows: int = 0
     segments: int = 0  # read
     deleted: int = 0  # wholly ingested, writer gone
-    torn: int = 0  # lines that a dying worker left unfinished: their requests were never answered
-    newest: datetime | None = None  # when the newest row moved was written
+    torn: int = 0  # lines that a dying worker left unfinished; their requests were never answered
+    newest: datetime | None = None  # when the newest ingested row was logged
 
 
 Read = Callable[[bytes, str], tuple[pl.DataFrame | None, int]]
@@ -49,7 +49,7 @@ def ingest_segments(
     partition_by: Sequence[str] = (),
     may_delete: Callable[[Path], bool] = lambda _: True,
 ) -> Ingested:
-    """Move what was logged in a folder since the last run into a table, each record exactly once.
+    """Ingest what was logged in a folder since the last run into a table, each record exactly once.
 
     Safe to run while serving writes, to kill at any point and to run twice at the same time.
 
@@ -58,24 +58,24 @@ def ingest_segments(
     lake
         Where the table is.
     table
-        Table that takes these segments and no others; created with the first row.
+        Table only for these segments; created with the first row.
     folder
-        Where the segments are.
+        Folder of the segments.
     read
-        Gives the rows of whole lines, None for none, and how many of the lines are torn; is told their segment's name.
+        `read(lines, segment's name)` gives the rows of whole lines (or None) and the number of torn lines.
     written_at
         Column of the rows with the instant at which they were logged.
     partition_by
         Partition columns of a new table.
     may_delete
-        Whether a segment may go that is wholly in the table and whose writer is gone.
+        Whether a segment may be deleted once all of it is in the table and its writer is gone.
     """
     report = Ingested(table)
     taken: dict[str, int] = {}
     with locked(folder / ".ingest.lock"):  # two runs would read the same bytes and race to commit them
         for segment in sorted(folder.glob(f"*{SUFFIX}")):
             with segment.open("rb") as file:
-                finished = _writer_is_gone(file.fileno())  # asked before reading: what comes after is for the next run
+                finished = _writer_is_gone(file.fileno())  # before reading: the writer may append until it is gone
                 app = f"{table.partition('/')[0]}/{segment.name}"
                 offset = lake.last_app_version(table, app) or 0
                 for chunk in _whole_lines(file, offset, finished):
@@ -109,8 +109,8 @@ def _writer_is_gone(file: int) -> bool:
 
 
 def _whole_lines(file: BinaryIO, offset: int, finished: bool) -> Iterator[bytes]:
-    """Chunks of whole lines from an offset on; when the writer is gone also the unfinished last one."""
-    size = os.fstat(file.fileno()).st_size - offset  # of now: a busy writer would else be followed, commit by commit
+    """Chunks of whole lines from an offset on; when the writer is gone, with the unfinished last line."""
+    size = os.fstat(file.fileno()).st_size - offset  # fixed now, so that a busy writer is not followed for ever
     file.seek(offset)
     rest = b""
     while block := file.read(min(CHUNK_BYTES, size)):

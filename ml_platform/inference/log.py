@@ -1,6 +1,6 @@
-"""The inference log's records: every answered prediction is one of them before its answer leaves.
+"""The records of the inference log: every prediction is logged before its answer is sent.
 
-`ml_platform.inference.segments` writes them, `ml_platform.inference.ingest_log` moves them into the lake.
+`ml_platform.inference.segments` writes them, `ml_platform.inference.ingest_log` ingests them into the lake.
 """
 
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ import msgspec
 from ml_platform.inference.contract import Violation
 from ml_platform.inference.segments import SEGMENT_BYTES, SYNC_SECONDS, SegmentLog
 
-SHADOW = "__shadow"  # added to the model's name: where what shadow versions said is logged, apart from the answers
+SHADOW = "__shadow"  # suffix of a model's name for the separate log of its shadow versions
 
 
 class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One answered prediction: what was asked, what the model saw, what it said.
+    """One prediction: what was sent, the features that the model saw, and its answer.
 
-    `score` is what the model's graph gave (a list for multiclass), `features` every column of its matrix by name,
-    before encoding; `time` the instant of the answer, `as_of` the instant features were looked up for (both UTC).
+    `score` is the output of the model's graph (a list for multiclass), `features` every column of its matrix by name,
+    before encoding, `time` the instant of the answer, `as_of` the instant for which features were looked up (both UTC).
     """
 
     request_id: str
@@ -36,18 +36,18 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
     features: dict[str, Any]
     score: float | list[float]
     prediction: bool | float | str
-    flags: Sequence[Violation] = ()  # what of the inputs' contract the row breaks and was answered all the same
-    sample_weight: float = 1.0  # answered rows that it stands for
+    flags: Sequence[Violation] = ()  # violations of the inputs' contract in spite of which the row was answered
+    sample_weight: float = 1.0  # number of answered rows that it represents
 
 
 class Batch(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Many answered predictions of one request by column, on one line: what `rows` records say, encoded once.
+    """Many predictions of one request by column, on one line; it says the same as one `Record` per row.
 
-    `inputs` is the body as it was sent, on one line: `{"rows": [...]}`. `as_of` counts microseconds since 1970 (UTC).
-    Every list has a value for each row, but `ids` is empty where the model names no id.
+    `inputs` is the body as it was sent, on one line: `{"rows": [...]}`. `as_of` is in microseconds since 1970 (UTC).
+    Every list has a value for each row, but `ids` is empty when the model has no id.
     """
 
-    batch: int  # number of rows; tells this line from a `Record`
+    batch: int  # number of rows; as first key it distinguishes this line from a `Record`
     request_id: str
     model: str
     version: int
@@ -58,10 +58,9 @@ class Batch(msgspec.Struct, kw_only=True, omit_defaults=True):
     as_of: list[int]
     inputs: msgspec.Raw
     columns: tuple[str, ...]  # the model's features
-    matrix: (
-        bytes  # what the model saw, rows × features in float64, little-endian (as base64: a sixth of the text's cost)
-    )
-    categories: dict[str, list[Any]]  # the features that are codes in the matrix, as they were before encoding
+    # The model's input, rows × features in little-endian float64; base64 costs a sixth of writing numbers as text.
+    matrix: bytes
+    categories: dict[str, list[Any]]  # values, before encoding, of the features that are codes in the matrix
     score: list[Any]
     prediction: list[Any]
     flags: Sequence[Violation] = ()

@@ -1,6 +1,6 @@
-"""How far the lake is behind a log of segments: a note that the ingest leaves in the log's folder, and its reader.
+"""How far the lake is behind a log of segments, by a note that the ingest leaves in the log's folder.
 
-Imports nothing but the standard library and msgspec: serving tells the lag in its metrics.
+Imports only the standard library and msgspec, because serving reports the lag in its metrics.
 """
 
 from datetime import UTC, datetime
@@ -16,21 +16,21 @@ _NOTE = ".ingested.json"
 
 
 class _Ingested(msgspec.Struct):
-    """What is in the table."""
+    """What was ingested."""
 
-    at: datetime  # when it was last looked at, UTC
-    taken: dict[str, int]  # segment → bytes
+    at: datetime  # when the ingest ended, UTC
+    taken: dict[str, int]  # segment → bytes in the table
 
 
 class LogLag(NamedTuple):
-    """What of a log is not in its table yet."""
+    """The part of a log that is not in its table yet."""
 
     waiting_bytes: int
     ingested_at: datetime | None  # when an ingest last ended; None before the first
 
 
 def note_ingested(folder: Path, taken: dict[str, int]) -> None:
-    """Note how many bytes of each segment that is still there are in the table."""
+    """Note for each remaining segment how many of its bytes are in the table."""
     replace_file(folder / _NOTE, msgspec.json.encode(_Ingested(datetime.now(UTC), taken)))
 
 
@@ -55,7 +55,7 @@ def log_lag(folder: Path) -> LogLag:
     for segment in folder.glob(f"*{SUFFIX}"):
         try:
             size = segment.stat().st_size
-        except FileNotFoundError:  # taken and deleted meanwhile
+        except FileNotFoundError:  # ingested and deleted meanwhile
             continue
         waiting += max(size - (note.taken.get(segment.name, 0) if note else 0), 0)
     return LogLag(waiting, note.at if note else None)

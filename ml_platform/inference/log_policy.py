@@ -1,8 +1,8 @@
-"""What of its answers a model lets into the inference log: which requests, and which values of them.
+"""A model's policy for its inference log: which requests are logged, and which of their values.
 
-A request is logged or not by a hash of its id, so that every worker and every shadow decides alike, and each logged row
-says for how many it stands. Redacted inputs are taken out before anything is written, and with them every feature that
-is computed from them; hashed ones become an HMAC, by which they can still be grouped and counted but not read.
+Whether a request is logged depends on a hash of its id, so every worker and every shadow version decides the same; each
+logged row says how many rows it represents. Redacted inputs are removed before anything is written, and so is every
+feature computed from them. Hashed inputs become an HMAC, by which they can be grouped and counted but not read.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ SECRET = "inference_log.secret"
 
 
 class LogPolicyFilter:
-    """Applies one model's policy to what would be logged of a request.
+    """Applies a model's policy to the records of a request.
 
     Examples
     --------
@@ -52,12 +52,12 @@ class LogPolicyFilter:
 
     @classmethod
     def of(cls, manifest: Manifest, keys_dir: Path) -> Self | None:
-        """Give the filter of a model; None when all of every request is logged.
+        """Make the filter of a model; None when every request is logged in full.
 
         Raises
         ------
         OSError
-            When values are to be hashed, and the secret below `keys_dir` can neither be read nor made.
+            When values are to be hashed, and the secret in `keys_dir` can neither be read nor created.
         """
         policy = manifest.inference_log
         if policy.sample == 1 and not policy.redact and not policy.hash:
@@ -65,12 +65,12 @@ class LogPolicyFilter:
         return cls(manifest, load_secret(keys_dir / SECRET, create=True) if policy.hash else b"")
 
     def keeps(self, request_id: str) -> bool:
-        """Whether a request is logged. Not the hash that shares traffic among versions: all of them are sampled."""
+        """Whether a request is logged, by another hash than that of the traffic split, so as to sample all versions."""
         drawn = hashlib.blake2b(request_id.encode(), digest_size=8).digest()
         return int.from_bytes(drawn, "big") < self._limit
 
     def apply(self, records: Sequence[Record | Batch], request_id: str) -> Sequence[Record | Batch]:
-        """What is to be written of a request's records; nothing when the request is not sampled."""
+        """Change a request's records to what may be logged; none when the request is not sampled."""
         if self.weight > 1 and not self.keeps(request_id):
             return ()
         for record in records:
@@ -102,7 +102,7 @@ class LogPolicyFilter:
         }
 
     def _flag(self, flag: Violation) -> Violation:
-        """A flag without the value that was found."""
+        """Hide the value in the message of a redacted or hashed input's flag."""
         hidden = flag.field in self._removed or flag.field in self._hashed
         return msgspec.structs.replace(flag, message="not logged") if hidden else flag
 
@@ -110,7 +110,7 @@ class LogPolicyFilter:
         if name in self._withheld:
             return None
         if name in self._hashed:
-            return self._hash(value) if isinstance(value, str) else None  # a number's column holds numbers
+            return self._hash(value) if isinstance(value, str) else None  # a numeric column cannot hold a hash
         return value
 
     def _hash(self, value: Any) -> str | None:
@@ -118,18 +118,18 @@ class LogPolicyFilter:
 
 
 def withheld(manifest: Manifest) -> frozenset[str]:
-    """What never reaches the log: redacted inputs, and features computed from these or from hashed ones."""
+    """Names that are never logged: redacted inputs, and features computed from redacted or hashed inputs."""
     policy = manifest.inference_log
     return frozenset({*policy.redact, *_computed_from({*policy.redact, *policy.hash}, manifest)})
 
 
 def unwatched(manifest: Manifest) -> frozenset[str]:
-    """Features whose logged values are not those that the model saw."""
+    """Names whose logged values are not those that the model saw."""
     return withheld(manifest) | frozenset(manifest.inference_log.hash)
 
 
 def not_reproducible(manifest: Manifest) -> frozenset[str]:
-    """Features that cannot be computed again from the log: those not logged, and look-ups by inputs not logged."""
+    """Features that cannot be computed again from the log: those not logged, and look-ups with keys not logged."""
     hidden = unwatched(manifest)
     looked_up = [lookup.features for lookup in manifest.lookups if hidden & set(lookup.keys.values())]
     return hidden.union(*looked_up)

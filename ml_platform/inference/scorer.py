@@ -1,7 +1,7 @@
-"""A bundle made callable: request values → feature row → ONNX Runtime → score, wherever something is scored.
+"""Scores with a bundle: values of a request → row of features → ONNX Runtime → score.
 
-Serving, batch scoring and the promotion gate all use `Scorer`, so what was evaluated is what serves. Imports neither
-the training libraries nor the lake's.
+Serving, batch scoring and the promotion gate all use `Scorer`, so what was evaluated is what serves. It imports neither
+training libraries nor the lake.
 """
 
 import math
@@ -21,13 +21,13 @@ from ml_platform.inference.explain import METADATA_KEY, Explainer, unpack
 from ml_platform.registry.digests import BUNDLE_FILES, BundleRefused, check_bundle, is_digest
 from ml_platform.registry.manifest import MISSING_CODE, UNSEEN_CODE, Golden, Manifest
 
-GOLDEN_TOLERANCE = 1e-4  # of a float32 graph's value, as in the parity gate; tree ensembles differ by 1e-15
+GOLDEN_TOLERANCE = 1e-4  # for float32 graphs, as in the parity gate; tree ensembles differ by 1e-15
 
 
 class Scorer:
     """A loaded model, safe to share between threads.
 
-    Build it with `Scorer.load`, which proves digests and golden answers first. For one row:
+    Build it with `Scorer.load`, which verifies digests and golden scores first. For one row:
     `scorer.score_row({**inputs, **scorer.derive(inputs), **looked_up})`.
     """
 
@@ -35,13 +35,13 @@ class Scorer:
         self.manifest = manifest
         self.digest = digest
         self.folder: Path | None = None  # of the bundle, when it was loaded from one
-        import onnxruntime  # here, so that loading a code location does not wait for it
+        import onnxruntime  # slow, and not needed to load a code location
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # default threads cost 1.8 times the CPU of one row
+        options.intra_op_num_threads = 1  # with the default, one row costs 1.8 times the CPU
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # A graph may name files that hold its weights, by default any below the working directory; here is none.
+        # A graph may name files with its weights, by default any below the working directory. Allow none.
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
         self._run = self._session.run
@@ -60,8 +60,8 @@ class Scorer:
         self._timestamps = tuple(field.name for field in manifest.inputs if field.type == "timestamp")
 
     def _bind_one_row(self) -> None:
-        """Give the graph places for one row and its score, which saves the making of arrays at each request."""
-        self._one_row = threading.Lock()  # who scores a row has these places for itself
+        """Bind the graph to fixed arrays for one row and its score, so that a request need not make new ones."""
+        self._one_row = threading.Lock()  # held while a row is scored, because the arrays are shared
         self._row = np.zeros((1, len(self._names)))
         self._row_score = self.score(self._row)
         self._binding = self._session.io_binding()
@@ -76,7 +76,7 @@ class Scorer:
         Raises
         ------
         BundleRefused
-            When files are missing or altered, or the golden rows do not give the golden answers.
+            When files are missing or altered, or the golden rows do not give the golden scores.
         """
         if not path.is_dir() or not is_digest(path.name):
             raise BundleRefused(
@@ -94,7 +94,7 @@ class Scorer:
         return scorer
 
     def replay(self, golden: Golden) -> None:
-        """Answer the golden rows again; raises BundleRefused naming the first difference in matrix or score."""
+        """Score the golden rows again; raises BundleRefused, which names the first difference in matrix or score."""
         name = f"bundle {self.digest[:12]} of {self.manifest.model}"
         for number, (inputs, looked_up) in enumerate(zip(golden.inputs, golden.looked_up, strict=True)):
             inputs = self.parse_inputs(inputs)  # noqa: PLW2901
@@ -110,7 +110,7 @@ class Scorer:
                 raise BundleRefused(f"{name}: golden row {number}: wanted score {golden.scores[number]}, found {score}")
 
     def parse_inputs(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Inputs of a row as JSON holds them → as `derive` wants them: ISO 8601 timestamps become UTC datetimes."""
+        """Convert a row's inputs from JSON for `derive`: ISO 8601 timestamps become UTC datetimes."""
         parsed = dict(row)
         for name in self._timestamps:
             value = parsed.get(name)
@@ -130,11 +130,11 @@ class Scorer:
         return {name: known[name] for name, _ in self._derived}
 
     def matrix_row(self, values: Mapping[str, Any]) -> list[float]:
-        """Build one row of the matrix from inputs, derived and looked-up features by name; absent means null."""
+        """Make one row of the matrix from inputs, derived and looked-up features by name; absent ones are null."""
         return [math.nan if value is None else float(value) for value in self._codes(values)]
 
     def _codes(self, values: Mapping[str, Any]) -> list[Any]:
-        """`matrix_row` before numpy makes floats of it, and NaN of None."""
+        """Make one row of the matrix before conversion to floats, with None for null."""
         row = list(map(values.get, self._names))
         for position, codes in self._coded:
             value = row[position]
@@ -142,7 +142,7 @@ class Scorer:
         return row
 
     def encode(self, rows: Iterable[Mapping[str, Any]]) -> np.ndarray:
-        """Matrix (rows × features, float64) of several rows of values, each as for `matrix_row`."""
+        """Make the matrix (rows × features, float64) of rows of values, each as for `matrix_row`."""
         encoded = [self._codes(row) for row in rows]
         return np.array(encoded, dtype=np.float64).reshape(len(encoded), len(self._names))
 
@@ -159,7 +159,7 @@ class Scorer:
         return self._run(self._outputs, {"X": matrix})[0]
 
     def score_row(self, values: Mapping[str, Any]) -> float | list[float]:
-        """Score of one row of values: the way from a request to its answer."""
+        """Score one row of values; the fastest way for a request of one row."""
         with self._one_row:
             self._row[0] = self._codes(values)
             self._session.run_with_iobinding(self._binding)
@@ -167,7 +167,7 @@ class Scorer:
         return score
 
     def explainer(self) -> Explainer | None:
-        """What explains this model's scores; None for a graph that was exported without it."""
+        """The explainer of this model's scores; None for a graph that was exported without explanations."""
         if self._explainer is None:
             text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
             if text is not None:
@@ -175,7 +175,7 @@ class Scorer:
         return self._explainer
 
     def prediction(self, score: float | Sequence[float]) -> bool | str | float:
-        """What a score means: true at or above the threshold, the most probable class, or the value itself."""
+        """The prediction of a score: true at or above the threshold, the most probable class, or the value itself."""
         if self.manifest.task == "binary":
             return bool(score >= self.manifest.threshold)  # type: ignore[operator]
         if self.manifest.task == "multiclass":

@@ -1,9 +1,9 @@
-"""Segment files: what a request brought is a line in a file before its answer leaves.
+"""Segment files: every request is logged as a line of a file before it is answered.
 
-One worker appends to one segment file per stream with a single `os.write` on an `O_APPEND` descriptor, so that a worker
-killed with -9 loses nothing that it answered: the kernel has the line. A background thread calls fsync within
-`SYNC_SECONDS` of a write, which bounds what a power cut can take. `ml_platform.inference.ingest_segments` moves the
-segments into the lake.
+Each worker appends to one segment file per stream with a single `os.write` on an `O_APPEND` descriptor, so that even a
+worker killed with SIGKILL loses nothing that it answered: the kernel has the line. A background thread calls fsync
+within `SYNC_SECONDS` of a write, which limits what a power cut can lose. `ml_platform.inference.ingest_segments`
+ingests the segments into the lake.
 """
 
 import fcntl
@@ -24,11 +24,11 @@ _encoder = msgspec.json.Encoder()
 
 
 class LogUnavailable(OSError):
-    """The record could not be written: the request must not be answered as if it had been."""
+    """The record could not be written, so the request must not be answered as if it had been logged."""
 
 
 class Segment:
-    """One open file. Its shared lock tells the ingest that a live worker may still append to it."""
+    """One open file. While its shared lock is held, the ingest knows that a worker may still append to it."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,11 +47,11 @@ class Segment:
             os.close(directory)
 
     def write(self, data: bytes) -> None:
-        """Append whole lines, or raise and start the next write on a line of its own."""
+        """Append whole lines. If that fails, raise, and start the next write on a new line."""
         if self.torn:
             data = b"\n" + data
         written = os.write(self.file, data)
-        while written < len(data):  # a disk that is nearly full takes a part; the next try says why
+        while written < len(data):  # a nearly full disk takes only a part; the next try raises the reason
             self.torn = True
             written += os.write(self.file, data[written:])
         self.torn = False
@@ -59,7 +59,7 @@ class Segment:
         self.dirty = True
 
     def close(self) -> None:
-        """Sync and close, which also gives up the lock."""
+        """Sync and close, which also releases the lock."""
         os.fsync(self.file)
         os.close(self.file)
 
@@ -72,9 +72,9 @@ class SegmentLog:
     folder
         Folder of the whole log.
     name
-        What errors call it.
+        Name of the log in error messages.
     segment_bytes
-        A segment that has grown past this is closed and the next one opened.
+        Size from which on a segment is closed and the next one opened.
     sync_seconds
         Longest wait before written records are forced to disk.
 
@@ -152,7 +152,7 @@ class SegmentLog:
         return fresh
 
     def _give_up_segments(self) -> None:
-        """After a failed fsync nobody knows what the files hold: say so once, the next answer starts new ones."""
+        """Give up the files after a failed fsync, since their content is unknown; raise the error once."""
         failure, self._failure = self._failure, None
         for segment in self._segments.values():
             os.close(segment.file)
@@ -168,7 +168,8 @@ class SegmentLog:
             self._closing.wait(self._sync_seconds)
 
     def _sync(self) -> None:
-        with self._lock:  # a duplicate stays open whatever rotation closes, and fsync runs outside the lock
+        # Duplicates stay open when a segment is closed meanwhile, so that fsync can run outside the lock.
+        with self._lock:
             duplicates = [os.dup(segment.file) for segment in self._segments.values() if segment.dirty]
             for segment in self._segments.values():
                 segment.dirty = False
