@@ -4,7 +4,7 @@ import sys
 
 if "sqlalchemy" not in sys.modules:
     # dataframely imports all of SQLAlchemy, a tenth of a code location's loading time, to translate schemas into its
-    # types. Nothing here does that: it is shown as not installed for the one import, and free for everybody after it.
+    # types, which nothing here needs. So SQLAlchemy is made to look not installed during this one import.
     sys.modules["sqlalchemy"] = None  # type: ignore[assignment]
     try:
         import dataframely  # noqa: F401

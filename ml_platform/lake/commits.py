@@ -1,4 +1,4 @@
-"""Commits to a table that others write too: tried again when they lose a race, a bounded number of times."""
+"""Commits to tables with several writers: a commit that loses a race is tried again, a bounded number of times."""
 
 import getpass
 import os
@@ -19,17 +19,17 @@ TRIES = 30
 _FIRST_PAUSE = 0.02  # seconds, doubled per try up to _LONGEST_PAUSE and jittered
 _LONGEST_PAUSE = 1.0
 
-# Delta deletes the log of expired versions by itself when it writes a checkpoint. A version that a model was trained on
-# must stay readable as long as the model does, so nothing is deleted but by `ml_platform.lake.maintenance`.
+# By default Delta deletes the log of expired versions when it writes a checkpoint. But a version on which a model was
+# trained must stay readable as long as the model exists, so only `ml_platform.lake.maintenance` deletes anything.
 HOOKS = PostCommitHookProperties(cleanup_expired_logs=False)
 
 
 def properties(*app_transactions: tuple[str, int], rebased: bool = True) -> CommitProperties:
     """Describe a commit: who makes it and, for exactly-once delivery, the applications' numbers.
 
-    One that is not `rebased` fails if there is a newer version than the one that it read. Delta would commit it after
-    the rival's, without a look at what that did: creation by another, or a compaction, whose files would stay beside
-    those of a table that is written anew.
+    With `rebased=False` the commit fails if there is a newer version than the one it read. Delta would otherwise commit
+    after the other writer without checking what that one did: it may have created the table, or compacted it, and then
+    the compacted files would stay in a table whose rows were all replaced.
     """
     return CommitProperties(
         custom_metadata={"userName": _writer()},
@@ -46,23 +46,23 @@ def retried(
     newest: Callable[[], DeltaTable | None],
     tries: int = TRIES,
 ) -> T:
-    """Repeat a commit that lost a race; every other error goes through.
+    """Repeat a commit that lost a race; other errors are raised.
 
     Parameters
     ----------
     table, operation
-        What is written and how, for the error's sake.
+        What is written and how, for the error message.
     attempt
-        Opens the table anew and writes it.
+        Opens the table again and writes it.
     newest
-        Opens the table as the rivals left it; None if it does not exist.
+        Opens the table as the other writers left it; None if it does not exist.
     tries
         Attempts before giving up.
 
     Raises
     ------
     CommitConflict
-        If every attempt lost, naming table, operation, and the commit that was made instead.
+        If every attempt lost; the message names table, operation, and the commit that won.
     """
     pause = _FIRST_PAUSE
     for number in range(1, tries + 1):
@@ -82,7 +82,7 @@ def is_conflict(error: Exception) -> bool:
     """Whether a commit failed only because another one was made at the same time."""
     text = str(error).lower()
     creation = "already exists" in text or "version 0" in text  # two processes created the table at once
-    vacuumed = ".parquet" in text and "not found" in text  # a file of the version that the attempt had opened
+    vacuumed = ".parquet" in text and "not found" in text  # a file of the opened version was deleted
     return (
         isinstance(error, CommitFailedError)
         or creation
@@ -93,12 +93,12 @@ def is_conflict(error: Exception) -> bool:
 
 
 def is_violation(error: Exception) -> bool:
-    """Whether a write failed for what its rows hold: they break the predicate they were given with, or a constraint."""
+    """Whether a write failed because of its rows: they do not match the predicate, or break a constraint."""
     return "failed validation check" in str(error)
 
 
 def rival_of(newest: DeltaTable | None) -> str:
-    """Say which commit is the newest of a table: version, operation, time, writer."""
+    """Describe the newest commit of a table: version, operation, time, writer."""
     if newest is None:
         return "unknown: the table does not exist"
     commit = newest.history(1)[0]

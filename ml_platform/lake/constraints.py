@@ -1,7 +1,7 @@
-"""A contract as constraints of its Delta table, so that whoever writes the table, with whatever tool, is held to it.
+"""Adds a contract's rules to its Delta table as constraints, so that writers with other tools must keep to them too.
 
-Carried over are the rules of single columns that SQL can say alike: never missing, bounds of numbers, allowed values.
-Primary keys and other rules stay with `ml_platform.lake.contracts`, through which every ingest goes.
+These are the rules of single columns that SQL can express: never missing, bounds of numbers, allowed values. Primary
+keys and other rules are checked only by `ml_platform.lake.contracts`, which every ingest uses.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ _BOUNDS = {"min": ">=", "min_exclusive": ">", "max": "<=", "max_exclusive": "<"}
 
 
 def constraints_of(contract: type[dy.Schema]) -> dict[str, str]:
-    """Delta constraints of a contract: name, which changes with the rule, and SQL.
+    """Delta constraints of a contract: name → SQL. The name changes with the rule.
 
     Examples
     --------
@@ -36,7 +36,7 @@ def constraints_of(contract: type[dy.Schema]) -> dict[str, str]:
 
 
 def loosen(lake: Lake, table: str, contract: type[dy.Schema]) -> None:
-    """Drop the constraints that the contract no longer has: before rows are written that only the new one allows."""
+    """Drop the constraints that the contract no longer has, before rows are written that they would refuse."""
     if not lake.exists(table):
         return
     wanted = constraints_of(contract)
@@ -53,12 +53,12 @@ def loosen(lake: Lake, table: str, contract: type[dy.Schema]) -> None:
 
 
 def tighten(lake: Lake, table: str, contract: type[dy.Schema]) -> tuple[str, ...]:
-    """Add the constraints that the table lacks, in one commit if all of its rows hold them.
+    """Add the constraints that the table lacks, in one commit if all of its rows meet them.
 
     Returns
     -------
     tuple of str
-        The constraints, as SQL, that older rows break: these are left out until the rows are loaded again.
+        The constraints, as SQL, that older rows break. They are not added until these rows are loaded again.
     """
 
     def missing() -> dict[str, str]:

@@ -1,9 +1,9 @@
-"""Table contracts: `dataframely` schemas applied row by row, with a reason in words for every row that breaks one.
+"""Table contracts: `dataframely` schemas applied row by row, with reasons in words for every rejected row.
 
-A contract is a `dataframely.Schema`: columns with type, nullability, range, allowed values, a primary key, rules over
-several columns. Two conventions make it readable wherever it is shown: `metadata={"unit": "minutes"}` gives a column's
-unit, and the names of a column's `check` rules read as statements (`check=one_of("EWR", "JFK")`). How a column's values
-are written in the source, its metadata can say too (see `ml_platform.lake.values`).
+A contract is a `dataframely.Schema`: columns with type, nullability, range, allowed values, a primary key, and rules
+over several columns. Two conventions make it readable wherever it is shown: `metadata={"unit": "minutes"}` gives a
+column's unit, and the names of a column's `check` rules read as statements (`check=one_of("EWR", "JFK")`). The metadata
+can also say how a column's values are written in the source (see `ml_platform.lake.values`).
 """
 
 from collections.abc import Callable
@@ -18,10 +18,10 @@ from ml_platform.lake.errors import SchemaMismatch
 from ml_platform.lake.values import is_reachable
 from ml_platform.lake.values import typed as typed_column
 
-ROW = "ingest_row"  # position of a row in the frame that was handed in; carried through typing and rules
+ROW = "ingest_row"  # column with a row's position in the given frame, kept through typing and rules
 _DUPLICATE = "primary_key"
 HOW_TO_TAKE = "To take columns that the contract does not know, declare the table with evolution: add_columns."
-_IMPLIED = {"nullability", "inf", "nan"}  # told by the column's other facts
+_IMPLIED = {"nullability", "inf", "nan"}  # rules that the other facts of a column imply
 _NAMES = {
     "Int": "an integer",
     "UInt": "an integer",
@@ -34,14 +34,14 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a contract says of a frame.
+    """The result of applying a contract to a frame; every row is either accepted or rejected.
 
     Attributes
     ----------
     accepted
-        Rows that hold the contract, typed, with `ROW` beside the contract's columns.
+        Rows that meet the contract, typed: `ROW` and the contract's columns.
     rejected
-        `ROW` and `reasons` (list of texts, at least one) of the others. Together they are all rows, each once.
+        `ROW` and `reasons` (list of texts, at least one) of the others.
     """
 
     accepted: pl.DataFrame
@@ -63,7 +63,7 @@ class ColumnFacts:
 
 @dataclass(frozen=True)
 class OneOf:
-    """Rule that a text is one of some."""
+    """Rule that a text is one of the allowed ones."""
 
     allowed: tuple[str, ...]
 
@@ -73,18 +73,18 @@ class OneOf:
 
 
 def one_of(*allowed: str) -> dict[str, Callable[[pl.Expr], pl.Expr]]:
-    """Check of a text column: its value is one of these."""
+    """Make a text column's `check`: its value is one of these."""
     return {f"one of {', '.join(allowed)}": OneOf(allowed)}
 
 
 def match_columns(frame: pl.DataFrame, contract: type[dy.Schema], where: str) -> None:
-    """Refuse a frame whose columns are not the contract's, before any row is looked at.
+    """Refuse a frame whose columns are not the contract's, before any row is checked.
 
     Raises
     ------
     SchemaMismatch
-        For a missing column, an unexpected one, or a type with no way to the contract's (text can become anything,
-        row by row), naming column, wanted and found.
+        For a missing column, an unexpected one, or a type that cannot be converted to the contract's (text can always
+        be tried, row by row); the message names column, wanted and found.
     """
     columns = contract.columns()
     wanted = {name: column.dtype for name, column in columns.items()}
@@ -110,15 +110,15 @@ def match_columns(frame: pl.DataFrame, contract: type[dy.Schema], where: str) ->
 
 
 def apply_contract(frame: pl.DataFrame, contract: type[dy.Schema], *, where: str) -> Verdict:
-    """Type a frame and split it into rows that hold the contract and rows that break it.
+    """Convert a frame to the contract's types and split it into rows that meet the contract and rows that break it.
 
-    Of rows with the same primary key the first (in the frame's order) that holds all other rules is accepted and the
-    later ones are rejected.
+    Among rows with the same primary key, the first one (in the frame's order) that meets all other rules is accepted,
+    and the later ones are rejected.
 
     Parameters
     ----------
     frame
-        The contract's columns, typed or as text; a `ROW` column is kept, else added.
+        The contract's columns, typed or as text; a `ROW` column is kept, or added if there is none.
     contract
         `dataframely` schema.
     where
@@ -163,7 +163,7 @@ def apply_contract(frame: pl.DataFrame, contract: type[dy.Schema], *, where: str
     untyped = _rejected(typed[ROW], unreadable)
     typed = typed.filter(~pl.col(ROW).is_in(untyped[ROW].implode()))
 
-    # Rules see the row number too, because `filter` keeps only columns that the schema knows.
+    # The schema gets the row number as a column, because `filter` keeps only columns that it knows.
     numbered: type[dy.Schema] = type(contract.__name__, (contract,), {ROW: dy.UInt32()})
     held, failure = numbered.filter(typed)
     details = failure.details()
@@ -171,7 +171,7 @@ def apply_contract(frame: pl.DataFrame, contract: type[dy.Schema], *, where: str
     wrong = _rejected(
         details[ROW], {_reason(rule, columns): mask for rule, mask in broken.items() if rule != _DUPLICATE}
     )
-    # What is left of the failures breaks the primary key alone, perhaps only against a row just found wrong.
+    # The remaining failures break only the primary key, perhaps only because of a row that was just rejected.
     keyed = pl.concat([held, details.filter(~pl.col(ROW).is_in(wrong[ROW].implode())).select(held.columns)]).sort(ROW)
     if not contract.primary_key():
         return Verdict(keyed, _in_order(untyped, wrong))
@@ -181,7 +181,7 @@ def apply_contract(frame: pl.DataFrame, contract: type[dy.Schema], *, where: str
 
 
 def describe(contract: type[dy.Schema]) -> tuple[ColumnFacts, ...]:
-    """Columns of a contract with their descriptions, units and constraints in words."""
+    """List a contract's columns with their descriptions, units and constraints in words."""
     facts = []
     for name, column in contract.columns().items():
         constraints = [
@@ -223,7 +223,7 @@ def _reason(rule: str, columns: dict[str, dy.Column]) -> str:
 
 
 def _words(column: Any, check: str) -> tuple[str, str]:
-    """A column's constraint, and what is said of a value that breaks it."""
+    """A column's constraint in words, and what a value that breaks it is."""
     bound = getattr(column, check, None)
     metadata = column.metadata or {}
     words = {
@@ -246,7 +246,7 @@ def _words(column: Any, check: str) -> tuple[str, str]:
 
 
 def _rejected(rows: pl.Series, broken: dict[str, pl.Series]) -> pl.DataFrame:
-    """Rows for which at least one reason's mask is true, with their reasons."""
+    """List the rows for which the mask of at least one reason is true, with their reasons."""
     found = [
         pl.DataFrame({ROW: rows.filter(mask)}).with_columns(reason=pl.lit(reason)) for reason, mask in broken.items()
     ]

@@ -1,4 +1,4 @@
-"""`raw.flights AT (VERSION => 3)` in SQL: a table as it was, beside itself as it is."""
+"""`raw.flights AT (VERSION => 3)` in SQL: an old version of a table, in a query that may also use the present one."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from ml_platform.lake.snapshots import instant
 
 @dataclass(frozen=True)
 class Dated:
-    """A table that a SELECT names with a version or an instant, and the schema in which it looks for that."""
+    """A table that a SELECT names with a version or an instant, and the schema made for that version."""
 
     table: str
     schema: str
@@ -19,7 +19,7 @@ class Dated:
 
 
 def base_tables(node: Any) -> Iterator[dict[str, Any]]:
-    """Yield the nodes of DuckDB's tree of a SELECT that name a table with its schema."""
+    """Yield the nodes that name a table with its schema, of DuckDB's parse tree of a SELECT."""
     if isinstance(node, dict):
         if node.get("type") == "BASE_TABLE" and node.get("schema_name"):
             yield node
@@ -31,17 +31,17 @@ def base_tables(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def table_of(node: dict[str, Any]) -> str:
-    """Name of the lake's table that a node means."""
+    """Name of the lake's table that a node names."""
     return f"{node['schema_name']}/{node['table_name']}"
 
 
 def take_dates(tree: dict[str, Any]) -> set[Dated]:
-    """Take the AT clauses out of a tree; each of their tables is looked for in a schema of its own afterwards.
+    """Remove the AT clauses from a parse tree; each table with one gets a schema of its own.
 
     Raises
     ------
     ValueError
-        If one is neither a version nor a time.
+        If a clause has neither a version nor a time.
     """
     dated = set()
     for node in base_tables(tree):

@@ -1,4 +1,4 @@
-"""From a `SourceSpec` to a `RawTable`: the same contract, quarantine and reports, whatever the source."""
+"""Makes a `RawTable` of a `SourceSpec`, so that every kind of source has contract, quarantine and reports."""
 
 from datetime import date
 
@@ -13,13 +13,13 @@ from ml_platform.lake.sql_source import read_query
 
 
 def raw_table(spec: SourceSpec) -> RawTable:
-    """Build the raw table that a spec declares; its `read` reads the whole source, a file only if it has rows."""
+    """Build the raw table that a spec declares; its `read` reads the whole source, and refuses an empty file."""
 
     def read(_start: date | None, _end: date | None) -> pl.DataFrame:
         if spec.file is None:
             return read_folder(spec) if spec.folder is not None else read_query(spec)
         rows = read_rows(spec, resolve(spec.file.path))
-        if rows.is_empty():  # half of an export, more often than the truth
+        if rows.is_empty():  # more often a failed export than the truth
             raise EmptyInput(
                 f"{spec.file.path} has no rows, which would empty '{spec.name}'. Have it written again; to empty the "
                 "table on purpose, use Lake.replace."
@@ -38,7 +38,7 @@ def raw_table(spec: SourceSpec) -> RawTable:
 
 
 def source_of(spec: SourceSpec) -> str:
-    """Say where the rows come from."""
+    """Describe where the rows come from."""
     if spec.file is not None:
         return spec.file.path
     if spec.folder is not None:

@@ -1,8 +1,7 @@
-"""Which deliveries a table's rows are of: the numbers that applications committed with them.
+"""Reads the numbers that applications committed with a table's rows, which say what was delivered to it.
 
-Delta gives the number of one application at a time, in time that grows with how many there are: too slow for thousands
-of files. And it keeps all numbers when a table is restored, so that rows that the restored version lacks would never be
-delivered again.
+Delta itself returns the number of one application at a time, which is too slow for thousands of files. And it keeps all
+numbers when a table is restored, so that rows that the restored version lacks would never be delivered again.
 """
 
 import io
@@ -18,24 +17,24 @@ if TYPE_CHECKING:
     import pyarrow.fs
 
 LOG_FOLDER = "_delta_log"
-_READERS = 16  # of commits, which are small: in a bucket they are waited for
-NEVER = -(2**63)  # the number of an application whose rows a restore has taken out again
+_READERS = 16  # threads: commits are small, and reading them from a bucket is mostly waiting
+NEVER = -(2**63)  # number of an application whose rows a restore removed
 _COMMIT = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
 
 
 def deliveries(store: "pyarrow.fs.FileSystem", version: int) -> dict[str, int]:
-    """Read from a table's log which number each application had committed last at a version.
+    """Read from a table's log the last number of each application, as of a version.
 
     Parameters
     ----------
     store
-        Rooted at the table.
+        File system rooted at the table.
 
     Raises
     ------
     LookupError
-        If commits before the version were deleted from the log, and no checkpoint tells what was in them.
+        If commits before the version were deleted from the log, and no checkpoint has their content.
     """
     import pyarrow.fs
 
@@ -59,7 +58,7 @@ def deliveries(store: "pyarrow.fs.FileSystem", version: int) -> dict[str, int]:
 
 
 def taken_back(then: Mapping[str, int], now: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Numbers to commit so that those of now are those of then again."""
+    """Numbers to commit with a restore, so that the numbers are again those of `then`."""
     return [(name, then.get(name, NEVER)) for name, number in now.items() if then.get(name) != number]
 
 

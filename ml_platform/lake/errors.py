@@ -1,4 +1,4 @@
-"""What can go wrong at the lake's edge, each error with what was wanted, what was found and what to do next."""
+"""Errors of the lake; each says what was wanted, what was found and what to do next."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ class TableNotFound(LookupError):
 
 
 class SchemaMismatch(ValueError):
-    """Columns or types that cannot be reconciled with what a table or contract wants."""
+    """Columns or types do not fit a table or contract."""
 
     def __init__(self, where: str, problems: Iterable[str], remedy: str) -> None:
         self.problems = tuple(problems)
@@ -31,7 +31,7 @@ class SchemaMismatch(ValueError):
 
 
 class CommitConflict(RuntimeError):
-    """Other writers won every one of the bounded tries to commit to a table."""
+    """Every try to commit to a table lost the race against other writers."""
 
     def __init__(self, table: str, operation: str, tries: int, rival: str, last: str) -> None:
         super().__init__(
@@ -64,7 +64,7 @@ class VersionGone(LookupError):
 
 
 class StoreUnreachable(ConnectionError):
-    """The object store of a lake does not answer, or not to these credentials."""
+    """The object store of a lake does not answer, or refuses the credentials."""
 
     def __init__(self, uri: str, cause: OSError) -> None:
         plain = re.sub(r"\x1b\[\d+m", "", str(cause))  # the store's own errors are coloured and indented
@@ -77,7 +77,7 @@ class StoreUnreachable(ConnectionError):
 
 @contextmanager
 def reaching(uri: str) -> Iterator[None]:
-    """Tell of an object store that cannot be reached what to look at; a local folder's errors say it themselves."""
+    """Turn errors of an object store into `StoreUnreachable`; those of a local folder are clear as they are."""
     try:
         yield
     except OSError as error:
@@ -87,4 +87,4 @@ def reaching(uri: str) -> Iterator[None]:
 
 
 class EmptyInput(ValueError):
-    """A source that must carry rows carried none."""
+    """A source that must have rows has none."""

@@ -1,9 +1,9 @@
-"""How a raw table's columns may change: not at all, or by columns that are added.
+"""How a raw table's columns may change: not at all, or by adding columns.
 
-The contract is where a table's columns are written down. `reject` (the default) keeps the table to it: a column that
-the contract gained is refused until the table is allowed to grow, a column that only the source has is refused always.
-With `add_columns` both come into the table, null in older rows; those that the contract does not know are taken as the
-source gives them, unchecked. A column that is missing or has another type is refused either way.
+With `reject` (the default) a column that is new in the contract is refused until the table may grow, and a column that
+only the source has is always refused. With `add_columns` both are added to the table, null in older rows; columns that
+the contract does not know are taken from the source unchecked. A column that is missing or has another type is refused
+in both cases.
 """
 
 from typing import Literal
@@ -29,26 +29,27 @@ _HOW_TO_CHANGE = (
 
 
 def set_aside(rows: pl.DataFrame, contract: type[dy.Schema], evolution: Evolution) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Split a source's rows into the columns that the contract judges, and `ROW` with those that it does not know."""
+    """Split a source's columns into those that the contract checks, and `ROW` with those that it does not know."""
     unknown = [name for name in rows.columns if name not in contract.columns()] if evolution == "add_columns" else []
     return rows.drop(unknown), rows.with_row_index(ROW).select(ROW, *unknown)
 
 
 def put_back(rows: pl.DataFrame, unknown: pl.DataFrame) -> pl.DataFrame:
-    """Give rows the columns back that were set aside."""
+    """Add the columns that were set aside to the rows again."""
     return rows.join(unknown, on=ROW, maintain_order="left") if unknown.width > 1 else rows
 
 
 def fit(lake: Lake, table: str, rows: pl.DataFrame, evolution: Evolution, *, anew: bool = False) -> pl.DataFrame:
-    """Fit rows that hold the contract to the table as it is; if it is written `anew` and has no rows, to none.
+    """Fit rows that meet the contract to the columns and types of the table.
 
-    So a type that was wrong, and let no row pass, can be corrected.
+    With `anew`, the whole table will be replaced. Then an empty table's columns do not matter, so that a wrong type,
+    because of which no row was accepted, can be corrected.
 
     Raises
     ------
     SchemaMismatch
-        If the table does not have one of their columns and may not grow, or has it with another type, or has one that
-        the contract no longer knows; the error says how to allow it.
+        If the table lacks a column and may not grow, has one with another type, or has one that the contract no longer
+        knows; the message says how to allow it.
     """
     rows = storable(rows, table)
     if not lake.exists(table) or (anew and lake.read(table).head(1).collect().is_empty()):

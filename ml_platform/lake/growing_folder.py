@@ -1,7 +1,7 @@
-"""A folder that grows by files: each comes into the table once, whoever tries again after whatever crash.
+"""Ingests a folder to which files are added: each file is ingested exactly once, even after crashes.
 
-The commit that appends files' rows carries the files' names (an application transaction of Delta each), so the rows and
-the fact that they were read are one. The rejected rows are committed before, in the same way.
+The commit that appends rows of files also records the files' names (each as a Delta application transaction), so both
+happen or neither. Rejected rows are committed before, in the same way.
 """
 
 from collections import Counter
@@ -22,23 +22,23 @@ from ml_platform.lake.readers import changed_at, list_folder, read_rows
 from ml_platform.lake.source_spec import FolderSource, SourceSpec, resolve
 from ml_platform.lake.tables import Lake
 
-_FILES, _ROWS = 200, 500_000  # after which a commit is made
+_FILES, _ROWS = 200, 500_000  # most files and rows, about, in one commit
 _FILE = "ingest_file"
 
 
 @dataclass(frozen=True)
 class FolderFiles:
-    """Files of a folder by what is to be done with them, each by its path below the folder."""
+    """Files of a folder by their state; each is named by its path in the folder."""
 
     new: tuple[str, ...]
     read: tuple[str, ...]
-    changed: tuple[str, ...]  # changed since they were read: not read again
+    changed: tuple[str, ...]  # after they were read; they are not read again
     unsettled: tuple[str, ...]  # new, but perhaps still being written
     changed_at: Mapping[str, int]  # in microseconds since 1970
 
 
 def list_files(lake: Lake, spec: SourceSpec) -> FolderFiles:
-    """Compare the folder with what the table has read.
+    """List the folder's files, and which of them the table has.
 
     Raises
     ------
@@ -63,19 +63,19 @@ def list_files(lake: Lake, spec: SourceSpec) -> FolderFiles:
 
 
 def load_new_files(lake: Lake, spec: SourceSpec, *, progress: Progress = lambda _line: None) -> IngestReport:
-    """Append the rows of every file that was not read yet; those that break the contract go to the quarantine.
+    """Append the rows of every file that was not read yet; rows that break the contract go to the quarantine.
 
-    A row whose primary key the table has already is quarantined too. Small files are committed together.
+    Rows whose primary key is already in the table are quarantined too. Small files are committed together.
 
     Parameters
     ----------
     progress
-        Told after each commit how far it is.
+        Called with a line of text after each commit.
 
     Raises
     ------
     SchemaMismatch
-        If a file's columns are not the contract's, naming each such file, after all others have been read.
+        After all other files were read, if some could not be; the message names each and why.
     """
     files, contract = list_files(lake, spec), spec.schema_class()
     loosen(lake, spec.name, contract)
@@ -88,8 +88,8 @@ def load_new_files(lake: Lake, spec: SourceSpec, *, progress: Progress = lambda 
         nonlocal read, written
         try:
             accepted, rejected = _commit(lake, spec, waiting)
-        except ValueError as error:  # of columns or of a constraint that others made: of all files alike
-            broken.extend(_told(file.name, error) for file in waiting)
+        except ValueError as error:  # about the table's columns or constraints, so it concerns all these files
+            broken.extend(_problem(file.name, error) for file in waiting)
         else:
             read, written = read + accepted + rejected.height, written + accepted
             reasons.update(rejected["reasons"].explode(empty_as_null=False).to_list())
@@ -100,10 +100,10 @@ def load_new_files(lake: Lake, spec: SourceSpec, *, progress: Progress = lambda 
         try:
             file = _read(spec, name, files.changed_at[name])
         except (FileNotFoundError, ValueError) as error:
-            broken.append(_told(name, error))
+            broken.append(_problem(name, error))
             continue
         if file is None:
-            progress(f"{number} of {len(files.new)} files: {name} was changed meanwhile, and waits for the next run")
+            progress(f"{number} of {len(files.new)} files: {name} was changed meanwhile, it is left for the next run")
             continue
         if waiting and file.accepted.schema != waiting[0].accepted.schema:
             commit(number - 1)
@@ -124,7 +124,7 @@ def load_new_files(lake: Lake, spec: SourceSpec, *, progress: Progress = lambda 
 
 @dataclass(frozen=True)
 class _File:
-    """A file that was read: its rows as they were, those that hold the contract, and why the others do not."""
+    """A file that was read: its original rows, those that meet the contract, and the rejected ones with reasons."""
 
     name: str
     changed_at: int
@@ -134,19 +134,19 @@ class _File:
 
 
 def _read(spec: SourceSpec, name: str, as_of: int) -> _File | None:
-    """Read a file; None if it was changed since it was listed, and so perhaps while it was read."""
+    """Read a file; None if it was changed since it was listed, perhaps while it was read."""
     source, contract = _source(spec), spec.schema_class()
     rows = read_rows(spec, _path(source, name))
     if changed_at(resolve(source.path), name) != as_of:
         return None
-    rows = rows if rows.columns else contract.create_empty()  # of no bytes: no columns to judge
+    rows = rows if rows.columns else contract.create_empty()  # an empty file has no columns to check
     known, extra = set_aside(rows, contract, spec.evolution)
     verdict = validate(known, contract, where=f"{name} for '{spec.name}'")
     return _File(name, as_of, rows, put_back(verdict.accepted, extra), verdict.rejected)
 
 
 def _commit(lake: Lake, spec: SourceSpec, files: Sequence[_File]) -> tuple[int, pl.DataFrame]:
-    """Append files of the same columns; give the number of rows that the table took, and the rejected ones."""
+    """Append files that have the same columns; return the number of rows appended, and the rejected rows."""
     rows = pl.concat(file.accepted.with_columns(pl.lit(file.name).alias(_FILE)) for file in files)
     again = _again(lake, spec, rows)
     rejected = pl.concat(file.rejected.with_columns(pl.lit(file.name).alias(_FILE)) for file in files)
@@ -180,7 +180,7 @@ def _commit(lake: Lake, spec: SourceSpec, files: Sequence[_File]) -> tuple[int, 
 
 
 def _again(lake: Lake, spec: SourceSpec, rows: pl.DataFrame) -> pl.DataFrame:
-    """Find rows whose primary key the table has, or a row before them."""
+    """Reject rows whose primary key is in the table already, or in an earlier row."""
     found = rows.clear()
     if key := spec.schema_class().primary_key():
         first = rows.select(pl.struct(key).is_first_distinct()).to_series()
@@ -192,12 +192,12 @@ def _again(lake: Lake, spec: SourceSpec, rows: pl.DataFrame) -> pl.DataFrame:
     return found.select(ROW, pl.lit(reason, dtype=pl.List(pl.String)).alias("reasons"), _FILE)
 
 
-def _told(name: str, error: Exception) -> str:
+def _problem(name: str, error: Exception) -> str:
     return f"{name}: {str(error).removesuffix('.')}"
 
 
 def read_folder(spec: SourceSpec) -> pl.DataFrame:
-    """Read all files at once."""
+    """Read all files into one frame."""
     source = _source(spec)
     files = list_folder(resolve(source.path), source.pattern)
     frames = [read_rows(spec, _path(source, file.name)) for file in files]

@@ -1,4 +1,4 @@
-"""A contract guessed from a file, to be read before it is trusted: how it is written, its columns and their types."""
+"""Guesses a contract from a file, for a person to review: how the file is written, its columns and their types."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def guess_files(path: Path | str) -> Files:
 
 
 def guess_columns(path: Path | str, files: Files | None = None) -> dict[str, dict[str, Any]]:
-    """Guess the columns of a file as a `SourceTable` lists them: types, formats, and which are never missing."""
+    """Guess the columns of a file as a `SourceTable` lists them: types, formats, and which may be missing."""
     rows = read_file(path, files)
     return {
         name: (_read_as(rows[name]) if dtype == pl.String else _typed_as(dtype))
@@ -46,7 +46,7 @@ def guess_columns(path: Path | str, files: Files | None = None) -> dict[str, dic
 
 def _read_as(texts: pl.Series) -> dict[str, Any]:
     known = texts.drop_nulls().alias("x").to_frame()
-    # A post code is not the number it looks like.
+    # A leading zero marks a code, such as a post code, not a number.
     if known.is_empty() or known["x"].str.contains(r"^\s*[+-]?0\d+$").any():
         return {"type": "string"}
     plain = next((column for column in _TYPES if _reads_all(known, column)), None)
@@ -54,7 +54,7 @@ def _read_as(texts: pl.Series) -> dict[str, Any]:
         return plain
     fitting = [column for column in _WRITTEN if _reads_all(known, column)]
     if len({column["type"] for column in fitting}) == 1 and fitting[0]["type"] in ("date", "timestamp"):
-        return fitting[0] if len(fitting) == 1 else {"type": "string"}  # which is the day, which the month?
+        return fitting[0] if len(fitting) == 1 else {"type": "string"}  # day and month could be either way around
     return fitting[0] if fitting else {"type": "string"}
 
 

@@ -1,4 +1,4 @@
-"""From a source's rows to a table: what holds the contract is written, the rest quarantined, nothing lost."""
+"""Writes a source's rows to a table: those that meet the contract; the others go to the quarantine, none is lost."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from ml_platform.lake.evolution import Evolution, fit, put_back, set_aside
 from ml_platform.lake.tables import Lake
 
 Progress = Callable[[str], None]
-DAY = "ingest_day"  # column by which a source tells the day it files a row under
+DAY = "ingest_day"  # optional column of a source: the day to which it assigns a row
 QUARANTINE: dict[str, pl.DataType | type[pl.DataType]] = {
     "day": pl.Date,
     "source": pl.String,
@@ -58,7 +58,7 @@ class DayRange:
 
 @dataclass(frozen=True)
 class IngestReport:
-    """What became of the rows: `rows_read == rows_written + rows_quarantined`, always."""
+    """What became of the rows; always `rows_read == rows_written + rows_quarantined`."""
 
     table: str
     rows_read: int
@@ -66,16 +66,16 @@ class IngestReport:
     rows_quarantined: int
     version: int
     reasons: dict[str, int] = field(default_factory=dict)  # a row with two reasons counts under both
-    unheld: tuple[str, ...] = ()  # constraints, as SQL, that older rows of the table break
+    unheld: tuple[str, ...] = ()  # constraints, as SQL, that older rows of the table break and that it lacks therefore
 
     @property
     def quarantine_table(self) -> str:
-        """Where the rejected rows are."""
+        """Table of the rejected rows."""
         return quarantine_of(self.table)
 
     @property
     def quarantined_share(self) -> float:
-        """Rejected rows by rows read; 0 when none were read."""
+        """Share of the rows read that were rejected; 0 when none were read."""
         return self.rows_quarantined / self.rows_read if self.rows_read else 0.0
 
 
@@ -98,10 +98,10 @@ def ingest(
     evolution: Evolution = "reject",
     progress: Progress = lambda _line: None,
 ) -> IngestReport:
-    """Replace a table, or its rows of some days, by a source's rows that hold the contract.
+    """Replace a table, or its rows of some days, by a source's rows that meet the contract.
 
-    The rejected rows go to `quarantine/<table>` with their original values (JSON), reasons, source and position, and
-    are replaced likewise when the same days come again: repeating an ingest changes nothing.
+    The rejected rows go to `quarantine/<table>` with their original values (JSON), reasons, source and position. They
+    are replaced in the same way when the same days are ingested again, so repeating an ingest changes nothing.
 
     Parameters
     ----------
@@ -110,33 +110,33 @@ def ingest(
     contract
         `dataframely` schema of the table.
     frame
-        The source's rows, typed or as text. A column `ingest_day` (date), if present, tells the day a row is filed
-        under even if its own date cannot be read; it is not part of the table.
+        The source's rows, typed or as text. A column `ingest_day` (date), if present, gives the day of a row even if
+        its own date cannot be read; it is not part of the table.
     source
         Where the rows came from, kept with each quarantined one.
     days
-        The days that the rows replace; the whole table when None. A row that turns out to lie outside is quarantined.
+        The days that the rows replace; the whole table when None. Rows outside these days are quarantined.
     raw_contract, transform
-        Contract of the source's own columns and the function from them to the table's columns, which keeps the number
-        and order of rows; without them the frame has the table's columns.
+        Contract of the source's own columns, and a function that makes the table's columns of them and keeps number and
+        order of rows; without them the frame has the table's columns.
     partition_by
         Partition columns of the Delta table.
     evolution
-        What becomes of columns that the table does not have yet (see `ml_platform.lake.evolution`).
+        What to do with columns that the table does not have yet (see `ml_platform.lake.evolution`).
     progress
-        Told before each step that takes long.
+        Called with a line of text before each slow step.
 
     Raises
     ------
     SchemaMismatch
-        If the source's columns are not the contract's, or the contract's not the table's: nothing is written then.
+        If the source's columns are not the contract's, or the contract's not the table's. Nothing is written then.
     ValueError
         If `transform` changes the number of rows.
     """
     days_of_rows = frame[DAY] if DAY in frame.columns else pl.Series(DAY, [None] * frame.height, dtype=pl.Date)
     original = frame.drop(DAY, strict=False)
     where = f"{source} for '{table}'"
-    progress(f"{frame.height} rows read; holding them against the contract")
+    progress(f"{frame.height} rows read; checking them against the contract")
     known, extra = set_aside(original, raw_contract or contract, evolution)
     verdict = validate(known, contract, where=where, raw_contract=raw_contract, transform=transform)
     accepted, rejected = verdict.accepted, [verdict.rejected]
@@ -147,7 +147,7 @@ def ingest(
         accepted, rejected = accepted.filter(inside), [*rejected, outside]
     bad = pl.concat(rejected).sort(ROW)
     rows = fit(lake, table, put_back(accepted, extra).drop(ROW), evolution, anew=days is None)
-    progress(f"writing {accepted.height} rows; {bad.height} are for the quarantine")
+    progress(f"writing {accepted.height} rows; {bad.height} go to the quarantine")
     # Quarantine first: a crash between the two commits leaves a row in both tables, never in none.
     _quarantine(lake, table, original.with_columns(days_of_rows), bad, source=source, days=days)
     loosen(lake, table, contract)
@@ -178,7 +178,7 @@ def validate(
     raw_contract: type[dy.Schema] | None = None,
     transform: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
 ) -> Verdict:
-    """Put a source's rows through both contracts and the transform between them (see `ingest`); nothing is written."""
+    """Apply both contracts and the transform between them to a source's rows (see `ingest`), without writing."""
     accepted, rejected = rows.with_row_index(ROW), []
     if raw_contract is not None:
         first = apply_contract(accepted, raw_contract, where=where)
@@ -212,12 +212,12 @@ def _quarantine(
 def quarantined(
     original: pl.DataFrame, bad: pl.DataFrame, *, source: str, at: datetime, days: DayRange | None = None
 ) -> pl.DataFrame:
-    """Rows of the quarantine table for the rejected rows (`ROW`, `reasons`) of a source."""
+    """Make the quarantine's rows from a source's rows and the rejected ones among them (`ROW`, `reasons`)."""
     taken = original[bad[ROW]]
     day = taken[DAY] if DAY in taken.columns else pl.Series([None] * bad.height, dtype=pl.Date)
     return pl.DataFrame(
         {
-            "day": _filed(day, days),
+            "day": _day_within(day, days),
             "source": [source] * bad.height,
             "source_row": bad[ROW],
             "reasons": bad["reasons"],
@@ -230,15 +230,15 @@ def quarantined(
 
 
 def _as_json(rows: pl.DataFrame) -> pl.Series:
-    """Each row as a JSON object; numbers that are none as texts and bytes in base64, which JSON does not have."""
+    """Each row as a JSON object; columns with NaN or infinity as texts, and bytes in base64, as JSON has neither."""
     floats = rows.select(cs.float())
     odd = [name for name in floats.columns if not floats[name].is_finite().all()]
     plain = rows.with_columns(cs.by_name(odd).cast(pl.String), cs.binary().bin.encode("base64"))
     return plain.select(pl.struct(pl.all()).struct.json_encode()).to_series()
 
 
-def _filed(day: pl.Series, days: DayRange | None) -> pl.Series:
-    """Day that a rejected row is filed under: within the ingested ones, so that repeating the ingest replaces it."""
+def _day_within(day: pl.Series, days: DayRange | None) -> pl.Series:
+    """Day of each rejected row, always one of the ingested days, so that repeating the ingest replaces the row."""
     if days is None:
         return day
     inside = day.is_between(days.start, days.end, closed="left").fill_null(False)

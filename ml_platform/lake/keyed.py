@@ -1,4 +1,4 @@
-"""Writes that are addressed by a key: put in place, removed, or appended once each, whoever repeats them."""
+"""Writes by key: merge rows, remove them, or append each one only once. All can be repeated safely."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -26,22 +26,22 @@ def merge(
     add_columns: bool = False,
     app_transaction: tuple[str, int] | None = None,
 ) -> int:
-    """Put each row in place of the table's row with the same key, or add it if there is none. Idempotent.
+    """Replace the table's row with the same key by each row, or add the row if there is none. Idempotent.
 
     Parameters
     ----------
     app_transaction
-        `(application, number)` to commit with the rows; they are merged whichever number was committed before.
+        `(application, number)` to commit with the rows; the rows are merged whatever number was committed before.
 
     Returns
     -------
     int
-        The table's version with the rows in it.
+        The version that has the rows.
 
     Raises
     ------
     ValueError
-        If a key stands twice in the frame, or is null.
+        If a key appears twice in the frame, or is null.
     SchemaMismatch, CommitConflict
         See `Lake.append`.
 
@@ -65,7 +65,7 @@ def merge(
     def attempt() -> int:
         target = lake.snapshot(table)
         fitted = conform(rows, scan(target).collect_schema(), table, add_columns=add_columns)
-        if fitted.is_empty():  # Delta would commit nothing, and so no number
+        if fitted.is_empty():  # a merge would commit nothing, and so not the number
             numbers = [app_transaction] if app_transaction else []
             return lake.write(target, table, fitted, (), add_columns, mode="append", app_transactions=numbers)
         merger = _merger(target, fitted, on, *filter(None, [app_transaction]), add_columns=add_columns)
@@ -76,7 +76,7 @@ def merge(
 
 
 def remove(lake: Lake, table: str, keys: pl.DataFrame) -> int:
-    """Delete the rows whose values in the columns of `keys` are those of one of its rows; return the version after."""
+    """Delete the table's rows whose key is among `keys`; return the version afterwards."""
 
     def attempt() -> int:
         target = lake.snapshot(table)
@@ -96,24 +96,24 @@ def append_once(
     partition_by: Sequence[str] = (),
     add_columns: bool = False,
 ) -> int:
-    """Append rows that have names for good: those whose name was appended before, by anybody, are left out.
+    """Append named rows, but leave out those whose name was appended before, by anybody.
 
-    The names are kept in the table's log (an application transaction each), so that this holds across crashes and
-    between processes. For thousands of names, not for millions; any number of rows can share one.
+    The names are kept in the table's log (each as a Delta application transaction), so this holds across crashes and
+    between processes. Meant for thousands of names, not for millions; any number of rows can share a name.
 
     Parameters
     ----------
     names
         Name of each row of `frame`.
     numbers
-        Number that is kept with each name, also with one that has no row; see `Lake.deliveries`.
+        Number to keep with each name, including names without rows; see `Lake.deliveries`.
     partition_by
         Partition columns, used when the table is created.
 
     Returns
     -------
     int
-        The table's version with the rows in it.
+        The version that has the rows.
     """
     rows, name = storable(frame, table), pl.Series(names, dtype=pl.String)
 
@@ -138,7 +138,7 @@ def _merger(
     *app_transactions: tuple[str, int],
     add_columns: bool = False,
 ) -> "TableMerger":
-    """Meet the table's rows with those given that have the same values in some columns."""
+    """Begin a merge of given rows into the table, matched by the columns `on`."""
     return target.merge(
         as_arrow(given),
         " AND ".join(f"kept.{quoted(column)} = given.{quoted(column)}" for column in on),

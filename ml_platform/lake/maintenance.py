@@ -1,4 +1,4 @@
-"""Upkeep of the tables: small files become large ones, files that no kept version needs are deleted."""
+"""Maintenance of the tables: merges small files into large ones, and deletes files that no kept version needs."""
 
 import uuid
 from collections.abc import Collection, Iterable, Mapping
@@ -13,10 +13,10 @@ from ml_platform.lake import commits
 from ml_platform.lake.errors import CommitConflict
 from ml_platform.lake.tables import Lake
 
-# A file that no commit names may be one that a slow writer is about to commit. Those of crashed writers are deleted
-# only by a vacuum whose retention is at least this long.
+# A file that no commit names was left by a crashed writer, or a slow one is about to commit it. So only a vacuum whose
+# retention is at least this long deletes such files.
 _ORPHANS_AFTER = timedelta(days=1)
-_TARGET = 100 * 1024 * 1024  # bytes of a file that compaction writes
+_TARGET = 100 * 1024 * 1024  # size in bytes of the files that compaction writes
 _CLAIM = "ml_platform.compaction"
 
 
@@ -31,13 +31,13 @@ class TableUpkeep:
     files_freed, bytes_freed
         Files that the vacuum deleted, and their size.
     versions_kept
-        Pinned versions that stay readable however old they are.
+        Pinned versions, which stay readable at any age.
     versions_lost
-        Pinned versions that could not be read any more before this began.
+        Pinned versions that were already unreadable.
     version
         The table's version afterwards.
     busy
-        Why the table was left for the next time: its writers won every try. None: it was not.
+        Why maintenance was put off: other writers won every try. None when it was done.
     """
 
     table: str
@@ -58,7 +58,7 @@ def maintain(
     keep: Mapping[str, Collection[int]] | None = None,
     tables: Iterable[str] | None = None,
 ) -> list[TableUpkeep]:
-    """Compact and vacuum tables, beside whoever reads and writes them.
+    """Compact and vacuum tables; others may read and write them meanwhile.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def maintain(
     retention
         How long a version stays readable after it was replaced.
     keep
-        Table → versions that stay readable for good, e.g. those that a released model was trained on.
+        Table → versions that stay readable for ever, e.g. those that a released model was trained on.
     tables
         Tables to maintain; all when None.
 
@@ -122,9 +122,9 @@ def compact(lake: Lake, table: str) -> tuple[int, int]:
 
 
 def vacuum(lake: Lake, table: str, *, retention: timedelta, keep: Collection[int] = ()) -> tuple[int, int]:
-    """Delete the files that were replaced longer ago than `retention` and belong to no version in `keep`.
+    """Delete files that were replaced longer ago than `retention` and belong to no version in `keep`.
 
-    A retention of a day or more also deletes what crashed writers left behind, if it is older than that.
+    With a retention of a day or more, files that crashed writers left behind are deleted too once they are that old.
 
     Returns
     -------
@@ -134,7 +134,7 @@ def vacuum(lake: Lake, table: str, *, retention: timedelta, keep: Collection[int
     Raises
     ------
     LookupError
-        If a version to keep does not exist or has lost files already.
+        If a version to keep does not exist or is already unreadable.
     """
     for version in keep:
         lake.snapshot(table, version)
@@ -144,7 +144,7 @@ def vacuum(lake: Lake, table: str, *, retention: timedelta, keep: Collection[int
 
         snapshot = lake.snapshot(table)
         doomed = _vacuum(snapshot, retention, keep, dry_run=True)
-        if not doomed:  # a vacuum is two commits, even if it finds nothing
+        if not doomed:  # a vacuum makes two commits, even if it finds nothing
             return 0, 0
         infos = lake.store(table).get_file_info(doomed)
         _vacuum(snapshot, retention, keep, dry_run=False)
@@ -155,10 +155,11 @@ def vacuum(lake: Lake, table: str, *, retention: timedelta, keep: Collection[int
 
 
 def _claimed(lake: Lake, table: str) -> DeltaTable:
-    """Open a table for a compaction that fails if another one is begun before it is committed.
+    """Open a table for a compaction that fails if another one begins before it is committed.
 
-    Delta lets two compactions of the same files pass, and the table has their rows twice. But it refuses what was read
-    before a change of the table's properties: each compaction makes one, and reads a version that has its own.
+    Delta would accept two compactions of the same files, and the table would have their rows twice. But it refuses a
+    commit based on a version from before a change of the table's properties. So each compaction first makes such a
+    change, and starts from the version with its own.
     """
     snapshot, claim = lake.snapshot(table), uuid.uuid4().hex
     snapshot.alter.set_table_properties(
@@ -168,7 +169,7 @@ def _claimed(lake: Lake, table: str) -> DeltaTable:
         post_commithook_properties=commits.HOOKS,
     )
     if snapshot.metadata().configuration.get(_CLAIM) != claim:
-        raise CommitFailedError(f"Another compaction of '{table}' was begun.")
+        raise CommitFailedError(f"Another compaction of '{table}' has begun.")
     return snapshot
 
 

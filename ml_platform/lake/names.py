@@ -1,24 +1,24 @@
-"""Names of tables and of the lake's folder, and how names and texts are written in SQL."""
+"""Which names tables and the lake's folder may have, and how names and texts are quoted in SQL."""
 
 import re
 
 _TABLE = re.compile(r"[a-z0-9_][\w.-]*(/[a-z0-9_][\w.-]*)+", re.ASCII | re.IGNORECASE)
-# What Delta, Polars or DuckDB take for escapes, partitions or no path at all.
+# Characters that Delta, Polars or DuckDB read as escapes or partitions, or do not accept in a path.
 _UNREADABLE = re.compile(r"[%=\[\]\\^|\x00-\x1f\x7f]")
 
 
 def is_table(name: str) -> bool:
-    """Whether a table can have this name: `schema/name` in characters that every reader finds again."""
+    """Whether a table can have this name: `schema/name`, in characters that every reader accepts."""
     return _TABLE.fullmatch(name) is not None
 
 
 def check_table(name: str) -> None:
-    """Refuse what names no table, such as a path out of the lake.
+    """Refuse an invalid name of a table, such as a path out of the lake.
 
     Raises
     ------
     ValueError
-        If it does not.
+        If the name is invalid.
 
     Examples
     --------
@@ -39,7 +39,7 @@ def check_folder(path: str) -> None:
     Raises
     ------
     ValueError
-        If there is such a character in its path.
+        If its path has a character that some reader does not accept.
     """
     if found := _UNREADABLE.search(path):
         raise ValueError(
@@ -71,7 +71,7 @@ def literal(text: str) -> str:
 
 
 def sql_name(table: str) -> tuple[str, str]:
-    """Schema and name that a table has in SQL, quoted.
+    """Schema and name of a table in SQL, quoted.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Tables that SQL sees together with another one, whose rows take the place of theirs."""
+"""Overlays: SQL sees a table together with the rows of another one, which replace those with the same keys."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,18 +8,18 @@ from ml_platform.lake.names import quoted
 
 @dataclass(frozen=True)
 class Overlay:
-    """Rows of another table that stand beside a table's own, and in place of those with the same keys.
+    """Rows of another table that are added to a table's own, and replace those with the same keys.
 
     Attributes
     ----------
     table
         The other table.
     keys, columns
-        What is read of both tables: columns that together name a row, and the others.
+        Columns that are read of both tables: those that identify a row, and the others.
     newest
-        Columns of the other table: of its rows with equal keys the one with the greatest values counts.
+        Columns of the other table; among its rows with equal keys the one with the greatest values counts.
     sources
-        Column → column of the other table that it is read from, where the names differ.
+        Column → column of the other table from which it is read, where the names differ.
     """
 
     table: str
@@ -29,7 +29,7 @@ class Overlay:
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def select(self, own: str, other: str, types: Mapping[str, str]) -> str:
-        """SQL for the rows of both, given relations for either table and the SQL types of the own columns."""
+        """Make a SELECT of the rows of both, given a SELECT for each table and the SQL types of the own columns."""
         names = [*self.keys, *self.columns]
         read = ", ".join(
             f"CAST({quoted(self.sources.get(name, name))} AS {types[name]}) AS {quoted(name)}" for name in names
@@ -44,4 +44,4 @@ class Overlay:
         )
 
 
-Overlays = Callable[[str, int], Overlay | None]  # table, version → what lies over it
+Overlays = Callable[[str, int], Overlay | None]  # of a table and version

@@ -1,9 +1,9 @@
-"""Quarantine that can be emptied: look at rejected rows, correct them, re-admit them, all recorded.
+"""The quarantine of rejected rows: look at them, correct them, re-admit them; every re-admission is recorded.
 
-A re-admission is three commits: the record (who, when, what), the table, the quarantine. The table takes each row under
-the row's own name (`append_once`), and the record counts only if the table has the row under the record's number. So a
-crash between the commits loses nothing and doubles nothing: what it left in the quarantine although it is in the table
-is hidden at once and removed by the next re-admission.
+A re-admission makes three commits: to the record (who, when, what), the table, the quarantine. Each row is appended to
+the table under its own name (`append_once`), and a record counts only if the table has the row with the record's
+number. So a crash between the commits neither loses nor duplicates a row: rows that are in the table but still in the
+quarantine are hidden, and the next re-admission removes them.
 """
 
 import hashlib
@@ -31,16 +31,16 @@ _OWN = [ID, "quarantine_reasons", "quarantine_day", "quarantine_source", "quaran
 
 @dataclass(frozen=True)
 class Readmission:
-    """What became of the rows: `admitted + len(refused) + gone` are all that were given.
+    """What became of the given rows, whose number is `admitted + len(refused) + gone`.
 
     Attributes
     ----------
     admitted
-        Rows that hold the contract now and are in the table.
+        Number of rows that meet the contract now and were moved to the table.
     refused
-        `quarantine_id` → reasons of the others, which stay in the quarantine.
+        `quarantine_id` → reasons, for rows that stay in the quarantine.
     gone
-        Rows that were no longer in the quarantine.
+        Number of rows that were no longer in the quarantine.
     version
         The table's version afterwards.
     """
@@ -53,13 +53,13 @@ class Readmission:
 
 
 def look(lake: Lake, table: str) -> pl.DataFrame:
-    """Show what is in a table's quarantine.
+    """Read the rejected rows of a table.
 
     Returns
     -------
     polars.DataFrame
         `quarantine_id`, `quarantine_reasons`, `quarantine_day`, `quarantine_source`, `quarantine_row` (position in the
-        source), then the columns of the source with the values it had, as text.
+        source), then the source's columns with their original values, as text.
     """
     kept = _pending(lake, table)
     rows = [json.loads(row) for row in kept["row"]]
@@ -74,19 +74,19 @@ def look(lake: Lake, table: str) -> pl.DataFrame:
 
 
 def readmit(lake: Lake, raw: RawTable, corrected: pl.DataFrame, *, by: str, note: str) -> Readmission:
-    """Put corrected rows through the table's contract again and move those that hold it into the table.
+    """Check corrected rows against the table's contract again, and move those that meet it into the table.
 
-    Every re-admission is recorded in `governance/readmissions` with the row before and after. An ingest of the same
-    days (or of the whole table, if it has none) starts from the source again: correct the source too.
+    Every re-admission is recorded in `governance/readmissions` with the row before and after. Correct the source too: a
+    later ingest of the same days (or of the whole table, if it is not dated) reads it again.
 
     Parameters
     ----------
     raw
-        The table, with its contract and the way from the source's columns to its own.
+        The table, with its contract and its transform from the source's columns.
     corrected
-        Rows as `look` gives them, with right values in the source's columns, typed or as text; any subset of them.
+        Rows as `look` gives them, or some of them, with corrected values in the source's columns, typed or as text.
     by, note
-        Who re-admits, and why the new values are right.
+        Who re-admits them, and why the new values are right.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def readmit(lake: Lake, raw: RawTable, corrected: pl.DataFrame, *, by: str, note
             add_columns=raw.evolution == "add_columns",
         )
         _remove_admitted(lake, raw.name)
-    # A row that somebody else re-admitted at the same moment has their number.
+    # A row that somebody else re-admitted at the same time has the other's number.
     admitted = _numbers(lake, raw.name, ids).count(number)
     gone = corrected.height - chosen.height + len(ids) - admitted
     return Readmission(raw.name, admitted, refused, gone, lake.version(raw.name))
@@ -141,14 +141,14 @@ def readmissions(lake: Lake, table: str) -> pl.DataFrame:
         return pl.DataFrame(schema=_record_schema())
     record = lake.read(RECORD).filter(pl.col("table") == table).collect()
     numbers = _numbers(lake, table, record["id"])
-    # A record whose number the table does not have is of a re-admission that crashed before its rows were written.
+    # If the table does not have a record's number, that re-admission crashed before its rows were written.
     return record.filter(record["number"].eq_missing(pl.Series(numbers, dtype=pl.Int64))).sort(
         "readmitted_at", descending=True
     )
 
 
 def _pending(lake: Lake, table: str) -> pl.DataFrame:
-    """Read the quarantined rows with their ids, without those that are in the table already."""
+    """Read the quarantined rows with their ids, without those that are already in the table."""
     rows = _with_ids(lake, table)
     return rows.filter(~_is_admitted(lake, table, rows))
 
@@ -158,7 +158,7 @@ def _with_ids(lake: Lake, table: str) -> pl.DataFrame:
     if lake.exists(name):
         rows = lake.read(name).sort(_KEY).collect()
     else:
-        lake.snapshot(table)  # a name with a slip in it has no rejected rows either
+        lake.snapshot(table)  # raises for a misspelt name
         rows = pl.DataFrame(schema=QUARANTINE)
     return rows.with_columns(pl.Series(ID, [_identify(*key) for key in rows.select(_KEY).rows()], dtype=pl.String))
 
@@ -175,7 +175,7 @@ def _remove_admitted(lake: Lake, table: str) -> None:
 
 
 def _fits_table(lake: Lake, raw: RawTable, rows: pl.DataFrame) -> tuple[pl.DataFrame, list[tuple[int, str]]]:
-    """Sort out rows that contradict what the table holds already, each with its reason."""
+    """Separate rows that the table cannot take, by its days or its primary keys; also give each one's reason."""
     clashes = []
     if raw.calendar is not None:
         inside = rows[raw.calendar.column].is_between(raw.calendar.first, raw.calendar.last)
@@ -223,7 +223,7 @@ def _identify(source: str, source_row: int, quarantined_at: datetime) -> str:
 
 
 def _numbers(lake: Lake, table: str, ids: Iterable[str]) -> list[int | None]:
-    """Say for each row with which number it was appended to the table; None if it was not."""
+    """Number with which each row was appended to the table; None if it was not."""
     done = lake.deliveries(table, lake.version(table)) if lake.exists(table) else {}
     return [done.get(_transaction(one)) for one in ids]
 

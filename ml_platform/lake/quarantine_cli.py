@@ -1,4 +1,4 @@
-"""`ml-platform quarantine`: look at rejected rows, hand in corrected ones, see what was re-admitted."""
+"""`ml-platform quarantine`: show rejected rows, re-admit corrected ones, list re-admissions."""
 
 import getpass
 import importlib
@@ -67,7 +67,7 @@ def readmit(
     from ml_platform.lake.tables import Lake
 
     if (file is None) == (function is None):  # neither, or both
-        stop("Hand in corrected rows with --file, or the function that corrects them with --function; one of the two.")
+        stop("Give either corrected rows with --file, or a function that corrects them with --function.")
     lake = Lake(Settings().lake_uri)
     try:
         raw = declared_table(table)

@@ -1,4 +1,4 @@
-"""A raw table as its owner declares it: where rows come from, what they must hold, which day files them."""
+"""A raw table as its owner declares it: where rows come from, their contract, and the days that it covers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,18 +32,18 @@ class RawTable:
     description
         What a row is.
     source
-        Where the rows come from, in words; kept with quarantined rows.
+        Where the rows come from, in words; it is kept with quarantined rows.
     contract
         `dataframely` schema of the table.
     read
-        `read(start, end)` gives the source's rows with `start` ≤ day < `end`, best as text; both are None for a table
-        without calendar.
+        `read(start, end)` gives the source's rows with `start` ≤ day < `end`, preferably as text; both are None for a
+        table without calendar.
     raw_contract, transform
-        Schema of the source's columns and the function from them to the table's (see `ml_platform.lake.ingest`).
+        Schema of the source's columns, and a function from them to the table's (see `ml_platform.lake.ingest`).
     calendar
-        Days of a dated table, which is partitioned by them and replaced day by day; None: replaced as a whole.
+        Days of a dated table, which is partitioned by day and replaced day by day; None: it is replaced as a whole.
     evolution
-        What becomes of columns that the table does not have yet: `reject` or `add_columns`.
+        What to do with columns that the table does not have yet: `reject` or `add_columns`.
     partition_by
         Partition columns of a table without calendar.
     """
@@ -61,7 +61,7 @@ class RawTable:
 
     @property
     def table_partitions(self) -> tuple[str, ...]:
-        """Partition columns of the table: its day if it has a calendar."""
+        """Partition columns of the table: the date column if it has a calendar."""
         return (self.calendar.column,) if self.calendar else self.partition_by
 
     def load(
@@ -77,12 +77,12 @@ class RawTable:
         Parameters
         ----------
         progress
-            Told before each step that takes long.
+            Called with a line of text before each slow step.
 
         Raises
         ------
         SchemaMismatch
-            If the source's columns are not what the contract wants.
+            If the source's columns are not the contract's.
         EmptyInput
             If the source has no rows at all.
         ValueError

@@ -1,4 +1,4 @@
-"""Files as rows: CSV as text for the contract to read, Parquet and JSON lines as they are typed."""
+"""Reads files as rows: CSV as text, which the contract converts, Parquet and JSON lines with their own types."""
 
 import gzip
 import io
@@ -24,27 +24,27 @@ _BY_SUFFIX: dict[str, FileFormat] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
 }
-_AGAIN = r"_duplicated_\d+$"  # what Polars adds to a name that a header has again
+_AGAIN = r"_duplicated_\d+$"  # suffix that Polars adds to a repeated name of a header
 _GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
 class FoundFile:
-    """A file of a folder: its path below the folder, and when it was last changed, in microseconds since 1970."""
+    """A file of a folder: its path in the folder, and when it was last changed, in microseconds since 1970."""
 
     name: str
     changed_at: int
 
     @property
     def age(self) -> float:
-        """Seconds since it was changed."""
+        """Seconds since the file was changed."""
         return time.time() - self.changed_at / 1e6
 
 
 def list_folder(folder: Path | str, pattern: str) -> list[FoundFile]:
-    """List the files below a folder, or below the URI of an object store's, whose path matches, by name.
+    """List the files in a local folder, or below an object store's URI, whose path matches, by name.
 
-    What starts with a dot or an underscore is left out, as by Spark: it is a program's own, or not finished.
+    Names that start with a dot or an underscore are left out, as by Spark: they are internal or not finished.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def changed_at(folder: Path | str, name: str) -> int:
 
 
 def read_rows(spec: SourceSpec, path: Path | str) -> pl.DataFrame:
-    """Read a file of a declared table; keys that JSON objects leave out are null, if their columns may be missing.
+    """Read a file of a declared table; nullable columns that no JSON object has are null.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def read_rows(spec: SourceSpec, path: Path | str) -> pl.DataFrame:
     if file_format(path, files) != "jsonl" or not rows.columns:
         return rows
     columns = spec.schema_class().columns().items()
-    # Beside one fraction Polars makes all of a column fractions, which round large integers.
+    # With one fraction in it, Polars reads a whole column as floats, which rounds large integers.
     rounded = [name for name, column in columns if column.dtype.is_integer() and rows.schema.get(name) == pl.Float64]
     if rounded:
         rows = spec.take(read_file(path, files, as_text=rounded))
@@ -101,7 +101,7 @@ def read_rows(spec: SourceSpec, path: Path | str) -> pl.DataFrame:
 
 
 def read_file(path: Path | str, files: Files | None = None, *, as_text: Sequence[str] = ()) -> pl.DataFrame:
-    """Read a local file or the URI of an object whole; one of no bytes has no columns, unless it is Parquet.
+    """Read a local file, or the object at a URI; an empty file has no columns, unless it is Parquet.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def read_file(path: Path | str, files: Files | None = None, *, as_text: Sequence
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the format is not given and not told by the suffix, or the file is not of that format; with the line.
+        If the format is neither given nor known by the suffix, or the file is not of that format; with the line.
     """
     files = files or Files()
     absent = f"No file {path}. Put it there, or correct the path in the table's defs.yaml."
@@ -138,7 +138,7 @@ def read_file(path: Path | str, files: Files | None = None, *, as_text: Sequence
 
 
 def file_format(path: Path | str, files: Files) -> FileFormat:
-    """Format of a file, as declared or by its suffix; a ValueError if neither tells it."""
+    """Format of a file, as declared or by its suffix (raises ValueError if neither says it)."""
     # `.csv.gz` is a CSV file too: Polars unpacks it.
     suffixes = PurePosixPath(str(path).lower()).suffixes
     found = files.format or next((_BY_SUFFIX[suffix] for suffix in reversed(suffixes) if suffix in _BY_SUFFIX), None)
@@ -148,7 +148,7 @@ def file_format(path: Path | str, files: Files) -> FileFormat:
 
 
 def _read_csv(path: Path | str, files: Files) -> pl.DataFrame:
-    # Polars reads UTF-8 alone.
+    # Polars reads only UTF-8.
     source = path if files.encoding == "utf-8" else io.BytesIO(file_bytes(path).decode(files.encoding).encode())
     rows = pl.scan_csv(
         source,
@@ -160,14 +160,14 @@ def _read_csv(path: Path | str, files: Files) -> pl.DataFrame:
     if len(rows.columns) == 1 and (hint := single_column(rows.columns[0])):
         raise ValueError(f"{path} cannot be read as csv: {hint}.")
     repeated = [name for name in rows.columns if re.sub(_AGAIN, "", name) in set(rows.columns) - {name}]
-    if repeated:  # which of them is meant, nobody knows
+    if repeated:
         names = ", ".join(sorted({re.sub(_AGAIN, "", name) for name in repeated}))
         raise ValueError(f"{path} cannot be read as csv: its header has the same name more than once: {names}.")
     return rows
 
 
 def file_bytes(path: Path | str) -> bytes:
-    """Read a file's bytes, unpacked."""
+    """Read a file's bytes, decompressed if it is gzipped."""
     if isinstance(path, Path):
         content = path.read_bytes()
     else:
@@ -195,7 +195,7 @@ def _store(folder: str) -> "pyarrow.fs.FileSystem":
 
 
 def _matches(folders: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Match the parts of a path as `Path.glob` does: `**` is any number of folders."""
+    """Match the parts of a path as `Path.glob` does; `**` stands for any number of folders."""
     if not pattern:
         return not folders
     if pattern[0] == "**":

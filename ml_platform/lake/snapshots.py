@@ -1,4 +1,4 @@
-"""Reading one version of a Delta table, whichever of its features decide how."""
+"""Reads one version of a Delta table, by the reader that the table's features need."""
 
 import os
 from collections.abc import Iterator
@@ -21,9 +21,9 @@ _FIRST_LOOK = 64  # commits; most questions are about recent ones, and a log can
 
 
 class Snapshot(DeltaTable):
-    """A version of a table, with its local files named as they are, and without deliveries that were taken back.
+    """A version of a table, with usable paths of local files, and without deliveries that a restore removed.
 
-    Delta gives the table's own folder percent-encoded (`my%20lake`), and so Polars and DuckDB would not find the files.
+    Delta returns the table's folder percent-encoded (`my%20lake`), so that Polars and DuckDB would not find the files.
     """
 
     def file_uris(self, *filters: Any, **more: Any) -> list[str]:
@@ -40,7 +40,7 @@ class Snapshot(DeltaTable):
 
 
 def scan(snapshot: DeltaTable) -> pl.LazyFrame:
-    """Scan a snapshot lazily; one whose files do not tell its rows is read into memory by Delta's own reader."""
+    """Scan a snapshot lazily; if its Parquet files are not enough, Delta's own reader reads it into memory."""
     if not needs_delta_reader(snapshot):
         return pl.scan_delta(snapshot)
     return pl.DataFrame(read_arrow(snapshot)).lazy()
@@ -55,18 +55,18 @@ def read_arrow(snapshot: DeltaTable) -> "pa.Table":
 
 
 def needs_delta_reader(snapshot: DeltaTable) -> bool:
-    """Whether the Parquet files alone do not tell the table's rows: deletion vectors or mapped column names."""
+    """Whether the Parquet files alone do not give the table's rows: deletion vectors or mapped column names."""
     features = set(snapshot.protocol().reader_features or ())
     mapped = snapshot.metadata().configuration.get("delta.columnMapping.mode", "none") != "none"
     return mapped or bool(features & {"deletionVectors", "columnMapping"})
 
 
 def files_are_alike(snapshot: DeltaTable) -> bool:
-    """Whether every file surely holds every column that is no partition.
+    """Whether every file certainly has every column except the partitions.
 
-    Told by the statistics in the log, which list a column of a file only if it is there: opening the files to look
-    costs more than many a query. False where they do not say: past the first 32 columns, for structs, or where a column
-    changed its type.
+    This is read from the statistics in the log, which list a column of a file only if the file has it, because opening
+    the files would cost more than many queries. False when the statistics do not say: for columns past the first 32,
+    for structs, and when a column changed its type.
     """
     if "typeWidening" in set(snapshot.protocol().reader_features or ()):
         return False
@@ -77,7 +77,7 @@ def files_are_alike(snapshot: DeltaTable) -> bool:
 
 
 def instant(text: str) -> datetime:
-    """Read a point in time as people write it; UTC where no zone is given.
+    """Read a date or timestamp, in UTC if it has no time zone.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def instant(text: str) -> datetime:
 
 
 def version_at(snapshot: DeltaTable, table: str, as_of: datetime) -> int:
-    """Version of a table that was the newest at an instant.
+    """Find the version of a table that was the newest at an instant.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def version_at(snapshot: DeltaTable, table: str, as_of: datetime) -> int:
 
 
 def missing_files(snapshot: DeltaTable, store: "pyarrow.fs.FileSystem") -> int:
-    """Count a snapshot's files that are no longer there; `store` is rooted at the table."""
+    """Count a snapshot's files that no longer exist; `store` is rooted at the table."""
     import pyarrow.fs
 
     files = snapshot.file_uris()
@@ -154,9 +154,11 @@ def constraints(snapshot: DeltaTable) -> dict[str, str]:
 
 
 def why_refused(table: str, target: DeltaTable | None, where: str | None, error: DeltaError) -> str:
-    """Say what rows break that Delta refused for their values."""
+    """Explain why Delta refused rows: by the predicate, or by a constraint of the table."""
     rules = constraints(target).values() if target is not None else ()
-    told = [f"do not all match the predicate {where}: filter them to the range that is being replaced"] if where else []
+    causes = []
+    if where:
+        causes.append(f"do not all match the predicate {where}: filter them to the range that is being replaced")
     if rules:
-        told.append(f"break a constraint of the table: {'; '.join(rules)}")
-    return f"Rows given to '{table}' {', or '.join(told)}. {error}"
+        causes.append(f"break a constraint of the table: {'; '.join(rules)}")
+    return f"Rows given to '{table}' {', or '.join(causes)}. {error}"

@@ -1,4 +1,4 @@
-"""What a `SourceTable` declares in YAML: where rows come from, and what they must hold."""
+"""What a `SourceTable` declares in YAML: where its rows come from, and their contract."""
 
 import codecs
 import importlib
@@ -25,7 +25,7 @@ FileFormat = Literal["csv", "parquet", "jsonl"]
 class ColumnSpec(Strict):
     """One column of a contract."""
 
-    type: ColumnType = Field(description="What its values are; timestamps are UTC.")
+    type: ColumnType = Field(description="Type of its values; timestamps are UTC.")
     key: bool = Field(False, description="Part of the primary key: unique, never missing.")
     nullable: bool = Field(False, description="Whether it may be missing.")
     minimum: float | None = Field(None, description="Smallest allowed value.")
@@ -39,7 +39,7 @@ class ColumnSpec(Strict):
         description="How texts are written: %d.%m.%Y of a date, %m/%d/%Y %H:%M of a timestamp (ISO 8601 when absent), "
         f"{', '.join(NUMBERS)} of a number.",
     )
-    time_zone: str | None = Field(None, description="Where the clock of a timestamp without offset is; UTC if absent.")
+    time_zone: str | None = Field(None, description="Time zone of timestamps without offset; UTC when absent.")
 
     @model_validator(mode="after")
     def _can_be_built(self) -> Self:
@@ -52,7 +52,7 @@ class ColumnSpec(Strict):
         Raises
         ------
         ValueError
-            If a bound does not go with the type.
+            If an option does not fit the type.
         """
         if self.type not in ("integer", "number") and (self.minimum, self.maximum) != (None, None):
             raise ValueError(f"minimum and maximum are for integer and number; the type is {self.type}")
@@ -91,7 +91,7 @@ class ColumnSpec(Strict):
         if self.type in ("integer", "number") and self.format not in NUMBERS:
             raise ValueError(f"format of a number is one of {', '.join(NUMBERS)}; found {self.format}")
         if self.type in ("date", "timestamp") and ("%" not in self.format or "%Z" in self.format):
-            raise ValueError(f"format of a {self.type} is like %d.%m.%Y (no zone's name, %Z); found {self.format}")
+            raise ValueError(f"format of a {self.type} is like %d.%m.%Y (%Z is not supported); found {self.format}")
         if self.type in ("date", "timestamp"):
             try:
                 pl.Series([""]).str.to_datetime(self.format, strict=False)
@@ -108,9 +108,9 @@ class Files(Strict):
     format: FileFormat | None = Field(None, description="csv, parquet or jsonl; by a file's suffix when absent.")
     null_values: tuple[str, ...] = Field(("", "NA"), description="Texts of a CSV file that mean a missing value.")
     separator: str = Field(
-        ",", min_length=1, max_length=1, description="What parts the columns of a CSV file: a character."
+        ",", min_length=1, max_length=1, description="Character that separates the columns of a CSV file."
     )
-    encoding: str = Field("utf-8", description="Of a CSV file: utf-8, cp1252, utf-16 and the like.")
+    encoding: str = Field("utf-8", description="Encoding of a CSV file: utf-8, cp1252, utf-16 and the like.")
 
     @field_validator("encoding")
     @classmethod
@@ -128,11 +128,11 @@ class FileSource(Files):
 
 
 class FolderSource(Files):
-    """A folder that grows by files, each read once."""
+    """A folder to which files are added; each file is read once."""
 
     path: str = Field(description="Folder, relative to the project's root, or s3:// URI; $VARIABLES are replaced.")
-    pattern: str = Field("*", description="Which files in it, e.g. *.csv or 2024-*/*.parquet.")
-    quiet_seconds: float = Field(10, ge=0, description="A file changed more recently may still be being written.")
+    pattern: str = Field("*", description="Pattern of the files to read, e.g. *.csv or 2024-*/*.parquet.")
+    quiet_seconds: float = Field(10, ge=0, description="A file is read when it has not changed for this long.")
 
 
 class SqlSource(Strict):
@@ -143,7 +143,7 @@ class SqlSource(Strict):
     cursor: str | None = Field(
         None,
         description="Column (timestamp, date or integer) that rises with every change: only newer rows are read. "
-        "Wants a primary key. Everything is read each time when absent.",
+        "Needs a primary key. When absent, everything is read each time.",
     )
     lookback_seconds: float = Field(
         0, ge=0, description="How far before the newest row to read again, for transactions that commit late."
@@ -162,11 +162,13 @@ class SourceSpec(Strict):
     sql: SqlSource | None = Field(None, description="Rows from a PostgreSQL database.")
     contract: str | None = Field(None, description="`module:Class` of a dataframely schema; or give `columns`.")
     columns: dict[str, ColumnSpec] | None = Field(None, description="The contract, column by column.")
-    unlisted: Literal["reject", "drop"] = Field("reject", description="Columns of the source not in the contract.")
-    evolution: Evolution = Field("reject", description="Columns that are new to the table: reject or add_columns.")
+    unlisted: Literal["reject", "drop"] = Field(
+        "reject", description="What to do with columns of the source that are not in the contract."
+    )
+    evolution: Evolution = Field("reject", description="What to do with columns that are new to the table.")
     partition_by: tuple[str, ...] = Field(
         (),
-        description="Columns of few values that part the table's files: reads that filter by them skip files.",
+        description="Partition columns, with few values: reads that filter by them skip files.",
     )
     schedule: str | None = Field(None, description="Cron expression (UTC); a folder is watched without one.")
 
@@ -181,12 +183,12 @@ class SourceSpec(Strict):
             raise ValueError(f"partition_by names no column of the contract: {', '.join(unknown)}")
         if self.sql and self.sql.cursor and not self.schema_class().primary_key():
             raise ValueError(
-                "sql.cursor wants a primary key, by which a row that is read again finds its place: say `key: true`"
+                "sql.cursor wants a primary key, so that a row that is read again replaces itself: say `key: true`"
             )
         return self
 
     def schema_class(self) -> type[dy.Schema]:
-        """Give the contract.
+        """Return the contract, built from `columns` or imported.
 
         Raises
         ------
@@ -206,7 +208,7 @@ class SourceSpec(Strict):
         return found
 
     def take(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Drop the columns that the contract does not list, where the spec says so."""
+        """Drop the columns that the contract does not list, if the spec says so."""
         if self.unlisted == "reject":
             return rows
         listed = self.schema_class().columns()
@@ -214,7 +216,7 @@ class SourceSpec(Strict):
 
 
 def resolve(path: str) -> Path | str:
-    """Resolve a path of the YAML: $VARIABLES, `~`, relative to the project's root; a URI stays a text.
+    """Resolve a path of the YAML: expand $VARIABLES and `~`, relative to the project's root; a URI stays a text.
 
     Raises
     ------

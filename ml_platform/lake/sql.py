@@ -1,8 +1,8 @@
-"""SQL over the lake: DuckDB views on pinned Delta snapshots, in memory, so that no database file can lock.
+"""SQL over the lake: DuckDB views of pinned Delta snapshots, in memory, so there is no database file to lock.
 
-The table `raw/flights` is the view `raw.flights`; what comes after the first slash is the view's name
-(`quarantine/raw/flights` is `quarantine."raw/flights"`). DuckDB reads the snapshot's own Parquet files, without its
-`delta` extension, which a machine without internet cannot install.
+The table `raw/flights` is the view `raw.flights`; everything after the first slash is the view's name
+(`quarantine/raw/flights` is `quarantine."raw/flights"`). DuckDB reads the snapshot's Parquet files directly, without
+its `delta` extension, which cannot be installed on a machine without internet.
 """
 
 import json
@@ -33,7 +33,7 @@ def attach(
     overlays: Overlays | None = None,
     schema: str | None = None,
 ) -> dict[str, int]:
-    """Create one view per table over a snapshot that later commits do not move.
+    """Create one view per table, pinned to a snapshot that later commits do not change.
 
     Parameters
     ----------
@@ -44,27 +44,27 @@ def attach(
     tables
         Names as `schema/name`; all of the lake's when None.
     versions
-        Versions to pin; the newest for tables that are not in it.
+        Versions to pin; the newest for other tables.
     as_of
-        Instant (with time zone) whose versions are pinned instead of the newest. Of all tables (`tables` None) those
+        Instant (with time zone) as of which versions are pinned, instead of the newest. When `tables` is None, tables
         that did not exist yet are left out.
     overlays
-        Says which other table's rows a table is seen with. None of them are seen where the other table is not pinned
-        beside a pinned version, or did not exist at `as_of`.
+        Gives for a table the other table whose rows its view includes, if any. They are left out when the table has a
+        version in `versions` and the other does not, or when the other did not exist at `as_of`.
     schema
-        Where the views are made, if not in the schemas of the tables' names.
+        Schema of the views, if not that of each table's name.
 
     Returns
     -------
     dict[str, int]
-        The version each view is pinned to: the lineage of whatever is computed from them.
+        The version of each table read, which is the lineage of what is computed from the views.
 
     Raises
     ------
     TableNotFound
         If a table does not exist.
     LookupError
-        If a table has no such version, lost its files to a vacuum, or did not exist at `as_of`.
+        If a table has no such version, its files were vacuumed, or it did not exist at `as_of`.
     """
     connection.execute("SET TimeZone = 'UTC'")
     pinned = {}
@@ -94,7 +94,7 @@ def attach(
 
 
 def _other(lake: Lake, table: str, version: int | None, as_of: datetime | None) -> DeltaTable | None:
-    """Open the table that lies over another; None where it did not exist yet."""
+    """Open the table of an overlay; None if it did not exist yet."""
     try:
         return lake.snapshot(table, version, as_of=as_of if version is None else None)
     except (TableNotFound, NotYetCreated):
@@ -111,21 +111,21 @@ def query(
     limit: int | None = None,
     overlays: Overlays | None = None,
 ) -> pl.DataFrame:
-    """Run one SELECT over the lake in a connection of its own, which sees nothing but the lake's tables.
+    """Run one SELECT over the lake, in a new connection that can read only the lake's tables.
 
     Parameters
     ----------
     lake
         Where the tables are.
     sql
-        DuckDB SQL that names tables as `schema.name`, also at a version or time of their own:
+        DuckDB SQL that names tables as `schema.name`, optionally at their own version or time:
         `raw.flights AT (VERSION => 3)`, `raw.flights AT (TIMESTAMP => '2024-06-01')`.
     versions
         Versions to pin; the newest otherwise.
     as_of
-        Instant (with time zone) to read the tables at that `versions` does not name.
+        Instant (with time zone) as of which other tables are read.
     tables
-        Tables to attach; those the SQL names when None.
+        Tables to attach; those that the SQL names when None.
     limit
         Most rows to compute.
     overlays
@@ -158,14 +158,14 @@ def query(
             version = {one.table: one.version} if one.version is not None else {}
             attach(connection, lake, [one.table], version, as_of=one.as_of, overlays=overlays, schema=one.schema)
         for table in (versions or {}).keys() - pinned.keys():
-            lake.snapshot(table)  # a name with a slip in it would be answered by the newest version of the right one
+            lake.snapshot(table)  # raises for a misspelt name, so that its version is not silently ignored
         _close_in(connection, lake)
         relation = connection.sql(_written(tree, connection) if dated else sql)
         return (relation if limit is None else relation.limit(limit)).pl()
 
 
 def _close_in(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
-    """Let SQL read the lake alone: a file, or a Python variable, has no version that an answer could be traced to."""
+    """Let SQL read only the lake: files and Python variables have no version to which an answer could be traced."""
     connection.execute("SET python_enable_replacements = false")
     if lake.is_local:
         connection.execute(f"SET allowed_directories = [{literal(lake.uri)}]")
@@ -174,7 +174,7 @@ def _close_in(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
 
 
 def referenced_tables(sql: str, connection: duckdb.DuckDBPyConnection | None = None) -> set[str]:
-    """Lake tables that a SELECT names (`schema.name`), as `schema/name`; CTEs and unqualified names are not among them.
+    """Lake tables that a SELECT names (`schema.name`), as `schema/name`; without CTEs and unqualified names.
 
     Parameters
     ----------
@@ -215,22 +215,22 @@ def _written(tree: dict[str, Any], connection: duckdb.DuckDBPyConnection) -> str
 
 @lru_cache(maxsize=256)
 def _parsed(sql: str) -> frozenset[str]:
-    """Parse once per statement: a code location asks for the tables of the same few again and again."""
+    """Parse each statement once: a code location asks for the tables of the same few again and again."""
     with duckdb.connect(":memory:") as opened:
         return frozenset(referenced_tables(sql, opened))
 
 
 def _relation(connection: duckdb.DuckDBPyConnection, lake: Lake, table: str, snapshot: DeltaTable) -> str:
-    """SELECT that gives the snapshot's rows in the columns, order and types of its Delta schema."""
+    """Make a SELECT of the snapshot's rows, with the columns, order and types of its Delta schema."""
     schema = scan(snapshot).collect_schema()
     if not lake.is_local or needs_delta_reader(snapshot):
         name = f"lake:{table}@{snapshot.version()}"
-        # A dataset is read by DuckDB itself: only the columns and files that a query needs cross the network.
+        # DuckDB reads a dataset itself, so only the columns and files that a query needs cross the network.
         whole = needs_delta_reader(snapshot)
         connection.register(name, read_arrow(snapshot) if whole else snapshot.to_pyarrow_dataset())
         return f"SELECT {', '.join(map(quoted, schema))} FROM {quoted(name)}"
     types = dict(zip(schema, connection.from_arrow(pl.DataFrame(schema=schema).to_arrow()).types, strict=True))
-    # The empty relation says the truth about columns that no file has yet; files that lack an added column give null.
+    # The empty relation supplies columns that no file has yet; files that lack an added column give null.
     empty = ", ".join(f"NULL::{kind} AS {quoted(name)}" for name, kind in types.items())
     files = snapshot.file_uris()
     if not files:
@@ -241,7 +241,7 @@ def _relation(connection: duckdb.DuckDBPyConnection, lake: Lake, table: str, sna
         f", hive_partitioning = true, hive_types = {{{hive_types}}}" if partitions else ", hive_partitioning = false"
     )
     if not files_are_alike(snapshot):
-        options += ", union_by_name = true"  # opens every file each time that the view is bound
+        options += ", union_by_name = true"  # only if needed: it opens every file each time the view is bound
     columns = ", ".join(map(quoted, schema))
     return (
         f"SELECT {columns} FROM (SELECT {empty} WHERE false UNION ALL BY NAME "

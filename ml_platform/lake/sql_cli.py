@@ -1,4 +1,4 @@
-"""`ml-platform sql "SELECT …"`: a question to the lake, answered in the terminal."""
+"""`ml-platform sql "SELECT …"`: query the lake in the terminal."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ class Format(StrEnum):
 
 
 def sql_command(overlays_of: "Callable[[Lake], Overlays]") -> Callable[..., None]:
-    """Make the command, given what SQL sees beside the tables of a lake."""
+    """Make the command, given a function that makes the overlays for a lake."""
 
     def sql(
         query: Annotated[
@@ -66,9 +66,7 @@ def sql_command(overlays_of: "Callable[[Lake], Overlays]") -> Callable[..., None
             names = ", ".join(_sql_name(table) for table in lake.tables())
             stop(f"{error}\nTables: {names or 'none yet; materialise a raw table first'}")
         except duckdb.PermissionException as error:
-            stop(
-                f"{error}\nSQL reads the lake's tables alone: make the file one (SourceTable), or read it with Polars."
-            )
+            stop(f"{error}\nSQL reads only the lake's tables: make the file one (SourceTable), or read it with Polars.")
         except pl.exceptions.ComputeError as error:
             stop(f"{error}\nA column is of a type that no result can have, like INTERVAL: cast it.")
         except (duckdb.Error, LookupError, ValueError, ConnectionError) as error:

@@ -1,8 +1,8 @@
-"""PostgreSQL as a source: everything, or only what changed since the newest row that was read.
+"""PostgreSQL as a source: reads everything, or only what changed since the newest row that was read.
 
-With a cursor column the rows come in its order, batch by batch; each batch is merged into the table by primary key, in
-a commit that carries how far it went. So a run goes on where a killed one ended, or where a restored table was: what
-is read twice finds its place by the key.
+With a cursor column, rows are read in its order, batch by batch. Each batch is merged into the table by primary key, in
+a commit that also records the cursor's position. So a run goes on where a killed one stopped, or where a restored table
+was, and rows that are read twice replace themselves.
 """
 
 import os
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _KINDS = ("integer", "date", "timestamp")  # of cursors
 _URL = "postgresql://user:password@host/database"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NUMERIC = 1700  # PostgreSQL's number of the type
+_NUMERIC = 1700  # PostgreSQL's object id of the type
 _TYPED = {"int2", "int4", "int8", "numeric", "float4", "float8", "bool", "date", "timestamp", "timestamptz", "bytea"}
 
 
@@ -38,14 +38,14 @@ def read_query(spec: SourceSpec) -> pl.DataFrame:
 
 
 def load_changes(lake: Lake, spec: SourceSpec, *, progress: Progress = lambda _line: None) -> IngestReport:
-    """Merge the rows whose cursor is not older than the newest one read before; rejected ones go to the quarantine.
+    """Merge the rows whose cursor is at or after the last position; rejected rows go to the quarantine.
 
     Rows that were deleted in the database stay in the table.
 
     Parameters
     ----------
     progress
-        Told after each batch how far it is.
+        Called with a line of text after each batch.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def load_changes(lake: Lake, spec: SourceSpec, *, progress: Progress = lambda _l
 
 
 def last_cursor(lake: Lake, spec: SourceSpec) -> datetime | date | int | None:
-    """Give the newest cursor value that was read; None before the first."""
+    """Return the newest cursor value that was read; None before the first."""
     for kind in _KINDS:
         number = lake.last_app_version(spec.name, f"cursor/{_source(spec).cursor}/{kind}")
         if number is not None and kind == "integer":
@@ -99,7 +99,7 @@ def last_cursor(lake: Lake, spec: SourceSpec) -> datetime | date | int | None:
 
 
 def _position(source: SqlSource, newest: datetime | date | int) -> tuple[str, int]:
-    """Name and number under which the log of the table keeps how far a cursor went."""
+    """Name and number that record a cursor's position in the table's log."""
     if isinstance(newest, int):
         return f"cursor/{source.cursor}/integer", newest
     kind, at = "timestamp", newest
@@ -109,7 +109,7 @@ def _position(source: SqlSource, newest: datetime | date | int) -> tuple[str, in
 
 
 def _quarantine(lake: Lake, spec: SourceSpec, rows: pl.DataFrame, rejected: pl.DataFrame) -> None:
-    """Keep the rejected rows, but those only once that are read again because they lie at the cursor's newest value."""
+    """Append rejected rows to the quarantine, except those that are there already and were only read again."""
     if rejected.is_empty():
         return
     name = quarantine_of(spec.name)
@@ -130,7 +130,7 @@ def _batches(source: SqlSource, since: datetime | date | int | None) -> Iterator
     if source.cursor is not None:
         cursor = sql.Identifier(source.cursor)
         if since is not None:
-            # A row without a cursor value would never be read: it comes last, and is refused.
+            # Rows without a cursor value would never be read; so they are read last, and refused.
             statement += sql.SQL(" WHERE {0} >= {1} OR {0} IS NULL").format(cursor, sql.Literal(since))
         statement += sql.SQL(" ORDER BY {} NULLS LAST").format(cursor)
     with opened as connection, connection.cursor(name="ml_platform") as server:
@@ -192,13 +192,13 @@ def _check_cursor(frame: pl.DataFrame, source: SqlSource) -> None:
         )
     if cursor.dtype.is_integer() and source.lookback_seconds:
         raise ValueError(
-            f"sql.lookback_seconds wants a cursor that tells the time; '{source.cursor}' is an integer. Leave it out "
+            f"sql.lookback_seconds wants a cursor that is a time; '{source.cursor}' is an integer. Leave it out "
             "(a row with a smaller number that is committed late is not read), or take a timestamp."
         )
 
 
 def _read_as_text(server: "psycopg.ServerCursor", *, but: Collection[str]) -> None:
-    """Read values of other types, lists of any, as the texts that PostgreSQL shows: JSON, intervals, addresses, …."""
+    """Read values of all other types, and arrays, as the text that PostgreSQL shows: JSON, intervals, addresses, …."""
     from psycopg.types.string import TextLoader
 
     for kind in server.adapters.types:
@@ -214,13 +214,13 @@ def _fetched(server: "psycopg.ServerCursor", source: SqlSource) -> list[tuple[An
         return server.fetchmany(source.batch_rows)
     except psycopg.DataError as error:
         raise ValueError(
-            f"The query of ${source.url_variable} gave a value that no timestamp or number can be: {error}. Leave it "
-            "out there, e.g. by NULLIF(column, 'infinity')."
+            f"The query of ${source.url_variable} gave a value that no timestamp or number can hold: {error}. Exclude "
+            "it in the query, e.g. by NULLIF(column, 'infinity')."
         ) from error
 
 
 def _plain(rows: list[tuple[Any, ...]], exact: Collection[int]) -> list[tuple[Any, ...]]:
-    """Give columns of exact numbers (by place) that hold NaN or infinity, which Polars has not, as texts."""
+    """Convert columns of exact numbers (by position) with NaN or infinity, which Polars' decimals lack, to text."""
     odd = {place for place in exact if any(row[place] is not None and not row[place].is_finite() for row in rows)}
     if not odd:
         return rows

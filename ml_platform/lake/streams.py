@@ -1,4 +1,4 @@
-"""Frames that go to a writer one after the other, so that they need not be held together."""
+"""Writes frames while they are computed, so that they need not all be held in memory."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -17,22 +17,23 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-_PATIENCE = 0.2  # seconds after which a full queue is looked at again
-_ROW_GROUP = 131_072  # rows; what lies open in the writer, and what a reader can skip by the statistics of
+_PATIENCE = 0.2  # seconds to wait for room in the queue before checking that the writer still runs
+_ROW_GROUP = 131_072  # rows that the writer holds, and that readers skip as a unit by their statistics
 
 
 def write_stream(frames: Iterable[pl.DataFrame], table: str, write: Callable[["pyarrow.RecordBatchReader"], T]) -> T:
-    """Hand frames of one schema to a writer as a stream of Arrow batches while they are computed.
+    """Pass frames of one schema to a writer as a stream of Arrow batches while they are computed.
 
-    The writer has a thread of its own. Delta's reads its stream from inside its runtime, where nothing that uses Delta
-    can run, such as a query over the lake that gives the frames; and it turns every error into one of its own.
+    The writer runs in its own thread. Delta's writer reads its stream from inside its runtime, where nothing else that
+    uses Delta can run, such as the query over the lake that computes the frames; and it replaces every error by one of
+    its own.
 
     Raises
     ------
     SchemaMismatch
         If a frame has other columns or types than the first.
     Exception
-        What the frames raise, after the writer has given up; what the writer raises.
+        What the iterable raises, after the writer has stopped; or what the writer raises.
 
     Examples
     --------
@@ -59,7 +60,7 @@ def write_stream(frames: Iterable[pl.DataFrame], table: str, write: Callable[["p
                 _check_alike(first.schema, frame.schema, table)
                 if not _taken(waiting, frame, writing):
                     break
-        except BaseException as error:  # an interruption too: the writer waits for what comes
+        except BaseException as error:  # interruptions too, because the writer waits for the next item
             _taken(waiting, error, writing)
             wait([writing])
             raise
@@ -77,9 +78,9 @@ def _taken(waiting: "Queue[Any]", item: Any, writing: "Future[Any]") -> bool:
 
 
 def writer_properties(rows: "pyarrow.RecordBatchReader") -> WriterProperties:
-    """How the batches of a stream are written: small row groups, and no dictionaries of fractions.
+    """Choose how a stream is written: in small row groups, and without dictionaries for floating-point columns.
 
-    Fractions rarely repeat. Looking whether they do doubles the writer's CPU time, for files of the same size.
+    Their values rarely repeat. Trying a dictionary doubles the writer's CPU time, and the files become no smaller.
     """
     import pyarrow as pa
 

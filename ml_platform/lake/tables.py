@@ -1,4 +1,4 @@
-"""Versioned tables: Delta Lake on a local folder or an object store, written by many processes without a lock file."""
+"""Versioned tables: Delta Lake in a local folder or an object store, written by many processes without a lock file."""
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -28,8 +28,8 @@ T = TypeVar("T")
 class Lake:
     """A folder of Delta tables, named `schema/name` (`raw/flights`).
 
-    Every write is one atomic commit and gives a new version; every version stays readable. Writers of one table may
-    run at the same time: a commit that loses the race is tried again, a bounded number of times.
+    Every write is one atomic commit that makes a new version; every version stays readable. Several writers may write a
+    table at the same time: a commit that loses the race is tried again, a bounded number of times.
 
     Parameters
     ----------
@@ -60,19 +60,19 @@ class Lake:
         self.storage_options = storage_options
 
     def location(self, table: str) -> str:
-        """Folder or URI of a table; a ValueError if it cannot have that name."""
+        """Folder or URI of a table (raises ValueError for an invalid name)."""
         check_table(table)
         return f"{self.uri}/{table}"
 
     def snapshot(self, table: str, version: int | None = None, *, as_of: datetime | None = None) -> DeltaTable:
-        """Open a table at a version, or as it was at an instant; the newest without either.
+        """Open a table at a version or as of an instant; by default the newest version.
 
         Raises
         ------
         TableNotFound
             If the table does not exist.
         LookupError
-            If the table has no such version, did not exist at the instant, or lost files of it (`VersionGone`).
+            If the table has no such version, did not exist at the instant, or files of it were deleted (`VersionGone`).
         ValueError
             If both are given, or an instant without time zone.
         """
@@ -111,7 +111,7 @@ class Lake:
         return self.snapshot(table).version()
 
     def versions(self, tables: Iterable[str], *, as_of: datetime | None = None) -> dict[str, int]:
-        """Version of each table, the newest or that of an instant: what a reader pins before it starts."""
+        """Version of each table, the newest or as of an instant, for a reader that pins them."""
         return {table: self.snapshot(table, as_of=as_of).version() for table in tables}
 
     def tables(self) -> list[str]:
@@ -126,7 +126,7 @@ class Lake:
         return self.read(table).collect_schema()
 
     def read(self, table: str, *, version: int | None = None, as_of: datetime | None = None) -> pl.LazyFrame:
-        """Scan a table lazily: its newest version, a pinned one, or the one that was the newest at an instant.
+        """Scan a table lazily: its newest version, a given one, or the newest as of an instant.
 
         Raises
         ------
@@ -144,21 +144,21 @@ class Lake:
         app_transaction: tuple[str, int] | None = None,
         add_columns: bool = False,
     ) -> int:
-        """Add rows to a table, creating it if need be; give the table's version with the rows in it.
+        """Add rows to a table, which is created if necessary; return the version that has the rows.
 
         Parameters
         ----------
         table
             `schema/name`.
         frame
-            Rows; columns in any order, types that the table's own can hold.
+            Rows; columns in any order, with types that convert to the table's without loss.
         partition_by
             Partition columns, used when the table is created.
         app_transaction
-            `(application, number)` with rising numbers, committed with the rows: a batch whose number was already
-            committed is not appended again, which makes a repeated delivery exactly-once.
+            `(application, number)` with rising numbers, committed with the rows. A batch whose number was already
+            committed is not appended again, which makes repeated delivery exactly-once.
         add_columns
-            Let new columns into the table (null in old rows) and absent ones stay null.
+            Add new columns to the table (null in old rows), and fill absent ones with null.
 
         Raises
         ------
@@ -189,15 +189,15 @@ class Lake:
         partition_by: Sequence[str] = (),
         add_columns: bool = False,
     ) -> int:
-        """Put rows in place of the whole table, or of the rows that match a Delta predicate; give the new version.
+        """Replace the whole table, or the rows that match a Delta predicate; return the new version.
 
-        Without `where` the table takes the frame's schema and, if given, `partition_by`; with it, the frame must fit
-        the table (see `append`) and every row match the predicate, so that a repeated call never duplicates a row.
+        Without `where` the table takes the frame's schema and, if given, `partition_by`. With it, the frame must fit
+        the table (see `append`) and every row must match the predicate, so that a repeated call never duplicates a row.
 
         Raises
         ------
         ValueError
-            If a row does not match `where`: the next replacement of that range would miss it.
+            If a row does not match `where`: the next replacement with that predicate would miss it.
         SchemaMismatch, CommitConflict
             See `append`.
         """
@@ -206,7 +206,7 @@ class Lake:
         def attempt() -> int:
             target = self._open(table)
             if where is not None and target is None:
-                # The predicate is checked against an existing table only: start with an empty one.
+                # Delta checks the predicate only against an existing table: start with an empty one.
                 self.write(None, table, rows.clear(), partition_by, add_columns, mode="append")
                 target = self._open(table)
             return self.write(target, table, rows, partition_by, add_columns, mode="overwrite", where=where)
@@ -216,22 +216,22 @@ class Lake:
     def replace_in_batches(
         self, table: str, batches: Callable[[], Iterable[pl.DataFrame]], *, partition_by: Sequence[str] = ()
     ) -> int:
-        """Put rows in place of the whole table, as they are computed, a batch or two at a time; give the new version.
+        """Replace the whole table by rows that are written while they are computed; return the new version.
 
-        Rows keep their order within a frame; the frames may come to stand in another one.
+        Only a frame or two are held at a time. Rows keep their order within a frame, but frames may change theirs.
 
         Parameters
         ----------
         table, partition_by
             See `replace`.
         batches
-            Gives the rows, at least one frame; called again when the commit loses a race. What it raises goes through,
-            and the table stays as it was.
+            Gives the rows, at least one frame; called again when the commit loses a race. If it raises, the table stays
+            as it was.
 
         Raises
         ------
         SchemaMismatch
-            If a frame has other columns or types than the first.
+            If a frame has other columns or types than the first one.
         CommitConflict
             See `append`.
         """
@@ -259,15 +259,15 @@ class Lake:
         ).with_columns(pl.from_epoch("timestamp", "ms").dt.cast_time_unit("us").dt.replace_time_zone("UTC"))
 
     def restore(self, table: str, version: int | None = None, *, as_of: datetime | None = None) -> int:
-        """Make an old version the newest again, by number or as of an instant. Returns the new version.
+        """Make an old version, by number or as of an instant, the newest again; return the new version.
 
-        It is a new commit: what was written since stays readable under its own versions. The table forgets what was
-        delivered since (`app_transaction`) along with the rows, so that it can be delivered again.
+        This is a new commit: what was written since stays readable under its own versions. The numbers of
+        `app_transaction` are restored as well, so that what was delivered since can be delivered again.
 
         Raises
         ------
         LookupError, ValueError
-            See `snapshot`; also if neither is given.
+            See `snapshot`; also if neither argument is given.
         """
         if version is None and as_of is None:
             raise ValueError(f"Restoring '{table}' wants a version or an instant; `history` lists both.")
@@ -286,7 +286,7 @@ class Lake:
         return self.retried(table, "restore", attempt)
 
     def last_app_version(self, table: str, app: str) -> int | None:
-        """Highest `app_transaction` number an application committed to a table; None before its first."""
+        """Highest `app_transaction` number that an application committed to a table; None before its first."""
         return self.snapshot(table).transaction_version(app) if self.exists(table) else None
 
     def deliveries(self, table: str, version: int) -> dict[str, int]:
@@ -312,7 +312,15 @@ class Lake:
         where: str | None = None,
         app_transactions: Sequence[tuple[str, int]] = (),
     ) -> int:
-        """Try once to commit rows to a table as it was opened (None: it did not exist); what `append` repeats."""
+        """Try once to commit rows to an opened table (None: it did not exist); see `append` for the arguments.
+
+        Parameters
+        ----------
+        mode
+            "append" or "overwrite".
+        where
+            Predicate of the rows to overwrite; the whole table when None.
+        """
         whole = mode == "overwrite" and where is None
         if target is not None and isinstance(rows, pl.DataFrame) and not whole:
             rows = conform(rows, scan(target).collect_schema(), table, add_columns=add_columns)
@@ -329,7 +337,7 @@ class Lake:
             write_deltalake(  # type: ignore[call-overload, misc]  # its overloads take literals only
                 target if target is not None else self.location(table),
                 as_arrow(rows) if isinstance(rows, pl.DataFrame) else rows,
-                mode=mode if target is not None else "error",  # a rival may create it first
+                mode=mode if target is not None else "error",  # another writer may create it first
                 partition_by=partitions or None,
                 schema_mode=None if target is None else "overwrite" if whole else "merge" if add_columns else None,
                 predicate=where,

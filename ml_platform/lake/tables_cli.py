@@ -1,4 +1,4 @@
-"""`ml-platform tables`: which tables there are, what was done to one, and an old version put back."""
+"""`ml-platform tables`: list the tables, show the history of one, restore an old version."""
 
 from typing import Annotated
 
@@ -65,4 +65,4 @@ def restore(
         made = Lake(Settings().lake_uri).restore(table, version, as_of=instant(as_of) if as_of else None)
     except (LookupError, ValueError, ConnectionError) as error:
         stop(f"{table} was not restored: {error}")
-    typer.echo(f"{table} is as it was then, at version {made}.")
+    typer.echo(f"{table} is restored, as version {made}.")

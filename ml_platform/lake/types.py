@@ -1,4 +1,4 @@
-"""Which Polars types a Delta table holds, and how a frame is fitted to a table that exists."""
+"""Which Polars types a Delta table can hold, and how a frame is fitted to an existing table."""
 
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -29,13 +29,13 @@ class _NotStorable(Exception):
 
 
 def storable(frame: pl.DataFrame | pl.LazyFrame, table: str) -> pl.DataFrame:
-    """Collect a frame in types that Delta has: UTC microseconds, signed integers, texts; in lists and structs too.
+    """Collect a frame, converted to types that Delta has: UTC microseconds, signed integers, text; also when nested.
 
     Raises
     ------
     SchemaMismatch
         For types that would lose meaning in the table (timestamps without a zone, durations, times, objects), numbers
-        that are too large, and columns without a name, or with names that differ in nothing but case.
+        that are too large, columns without a name, and names that differ only in case.
     """
     rows = frame.lazy().collect(engine="streaming") if isinstance(frame, pl.LazyFrame) else frame
     problems, columns = _names(rows.columns), []
@@ -65,7 +65,7 @@ def _names(columns: list[str]) -> list[str]:
 
 
 def _stored(dtype: "PolarsDataType") -> "PolarsDataType":
-    """Give the type that a table has for a frame's."""
+    """Type in which a table stores a frame's type."""
     if isinstance(dtype, pl.List | pl.Array):
         return pl.List(_stored(dtype.inner))
     if isinstance(dtype, pl.Struct):
@@ -82,26 +82,27 @@ def _stored(dtype: "PolarsDataType") -> "PolarsDataType":
 
 
 def untyped(rows: pl.DataFrame) -> list[str]:
-    """Columns that are null in every row and of no type: a table that took one could never take a value of any."""
+    """Columns without a type, since they are null in every row: a table with one could never take a value in it."""
     return [name for name, dtype in rows.schema.items() if dtype == pl.Null]
 
 
 def as_arrow(rows: pl.DataFrame) -> "pyarrow.Table":
-    """Give Delta's writer a frame in one piece, which keeps the order of its rows, and as types that Arrow filters by.
+    """Convert a frame for Delta's writer: in one chunk, which keeps the order of rows, and with Arrow's plain strings.
 
-    The files keep the type of what they were written from, and Polars' own strings (views) are one that pyarrow's
-    datasets, by which SQL reads a lake in a bucket, cannot compare.
+    The files keep the Arrow types they were written from, and pyarrow's datasets, through which SQL reads a lake in a
+    bucket, cannot compare Polars' own strings (views).
     """
     return rows.rechunk().to_arrow()
 
 
 def conform(rows: pl.DataFrame, schema: pl.Schema, table: str, *, add_columns: bool) -> pl.DataFrame:
-    """Fit a frame to a table: its column order, its types (lossless casts only).
+    """Fit a frame to a table's column order and types, by lossless casts only.
 
     Raises
     ------
     SchemaMismatch
-        For a missing column, a new one, or values that the table's type cannot hold, naming column, wanted and found.
+        For a missing column, a new one, or values that the table's type cannot hold; the message names column, wanted
+        and found.
     """
     missing = [name for name in schema if name not in rows.columns]
     added = [name for name in rows.drop(untyped(rows) if add_columns else []).columns if name not in schema]

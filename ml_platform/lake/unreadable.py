@@ -1,4 +1,4 @@
-"""Why a file could not be read, in words that lead to the line: found out only when a reader has given up."""
+"""Finds out why a file could not be read, and in which line, after a reader has failed."""
 
 import codecs
 import csv
@@ -10,7 +10,7 @@ SEPARATORS = (";", "\t", "|")
 
 
 def why_not_csv(content: bytes, encoding: str, separator: str) -> str | None:
-    """Say what is wrong with a CSV file; None if that is not found.
+    """Say what is wrong with a CSV file; None if it cannot be found.
 
     Examples
     --------
@@ -35,13 +35,13 @@ def why_not_csv(content: bytes, encoding: str, separator: str) -> str | None:
 
 
 def single_column(header: str) -> str | None:
-    """Say that a header of one column is one of several with another separator; None if it is not."""
+    """Say that a header of one column probably has another separator; None if it does not."""
     found = next((separator for separator in SEPARATORS if separator in header), None)
     return found and f"it has one column, '{header}': say separator: {json.dumps(found)} if that parts its columns"
 
 
 def why_not_json_lines(content: bytes) -> str | None:
-    """Say which line is no JSON object; None if that is not found.
+    """Say which line is not a JSON object; None if it cannot be found.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""Values read as a contract's types: in one way per column, which never depends on what stands in other rows.
+"""Converts values to a contract's types. How a value is read depends on its column only, never on other rows.
 
-Timestamps and dates are in ISO 8601, numbers plain, unless the column says otherwise in its metadata: `format`, how its
-values are written (`%d.%m.%Y %H:%M` of dates and timestamps, an example of `NUMBERS` for numbers), and `time_zone`, in
-which timestamps without an offset are (UTC when absent).
+Timestamps and dates are in ISO 8601 and numbers are plain, unless the column's metadata say otherwise: `format` is how
+values are written (such as `%d.%m.%Y %H:%M` for dates and timestamps, or an example of `NUMBERS`), and `time_zone` is
+that of timestamps without an offset (UTC when absent).
 """
 
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ from typing import Any
 
 import polars as pl
 
-NUMBERS = {  # an example → what groups its digits, and what parts off the fraction
+NUMBERS = {  # an example → separator of thousands, and decimal point
     "1,234.5": (",", "."),
     "1.234,5": (".", ","),
-    "1 234,5": (" \u00a0\u202f", ","),  # blanks at which no line is broken too
+    "1 234,5": (" \u00a0\u202f", ","),  # also non-breaking spaces
     "1'234.5": ("'", "."),
 }
 _DAY = r"\d{4}-\d{1,2}-\d{1,2}"
@@ -22,7 +22,7 @@ _OFFSET = r"(?:Z| ?UTC|[+-]\d\d(?::?\d\d)?)"
 
 
 def is_reachable(found: pl.DataType, wanted: pl.DataType, metadata: Mapping[str, Any]) -> bool:
-    """Whether values of one type can become another's; text can become anything, row by row."""
+    """Whether values of one type can be converted to another; text can always be tried, row by row."""
     if found == wanted or found in (pl.String, pl.Null):
         return True
     if isinstance(wanted, pl.Datetime):
@@ -35,7 +35,7 @@ def is_reachable(found: pl.DataType, wanted: pl.DataType, metadata: Mapping[str,
 
 
 def typed(name: str, found: pl.DataType, wanted: pl.DataType, metadata: Mapping[str, Any]) -> pl.Expr:
-    """Read a column; null where a value cannot be read.
+    """Convert a column; null where a value cannot be converted.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def _read(text: pl.Expr, wanted: pl.DataType, metadata: Mapping[str, Any]) -> pl
     if form is not None:
         text = _plain_number(text, *NUMBERS[form])
     if wanted.is_integer():
-        text = text.str.replace(r"^([+-]?\d+)\.0*$", "${1}")  # as programs write integers that were missing somewhere
+        text = text.str.replace(r"^([+-]?\d+)\.0*$", "${1}")  # as pandas writes integers with missing values
     return text.cast(wanted, strict=False)
 
 
@@ -86,7 +86,7 @@ def _timestamp(text: pl.Expr, wanted: pl.Datetime, metadata: Mapping[str, Any]) 
         if zone is not None and "%z" in form:
             return _in_full(text.str.to_datetime(form, time_unit=unit, time_zone=zone, strict=False), form)
         return _placed(_in_full(text.str.to_datetime(form, time_unit=unit, strict=False), form), wanted, metadata)
-    # Polars chooses among formats by the values that it is given: those of ISO 8601 alone, with and without an offset.
+    # Polars infers the format from the values it gets, so it gets only ISO 8601, with and without offset separately.
     local = pl.when(text.str.contains(f"^{_DAY}(?:{_TIME})?$")).then(text)
     placed = _placed(local.str.to_datetime(time_unit=unit, strict=False), wanted, metadata)
     if zone is None:
@@ -96,12 +96,12 @@ def _timestamp(text: pl.Expr, wanted: pl.Datetime, metadata: Mapping[str, Any]) 
 
 
 def _in_full(read: pl.Expr, form: str) -> pl.Expr:
-    """Null where the year was written in fewer digits than `%Y` stands for: 24 is not the year 24."""
+    """Null where the year has fewer than the four digits of `%Y`: 24 does not mean the year 24."""
     return pl.when(read.dt.year() >= 1000).then(read) if "%Y" in form else read
 
 
 def _placed(naive: pl.Expr, wanted: pl.Datetime, metadata: Mapping[str, Any]) -> pl.Expr:
-    """Give local times the zone that they are in; null where the clocks skipped one, or showed it twice."""
+    """Give local times their zone; null for times that the clocks skipped or showed twice."""
     if wanted.time_zone is None:
         return naive
     zone = metadata.get("time_zone", "UTC")

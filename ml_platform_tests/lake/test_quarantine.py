@@ -69,8 +69,8 @@ def test_what_was_rejected_is_shown_with_reasons_and_the_source_s_values(lake: L
     SALES.load(lake, progress=told.append)
     assert told == [
         "reading till.csv, 2013-01-01 to 2013-01-31",
-        "4 rows read; holding them against the contract",
-        "writing 1 rows; 3 are for the quarantine",
+        "4 rows read; checking them against the contract",
+        "writing 1 rows; 3 go to the quarantine",
     ]
     shown = look(lake, "raw/sales")
     assert shown.select("sale", "cents").rows() == ROWS[1:]
@@ -231,7 +231,7 @@ def test_from_the_terminal_a_table_without_rejected_rows_has_none(planes: list[s
         (["show", "raw/plane"], "has no table 'raw/plane'; "),
         (["history", "raw/plane"], "Did you mean 'raw/planes'?"),
         (["readmit", "raw/plane", "--file", "x.csv", "--note", "x"], "Did you mean 'raw/planes'?"),
-        (["readmit", "raw/planes", "--note", "x"], "one of the two"),
+        (["readmit", "raw/planes", "--note", "x"], "Give either corrected rows with --file"),
         (["readmit", "raw/planes", "--file", "no.csv", "--note", "x"], "Nothing was re-admitted to raw/planes"),
         (["readmit", "raw/planes", "--function", "json:fix", "--note", "x"], "found no function 'json:fix'"),
     ],

@@ -80,7 +80,7 @@ def test_the_query_can_come_from_the_input() -> None:
         (["SELECT nothing FROM raw.flights"], '"nothing" not found'),
         (["DROP TABLE raw.flights"], "One SELECT was wanted"),
         (["SELECT 1; SELECT 2"], "One SELECT was wanted, found 2"),
-        (["FROM read_csv('/etc/passwd')"], "SQL reads the lake's tables alone: make the file one (SourceTable)"),
+        (["FROM read_csv('/etc/passwd')"], "SQL reads only the lake's tables: make the file one (SourceTable)"),
         (["SELECT INTERVAL 1 DAY"], "like INTERVAL: cast it"),
         (["SELECT 1 FROM raw.flights", "--version", "raw/flihgts=0"], "Did you mean 'raw/flights'?"),
         (["SELECT 1", "--version", "raw/flights"], "--version wants table=number, like raw/flights=3"),

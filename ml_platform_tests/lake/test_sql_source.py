@@ -237,7 +237,7 @@ def test_mistakes_say_what_is_wanted(lake: Lake, execute: Execute, monkeypatch: 
     with pytest.raises(ValueError, match=r"sql\.cursor 'shop' wants .* timestamp with time zone.*found String"):
         load_changes(lake, _spec(cursor="shop"))
     number = {"query": "SELECT *, 1 AS n FROM orders", "cursor": "n", "lookback_seconds": 60}
-    with pytest.raises(ValueError, match="lookback_seconds wants a cursor that tells the time; 'n' is an integer"):
+    with pytest.raises(ValueError, match="lookback_seconds wants a cursor that is a time; 'n' is an integer"):
         load_changes(lake, _spec(**number).model_copy(update={"unlisted": "drop"}))
     with pytest.raises(ValueError, match=r'query of \$SHOP_URL cannot be run: relation "order" does not exist'):
         load_changes(lake, _spec(query='SELECT * FROM "order"'))

@@ -37,7 +37,7 @@ def test_tables_and_versions_are_listed_and_put_back(lake: Lake) -> None:
     assert newest["writer"] == lake.history("raw/x")["writer"][0]
 
     restored = _tables("restore", "raw/x", "--version", "1")
-    assert restored.stdout == "raw/x is as it was then, at version 3.\n"
+    assert restored.stdout == "raw/x is restored, as version 3.\n"
     assert lake.read("raw/x").collect().item() == 1
     assert _tables("restore", "raw/x", "--as-of", "2999-01-01").exit_code == 0
     assert lake.read("raw/x", version=2).collect().item() == 2
