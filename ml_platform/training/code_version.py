@@ -6,10 +6,14 @@ from pathlib import Path
 from ml_platform.settings import PROJECT_ROOT
 
 NOT_VERSIONED = "not under version control"
+PACKAGE = __name__.partition(".")[0]
 
 
 def code_version(root: Path = PROJECT_ROOT) -> str:
-    """Git commit of the project, with `-dirty` when tracked files differ from it; `NOT_VERSIONED` outside of git.
+    """Git commit of the project, with `-dirty` when it is not the code that runs; `NOT_VERSIONED` outside of git.
+
+    That is so when tracked files differ, and when the package has files that were never added, as a new model's are.
+    Files elsewhere that git does not track (a notebook, an export) train nothing.
 
     Raises
     ------
@@ -22,10 +26,15 @@ def code_version(root: Path = PROJECT_ROOT) -> str:
         return NOT_VERSIONED
     if found.returncode != 0:
         return NOT_VERSIONED
-    status = _git(root, "status", "--porcelain", "--untracked-files=no")
+    changed = _status(root, "--untracked-files=no") or _status(root, "--untracked-files=normal", "--", PACKAGE)
+    return found.stdout.strip() + ("-dirty" if changed else "")
+
+
+def _status(root: Path, *arguments: str) -> str:
+    status = _git(root, "status", "--porcelain", *arguments)
     if status.returncode != 0:
         raise RuntimeError(f"git status in {root} failed: {status.stderr.strip()}")
-    return found.stdout.strip() + ("-dirty" if status.stdout.strip() else "")
+    return status.stdout.strip()
 
 
 def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from ml_platform.features.views import FeatureView
-from ml_platform.training.code_version import NOT_VERSIONED, code_version
+from ml_platform.training.code_version import NOT_VERSIONED, PACKAGE, code_version
 from ml_platform.training.documents import Candidates, TrainedModel
 from ml_platform.training.search import search
 from ml_platform.training.split import read_rows, split_by_time
@@ -143,5 +143,14 @@ def test_code_version(tmp_path) -> None:
     git("commit", "-qm", "one")
     clean = code_version(tmp_path)
     assert len(clean) == 40
-    (tmp_path / "model.py").write_text("2")
+    (tmp_path / "notes.ipynb").write_text("{}")
+    assert code_version(tmp_path) == clean
+    (tmp_path / PACKAGE / "defs" / "my_model").mkdir(parents=True)
+    (tmp_path / PACKAGE / "defs" / "my_model" / "defs.yaml").write_text("type: x")
     assert code_version(tmp_path) == f"{clean}-dirty"
+    git("add", PACKAGE)
+    git("commit", "-qm", "two")
+    committed = code_version(tmp_path)
+    assert (committed != clean, len(committed)) == (True, 40)
+    (tmp_path / "model.py").write_text("2")
+    assert code_version(tmp_path) == f"{committed}-dirty"
