@@ -30,7 +30,7 @@ class ColumnSpec(Strict):
     nullable: bool = Field(False, description="Whether it may be missing.")
     minimum: float | None = Field(None, description="Smallest allowed value.")
     maximum: float | None = Field(None, description="Largest allowed value.")
-    one_of: tuple[str, ...] | None = Field(None, description="The allowed values of a string.")
+    allowed: tuple[str, ...] | None = Field(None, description="The only values of a string.")
     pattern: str | None = Field(None, description="Regular expression that a string matches.")
     description: str = Field("", description="What it means.")
     unit: str | None = Field(None, description="Unit of its values.")
@@ -56,8 +56,8 @@ class ColumnSpec(Strict):
         """
         if self.type not in ("integer", "number") and (self.minimum, self.maximum) != (None, None):
             raise ValueError(f"minimum and maximum are for integer and number; the type is {self.type}")
-        if self.type != "string" and (self.one_of or self.pattern):
-            raise ValueError(f"one_of and pattern are for string; the type is {self.type}")
+        if self.type != "string" and (self.allowed or self.pattern):
+            raise ValueError(f"allowed and pattern are for string; the type is {self.type}")
         self._check_reading()
         common: dict[str, Any] = {
             "primary_key": self.key,
@@ -73,7 +73,7 @@ class ColumnSpec(Strict):
         }
         builders: dict[str, Callable[[], dy.Column]] = {
             "string": lambda: dy.String(
-                **common, regex=self.pattern, check=one_of(*self.one_of) if self.one_of else None
+                **common, regex=self.pattern, check=one_of(*self.allowed) if self.allowed else None
             ),
             "integer": lambda: dy.Int64(**common, **bounds),
             "number": lambda: dy.Float64(**common, **bounds),

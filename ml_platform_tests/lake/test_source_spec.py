@@ -35,7 +35,7 @@ def _spec(**changes: Any) -> SourceSpec:
 
 def test_inline_columns_are_a_contract() -> None:
     columns = {
-        "sensor": {"type": "string", "key": True, "one_of": ["a", "b"]},
+        "sensor": {"type": "string", "key": True, "allowed": ["a", "b"]},
         "value": {"type": "number", "nullable": True, "minimum": -1.5, "unit": "°C", "description": "What it read."},
         "at": {"type": "timestamp"},
     }
@@ -64,7 +64,7 @@ def test_a_contract_can_be_a_class() -> None:
         ({"columns": None}, r"one of contract \(module:Class\) and columns is wanted"),
         ({"columns": {"x": {"type": "text"}}}, "Input should be 'string'"),
         ({"columns": {"x": {"type": "string", "minimum": 1}}}, "minimum and maximum are for integer"),
-        ({"columns": {"x": {"type": "date", "pattern": "a"}}}, "one_of and pattern are for string"),
+        ({"columns": {"x": {"type": "date", "pattern": "a"}}}, "allowed and pattern are for string"),
         ({"partition_by": ["day"]}, "partition_by names no column of the contract: day"),
         ({"name": "Readings"}, "should match pattern"),
         ({"shedule": "@daily"}, "Extra inputs are not permitted"),
