@@ -99,7 +99,7 @@ def build_spine(
         If the spine lacks a column or its ids are not unique, or a request feature would differ online.
     """
     rows = sql.query(lake, (folder / spec.spine).read_text(encoding="utf-8"), versions=versions)
-    features = _request_features(spec, folder)
+    features = request_features(spec, folder)
     _check_spine(spec, rows, features)
     defaults = defaults_of(spec.inputs) if defaults is None else defaults
     typed = rows.with_columns(_typed(field, defaults) for field in spec.inputs)
@@ -231,13 +231,14 @@ def _feature_frame(
         view = used[lookup.view]
         require_definition(lake, view, tables[view.table])
         resolved.append(resolve_lookup(lookup, view, read_view(lake, view, tables)))
-    infos = feature_infos(spec, _request_features(spec, folder), views)
+    infos = feature_infos(spec, request_features(spec, folder), views)
     columns = list(dict.fromkeys([*_own_columns(spec), *(info.name for info in infos)]))
     joined = point_in_time_join(spine, resolved, timestamp=spec.timestamp)
     return _Rows(frame=joined.select(columns), features=infos, tables=tables)
 
 
-def _request_features(spec: ModelSpec, folder: Path) -> dict[str, RequestFeature]:
+def request_features(spec: ModelSpec, folder: Path) -> dict[str, RequestFeature]:
+    """Read the features that are computed from a request, by name; none where the model has no file of them."""
     return load_request_features(folder / spec.request_features) if spec.request_features else {}
 
 

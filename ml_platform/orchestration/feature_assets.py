@@ -1,7 +1,10 @@
 """Two assets per feature view: its table in the lake, and its newest values in the online store."""
 
+import json
+
 import dagster as dg
 import polars as pl
+import yaml
 from dagster_duckdb import DuckDBResource
 
 from ml_platform.features.online import open_online_store, publish_view
@@ -59,7 +62,11 @@ def _feature_table(view: FeatureView) -> dg.AssetsDefinition:
         with duckdb.get_connection() as connection:
             report = compute_view(lake, view, connection=connection)
         schema = lake.schema(view.table)
-        described = {name: (column.description, column.unit) for name, column in view.columns.items()}
+        described = {
+            **dict.fromkeys(view.entity, ("Part of the key that rows are looked up by.", None)),
+            view.event_time: ("Instant from which the row was known.", None),
+            **{name: (column.description, column.unit) for name, column in view.columns.items()},
+        }
         empty = sorted(name for name, share in report.null_share.items() if share == 1.0)
         return dg.MaterializeResult(
             metadata={
@@ -95,7 +102,13 @@ def _days(report: ViewReport) -> str:
 
 
 def _definition(view: FeatureView) -> str:
-    return f"```python\n{view.code}\n```" if view.code else f"```sql\n{view.sql.strip()}\n```"
+    """Show the view as its owner wrote it: Python, windows in YAML (not the SQL made of them), or SQL."""
+    if view.code:
+        return f"```python\n{view.code}\n```"
+    if view.rolling:
+        declared = json.loads(json.dumps(view.rolling.model_dump(exclude_defaults=True), default=duration))
+        return f"```yaml\n{yaml.safe_dump({'rolling': declared}, sort_keys=False, allow_unicode=True)}```"
+    return f"```sql\n{view.sql.strip()}\n```"
 
 
 def _online_view(view: FeatureView) -> dg.AssetsDefinition:

@@ -45,7 +45,7 @@ def reasons(lines: Sequence[str]) -> dg.MetadataValue:
 
 def in_short(lines: Sequence[str]) -> str:
     """Tell the first reasons in one line."""
-    return "; ".join(_first(lines))
+    return "; ".join(line.removesuffix(".") for line in _first(lines))
 
 
 def _first(lines: Sequence[str]) -> list[str]:
@@ -76,7 +76,9 @@ def column_schema(
     for name, dtype in schema.items():
         description, unit = (described or {}).get(name, ("", None))
         columns.append(
-            dg.TableColumn(name=name, type=str(dtype), description=f"{description} [{unit}]" if unit else description)
+            dg.TableColumn(
+                name=name, type=str(dtype), description=f"{description} [{unit}]".strip() if unit else description
+            )
         )
     return dg.MetadataValue.table_schema(dg.TableSchema(columns=columns))
 
@@ -99,8 +101,13 @@ def versions(tables: Mapping[str, int]) -> dg.MetadataValue:
     return table([{"table": name, "version": version} for name, version in sorted(tables.items())])
 
 
-def ingested(lake: Lake, report: Ingested, written_at: str) -> dict[str, dg.MetadataValue | int | str]:
-    """Show what was moved from log segments into a table, of which `written_at` says when a row was logged."""
+def ingested(
+    lake: Lake, report: Ingested, written_at: str, described: Mapping[str, tuple[str, str | None]] | None = None
+) -> dict[str, dg.MetadataValue | int | str]:
+    """Show what was moved from log segments into a table, of which `written_at` says when a row was logged.
+
+    `described` is that of `column_schema`.
+    """
     facts: dict[str, dg.MetadataValue | int | str] = {
         "new rows": report.rows,
         "log segments read": report.segments,
@@ -111,7 +118,7 @@ def ingested(lake: Lake, report: Ingested, written_at: str) -> dict[str, dg.Meta
         rows = lake.read(report.table, version=report.version)
         facts |= {
             "dagster/row_count": rows.select(pl.len()).collect().item(),
-            "dagster/column_schema": column_schema(rows.collect_schema()),
+            "dagster/column_schema": column_schema(rows.collect_schema(), described),
             "delta version": report.version,
             "sample": sample(rows.sort(written_at).tail(5).collect()),
         }

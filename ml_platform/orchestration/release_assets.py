@@ -3,7 +3,7 @@
 import dagster as dg
 
 from ml_platform.inference.scorer import Scorer
-from ml_platform.orchestration.metadata import numbers, reasons, table
+from ml_platform.orchestration.metadata import in_short, numbers, reasons, table
 from ml_platform.orchestration.model_asset import model_asset
 from ml_platform.orchestration.resources import Platform
 from ml_platform.registry.digests import BundleRefused
@@ -40,6 +40,7 @@ def _evaluation(spec: ModelSpec) -> dg.AssetsDefinition:
             }
             for name, value in found.challenger.items()
         ]
+        gain = found.interval and numbers({"gain": found.interval.gain, "gain lower bound": found.interval.lower})
         return dg.MaterializeResult(
             value=found,
             metadata={
@@ -50,18 +51,15 @@ def _evaluation(spec: ModelSpec) -> dg.AssetsDefinition:
                 "latency ms": found.latency_ms,
                 **numbers(found.challenger, prefix="challenger/"),
                 **numbers(found.champion or {}, prefix="champion/"),
-                **(
-                    numbers({"gain": found.interval.gain, "gain lower bound": found.interval.lower})
-                    if found.interval
-                    else {}
-                ),
+                **(gain or {}),
             },
             check_results=[
                 dg.AssetCheckResult(
                     check_name="beats_reference",
                     passed=found.promote,
                     severity=dg.AssetCheckSeverity.WARN,
-                    description="; ".join(found.reasons),
+                    description=in_short(found.reasons),
+                    metadata=gain or {},
                 )
             ],
         )
@@ -129,7 +127,7 @@ def _release(spec: ModelSpec) -> dg.AssetsDefinition:
                 "version": decision.version,
                 "serving": served,
                 "endpoint revision": decision.revision,
-                "try it": dg.MetadataValue.url(f"{platform.settings.serving_url}/docs"),
+                "try it": dg.MetadataValue.url(f"{platform.settings.serving_url}/models/{spec.name}/console"),
             },
             check_results=[
                 dg.AssetCheckResult(

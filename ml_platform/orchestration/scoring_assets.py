@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
+from ml_platform.features.training_set import feature_infos, request_features
 from ml_platform.features.views import FeatureView
 from ml_platform.inference.batch import score_window
 from ml_platform.inference.ingest_log import ingest_model_log
@@ -21,6 +22,22 @@ from ml_platform.orchestration.model_asset import key, model_asset
 from ml_platform.orchestration.resources import Platform
 from ml_platform.spec import ModelSpec, duration
 
+SCORED = {
+    "id": "The row's id.",
+    "as_of": "Instant of the prediction: features are taken as of it.",
+    "scored_at": "When it was scored.",
+    "model_version": "Version that scored it.",
+    "digest": "Bundle that scored it.",
+    "score": "Probability of the positive class or of the predicted one, or the value.",
+    "prediction": "What was answered.",
+    "date": "UTC day of as_of.",
+    "request_id": "The request that asked.",
+    "row": "The row's place in its request.",
+    "caller": "Key that asked.",
+    "inputs": "What was sent, as JSON.",
+    "flags": "Values that broke the inputs' contract and were scored all the same.",
+    "sample_weight": "Rows that this one stands for, when the log is sampled.",
+}
 SHOWN = {"column", "importance", "drifted", "distance", "distance_threshold", "p_value", "new_categories"}
 
 
@@ -47,7 +64,19 @@ def scoring_days(spec: ModelSpec) -> dg.DailyPartitionsDefinition:
 
 def scoring_assets(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) -> list[dg.AssetsDefinition]:
     """Build what scores rows with a model and watches the scores."""
-    return [_predictions(spec, folder, views), _inference_log(spec), _performance(spec, folder), _drift_report(spec)]
+    return [
+        _predictions(spec, folder, views),
+        _inference_log(spec, folder, views),
+        _performance(spec, folder),
+        _drift_report(spec),
+    ]
+
+
+def _columns(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) -> dict[str, tuple[str, str | None]]:
+    """Description and unit of every column of scored rows."""
+    fixed = {name: (text, spec.target_unit if name == "prediction" else None) for name, text in SCORED.items()}
+    infos = feature_infos(spec, request_features(spec, folder), views)
+    return {**{info.name: (info.description, info.unit) for info in infos}, **fixed}
 
 
 def _predictions(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) -> dg.AssetsDefinition:
@@ -79,7 +108,7 @@ def _predictions(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": report.rows,
-                "dagster/column_schema": column_schema(day.collect_schema()),
+                "dagster/column_schema": column_schema(day.collect_schema(), _columns(spec, folder, views)),
                 "model version": report.model_version,
                 "delta version": report.version,
                 "sample": sample(day.tail(5).collect()),
@@ -108,7 +137,7 @@ def _predictions(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]
     return predictions
 
 
-def _inference_log(spec: ModelSpec) -> dg.AssetsDefinition:
+def _inference_log(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) -> dg.AssetsDefinition:
     @model_asset(
         spec,
         "inference_log",
@@ -117,10 +146,12 @@ def _inference_log(spec: ModelSpec) -> dg.AssetsDefinition:
         kinds={"fastapi", "deltalake"},
     )
     def inference_log(platform: Platform) -> dg.MaterializeResult:
-        folder = platform.settings.inference_log_dir / spec.name
-        folder.mkdir(parents=True, exist_ok=True)
-        report = ingest_model_log(platform.lake, platform.releases, folder)
-        return dg.MaterializeResult(metadata=ingested(platform.lake, report, "scored_at"))
+        segments = platform.settings.inference_log_dir / spec.name
+        segments.mkdir(parents=True, exist_ok=True)
+        report = ingest_model_log(platform.lake, platform.releases, segments)
+        return dg.MaterializeResult(
+            metadata=ingested(platform.lake, report, "scored_at", _columns(spec, folder, views))
+        )
 
     return inference_log
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -127,7 +128,7 @@ def _candidates(spec: ModelSpec) -> dg.AssetsDefinition:
         frame = platform.lake.read(training_set.table, version=training_set.version).collect()
         found = search(frame, spec, training_set, tracker=platform.tracker)
         ranking = [
-            {"family": c.family, found.metric: c.score, "seconds": c.seconds, "parameters": str(c.params)}
+            {"family": c.family, found.metric: c.score, "seconds": c.seconds, "parameters": _parameters(c.params)}
             for c in found.ranked
         ]
         return dg.MaterializeResult(
@@ -142,6 +143,12 @@ def _candidates(spec: ModelSpec) -> dg.AssetsDefinition:
         )
 
     return candidates
+
+
+def _parameters(values: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in values.items()
+    )
 
 
 def _trained_model(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) -> dg.AssetsDefinition:
