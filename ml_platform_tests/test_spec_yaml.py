@@ -1,9 +1,12 @@
 """A mistake in a `defs.yaml` names the file, the line, the key, what is allowed and the nearest right spelling."""
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
+from ml_platform.settings import PROJECT_ROOT
 from ml_platform.spec import ModelSpec
 from ml_platform.spec_yaml import check_project, load_spec
 from ml_platform.yaml_documents import SpecError
@@ -195,3 +198,11 @@ def test_an_input_may_not_take_the_name_of_a_score_column(write):
     text = GOOD.replace("{name: plan, type: string}", "{name: date, type: string}")
     with pytest.raises(SpecError, match=r"\['date'\] are columns of the scores' own; name them otherwise"):
         load_spec(write(text), VIEWS)
+
+
+def test_the_model_in_the_docs_is_a_valid_one() -> None:
+    (documented,) = re.findall(
+        r"```yaml\n(.*?)```", (PROJECT_ROOT / "docs" / "models.md").read_text("utf-8"), re.DOTALL
+    )
+    spec = ModelSpec.model_validate(yaml.safe_load(documented)["attributes"])
+    assert (spec.name, spec.lookups[0].keys) == ("late_orders", {"customer_id": "customer"})

