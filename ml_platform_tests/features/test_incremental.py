@@ -249,8 +249,8 @@ def test_the_report_is_of_the_whole_table(world, tmp_path):
     [
         ("{raw/sales: sold_at}", r"must name the time column of every source; missing \['raw/weather'\]"),
         ("{raw/sales: sold_at, raw/weather: day, raw/wether: day}", r"names \['raw/wether'\], which the view does not"),
-        ("{raw/sales: sold, raw/weather: day}", r"'sold' was named: there is no such column; .*\['sold_at', 'day'\]"),
-        ("{raw/sales: sold_at, raw/weather: rain}", r"raw/weather, 'rain' was named: it is Float64; .*\['day'\]"),
+        ("{raw/sales: sold, raw/weather: day}", r"found 'sold': there is no such column; .*\['sold_at', 'day'\]"),
+        ("{raw/sales: sold_at, raw/weather: rain}", r"raw/weather, found 'rain': it is Float64; .*\['day'\]"),
     ],
 )
 def test_a_wrong_time_of_a_source_is_named_before_anything_is_computed(world, tmp_path, times, message):
