@@ -10,6 +10,7 @@ from ml_platform.lake.source_spec import ColumnSpec, Files
 from ml_platform.lake.unreadable import SEPARATORS
 from ml_platform.lake.values import NUMBERS, typed
 
+_MISSING = (" ", "-", "--", ".", "?", "N/A", "n/a", "#N/A", "NULL", "null", "None", "none", "NaN", "nan")
 _FIRST_LOOK = 1000  # rows; most guesses fail there
 _TYPES: list[dict[str, Any]] = [{"type": name} for name in ("integer", "number", "date", "timestamp", "boolean")]
 _DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y")
@@ -21,7 +22,7 @@ _WRITTEN: list[dict[str, Any]] = [
 
 
 def guess_files(path: Path | str) -> Files:
-    """Guess the encoding and the separator of a CSV file, by its header."""
+    """Guess how a CSV file is written: its encoding, its separator, and which texts mean a missing value."""
     if file_format(path, Files()) != "csv":
         return Files()
     content = file_bytes(path)
@@ -31,7 +32,9 @@ def guess_files(path: Path | str) -> Files:
     except UnicodeDecodeError:
         encoding, text = "cp1252", content.decode("cp1252", errors="replace")
     header = text.partition("\n")[0]
-    return Files(encoding=encoding, separator=max((",", *SEPARATORS), key=header.count))
+    files = Files(encoding=encoding, separator=max((",", *SEPARATORS), key=header.count))
+    missing = _missing_in(read_file(path, files))
+    return files.model_copy(update={"null_values": (*files.null_values, *missing)}) if missing else files
 
 
 def guess_columns(path: Path | str, files: Files | None = None) -> dict[str, dict[str, Any]]:
@@ -42,6 +45,19 @@ def guess_columns(path: Path | str, files: Files | None = None) -> dict[str, dic
         | ({"nullable": True} if rows[name].null_count() else {})
         for name, dtype in rows.schema.items()
     }
+
+
+def _missing_in(rows: pl.DataFrame) -> list[str]:
+    """Find texts that keep a column from being read as numbers, dates and the like, and are no value of another."""
+    missing: set[str] = set()
+    values: set[str] = set()
+    for texts in rows.iter_columns():
+        is_marked = texts.is_in(_MISSING)
+        marks = texts.filter(is_marked).unique().to_list()
+        if marks and _read_as(texts)["type"] == "string":
+            known = texts.filter(~is_marked)
+            (values if _read_as(known)["type"] == "string" else missing).update(marks)
+    return [mark for mark in _MISSING if mark in missing - values]
 
 
 def _read_as(texts: pl.Series) -> dict[str, Any]:

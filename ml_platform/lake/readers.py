@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ml_platform.lake.source_spec import FileFormat, Files, SourceSpec
-from ml_platform.lake.unreadable import single_column, why_not_csv, why_not_json_lines
+from ml_platform.lake.unreadable import cut_off_line, single_column, why_not_csv, why_not_json_lines
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -163,6 +163,10 @@ def _read_csv(path: Path | str, files: Files) -> pl.DataFrame:
     if repeated:
         names = ", ".join(sorted({re.sub(_AGAIN, "", name) for name in repeated}))
         raise ValueError(f"{path} cannot be read as csv: its header has the same name more than once: {names}.")
+    if rows.width > 1 and rows[rows.columns[-1]].has_nulls():
+        cut = cut_off_line(file_bytes(path), files.encoding, files.separator, rows.width)
+        if cut is not None:
+            raise ValueError(f"{path} cannot be read as csv: {cut}.")
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Finds out why a file could not be read, and in which line, after a reader has failed."""
+"""Finds out what is wrong with a file, and in which line: after a reader has failed, or where it would not notice."""
 
 import codecs
 import csv
@@ -32,6 +32,30 @@ def why_not_csv(content: bytes, encoding: str, separator: str) -> str | None:
         return _uneven(rows, separator) or _stray_quote(text)
     except csv.Error as error:
         return f"line {rows.line_num}: {error}"
+
+
+def cut_off_line(content: bytes, encoding: str, separator: str, columns: int) -> str | None:
+    """Say which line of a CSV file has too few fields, of which Polars makes nulls; None if none has.
+
+    Examples
+    --------
+    >>> cut_off_line(b"id,v\\n1,2\\n3\\n", "utf-8", ",", 2)
+    'line 3 has 1 field, the header has 2: the file may have been cut off'
+    """
+    text = content.decode(encoding)
+    lines = text.count("\n") + (not text.endswith("\n"))
+    # No line has too many fields, or Polars had refused it. So where each separator parts fields, their number will do.
+    if '"' not in text and text.count(separator) == lines * (columns - 1):
+        return None
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    try:
+        short = next((row for row in rows if 0 < len(row) < columns), None)
+    except csv.Error:  # a field of more than 128 KiB, which Polars can read
+        return None
+    if short is None:
+        return None
+    fields = "1 field" if len(short) == 1 else f"{len(short)} fields"
+    return f"line {rows.line_num} has {fields}, the header has {columns}: the file may have been cut off"
 
 
 def single_column(header: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -46,6 +47,25 @@ def test_other_ways_to_write_are_guessed_where_they_are_clear(
     pl.DataFrame({"x": values, "y": "z"}).write_csv(file, separator=";")
     assert guess_files(file) == Files(separator=";")
     assert guess_columns(file, guess_files(file))["x"] == column
+
+
+@pytest.mark.parametrize(
+    ("values", "null_values", "column"),
+    [
+        (["1", " ", "2.5"], ("", "NA", " "), {"type": "number", "nullable": True}),
+        (["2024-01-01", "NULL", "-"], ("", "NA", "-", "NULL"), {"type": "date", "nullable": True}),
+        (["1", "None", "2"], ("", "NA"), {"type": "string"}),  # a value of the other column
+        (["a", "-", "b"], ("", "NA"), {"type": "string"}),
+    ],
+)
+def test_texts_that_mean_a_missing_value_are_guessed(
+    tmp_path: Path, values: list[str], null_values: tuple[str, ...], column: dict[str, Any]
+) -> None:
+    file = tmp_path / "x.csv"
+    pl.DataFrame({"x": values, "service": ["DSL", "None", "Fiber"]}).write_csv(file)
+    files = guess_files(file)
+    assert files == Files(null_values=null_values)
+    assert guess_columns(file, files) == {"x": column, "service": {"type": "string"}}
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "utf-16"])
