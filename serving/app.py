@@ -10,7 +10,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.routing import Match, Route
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from ml_platform.features.online import open_online_store
@@ -24,13 +24,14 @@ from serving.access.auditing import Auditing
 from serving.access.callers import Access, covered
 from serving.access.hosts import Hosts, host_of
 from serving.access.rates import Limits, shared_table
-from serving.access.refusals import refuse, shaped
+from serving.access.refusals import refuse
 from serving.access.tokens import Tokens
 from serving.asking import Asking
 from serving.changes import Changes
 from serving.console.console import Console
 from serving.documents import Health, ModelDetail, ModelList, detail, health, summary
 from serving.endpoint_routes import endpoint_routes
+from serving.errors import http_error, internal_error
 from serving.gauges import Gauges
 from serving.in_force import InForce
 from serving.metrics import Metrics
@@ -49,9 +50,7 @@ from serving.request_heads import TURNED_AWAY
 from serving.settings import ServingSettings
 from serving.state import ServingState
 from serving.watcher import Watcher
-from serving.wire import INTERNAL_ERROR, Head, Refused, Reply, noting
-
-_CODES = {404: "not_found", 405: "method_not_allowed"}
+from serving.wire import Head, Refused, Reply, noting
 
 logger = logging.getLogger("serving")
 
@@ -234,7 +233,8 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
         description="Predictions of the models that are released now. Every answer is logged before it is sent.",
         version="1",
         lifespan=lifespan,
-        docs_url=None,  # both would fetch their scripts from a CDN; `serving.pages` has its own `/docs`
+        openapi_url=None,  # `serving.pages` serves it, and `/docs`, whose scripts FastAPI's would fetch from a CDN
+        docs_url=None,
         redoc_url=None,
     )
     app.predict = predict
@@ -251,8 +251,8 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     add_pages(app, state, console)
 
     app.openapi = lambda: whole_document(app, state)  # type: ignore[method-assign] # changes with every release
-    app.add_exception_handler(StarletteHTTPException, _http_error)
-    app.add_exception_handler(Exception, _internal_error)
+    app.add_exception_handler(StarletteHTTPException, http_error)
+    app.add_exception_handler(Exception, internal_error)
     return app
 
 
@@ -308,43 +308,6 @@ def _add_descriptions(app: FastAPI, state: ServingState, metrics: Metrics) -> No
     async def prometheus() -> Response:
         """Metrics in Prometheus' text format, summed over all workers of this server."""
         return Response(await asyncio.to_thread(metrics.exposition), media_type=CONTENT_TYPE_LATEST)
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    """Answer an error of the router in the shape of the path's protocol."""
-    assert isinstance(error, StarletteHTTPException)
-    code, message = _CODES.get(error.status_code, "error"), str(error.detail)
-    headers = dict(error.headers or {})
-    if error.status_code == 404 and message == "Not Found":
-        message = f"there is nothing at {request.url.path}; see /docs"
-    if error.status_code == 405:  # the route that raised it knows its own methods only
-        headers["Allow"] = ", ".join(sorted(_methods_at(request)))
-        message = f"{request.method} is not allowed here; allowed are {headers['Allow']}"
-    answer = shaped(request.url.path, Refused(error.status_code, code, message), _request_id(request))
-    answer.headers.update(headers)
-    return answer
-
-
-def _methods_at(request: Request) -> set[str]:
-    """The methods that are allowed at a request's path."""
-    routes = [route for route in request.app.routes if isinstance(route, Route)]
-    return {
-        method
-        for route in routes
-        if route.matches(request.scope)[0] is not Match.NONE
-        for method in route.methods or ()
-    }
-
-
-async def _internal_error(request: Request, error: Exception) -> Response:
-    """Answer without details; the server's log has the traceback under the same request id."""
-    request_id = _request_id(request)
-    logger.error("request %s failed: %s", request_id, error)
-    return shaped(request.url.path, Refused(500, "internal", INTERNAL_ERROR), request_id)
-
-
-def _request_id(request: Request) -> str:
-    return request.scope.get("request_id") or Head.of(request.scope).request_id
 
 
 def __getattr__(name: str) -> Any:

@@ -1,14 +1,16 @@
 """The console's pages and the API page, with their scripts and styles: nothing is loaded from another site."""
 
+import asyncio
 from pathlib import Path
 
 import fastapi_offline
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from serving.console.console import STATIC, Console
+from serving.openapi.document import WrittenDocument
 from serving.state import ServingState
 
 _SWAGGER = Path(fastapi_offline.__file__).parent / "static"  # Swagger UI's files, as that package ships them
@@ -23,7 +25,8 @@ _HEADERS = {
 
 
 def add_pages(app: FastAPI, state: ServingState, console: Console) -> None:
-    """Serve `/`, a page for each model, `/docs`, and the files that they need."""
+    """Serve `/`, a page for each model, `/docs` with the document that it shows, and the files that they need."""
+    document = WrittenDocument(app, state)
     app.mount("/docs/assets", StaticFiles(directory=_SWAGGER), name="docs-assets")
     app.mount("/assets", StaticFiles(directory=STATIC), name="assets")
 
@@ -37,6 +40,10 @@ def add_pages(app: FastAPI, state: ServingState, console: Console) -> None:
             raise HTTPException(404, f"no released model is called '{model}'; / shows those that are")
         page = await console.model(request.scope, model, str(request.base_url))
         return HTMLResponse(page, headers=_HEADERS)
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> Response:
+        return Response(await asyncio.to_thread(document.text), media_type="application/json")
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

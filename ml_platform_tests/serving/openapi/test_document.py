@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 from starlette.routing import Route
 
 from ml_platform.governance.keys import KeyStore
@@ -15,6 +16,8 @@ from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server
 from ml_platform_tests.serving.releases import MODEL, ROW, bundle, fill_online_store, publish
 from serving.app import create_app
+from serving.openapi.document import WrittenDocument
+from serving.state import ServingState, Slot
 
 # What a schema cannot say: that tensors and columns are of one length, and hold what the model takes; that a text is
 # CSV and a file Parquet; which versions there are, that shares add up to 1, and which revision is current: a change
@@ -151,3 +154,13 @@ def test_an_endpoint_of_its_own_name_is_described_like_a_model(
     assert "/invocations" not in found["paths"]
     references = {text.split('"')[0] for text in json.dumps(found).split("#/components/schemas/")[1:]}
     assert references <= set(found["components"]["schemas"])
+
+
+def test_the_document_is_written_again_only_after_a_change() -> None:
+    state = ServingState({})
+    document = WrittenDocument(FastAPI(), state)
+    before = document.text()
+    state.views = dict(state.views)  # replaced by its equal, as after each look at the online store
+    assert document.text() is before
+    state.slots = {"trial": Slot("trial", None)}
+    assert document.text() is not before
