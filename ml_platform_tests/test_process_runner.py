@@ -146,10 +146,10 @@ def test_signal_stops_all(tmp_path, number, ready, code):
     """)
     environment = {**os.environ, "TEST_SESSION": str(tmp_path)}
     runner = subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True)
-    wanted, lines = "READY" if ready else "grandchild", []
+    wanted, printed = ("READY", "grandchild") if ready else ("grandchild",), ""
     for line in runner.stdout:
-        lines.append(line)
-        if wanted in line and (not ready or any("grandchild" in line for line in lines)):
+        printed += line
+        if all(text in printed for text in wanted):  # they come in any order
             break
     runner.send_signal(getattr(signal, number))
     runner.communicate(timeout=120)
