@@ -12,7 +12,8 @@ from ml_platform.features.pushed import read_view
 from ml_platform.features.views import FeatureView
 from ml_platform.lake.tables import Lake
 from ml_platform.registry.releases import ReleaseStore
-from ml_platform.spec import ModelSpec, Strict
+from ml_platform.spec import ModelSpec
+from ml_platform.spec_types import Strict
 
 
 class FeatureState(Strict):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_platform.features.catalogue import ViewState
-from ml_platform.spec import duration
+from ml_platform.spec_types import duration
 
 _STYLE = """
 :root{color-scheme:light dark;--line:#8884;--soft:#8881;--dim:#777;--warn:#b45309}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ml_platform.settings import Settings
-from ml_platform.spec import duration
+from ml_platform.spec_types import duration
 from ml_platform.terminal import stop
 
 if TYPE_CHECKING:

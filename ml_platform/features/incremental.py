@@ -13,7 +13,7 @@ from pydantic import Field
 from ml_platform.lake.names import quoted
 from ml_platform.lake.snapshots import needs_delta_reader
 from ml_platform.lake.tables import Lake
-from ml_platform.spec import Duration, Strict
+from ml_platform.spec_types import Duration, Strict
 
 if TYPE_CHECKING:
     from ml_platform.features.views import FeatureView

@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 
 from ml_platform.features.training_set import FeatureInfo
-from ml_platform.spec import Leakage, Strict, Task
+from ml_platform.spec import Leakage, Task
+from ml_platform.spec_types import Strict
 
 _BINS = 200  # quantiles of a numeric feature
 _FEWEST_ROWS = 100  # with fewer rows nothing is judged

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from ml_platform.features.incremental import Incremental
 from ml_platform.lake.names import quoted
-from ml_platform.spec import Duration, Strict
+from ml_platform.spec_types import Duration, Strict
 
 Function = Literal["count", "sum", "mean", "min", "max", "distinct", "last", "time_since"]
 

@@ -24,7 +24,8 @@ from ml_platform.features.views import FeatureView
 from ml_platform.inference.contract import defaults_of
 from ml_platform.lake import sql
 from ml_platform.lake.tables import Lake
-from ml_platform.spec import FieldType, InputField, ModelSpec, Strict
+from ml_platform.spec import FieldType, InputField, ModelSpec
+from ml_platform.spec_types import Strict
 
 _PARITY_ROWS = 200
 

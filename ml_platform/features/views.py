@@ -29,7 +29,7 @@ from ml_platform.features.view_files import in_words, read_declaration
 from ml_platform.features.view_rows import UTC_MICROSECONDS, checked_rows
 from ml_platform.lake import sql
 from ml_platform.lake.tables import Lake
-from ml_platform.spec import Duration, Strict, Tag
+from ml_platform.spec_types import Duration, Strict, Tag
 
 # A text, a quoted name, or a run of blanks and comments, which SQL reads as one space.
 _QUOTED_OR_BLANK = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|(?:\s|--[^\n]*|/\*.*?\*/)+""", re.DOTALL)

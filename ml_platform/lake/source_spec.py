@@ -16,7 +16,7 @@ from ml_platform.lake.contracts import one_of
 from ml_platform.lake.evolution import Evolution
 from ml_platform.lake.values import NUMBERS
 from ml_platform.settings import PROJECT_ROOT
-from ml_platform.spec import Strict
+from ml_platform.spec_types import Strict
 
 ColumnType = Literal["string", "integer", "number", "boolean", "date", "timestamp"]
 FileFormat = Literal["csv", "parquet", "jsonl"]

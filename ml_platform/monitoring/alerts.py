@@ -24,7 +24,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ml_platform.settings import Settings
-from ml_platform.spec import Strict
+from ml_platform.spec_types import Strict
 
 LOGGER = logging.getLogger("ml_platform.alerts")
 

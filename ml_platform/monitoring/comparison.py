@@ -19,7 +19,8 @@ import polars as pl
 from pydantic import Field
 
 from ml_platform.monitoring.two_sample import kolmogorov_smirnov, two_sample_chi_square
-from ml_platform.spec import Monitoring, Strict
+from ml_platform.spec import Monitoring
+from ml_platform.spec_types import Strict
 
 if TYPE_CHECKING:
     from evidently.core.report import Snapshot

@@ -19,7 +19,8 @@ from ml_platform.monitoring.scored_rows import CORE, newest_score, scored_rows
 from ml_platform.monitoring.status import publish_performance
 from ml_platform.monitoring.trends import PERFORMANCE_TABLE, performance_plots
 from ml_platform.registry.releases import ReleaseStore
-from ml_platform.spec import CLASSIFICATION_METRICS, REGRESSION_METRICS, ModelSpec, Strict
+from ml_platform.spec import CLASSIFICATION_METRICS, REGRESSION_METRICS, ModelSpec
+from ml_platform.spec_types import Strict
 from ml_platform.training.matrix import encode_labels
 from ml_platform.training.metrics import gain, measure, weighted
 

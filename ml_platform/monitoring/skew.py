@@ -23,7 +23,8 @@ from ml_platform.monitoring.skew_causes import ROW, Cause, find_causes, is_unlik
 from ml_platform.registry.digests import BundleRefused
 from ml_platform.registry.manifest import Manifest
 from ml_platform.registry.releases import ReleaseStore
-from ml_platform.spec import InputField, ModelSpec, Strict
+from ml_platform.spec import InputField, ModelSpec
+from ml_platform.spec_types import Strict
 
 _EXAMPLES = 20
 _SEED = 11

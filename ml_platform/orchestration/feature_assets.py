@@ -15,7 +15,7 @@ from ml_platform.orchestration.metadata import column_schema, numbers, sample, v
 from ml_platform.orchestration.push_assets import pushed_key, pushed_rows
 from ml_platform.orchestration.resources import Platform
 from ml_platform.settings import Settings
-from ml_platform.spec import duration
+from ml_platform.spec_types import duration
 
 
 def table_key(table: str) -> dg.AssetKey:

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
-from ml_platform.spec import ModelSpec, duration
+from ml_platform.spec import ModelSpec
+from ml_platform.spec_types import duration
 
 TRIGGER_TAG = "ml_platform/trigger"
 REASON_TAG = "ml_platform/reason"

@@ -20,7 +20,8 @@ from ml_platform.orchestration.feature_assets import table_key, view_keys
 from ml_platform.orchestration.metadata import column_schema, in_short, ingested, numbers, plots, reasons, sample, table
 from ml_platform.orchestration.model_asset import key, model_asset
 from ml_platform.orchestration.resources import Platform
-from ml_platform.spec import ModelSpec, duration
+from ml_platform.spec import ModelSpec
+from ml_platform.spec_types import duration
 
 SCORED = {
     "id": "The row's id.",

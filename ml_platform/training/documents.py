@@ -8,7 +8,8 @@ from datetime import datetime
 from pydantic import Field
 
 from ml_platform.features.training_set import TrainingSetRef
-from ml_platform.spec import Family, Strict
+from ml_platform.spec import Family
+from ml_platform.spec_types import Strict
 
 Parameter = bool | int | float | str
 
