@@ -39,14 +39,18 @@ app = typer.Typer(
 
 
 @app.command(rich_help_panel=MODELS)
-def status() -> None:
+def status(model: Annotated[str | None, typer.Argument(help="Only this one; all when left out.")] = None) -> None:
     """Show what serves: every endpoint with its versions, its revision and the reason."""
     from ml_platform.registry.releases import ReleaseStore, describe_targets
 
     endpoints = ReleaseStore(Settings().releases_dir).endpoints()
     if not endpoints:
         typer.echo("Nothing is released yet: materialise a model's assets up to `release` in the Dagster UI.")
+    elif model is not None and model not in endpoints:
+        stop(f"'{model}' is not released. Released are: {', '.join(endpoints)}")
     for name, endpoint in endpoints.items():
+        if model not in (None, name):
+            continue
         shares = describe_targets(endpoint.targets)
         typer.echo(f"{name}: {shares}; revision {endpoint.revision} of {endpoint.updated_at} by {endpoint.updated_by}")
         typer.echo(f"  {endpoint.reason}")

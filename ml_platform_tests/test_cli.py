@@ -85,6 +85,9 @@ def test_status_tells_version_revision_and_reason(released, run):
     assert "order_late: version 1 (live 100%); revision 1" in said
     assert "by ann" in said
     assert "roc_auc" in said
+    assert run("status", "order_late").output == said
+    unknown = run("status", "orders_late")
+    assert (unknown.exit_code, "Released are: order_late" in unknown.output) == (1, True)
 
 
 def test_a_person_promotes_and_goes_back_and_the_ledger_knows(released, run):
