@@ -185,22 +185,48 @@ def test_bad_answers_are_refused(bake, tmp_path, answer, said):
     assert not list(tmp_path.iterdir())
 
 
+def make(project: Path, *arguments: str, **environment: str) -> None:
+    """Run `make` in a project as its user would."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("ML_PLATFORM_", "PYTEST_"))}
+    done = subprocess.run(
+        ["make", f"PYTHON={sys._base_executable}", *arguments],  # type: ignore[attr-defined]
+        cwd=project,
+        env=inherited | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-3000:]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("example", ["flights", "none"])
-def test_baked_project_passes_its_own_tests(bake, tmp_path, example):
-    done = bake(tmp_path, "project_name=Churn Lab", f"example={example}")
+def test_a_project_without_the_example_passes_its_own_tests(bake, tmp_path):
+    done = bake(tmp_path, "project_name=Churn Lab", "example=none")
     assert done.returncode == 0, done.stderr
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("ML_PLATFORM_", "PYTEST_"))}
-    commands = [["make", f"PYTHON={sys._base_executable}", "test"]]  # type: ignore[attr-defined]
-    if example == "flights":
-        ports = [
-            f"CHURN_LAB_{name}_PORT={port}" for name, port in (("DAGSTER", 3911), ("SERVING", 8911), ("MLFLOW", 5911))
-        ]
-        environment |= dict(port.split("=") for port in ports)
-        commands.append(["make", f"PYTHON={sys._base_executable}", "demo", "ONESHOT=1"])  # type: ignore[attr-defined]
-    for command in commands:
-        done = subprocess.run(
-            command, cwd=tmp_path / "churn-lab", env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-3000:]
+    make(tmp_path / "churn-lab", "test")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_project_with_the_example_passes_the_tests_of_the_example_and_runs_the_demo(bake, tmp_path):
+    for example in ("flights", "none"):
+        done = bake(tmp_path / example, "project_name=Churn Lab", f"example={example}")
+        assert done.returncode == 0, done.stderr
+    project, without = tmp_path / "flights" / "churn-lab", tmp_path / "none" / "churn-lab"
+    tests = [path.relative_to(project) for path in sorted(project.glob("churn_lab_tests/**/test_*.py"))]
+    of_example = [
+        str(path)
+        for path in tests
+        if not (without / path).exists() or (without / path).read_bytes() != (project / path).read_bytes()
+    ]
+    assert "churn_lab_tests/defs/test_flights.py" in of_example
+    make(project, "test", f"PYTEST_ARGS=-n 2 --dist loadfile {' '.join(of_example)}")
+    make(
+        project,
+        "demo",
+        "ONESHOT=1",
+        CHURN_LAB_DAGSTER_PORT="3911",
+        CHURN_LAB_SERVING_PORT="8911",
+        CHURN_LAB_MLFLOW_PORT="5911",
+    )
