@@ -1,7 +1,8 @@
-"""Limits on the size of a request's head and on the time it takes, which no app can enforce.
+"""Limits on the size of a request's head and on the time that a connection may waste, which no app can enforce.
 
 httptools accepts any number of header lines, and uvicorn waits for ever for the rest of a head, or for a client that
-does not read its answer. The app learns of neither.
+does not read its answer. The app learns of neither. uvicorn's own limit on idleness starts and stops a timer for each
+request, which costs a fiftieth of it: here one timer per connection looks now and then.
 """
 
 import asyncio
@@ -38,11 +39,17 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._most_bytes, self._seconds = _settings().header_bytes, _settings().header_seconds
+        settings = _settings()
+        self._most_bytes, self._seconds, self._idle_seconds = (
+            settings.header_bytes,
+            settings.header_seconds,
+            settings.idle_seconds,
+        )
         self._turned_away: TurnedAway | None = self.app_state.get(TURNED_AWAY)
         self._bytes = 0  # received since the last head or chunk header, without bodies
         self._awaited: object = None  # the head that was incomplete at the last look
         self._unread: tuple[object, int] = (None, 0)  # at the last look: the request answered, and its unread bytes
+        self._idle_since: float | None = None  # while no request is under way; None before the first, too
         self._is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -89,6 +96,21 @@ class BoundedProtocol(HttpToolsProtocol):
         """Start counting again."""
         self._bytes = 0
 
+    def on_response_complete(self) -> None:
+        """Start the next pipelined request, or note that there is none."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._idle_since = self.loop.time()
+
+    def _unset_keepalive_if_required(self) -> None:
+        """Note that something arrives."""
+        self._idle_since = None
+
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn has one text for all
         """Answer what the parser could not read."""
         self._refuse(400, "invalid_http", "this is not a valid HTTP/1.1 request")
@@ -96,8 +118,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def _look(self) -> None:
         """Refuse a head that was incomplete at the last look too, so after one to two times `header_seconds`.
 
-        One timer per connection costs less than one per head. It also ends connections whose answers nobody reads,
-        which would stay in memory for ever.
+        One timer per connection costs less than one per head. It also ends connections that are idle for too long, and
+        those whose answers nobody reads, which would stay in memory for ever.
         """
         before, unread = self._unread, self.transport.get_write_buffer_size()
         self._unread = self.cycle, unread
@@ -108,6 +130,8 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._timer = self.loop.call_later(self._seconds, self._look)
         elif self.scope is None:
             self.transport.close()  # a connection on which nothing was sent
+        elif not unread and self._idle_since is not None and self._idle_since + self._idle_seconds < self.loop.time():
+            self.transport.close()
         elif "method" in self.scope or self.scope is not self._awaited:  # complete, or new
             self._awaited = self.scope
             self._timer = self.loop.call_later(self._seconds, self._look)

@@ -51,6 +51,9 @@ class ServingSettings(BaseSettings):
     body_seconds: float = Field(10.0, gt=0, description="Longest time a body may take to arrive.")
     header_bytes: int = Field(65_536, ge=1024, description="Largest head of a request: its URL and header lines.")
     header_seconds: float = Field(10.0, gt=0, description="Longest time a head may take to arrive.")
+    idle_seconds: float = Field(
+        75.0, gt=0, description="How long a connection is kept without a request: longer than a proxy keeps it."
+    )
     max_shadow_queue: int = Field(200, ge=1, description="Requests waiting to be scored by shadow versions.")
     max_push_queue: int = Field(200, ge=1, description="Pushes waiting to be written; of large ones `max_queue`.")
     push_ahead_seconds: float = Field(

@@ -4,6 +4,7 @@ import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from http.client import HTTPResponse
@@ -206,6 +207,27 @@ def test_a_head_has_so_long_to_arrive(
         assert got.startswith(b"HTTP/1.1 408 ")
         assert turned_away(server) == {"408": 1}
         assert received(silent) == []  # nothing was asked: a browser may open connections in advance
+
+
+def test_a_connection_is_kept_for_so_long_without_a_request(
+    settings: Settings, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ML_PLATFORM_SERVING_HEADER_SECONDS", "0.2")  # between two looks
+    monkeypatch.setenv("ML_PLATFORM_SERVING_IDLE_SECONDS", "5")
+    fill_online_store(settings)
+    publish(settings, 1)
+    server = serve(settings)
+    asked = (GET + b"\r\n", POST + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY)
+    with connected(server) as connection:
+        for message in asked * 2:
+            sent = time.monotonic()
+            connection.sendall(message)
+            answer = HTTPResponse(connection)
+            answer.begin()
+            assert (answer.status, len(answer.read()) > 0) == (200, True)
+            time.sleep(0.5)  # several looks
+        assert connection.recv(1) == b""
+        assert time.monotonic() - sent > 5
 
 
 def test_a_client_that_does_not_read_its_answers_is_not_waited_for(
