@@ -1,7 +1,8 @@
 """Prometheus metrics of serving. Workers share a folder of memory-mapped values, so each can report for all of them."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +27,19 @@ _SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 _STAGE_SECONDS = (5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 0.001, 0.0025, 0.005, 0.01, 0.1, 1.0)
 
 disable_created_metrics()  # a second series per counter, which only says when it was first seen
+
+
+class AllWorkers(MultiProcessCollector):
+    """Sums over all workers; one that is just starting has files that are empty for a moment, and cannot be read."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(None, str(folder))
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        """Every series with its value."""
+        found: Iterable[Metric] = self.merge([str(path) for path in self._folder.glob("*.db") if _is_filled(path)])
+        return found
 
 
 class ModelMetrics:
@@ -140,9 +154,10 @@ class Metrics:
             refresh()
         if not os.environ.get(SHARED_FOLDER):
             return self.registry
-        forget_ended(Path(os.environ[SHARED_FOLDER]))
+        folder = Path(os.environ[SHARED_FOLDER])
+        forget_ended(folder)
         merged = CollectorRegistry()
-        MultiProcessCollector(merged)
+        merged.register(AllWorkers(folder))
         return merged
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
@@ -153,3 +168,9 @@ class Metrics:
 
     def _histogram(self, name: str, about: str, buckets: Sequence[float], *labels: str) -> Histogram:
         return Histogram(name, about, labels, buckets=buckets, namespace=NAMESPACE, registry=self.registry)
+
+
+def _is_filled(path: Path) -> bool:
+    with suppress(FileNotFoundError):  # the gauges of a worker that has ended
+        return path.stat().st_size > 0
+    return False

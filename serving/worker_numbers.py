@@ -9,6 +9,7 @@ counts on in the same files.
 import fcntl
 import itertools
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from prometheus_client.multiprocess import mark_process_dead
@@ -42,7 +43,8 @@ def forget_ended(folder: Path) -> None:
             lock = os.open(folder / f"{worker}{_SUFFIX}", os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:  # the files of a worker without a number are named by its process id
             if not Path(f"/proc/{worker}").exists():
-                mark_process_dead(worker, folder)
+                with suppress(FileNotFoundError):  # another worker drops them as well
+                    mark_process_dead(worker, folder)
             continue
         try:
             if _locked(lock):  # nobody takes the number until the lock is closed

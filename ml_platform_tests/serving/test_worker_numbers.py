@@ -67,6 +67,18 @@ def test_counts_outlive_workers_their_state_does_not_and_files_are_used_again(tm
         second.kill()
 
 
+def test_a_worker_that_has_made_its_files_and_not_filled_them_keeps_nobody_from_counting(tmp_path: Path) -> None:
+    folder = tmp_path / "shared"
+    first = Worker(folder, 100)
+    try:
+        assert first.sums() == [100, 100]
+        for kind in ("counter", "gauge_livesum"):
+            (folder / f"{kind}_1.db").touch()
+        assert first.sums() == [100, 100]
+    finally:
+        first.kill()
+
+
 def test_state_of_workers_that_go_by_their_process_ids_is_dropped_as_well(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
