@@ -1,11 +1,13 @@
 """Pushed rows: in the next prediction, in the feature table exactly once, and nothing of what is wrong."""
 
 import json
+import os
 import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +18,7 @@ from ml_platform.features.online import open_online_store
 from ml_platform.features.pushed import ingest_pushed, pushed_table, read_view
 from ml_platform.governance.keys import KeyStore
 from ml_platform.lake.tables import Lake
+from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
 from ml_platform_tests.features.test_pushed import kill_an_ingest
 from ml_platform_tests.serving.conftest import Server, start_server
@@ -47,6 +50,7 @@ def either(request: pytest.FixtureRequest, settings: Settings, monkeypatch: pyte
     if request.param == "sqlite":
         return settings
     uri = str(request.getfixturevalue("redis_uri"))
+    uri += "?socket_timeout=60"  # a busy machine may keep it waiting, which is not what is tested here
     monkeypatch.setenv("ML_PLATFORM_ONLINE_URI", uri)
     return Settings(home=settings.home, online_uri=uri)
 
@@ -257,6 +261,30 @@ def test_the_description_has_the_views_columns(server: Server) -> None:
     assert server.client.post(PATH, json=example).status_code == 200
 
 
+@contextmanager
+def nothing_noticed(settings: Settings, server: Server) -> Iterator[None]:
+    """Keep a server from looking at its models: it waits for an endpoint's document that nobody writes.
+
+    Else it may find at any moment that a model's view has changed, and serve it no longer.
+    """
+    document = ReleaseStore(settings.releases_dir).endpoint_path("held")
+    os.mkfifo(document)
+    opened: list[int] = []
+
+    def is_waited_for(_: httpx.Client) -> bool:
+        with suppress(OSError):  # nobody reads it yet
+            opened.append(os.open(document, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(opened)
+
+    try:
+        server.wait_until(is_waited_for)
+        yield
+    finally:
+        document.unlink()
+        for end in opened:
+            os.close(end)
+
+
 def test_a_view_of_another_definition_than_the_served_models_is_refused(
     settings: Settings, lake: Lake, serve: Serve
 ) -> None:
@@ -264,8 +292,9 @@ def test_a_view_of_another_definition_than_the_served_models_is_refused(
     set_up(settings, lake, view)
     server = serve(settings)
     changed = weather_view(sql=view.sql.replace("temp,", "temp * 2 AS temp,"))
-    refresh(settings, lake, changed)
-    answer = server.client.post(PATH, json=row("EWR", KNOWN_AT + MINUTE, 3.0))
+    with nothing_noticed(settings, server):
+        refresh(settings, lake, changed)
+        answer = server.client.post(PATH, json=row("EWR", KNOWN_AT + MINUTE, 3.0))
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "view_changed")
     message = answer.json()["error"]["message"]
     assert all(text in message for text in (view.hash[:12], changed.hash[:12], MODEL))
