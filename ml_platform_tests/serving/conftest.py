@@ -39,6 +39,11 @@ class Server:
             time.sleep(0.02)
 
 
+def client_of(url: str) -> httpx.Client:
+    """A client that gives up an idle connection well before the server does, which would close it under a request."""
+    return httpx.Client(base_url=url, timeout=60, limits=httpx.Limits(keepalive_expiry=1))
+
+
 def start_server(settings: Settings, *options: str) -> Server:
     """Start a server and wait until it answers."""
     environment = {**os.environ, "ML_PLATFORM_HOME": str(settings.home)}
@@ -55,7 +60,7 @@ def start_server(settings: Settings, *options: str) -> Server:
     line = process.stdout.readline()
     assert line.startswith("serving: http://"), process.communicate()[1]
     url = line.split()[1]
-    server = Server(process, url, httpx.Client(base_url=url, timeout=60))
+    server = Server(process, url, client_of(url))
 
     def live(client: httpx.Client) -> bool:
         try:

@@ -14,9 +14,9 @@ from ml_platform.registry.manifest import Golden, Manifest, Target
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.traffic import withdraw
 from ml_platform.settings import Settings
-from ml_platform_tests.serving.conftest import Server
+from ml_platform_tests.serving.conftest import Server, client_of
 from ml_platform_tests.serving.releases import HASHES, MODEL, ROW, bundle, fill_online_store, publish
-from ml_platform_tests.serving.test_process import workers_of
+from ml_platform_tests.serving.test_process import both_workers_of, workers_of
 
 PATH = f"/predict/{MODEL}"
 Serve = Callable[..., Server]
@@ -55,12 +55,12 @@ def test_a_replaced_worker_and_a_server_started_anew_serve_the_last_good_release
     server.wait_until(lambda _: seen(server, 5) == {1})
     publish_broken(settings, 2)
     server.wait_until(lambda _: refused(server) is not None)
-    for killed in workers_of(server):
+    for killed in both_workers_of(server):
         before = workers_of(server)
         os.kill(killed, signal.SIGKILL)
         server.wait_until(lambda _, before=before: len(workers_of(server) - before) == 1)
     server.client.close()
-    server.client = httpx.Client(base_url=server.url, timeout=60)
+    server.client = client_of(server.url)
     assert seen(server) == {1}
     server.stop()
 

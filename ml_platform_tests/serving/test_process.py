@@ -74,6 +74,12 @@ def workers_of(server: Server) -> set[int]:
     return found
 
 
+def both_workers_of(server: Server) -> set[int]:
+    """Process ids of two workers, of which the first may answer before the second is started."""
+    server.wait_until(lambda _: len(workers_of(server)) == 2)
+    return workers_of(server)
+
+
 def test_kill_9_loses_no_answered_prediction_and_the_lake_gets_each_once(
     settings: Settings, lake: Lake, serve: Serve
 ) -> None:
@@ -95,8 +101,7 @@ def test_workers_killed_one_by_one_are_replaced_and_lose_no_answered_prediction(
     fill_online_store(settings)
     publish(settings, 1)
     server = serve(settings, "--workers", "2")
-    first = workers_of(server)
-    assert len(first) == 2
+    first = both_workers_of(server)
 
     def have_answered(workers: set[int]) -> bool:
         return workers <= {int(path.name.split("-")[1]) for path in settings.inference_log_dir.glob("*/*.jsonl")}
@@ -137,8 +142,7 @@ def test_two_workers_answer_swap_and_count_together(settings: Settings, serve: S
     fill_online_store(settings)
     publish(settings, 1)
     server = serve(settings, "--workers", "2")
-    workers = workers_of(server)
-    assert len(workers) == 2
+    workers = both_workers_of(server)
 
     def answers(count: int) -> Counter[int]:
         found: Counter[int] = Counter()

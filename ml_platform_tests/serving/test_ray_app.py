@@ -29,7 +29,7 @@ from ml_platform.governance.keys import KeyStore
 from ml_platform.lake.tables import Lake
 from ml_platform.settings import PROJECT_ROOT, Settings
 from ml_platform_tests.ports import free_port
-from ml_platform_tests.serving.conftest import Server, start_server
+from ml_platform_tests.serving.conftest import Server, client_of, start_server
 from ml_platform_tests.serving.protocols.test_parquet import HEADERS as AS_PARQUET
 from ml_platform_tests.serving.protocols.test_parquet import with_pandas
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
@@ -74,7 +74,7 @@ def on_ray(module_settings: Settings) -> Iterator[RayServer]:
     config.write_text(yaml.safe_dump(quick(yaml.safe_load(CONFIG.read_text()), port)))
     process = subprocess.Popen(command, env=environment, cwd=PROJECT_ROOT, text=True)
     url = f"http://127.0.0.1:{port}"
-    server = RayServer(process, url, httpx.Client(base_url=url, timeout=60), states)
+    server = RayServer(process, url, client_of(url), states)
     try:
         server.wait_for_replicas(1)
         yield server
@@ -101,14 +101,15 @@ def quick(config: dict[str, Any], port: int) -> dict[str, Any]:
 
 @contextmanager
 def load(url: str, clients: int, pause: float, headers: dict[str, str]) -> Iterator[Counter[int]]:
-    """Let clients ask for one prediction after the other; counts the answers by status."""
+    """Let clients ask for one prediction after the other; the answers by status, once the block has ended."""
     answers: Counter[int] = Counter()
+    statuses: list[int] = []  # threads that count in one Counter would lose some
     ended = threading.Event()
 
     def ask() -> None:
         with httpx.Client(base_url=url, timeout=60, headers=headers) as client:
             while not ended.wait(pause):
-                answers[client.post(PATH, json=ROW).status_code] += 1
+                statuses.append(client.post(PATH, json=ROW).status_code)
 
     threads = [threading.Thread(target=ask) for _ in range(clients)]
     for thread in threads:
@@ -119,6 +120,7 @@ def load(url: str, clients: int, pause: float, headers: dict[str, str]) -> Itera
         ended.set()
         for thread in threads:
             thread.join()
+        answers.update(statuses)
 
 
 def log_files(settings: Settings) -> list[Path]:
