@@ -142,7 +142,7 @@ def test_wrong_methods_and_paths_have_the_same_shape_of_error(client: httpx.Clie
 @pytest.mark.parametrize("path", ["/predict/../models", "/predict/%2e%2e%2fmodels", "/predict/", "/predict/a/b"])
 def test_paths_cannot_climb(server: Server, path: str) -> None:
     host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), 5) as raw:
+    with socket.create_connection((host, int(port)), 60) as raw:
         raw.sendall(
             f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}".encode()
         )
