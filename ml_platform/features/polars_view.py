@@ -1,9 +1,7 @@
 """Feature views in Python: a file whose `view` is a function of Polars lazy frames."""
 
 import ast
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +13,7 @@ from pydantic import ValidationError
 
 from ml_platform.features.view_files import in_words
 from ml_platform.features.views import FeatureView
+from ml_platform.python_files import load_file
 
 ViewFunction = Callable[..., pl.LazyFrame]
 
@@ -96,14 +95,8 @@ def load_polars_view(path: Path) -> FeatureView:
     ValueError
         If the file has no `view` made by `polars_view`, or what that declares is wrong.
     """
-    module_name = f"ml_platform_feature_view_{path.stem}_{abs(hash(path.resolve()))}"
-    found = importlib.util.spec_from_file_location(module_name, path)
-    if found is None or found.loader is None:
-        raise ValueError(f"{path}: not a Python file")
-    module = importlib.util.module_from_spec(found)
-    sys.modules[module_name] = module  # pickling and dataclasses look a module up by its name
     try:
-        found.loader.exec_module(module)
+        module = load_file(path, "ml_platform_feature_view")
     except ValidationError as error:
         raise ValueError(f"{path}: {in_words(error, FeatureView)}") from error
     view = getattr(module, "view", None)

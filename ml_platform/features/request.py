@@ -1,7 +1,5 @@
 """Features derived from the request: Polars expressions in a user's file, the same objects offline and online."""
 
-import importlib.util
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +8,7 @@ import polars as pl
 
 from ml_platform.features.expressions import compile_tree, evaluator, same
 from ml_platform.features.view_rows import DTYPES
+from ml_platform.python_files import load_file
 from ml_platform.spec import FieldType, InputField
 
 _TYPES: dict[type[pl.DataType], FieldType] = {pl.String: "string", pl.Boolean: "boolean", pl.Datetime: "timestamp"}
@@ -33,13 +32,9 @@ def load_request_features(path: Path) -> dict[str, RequestFeature]:
         If the file has no such mapping, or an expression cannot be evaluated online
         (see `ml_platform.features.expressions`).
     """
-    name = f"ml_platform_request_features_{abs(hash(path.resolve()))}"
-    found = importlib.util.spec_from_file_location(name, path)
-    if found is None or found.loader is None or not path.exists():
+    if not path.exists():
         raise ValueError(f"request_features: no Python file at {path}")
-    module = importlib.util.module_from_spec(found)
-    sys.modules[name] = module  # dataclasses and pickling look a module up by its name
-    found.loader.exec_module(module)
+    module = load_file(path, "ml_platform_request_features")
     features = getattr(module, "REQUEST_FEATURES", None)
     if not isinstance(features, dict) or not all(isinstance(value, RequestFeature) for value in features.values()):
         raise ValueError(
