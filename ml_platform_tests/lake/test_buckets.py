@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
@@ -31,7 +30,6 @@ from ml_platform_tests.lake import (
     test_streams,
     test_tables,
 )
-from ml_platform_tests.ports import free_port
 
 LOCAL = {  # these are about files or the terminal; the long run's writers, without a pause, starve a merge over HTTP
     "test_no_row_is_lost_or_doubled_in_a_long_run",
@@ -59,22 +57,18 @@ for _module in (test_tables, test_ingest, test_streams, *SLOW):
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """Address of an S3 server with one bucket, `lake`."""
-    port = free_port()
-    address = f"http://127.0.0.1:{port}"
     with subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
+        [sys.executable, "-m", "ml_platform_tests.s3_server"],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        text=True,
     ) as process:
         try:
-            deadline = time.monotonic() + 120
-            while True:
-                try:
-                    urllib.request.urlopen(urllib.request.Request(f"{address}/lake", method="PUT")).close()
-                    break
-                except OSError:
-                    assert time.monotonic() < deadline, "the S3 server does not answer"
-                    time.sleep(0.1)
+            assert process.stdout is not None
+            address = process.stdout.readline().strip()
+            assert address, "the S3 server did not start"
+            urllib.request.urlopen(urllib.request.Request(f"{address}/lake", method="PUT")).close()
             yield address
         finally:
             process.kill()
