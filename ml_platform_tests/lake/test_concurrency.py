@@ -19,7 +19,8 @@ ENDLESS = 1_000_000  # batches
 
 
 def _start(lake: Lake, work: str, *arguments: str | int) -> BaseProcess:
-    process = multiprocessing.get_context("spawn").Process(target=run, args=(work, lake.uri, *arguments))
+    spawn = multiprocessing.get_context("spawn")
+    process = spawn.Process(target=run, args=(work, lake.uri, *arguments), daemon=True)  # ends with a test that fails
     process.start()
     return process
 
@@ -55,10 +56,10 @@ def _play(lake: Lake, stop: Path, *, batches: int, kills: int) -> None:
     ]
     for _ in range(kills):
         endless = [
+            _start(lake, "maintain", str(stop), pinned),  # killed first: once nobody writes, it may find nothing to do
             _start(lake, "append", "killed", ENDLESS),
             _start(lake, "replace", "torn replacement", ENDLESS),
             _start(lake, "merge", "torn merge", ENDLESS),
-            _start(lake, "maintain", str(stop), pinned),
         ]
         for process in endless:
             _kill_within_a_write(lake, process)
