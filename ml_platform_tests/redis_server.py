@@ -41,10 +41,13 @@ def running_redis(folder: Path) -> Iterator[str]:
 
 @pytest.fixture
 def redis_uri(redis_server: str) -> str:
-    """The server's address; it is empty when the test begins."""
+    """The server's address; it is empty when the test begins.
+
+    On a busy machine it may take longer to answer than the second that a store allows for a read.
+    """
     with redis.Redis.from_url(redis_server) as client:
         client.flushall()
-    return redis_server
+    return f"{redis_server}?socket_timeout=60"
 
 
 def _wait_until_up(port: int, log: Path) -> None:
