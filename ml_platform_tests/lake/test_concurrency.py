@@ -56,9 +56,9 @@ def _play(lake: Lake, stop: Path, *, batches: int, kills: int) -> None:
     ]
     for _ in range(kills):
         endless = [
-            _start(lake, "maintain", str(stop), pinned),  # killed first: once nobody writes, it may find nothing to do
             _start(lake, "append", "killed", ENDLESS),
             _start(lake, "replace", "torn replacement", ENDLESS),
+            _start(lake, "maintain", str(stop), pinned),  # killed before the last writer, or it may have nothing to do
             _start(lake, "merge", "torn merge", ENDLESS),
         ]
         for process in endless:
