@@ -13,11 +13,16 @@ from ml_platform.monitoring.two_sample import two_sample_chi_square
 from ml_platform.spec import Monitoring
 
 MONITORING = Monitoring()
-RNG = np.random.default_rng(0)
 
 
-def test_numbers_are_those_of_scipy() -> None:
-    old, new = RNG.normal(size=3000), RNG.normal(0.2, 1, size=800)
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Numbers that are the same whichever tests have run before."""
+    return np.random.default_rng(0)
+
+
+def test_numbers_are_those_of_scipy(rng: np.random.Generator) -> None:
+    old, new = rng.normal(size=3000), rng.normal(0.2, 1, size=800)
     (found,), _ = compare(pl.DataFrame({"x": old}), pl.DataFrame({"x": new}), [Column("x", "numeric")], MONITORING)
     assert found.p_value == pytest.approx(ks_2samp(old, new).pvalue)
     assert found.distance == pytest.approx(wasserstein_distance(old, new) / old.std())
@@ -25,24 +30,24 @@ def test_numbers_are_those_of_scipy() -> None:
     assert found.drifted
 
 
-def test_significance_is_shared_by_all_tests() -> None:
-    old = pl.DataFrame({"x": RNG.normal(size=1000), "y": RNG.normal(size=1000)}).with_columns(
+def test_significance_is_shared_by_all_tests(rng: np.random.Generator) -> None:
+    old = pl.DataFrame({"x": rng.normal(size=1000), "y": rng.normal(size=1000)}).with_columns(
         y=pl.when(pl.int_range(1000) % 10 > 0).then("y")
     )
     found, _ = compare(old, old, [Column("x", "numeric"), Column("y", "numeric")], MONITORING)
     assert [one.p_threshold for one in found] == [pytest.approx(0.05 / 3)] * 2  # x, y, and whether y is missing
 
 
-def test_significant_but_tiny_is_no_drift() -> None:
-    old, new = RNG.normal(size=50_000), RNG.normal(0.05, 1, size=50_000)
+def test_significant_but_tiny_is_no_drift(rng: np.random.Generator) -> None:
+    old, new = rng.normal(size=50_000), rng.normal(0.05, 1, size=50_000)
     (found,), _ = compare(pl.DataFrame({"x": old}), pl.DataFrame({"x": new}), [Column("x", "numeric")], MONITORING)
     assert found.p_value is not None
     assert found.p_value < found.p_threshold
     assert not found.drifted
 
 
-def test_far_but_by_chance_is_no_drift() -> None:
-    old, new = RNG.normal(size=5000), RNG.normal(size=30)
+def test_far_but_by_chance_is_no_drift(rng: np.random.Generator) -> None:
+    old, new = rng.normal(size=5000), rng.normal(size=30)
     (found,), _ = compare(pl.DataFrame({"x": old}), pl.DataFrame({"x": new}), [Column("x", "numeric")], MONITORING)
     assert found.distance is not None
     assert found.distance > found.distance_threshold
@@ -73,26 +78,26 @@ def test_empty_columns_are_not_judged() -> None:
         compare(old, old, [Column("x", "numeric")], MONITORING)
 
 
-def test_two_sample_chi_square_keeps_its_level() -> None:
+def test_two_sample_chi_square_keeps_its_level(rng: np.random.Generator) -> None:
     """Of 400 undrifted pairs of samples with 40 categories about 5 % are significant at 0.05."""
-    shares = RNG.dirichlet(np.ones(40))
+    shares = rng.dirichlet(np.ones(40))
     rejected = sum(
-        two_sample_chi_square(*(dict(enumerate(RNG.multinomial(1000, shares))) for _ in range(2))) < 0.05
+        two_sample_chi_square(*(dict(enumerate(rng.multinomial(1000, shares))) for _ in range(2))) < 0.05
         for _ in range(400)
     )
     assert 5 <= rejected <= 40
 
 
-def weekly(weeks: int) -> pl.DataFrame:
+def weekly(weeks: int, rng: np.random.Generator) -> pl.DataFrame:
     """Rows whose mean changes from week to week, as weather does."""
     means = np.random.default_rng(1).normal(size=weeks)
     rows = weeks * 700
     at = [datetime(2013, 1, 1, tzinfo=UTC) + timedelta(days=number / 100) for number in range(rows)]
-    return pl.DataFrame({"at": at, "x": np.repeat(means, 700) + RNG.normal(size=rows)})
+    return pl.DataFrame({"at": at, "x": np.repeat(means, 700) + rng.normal(size=rows)})
 
 
-def test_an_ordinary_week_is_no_drift() -> None:
-    reference, columns = weekly(12), [Column("x", "numeric")]
+def test_an_ordinary_week_is_no_drift(rng: np.random.Generator) -> None:
+    reference, columns = weekly(12, rng), [Column("x", "numeric")]
     ordinary = ordinary_distances(reference, columns, timestamp="at", window=timedelta(days=7), min_rows=500)
     typical = reference.slice(7 * 700, 700)
     (blind,), _ = compare(reference, typical, columns, MONITORING)
@@ -105,6 +110,6 @@ def test_an_ordinary_week_is_no_drift() -> None:
     assert found.distance_threshold == ordinary["x"] > MONITORING.distance
 
 
-def test_few_windows_say_nothing_of_the_ordinary() -> None:
+def test_few_windows_say_nothing_of_the_ordinary(rng: np.random.Generator) -> None:
     columns = [Column("x", "numeric")]
-    assert ordinary_distances(weekly(3), columns, timestamp="at", window=timedelta(days=7), min_rows=500) == {}
+    assert ordinary_distances(weekly(3, rng), columns, timestamp="at", window=timedelta(days=7), min_rows=500) == {}

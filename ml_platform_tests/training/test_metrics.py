@@ -5,10 +5,16 @@ from sklearn import metrics as sklearn_metrics
 from ml_platform.training.bootstrap import gain_interval
 from ml_platform.training.metrics import best_f1_threshold, gain, measure, weighted
 
-RANDOM = np.random.default_rng(1)
 N = 700
+RANDOM = np.random.default_rng(1)
 Y = (RANDOM.random(N) < 0.3).astype(float)
 SCORE = np.round(np.clip(Y * 0.25 + RANDOM.random(N) * 0.7, 0.001, 0.999), 2)  # rounded: many ties
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Numbers that are the same whichever tests have run before."""
+    return np.random.default_rng(2)
 
 
 def test_binary_metrics_are_scikit_learns() -> None:
@@ -21,17 +27,17 @@ def test_binary_metrics_are_scikit_learns() -> None:
     assert found["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(Y, SCORE >= 0.4), abs=1e-12)
 
 
-def test_regression_metrics_are_scikit_learns() -> None:
-    y, score = RANDOM.normal(size=N), RANDOM.normal(size=N)
+def test_regression_metrics_are_scikit_learns(rng: np.random.Generator) -> None:
+    y, score = rng.normal(size=N), rng.normal(size=N)
     found = measure("regression", y, score)
     assert found["rmse"] == pytest.approx(sklearn_metrics.root_mean_squared_error(y, score))
     assert found["mae"] == pytest.approx(sklearn_metrics.mean_absolute_error(y, score))
     assert found["r2"] == pytest.approx(sklearn_metrics.r2_score(y, score))
 
 
-def test_multiclass_metrics_are_scikit_learns() -> None:
-    y = RANDOM.integers(0, 3, N).astype(float)
-    score = RANDOM.dirichlet(np.ones(3), N)
+def test_multiclass_metrics_are_scikit_learns(rng: np.random.Generator) -> None:
+    y = rng.integers(0, 3, N).astype(float)
+    score = rng.dirichlet(np.ones(3), N)
     found = measure("multiclass", y, score)
     assert found["roc_auc"] == pytest.approx(sklearn_metrics.roc_auc_score(y, score, multi_class="ovr"))
     assert found["log_loss"] == pytest.approx(sklearn_metrics.log_loss(y, score))
@@ -67,8 +73,8 @@ def test_threshold_has_the_best_f1_of_all() -> None:
     assert measure("binary", Y, SCORE, threshold=chosen)["f1"] == pytest.approx(best)
 
 
-def test_interval_holds_the_gain_and_is_the_same_every_time() -> None:
-    worse = np.clip(SCORE + RANDOM.normal(0, 0.3, N), 0.001, 0.999)
+def test_interval_holds_the_gain_and_is_the_same_every_time(rng: np.random.Generator) -> None:
+    worse = np.clip(SCORE + rng.normal(0, 0.3, N), 0.001, 0.999)
     one, two = (gain_interval("roc_auc", "binary", Y, SCORE, worse, confidence=0.95, seed=5) for _ in range(2))
     assert one is not None
     assert one == two
@@ -79,9 +85,9 @@ def test_interval_holds_the_gain_and_is_the_same_every_time() -> None:
     assert back.upper == pytest.approx(-one.lower)
 
 
-def test_pairing_cancels_what_both_models_share() -> None:
+def test_pairing_cancels_what_both_models_share(rng: np.random.Generator) -> None:
     """Two nearly equal models differ by far less than either varies from sample to sample."""
-    close = gain_interval("roc_auc", "binary", Y, SCORE + 1e-4 * RANDOM.random(N), SCORE, confidence=0.95)
+    close = gain_interval("roc_auc", "binary", Y, SCORE + 1e-4 * rng.random(N), SCORE, confidence=0.95)
     assert close is not None
     assert close.upper - close.lower < 0.01
 
