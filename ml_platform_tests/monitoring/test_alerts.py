@@ -2,6 +2,7 @@
 
 import json
 import logging
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -91,9 +92,10 @@ def test_senders_at_once_deliver_each_alert_once(receiver: Receiver, settings: S
 
 
 def test_nothing_listening_loses_nothing(settings: Settings) -> None:
-    with Receiver() as gone:
-        url = gone.url
-    receipt = send_alert(settings, ALERT, sinks=sinks(url, attempts=2))
+    with socket.socket() as held:  # bound, so that nobody else is given the port, and not listening
+        held.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{held.getsockname()[1]}/hook"
+        receipt = send_alert(settings, ALERT, sinks=sinks(url, attempts=2))
     assert "after 2 of 2 attempts" in receipt.failed["webhook"]
     assert [line["title"] for line in lines(settings)] == ["Drift"]
     assert len(waiting(settings)) == 1
@@ -101,6 +103,7 @@ def test_nothing_listening_loses_nothing(settings: Settings) -> None:
 
 def test_environment_names_the_webhook(receiver: Receiver, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ML_PLATFORM_ALERT_WEBHOOK_URL", receiver.url)
+    monkeypatch.setenv("ML_PLATFORM_ALERT_TIMEOUT_SECONDS", "60")
     assert send_alert(settings, ALERT).failed == {}
     assert len(receiver.taken) == 1
 
