@@ -13,8 +13,6 @@ from ml_platform.orchestration.resources import Platform
 JOB = "pushed_features"
 RETRY_AFTER = timedelta(minutes=10)  # a run that failed would fail again at once
 
-_NO_TIME = timedelta(0)
-
 
 def pushed_key(view: FeatureView) -> dg.AssetKey:
     """Asset key of the rows pushed to a view."""
@@ -75,14 +73,14 @@ def push_defs(views: Sequence[FeatureView]) -> dg.Definitions:
             yield dg.SkipReason("nothing was pushed since the last run")
         elif last is not None and not last.dagster_run.is_finished:
             yield dg.SkipReason("a run is taking pushed rows into the lake")
-        elif last is not None and last.dagster_run.is_failure and (wait := _until_retry(last)) > _NO_TIME:
-            minutes = wait.total_seconds() / 60
-            yield dg.SkipReason(f"run {last.dagster_run.run_id} failed: see why; the next try is in {minutes:.0f} min")
+        elif last is not None and last.dagster_run.is_failure and (retry_at := _retry_at(last)) > datetime.now(UTC):
+            when = f"{retry_at:%Y-%m-%d %H:%M} UTC"
+            yield dg.SkipReason(f"run {last.dagster_run.run_id} failed: see why; the next try is after {when}")
         else:
             yield dg.RunRequest(asset_selection=[pushed_key(view) for view in waiting])
 
     return dg.Definitions(jobs=[job], sensors=[sensor])
 
 
-def _until_retry(last: dg.RunRecord) -> timedelta:
-    return last.create_timestamp + RETRY_AFTER - datetime.now(UTC)
+def _retry_at(last: dg.RunRecord) -> datetime:
+    return last.create_timestamp + RETRY_AFTER
