@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ml_platform.settings import PROJECT_ROOT
+from ml_platform_tests.ports import free_port
 
 JINJA_LIKE = "a: ${{ secrets.TOKEN }}\r\n{% raw %}{{ x }}{# note #}\n{%- endraw %} naïve\t\n\n"
 RENAMING_BREAKS = ("--select", "I,E501,F401")  # order of imports, length of lines
@@ -18,8 +19,10 @@ GIT = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
 
 def git(folder: Path, *arguments: str) -> str:
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
+    # A commit may leave upkeep running behind it, whose lock comes and goes while the template is copied.
+    alone = ["-c", "maintenance.auto=false", "-c", "gc.auto=0"]
     done = subprocess.run(
-        ["git", *identity, *arguments],
+        ["git", *identity, *alone, *arguments],
         cwd=folder,
         env={**os.environ, **GIT},
         capture_output=True,
@@ -222,11 +225,5 @@ def test_a_project_with_the_example_passes_the_tests_of_the_example_and_runs_the
     ]
     assert "churn_lab_tests/defs/test_flights.py" in of_example
     make(project, "test", f"PYTEST_ARGS=-n 2 --dist loadfile {' '.join(of_example)}")
-    make(
-        project,
-        "demo",
-        "ONESHOT=1",
-        CHURN_LAB_DAGSTER_PORT="3911",
-        CHURN_LAB_SERVING_PORT="8911",
-        CHURN_LAB_MLFLOW_PORT="5911",
-    )
+    ports = {f"CHURN_LAB_{name}_PORT": str(free_port()) for name in ("DAGSTER", "SERVING", "MLFLOW")}
+    make(project, "demo", "ONESHOT=1", **ports)
