@@ -218,7 +218,7 @@ def test_a_project_with_the_example_passes_the_tests_of_the_example_and_runs_the
         assert done.returncode == 0, done.stderr
     project, without = tmp_path / "flights" / "churn-lab", tmp_path / "none" / "churn-lab"
     tests = [path.relative_to(project) for path in sorted(project.glob("churn_lab_tests/**/test_*.py"))]
-    of_example = [
+    of_example = [  # the others run in the copy without the example
         str(path)
         for path in tests
         if not (without / path).exists() or (without / path).read_bytes() != (project / path).read_bytes()
