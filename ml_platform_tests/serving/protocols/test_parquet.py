@@ -6,7 +6,6 @@ import random
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -266,7 +265,8 @@ def test_a_decoder_that_died_is_replaced_without_loss(server: Server) -> None:
         )
     )
     asking.start()
-    time.sleep(0.3)
+    taken = 'ml_platform_queue_length{queue="parquet"} 1.0'
+    server.wait_until(lambda client: taken in client.get("/metrics").text)
     assert server.client.post(f"/predict/{MODEL}", json=ROW).status_code == 200  # nothing else waits for it
     child.kill()
     asking.join(120)
