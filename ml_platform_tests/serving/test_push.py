@@ -50,7 +50,6 @@ def either(request: pytest.FixtureRequest, settings: Settings, monkeypatch: pyte
     if request.param == "sqlite":
         return settings
     uri = str(request.getfixturevalue("redis_uri"))
-    uri += "?socket_timeout=60"  # a busy machine may keep it waiting, which is not what is tested here
     monkeypatch.setenv("ML_PLATFORM_ONLINE_URI", uri)
     return Settings(home=settings.home, online_uri=uri)
 
