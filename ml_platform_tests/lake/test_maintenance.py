@@ -97,6 +97,28 @@ def test_the_retention_keeps_young_versions_and_a_pin_keeps_old_ones(lake: Lake)
         lake.read("training_sets/m", version=2)
 
 
+def test_a_table_that_is_replaced_again_and_again_is_freed_all_the_same(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for value in range(3):
+        lake.replace("raw/days", _days(value))
+    opened = lake.snapshot
+
+    def opened_before_a_replacement(table: str) -> DeltaTable:
+        snapshot = opened(table)
+        with monkeypatch.context() as patch:
+            patch.setattr(lake, "snapshot", opened)
+            lake.replace(table, _days(9))
+        return snapshot
+
+    monkeypatch.setattr(lake, "snapshot", opened_before_a_replacement)
+    files, _ = vacuum(lake, "raw/days", retention=NOW)
+    assert files == 2
+    monkeypatch.undo()
+    assert lake.version("raw/days") == 3
+    assert lake.read("raw/days").collect()["value"].to_list() == [9, 9]
+
+
 def test_a_pin_that_is_lost_already_is_told_and_does_not_stop_the_rest(lake: Lake) -> None:
     for value in range(3):
         lake.replace("training_sets/m", _days(value))
