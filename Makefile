@@ -27,7 +27,7 @@ test: check ## check, then the tests (minutes)
 	$(RUN) -m pytest $(PYTEST_ARGS)
 
 test-slow: setup ## the slow tests: whole loops, a baked copy of the template (tens of minutes)
-	$(RUN) -m pytest -m slow
+	$(RUN) -m pytest -m slow $(PYTEST_ARGS)
 
 check: setup ## formatting, lint, types
 	$(RUN) -m ruff format --check .

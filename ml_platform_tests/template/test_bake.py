@@ -1,81 +1,19 @@
 """Projects made from the template: the new name everywhere, contents untouched otherwise, bad answers refused."""
 
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ml_platform.settings import PROJECT_ROOT
-from ml_platform_tests.ports import free_port
+from ml_platform_tests.template.baking import JINJA_LIKE, Bake, git
 
-JINJA_LIKE = "a: ${{ secrets.TOKEN }}\r\n{% raw %}{{ x }}{# note #}\n{%- endraw %} naïve\t\n\n"
 RENAMING_BREAKS = ("--select", "I,E501,F401")  # order of imports, length of lines
-GIT = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
-
-
-def git(folder: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
-    # A commit may leave upkeep running behind it, whose lock comes and goes while the template is copied.
-    alone = ["-c", "maintenance.auto=false", "-c", "gc.auto=0"]
-    done = subprocess.run(
-        ["git", *identity, *alone, *arguments],
-        cwd=folder,
-        env={**os.environ, **GIT},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode in (0, 1), done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clean clone of this project, as it stands, with some files that Jinja would like to get at."""
-    folder = tmp_path_factory.mktemp("template") / "origin.git"
-    names = git(PROJECT_ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
-    for name in filter(None, names):
-        if (PROJECT_ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(PROJECT_ROOT / name, folder / name)
-    (folder / "docs").mkdir(exist_ok=True)
-    (folder / "docs" / "jinja.yml").write_bytes(JINJA_LIKE.encode())
-    (folder / "docs" / "binary.bin").write_bytes(b"\0\xffml_platform{{ x }}")
-    (folder / "docs" / "ml_platform.sh").write_text("#!/bin/sh\necho ML_PLATFORM_HOME ml-platform\n")
-    (folder / "docs" / "ml_platform.sh").chmod(0o755)
-    git(folder, "init", "--quiet")
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--message", "all of it")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def bake(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.CompletedProcess]:
-    home = tmp_path_factory.mktemp("home")
-
-    def baked(output: Path, *answers: str, source: str | None = None) -> subprocess.CompletedProcess:
-        command = [
-            sys.executable,
-            "-m",
-            "cookiecutter",
-            source or str(template),
-            "--no-input",
-            "-o",
-            str(output),
-            *answers,
-        ]
-        environment = {**os.environ, **GIT, "HOME": str(home)}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-    return baked
-
-
-@pytest.fixture(scope="module")
-def project(bake: Callable[..., subprocess.CompletedProcess], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(bake: Bake, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("baked")
     answers = ["project_name=Churn Lab", 'description=It\'s "ours"', "owner_email=lab@example.org"]
     done = bake(output, *answers)
@@ -186,44 +124,3 @@ def test_bad_answers_are_refused(bake, tmp_path, answer, said):
     assert done.returncode != 0
     assert said in done.stderr
     assert not list(tmp_path.iterdir())
-
-
-def make(project: Path, *arguments: str, **environment: str) -> None:
-    """Run `make` in a project as its user would."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("ML_PLATFORM_", "PYTEST_"))}
-    done = subprocess.run(
-        ["make", f"PYTHON={sys._base_executable}", *arguments],  # type: ignore[attr-defined]
-        cwd=project,
-        env=inherited | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-3000:]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_a_project_without_the_example_passes_its_own_tests(bake, tmp_path):
-    done = bake(tmp_path, "project_name=Churn Lab", "example=none")
-    assert done.returncode == 0, done.stderr
-    make(tmp_path / "churn-lab", "test")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_a_project_with_the_example_passes_the_tests_of_the_example_and_runs_the_demo(bake, tmp_path):
-    for example in ("flights", "none"):
-        done = bake(tmp_path / example, "project_name=Churn Lab", f"example={example}")
-        assert done.returncode == 0, done.stderr
-    project, without = tmp_path / "flights" / "churn-lab", tmp_path / "none" / "churn-lab"
-    tests = [path.relative_to(project) for path in sorted(project.glob("churn_lab_tests/**/test_*.py"))]
-    of_example = [  # the others run in the copy without the example
-        str(path)
-        for path in tests
-        if not (without / path).exists() or (without / path).read_bytes() != (project / path).read_bytes()
-    ]
-    assert "churn_lab_tests/defs/test_flights.py" in of_example
-    make(project, "test", f"PYTEST_ARGS=-n 2 --dist loadfile {' '.join(of_example)}")
-    ports = {f"CHURN_LAB_{name}_PORT": str(free_port()) for name in ("DAGSTER", "SERVING", "MLFLOW")}
-    make(project, "demo", "ONESHOT=1", **ports)

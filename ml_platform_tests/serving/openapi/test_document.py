@@ -78,7 +78,7 @@ def test_many_requests(
 ) -> None:
     fill_online_store(settings)
     publish(settings, 1)
-    options = ["--max-examples", "60" if guarded else "300", chosen, CHANGES]
+    options = ["--max-examples", "60" if guarded else "120", chosen, CHANGES]
     if guarded:  # the same routes, behind a door
         _, token = KeyStore(settings.keys_dir).create("fuzz", roles=["admin"])
         options += ["--header", f"Authorization: Bearer {token}"]
