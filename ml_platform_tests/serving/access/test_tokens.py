@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from ml_platform.governance.keys import KeyStore
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server, start_server
-from ml_platform_tests.serving.issuing import KEYS, claims, configure, encoded, jwk, token
+from ml_platform_tests.serving.issuing import KEYS, bearer, claims, configure, encoded, jwk, token
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
 from serving.settings import ServingSettings
 
@@ -88,7 +88,7 @@ def tampered() -> str:
 
 
 def ask(server: Server, text: str, path: str = f"/predict/{MODEL}") -> tuple[int, str]:
-    answer = server.client.post(path, json=ROW, headers={"Authorization": f"Bearer {text}"})
+    answer = server.client.post(path, json=ROW, headers=bearer(text))
     return answer.status_code, answer.text
 
 
@@ -99,7 +99,7 @@ def test_a_good_token_opens_what_its_role_is_for(server: Server, kid: str) -> No
         assert ask(server, good)[0] == 200
     assert ask(server, good, "/predict/other")[0] == 403
     assert ask(server, good, f"/predict/{MODEL}?features=true")[0] == 403
-    assert server.client.get("/metrics", headers={"Authorization": f"Bearer {good}"}).status_code == 403
+    assert server.client.get("/metrics", headers=bearer(good)).status_code == 403
 
 
 def test_roles_of_one_group_do_not_spread_to_the_models_of_another(server: Server) -> None:
@@ -198,13 +198,13 @@ def test_without_the_issuers_keys_it_says_so_and_starts_to_work_when_they_come(
     path = tmp_path / "jwks.json"
     configure(monkeypatch, str(path))
     server = serve(settings)
-    answer = server.client.get("/models", headers={"Authorization": f"Bearer {token('admins')}"})
+    answer = server.client.get("/models", headers=bearer(token("admins")))
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "keys_unavailable")
     assert int(answer.headers["retry-after"]) >= 1
     assert str(tmp_path) not in answer.text
     path.write_text(json.dumps({"keys": [jwk("ed")]}))
     unnamed = jwt.encode(claims("admins"), KEYS["ed"][1], "EdDSA")  # one key only: there is no other to mean
-    headers = {"Authorization": f"Bearer {unnamed}"}
+    headers = bearer(unnamed)
     server.wait_until(lambda client: client.get("/models", headers=headers).status_code == 200)
     assert server.client.get("/models").status_code == 401
 

@@ -21,6 +21,7 @@ import pytest
 
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server
+from ml_platform_tests.serving.protocols.two_rows import ROWS
 from ml_platform_tests.serving.releases import INPUTS, MODEL, ROW, fill_online_store, publish
 from serving.protocols.parquet_process import EXTRA_BYTES, ParquetProcess
 from serving.settings import ServingSettings
@@ -29,7 +30,6 @@ from serving.wire import Refused
 HEADERS = {"Content-Type": "application/vnd.apache.parquet"}
 PATHS = ("/invocations", f"/models/{MODEL}/invocations", f"/serving-endpoints/{MODEL}/invocations")
 INSTANTS = ("scheduled_departure", "scheduled_arrival")
-ROWS = [ROW, {**ROW, "flight_id": "second", "tailnum": None, "distance": 333.5}]
 TYPED = [{**row, **{name: datetime.fromisoformat(row[name]) for name in INSTANTS}} for row in ROWS]
 WORKER_BYTES = 150 * 2**20
 CHILD_BYTES = 100 * 2**20 + EXTRA_BYTES
@@ -91,8 +91,9 @@ FILES: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.parametrize("kind", FILES)
 @pytest.mark.parametrize("path", PATHS)
-def test_a_file_gets_the_predictions_of_our_own_route(client: httpx.Client, path: str, kind: str) -> None:
-    wanted = client.post(f"/predict/{MODEL}", json={"rows": ROWS}).json()["predictions"]
+def test_a_file_gets_the_predictions_of_our_own_route(
+    client: httpx.Client, wanted: list[dict[str, Any]], path: str, kind: str
+) -> None:
     answer = client.post(path, content=FILES[kind](), headers=HEADERS)
     assert answer.status_code == 200, answer.text
     assert answer.json()["probabilities"] == [prediction["probability"] for prediction in wanted]
