@@ -41,7 +41,8 @@ app = typer.Typer(
 @app.command(rich_help_panel=MODELS)
 def status(model: Annotated[str | None, typer.Argument(help="Only this one; all when left out.")] = None) -> None:
     """Show what serves: every endpoint with its versions, its revision and the reason."""
-    from ml_platform.registry.releases import ReleaseStore, describe_targets
+    from ml_platform.registry.manifest import describe_targets
+    from ml_platform.registry.releases import ReleaseStore
 
     endpoints = ReleaseStore(Settings().releases_dir).endpoints()
     if not endpoints:
@@ -59,7 +60,8 @@ def status(model: Annotated[str | None, typer.Argument(help="Only this one; all 
 @app.command(rich_help_panel=MODELS)
 def history(model: Model) -> None:
     """List every change of what a model serves, newest first."""
-    from ml_platform.registry.releases import ReleaseStore, describe_targets
+    from ml_platform.registry.manifest import describe_targets
+    from ml_platform.registry.releases import ReleaseStore
 
     store = ReleaseStore(Settings().releases_dir)
     documents = store.history(model)

@@ -15,8 +15,7 @@ import msgspec
 
 from ml_platform.monitoring.alerts import Alert, AlertSettings, deliver_alerts, record_alert, waiting_alerts
 from ml_platform.registry.files import locked, replace_file
-from ml_platform.registry.manifest import Endpoint
-from ml_platform.registry.releases import describe_targets
+from ml_platform.registry.manifest import Endpoint, describe_targets
 from ml_platform.settings import Settings
 from serving.metrics import Metrics
 from serving.state import Refusal, Slot, live_targets

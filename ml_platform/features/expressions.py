@@ -11,7 +11,8 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ml_platform.features.operations import CAST_TARGETS, OPERATIONS, Evaluate, is_nan
+from ml_platform.features.casts import CASTS
+from ml_platform.features.operations import OPERATIONS, Evaluate, is_nan
 
 if TYPE_CHECKING:
     import polars as pl
@@ -169,10 +170,10 @@ def _flatten(function: Any) -> tuple[str, dict[str, Any]]:
 
 def _cast(body: dict[str, Any]) -> Tree:
     target = body["dtype"].get("Literal")
-    if target not in CAST_TARGETS or body["options"] != "Strict":
+    if target not in CASTS or body["options"] != "Strict":
         raise UnsupportedExpression(
             f"cast to {target or body['dtype']} ({body['options']}) cannot be computed online; "
-            f"supported are strict casts to {', '.join(CAST_TARGETS)}"
+            f"supported are strict casts to {', '.join(CASTS)}"
         )
     return _operation("cast", [body["expr"]], to=target)
 

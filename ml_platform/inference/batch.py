@@ -17,7 +17,8 @@ from ml_platform.inference.checked_rows import check_rows
 from ml_platform.inference.contract import defaults_of
 from ml_platform.inference.scorer import Scorer
 from ml_platform.lake.tables import Lake
-from ml_platform.registry.releases import ReleaseStore, champion_target
+from ml_platform.registry.manifest import champion_target
+from ml_platform.registry.releases import ReleaseStore
 from ml_platform.spec import ModelSpec
 from ml_platform.spec_types import Strict
 from ml_platform.training.matrix import FeatureEncoder, feature_columns

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
+import polars as pl
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError
 
@@ -95,6 +96,21 @@ def is_conflict(error: Exception) -> bool:
 def is_violation(error: Exception) -> bool:
     """Whether a write failed because of its rows: they do not match the predicate, or break a constraint."""
     return "failed validation check" in str(error)
+
+
+def listed(table: DeltaTable, limit: int | None = None) -> pl.DataFrame:
+    """Commits of an opened table, newest first: version, timestamp (UTC), operation, parameters, writer."""
+    made = table.history(limit)
+    return pl.DataFrame(
+        {
+            "version": [commit["version"] for commit in made],
+            "timestamp": [commit["timestamp"] for commit in made],
+            "operation": [commit["operation"] for commit in made],
+            "parameters": [str(commit.get("operationParameters", {})) for commit in made],
+            "writer": [commit.get("userName") for commit in made],
+        },
+        schema_overrides={"timestamp": pl.Int64, "writer": pl.String},
+    ).with_columns(pl.from_epoch("timestamp", "ms").dt.cast_time_unit("us").dt.replace_time_zone("UTC"))
 
 
 def rival_of(newest: DeltaTable | None) -> str:

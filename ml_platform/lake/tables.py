@@ -246,17 +246,7 @@ class Lake:
 
     def history(self, table: str, *, limit: int | None = None) -> pl.DataFrame:
         """Commits of a table, newest first: version, timestamp (UTC), operation, parameters, writer."""
-        made = self.snapshot(table).history(limit)
-        return pl.DataFrame(
-            {
-                "version": [commit["version"] for commit in made],
-                "timestamp": [commit["timestamp"] for commit in made],
-                "operation": [commit["operation"] for commit in made],
-                "parameters": [str(commit.get("operationParameters", {})) for commit in made],
-                "writer": [commit.get("userName") for commit in made],
-            },
-            schema_overrides={"timestamp": pl.Int64, "writer": pl.String},
-        ).with_columns(pl.from_epoch("timestamp", "ms").dt.cast_time_unit("us").dt.replace_time_zone("UTC"))
+        return commits.listed(self.snapshot(table), limit)
 
     def restore(self, table: str, version: int | None = None, *, as_of: datetime | None = None) -> int:
         """Make an old version, by number or as of an instant, the newest again; return the new version.

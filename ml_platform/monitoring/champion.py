@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ml_platform.registry.manifest import Manifest, Target
-from ml_platform.registry.releases import ReleaseStore, champion_target
+from ml_platform.registry.manifest import Manifest, Target, champion_target
+from ml_platform.registry.releases import ReleaseStore
 from ml_platform.training.matrix import FeatureEncoder, feature_columns
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ probability of the positive class (rows,) for binary, probabilities (rows × cla
 for regression. Everything before that matrix (types, derived features, look-ups, category codes) is in the manifest.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -175,3 +176,30 @@ class Endpoint(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     def name(self) -> str:
         """What the endpoint is called in paths and files."""
         return self.own_name or self.model
+
+
+def champion_target(endpoint: Endpoint) -> Target:
+    """The champion of an endpoint that serves: the live target with the largest share, the newest of equals."""
+    champion = champion_of_targets(endpoint.targets)
+    if champion is None:
+        raise LookupError(f"{endpoint.name}: no version is live (revision {endpoint.revision})")
+    return champion
+
+
+def champion_of_targets(targets: Sequence[Target]) -> Target | None:
+    """The live target with the largest share, the newest of equals; None when none is live."""
+    live = [target for target in targets if target.mode == "live"]
+    return max(live, key=lambda target: (target.share, target.version), default=None)
+
+
+def describe_targets(targets: Sequence[Target]) -> str:
+    """Say in words which versions answer, with which shares.
+
+    Examples
+    --------
+    >>> describe_targets([Target(version=3, digest="", share=0.9), Target(version=4, digest="", share=0.1)])
+    'version 3 (live 90%), version 4 (live 10%)'
+    """
+    shares = [f" {100 * target.share:.4g}%" if target.mode == "live" else "" for target in targets]
+    said = [f"version {target.version} ({target.mode}{share})" for target, share in zip(targets, shares, strict=True)]
+    return ", ".join(said) or "nothing"

@@ -3,8 +3,8 @@
 from ml_platform.governance.audit import record_event
 from ml_platform.lake.tables import Lake
 from ml_platform.registry.ledger import record_release, unrecorded
-from ml_platform.registry.manifest import Endpoint, Target
-from ml_platform.registry.releases import ReleaseStore, champion_of_targets, champion_target, describe_targets
+from ml_platform.registry.manifest import Endpoint, Target, champion_of_targets, champion_target, describe_targets
+from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import Tracker
 from ml_platform.registry.traffic import TrafficChange, set_traffic
 from ml_platform.registry.versions import bundle_of_version, show_champion

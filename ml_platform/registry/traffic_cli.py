@@ -86,7 +86,7 @@ def traffic(  # noqa: PLR0917 - typer takes options as arguments
 
 
 def _show(store: "ReleaseStore", name: str) -> None:
-    from ml_platform.registry.releases import describe_targets
+    from ml_platform.registry.manifest import describe_targets
 
     document = store.document(name)
     if document is None:

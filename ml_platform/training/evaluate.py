@@ -14,8 +14,8 @@ from ml_platform.inference.batch import score_rows
 from ml_platform.inference.scorer import Scorer
 from ml_platform.lake.tables import Lake
 from ml_platform.registry.gate import NAIVE, decide
-from ml_platform.registry.manifest import Golden
-from ml_platform.registry.releases import ReleaseStore, champion_of_targets
+from ml_platform.registry.manifest import Golden, champion_of_targets
+from ml_platform.registry.releases import ReleaseStore
 from ml_platform.spec import ModelSpec
 from ml_platform.training.bootstrap import gain_interval
 from ml_platform.training.documents import Evaluation, Interval, SliceResult, TrainedModel

@@ -1,8 +1,7 @@
 """Monitoring watches the version that the registry calls the champion."""
 
 from ml_platform.monitoring.champion import champion_of
-from ml_platform.registry.manifest import Target
-from ml_platform.registry.releases import champion_target
+from ml_platform.registry.manifest import Target, champion_target
 from ml_platform_tests.monitoring.conftest import MODEL, World
 
 

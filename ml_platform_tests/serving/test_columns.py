@@ -11,8 +11,8 @@ import pytest
 
 from ml_platform.features.online import OnlineStore, open_online_store
 from ml_platform.features.vectorised import EPOCH
-from ml_platform.registry.manifest import Input
-from ml_platform.registry.releases import ReleaseStore, champion_target
+from ml_platform.registry.manifest import Input, champion_target
+from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.releases import INPUTS, MODEL, ROW, fill_online_store, publish
 from serving.columns import score_columns
