@@ -114,7 +114,7 @@ def compact(lake: Lake, table: str) -> tuple[int, int]:
     Raises
     ------
     CommitConflict
-        If writers of the same partitions won every try.
+        If writers who merge or replace rows, in whichever partition, won every try.
     """
 
     def attempt() -> tuple[int, int]:
