@@ -3,8 +3,8 @@
 import multiprocessing
 import random
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -19,11 +19,23 @@ from ml_platform_tests.lake.writers import ROWS, TABLE, rows, run
 ENDLESS = 1_000_000  # batches
 
 
-def _start(lake: Lake, folder: Path, work: str, *arguments: str | int) -> BaseProcess:
+@contextmanager
+def _starting(lake: Lake, folder: Path) -> Iterator[Callable[..., BaseProcess]]:
+    """Start processes that work on the lake; those that a failure leaves running are killed."""
     spawn = multiprocessing.get_context("spawn")
-    process = spawn.Process(target=run, args=(work, lake.uri, str(folder), *arguments), daemon=True)  # ends with a test
-    process.start()
-    return process
+    started: list[BaseProcess] = []
+
+    def start(work: str, *arguments: str | int) -> BaseProcess:
+        process = spawn.Process(target=run, args=(work, lake.uri, str(folder), *arguments))
+        process.start()
+        started.append(process)
+        return process
+
+    try:
+        yield start
+    finally:
+        for process in started:
+            process.kill()
 
 
 def _until(condition: Callable[[], bool], seconds: float = 200) -> None:
@@ -53,32 +65,32 @@ def _batches(lake: Lake, part: str) -> pl.DataFrame:
 def _play(lake: Lake, folder: Path, *, batches: int, kills: int) -> None:
     stop = str(folder / "stop")
     pinned = lake.append(TABLE, rows("before", 0), partition_by=["part"])
-    start = partial(_start, lake, folder)
-    keeper = start("maintain", stop, pinned)
-    others = [
-        start("append", "steady", batches),
-        start("replace", "replaced", batches),
-        start("merge", "merged", batches),
-    ]
-    for _ in range(kills):
-        endless = [
-            start("append", "killed", ENDLESS),
-            start("replace", "torn replacement", ENDLESS),
-            start("maintain", stop, pinned),  # killed before the last writer, or it may have nothing to do
-            start("merge", "torn merge", ENDLESS),
+    with _starting(lake, folder) as start:
+        keeper = start("maintain", stop, pinned)
+        others = [
+            start("append", "steady", batches),
+            start("replace", "replaced", batches),
+            start("merge", "merged", batches),
         ]
-        for process in endless:
-            _kill_at_work(folder, process)
-    last = lake.last_app_version(TABLE, "killed")
-    assert last is not None
-    resumed = last + 1 + batches
-    for process in [start("append", "killed", resumed), *others]:
-        process.join()
-        assert process.exitcode == 0
-    _until(lambda: _at_work(folder, keeper) and "OPTIMIZE" in lake.history(TABLE)["operation"].to_list())
-    Path(stop).touch()
-    keeper.join()
-    assert keeper.exitcode == 0
+        for _ in range(kills):
+            endless = [
+                start("append", "killed", ENDLESS),
+                start("replace", "torn replacement", ENDLESS),
+                start("maintain", stop, pinned),  # killed before the last writer, or it may have nothing to do
+                start("merge", "torn merge", ENDLESS),
+            ]
+            for process in endless:
+                _kill_at_work(folder, process)
+        last = lake.last_app_version(TABLE, "killed")
+        assert last is not None
+        resumed = last + 1 + batches
+        for process in [start("append", "killed", resumed), *others]:
+            process.join()
+            assert process.exitcode == 0
+        _until(lambda: _at_work(folder, keeper) and "OPTIMIZE" in lake.history(TABLE)["operation"].to_list())
+        Path(stop).touch()
+        keeper.join()
+        assert keeper.exitcode == 0
 
     for part, count in (("steady", batches), ("killed", resumed)):
         everything = pl.DataFrame({"batch": range(count)}).join(pl.DataFrame({"row": range(ROWS)}), how="cross")
