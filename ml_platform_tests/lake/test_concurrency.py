@@ -38,7 +38,7 @@ def _starting(lake: Lake, folder: Path) -> Iterator[Callable[..., BaseProcess]]:
             process.kill()
 
 
-def _until(condition: Callable[[], bool], seconds: float = 200) -> None:
+def _until(condition: Callable[[], bool], seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the writers and the maintenance make no progress"
