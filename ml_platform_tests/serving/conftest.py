@@ -84,6 +84,11 @@ def answering(url: str) -> httpx.Response:
             time.sleep(0.1)
 
 
+def bearer(token: str) -> dict[str, str]:
+    """The header that carries an API key or a token."""
+    return {"Authorization": f"Bearer {token}"}
+
+
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Server]]:
     """Start servers that end with the test."""

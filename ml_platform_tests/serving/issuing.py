@@ -1,4 +1,4 @@
-"""An issuer's keys, the tokens that it signs, and the header that carries them."""
+"""An issuer's keys and the tokens that it signs."""
 
 import base64
 import json
@@ -54,11 +54,6 @@ def claims(*roles: str, **changed: Any) -> dict[str, Any]:
 def token(*roles: str, kid: str = "rsa", headers: dict[str, Any] | None = None, **changed: Any) -> str:
     algorithm, key = KEYS[kid]
     return jwt.encode(claims(*roles, **changed), key, algorithm, headers={"kid": kid, **(headers or {})})
-
-
-def bearer(token: str) -> dict[str, str]:
-    """The header that carries a token, or an API key."""
-    return {"Authorization": f"Bearer {token}"}
 
 
 def encoded(part: dict[str, Any] | bytes) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ml_platform.governance.keys import KeyStore
 from ml_platform.settings import Settings
-from ml_platform_tests.serving.conftest import Server
+from ml_platform_tests.serving.conftest import Server, bearer
 from ml_platform_tests.serving.releases import HASHES, MODEL, ROW, fill_online_store, publish
 from serving.logs import JsonFormatter
 
@@ -27,7 +27,7 @@ def test_json_lines_name_request_model_caller_status_and_duration_and_hold_no_pa
     publish(settings, 1)
     _, token = KeyStore(settings.keys_dir).create("nightly job", roles=["predict"])
     server = serve(settings, "--log-format", "json", "--log-requests", "all", "--log-level", "info")
-    headers = {"Authorization": f"Bearer {token}", "X-Request-ID": "mine-1"}
+    headers = {**bearer(token), "X-Request-ID": "mine-1"}
     assert server.client.post(PATH, json={**ROW, "dest": "SECRET"}, headers=headers).status_code == 200
     headers["X-Request-ID"] = "mine-2"
     assert server.client.post(PATH, json={**ROW, "distance": "SECRET"}, headers=headers).status_code == 422

@@ -21,7 +21,7 @@ from ml_platform.lake.tables import Lake
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
 from ml_platform_tests.features.test_pushed import kill_an_ingest
-from ml_platform_tests.serving.conftest import Server, start_server
+from ml_platform_tests.serving.conftest import Server, bearer, start_server
 from ml_platform_tests.serving.load import clients
 from ml_platform_tests.serving.pushing import COLUMNS, VIEW, observe, refresh, release, row, set_up, weather_view
 from ml_platform_tests.serving.releases import KNOWN_AT, MODEL, ROW
@@ -352,7 +352,7 @@ def test_only_a_key_with_the_role_pushes_and_the_table_says_who(settings: Settin
     server = serve(settings)
     client = server.client
     for role, wanted in (("predict", 403), ("explain", 403), ("push", 200), ("admin", 200)):
-        headers = {"Authorization": f"Bearer {tokens[role]}", "X-Request-ID": f"by-{role}"}
+        headers = {**bearer(tokens[role]), "X-Request-ID": f"by-{role}"}
         answer = client.post(PATH, json=row("EWR", KNOWN_AT + MINUTE, 3.0), headers=headers)
         assert answer.status_code == wanted
     assert client.post(PATH, json=row("EWR", KNOWN_AT, 3.0)).status_code == 401

@@ -29,7 +29,7 @@ from ml_platform.governance.keys import KeyStore
 from ml_platform.lake.tables import Lake
 from ml_platform.settings import PROJECT_ROOT, Settings
 from ml_platform_tests.ports import free_port
-from ml_platform_tests.serving.conftest import Server, client_of, start_server
+from ml_platform_tests.serving.conftest import Server, bearer, client_of, start_server
 from ml_platform_tests.serving.protocols.test_parquet import HEADERS as AS_PARQUET
 from ml_platform_tests.serving.protocols.test_parquet import with_pandas
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
@@ -188,7 +188,7 @@ def test_replicas_come_with_the_load_follow_releases_and_keys_and_go_again(
     store = KeyStore(module_settings.keys_dir)
     _, key = store.create("job", roles=["predict"])
     _, limited = store.create("limited", roles=["predict"], rate=0.001, burst=BURST)
-    headers = {"Authorization": f"Bearer {key}"}
+    headers = bearer(key)
     on_ray.wait_until(lambda client: client.get("/models").status_code == 401)
     counted = requests_counted(on_ray.client, headers)
     with load(on_ray.url, 4, 0, headers) as answers:

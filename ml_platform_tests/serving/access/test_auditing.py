@@ -13,7 +13,7 @@ from ml_platform.governance.audit_table import read_audit, verify_audit
 from ml_platform.governance.keys import KeyStore
 from ml_platform.lake.tables import Lake
 from ml_platform.settings import Settings
-from ml_platform_tests.serving.conftest import Server
+from ml_platform_tests.serving.conftest import Server, bearer
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
 from serving.access.auditing import Auditing
 
@@ -24,7 +24,7 @@ def started(settings: Settings, serve: Serve) -> tuple[Server, dict[str, str]]:
     fill_online_store(settings)
     publish(settings, 1)
     _, token = KeyStore(settings.keys_dir).create("job", roles=["predict"])
-    return serve(settings), {"Authorization": f"Bearer {token}"}
+    return serve(settings), bearer(token)
 
 
 def ask(server: Server, headers: dict[str, str], number: int) -> None:

@@ -11,8 +11,7 @@ import pytest
 
 from ml_platform.governance.keys import RELOAD_SECONDS, KeyStore
 from ml_platform.settings import Settings
-from ml_platform_tests.serving.conftest import Server
-from ml_platform_tests.serving.issuing import bearer
+from ml_platform_tests.serving.conftest import Server, bearer
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
 from serving.access.callers import Access
 from serving.wire import Refused

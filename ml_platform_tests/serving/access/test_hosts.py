@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from ml_platform.governance.keys import KeyStore
 from ml_platform.settings import Settings
-from ml_platform_tests.serving.conftest import Server
+from ml_platform_tests.serving.conftest import Server, bearer
 from ml_platform_tests.serving.releases import MODEL, ROW
 from serving.access.hosts import Hosts
 from serving.settings import ServingSettings
@@ -67,7 +67,7 @@ def test_named_hosts_are_answered_with_keys_too(
     server = serve(settings)
 
     def status(host: str) -> int:
-        headers = {"Host": host, "Authorization": f"Bearer {token}"}
+        headers = {"Host": host, **bearer(token)}
         return server.client.get("/models", headers=headers).status_code
 
     for good in ("ml.example.com:443", "Scores.Example.com", "a.b.internal", "localhost"):

@@ -12,8 +12,8 @@ from starlette.routing import Mount
 
 from ml_platform.governance.keys import ROLES, KeyStore
 from ml_platform.settings import Settings
-from ml_platform_tests.serving.conftest import Server, start_server
-from ml_platform_tests.serving.issuing import bearer, configure, jwk, token
+from ml_platform_tests.serving.conftest import Server, bearer, start_server
+from ml_platform_tests.serving.issuing import configure, jwk, token
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
 from serving.app import create_app
 

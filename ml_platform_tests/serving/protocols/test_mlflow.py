@@ -13,10 +13,8 @@ from ml_platform.registry.manifest import Manifest, Target
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server, start_server
-from ml_platform_tests.serving.protocols.two_rows import COLUMNS, ROWS, as_split
+from ml_platform_tests.serving.protocols.two_rows import COLUMNS, MLFLOW_PATHS, ROWS, as_split
 from ml_platform_tests.serving.releases import INPUTS, MODEL, ROW, bundle, fill_online_store, publish, score
-
-MLFLOW = ("/invocations", f"/models/{MODEL}/invocations", f"/serving-endpoints/{MODEL}/invocations")
 
 
 def csv_row(**changes: str) -> bytes:
@@ -35,7 +33,7 @@ FORMATS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("path", MLFLOW)
+@pytest.mark.parametrize("path", MLFLOW_PATHS)
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_json_format_gives_the_predictions_of_our_own_route(
     client: httpx.Client, wanted: list[dict[str, Any]], path: str, name: str
@@ -130,7 +128,7 @@ def test_there_is_one_prediction_for_each_row(client: httpx.Client, kind: str) -
         (b'{"instances": "\xff"}', "is not UTF-8"),
     ],
 )
-@pytest.mark.parametrize("path", MLFLOW)
+@pytest.mark.parametrize("path", MLFLOW_PATHS)
 def test_a_bad_body_is_400_in_mlflows_shape_and_tells_nothing_of_the_inside(
     client: httpx.Client, path: str, body: bytes, message: str
 ) -> None:

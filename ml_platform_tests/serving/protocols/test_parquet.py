@@ -21,14 +21,13 @@ import pytest
 
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server
-from ml_platform_tests.serving.protocols.two_rows import ROWS
+from ml_platform_tests.serving.protocols.two_rows import MLFLOW_PATHS, ROWS
 from ml_platform_tests.serving.releases import INPUTS, MODEL, ROW, fill_online_store, publish
 from serving.protocols.parquet_process import EXTRA_BYTES, ParquetProcess
 from serving.settings import ServingSettings
 from serving.wire import Refused
 
 HEADERS = {"Content-Type": "application/vnd.apache.parquet"}
-PATHS = ("/invocations", f"/models/{MODEL}/invocations", f"/serving-endpoints/{MODEL}/invocations")
 INSTANTS = ("scheduled_departure", "scheduled_arrival")
 TYPED = [{**row, **{name: datetime.fromisoformat(row[name]) for name in INSTANTS}} for row in ROWS]
 WORKER_BYTES = 150 * 2**20
@@ -90,7 +89,7 @@ FILES: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("kind", FILES)
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", MLFLOW_PATHS)
 def test_a_file_gets_the_predictions_of_our_own_route(
     client: httpx.Client, wanted: list[dict[str, Any]], path: str, kind: str
 ) -> None:

@@ -1,12 +1,12 @@
-"""Two rows that the protocols are asked about, and what they are in columns."""
+"""Two rows that the protocols are asked about, and where MLflow's clients ask."""
 
 from typing import Any
 
-from ml_platform_tests.serving.releases import INPUTS, ROW
+from ml_platform_tests.serving.releases import INPUTS, MODEL, ROW
 
-SECOND = {**ROW, "flight_id": "second", "tailnum": None, "distance": 333.5}
-ROWS = [ROW, SECOND]
+ROWS = [ROW, {**ROW, "flight_id": "second", "tailnum": None, "distance": 333.5}]
 COLUMNS = [field.name for field in INPUTS]
+MLFLOW_PATHS = ("/invocations", f"/models/{MODEL}/invocations", f"/serving-endpoints/{MODEL}/invocations")
 
 
 def as_split() -> dict[str, Any]:
