@@ -21,7 +21,7 @@ from ml_platform.spec import ModelSpec
 from ml_platform.training.documents import Candidates, TrainedModel
 from ml_platform.training.fit import fit_model
 from ml_platform.training.search import search
-from ml_platform.training.split import read_rows
+from ml_platform.training.split import TrainingRows
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAYS = 90
@@ -72,13 +72,15 @@ class Shops:
         return create_training_set(self.lake, self.spec, self.folder, self.views, as_of=as_of)
 
     def candidates(self, ref: TrainingSetRef) -> Candidates:
-        return search(read_rows(self.lake, self.spec, ref), self.spec, ref, tracker=self.tracker)
+        return search(self.rows(ref), self.spec, tracker=self.tracker)
+
+    def rows(self, ref: TrainingSetRef) -> TrainingRows:
+        return TrainingRows.read(self.lake, self.spec, ref)
 
     def fit(self, candidates: Candidates) -> TrainedModel:
         return fit_model(
-            self.lake,
+            self.rows(candidates.training_set),
             self.spec,
-            candidates.training_set,
             candidates,
             folder=self.folder,
             views=self.views,

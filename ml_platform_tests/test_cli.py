@@ -36,7 +36,7 @@ def run(shops: Shops, monkeypatch: pytest.MonkeyPatch):
 def released(shops: Shops, trained_shops: tuple[Shops, TrainedModel]) -> Shops:
     """The shops with version 1 released and version 2, the same bundle, registered."""
     trained = trained_shops[1]
-    evaluation = evaluate(shops.lake, shops.spec, trained, shops.store)
+    evaluation = evaluate(shops.rows(trained.training_set), shops.spec, trained, shops.store)
     version = register(shops.spec, trained, evaluation, tracker=shops.tracker)
     promote(shops.settings, shops.spec, version, evaluation, tracker=shops.tracker, by="ann")
     client = shops.tracker.client

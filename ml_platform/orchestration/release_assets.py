@@ -30,7 +30,9 @@ def _evaluation(spec: ModelSpec) -> dg.AssetsDefinition:
         checks={"beats_reference": "The gate lets the challenger take the champion's (or the naive baseline's) place."},
     )
     def evaluation(trained_model: TrainedModel, platform: Platform) -> dg.MaterializeResult:
-        found = evaluate(platform.lake, spec, trained_model, platform.releases)
+        found = evaluate(
+            platform.training_rows(spec, trained_model.training_set), spec, trained_model, platform.releases
+        )
         compared = [
             {
                 "metric": name,

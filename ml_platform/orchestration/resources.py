@@ -4,13 +4,16 @@ from typing import Any
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
+from ml_platform.features.training_set import TrainingSetRef
 from ml_platform.lake.tables import Lake
 from ml_platform.orchestration.handoff import HandoffIOManager
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import Tracker
 from ml_platform.settings import Settings
+from ml_platform.spec import ModelSpec
+from ml_platform.training.split import TrainingRows
 
 
 class Platform(dg.ConfigurableResource):
@@ -20,6 +23,7 @@ class Platform(dg.ConfigurableResource):
     lake_uri: str = Field("", description="Folder or object-store URI of the lake.")
     tracking_uri: str = Field("", description="MLflow tracking and registry URI.")
     online_uri: str = Field("", description="Online store URI.")
+    _rows: tuple[ModelSpec, TrainingRows] | None = PrivateAttr(None)  # the last that was asked for
 
     @property
     def settings(self) -> Settings:
@@ -40,6 +44,12 @@ class Platform(dg.ConfigurableResource):
     def tracker(self) -> Tracker:
         """MLflow, opened once per process and backend."""
         return Tracker(self.settings)
+
+    def training_rows(self, spec: ModelSpec, ref: TrainingSetRef) -> TrainingRows:
+        """Give a training set, read and split once for all steps that run in this process."""
+        if self._rows is None or (self._rows[0], self._rows[1].ref) != (spec, ref):
+            self._rows = spec, TrainingRows.read(self.lake, spec, ref)
+        return self._rows[1]
 
 
 def build_resources(settings: Settings | None = None) -> dict[str, Any]:

@@ -125,8 +125,7 @@ def _candidates(spec: ModelSpec) -> dg.AssetsDefinition:
         kinds={"optuna", "mlflow"},
     )
     def candidates(training_set: TrainingSetRef, platform: Platform) -> dg.MaterializeResult:
-        frame = platform.lake.read(training_set.table, version=training_set.version).collect()
-        found = search(frame, spec, training_set, tracker=platform.tracker)
+        found = search(platform.training_rows(spec, training_set), spec, tracker=platform.tracker)
         ranking = [
             {"family": c.family, found.metric: c.score, "seconds": c.seconds, "parameters": _parameters(c.params)}
             for c in found.ranked
@@ -166,9 +165,8 @@ def _trained_model(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureVie
         context: dg.AssetExecutionContext, candidates: Candidates, platform: Platform
     ) -> dg.MaterializeResult:
         model = fit_model(
-            platform.lake,
+            platform.training_rows(spec, candidates.training_set),
             spec,
-            candidates.training_set,
             candidates,
             tracker=platform.tracker,
             store=platform.releases,

@@ -12,7 +12,6 @@ import polars as pl
 
 from ml_platform.inference.batch import score_rows
 from ml_platform.inference.scorer import Scorer
-from ml_platform.lake.tables import Lake
 from ml_platform.registry.gate import NAIVE, decide
 from ml_platform.registry.manifest import Golden, champion_of_targets
 from ml_platform.registry.releases import ReleaseStore
@@ -22,7 +21,7 @@ from ml_platform.training.documents import Evaluation, Interval, SliceResult, Tr
 from ml_platform.training.matrix import encode_labels
 from ml_platform.training.metrics import gain, measure
 from ml_platform.training.naive import naive_baseline
-from ml_platform.training.split import read_rows, split_by_time, window
+from ml_platform.training.split import TrainingRows, window
 
 _LATENCY_CALLS = 300
 
@@ -52,7 +51,7 @@ class _Comparison:
         return self.champion or self.naive
 
 
-def evaluate(lake: Lake, spec: ModelSpec, trained: TrainedModel, store: ReleaseStore) -> Evaluation:
+def evaluate(training_rows: TrainingRows, spec: ModelSpec, trained: TrainedModel, store: ReleaseStore) -> Evaluation:
     """Compare a trained model with the champion, or with the naive baseline before the first release.
 
     Both models are loaded from their bundles and score the same holdout rows: those of the challenger's split, without
@@ -61,8 +60,8 @@ def evaluate(lake: Lake, spec: ModelSpec, trained: TrainedModel, store: ReleaseS
 
     Parameters
     ----------
-    lake
-        Holds the training set at its pinned version.
+    training_rows
+        The challenger's training set.
     spec
         The model: metric, slices, bounds of the gate.
     trained
@@ -77,7 +76,7 @@ def evaluate(lake: Lake, spec: ModelSpec, trained: TrainedModel, store: ReleaseS
     ValueError
         When `promotion.slices` names a column that the training set does not have.
     """
-    parts = split_by_time(read_rows(lake, spec, trained.training_set), spec)
+    parts = training_rows.parts
     if unknown := sorted(set(spec.promotion.slices) - set(parts.holdout.columns)):
         raise ValueError(
             f"{spec.name}: promotion.slices names {unknown}, which the training set does not have; it has "

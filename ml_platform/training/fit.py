@@ -13,7 +13,6 @@ import polars as pl
 from ml_platform.features.training_set import TrainingSetRef
 from ml_platform.features.views import FeatureView
 from ml_platform.inference.scorer import Scorer
-from ml_platform.lake.tables import Lake
 from ml_platform.registry.logged_model import log_model
 from ml_platform.registry.manifest import Feature
 from ml_platform.registry.releases import ReleaseStore
@@ -35,7 +34,7 @@ from ml_platform.training.matrix import FeatureEncoder, encode_labels, label_cla
 from ml_platform.training.metrics import measure, shares
 from ml_platform.training.parity import check_parity
 from ml_platform.training.plots import model_plots
-from ml_platform.training.split import Parts, read_rows, split_by_time, window
+from ml_platform.training.split import Parts, TrainingRows, window
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -58,9 +57,8 @@ class _Fitted:
 
 
 def fit_model(
-    lake: Lake,
+    rows: TrainingRows,
     spec: ModelSpec,
-    ref: TrainingSetRef,
     candidates: Candidates,
     *,
     folder: Path,
@@ -74,12 +72,10 @@ def fit_model(
 
     Parameters
     ----------
-    lake
-        Holds the training set.
+    rows
+        The training set that the search used.
     spec
         The model.
-    ref
-        The training set that the search used.
     candidates
         Outcome of the search; its best one is trained.
     folder
@@ -102,6 +98,7 @@ def fit_model(
     ValueError
         When the search used another training set, or a feature view changed since.
     """
+    ref, parts = rows.ref, rows.parts
     if ref != candidates.training_set:
         raise ValueError(
             f"{spec.name}: the search used version {candidates.training_set.version} of {ref.table}, version "
@@ -110,7 +107,6 @@ def fit_model(
     started = time.perf_counter()
     best = candidates.best
     code = code_version or current_code_version()
-    parts = split_by_time(read_rows(lake, spec, ref), spec)
     signature = build_signature(spec, folder, views, ref, parts.holdout)
     with tracker.run(spec.name, f"train {best.family}", tags=_tags(ref, code, dagster_run_id)) as run_id:
         tracker.log(run_id, params=_params(spec, ref, best))
@@ -133,9 +129,9 @@ def fit_model(
                 ref, fitted.trained, code_version=code, run_id=run_id, dagster_run_id=dagster_run_id
             ),
         )
-        rows = golden_frame(parts.holdout, spec, signature)
-        native = predict(fitted.estimator, spec.task, fitted.encoder.transform(rows))
-        files = bundle_files(manifest, onnx, build_golden(rows, signature, fitted.encoder, native))
+        golden = golden_frame(parts.holdout, spec, signature)
+        native = predict(fitted.estimator, spec.task, fitted.encoder.transform(golden))
+        files = bundle_files(manifest, onnx, build_golden(golden, signature, fitted.encoder, native))
         digest = store.put_bundle(files)
         Scorer.load(store.bundle_path(digest))  # the bundle replays its own golden rows before anyone hears of it
         tracker.log(
@@ -155,7 +151,7 @@ def fit_model(
                 **_native(fitted.estimator),
             },
         )
-        model_uri = log_model(tracker, run_id, onnx, files["manifest.json"], example=fitted.encoder.transform(rows))
+        model_uri = log_model(tracker, run_id, onnx, files["manifest.json"], example=fitted.encoder.transform(golden))
         return TrainedModel(
             model=spec.name,
             digest=digest,

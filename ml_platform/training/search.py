@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 
 from ml_platform.compute import executor_session, map_tasks
 from ml_platform.features.training_set import TrainingSetRef
@@ -24,7 +23,7 @@ from ml_platform.training.families import (
 )
 from ml_platform.training.matrix import FeatureEncoder, encode_labels, label_classes
 from ml_platform.training.metrics import best_f1_threshold, measure
-from ml_platform.training.split import Parts, split_by_time
+from ml_platform.training.split import Parts, TrainingRows
 
 if TYPE_CHECKING:
     import optuna
@@ -79,7 +78,7 @@ def run_trial(trial: Trial, data: TrialData) -> Outcome:
     )
 
 
-def search(frame: pl.DataFrame, spec: ModelSpec, ref: TrainingSetRef, *, tracker: Tracker) -> Candidates:
+def search(rows: TrainingRows, spec: ModelSpec, *, tracker: Tracker) -> Candidates:
     """Try every family of the spec and return all candidates, measured on the validation part.
 
     The holdout part is never touched. The first trial of a family has its default parameters; the same rows, spec and
@@ -87,21 +86,19 @@ def search(frame: pl.DataFrame, spec: ModelSpec, ref: TrainingSetRef, *, tracker
 
     Parameters
     ----------
-    frame
-        Rows of the training set (`ml_platform.training.split.read_rows`).
+    rows
+        The training set.
     spec
-        The model: split, families, tuning, metric.
-    ref
-        Document of the training set.
+        The model: families, tuning, metric.
     tracker
         Where the search is a run and every trial a child run.
 
     Raises
     ------
     ValueError
-        When a part of the split is empty or has a single class.
+        When a part of the split has a single class.
     """
-    parts = split_by_time(frame, spec)
+    ref, parts = rows.ref, rows.parts
     data = trial_data(parts, spec, ref)
     trials: list[tuple[Family, Outcome]] = []
     with (

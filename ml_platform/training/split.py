@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
 import polars as pl
 
@@ -24,6 +25,27 @@ class Parts:
 def read_rows(lake: Lake, spec: ModelSpec, ref: TrainingSetRef) -> pl.DataFrame:
     """Read a training set at its pinned version, sorted by timestamp and id so that training is repeatable."""
     return lake.read(ref.table, version=ref.version).sort(spec.timestamp, spec.id).collect()
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """A training set that was read once, and split: what search, training and evaluation take.
+
+    Attributes
+    ----------
+    ref
+        Document of the set.
+    parts
+        Its rows.
+    """
+
+    ref: TrainingSetRef
+    parts: Parts
+
+    @classmethod
+    def read(cls, lake: Lake, spec: ModelSpec, ref: TrainingSetRef) -> Self:
+        """Read a training set at its pinned version and split it (raises ValueError, see `split_by_time`)."""
+        return cls(ref, split_by_time(lake.read(ref.table, version=ref.version).collect(), spec))
 
 
 def split_by_time(frame: pl.DataFrame, spec: ModelSpec) -> Parts:

@@ -12,7 +12,6 @@ from ml_platform.training.documents import Evaluation, TrainedModel
 from ml_platform.training.evaluate import evaluate
 from ml_platform.training.metrics import measure
 from ml_platform.training.naive import naive_baseline
-from ml_platform.training.split import read_rows, split_by_time
 from ml_platform_tests.shops import START, Shops, regression_spec, shop_spec
 
 
@@ -28,7 +27,7 @@ def released(shops: Shops, trained: TrainedModel) -> None:
 
 
 def test_first_model_is_compared_with_the_naive_baseline(shops: Shops, trained: TrainedModel) -> None:
-    found = evaluate(shops.lake, shops.spec, trained, shops.store)
+    found = evaluate(shops.rows(trained.training_set), shops.spec, trained, shops.store)
     assert found.promote
     assert (found.reference, found.champion_version, found.revision) == ("naive baseline", None, 0)
     assert found.holdout == trained.bounds.holdout
@@ -43,7 +42,8 @@ def test_first_model_is_compared_with_the_naive_baseline(shops: Shops, trained: 
 
 def test_same_model_again_is_not_promoted(shops: Shops, trained: TrainedModel) -> None:
     released(shops, trained)
-    found = evaluate(shops.lake, shops.spec, shops.train(START + timedelta(days=50)), shops.store)
+    again = shops.train(START + timedelta(days=50))
+    found = evaluate(shops.rows(again.training_set), shops.spec, again, shops.store)
     assert not found.promote
     assert "the challenger is the champion (version 1) itself" in found.reasons[0]
     assert found.champion == found.challenger
@@ -52,8 +52,8 @@ def test_same_model_again_is_not_promoted(shops: Shops, trained: TrainedModel) -
 def test_champion_is_rescored_on_the_challengers_holdout(shops: Shops, trained: TrainedModel) -> None:
     released(shops, trained)
     challenger = shops.respecified(families=["lightgbm"]).train()
-    found = evaluate(shops.lake, shops.spec, challenger, shops.store)
-    rows = split_by_time(read_rows(shops.lake, shops.spec, challenger.training_set), shops.spec).holdout
+    found = evaluate(shops.rows(challenger.training_set), shops.spec, challenger, shops.store)
+    rows = shops.rows(challenger.training_set).parts.holdout
     champion = Scorer.load(shops.store.bundle_path(trained.digest))
     own = measure(
         "binary", rows["late"].cast(pl.Float64).to_numpy(), score_rows(champion, rows), threshold=trained.threshold
@@ -68,7 +68,7 @@ def test_champion_is_rescored_on_the_challengers_holdout(shops: Shops, trained: 
 
 def test_no_row_is_new_to_a_champion_trained_later(shops: Shops, trained: TrainedModel) -> None:
     released(shops, shops.train())
-    found = evaluate(shops.lake, shops.spec, trained, shops.store)
+    found = evaluate(shops.rows(trained.training_set), shops.spec, trained, shops.store)
     assert not found.promote
     assert found.holdout is None
     assert "no row is new to both" in found.reasons[0]
@@ -77,7 +77,7 @@ def test_no_row_is_new_to_a_champion_trained_later(shops: Shops, trained: Traine
 def test_champion_with_features_that_are_gone(shops: Shops, trained: TrainedModel) -> None:
     released(shops, trained)
     challenger = shops.respecified(lookups=[{"view": "shop_load", "features": ["load"]}]).train()
-    found = evaluate(shops.lake, shops.spec, challenger, shops.store)
+    found = evaluate(shops.rows(challenger.training_set), shops.spec, challenger, shops.store)
     assert not found.promote
     assert "needs the features shop_load__mood" in found.reasons[0]
     assert found.champion is None
@@ -88,12 +88,12 @@ def test_damaged_champion_is_an_error(shops: Shops, trained: TrainedModel) -> No
     released(shops, trained)
     (shops.store.bundle_path(trained.digest) / "model.onnx").write_bytes(b"")
     with pytest.raises(BundleRefused):
-        evaluate(shops.lake, shops.spec, trained, shops.store)
+        evaluate(shops.rows(trained.training_set), shops.spec, trained, shops.store)
 
 
 def test_unknown_slice_names_the_columns(shops: Shops, trained: TrainedModel) -> None:
     with pytest.raises(ValueError, match=r"promotion.slices names \['town'\].*it has \['order_id'"):
-        evaluate(shops.lake, shop_spec(promotion={"slices": ["town"]}), trained, shops.store)
+        evaluate(shops.rows(trained.training_set), shop_spec(promotion={"slices": ["town"]}), trained, shops.store)
 
 
 def test_naive_answers() -> None:

@@ -7,7 +7,7 @@ from ml_platform.features.views import FeatureView
 from ml_platform.training.code_version import NOT_VERSIONED, PACKAGE, code_version
 from ml_platform.training.documents import Candidates, TrainedModel
 from ml_platform.training.search import search
-from ml_platform.training.split import read_rows, split_by_time
+from ml_platform.training.split import TrainingRows, read_rows, split_by_time
 from ml_platform_tests.shops import START, Shops, multiclass_spec, regression_spec
 
 AS_OF = START + timedelta(days=50)
@@ -53,8 +53,8 @@ def test_holdout_rows_change_neither_search_nor_model(shops: Shops) -> None:
     turned = rows.with_columns(
         pl.when(pl.col("order_id").is_in(held_out)).then(~pl.col("late")).otherwise(pl.col("late")).alias("late")
     )
-    before = search(rows, shops.spec, ref, tracker=shops.tracker)
-    after = search(turned, shops.spec, ref, tracker=shops.tracker)
+    before = search(shops.rows(ref), shops.spec, tracker=shops.tracker)
+    after = search(TrainingRows(ref, split_by_time(turned, shops.spec)), shops.spec, tracker=shops.tracker)
     assert facts(before) == facts(after)
     version = shops.lake.replace(ref.table, turned)
     moved = before.model_copy(update={"training_set": ref.model_copy(update={"version": version})})
@@ -116,7 +116,7 @@ def test_one_class_is_refused_in_words(shops: Shops) -> None:
     ref = shops.training_set(AS_OF)
     rows = read_rows(shops.lake, shops.spec, ref).with_columns(late=pl.lit(True))
     with pytest.raises(ValueError, match=r"all \d+ training rows have the same label"):
-        search(rows, shops.spec, ref, tracker=shops.tracker)
+        search(TrainingRows(ref, split_by_time(rows, shops.spec)), shops.spec, tracker=shops.tracker)
 
 
 @pytest.mark.slow
