@@ -1,6 +1,6 @@
-"""Metrics in NumPy, each for many weightings of the same rows at once, as a bootstrap needs them.
+"""Metrics in NumPy, each for many weightings of the same rows at once, as a jackknife needs them.
 
-`weights` is (resamples × rows); the plain value is the one for a single row of ones. Definitions are scikit-learn's
+`weights` is (weightings × rows); the plain value is the one for a single row of ones. Definitions are scikit-learn's
 (a test compares them); multiclass metrics are averaged over classes without weights ("macro", one against the rest).
 """
 
@@ -71,13 +71,38 @@ def weighted(
             return _f1(y, score >= (0.5 if threshold is None else threshold), weights)
         if name == "r2":
             return _r2(y, score, weights)
-        mean = weights @ _row_loss(name, y, score, threshold) / weights.sum(axis=1)
+        mean = weights @ row_loss(name, task, y, score, threshold) / weights.sum(axis=1)
         return np.sqrt(mean) if name == "rmse" else mean
+
+
+def row_loss(name: str, task: Task, y: np.ndarray, score: np.ndarray, threshold: float | None = None) -> np.ndarray:
+    """Each row's part (rows,) in a metric that is a mean over rows; of `rmse`, whose square it is, the square."""
+    if task == "multiclass":
+        return _multiclass_row_loss(name, y.astype(np.int64), score)
+    if name == "log_loss":
+        clipped = np.clip(score, _EPSILON, 1 - _EPSILON)
+        return -(y * np.log(clipped) + (1 - y) * np.log(1 - clipped))
+    if name in ("brier", "rmse"):
+        return (y - score) ** 2
+    if name == "mae":
+        return np.abs(y - score)
+    if name == "accuracy":
+        return ((score >= (0.5 if threshold is None else threshold)) == (y > 0.5)).astype(np.float64)
+    raise ValueError(f"metric '{name}' is not one of {', '.join((*CLASSIFICATION_METRICS, *REGRESSION_METRICS))}")
 
 
 def gain(name: str, challenger: np.ndarray | float, reference: np.ndarray | float) -> np.ndarray | float:
     """How much better the challenger's value of a metric is (positive is better, whatever the metric's direction)."""
     return reference - challenger if name in LOWER_IS_BETTER else challenger - reference
+
+
+def metric_range(name: str) -> tuple[float, float]:
+    """Smallest and largest value that a metric can take."""
+    if name in ("log_loss", "rmse", "mae"):
+        return 0.0, np.inf
+    if name == "r2":
+        return -np.inf, 1.0
+    return 0.0, 2.0 if name == "brier" else 1.0  # 2 where all probability is on a wrong class of several
 
 
 def best_f1_threshold(y: np.ndarray, score: np.ndarray) -> float:
@@ -100,19 +125,6 @@ def shares(values: Mapping[str, float]) -> dict[str, float]:
     total = sum(values.values())
     parts = {name: value / total if total > 0 else 1 / len(values) for name, value in values.items()}
     return dict(sorted(parts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _row_loss(name: str, y: np.ndarray, score: np.ndarray, threshold: float | None) -> np.ndarray:
-    if name == "log_loss":
-        clipped = np.clip(score, _EPSILON, 1 - _EPSILON)
-        return -(y * np.log(clipped) + (1 - y) * np.log(1 - clipped))
-    if name in ("brier", "rmse"):
-        return (y - score) ** 2
-    if name == "mae":
-        return np.abs(y - score)
-    if name == "accuracy":
-        return ((score >= (0.5 if threshold is None else threshold)) == (y > 0.5)).astype(np.float64)
-    raise ValueError(f"metric '{name}' is not one of {', '.join((*CLASSIFICATION_METRICS, *REGRESSION_METRICS))}")
 
 
 def _ties(ranked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -152,20 +164,16 @@ def _f1(y: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> np.ndarray
 
 def _r2(y: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
     total = weights.sum(axis=1)
-    spread = weights @ (y**2) / total - (weights @ y / total) ** 2
+    centred = y - y.mean()  # else the squares of a large offset leave no digits for the spread
+    spread = weights @ (centred**2) / total - (weights @ centred / total) ** 2
     return 1 - (weights @ (y - score) ** 2 / total) / np.where(spread > 0, spread, np.nan)
 
 
 def _multiclass(name: str, y: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
     labels, classes = y.astype(np.int64), score.shape[1]
-    total = weights.sum(axis=1)
-    if name == "log_loss":
-        return weights @ -np.log(np.clip(score[np.arange(len(y)), labels], _EPSILON, None)) / total
-    if name == "brier":
-        return weights @ ((score - np.eye(classes)[labels]) ** 2).sum(axis=1) / total
+    if name in ("log_loss", "brier", "accuracy"):
+        return weights @ row_loss(name, "multiclass", y, score) / weights.sum(axis=1)
     predicted = score.argmax(axis=1)
-    if name == "accuracy":
-        return weights @ (predicted == labels).astype(np.float64) / total
     each = {"roc_auc": _roc_auc, "average_precision": _average_precision}
     with np.errstate(invalid="ignore", divide="ignore"):
         per_class = [
@@ -175,3 +183,13 @@ def _multiclass(name: str, y: np.ndarray, score: np.ndarray, weights: np.ndarray
             for k in range(classes)
         ]
     return np.mean(np.stack(per_class), axis=0)
+
+
+def _multiclass_row_loss(name: str, labels: np.ndarray, score: np.ndarray) -> np.ndarray:
+    if name == "log_loss":
+        return -np.log(np.clip(score[np.arange(len(labels)), labels], _EPSILON, None))
+    if name == "brier":
+        return ((score - np.eye(score.shape[1])[labels]) ** 2).sum(axis=1)
+    if name == "accuracy":
+        return (score.argmax(axis=1) == labels).astype(np.float64)
+    raise ValueError(f"metric '{name}' is not a mean over the rows of a multiclass model")
