@@ -8,6 +8,7 @@ from ml_platform.orchestration.audit_asset import audit_defs
 from ml_platform.orchestration.component import project_views
 from ml_platform.orchestration.execution import executor, refresh_sensor
 from ml_platform.orchestration.maintenance import maintenance_defs
+from ml_platform.orchestration.registry_maintenance import registry_maintenance_defs
 from ml_platform.orchestration.registry_sync import registry_sync_defs
 from ml_platform.orchestration.resources import build_resources
 from ml_platform.settings import PROJECT_ROOT
@@ -24,6 +25,7 @@ def defs() -> dg.Definitions:
         dg.load_from_defs_folder(path_within_project=PROJECT_ROOT),
         maintenance_defs(),
         audit_defs(),
+        registry_maintenance_defs(),
         registry_sync_defs(),
         dg.Definitions(resources=build_resources(), executor=executor(), sensors=[refresh_sensor()]),
     )

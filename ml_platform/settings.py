@@ -45,11 +45,6 @@ class Settings(BaseSettings):
         return self
 
     @property
-    def artifact_root(self) -> Path:
-        """Folder of MLflow's artifacts."""
-        return self.home / "mlflow_artifacts"
-
-    @property
     def releases_dir(self) -> Path:
         """Folder of the release store: bundles and endpoint documents."""
         return self.home / "releases"

@@ -11,6 +11,7 @@ import dagster as dg
 
 from ml_platform.orchestration.endpoint_jobs import release_changed
 from ml_platform.orchestration.resources import Platform
+from ml_platform.registry.followed import followed_revision
 from ml_platform.registry.ledger import recorded_revision
 from ml_platform.registry.promotion import sync_registry
 
@@ -18,10 +19,14 @@ JOB, SENSOR = "registry_sync", "registry_behind"
 
 
 def endpoints_behind(platform: Platform) -> dict[str, int]:
-    """Endpoints whose newest revision the ledger does not have, with that revision."""
-    newest = {name: document.revision for name, document in platform.releases.documents().items()}
-    lake = platform.lake
-    return {name: revision for name, revision in newest.items() if recorded_revision(lake, name) < revision}
+    """Endpoints whose newest revision the ledger or the registry has not followed, with that revision."""
+    lake, store = platform.lake, platform.releases
+    newest = {name: document.revision for name, document in store.documents().items()}
+    return {
+        name: revision
+        for name, revision in newest.items()
+        if followed_revision(store, name) < revision or recorded_revision(lake, name) < revision
+    }
 
 
 @dg.op(name="follow_what_serves", description="Write into ledger and registry what was changed over HTTP.")
@@ -46,13 +51,13 @@ def registry_sync() -> None:
     job_name=JOB,
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Starts registry_sync when what serves was changed and the ledger does not say so; hourly if it fails.",
+    description="Starts registry_sync when what serves changed and ledger or aliases lack it; hourly if it fails.",
 )
 def registry_behind(platform: Platform) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """Ask for a run for each change that the ledger lacks."""
     behind = endpoints_behind(platform)
     if not behind:
-        yield dg.SkipReason("the ledger has every change of what serves")
+        yield dg.SkipReason("ledger and registry have every change of what serves")
         return
     changed = ",".join(f"{name}@{revision}" for name, revision in behind.items())
     yield dg.RunRequest(run_key=f"{changed}/{datetime.now(UTC):%Y-%m-%dT%H}")

@@ -2,12 +2,14 @@
 
 from ml_platform.governance.audit import record_event
 from ml_platform.lake.tables import Lake
+from ml_platform.registry.followed import following
 from ml_platform.registry.ledger import record_release, unrecorded
 from ml_platform.registry.manifest import Endpoint, Target, champion_of_targets, champion_target, describe_targets
+from ml_platform.registry.reconcile import reconcile_registry
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import Tracker
 from ml_platform.registry.traffic import TrafficChange, set_traffic
-from ml_platform.registry.versions import bundle_of_version, show_champion
+from ml_platform.registry.versions import bundle_of_version
 from ml_platform.settings import Settings
 from ml_platform.spec import ModelSpec
 from ml_platform.training.documents import Evaluation, RegisteredVersion, ReleaseDecision
@@ -173,7 +175,7 @@ def change_traffic(settings: Settings, name: str, change: TrafficChange, *, by: 
 
 
 def sync_registry(settings: Settings, name: str) -> Endpoint:
-    """Bring aliases and ledger up to date with what serves: after a change over HTTP or an outage of the registry.
+    """Bring aliases, stages and ledger up to date with what serves: after a change over HTTP, an outage, or a kill.
 
     Every revision that the ledger lacks is written down, in order.
     """
@@ -189,17 +191,19 @@ class RegistryBehind(RuntimeError):
 
 
 def _follow(settings: Settings, tracker: Tracker, endpoint: Endpoint) -> None:
-    champion = champion_of_targets(endpoint.targets)
+    """Let ledger and registry follow the newest document, which may be newer than `endpoint`."""
+    store = ReleaseStore(settings.releases_dir)
     try:
         lake = Lake(settings.lake_uri)
-        for document in unrecorded(lake, ReleaseStore(settings.releases_dir), endpoint.name):
-            detail = f"{document.name}: {describe_targets(document.targets)}, revision {document.revision}: "
-            detail += document.reason
-            record_event(settings.audit_dir, settings.keys_dir, document.action, detail, by=document.updated_by)
-            record_release(lake, document)
-        if endpoint.own_name is None:
-            show_champion(tracker, endpoint.model, champion.version if champion else None)
+        with following(store, endpoint.name):
+            for document in unrecorded(lake, store, endpoint.name):
+                detail = f"{document.name}: {describe_targets(document.targets)}, revision {document.revision}: "
+                detail += document.reason
+                record_event(settings.audit_dir, settings.keys_dir, document.action, detail, by=document.updated_by)
+                record_release(lake, document)
+            reconcile_registry(tracker, endpoint.model)
     except Exception as error:
+        champion = champion_of_targets(endpoint.targets)
         raise RegistryBehind(
             f"{endpoint.name}: {f'version {champion.version}' if champion else 'nothing'} serves (revision "
             f"{endpoint.revision}), but ledger or aliases could not follow: {error}. Do not repeat the change; when "

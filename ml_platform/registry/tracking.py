@@ -7,14 +7,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from ml_platform.process_identity import this_process
+from ml_platform.registry.artifacts import database_file, default_location, make_locations_relative
 from ml_platform.registry.files import locked
 from ml_platform.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 _LONGEST_PARAM = 6000  # MLflow's own bound
 PLOTS = "plots"
+PROCESS_TAG = "process"  # who writes a run: one that stays open although its process is gone is closed later
 
 
 class Tracker:
@@ -41,10 +45,11 @@ class Tracker:
 
         if not uri.startswith("sqlite:"):
             return connect()
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        database_file(uri).parent.mkdir(parents=True, exist_ok=True)
         with locked(self.settings.home / "mlflow.lock"):
             client = connect()  # already creates the tables, as does the first call
             client.search_experiments(max_results=1)
+            make_locations_relative(database_file(uri))
             return client
 
     def experiment_id(self, model: str) -> str:
@@ -53,7 +58,7 @@ class Tracker:
             return str(found.experiment_id)
         location = None
         if self.settings.tracking_uri.startswith("sqlite:"):
-            location = (self.settings.artifact_root / model).as_uri()
+            location = default_location(self.settings) + model
         with locked(self.settings.home / "mlflow.lock"):
             if (found := self.client.get_experiment_by_name(model)) is not None:
                 return str(found.experiment_id)
@@ -64,7 +69,7 @@ class Tracker:
         self, model: str, name: str, *, tags: Mapping[str, str] | None = None, parent: str | None = None
     ) -> Iterator[str]:
         """Open a run and yield its id; it ends as FINISHED, or as FAILED when an error passes through."""
-        every = {"mlflow.source.name": "ml_platform", **(tags or {})}
+        every = {"mlflow.source.name": "ml_platform", PROCESS_TAG: this_process(), **(tags or {})}
         if parent is not None:
             every["mlflow.parentRunId"] = parent
         opened = self.client.create_run(self.experiment_id(model), run_name=name, tags=every)
@@ -105,16 +110,22 @@ class Tracker:
                 path = Path(folder) / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-            self.client.log_artifacts(run_id, folder)
+            self._artifacts(run_id).log_artifacts(folder)
 
     def read_plots(self, run_id: str) -> dict[str, bytes]:
         """Plots of a run by file name; empty when there are none."""
-        names = [item.path for item in self.client.list_artifacts(run_id, PLOTS) if not item.is_dir]
+        artifacts = self._artifacts(run_id)
+        names = [item.path for item in artifacts.list_artifacts(PLOTS) if not item.is_dir]
         with TemporaryDirectory() as target:
-            return {
-                Path(name).name: Path(self.client.download_artifacts(run_id, name, target)).read_bytes()
-                for name in names
-            }
+            return {Path(name).name: Path(artifacts.download_artifacts(name, target)).read_bytes() for name in names}
+
+    def _artifacts(self, run_id: str) -> "ArtifactRepository":
+        """Artifacts of a run. The client's own calls remember them by run, whichever database the run is in."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        uri = self.settings.tracking_uri
+        location = self.client.get_run(run_id).info.artifact_uri
+        return get_artifact_repository(location, tracking_uri=uri, registry_uri=uri)
 
     def run_url(self, run_id: str) -> str:
         """Page of a run in the MLflow UI."""

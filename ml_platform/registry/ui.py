@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from ml_platform.registry.artifacts import default_location
 from ml_platform.registry.tracking import Tracker
 from ml_platform.settings import Settings
 
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", options.host, "--port", str(options.port)),
         *("--backend-store-uri", settings.tracking_uri, "--workers", "1"),
-        *("--default-artifact-root", settings.artifact_root.as_uri()),
+        *("--default-artifact-root", default_location(settings)),
     ]
     os.execv(sys.executable, command)
 

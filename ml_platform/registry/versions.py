@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ml_platform.registry.reconcile import reconcile_registry, versions_of
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import Tracker
 from ml_platform.spec import ModelSpec
@@ -11,14 +12,9 @@ from ml_platform.training.documents import Evaluation, RegisteredVersion, Traine
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-CHAMPION = "champion"
-CHALLENGER = "challenger"
-STAGE = "stage"  # tag that shows the words people know; MLflow's own stages are deprecated
-STAGING, PRODUCTION, ARCHIVED = "Staging", "Production", "Archived"
-
 
 def register(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation, *, tracker: Tracker) -> RegisteredVersion:
-    """Register a trained model as the challenger; the same bundle is registered once.
+    """Register a trained model as the challenger; the same bundle is one version, described as the gate saw it last.
 
     Parameters
     ----------
@@ -35,9 +31,17 @@ def register(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation, *, 
 
     client = tracker.client
     store = ReleaseStore(tracker.settings.releases_dir)
+    tags, description = _tags(spec, trained, evaluation), describe(spec, trained, evaluation)
     if (known := find_version(tracker, spec.name, trained.digest)) is not None:
-        store.register_version(spec.name, int(known.version), trained.digest)
-        return _document(tracker, trained, int(known.version))
+        version = int(known.version)
+        for name, value in tags.items():
+            if known.tags.get(name) != value:
+                client.set_model_version_tag(spec.name, str(version), name, value)
+        if known.description != description:
+            client.update_model_version(spec.name, str(version), description)
+        store.register_version(spec.name, version, trained.digest)
+        reconcile_registry(tracker, spec.name)
+        return _document(tracker, trained, version)
     try:
         client.create_registered_model(
             spec.name, tags={"owner": spec.owner, "task": spec.task}, description=spec.description
@@ -50,18 +54,18 @@ def register(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation, *, 
         source=trained.model_uri,
         run_id=trained.run_id,
         model_id=trained.model_uri.removeprefix("models:/"),
-        tags=_tags(spec, trained, evaluation),
-        description=describe(spec, trained, evaluation),
+        tags=tags,
+        description=description,
     )
     version = int(created.version)
-    client.set_registered_model_alias(spec.name, CHALLENGER, str(version))
     store.register_version(spec.name, version, trained.digest)
+    reconcile_registry(tracker, spec.name)
     return _document(tracker, trained, version)
 
 
 def find_version(tracker: Tracker, model: str, digest: str) -> "ModelVersion | None":
     """Version of a model that has this bundle, the newest if several; None when there is none."""
-    found = [entry for entry in _versions(tracker, model) if entry.tags.get("bundle_digest") == digest]
+    found = [entry for entry in versions_of(tracker, model) if entry.tags.get("bundle_digest") == digest]
     return max(found, key=lambda entry: int(entry.version), default=None)
 
 
@@ -73,30 +77,10 @@ def bundle_of_version(tracker: Tracker, model: str, version: int) -> str:
     LookupError
         When the registry has no such version, with those that it has.
     """
-    known = {int(entry.version): entry for entry in _versions(tracker, model)}
+    known = {int(entry.version): entry for entry in versions_of(tracker, model)}
     if version not in known:
         raise LookupError(f"{model}: no version {version} is registered; there are {sorted(known) or 'none'}")
     return str(known[version].tags["bundle_digest"])
-
-
-def show_champion(tracker: Tracker, model: str, version: int | None) -> None:
-    """Set aliases and stage tags so that `version` (None: none) serves; what served is archived. Repeatable."""
-    client = tracker.client
-    for entry in _versions(tracker, model):
-        number = int(entry.version)
-        stage = PRODUCTION if number == version else entry.tags.get(STAGE)
-        if number != version and stage == PRODUCTION:
-            stage = ARCHIVED
-        if stage and stage != entry.tags.get(STAGE):
-            client.set_model_version_tag(model, str(number), STAGE, stage)
-    aliases = client.get_registered_model(model).aliases
-    if version is None:
-        if CHAMPION in aliases:
-            client.delete_registered_model_alias(model, CHAMPION)
-        return
-    client.set_registered_model_alias(model, CHAMPION, str(version))
-    if str(aliases.get(CHALLENGER)) == str(version):
-        client.delete_registered_model_alias(model, CHALLENGER)
 
 
 def describe(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation) -> str:
@@ -136,7 +120,6 @@ def _compared(evaluation: Evaluation) -> str:
 def _tags(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation) -> dict[str, str]:
     tags: Mapping[str, object] = {
         **spec.tags,
-        STAGE: STAGING,
         "gate": "passed" if evaluation.promote else "refused",
         "bundle_digest": trained.digest,
         "model_digest": trained.model_digest,
@@ -148,11 +131,6 @@ def _tags(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation) -> dic
         **{f"holdout_{name}": f"{value:.6g}" for name, value in trained.metrics.items()},
     }
     return {name: str(value) for name, value in tags.items()}
-
-
-def _versions(tracker: Tracker, model: str) -> list["ModelVersion"]:
-    found: list[ModelVersion] = list(tracker.client.search_model_versions(f"name = '{model}'"))
-    return found
 
 
 def _document(tracker: Tracker, trained: TrainedModel, version: int) -> RegisteredVersion:

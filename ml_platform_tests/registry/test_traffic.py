@@ -157,7 +157,7 @@ def test_ledger_and_aliases_follow_what_was_changed_without_them(released: Shops
     store, platform = released.store, Platform(home=str(released.settings.home))
     resources = build_resources(released.settings)
     sensor = dg.build_sensor_context(resources={"platform": platform})
-    assert registry_behind.evaluate_tick(sensor).skip_message == "the ledger has every change of what serves"
+    assert registry_behind.evaluate_tick(sensor).skip_message == "ledger and registry have every change of what serves"
     set_traffic(store, NAME, TrafficChange(shares={1: 0.9, 2: 0.1}), by="bob (HTTP)", reason="canary")
     set_traffic(store, NAME, TrafficChange(shares={2: 1.0}), by="bob (HTTP)", reason="all of it")
     set_traffic(store, "trial", TrafficChange(shares={3: 1.0}, model=NAME), by="bob (HTTP)", reason="trial")
