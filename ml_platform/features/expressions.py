@@ -95,6 +95,18 @@ def evaluator(tree: Tree) -> Evaluate:
     return OPERATIONS[op](*(evaluator(argument) for argument in tree["args"]), **parameters)
 
 
+def columns_of(tree: Tree) -> set[str]:
+    """Names of the columns that a tree reads.
+
+    Examples
+    --------
+    >>> columns_of({"op": "abs", "args": [{"op": "column", "name": "distance"}]})
+    {'distance'}
+    """
+    own = {tree["name"]} if tree["op"] == "column" else set[str]()
+    return own.union(*map(columns_of, tree.get("args", ())))
+
+
 def supported_operations() -> str:
     """Names of the operations that a portable expression may use, for messages and documentation."""
     return ", ".join(["column", "literal", *sorted(OPERATIONS)])

@@ -1,33 +1,25 @@
 """Training sets: a model's spine with its request features and look-ups, as of each row's instant of prediction."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 
-from ml_platform.features.definitions import require_definition
-from ml_platform.features.join import feature_column, point_in_time_join, resolve_lookup
-from ml_platform.features.pushed import read_view, view_tables
-from ml_platform.features.request import (
-    RequestFeature,
-    add_request_features,
-    check_parity,
-    derived_types,
-    load_request_features,
-)
+from ml_platform.features.feature_definitions import FeatureDefinitions, request_features
+from ml_platform.features.join import feature_column, point_in_time_join
+from ml_platform.features.pushed import view_tables
+from ml_platform.features.request import RequestFeature, derived_types
 from ml_platform.features.sampling import kept
 from ml_platform.features.view_rows import DTYPES
 from ml_platform.features.views import FeatureView
 from ml_platform.inference.contract import defaults_of
 from ml_platform.lake import sql
 from ml_platform.lake.tables import Lake
+from ml_platform.registry.manifest import Input
 from ml_platform.spec import FieldType, InputField, ModelSpec
 from ml_platform.spec_types import Strict
-
-_PARITY_ROWS = 200
 
 
 class FeatureInfo(Strict):
@@ -56,60 +48,10 @@ class TrainingSetRef(Strict):
     label_summary: dict[str, float]
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Rows of the spine with every feature, as a lazy frame, and the table versions they are read from."""
-
-    frame: pl.LazyFrame
-    features: tuple[FeatureInfo, ...]
-    tables: dict[str, int]
-
-
-def build_spine(
-    lake: Lake,
-    spec: ModelSpec,
-    folder: Path,
-    *,
-    versions: Mapping[str, int] | None = None,
-    defaults: Mapping[str, Any] | None = None,
-) -> pl.LazyFrame:
-    """Run the query of a model's spine and add its request features.
-
-    Parameters
-    ----------
-    lake
-        Where the spine's tables are.
-    spec
-        The model.
-    folder
-        Folder of `spec.spine` and `spec.request_features`.
-    versions
-        Table → version to read; the newest when absent.
-    defaults
-        Input → value that replaces its nulls; those of the spec when absent.
-
-    Returns
-    -------
-    polars.LazyFrame
-        Columns `spec.id`, `spec.timestamp`, `spec.label_available_at`, `spec.target`, the inputs with their declared
-        types, and the request features.
-
-    Raises
-    ------
-    ValueError
-        If the spine lacks a column or its ids are not unique, or a request feature would differ online.
-    """
-    rows = sql.query(lake, (folder / spec.spine).read_text(encoding="utf-8"), versions=versions)
-    features = request_features(spec, folder)
-    _check_spine(spec, rows, features)
-    defaults = defaults_of(spec.inputs) if defaults is None else defaults
-    typed = rows.with_columns(_typed(field, defaults) for field in spec.inputs)
-    check_parity(typed.head(_PARITY_ROWS // 2), spec.inputs, features)
-    check_parity(typed.tail(_PARITY_ROWS // 2), spec.inputs, features)
-    own = [name for name in _own_columns(spec) if name not in features]
-    return add_request_features(typed.lazy().select(own), features).select(
-        *_own_columns(spec), *_others(spec, features)
-    )
+def spine_labels(lake: Lake, spec: ModelSpec, folder: Path) -> pl.LazyFrame:
+    """Read the labels that are known: `spec.id`, `spec.label_available_at`, `spec.target`, without nulls."""
+    rows = _read_spine(lake, spec, folder, [spec.id, spec.label_available_at, spec.target], None)
+    return rows.lazy().select(spec.id, spec.label_available_at, spec.target).drop_nulls()
 
 
 def create_training_set(
@@ -138,8 +80,12 @@ def create_training_set(
     labelled = pl.col(spec.target).is_not_null() & pl.col(spec.label_available_at).is_not_null()
     if as_of is not None:
         labelled &= pl.col(spec.label_available_at) <= as_of
-    rows = _feature_frame(lake, spec, folder, views, labelled & kept(pl.col(spec.id), spec.sample))
-    frame = rows.frame.sort(spec.timestamp, spec.id).collect(engine="streaming")
+    definitions = FeatureDefinitions.of_spec(spec, folder)
+    features = feature_infos(spec, request_features(spec, folder), views)
+    wanted = labelled & kept(pl.col(spec.id), spec.sample)
+    tables = _tables(lake, spec, folder, views, definitions)
+    rows = _feature_frame(lake, spec, folder, views, wanted, definitions, tables)
+    frame = rows.select(list(dict.fromkeys([*_own_columns(spec, definitions), *(info.name for info in features)])))
     if frame.is_empty():
         raise ValueError(
             f"model '{spec.name}': no row of {spec.spine} has a label available by {as_of or 'now'}; "
@@ -157,8 +103,8 @@ def create_training_set(
             "as_of": as_of or known.max(),
             "first": at.min(),
             "last": at.max(),
-            "tables": rows.tables,
-            "features": rows.features,
+            "tables": tables,
+            "features": features,
             "view_hashes": {lookup.view: views[lookup.view].hash for lookup in spec.lookups},
             "label_summary": _summarise(spec, frame.get_column(spec.target)),
         }
@@ -170,18 +116,62 @@ def feature_rows(  # noqa: PLR0917 - start and end read well as positional argum
     spec: ModelSpec,
     folder: Path,
     views: Mapping[str, FeatureView],
+    definitions: FeatureDefinitions,
     start: datetime,
     end: datetime,
     *,
-    defaults: Mapping[str, Any] | None = None,
+    versions: Mapping[str, int] | None = None,
 ) -> pl.DataFrame:
-    """Compute a training set's columns for rows with start ≤ timestamp < end, labelled or not, by timestamp and id.
+    """Compute the features of rows with start ≤ instant < end, labelled or not, by instant and id.
 
-    `defaults` replace nulls of the inputs: those of the version that scores, or the spec's when None.
+    Parameters
+    ----------
+    lake
+        Where the tables are read.
+    spec
+        The model: its spine, id and label.
+    folder
+        Folder of its spine.
+    views
+        Feature views by name.
+    definitions
+        How the features are made: of the version that is to score the rows.
+    start, end
+        Span (UTC) of `definitions.timestamp`, the end excluded.
+    versions
+        Table → version to read; of other tables the newest.
+
+    Returns
+    -------
+    polars.DataFrame
+        Id, instant, `spec.label_available_at`, `spec.target`, the inputs, the derived and the looked-up features.
+
+    Raises
+    ------
+    ViewChanged
+        When a view's table was computed by another definition than the view's.
+    ValueError
+        When the spine does not give a column that is needed.
     """
-    inside = pl.col(spec.timestamp).is_between(start, end, closed="left")
-    rows = _feature_frame(lake, spec, folder, views, inside, defaults=defaults)
-    return rows.frame.sort(spec.timestamp, spec.id).collect(engine="streaming")
+    tables = {**_tables(lake, spec, folder, views, definitions), **(versions or {})}
+    inside = pl.col(definitions.timestamp).is_between(start, end, closed="left")
+    return _feature_frame(lake, spec, folder, views, inside, definitions, tables)
+
+
+def feature_rows_by_id(  # noqa: PLR0917 - as above
+    lake: Lake,
+    spec: ModelSpec,
+    folder: Path,
+    views: Mapping[str, FeatureView],
+    definitions: FeatureDefinitions,
+    ids: pl.Series,
+    *,
+    versions: Mapping[str, int] | None = None,
+) -> pl.DataFrame:
+    """Do what `feature_rows` does for the rows with some ids."""
+    tables = {**_tables(lake, spec, folder, views, definitions), **(versions or {})}
+    wanted = pl.col(spec.id).is_in(ids.implode())
+    return _feature_frame(lake, spec, folder, views, wanted, definitions, tables)
 
 
 def feature_infos(
@@ -211,36 +201,37 @@ def feature_infos(
     return tuple(info for info in infos if info is not None)
 
 
-def _feature_frame(
+def _tables(
+    lake: Lake, spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView], definitions: FeatureDefinitions
+) -> dict[str, int]:
+    """Newest versions of the tables that the spine and the look-ups read."""
+    used = [_view(spec, lookup.view, views) for lookup in definitions.lookups]
+    spine_tables = sql.referenced_tables((folder / spec.spine).read_text(encoding="utf-8"))
+    return lake.versions(sorted({*spine_tables, *(table for view in used for table in view_tables(lake, view))}))
+
+
+def _feature_frame(  # noqa: PLR0917 - private
     lake: Lake,
     spec: ModelSpec,
     folder: Path,
     views: Mapping[str, FeatureView],
     wanted: pl.Expr,
-    *,
-    defaults: Mapping[str, Any] | None = None,
-) -> _Rows:
-    """Join features to the rows of the spine that `wanted` selects."""
-    used = {lookup.view: _view(spec, lookup.view, views) for lookup in spec.lookups}
-    spine_tables = sql.referenced_tables((folder / spec.spine).read_text(encoding="utf-8"))
-    view_rows = {table for view in used.values() for table in view_tables(lake, view)}
-    tables = lake.versions(sorted({*spine_tables, *view_rows}))
-    pinned = {name: tables[name] for name in spine_tables}
-    spine = build_spine(lake, spec, folder, versions=pinned, defaults=defaults).filter(wanted)
-    resolved = []
-    for lookup in spec.lookups:
-        view = used[lookup.view]
-        require_definition(lake, view, tables[view.table])
-        resolved.append(resolve_lookup(lookup, view, read_view(lake, view, tables)))
-    infos = feature_infos(spec, request_features(spec, folder), views)
-    columns = list(dict.fromkeys([*_own_columns(spec), *(info.name for info in infos)]))
-    joined = point_in_time_join(spine, resolved, timestamp=spec.timestamp)
-    return _Rows(frame=joined.select(columns), features=infos, tables=tables)
-
-
-def request_features(spec: ModelSpec, folder: Path) -> dict[str, RequestFeature]:
-    """Read the features that are computed from a request, by name; none where the model has no file of them."""
-    return load_request_features(folder / spec.request_features) if spec.request_features else {}
+    definitions: FeatureDefinitions,
+    tables: Mapping[str, int],
+) -> pl.DataFrame:
+    """Make the features of those rows of the spine that `wanted` selects, by instant and id."""
+    own = _own_columns(spec, definitions)
+    given = [name for name in own if name not in definitions.derived]
+    rows = _read_spine(lake, spec, folder, given, tables)
+    defaults = defaults_of(definitions.inputs)
+    typed = rows.select(given).with_columns(_typed(field, defaults) for field in definitions.inputs)
+    if set(wanted.meta.root_names()) <= set(given):  # before anything is computed that is not wanted
+        typed = typed.filter(wanted)
+    spine = definitions.derive(typed).filter(wanted)
+    spine = spine.select(list(dict.fromkeys([*own, *definitions.derived])))
+    resolved = definitions.resolve(lake, views, tables)
+    joined = point_in_time_join(spine, resolved, timestamp=definitions.timestamp)
+    return joined.sort(definitions.timestamp, spec.id).collect(engine="streaming")
 
 
 def _view(spec: ModelSpec, name: str, views: Mapping[str, FeatureView]) -> FeatureView:
@@ -249,20 +240,16 @@ def _view(spec: ModelSpec, name: str, views: Mapping[str, FeatureView]) -> Featu
     return views[name]
 
 
-def _own_columns(spec: ModelSpec) -> list[str]:
-    named = [spec.id, spec.timestamp, spec.label_available_at, spec.target]
-    return list(dict.fromkeys([*named, *(field.name for field in spec.inputs)]))
+def _own_columns(spec: ModelSpec, definitions: FeatureDefinitions) -> list[str]:
+    named = [spec.id, definitions.timestamp, spec.label_available_at, spec.target]
+    return list(dict.fromkeys([*named, *(field.name for field in definitions.inputs)]))
 
 
-def _typed(field: InputField, defaults: Mapping[str, Any]) -> pl.Expr:
+def _typed(field: InputField | Input, defaults: Mapping[str, Any]) -> pl.Expr:
     """An input with its declared type, and its nulls replaced as in serving."""
     typed = pl.col(field.name).cast(DTYPES[field.type])
     default = defaults.get(field.name)
     return typed if default is None else typed.fill_null(pl.lit(default, dtype=DTYPES[field.type]))
-
-
-def _others(spec: ModelSpec, features: Mapping[str, RequestFeature]) -> list[str]:
-    return [name for name in features if name not in _own_columns(spec)]
 
 
 def _info(name: str, type_: FieldType, source: str, description: str, unit: str | None) -> FeatureInfo | None:
@@ -272,9 +259,20 @@ def _info(name: str, type_: FieldType, source: str, description: str, unit: str 
     return FeatureInfo(name=name, kind=kind, source=source, description=description, unit=unit)
 
 
-def _check_spine(spec: ModelSpec, rows: pl.DataFrame, features: Mapping[str, RequestFeature]) -> None:
-    wanted = set(_own_columns(spec)) - set(features)
-    if missing := sorted(wanted - set(rows.columns)):
+def _read_spine(
+    lake: Lake, spec: ModelSpec, folder: Path, wanted: Sequence[str], versions: Mapping[str, int] | None
+) -> pl.DataFrame:
+    """Run the query of a model's spine.
+
+    Raises
+    ------
+    ValueError
+        If it lacks a column or its ids are not unique.
+    """
+    text = (folder / spec.spine).read_text(encoding="utf-8")
+    pinned = {name: versions[name] for name in sql.referenced_tables(text)} if versions is not None else None
+    rows = sql.query(lake, text, versions=pinned)
+    if missing := sorted(set(wanted) - set(rows.columns)):
         raise ValueError(f"model '{spec.name}': {spec.spine} must give the columns {missing}; it gives {rows.columns}")
     ids = rows.get_column(spec.id)
     if twice := rows.height - ids.n_unique():
@@ -282,6 +280,7 @@ def _check_spine(spec: ModelSpec, rows: pl.DataFrame, features: Mapping[str, Req
         raise ValueError(
             f"model '{spec.name}': {spec.spine} gives {twice} rows with the id of another row, e.g. {example!r}"
         )
+    return rows
 
 
 def _summarise(spec: ModelSpec, label: pl.Series) -> dict[str, float]:

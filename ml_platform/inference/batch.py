@@ -10,11 +10,10 @@ import polars as pl
 from pydantic import Field
 
 from ml_platform.compute import Executor, map_tasks
-from ml_platform.features.definitions import ViewChanged
+from ml_platform.features.feature_definitions import FeatureDefinitions
 from ml_platform.features.training_set import feature_rows
 from ml_platform.features.views import FeatureView
 from ml_platform.inference.checked_rows import check_rows
-from ml_platform.inference.contract import defaults_of
 from ml_platform.inference.scorer import Scorer
 from ml_platform.lake.tables import Lake
 from ml_platform.registry.manifest import champion_target
@@ -59,8 +58,9 @@ def score_window(  # noqa: PLR0917 - start and end read well as positional argum
     *,
     executor: Executor = "local",
 ) -> BatchReport:
-    """Score every row with start ≤ timestamp < end, and write the scores to `predictions/<model>`.
+    """Score every row with start ≤ timestamp < end by the champion, and write the scores to `predictions/<model>`.
 
+    Its inputs, derived features and look-ups are those of its manifest, whatever the project's files say by now.
     The table has the columns id, as_of (the row's timestamp), scored_at, model_version, score (probability of the
     positive class, of the predicted class, or the value), prediction, date (UTC, partition), then every feature of the
     model (numeric as Float64, categorical as String), and flags: the violations of the inputs' contract in spite of
@@ -89,7 +89,9 @@ def score_window(  # noqa: PLR0917 - start and end read well as positional argum
     NoRelease
         When the model was never released.
     ValueError
-        When the span is empty, or the champion needs features that the spec no longer gives.
+        When the span is empty, or the spine no longer gives an input of the champion.
+    ViewChanged
+        When a view that it looks up is gone or has another definition now.
     """
     if not start < end:
         raise ValueError(f"{spec.name}: the span to score must start before it ends, found {start} to {end}")
@@ -101,31 +103,25 @@ def score_window(  # noqa: PLR0917 - start and end read well as positional argum
         )
     champion = champion_target(endpoint)
     scorer = Scorer.load(store.bundle_path(champion.digest))
-    features = scorer.manifest.features
-    _require_definitions(scorer, views, champion.version)
-    inputs = scorer.manifest.inputs
-    rows = feature_rows(lake, spec, folder, views, start, end, defaults=defaults_of(inputs))
-    if absent := sorted({feature.name for feature in features} - set(rows.columns)):
-        raise ValueError(
-            f"{spec.name}: version {champion.version} needs the features {', '.join(absent)}, which defs.yaml no "
-            "longer gives; train and release a version without them, or add them back"
-        )
-    checked = check_rows(rows, inputs, id_column=spec.id)
+    manifest = scorer.manifest
+    definitions = FeatureDefinitions.of_version(manifest, spec, views)
+    rows = feature_rows(lake, spec, folder, views, definitions, start, end)
+    checked = check_rows(rows, manifest.inputs, id_column=spec.id)
     height, rows = rows.height, checked.rows
     score, prediction = _answers(scorer, score_rows(scorer, rows, executor=executor))
-    table = f"predictions/{spec.name}"
+    table, instant = f"predictions/{spec.name}", pl.col(definitions.timestamp)
     frame = rows.select(
         pl.col(spec.id).cast(pl.String).alias("id"),
-        pl.col(spec.timestamp).alias("as_of"),
+        instant.alias("as_of"),
         pl.lit(datetime.now(UTC)).cast(pl.Datetime("us", "UTC")).alias("scored_at"),
         pl.lit(champion.version, dtype=pl.Int64).alias("model_version"),
         score,
         prediction,
-        pl.col(spec.timestamp).dt.date().alias("date"),
-    ).hstack([*feature_columns(rows, features), checked.flags])
+        instant.dt.date().alias("date"),
+    ).hstack([*feature_columns(rows, manifest.features), checked.flags])
     version = lake.replace(table, frame, where=_span(start, end), partition_by=("date",), add_columns=True)
     finite = score.filter(score.is_finite())
-    mean = finite.mean() if scorer.manifest.task != "multiclass" else None
+    mean = finite.mean() if manifest.task != "multiclass" else None
     return BatchReport(
         table=table,
         version=version,
@@ -141,21 +137,6 @@ def score_window(  # noqa: PLR0917 - start and end read well as positional argum
         start=start,
         end=end,
     )
-
-
-def _require_definitions(scorer: Scorer, views: Mapping[str, FeatureView], version: int) -> None:
-    """Refuse to score when a view's definition is not the one that the champion was trained with."""
-    manifest = scorer.manifest
-    changed = [
-        f"'{item.view}' (trained on {item.view_hash[:12]}, now {views[item.view].hash[:12]})"
-        for item in manifest.lookups
-        if item.view in views and views[item.view].hash != item.view_hash
-    ]
-    if changed:
-        raise ViewChanged(
-            f"{manifest.model}: the definition of {', '.join(changed)} changed since version {version} was trained; "
-            f"run {manifest.model}_retrain, or restore the definition"
-        )
 
 
 def score_rows(

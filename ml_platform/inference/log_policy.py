@@ -7,13 +7,14 @@ feature computed from them. Hashed inputs become an HMAC, by which they can be g
 
 import hashlib
 import hmac
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
 import numpy as np
 
+from ml_platform.features.expressions import columns_of
 from ml_platform.governance.secret import load_secret
 from ml_platform.inference.contract import Violation
 from ml_platform.inference.log import Batch, Record
@@ -138,18 +139,6 @@ def not_reproducible(manifest: Manifest) -> frozenset[str]:
 def _computed_from(names: set[str], manifest: Manifest) -> set[str]:
     found: set[str] = set()
     for feature in manifest.derived:  # each may use those before it
-        if (names | found) & set(_columns(feature.tree)):
+        if (names | found) & columns_of(feature.tree):
             found.add(feature.name)
     return found
-
-
-def _columns(tree: Any) -> Iterator[str]:
-    """Columns that a portable expression reads."""
-    if isinstance(tree, dict):
-        if tree.get("op") == "column":
-            yield tree["name"]
-        for value in tree.values():
-            yield from _columns(value)
-    elif isinstance(tree, list | tuple):
-        for value in tree:
-            yield from _columns(value)

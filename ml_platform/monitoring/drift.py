@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from ml_platform.features.feature_definitions import unlike_features
 from ml_platform.inference.log_policy import unwatched
 from ml_platform.lake.tables import Lake
 from ml_platform.monitoring.champion import champion_of, load_scorer, released_digests, rescore
@@ -168,12 +169,11 @@ def _window(lake: Lake, spec: ModelSpec, manifest: Manifest, since: datetime, un
 
 
 def _versions_lacking(store: ReleaseStore, model: str, manifest: Manifest) -> set[int]:
-    """Released versions without one of the champion's features: their rows have nulls there, which is no drift."""
-    wanted = {feature.name for feature in manifest.features}
+    """Released versions that lack a feature of the champion or made it otherwise: that is no drift of their rows."""
     return {
         version
         for version, digest in released_digests(store, model).items()
-        if not wanted <= {feature.name for feature in store.load_manifest(digest).features}
+        if unlike_features(manifest, store.load_manifest(digest))
     }
 
 

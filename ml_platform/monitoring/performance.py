@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from ml_platform.features.training_set import build_spine
+from ml_platform.features.training_set import spine_labels
 from ml_platform.lake.tables import Lake
 from ml_platform.monitoring.champion import champion_of, load_scorer, released_digests, rescore
 from ml_platform.monitoring.scored_rows import CORE, newest_score, scored_rows
@@ -187,7 +187,7 @@ def _labelled(
     scored = scored_rows(lake, spec.name, id_column=spec.id, start=whole_days, until=until)
     if spec.task != "multiclass":  # a multiclass score needs the features, to be computed again for every class
         scored = scored.select("id", "as_of", "model_version", "score", "sample_weight")
-    labels = build_spine(lake, spec, folder).filter(pl.col(spec.target).is_not_null())
+    labels = spine_labels(lake, spec, folder)
     if labels_by is not None:
         labels = labels.filter(pl.col(spec.label_available_at) <= labels_by)
     labels = labels.select(pl.col(spec.id).cast(pl.String).alias("id"), pl.col(spec.target).alias("target"))

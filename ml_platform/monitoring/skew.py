@@ -3,25 +3,23 @@
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 from pydantic import Field
 
-from ml_platform.features.join import ResolvedLookup, feature_column, point_in_time_join, resolve_lookup
-from ml_platform.features.pushed import read_view
-from ml_platform.features.request import add_request_features, load_request_features
+from ml_platform.features.definitions import ViewChanged
+from ml_platform.features.feature_definitions import FeatureDefinitions, require_views
+from ml_platform.features.join import ResolvedLookup, feature_column, point_in_time_join
 from ml_platform.features.view_rows import DTYPES
 from ml_platform.features.views import FeatureView
-from ml_platform.inference.contract import defaults_of
 from ml_platform.inference.ingest_log import FIXED_COLUMNS
 from ml_platform.inference.log_policy import not_reproducible
 from ml_platform.lake.tables import Lake
 from ml_platform.monitoring.scored_rows import equally_weighted
 from ml_platform.monitoring.skew_causes import ROW, Cause, find_causes, is_unlike
 from ml_platform.registry.digests import BundleRefused
-from ml_platform.registry.manifest import Manifest
+from ml_platform.registry.manifest import Input, Manifest
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.spec import InputField, ModelSpec
 from ml_platform.spec_types import Strict
@@ -69,14 +67,10 @@ class SkewReport(Strict):
     examples: tuple[SkewExample, ...] = ()
 
 
-def find_skew(
-    lake: Lake,
-    spec: ModelSpec,
-    folder: Path,
-    views: Mapping[str, FeatureView],
-    store: ReleaseStore,
-) -> SkewReport:
+def find_skew(lake: Lake, spec: ModelSpec, views: Mapping[str, FeatureView], store: ReleaseStore) -> SkewReport:
     """Compute the features of a sample of logged requests once more, offline as of each one's instant, and compare.
+
+    Each row is compared by the definitions of the version that answered it, which its manifest keeps.
 
     A value that differs is given a cause by the row of the view that serving must have seen: `behind`, the store lacked
     rows that were known by then; `ahead`, it held one from after that instant; `missing`, it had none; `revised`, the
@@ -89,8 +83,8 @@ def find_skew(
     ----------
     lake
         Where the log, the views' tables and the raw tables are.
-    spec, folder, views
-        The model, its files, and the feature views by name.
+    spec, views
+        The model, and the feature views by name.
     store
         Holds the bundles that answered.
 
@@ -110,35 +104,63 @@ def find_skew(
     if "sample_weight" in recent.columns:
         recent = equally_weighted(recent.with_columns(pl.col("sample_weight").fill_null(1.0)), "request_id")
     sampled = recent.sample(min(spec.skew.sample_rows, recent.height), seed=_SEED)
-    manifests = _comparable_manifests(
-        sampled.get_column("digest").unique().to_list(), store, views, defaults_of(spec.inputs)
-    )
+    manifests = _comparable_manifests(sampled.get_column("digest").unique().sort().to_list(), store, views)
     logged = sampled.filter(pl.col("digest").is_in(list(manifests))).with_row_index(ROW)
     not_comparable = sampled.height - logged.height
     if logged.is_empty():
-        return _not_judged(spec, "no logged row is of a model on the present views and defaults", not_comparable)
-    hidden = frozenset[str]().union(*map(not_reproducible, manifests.values()))
-    offline, lookups = _offline(lake, spec, folder, views, logged, hidden=hidden)
-    kinds = {feature.name: feature.kind for manifest in manifests.values() for feature in manifest.features}
-    kinds = {name: kind for name, kind in kinds.items() if name not in hidden}
+        return _not_judged(spec, "no logged row is of a model on the present views", not_comparable)
+    found: list[FeatureSkew] = []
+    examples: list[SkewExample] = []
+    for digest, manifest in manifests.items():
+        own = logged.filter(pl.col("digest") == digest)
+        try:
+            of_version, shown = _skew_of(lake, spec, views, manifest, own)
+        except ViewChanged as error:
+            return _not_judged(spec, str(error), not_comparable)
+        found, examples = [*found, *of_version], [*examples, *shown]
+    return _judged(spec, logged.height, not_comparable, _summed(found), examples)
+
+
+def _skew_of(
+    lake: Lake, spec: ModelSpec, views: Mapping[str, FeatureView], manifest: Manifest, logged: pl.DataFrame
+) -> tuple[list[FeatureSkew], list[SkewExample]]:
+    """Compare the rows that one version answered, by the definitions that it has itself."""
+    hidden = not_reproducible(manifest)
+    definitions = FeatureDefinitions.of_version(manifest, spec, views)
+    lookups = definitions.resolve(lake, views)
+    offline = _offline(definitions, lookups, logged, hidden=hidden)
+    names = [feature.name for feature in manifest.features if feature.name not in hidden]
     online = logged.select(
         ROW,
         "request_id",
         "row",
         "as_of",
         "scored_at",
-        *(pl.col(_logged_column(name)).alias(name) for name in kinds),
+        *(pl.col(_logged_column(name)).alias(name) for name in names),
     )
-    of_views = {lookup.view: views[item.view] for lookup, item in zip(lookups, spec.lookups, strict=True)}
-    differing = {name: _differs(online, offline, name, spec.skew.tolerance) for name in kinds}
+    of_views = {lookup.view: views[item.view] for lookup, item in zip(lookups, definitions.lookups, strict=True)}
+    differing = {name: _differs(online, offline, name, spec.skew.tolerance) for name in names}
     causes: dict[str, pl.DataFrame] = {}
     for lookup in lookups:
         unlike = {name: differing[name] for name in _columns(lookup) if name in differing}
         if any(map(len, unlike.values())):
             why = find_causes(lake, of_views[lookup.view], lookup, online, offline, unlike, spec.skew)
             causes |= dict.fromkeys(unlike, why)
-    found, examples = _compare(online, offline, differing, causes)
-    return _judged(spec, online.height, not_comparable, found, examples)
+    return _compare(online, offline, differing, causes)
+
+
+def _summed(found: list[FeatureSkew]) -> list[FeatureSkew]:
+    """Add up what several versions have of a feature."""
+    by_name: dict[str, FeatureSkew] = {}
+    for item in found:
+        so_far = by_name.get(item.feature, FeatureSkew(feature=item.feature, rows=0, mismatches=0, accepted=0))
+        by_name[item.feature] = FeatureSkew(
+            feature=item.feature,
+            rows=so_far.rows + item.rows,
+            mismatches=so_far.mismatches + item.mismatches,
+            accepted=so_far.accepted + item.accepted,
+        )
+    return list(by_name.values())
 
 
 def _compare(
@@ -190,18 +212,17 @@ def _not_judged(spec: ModelSpec, reason: str, not_comparable: int) -> SkewReport
 
 
 def _comparable_manifests(
-    digests: list[str], store: ReleaseStore, views: Mapping[str, FeatureView], defaults: Mapping[str, Any]
+    digests: list[str], store: ReleaseStore, views: Mapping[str, FeatureView]
 ) -> dict[str, Manifest]:
-    """Manifests of the bundles whose view definitions and defaults are those of now."""
+    """Manifests of the bundles whose view definitions are those of now."""
     found = {}
     for digest in digests:
         try:
             manifest = store.load_manifest(digest)
+            require_views(manifest, views)
         except (LookupError, ValueError, BundleRefused):
-            continue  # the bundle is no longer kept: nobody can say what its features meant
-        same_views = all(item.view in views and views[item.view].hash == item.view_hash for item in manifest.lookups)
-        if same_views and defaults_of(manifest.inputs) == defaults:
-            found[digest] = manifest
+            continue  # no longer kept, or on views that are gone: nobody can say what its features meant
+        found[digest] = manifest
     return found
 
 
@@ -214,30 +235,20 @@ def _columns(lookup: ResolvedLookup) -> list[str]:
 
 
 def _offline(
-    lake: Lake,
-    spec: ModelSpec,
-    folder: Path,
-    views: Mapping[str, FeatureView],
-    logged: pl.DataFrame,
-    *,
-    hidden: frozenset[str],
-) -> tuple[pl.DataFrame, list[ResolvedLookup]]:
+    definitions: FeatureDefinitions, lookups: list[ResolvedLookup], logged: pl.DataFrame, *, hidden: frozenset[str]
+) -> pl.DataFrame:
     """The features of the logged requests as a training set would have them; of hidden inputs nothing is known."""
     parsed = [json.loads(text) for text in logged.get_column("inputs")]
     columns = {
         field.name: [None if field.name in hidden else _value(_sent(row, field), field.type) for row in parsed]
-        for field in spec.inputs
+        for field in definitions.inputs
     }
-    requests = pl.DataFrame(columns, schema={field.name: DTYPES[field.type] for field in spec.inputs})
-    derived = load_request_features(folder / spec.request_features) if spec.request_features else {}
-    asked = add_request_features(requests.lazy(), derived).with_columns(
-        logged.get_column(ROW), logged.get_column("as_of").alias(_AS_OF)
-    )
-    lookups = [resolve_lookup(item, views[item.view], read_view(lake, views[item.view])) for item in spec.lookups]
-    return point_in_time_join(asked, lookups, timestamp=_AS_OF).collect(), lookups
+    requests = pl.DataFrame(columns, schema={field.name: DTYPES[field.type] for field in definitions.inputs})
+    asked = definitions.derive(requests).with_columns(logged.get_column(ROW), logged.get_column("as_of").alias(_AS_OF))
+    return point_in_time_join(asked, lookups, timestamp=_AS_OF).collect()
 
 
-def _sent(row: Mapping[str, Any], field: InputField) -> Any:
+def _sent(row: Mapping[str, Any], field: InputField | Input) -> Any:
     value = row.get(field.name)
     return field.default if value is None else value
 

@@ -43,7 +43,7 @@ def build_model_defs(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureV
     return dg.Definitions.merge(
         dg.Definitions(
             assets=[*training_assets(spec, folder, views), *release_assets(spec), *scoring_assets(spec, folder, views)],
-            asset_checks=[skew_check(spec, folder, views)],
+            asset_checks=[skew_check(spec, views)],
             jobs=[retrain, *endpoint_jobs(spec)],
             schedules=_schedule(spec, "retraining", retrain.name, spec.retraining.schedule, needs_release=False),
             sensors=[sensor] if sensor else [],

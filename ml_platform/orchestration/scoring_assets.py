@@ -7,7 +7,8 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
-from ml_platform.features.training_set import feature_infos, request_features
+from ml_platform.features.feature_definitions import request_features
+from ml_platform.features.training_set import feature_infos
 from ml_platform.features.views import FeatureView
 from ml_platform.inference.batch import score_window
 from ml_platform.inference.ingest_log import ingest_model_log

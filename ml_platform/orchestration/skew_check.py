@@ -1,7 +1,6 @@
 """The daily check that serving computes what the lake says."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import dagster as dg
 
@@ -21,7 +20,7 @@ def skew_check_key(spec: ModelSpec) -> dg.AssetCheckKey:
     return dg.AssetCheckKey(key(spec, "inference_log"), CHECK)
 
 
-def skew_check(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) -> dg.AssetChecksDefinition:
+def skew_check(spec: ModelSpec, views: Mapping[str, FeatureView]) -> dg.AssetChecksDefinition:
     """Build the check of `<model>/inference_log` against the lake."""
 
     @dg.asset_check(
@@ -30,7 +29,7 @@ def skew_check(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) 
         description="A sample of logged requests, computed once more from the lake as of their instants, is the same.",
     )
     def no_skew(platform: Platform) -> dg.AssetCheckResult:
-        report = find_skew(platform.lake, spec, folder, views, platform.releases)
+        report = find_skew(platform.lake, spec, views, platform.releases)
         if report.verdict == "skew":
             body = "; ".join(report.reasons)
             send_alert(

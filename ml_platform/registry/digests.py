@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ml_platform.registry.manifest import Input, Manifest
+from ml_platform.registry.manifest import Input, Manifest, ViewLookup
 
 BUNDLE_FILES = ("golden.json", "manifest.json", "model.onnx")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -50,7 +50,7 @@ def model_digest(onnx: bytes, manifest: Manifest) -> str:
         "as_of": manifest.as_of,
         "inputs": [_input_signature(field) for field in manifest.inputs],
         "derived": [(feature.name, feature.type, feature.tree) for feature in manifest.derived],
-        "lookups": manifest.lookups,
+        "lookups": [_lookup_signature(lookup) for lookup in manifest.lookups],
         "features": [(feature.name, feature.kind, feature.source, feature.categories) for feature in manifest.features],
     }
     digest = hashlib.sha256(hashlib.sha256(onnx).digest())
@@ -63,6 +63,20 @@ def _input_signature(field: Input) -> tuple[Any, ...]:
     signature = (field.name, field.type, field.required, field.minimum, field.maximum)
     contract = (field.allowed, field.default, field.flagged)
     return signature if contract == (None, None, ()) else (*signature, *contract)
+
+
+class _LookupSignature(msgspec.Struct, frozen=True):
+    """The part of a look-up that decides an answer, in the order of its first manifests."""
+
+    view: str
+    view_hash: str
+    keys: dict[str, str]
+    features: tuple[str, ...]
+    ttl_seconds: float | None
+
+
+def _lookup_signature(lookup: ViewLookup) -> _LookupSignature:
+    return _LookupSignature(lookup.view, lookup.view_hash, lookup.keys, lookup.features, lookup.ttl_seconds)
 
 
 def check_bundle(files: Mapping[str, bytes], expected: str) -> Manifest:

@@ -58,6 +58,7 @@ class ViewLookup(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     keys: dict[str, str]  # the view's entity column → name of an input or derived feature
     features: tuple[str, ...]
     ttl_seconds: float | None = None
+    knowledge_time: bool = False  # offline: only rows that were written by then; serving has no others
 
 
 def feature_of(view: str, column: str) -> str:

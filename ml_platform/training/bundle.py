@@ -84,6 +84,7 @@ def build_signature(
                 keys={column: lookup.keys.get(column, column) for column in view.entity},
                 features=tuple(feature_column(lookup.called, name) for name in taken),
                 ttl_seconds=view.ttl.total_seconds() if view.ttl else None,
+                knowledge_time=lookup.knowledge_time,
             )
         )
     example = _example_row(frame, spec)

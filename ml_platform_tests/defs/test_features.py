@@ -11,6 +11,7 @@ import yaml
 from polars.testing import assert_frame_equal
 
 from ml_platform import defs
+from ml_platform.features.feature_definitions import FeatureDefinitions
 from ml_platform.features.leakage import find_leakage
 from ml_platform.features.training_set import FeatureInfo, create_training_set, feature_rows
 from ml_platform.features.views import FeatureView, compute_view, load_views
@@ -70,7 +71,10 @@ def sample(weeks: Lake, views: dict[str, FeatureView]) -> list[dict[str, Any]]:
     """Some hundred real rows with their features, spread over two weeks."""
     start = datetime(2013, 3, 3, tzinfo=UTC)
     spec = load_spec("flight_delay")
-    rows = feature_rows(weeks, spec, DEFS / "flight_delay", views, start, start + timedelta(days=14))
+    folder = DEFS / "flight_delay"
+    rows = feature_rows(
+        weeks, spec, folder, views, FeatureDefinitions.of_spec(spec, folder), start, start + timedelta(days=14)
+    )
     return rows.gather_every(31).to_dicts()
 
 

@@ -65,7 +65,7 @@ def test_a_champion_scores_no_rows_of_another_definition(shops, changed, trained
     compute_view(shops.lake, changed)
     span = (START + timedelta(days=60), START + timedelta(days=61))
     told = (
-        rf"order_late: the definition of '{NAME}' \(trained on .*\) changed since version 3 .* run order_late_retrain"
+        rf"order_late: the definition of '{NAME}' \(trained on .*\) changed since the version .* run order_late_retrain"
     )
     with pytest.raises(ViewChanged, match=told):
         score_window(shops.lake, shops.spec, shops.folder, {NAME: changed}, shops.store, *span)

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from ml_platform.cli import app
 from ml_platform.features import notebook
 from ml_platform.features.catalogue import describe_views
+from ml_platform.features.feature_definitions import FeatureDefinitions
 from ml_platform.features.incremental import Incremental
 from ml_platform.features.notebook import create_training_set
 from ml_platform.features.online import latest_rows, open_online_store, publish_view
@@ -285,7 +286,8 @@ def test_a_models_training_set_names_the_pushed_rows_and_batch_scoring_reads_the
     assert 0 < found.height < ref.rows
     assert found["ordered_at"].is_between(at, at + (view.ttl or timedelta(0))).all()
     assert shops.lake.read(ref.table, version=before.version).filter(of_pushed).collect().is_empty()
-    window = feature_rows(shops.lake, shops.spec, shops.folder, shops.views, at, at + timedelta(hours=6))
+    definitions = FeatureDefinitions.of_spec(shops.spec, shops.folder)
+    window = feature_rows(shops.lake, shops.spec, shops.folder, shops.views, definitions, at, at + timedelta(hours=6))
     assert set(window["shop_load__mood"]) == {"pushed"}
 
 

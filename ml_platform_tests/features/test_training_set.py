@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from ml_platform.features.feature_definitions import FeatureDefinitions
 from ml_platform.features.training_set import create_training_set, feature_rows
 from ml_platform.features.views import FeatureView, compute_view, load_views
 from ml_platform.lake.tables import Lake
@@ -148,7 +149,9 @@ def test_later_rows_change_no_earlier_row(lake, spec, folder, views):
 
 def test_rows_to_score_need_no_label(lake, spec, folder, views):
     ref = create_training_set(lake, spec, folder, views)
-    rows = feature_rows(lake, spec, folder, views, START + 3 * DAY, START + 6 * DAY)
+    rows = feature_rows(
+        lake, spec, folder, views, FeatureDefinitions.of_spec(spec, folder), START + 3 * DAY, START + 6 * DAY
+    )
     assert rows["order_id"].to_list() == ["o04", "o05", "o06"]  # asked an hour before the order
     assert rows["late"].to_list() == [None, False, True]
     assert rows.columns == lake.read(ref.table).collect_schema().names()
@@ -187,4 +190,6 @@ def test_a_share_of_the_rows_is_the_same_whatever_comes_later(lake, spec, folder
     compute_view(lake, views["shop_orders"])
     later = lake.read(create_training_set(lake, half, folder, views).table).collect()
     assert later.filter(pl.col("ordered_at") < START + 20 * DAY).equals(first)
-    assert feature_rows(lake, half, folder, views, START - DAY, START + 40 * DAY).height == 40, "all rows are scored"
+    definitions = FeatureDefinitions.of_spec(half, folder)
+    window = (START - DAY, START + 40 * DAY)
+    assert feature_rows(lake, half, folder, views, definitions, *window).height == 40, "all rows are scored"

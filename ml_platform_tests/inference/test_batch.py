@@ -1,14 +1,18 @@
+import shutil
 from datetime import date, timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
+from ml_platform.features.definitions import ViewChanged
 from ml_platform.inference.batch import BatchReport, NoRelease, score_rows, score_window
 from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.manifest import Target
 from ml_platform.training.documents import TrainedModel
-from ml_platform_tests.shops import START, Shops, multiclass_spec, regression_spec
+from ml_platform_tests.shops import REQUEST_FEATURES, START, Shops, multiclass_spec, regression_spec, shop_spec
 
 
 @pytest.fixture
@@ -107,10 +111,32 @@ def test_no_release_says_what_to_do(shops: Shops) -> None:
         score(shops, 60, 1)
 
 
-def test_features_that_the_spec_no_longer_gives(released: Shops) -> None:
-    changed = released.respecified(lookups=[])
-    with pytest.raises(ValueError, match="needs the features shop_load__load, shop_load__mood"):
-        score(changed, 60, 1)
+def test_a_version_is_scored_by_its_own_definitions(released: Shops, tmp_path: Path) -> None:
+    score(released, 60, 5)
+    before = released.lake.read("predictions/order_late").collect()
+    folder = Path(shutil.copytree(released.folder, tmp_path / "edited"))
+    other = REQUEST_FEATURES.replace("> 20", "> 3").replace("cast(pl.Int64)", "cast(pl.Int64) * 7")
+    (folder / "request_features.py").write_text(other)
+    inputs = [field.model_dump() for field in released.spec.inputs]
+    next(field for field in inputs if field["name"] == "channel")["default"] = "web"
+    spec = shop_spec(inputs=inputs, lookups=[])
+    score(Shops(released.settings, folder, spec, released.views), 60, 5)
+    after = released.lake.read("predictions/order_late").collect()
+    key = pl.col("scored_at")
+    assert_frame_equal(after.select(pl.exclude("scored_at")), before.drop("scored_at"), check_row_order=False)
+    assert after.select(key.min()).item() > before.select(key.max()).item()
+
+
+def test_an_input_that_the_spine_no_longer_gives(released: Shops, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(released.folder, tmp_path / "edited"))
+    (folder / "late.sql").write_text((folder / "late.sql").read_text().replace("weight, ", ""))
+    with pytest.raises(ValueError, match=r"late\.sql must give the columns \['weight'\]"):
+        score(Shops(released.settings, folder, released.spec, released.views), 60, 1)
+
+
+def test_a_view_that_is_gone(released: Shops) -> None:
+    with pytest.raises(ViewChanged, match=r"'shop_load' \(which is gone\) changed since the version"):
+        score(Shops(released.settings, released.folder, released.spec, {}), 60, 1)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from ml_platform.inference.log_policy import LogPolicyFilter
 from ml_platform.monitoring.skew import SkewReport, find_skew
 from ml_platform.registry.manifest import InferenceLogPolicy, Manifest
 from ml_platform.spec import ModelSpec
-from ml_platform_tests.shops import START, Shops, push_loads
+from ml_platform_tests.shops import REQUEST_FEATURES, START, Shops, push_loads
 from serving.lookups import Lookups
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -69,7 +69,7 @@ class Live:
         shops = self.shops
         ingest_model_log(shops.lake, shops.store, shops.settings.inference_log_dir / shops.spec.name)
         spec = ModelSpec.model_validate({**shops.spec.model_dump(), "skew": {"window": "30 days", **limits}})
-        return find_skew(shops.lake, spec, shops.folder, shops.views, shops.store)
+        return find_skew(shops.lake, spec, shops.views, shops.store)
 
 
 @pytest.fixture
@@ -253,6 +253,26 @@ def test_only_rows_of_the_present_definitions_are_compared(live):
     report = live.skew()
     assert (report.verdict, report.rows) == ("not judged", 0)
     assert report.not_comparable > 0
+
+
+def test_each_version_is_compared_by_its_own_definitions(live, tmp_path):
+    live.publish(NOON)
+    live.answer(NOON, NOON + 5 * HOUR)
+    features = tmp_path / "features.py"
+    features.write_text(REQUEST_FEATURES.replace("> 20", "> 3").replace("weekday().cast(pl.Int64)", "hour()"))
+    inputs = [field.model_dump() for field in live.shops.spec.inputs]
+    next(field for field in inputs if field["name"] == "channel")["default"] = "web"
+    edited = live.shops.respecified(
+        request_features=str(features), inputs=inputs, lookups=[], families=["logistic_regression"]
+    )
+    live.shops = edited
+    assert live.skew().verdict == "no skew", "an edit alone changes nothing"
+    later = Live(edited, edited.train(START + 50 * DAY).digest)
+    later.answer(NOON + 6 * HOUR, NOON + 11 * HOUR)
+    report = later.skew()
+    assert (report.verdict, counts(report), report.not_comparable) == ("no skew", {}, 0)
+    rows = {item.feature: item.rows for item in report.features}
+    assert rows["weekday"] == report.rows > rows["shop_load__load"] > 0
 
 
 def test_infinite_numbers_are_compared_as_the_log_can_say_them(live):
