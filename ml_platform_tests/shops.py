@@ -18,8 +18,10 @@ from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import Tracker
 from ml_platform.settings import Settings
 from ml_platform.spec import ModelSpec
-from ml_platform.training.documents import Candidates, TrainedModel
+from ml_platform.training.documents import Candidates, Evaluation, TrainedModel
+from ml_platform.training.evaluate import evaluate
 from ml_platform.training.fit import fit_model
+from ml_platform.training.rescoring import VersionRows
 from ml_platform.training.search import search
 from ml_platform.training.split import TrainingRows
 
@@ -91,6 +93,10 @@ class Shops:
 
     def train(self, as_of: datetime | None = None) -> TrainedModel:
         return self.fit(self.candidates(self.training_set(as_of)))
+
+    def evaluate(self, trained: TrainedModel) -> Evaluation:
+        source = VersionRows(self.lake, self.spec, self.folder, self.views)
+        return evaluate(self.rows(trained.training_set), self.spec, trained, self.store, source)
 
     def respecified(self, **changes: Any) -> "Shops":
         """Same stores, another spec."""

@@ -17,7 +17,6 @@ from ml_platform.registry.ledger import read_ledger
 from ml_platform.registry.promotion import promote
 from ml_platform.registry.versions import register
 from ml_platform.training.documents import TrainedModel
-from ml_platform.training.evaluate import evaluate
 from ml_platform_tests.shops import Shops
 
 
@@ -36,7 +35,7 @@ def run(shops: Shops, monkeypatch: pytest.MonkeyPatch):
 def released(shops: Shops, trained_shops: tuple[Shops, TrainedModel]) -> Shops:
     """The shops with version 1 released and version 2, the same bundle, registered."""
     trained = trained_shops[1]
-    evaluation = evaluate(shops.rows(trained.training_set), shops.spec, trained, shops.store)
+    evaluation = shops.evaluate(trained)
     version = register(shops.spec, trained, evaluation, tracker=shops.tracker)
     promote(shops.settings, shops.spec, version, evaluation, tracker=shops.tracker, by="ann")
     client = shops.tracker.client

@@ -42,7 +42,11 @@ def build_model_defs(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureV
     sensor = retraining_sensor(spec, retrain.name)
     return dg.Definitions.merge(
         dg.Definitions(
-            assets=[*training_assets(spec, folder, views), *release_assets(spec), *scoring_assets(spec, folder, views)],
+            assets=[
+                *training_assets(spec, folder, views),
+                *release_assets(spec, folder, views),
+                *scoring_assets(spec, folder, views),
+            ],
             asset_checks=[skew_check(spec, views)],
             jobs=[retrain, *endpoint_jobs(spec)],
             schedules=_schedule(spec, "retraining", retrain.name, spec.retraining.schedule, needs_release=False),

@@ -1,7 +1,11 @@
 """The second half of a model's making: evaluation against the champion, registration, release."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import dagster as dg
 
+from ml_platform.features.views import FeatureView
 from ml_platform.inference.scorer import Scorer
 from ml_platform.orchestration.metadata import in_short, numbers, reasons, table
 from ml_platform.orchestration.model_asset import model_asset
@@ -12,14 +16,15 @@ from ml_platform.registry.versions import register
 from ml_platform.spec import ModelSpec
 from ml_platform.training.documents import Evaluation, RegisteredVersion, ReleaseDecision, TrainedModel
 from ml_platform.training.evaluate import evaluate
+from ml_platform.training.rescoring import VersionRows
 
 
-def release_assets(spec: ModelSpec) -> list[dg.AssetsDefinition]:
+def release_assets(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) -> list[dg.AssetsDefinition]:
     """Build what decides whether a trained model serves."""
-    return [_evaluation(spec), _registered_version(spec), _release(spec)]
+    return [_evaluation(spec, folder, views), _registered_version(spec), _release(spec)]
 
 
-def _evaluation(spec: ModelSpec) -> dg.AssetsDefinition:
+def _evaluation(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) -> dg.AssetsDefinition:
     @model_asset(
         spec,
         "evaluation",
@@ -31,7 +36,11 @@ def _evaluation(spec: ModelSpec) -> dg.AssetsDefinition:
     )
     def evaluation(trained_model: TrainedModel, platform: Platform) -> dg.MaterializeResult:
         found = evaluate(
-            platform.training_rows(spec, trained_model.training_set), spec, trained_model, platform.releases
+            platform.training_rows(spec, trained_model.training_set),
+            spec,
+            trained_model,
+            platform.releases,
+            VersionRows(platform.lake, spec, folder, views),
         )
         compared = [
             {

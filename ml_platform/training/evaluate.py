@@ -21,6 +21,7 @@ from ml_platform.training.documents import Evaluation, Interval, SliceResult, Tr
 from ml_platform.training.matrix import encode_labels
 from ml_platform.training.metrics import gain, measure
 from ml_platform.training.naive import naive_baseline
+from ml_platform.training.rescoring import VersionRows
 from ml_platform.training.split import TrainingRows, window
 
 _LATENCY_CALLS = 300
@@ -51,12 +52,14 @@ class _Comparison:
         return self.champion or self.naive
 
 
-def evaluate(training_rows: TrainingRows, spec: ModelSpec, trained: TrainedModel, store: ReleaseStore) -> Evaluation:
+def evaluate(
+    training_rows: TrainingRows, spec: ModelSpec, trained: TrainedModel, store: ReleaseStore, source: VersionRows
+) -> Evaluation:
     """Compare a trained model with the champion, or with the naive baseline before the first release.
 
     Both models are loaded from their bundles and score the same holdout rows: those of the challenger's split, without
-    rows that the champion may have been trained on. The gate (`ml_platform.registry.gate`) turns the comparison into a
-    decision.
+    rows that the champion may have been trained on. Each is given the features that its own manifest defines. The gate
+    (`ml_platform.registry.gate`) turns the comparison into a decision.
 
     Parameters
     ----------
@@ -68,6 +71,8 @@ def evaluate(training_rows: TrainingRows, spec: ModelSpec, trained: TrainedModel
         The challenger.
     store
         Holds the bundles and the endpoint document that names the champion.
+    source
+        Where the champion's own features of the rows come from, if it defines them otherwise.
 
     Raises
     ------
@@ -89,6 +94,15 @@ def evaluate(training_rows: TrainingRows, spec: ModelSpec, trained: TrainedModel
     reference = f"champion (version {target.version})" if target else NAIVE
     rows = _unseen_rows(parts.holdout, spec, champion)
     refusal = _refusal(reference, trained, champion, rows, parts.holdout.height) if champion else None
+    champion_rows = None
+    if champion is not None:
+        try:
+            champion_rows = source.of(champion.manifest, rows, ref=trained.training_set, made_for=challenger.manifest)
+        except ValueError as error:
+            refusal = refusal or (
+                f"Do not promote: the {reference} cannot be given its own features of these rows ({error}), so both "
+                "cannot be compared; a person may promote this version by name."
+            )
     latency_ms = one_row_latency_ms(challenger, store)
     evaluation = partial(
         Evaluation,
@@ -107,7 +121,7 @@ def evaluate(training_rows: TrainingRows, spec: ModelSpec, trained: TrainedModel
     )
     if rows.is_empty():
         return evaluation(promote=False, reasons=(refusal,) if refusal else ())
-    compared = _compare(spec, pl.concat([parts.train, parts.validation]), rows, challenger, champion)
+    compared = _compare(spec, pl.concat([parts.train, parts.validation]), rows, challenger, champion, champion_rows)
     evaluation = partial(
         evaluation,
         holdout=window(rows, spec),
@@ -134,16 +148,21 @@ def evaluate(training_rows: TrainingRows, spec: ModelSpec, trained: TrainedModel
     return evaluation(interval=interval, slices=slices, promote=promote, reasons=reasons)
 
 
-def _compare(
-    spec: ModelSpec, before: pl.DataFrame, rows: pl.DataFrame, challenger: Scorer, champion: Scorer | None
+def _compare(  # noqa: PLR0917 - private
+    spec: ModelSpec,
+    before: pl.DataFrame,
+    rows: pl.DataFrame,
+    challenger: Scorer,
+    champion: Scorer | None,
+    champion_rows: pl.DataFrame | None,
 ) -> _Comparison:
-    """Score the same rows with all contenders; a champion that needs features which the rows lack is left out."""
+    """Score the same rows with all contenders; a champion without its own features of them is left out."""
     classes = challenger.manifest.classes
     y = encode_labels(rows.get_column(spec.target), spec, classes)
     baseline = naive_baseline(before, rows, spec, classes)
     rescored = None
-    if champion is not None and not missing_features(champion, rows):
-        scores = _aligned(score_rows(champion, rows), champion.manifest.classes, classes)
+    if champion is not None and champion_rows is not None:
+        scores = _aligned(score_rows(champion, champion_rows), champion.manifest.classes, classes)
         rescored = _contender(spec, y, scores, champion.manifest.threshold)
     return _Comparison(
         y=y,
@@ -166,11 +185,6 @@ def _interval(spec: ModelSpec, compared: _Comparison) -> Interval | None:
         thresholds=(own.threshold, reference.threshold),
         seed=spec.tuning.seed,
     )
-
-
-def missing_features(scorer: Scorer, rows: pl.DataFrame) -> list[str]:
-    """Features of a model that the rows do not have."""
-    return sorted({feature.name for feature in scorer.manifest.features} - set(rows.columns))
 
 
 def one_row_latency_ms(scorer: Scorer, store: ReleaseStore) -> float:
@@ -207,11 +221,6 @@ def _refusal(name: str, trained: TrainedModel, champion: Scorer, rows: pl.DataFr
         return (
             f"Do not promote: all {held_out:,} holdout rows are older than what the {name} was trained on (until "
             f"{champion.manifest.provenance.trained_until}), so no row is new to both; train on newer rows."
-        )
-    if absent := missing_features(champion, rows):
-        return (
-            f"Do not promote: the {name} needs the features {', '.join(absent)}, which the training set no longer has, "
-            "so both cannot be compared on the same rows; a person may promote this version by name."
         )
     return None
 

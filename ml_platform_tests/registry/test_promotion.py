@@ -9,7 +9,6 @@ from ml_platform.registry.promotion import RegistryBehind, promote, promote_vers
 from ml_platform.registry.releases import ReleaseConflict
 from ml_platform.registry.versions import register
 from ml_platform.training.documents import Evaluation, RegisteredVersion, TrainedModel
-from ml_platform.training.evaluate import evaluate
 from ml_platform_tests.shops import Shops
 
 
@@ -23,7 +22,7 @@ def aliased(shops: Shops, alias: str) -> int:
 
 
 def judged(shops: Shops, trained: TrainedModel, promote: bool = True) -> Evaluation:
-    found = evaluate(shops.lake, shops.spec, trained, shops.store)
+    found = shops.evaluate(trained)
     return found.model_copy(update={"promote": promote, "reasons": ("because",)})
 
 
@@ -37,7 +36,7 @@ def registered_again(shops: Shops, version: RegisteredVersion) -> RegisteredVers
 
 
 def test_first_promotion_serves_and_is_told_everywhere(shops: Shops, trained: TrainedModel) -> None:
-    evaluation = evaluate(shops.lake, shops.spec, trained, shops.store)
+    evaluation = shops.evaluate(trained)
     version = register(shops.spec, trained, evaluation, tracker=shops.tracker)
     decision = promote(shops.settings, shops.spec, version, evaluation, tracker=shops.tracker, by="ann")
     assert decision.promoted
@@ -56,7 +55,7 @@ def test_first_promotion_serves_and_is_told_everywhere(shops: Shops, trained: Tr
 
 
 def test_registered_version_is_described_tagged_and_signed(shops: Shops, trained: TrainedModel) -> None:
-    evaluation = evaluate(shops.lake, shops.spec, trained, shops.store)
+    evaluation = shops.evaluate(trained)
     version = register(shops.spec, trained, evaluation, tracker=shops.tracker)
     assert register(shops.spec, trained, evaluation, tracker=shops.tracker) == version
     client = shops.tracker.client

@@ -19,7 +19,6 @@ from ml_platform.registry.releases import ReleaseConflict
 from ml_platform.registry.traffic import TrafficChange, set_traffic, withdraw
 from ml_platform.registry.versions import register
 from ml_platform.training.documents import RegisteredVersion, TrainedModel
-from ml_platform.training.evaluate import evaluate
 from ml_platform_tests.shops import Shops
 
 NAME = "order_late"
@@ -29,7 +28,7 @@ NAME = "order_late"
 def released(shops: Shops, trained_shops: tuple[Shops, TrainedModel]) -> Shops:
     """Version 1 serves; versions 2 and 3, the same bundle, are registered."""
     trained = trained_shops[1]
-    evaluation = evaluate(shops.lake, shops.spec, trained, shops.store)
+    evaluation = shops.evaluate(trained)
     version = register(shops.spec, trained, evaluation, tracker=shops.tracker)
     promote(shops.settings, shops.spec, version, evaluation, tracker=shops.tracker, by="ann")
     for _ in range(2):
@@ -138,7 +137,7 @@ def test_what_is_withdrawn_stays_out_until_somebody_puts_it_back(
     assert pinned_versions(store) == pins
     with pytest.raises(LookupError, match="nothing of this name serves"):
         withdraw(store, NAME, by="bob", reason="again")
-    evaluation = evaluate(released.lake, released.spec, trained, store)
+    evaluation = released.evaluate(trained)
     assert evaluation.revision == 2
     version = RegisteredVersion(
         model=NAME, version=2, digest=trained.digest, model_digest=trained.model_digest, run_id="", model_uri="", url=""

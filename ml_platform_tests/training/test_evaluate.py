@@ -1,4 +1,5 @@
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -9,10 +10,9 @@ from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.digests import BundleRefused
 from ml_platform.registry.manifest import Target
 from ml_platform.training.documents import Evaluation, TrainedModel
-from ml_platform.training.evaluate import evaluate
 from ml_platform.training.metrics import measure
 from ml_platform.training.naive import naive_baseline
-from ml_platform_tests.shops import START, Shops, regression_spec, shop_spec
+from ml_platform_tests.shops import REQUEST_FEATURES, START, Shops, regression_spec, shop_spec
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def released(shops: Shops, trained: TrainedModel) -> None:
 
 
 def test_first_model_is_compared_with_the_naive_baseline(shops: Shops, trained: TrainedModel) -> None:
-    found = evaluate(shops.rows(trained.training_set), shops.spec, trained, shops.store)
+    found = shops.evaluate(trained)
     assert found.promote
     assert (found.reference, found.champion_version, found.revision) == ("naive baseline", None, 0)
     assert found.holdout == trained.bounds.holdout
@@ -43,7 +43,7 @@ def test_first_model_is_compared_with_the_naive_baseline(shops: Shops, trained: 
 def test_same_model_again_is_not_promoted(shops: Shops, trained: TrainedModel) -> None:
     released(shops, trained)
     again = shops.train(START + timedelta(days=50))
-    found = evaluate(shops.rows(again.training_set), shops.spec, again, shops.store)
+    found = shops.evaluate(again)
     assert not found.promote
     assert "the challenger is the champion (version 1) itself" in found.reasons[0]
     assert found.champion == found.challenger
@@ -52,7 +52,7 @@ def test_same_model_again_is_not_promoted(shops: Shops, trained: TrainedModel) -
 def test_champion_is_rescored_on_the_challengers_holdout(shops: Shops, trained: TrainedModel) -> None:
     released(shops, trained)
     challenger = shops.respecified(families=["lightgbm"]).train()
-    found = evaluate(shops.rows(challenger.training_set), shops.spec, challenger, shops.store)
+    found = shops.evaluate(challenger)
     rows = shops.rows(challenger.training_set).parts.holdout
     champion = Scorer.load(shops.store.bundle_path(trained.digest))
     own = measure(
@@ -68,32 +68,54 @@ def test_champion_is_rescored_on_the_challengers_holdout(shops: Shops, trained: 
 
 def test_no_row_is_new_to_a_champion_trained_later(shops: Shops, trained: TrainedModel) -> None:
     released(shops, shops.train())
-    found = evaluate(shops.rows(trained.training_set), shops.spec, trained, shops.store)
+    found = shops.evaluate(trained)
     assert not found.promote
     assert found.holdout is None
     assert "no row is new to both" in found.reasons[0]
 
 
-def test_champion_with_features_that_are_gone(shops: Shops, trained: TrainedModel) -> None:
+def test_champion_is_rescored_by_its_own_definitions(shops: Shops, trained: TrainedModel, tmp_path: Path) -> None:
     released(shops, trained)
-    challenger = shops.respecified(lookups=[{"view": "shop_load", "features": ["load"]}]).train()
-    found = evaluate(shops.rows(challenger.training_set), shops.spec, challenger, shops.store)
+    edited = tmp_path / "features.py"
+    edited.write_text(REQUEST_FEATURES.replace("> 20", "> 3").replace("weekday().cast(pl.Int64)", "hour()"))
+    inputs = [field.model_dump() for field in shops.spec.inputs]
+    next(field for field in inputs if field["name"] == "channel")["default"] = "web"
+    challenger_world = shops.respecified(request_features=str(edited), inputs=inputs, lookups=[])
+    challenger = challenger_world.train()
+    found = challenger_world.evaluate(challenger)
+    rows = challenger_world.rows(challenger.training_set).parts.holdout
+    by_files = shops.rows(shops.training_set()).parts.holdout  # as the champion's files, which are unchanged, give them
+    assert by_files["order_id"].equals(rows["order_id"])
+    assert not by_files["heavy"].equals(rows["heavy"])
+    champion = Scorer.load(shops.store.bundle_path(trained.digest))
+    y = rows["late"].cast(pl.Float64).to_numpy()
+    own = measure("binary", y, score_rows(champion, by_files), threshold=trained.threshold)
+    assert found.champion == pytest.approx(own)
+    assert found.interval is not None
+
+
+def test_champion_of_a_view_that_changed_is_not_compared(shops: Shops, trained: TrainedModel) -> None:
+    released(shops, trained)
+    challenger = shops.respecified(lookups=[]).train()
+    shops.views = {name: view.model_copy(update={"ttl": timedelta(days=9)}) for name, view in shops.views.items()}
+    found = shops.respecified(lookups=[]).evaluate(challenger)
     assert not found.promote
-    assert "needs the features shop_load__mood" in found.reasons[0]
+    assert "cannot be given its own features of these rows" in found.reasons[0]
+    assert "the definition of 'shop_load'" in found.reasons[0]
     assert found.champion is None
-    assert found.challenger["roc_auc"] > 0.8
+    assert found.challenger["roc_auc"] > 0.6
 
 
 def test_damaged_champion_is_an_error(shops: Shops, trained: TrainedModel) -> None:
     released(shops, trained)
     (shops.store.bundle_path(trained.digest) / "model.onnx").write_bytes(b"")
     with pytest.raises(BundleRefused):
-        evaluate(shops.rows(trained.training_set), shops.spec, trained, shops.store)
+        shops.evaluate(trained)
 
 
 def test_unknown_slice_names_the_columns(shops: Shops, trained: TrainedModel) -> None:
     with pytest.raises(ValueError, match=r"promotion.slices names \['town'\].*it has \['order_id'"):
-        evaluate(shops.rows(trained.training_set), shop_spec(promotion={"slices": ["town"]}), trained, shops.store)
+        shops.respecified(promotion={"slices": ["town"]}).evaluate(trained)
 
 
 def test_naive_answers() -> None:
