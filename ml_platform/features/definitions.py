@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from ml_platform.lake.commits import origin
 from ml_platform.lake.tables import Lake
 
 if TYPE_CHECKING:
@@ -20,19 +21,23 @@ class ViewChanged(ValueError):
 
 def record_definition(lake: Lake, view: "FeatureView", version: int) -> None:
     """Record that the view's table has the view's present definition from a version on, unless it is recorded."""
-    if computed_hash(lake, view.name) == view.hash:
+    if computed_hash(lake, view.name, version) == view.hash:
         return
     row = {"view": view.name, "hash": view.hash, "version": version, "at": datetime.now(UTC)}
     lake.append(TABLE, pl.DataFrame([row], schema=_SCHEMA))
 
 
 def computed_hash(lake: Lake, view: str, version: int | None = None) -> str | None:
-    """Hash of the definition that computed a version (the newest if None) of a view's table; None if not recorded."""
-    if not lake.exists(TABLE):
+    """Hash of the definition that computed a version (the newest if None) of a view's table; None if not recorded.
+
+    A restored version was computed by the definition that computed it at first.
+    """
+    table = f"features/{view}"
+    if not lake.exists(TABLE) or not lake.exists(table):
         return None
-    records = lake.read(TABLE).filter(pl.col("view") == view)
-    if version is not None:
-        records = records.filter(pl.col("version") <= version)
+    snapshot = lake.snapshot(table)
+    computed = origin(snapshot, snapshot.version() if version is None else version)
+    records = lake.read(TABLE).filter(pl.col("view") == view, pl.col("version") <= computed)
     newest = records.sort("version", "at").select("hash").last().collect().get_column("hash").to_list()
     return newest[0] if newest else None
 

@@ -10,6 +10,7 @@ import polars as pl
 from deltalake.exceptions import DeltaError
 from pydantic import Field
 
+from ml_platform.lake.commits import KEEPS_ROWS
 from ml_platform.lake.names import quoted
 from ml_platform.lake.snapshots import needs_delta_reader
 from ml_platform.lake.tables import Lake
@@ -23,7 +24,6 @@ STATE = "governance/feature_sources"
 
 _DAY = timedelta(days=1)
 _INSTANT = pl.Datetime("us", "UTC")
-_KEEPS_ROWS = {"OPTIMIZE", "VACUUM START", "VACUUM END"}  # operations of Delta that change no row
 _SCHEMA: dict[str, Any] = {
     "view": pl.String,
     "hash": pl.String,
@@ -196,7 +196,7 @@ def _untouched(lake: Lake, table: str, since: int) -> bool:
     now = lake.version(table)
     if now == since:
         return True
-    kept = lake.history(table).filter(pl.col("operation").is_in(_KEEPS_ROWS)).get_column("version").to_list()
+    kept = lake.history(table).filter(pl.col("operation").is_in(KEEPS_ROWS)).get_column("version").to_list()
     return now > since and set(range(since + 1, now + 1)) <= set(kept)
 
 

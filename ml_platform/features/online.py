@@ -10,12 +10,16 @@ import msgspec
 from ml_platform.registry.manifest import Input
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import polars as pl
 
     from ml_platform.features.views import FeatureView
     from ml_platform.lake.tables import Lake
 
 Key = tuple[Any, ...]
+
+_TRIES = 5  # to publish a view, while others publish it
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -74,6 +78,20 @@ class PushedRow(NamedTuple):
     values: tuple[Any, ...]  # in the order of the view's columns
 
 
+class Mark(NamedTuple):
+    """How far writing to a view had come at an instant, see `OnlineStore.mark`."""
+
+    publications: int  # whole views written so far
+    pushes: int
+
+
+class Overtaken(RuntimeError):
+    """Somebody else wrote the whole view since the mark: the rows may be older than theirs and were not written."""
+
+    def __init__(self, view: str) -> None:
+        super().__init__(f"online view '{view}': another publisher wrote it meanwhile; publish again")
+
+
 class DefinitionChanged(RuntimeError):
     """Rows were pushed for another definition of a view than the one in the store."""
 
@@ -96,13 +114,26 @@ class OnlineStore(Protocol):
         *,
         view_hash: str = "",
         schema: ViewSchema | None = None,
+        whole_since: Mark | None = None,
     ) -> int:
-        """Store the rows that are newer than their entity's stored row; return the number of entities changed.
+        """Store rows; return the number of entities changed. Writing the same rows again changes nothing.
 
-        Writing the same rows again changes nothing, and an older row never replaces a newer one. When the definition
-        (`view_hash`, or the columns) differs from the last one written, all rows of the last one are deleted: values
-        of another definition are never read. A `schema` is recorded with the definition.
+        Without `whole_since` the frame has some rows of the view, and an older row never replaces a newer one. With it,
+        the frame is the whole view, with all that was pushed up to the mark: what it lacks is deleted, and what it has
+        replaces even newer rows. Only rows pushed since the mark stay, unless the frame has a newer one.
+
+        When the definition (`view_hash`, or the columns) differs from the last one written, all rows of the last one
+        are deleted: values of another definition are never read. A `schema` is recorded with the definition.
+
+        Raises
+        ------
+        Overtaken
+            If the whole view was written since the mark.
         """
+        ...
+
+    def mark(self, view: str) -> Mark:
+        """Return how far writing has come; to be taken before the rows are read that `write` then gets as a whole."""
         ...
 
     def push(self, view: str, view_hash: str, rows: Sequence[PushedRow]) -> int:
@@ -156,8 +187,8 @@ class OnlineStore(Protocol):
 class PublishReport:
     """The result of publishing a view."""
 
-    rows: int  # entities whose newest row was written
-    changed: int  # entities whose stored values changed
+    rows: int  # entities whose newest row is in the store
+    changed: int  # entities whose stored values changed or were deleted
     newest: datetime | None
     version: int  # of the view's table
 
@@ -220,16 +251,23 @@ _STORES: dict[str, Callable[[str], OnlineStore]] = {
 _ADDRESSES = ("sqlite:///<path>", "redis://<host>:<port>/<database>", "rediss://… (TLS)", "unix://<socket>")
 
 
-def latest_rows(lake: "Lake", view: "FeatureView", *, versions: Mapping[str, int] | None = None) -> "pl.DataFrame":
+def latest_rows(
+    lake: "Lake",
+    view: "FeatureView",
+    *,
+    versions: Mapping[str, int] | None = None,
+    waiting: "pl.DataFrame | None" = None,
+) -> "pl.DataFrame":
     """Read the newest row of each entity of a view; between equal event times the one created last.
 
-    `versions` are those of its tables (`pushed.view_tables`), the newest when None.
+    `versions` are those of its tables (`pushed.view_tables`), the newest when None; `waiting` as for
+    `pushed.read_view`.
     """
     from ml_platform.features.pushed import read_view
 
     order = [view.event_time, *([view.created] if view.created else [])]
     return (
-        read_view(lake, view, versions)
+        read_view(lake, view, versions, waiting=waiting)
         .sort(order)
         .unique(list(view.entity), keep="last", maintain_order=True)
         .select(*view.entity, view.event_time, *view.columns)
@@ -237,8 +275,24 @@ def latest_rows(lake: "Lake", view: "FeatureView", *, versions: Mapping[str, int
     )
 
 
-def publish_view(lake: "Lake", view: "FeatureView", store: OnlineStore) -> PublishReport:
-    """Write the newest row of every entity of a view, pushed rows included, to the online store, and its schema.
+def publish_view(
+    lake: "Lake", view: "FeatureView", store: OnlineStore, *, push_log: "Path | None" = None
+) -> PublishReport:
+    """Make the online store hold the newest row of every entity of a view, pushed rows included, and no other row.
+
+    What the view's tables do not have any more leaves the store: an entity, or a row newer than those that are left.
+
+    Parameters
+    ----------
+    lake
+        Where the view's tables are.
+    view
+        The view.
+    store
+        What serving reads.
+    push_log
+        The platform's `push_log_dir`, with the pushed rows that are not in the lake yet. Without it all pushed rows
+        stay that were never seen in the lake.
 
     Raises
     ------
@@ -246,14 +300,36 @@ def publish_view(lake: "Lake", view: "FeatureView", store: OnlineStore) -> Publi
         If the view has not been computed yet.
     ml_platform.features.definitions.ViewChanged
         If another definition computed its table.
+    Overtaken
+        If other publishers of the view were faster again and again.
     """
-    from ml_platform.features.definitions import require_definition
-    from ml_platform.features.pushed import view_schema, view_tables
+    for _ in range(_TRIES - 1):
+        try:
+            return _publish_once(lake, view, store, push_log)
+        except Overtaken:
+            continue
+    return _publish_once(lake, view, store, push_log)
 
+
+def _publish_once(lake: "Lake", view: "FeatureView", store: OnlineStore, push_log: "Path | None") -> PublishReport:
+    from ml_platform.features.definitions import require_definition
+    from ml_platform.features.pushed import view_schema, view_tables, waiting_rows
+
+    # In this order: a push is logged, then stored and counted, then ingested. So what was pushed by the mark is waiting
+    # in the log or in these versions of the tables, and if it is in neither, then it was withdrawn.
+    mark = store.mark(view.name)
+    waiting = waiting_rows(push_log, view) if push_log is not None else None
     versions = lake.versions(view_tables(lake, view))
     require_definition(lake, view, versions[view.table])
-    frame = latest_rows(lake, view, versions=versions)
-    schema = view_schema(view, frame.schema)
-    changed = store.write(view.name, view.entity, frame, view.event_time, view_hash=view.hash, schema=schema)
+    frame = latest_rows(lake, view, versions=versions, waiting=waiting)
+    changed = store.write(
+        view.name,
+        view.entity,
+        frame,
+        view.event_time,
+        view_hash=view.hash,
+        schema=view_schema(view, frame.schema),
+        whole_since=mark if push_log is not None else mark._replace(pushes=0),
+    )
     newest: datetime | None = frame.get_column(view.event_time).max()  # type: ignore[assignment]  # by its dtype
     return PublishReport(rows=frame.height, changed=changed, newest=newest, version=versions[view.table])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import msgspec
 
-from ml_platform.features.online import Row, ViewSchema, check_rows
+from ml_platform.features.online import Mark, Row, ViewSchema, check_rows
 
 if TYPE_CHECKING:
     import polars as pl
@@ -48,11 +48,14 @@ class PackedStore(ABC):
         *,
         view_hash: str = "",
         schema: ViewSchema | None = None,
+        whole_since: Mark | None = None,
     ) -> int:
         """See `OnlineStore.write`.
 
         Raises
         ------
+        Overtaken
+            See `OnlineStore.write`.
         ValueError
             If a row has no key or no event time.
         sqlite3.Error, redis.RedisError
@@ -61,10 +64,12 @@ class PackedStore(ABC):
         """
         check_rows(view, entity, frame, event_time)
         columns = tuple(name for name in frame.columns if name not in {*entity, event_time})
-        return self._write(view, view_hash, schema, PackedRows(frame, entity, columns, event_time))
+        return self._write(view, view_hash, schema, PackedRows(frame, entity, columns, event_time), whole_since)
 
     @abstractmethod
-    def _write(self, view: str, view_hash: str, schema: ViewSchema | None, rows: PackedRows) -> int: ...
+    def _write(
+        self, view: str, view_hash: str, schema: ViewSchema | None, rows: PackedRows, whole_since: Mark | None
+    ) -> int: ...
 
     @abstractmethod
     def close(self) -> None:

@@ -3,20 +3,21 @@
 import struct
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from ml_platform.features import online_redis_scripts as scripts
 from ml_platform.features.online import (
     Definition,
     DefinitionChanged,
     Key,
+    Mark,
     PushedRow,
     Row,
     ViewSchema,
@@ -24,8 +25,19 @@ from ml_platform.features.online import (
     to_micros,
 )
 from ml_platform.features.online_packed import PackedRows, PackedStore, encode, unpack
+from ml_platform.features.online_redis_keys import (
+    PREFIX,
+    chunks,
+    count_key,
+    marks_key,
+    newest_key,
+    pushed_key,
+    row_key,
+    view_key,
+    written_key,
+)
+from ml_platform.features.online_redis_whole import Publisher, WholeViews
 
-_PREFIX = b"ml_platform:online:"
 _TIMEOUT = 5.0  # seconds to connect, and to wait for one answer
 _READ_TIMEOUT = 1.0  # seconds, since a request waits for it; `?socket_timeout=` in the URI overrides it
 _RECONNECT = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))  # after an idle connection was cut
@@ -33,44 +45,10 @@ _CHUNK = 2000  # rows merged by one call: Lua's `unpack` is limited to some 8,00
 _SCAN = 5000  # keys scanned by one step of tidying
 _ABANDONED = 3600  # seconds after which a generation not in force is taken to be left by a killed writer
 _TRIES = 5
-_VIEWS = _PREFIX + b"views"  # names of the views whose schema is recorded
-_STALE = _PREFIX + b"stale"  # generations not in force: when their writing began, 0 for those replaced
+_VIEWS = PREFIX + b"views"  # names of the views whose schema is recorded
+_STALE = PREFIX + b"stale"  # generations not in force: when their writing began, 0 for those replaced
 _HALF = 1 << 63  # added to a time, so that its bytes sort like the time, even before 1970
 
-# A generation is one definition of a view. Its number is part of every row's key, so that the rows of an older one are
-# no longer read as soon as `view:<name>` names the new one.
-_MERGE = """
-local view, newest, now = KEYS[1], KEYS[2], redis.call('GET', KEYS[1])
-if ARGV[1] ~= '' and now ~= ARGV[1] then return -1 end
-local function later(a, b)
-    local a_high, a_low = struct.unpack('>I4I4', a)
-    local b_high, b_low = struct.unpack('>I4I4', b)
-    return a_high > b_high or (a_high == b_high and a_low > b_low)
-end
-local rows = {}
-for i = 3, #KEYS do rows[i - 2] = KEYS[i] end
-local found, changes, changed = redis.call('MGET', unpack(rows)), {}, 0
-for i, key in ipairs(rows) do
-    local old, new = found[i], ARGV[i + 2]
-    if not old or (old ~= new and not later(old, new)) then
-        changes[#changes + 1], changes[#changes + 2] = key, new
-        changed = changed + 1
-    end
-end
-if changed > 0 then redis.call('MSET', unpack(changes)) end
-local last = redis.call('GET', newest)
-if not last or later(ARGV[2], last) then redis.call('SET', newest, ARGV[2]) end
-return changed
-"""
-_SWITCH = """
-if redis.call('GET', KEYS[1]) ~= (ARGV[2] ~= '' and ARGV[2]) then return 0 end
-redis.call('SET', KEYS[1], ARGV[1])
-redis.call('ZREM', KEYS[2], ARGV[4])
-if ARGV[3] ~= '' then redis.call('ZADD', KEYS[2], 0, ARGV[3]) end
-return 1
-"""
-
-_Item = TypeVar("_Item")
 _time = struct.Struct(">Q")
 
 
@@ -110,8 +88,9 @@ class RedisOnlineStore(PackedStore):
     def __init__(self, uri: str) -> None:
         self._uri = uri
         self._client = self._open()
-        self._merge = self._client.register_script(_MERGE)
-        self._switch = self._client.register_script(_SWITCH)
+        self._merge = self._client.register_script(scripts.MERGE)
+        self._switch = self._client.register_script(scripts.SWITCH)
+        self._whole = WholeViews(self._client)
         self._asked = 0  # rows
         self._views: dict[str, _Known] = {}
         self._local = threading.local()
@@ -129,14 +108,15 @@ class RedisOnlineStore(PackedStore):
         """
         packed = [(encode(row.key), to_micros(row.event_time), encode(row.values)) for row in rows]
         newest = _newest(packed)
+        number: Any = self._client.hincrby(marks_key(view), "pushes", 1)
         for _ in range(_TRIES):
-            record: Any = self._client.get(_view_key(view))
+            record: Any = self._client.get(view_key(view))
             current = None if record is None else _decode_view(record)
             if current is None or current.hash != view_hash:
                 raise DefinitionChanged(view, view_hash, None if current is None else current.hash)
-            if self._put(view, current.generation, record, newest.items()) is not None:
-                self._client.set(_written_key(view), repr(time.time()))
-                found: Any = self._client.mget([_row_key(current.generation, key) for key in newest])
+            if self._put(view, current.generation, record, newest.items(), push=number) is not None:
+                self._client.set(written_key(view), repr(time.time()))
+                found: Any = self._client.mget([row_key(current.generation, key) for key in newest])
                 held = {key: value[:8] for key, value in zip(newest, found, strict=True) if value is not None}
                 return sum(key in held and _stamp(micros) < held[key] for key, micros, _ in packed)
         raise RuntimeError(f"online view '{view}': its record changed {_TRIES} times during one push; push again")
@@ -152,7 +132,7 @@ class RedisOnlineStore(PackedStore):
         views = list(dict.fromkeys([view for view, _ in requests]))
         for _ in range(_TRIES):
             known = self._views.copy()  # other threads may change it meanwhile
-            wanted = [_view_key(view) for view in views]
+            wanted = [view_key(view) for view in views]
             places: list[int | None] = []
             for view, key in requests:
                 if view not in known or None in key:
@@ -171,12 +151,12 @@ class RedisOnlineStore(PackedStore):
 
     def view_hash(self, view: str) -> str | None:
         """See `OnlineStore.view_hash`."""
-        packed: Any = self._client.get(_view_key(view))
+        packed: Any = self._client.get(view_key(view))
         return None if packed is None else _decode_view(packed).hash
 
     def definition(self, view: str) -> Definition | None:
         """See `OnlineStore.definition`."""
-        packed: Any = self._client.get(_view_key(view))
+        packed: Any = self._client.get(view_key(view))
         if packed is None:
             return None
         found = _decode_view(packed)
@@ -189,14 +169,18 @@ class RedisOnlineStore(PackedStore):
 
     def newest(self, view: str) -> datetime | None:
         """See `OnlineStore.newest`."""
-        packed: Any = self._client.get(_view_key(view))
-        last: Any = None if packed is None else self._client.get(_newest_key(_decode_view(packed).generation))
+        packed: Any = self._client.get(view_key(view))
+        last: Any = None if packed is None else self._client.get(newest_key(_decode_view(packed).generation))
         return None if last is None else to_instant(_micros(last))
 
     def written_at(self, view: str) -> datetime | None:
         """See `OnlineStore.written_at`."""
-        at: Any = self._client.get(_written_key(view))
+        at: Any = self._client.get(written_key(view))
         return None if at is None else datetime.fromtimestamp(float(at), UTC)
+
+    def mark(self, view: str) -> Mark:
+        """See `OnlineStore.mark`."""
+        return self._whole.mark(view)
 
     def counts(self) -> tuple[int, int]:
         """See `OnlineStore.counts`; every row is fetched."""
@@ -220,47 +204,68 @@ class RedisOnlineStore(PackedStore):
             self._readers.append(client)
         return client
 
-    def _write(self, view: str, view_hash: str, schema: ViewSchema | None, rows: PackedRows) -> int:
+    def _write(
+        self, view: str, view_hash: str, schema: ViewSchema | None, rows: PackedRows, whole_since: Mark | None
+    ) -> int:
         newest = _newest(row for part in rows.parts() for row in zip(*part, strict=True))
+        wanted = _View(0, view_hash, rows.columns, schema)
+        if whole_since is None:
+            changed = self._write_any(view, wanted, newest, None)
+        else:
+            with self._whole.publisher(view, whole_since) as publisher:
+                changed = self._write_any(view, wanted, newest, publisher)
+        self._client.set(written_key(view), repr(time.time()))
+        if schema is not None:
+            self._client.sadd(_VIEWS, view)
+        self._tidy()
+        return changed
+
+    def _write_any(self, view: str, wanted: _View, rows: dict[bytes, bytes], publisher: Publisher | None) -> int:
         for _ in range(_TRIES):
-            changed = self._write_once(view, _View(0, view_hash, rows.columns, schema), newest)
+            changed = self._write_once(view, wanted, rows, publisher)
             if changed is not None:
-                self._client.set(_written_key(view), repr(time.time()))
-                if schema is not None:
-                    self._client.sadd(_VIEWS, view)
-                self._tidy()
                 return changed
         raise RuntimeError(
             f"online view '{view}': other writers changed its definition {_TRIES} times meanwhile; let one process "
             "publish a view, then publish again"
         )
 
-    def _write_once(self, view: str, wanted: _View, rows: dict[bytes, bytes]) -> int | None:
+    def _write_once(
+        self, view: str, wanted: _View, rows: dict[bytes, bytes], publisher: Publisher | None
+    ) -> int | None:
         """Write rows of the definition in force, or put a new one in force; None when another writer was faster."""
-        packed: Any = self._client.get(_view_key(view))
+        packed: Any = self._client.get(view_key(view))
         current = None if packed is None else _decode_view(packed)
         if current is not None and (current.hash, current.columns) == (wanted.hash, wanted.columns):
             if wanted.schema is not None and wanted.schema != current.schema:
                 record = encode(msgspec.structs.replace(current, schema=wanted.schema))
-                if not self._switch(keys=[_view_key(view), _STALE], args=[record, packed, "", current.generation]):
+                if not self._switch(keys=[view_key(view), _STALE], args=[record, packed, "", current.generation]):
                     return None
                 packed = record
+            if publisher is not None:
+                return self._whole.put(publisher, current.generation, packed, rows)
             return self._put(view, current.generation, packed, rows.items())
-        generation: Any = self._client.incr(_PREFIX + b"generation")
+        generation: Any = self._client.incr(PREFIX + b"generation")
         self._client.zadd(_STALE, {str(generation): time.time()})  # so that rows of a killed writer are deleted later
+        self._client.set(count_key(generation), 0)
         changed = self._put(view, generation, b"", rows.items())
         definition = encode(msgspec.structs.replace(wanted, generation=generation))
         old = current.generation if current is not None else ""
-        switched = self._switch(keys=[_view_key(view), _STALE], args=[definition, packed or b"", old, generation])
+        switched = self._switch(keys=[view_key(view), _STALE], args=[definition, packed or b"", old, generation])
+        if switched and publisher is not None and self._whole.put(publisher, generation, definition, rows) is None:
+            return None
         return changed if switched else None
 
-    def _put(self, view: str, generation: int, guard: bytes, rows: Iterable[tuple[bytes, bytes]]) -> int | None:
+    def _put(
+        self, view: str, generation: int, guard: bytes, rows: Iterable[tuple[bytes, bytes]], *, push: int | str = ""
+    ) -> int | None:
         """Write rows; return how many changed, or None when `guard` is not the view's record any more."""
         changed = 0
-        for chunk in _chunks(rows, _CHUNK):
-            keys = [_view_key(view), _newest_key(generation), *(_row_key(generation, key) for key, _ in chunk)]
+        for chunk in chunks(rows, _CHUNK):
+            own = [newest_key(generation), pushed_key(generation), count_key(generation)]
+            keys = [view_key(view), *own, *(row_key(generation, key) for key, _ in chunk)]
             values = [value for _, value in chunk]
-            done: Any = self._merge(keys=keys, args=[guard, max(value[:8] for value in values), *values])
+            done: Any = self._merge(keys=keys, args=[guard, max(value[:8] for value in values), push, *values])
             if done < 0:
                 return None
             changed += done
@@ -270,10 +275,10 @@ class RedisOnlineStore(PackedStore):
         """Delete the rows of definitions that are no longer in force."""
         members: Any = self._client.zrangebyscore(_STALE, "-inf", time.time() - _ABANDONED)
         for member in members:
-            pattern = _row_key(int(member), b"*")
-            for keys in _chunks(self._client.scan_iter(match=pattern, count=_SCAN), _SCAN):
+            pattern = row_key(int(member), b"*")
+            for keys in chunks(self._client.scan_iter(match=pattern, count=_SCAN), _SCAN):
                 self._client.unlink(*keys)
-            self._client.unlink(_newest_key(int(member)))
+            self._client.unlink(*(key(int(member)) for key in (newest_key, pushed_key, count_key)))
             self._client.zrem(_STALE, member)
 
     def _changed(self, views: Sequence[str], found: Sequence[bytes | None], known: dict[str, _Known]) -> bool:
@@ -287,7 +292,7 @@ class RedisOnlineStore(PackedStore):
                     self._views.pop(view, None)
                 else:
                     new = _decode_view(packed)
-                    self._views[view] = _Known(packed, new.columns, _row_key(new.generation, b""))
+                    self._views[view] = _Known(packed, new.columns, row_key(new.generation, b""))
         return changed
 
 
@@ -308,28 +313,6 @@ def _stamp(micros: int) -> bytes:
 
 def _micros(found: bytes) -> int:
     return int(_time.unpack_from(found)[0]) - _HALF
-
-
-def _chunks(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
-
-
-def _view_key(view: str) -> bytes:
-    return _PREFIX + b"view:" + view.encode()
-
-
-def _written_key(view: str) -> bytes:
-    return _PREFIX + b"written:" + view.encode()
-
-
-def _newest_key(generation: int) -> bytes:
-    return _PREFIX + b"newest:%d" % generation
-
-
-def _row_key(generation: int, key: bytes) -> bytes:
-    return _PREFIX + b"row:%d:" % generation + key
 
 
 def _row(columns: tuple[str, ...], found: bytes | None) -> Row | None:

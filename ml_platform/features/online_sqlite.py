@@ -13,10 +13,13 @@ from typing import Any
 
 import msgspec
 
+from ml_platform.features import online_sqlite_statements as statements
 from ml_platform.features.online import (
     Definition,
     DefinitionChanged,
     Key,
+    Mark,
+    Overtaken,
     PushedRow,
     Row,
     ViewSchema,
@@ -29,36 +32,6 @@ _LOCK_SECONDS = 30.0  # how long a writer waits for another
 _CHUNK = 500  # keys per statement, well below SQLite's limit of variables
 _MOST_KNOWN = 20_000  # rows that a thread remembers: some 20 MB of wide ones
 _CACHE_KIB = 32 * 1024  # most memory for pages of the file per reading thread; only pages that were read take any
-
-# A layout is one definition of a view, which says what its packed values mean. Writing another definition than the
-# view's last makes a new layout, and deletes the rows of the last one in the same transaction.
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS layouts (
-    layout INTEGER PRIMARY KEY AUTOINCREMENT, view TEXT NOT NULL, hash TEXT NOT NULL, columns BLOB NOT NULL
-);
-CREATE TABLE IF NOT EXISTS entities (
-    key BLOB PRIMARY KEY, layout INTEGER NOT NULL, event_time INTEGER NOT NULL, packed BLOB NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS schemas (layout INTEGER PRIMARY KEY, schema BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS newest (view TEXT PRIMARY KEY, event_time INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS written (view TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
-"""
-_UPSERT = """
-INSERT INTO entities VALUES (?, ?, ?, ?)
-ON CONFLICT (key) DO UPDATE SET event_time = excluded.event_time, packed = excluded.packed
-WHERE excluded.event_time > event_time OR (excluded.event_time = event_time AND excluded.packed <> packed)
-"""
-_NEWEST = """
-INSERT INTO newest SELECT ?, ? WHERE true
-ON CONFLICT (view) DO UPDATE SET event_time = max(event_time, excluded.event_time)
-"""
-
-_WRITTEN = "INSERT OR REPLACE INTO written VALUES (?, ?)"
-_RECORD_SCHEMA = """
-INSERT INTO schemas VALUES (?, ?) ON CONFLICT (layout) DO UPDATE SET schema = excluded.schema
-WHERE schema <> excluded.schema
-"""
-_LAST_LAYOUT = "SELECT layout, hash, columns FROM layouts WHERE view = ? ORDER BY layout DESC LIMIT 1"
 
 _decode_schema = msgspec.msgpack.Decoder(ViewSchema).decode
 
@@ -94,18 +67,21 @@ class SqliteOnlineStore(PackedStore):
         """See `OnlineStore.push`; writes all rows in one transaction."""
         keys = [encode((view, *row.key)) for row in rows]
         times = [to_micros(row.event_time) for row in rows]
-        with self._transaction() as connection:
-            last = connection.execute(_LAST_LAYOUT, (view,)).fetchone()
+        with self._connection() as connection, _transaction(connection):
+            last = connection.execute(statements.LAST_LAYOUT, (view,)).fetchone()
             if last is None or last[1] != view_hash:
                 raise DefinitionChanged(view, view_hash, last and last[1])
             packed = (encode(row.values) for row in rows)
-            connection.executemany(_UPSERT, zip(keys, repeat(last[0]), times, packed, strict=False))
-            connection.execute(_NEWEST, (view, max(times)))
-            connection.execute(_WRITTEN, (view, time.time()))
+            connection.executemany(statements.UPSERT, zip(keys, repeat(last[0]), times, packed, strict=False))
+            connection.execute(statements.NEWEST, (view, max(times)))
+            connection.execute(statements.WRITTEN, (view, time.time()))
             held: dict[bytes, int] = {}
             for start in range(0, len(keys), _CHUNK):
                 chunk = keys[start : start + _CHUNK]
                 held |= dict(connection.execute(_select("key, event_time", len(chunk)), chunk).fetchall())
+            (number,) = connection.execute(statements.COUNT.format("pushes"), (view,)).fetchone()
+            stored = {key for key, micros in zip(keys, times, strict=True) if micros == held[key]}
+            connection.executemany("INSERT OR REPLACE INTO pushed VALUES (?, ?)", zip(stored, repeat(number)))
         return sum(micros < held[key] for key, micros in zip(keys, times, strict=True))
 
     def read(self, requests: Sequence[tuple[str, Key]]) -> list[Row | None]:
@@ -131,12 +107,12 @@ class SqliteOnlineStore(PackedStore):
 
     def view_hash(self, view: str) -> str | None:
         """See `OnlineStore.view_hash`."""
-        row = self._one(_LAST_LAYOUT, view)
+        row = self._one(statements.LAST_LAYOUT, view)
         return row[1] if row else None
 
     def definition(self, view: str) -> Definition | None:
         """See `OnlineStore.definition`."""
-        row = self._one(_LAST_LAYOUT, view)
+        row = self._one(statements.LAST_LAYOUT, view)
         if row is None:
             return None
         schema = self._one("SELECT schema FROM schemas WHERE layout = ?", row[0]) if self._has_schemas() else None
@@ -163,6 +139,12 @@ class SqliteOnlineStore(PackedStore):
         row = self._one("SELECT at FROM written WHERE view = ?", view)
         return datetime.fromtimestamp(row[0], UTC) if row else None
 
+    def mark(self, view: str) -> Mark:
+        """See `OnlineStore.mark`."""
+        if self._one("SELECT 1 FROM sqlite_master WHERE name = ?", "marks") is None:
+            return Mark(0, 0)
+        return Mark(*(self._one("SELECT publications, pushes FROM marks WHERE view = ?", view) or (0, 0)))
+
     def counts(self) -> tuple[int, int]:
         """See `OnlineStore.counts`."""
         return self._asked, self._fetched
@@ -176,21 +158,24 @@ class SqliteOnlineStore(PackedStore):
     def __del__(self) -> None:
         self.close()
 
-    def _write(self, view: str, view_hash: str, schema: ViewSchema | None, rows: PackedRows) -> int:
+    def _write(
+        self, view: str, view_hash: str, schema: ViewSchema | None, rows: PackedRows, whole_since: Mark | None
+    ) -> int:
         """Write all rows in one transaction."""
-        with self._transaction() as connection:
-            layout = _layout(connection, view, view_hash, rows.columns)
-            if schema is not None:
-                connection.execute(_RECORD_SCHEMA, (layout, encode(schema)))
-            before = connection.total_changes
-            newest = []
-            for keys, times, packed in rows.parts(view):
-                connection.executemany(_UPSERT, zip(keys, repeat(layout), times, packed, strict=False))
-                newest.append(max(times))
-            changed = connection.total_changes - before
-            if newest:
-                connection.execute(_NEWEST, (view, max(newest)))
-            connection.execute(_WRITTEN, (view, time.time()))
+        with self._connection() as connection:
+            if whole_since is not None:  # other writers need not wait while the rows are collected
+                connection.execute(statements.WHOLE)
+                for keys, times, packed in rows.parts(view):
+                    connection.executemany(statements.ADD_TO_WHOLE, zip(keys, times, packed, strict=True))
+            with _transaction(connection):
+                layout = _layout(connection, view, view_hash, rows.columns)
+                if schema is not None:
+                    connection.execute(statements.RECORD_SCHEMA, (layout, encode(schema)))
+                if whole_since is None:
+                    changed = _merge(connection, view, layout, rows)
+                else:
+                    changed = _replace(connection, view, layout, rows, whole_since)
+                connection.execute(statements.WRITTEN, (view, time.time()))
         return changed
 
     def _known_rows(self, connection: sqlite3.Connection) -> tuple[int, dict[bytes, Row | None]]:
@@ -243,23 +228,60 @@ class SqliteOnlineStore(PackedStore):
         return connection
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """A connection for writing."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(self._path, timeout=_LOCK_SECONDS, isolation_level=None)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")  # a crash may cost the last write, never the file
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                for statement in filter(str.strip, _SCHEMA.split(";")):
-                    connection.execute(statement)
-                yield connection
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            connection.execute("COMMIT")
+            yield connection
         finally:
             connection.close()
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statement in filter(str.strip, statements.SCHEMA.split(";")):
+            connection.execute(statement)
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _merge(connection: sqlite3.Connection, view: str, layout: int, rows: PackedRows) -> int:
+    """Store the rows that are newer than the stored ones; return how many entities changed."""
+    before, newest = connection.total_changes, []
+    for keys, times, packed in rows.parts(view):
+        connection.executemany(statements.UPSERT, zip(keys, repeat(layout), times, packed, strict=False))
+        newest.append(max(times))
+    changed = connection.total_changes - before
+    if newest:
+        connection.execute(statements.NEWEST, (view, max(newest)))
+    return changed
+
+
+def _replace(connection: sqlite3.Connection, view: str, layout: int, rows: PackedRows, since: Mark) -> int:
+    """Replace the view's rows by those in `whole`; return how many entities changed (raises Overtaken)."""
+    (publications,) = connection.execute(statements.COUNT.format("publications"), (view,)).fetchone()
+    if publications != since.publications + 1:
+        raise Overtaken(view)
+    low = encode((view, *repeat(None, len(rows.entity))))[: -len(rows.entity)]  # a null takes one byte
+    about = {
+        "view": view,
+        "layout": layout,
+        "pushes": since.pushes,
+        "low": low,
+        "high": low[:-1] + bytes([low[-1] + 1]),
+    }
+    changed = sum(connection.execute(sql, about).rowcount for sql in (statements.WITHDRAW, statements.REPLACE))
+    for statement in (statements.NO_LONGER_PUSHED, statements.FORGET_NEWEST, statements.FIND_NEWEST):
+        connection.execute(statement, about)
+    return changed
 
 
 @cache
@@ -280,10 +302,11 @@ def _data_version(connection: sqlite3.Connection) -> int:
 def _layout(connection: sqlite3.Connection, view: str, view_hash: str, columns: tuple[str, ...]) -> int:
     """Return the layout of a definition; if it is new, make it and delete the rows of the view's last one."""
     packed = encode(columns)
-    last = connection.execute(_LAST_LAYOUT, (view,)).fetchone()
+    last = connection.execute(statements.LAST_LAYOUT, (view,)).fetchone()
     if last is not None and (last[1], last[2]) == (view_hash, packed):
         return int(last[0])
     if last is not None:  # old layouts are kept: a reader may need that of a row it has just read
+        connection.execute(statements.FORGET_PUSHED, (view,))
         connection.execute("DELETE FROM entities WHERE layout IN (SELECT layout FROM layouts WHERE view = ?)", (view,))
         connection.execute("DELETE FROM newest WHERE view = ?", (view,))
     row = connection.execute("INSERT INTO layouts (view, hash, columns) VALUES (?, ?, ?)", (view, view_hash, packed))

@@ -13,16 +13,17 @@ import polars as pl
 
 from ml_platform.features.definitions import computed_hash
 from ml_platform.features.online import ViewSchema
-from ml_platform.features.push_log import DEFINITION_DIGITS, Pushed
+from ml_platform.features.push_log import DEFINITION_DIGITS, Pushed, stream
 from ml_platform.features.view_rows import DTYPES, UTC_MICROSECONDS
 from ml_platform.features.views import FeatureView
 from ml_platform.inference.ingest_segments import Ingested, ingest_segments
-from ml_platform.inference.log_lag import log_lag
+from ml_platform.inference.log_lag import log_lag, waiting_lines
 from ml_platform.lake.overlays import Overlay, Overlays
 from ml_platform.lake.tables import Lake
 from ml_platform.registry.manifest import Input
 
 PUSHED_AT, CALLER, REQUEST, ROW = "__pushed_at", "__caller", "__request_id", "__row"
+_SENT_AT = "__sent_at"
 
 _decode = msgspec.json.Decoder(Pushed).decode
 
@@ -38,7 +39,13 @@ def view_tables(lake: Lake, view: FeatureView) -> tuple[str, ...]:
     return (view.table, pushed) if lake.exists(pushed) else (view.table,)
 
 
-def read_view(lake: Lake, view: FeatureView, versions: Mapping[str, int] | None = None) -> pl.LazyFrame:
+def read_view(
+    lake: Lake,
+    view: FeatureView,
+    versions: Mapping[str, int] | None = None,
+    *,
+    waiting: pl.DataFrame | None = None,
+) -> pl.LazyFrame:
     """Scan the rows of a view, computed and pushed.
 
     Among rows with equal keys a pushed one replaces the computed one, and the one pushed last the others. In a view
@@ -52,23 +59,26 @@ def read_view(lake: Lake, view: FeatureView, versions: Mapping[str, int] | None 
         The view.
     versions
         Versions of `view_tables`, the newest when None; without a version for the pushed rows none are read.
+    waiting
+        Pushed rows that are not in the lake yet (`waiting_rows`); they count like those that are.
     """
     if versions is None:
         versions = lake.versions(view_tables(lake, view))
     computed = lake.read(view.table, version=versions[view.table])
     table = pushed_table(view)
-    if table not in versions:
+    sent = [lake.read(table, version=versions[table])] if table in versions else []
+    sent += [waiting.lazy()] if waiting is not None else []
+    if not sent:
         return computed
     keys = list(view.keys)
     names = [*keys, *view.columns]
     dtypes = computed.select(names).collect_schema()
-    created = [pl.col(PUSHED_AT).alias(view.created)] if view.created else []
+    values = [pl.col(PUSHED_AT if name == view.created else name).cast(dtypes[name]).alias(name) for name in names]
     pushed = (
-        lake.read(table, version=versions[table])
-        .sort(PUSHED_AT, REQUEST, ROW)
-        .with_columns(created)
+        pl.concat(rows.select(*values, pl.col(PUSHED_AT).alias(_SENT_AT), REQUEST, ROW) for rows in sent)
+        .sort(_SENT_AT, REQUEST, ROW)
         .unique(keys, keep="last", maintain_order=True)
-        .select(pl.col(name).cast(dtypes[name]) for name in names)
+        .select(names)
     )
     return pl.concat([computed.select(names).join(pushed, on=keys, how="anti"), pushed])
 
@@ -127,18 +137,29 @@ def ingest_pushed(lake: Lake, folder: Path, view: str) -> list[Ingested]:
         A report for each definition for which rows were ever pushed.
     """
     return [
-        ingest_segments(lake, table, stream, _read, written_at=PUSHED_AT) for table, stream in _streams(folder, view)
+        ingest_segments(lake, table, segments, _read, written_at=PUSHED_AT)
+        for table, segments in _streams(folder, view)
     ]
 
 
 def has_pushed(folder: Path, view: str) -> bool:
     """Whether rows pushed to a view wait for `ingest_pushed`."""
-    return any(log_lag(stream).waiting_bytes for _, stream in _streams(folder, view))
+    return any(log_lag(segments).waiting_bytes for _, segments in _streams(folder, view))
+
+
+def waiting_rows(folder: Path, view: FeatureView) -> pl.DataFrame | None:
+    """Read the rows pushed for the present definition of a view that `ingest_pushed` has not taken yet, if any.
+
+    Rows that it takes meanwhile may be among them. A line that is being written is not.
+    """
+    rows = [_read(lines, "")[0] for lines in waiting_lines(folder / stream(view.name, view.hash))]
+    found = [frame for frame in rows if frame is not None]
+    return pl.concat(found) if found else None
 
 
 def _streams(folder: Path, view: str) -> Iterator[tuple[str, Path]]:
-    for stream in sorted((folder / view).glob("*/")):
-        yield _table(view, stream.name), stream
+    for segments in sorted((folder / view).glob("*/")):
+        yield _table(view, segments.name), segments
 
 
 def _table(view: str, definition: str) -> str:

@@ -3,6 +3,7 @@
 Imports only the standard library and msgspec, because serving reports the lag in its metrics.
 """
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -47,10 +48,7 @@ def log_lag(folder: Path) -> LogLag:
     ...     before, log_lag(Path(folder)).waiting_bytes
     (LogLag(waiting_bytes=5, ingested_at=None), 1)
     """
-    try:
-        note = msgspec.json.decode((folder / _NOTE).read_bytes(), type=_Ingested)
-    except FileNotFoundError:
-        note = None
+    note = _note(folder)
     waiting = 0
     for segment in folder.glob(f"*{SUFFIX}"):
         try:
@@ -59,3 +57,24 @@ def log_lag(folder: Path) -> LogLag:
             continue
         waiting += max(size - (note.taken.get(segment.name, 0) if note else 0), 0)
     return LogLag(waiting, note.at if note else None)
+
+
+def waiting_lines(folder: Path) -> Iterator[bytes]:
+    """Yield what is not in the table yet of each segment: whole lines, and perhaps some that are in it."""
+    note = _note(folder)
+    for segment in sorted(folder.glob(f"*{SUFFIX}")):
+        try:
+            with segment.open("rb") as file:
+                file.seek(note.taken.get(segment.name, 0) if note else 0)
+                rest = file.read()
+        except FileNotFoundError:  # ingested and deleted meanwhile
+            continue
+        if whole := rest[: rest.rfind(b"\n") + 1]:
+            yield whole
+
+
+def _note(folder: Path) -> _Ingested | None:
+    try:
+        return msgspec.json.decode((folder / _NOTE).read_bytes(), type=_Ingested)
+    except FileNotFoundError:
+        return None

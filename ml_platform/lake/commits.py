@@ -17,6 +17,7 @@ from ml_platform.lake.errors import CommitConflict
 
 T = TypeVar("T")
 TRIES = 30
+KEEPS_ROWS = {"OPTIMIZE", "VACUUM START", "VACUUM END"}  # operations of Delta that change no row
 _FIRST_PAUSE = 0.02  # seconds, doubled per try up to _LONGEST_PAUSE and jittered
 _LONGEST_PAUSE = 1.0
 
@@ -111,6 +112,35 @@ def listed(table: DeltaTable, limit: int | None = None) -> pl.DataFrame:
         },
         schema_overrides={"timestamp": pl.Int64, "writer": pl.String},
     ).with_columns(pl.from_epoch("timestamp", "ms").dt.cast_time_unit("us").dt.replace_time_zone("UTC"))
+
+
+def origin(newest: DeltaTable, version: int) -> int:
+    """Version whose commit wrote the rows of a version: not the one that restored or compacted them.
+
+    Parameters
+    ----------
+    newest
+        The newest snapshot of the table.
+    version
+        A version of the table.
+    """
+    limit = newest.version() - version + 1  # usually its own commit tells
+    while True:
+        made = {int(commit["version"]): commit for commit in newest.history(limit)}
+        while version in made:
+            operation, restored = (
+                made[version]["operation"],
+                made[version].get("operationParameters", {}).get("version"),
+            )
+            if operation == "RESTORE" and restored is not None:
+                version = int(restored)
+            elif operation in KEEPS_ROWS and version > 0:
+                version -= 1
+            else:
+                return version
+        if len(made) < limit:  # its commit is no longer in the log
+            return version
+        limit = newest.version() - version + 1
 
 
 def rival_of(newest: DeltaTable | None) -> str:

@@ -125,7 +125,7 @@ def _online_view(view: FeatureView) -> dg.AssetsDefinition:
     )
     def online_view(platform: Platform) -> dg.MaterializeResult:
         with open_online_store(platform.settings.online_uri) as store:
-            report = publish_view(platform.lake, view, store)
+            report = publish_view(platform.lake, view, store, push_log=platform.settings.push_log_dir)
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": report.rows,
