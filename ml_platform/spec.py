@@ -210,8 +210,15 @@ class Monitoring(Strict):
     )
     window: Duration = Field(timedelta(days=7), description="Span of scored rows compared with the training data.")
     min_rows: int = Field(500, ge=1, description="Smaller windows are reported as such, not judged.")
-    significance: float = Field(0.05, gt=0, lt=1, description="Family-wise error over all columns (Bonferroni).")
-    distance: float = Field(0.1, gt=0, description="Smallest distance that counts, with a significant test.")
+    significance: float = Field(
+        0.01, gt=0, lt=1, description="Share of reports on undrifted rows in which some column may count as drifted."
+    )
+    distance: float = Field(
+        0.1,
+        gt=0,
+        description="Smallest distance that counts, with a significant test: Cohen's h or Jensen-Shannon, and half of "
+        "it as Kolmogorov-Smirnov's D.",
+    )
     min_drift_importance: float = Field(
         0.15,
         ge=0,

@@ -1,37 +1,26 @@
-"""Two samples of rows compared column by column with Evidently: what differs by more than chance, and by enough.
+"""Two samples of rows compared column by column: what differs by more than chance, and by enough.
 
-A column has drifted when both hold: its test is significant at `significance / number of tests` (Bonferroni), and its
-distance reaches the column's threshold. Why both, measured on undrifted data of 30 columns, as the share of reports
-that alarm on some column: p < 0.05 73–78 %; Bonferroni alone 2.5–6 %, but with many rows every harmless difference is
-significant; distance ≥ 0.1 alone 93 % at 1,000 rows and 0.5 % at 10,000; both together 2 % at 1,000 and 0 at 10,000,
-while a shift of one column by 0.25 standard deviations is found in 95 and 100 % (`benchmarks/drift_false_alarms.py`).
+A column has drifted when one of its tests (`column_tests`) is significant at `significance / number of tests`
+(Bonferroni, over all columns) and its distance reaches the threshold. Why both: with many rows every harmless
+difference is significant, with few rows every distance is large. How often reports on undrifted rows alarm, with clean
+and dirty columns of every kind, is measured by `benchmarks/drift_false_alarms.py`.
 
-Numeric columns: Kolmogorov–Smirnov, and the Wasserstein distance in standard deviations of the reference, which grows
-with the shift itself; Jensen–Shannon on bins answers to an outlier that stretches the bins. Categorical columns: a
-chi-square test of two samples, and the Jensen–Shannon distance of the shares. Missing values of numeric columns are a
-category of their own (missing or not), since a test of values does not see them.
+The verdict is ours alone. Evidently draws the columns for the report (`column_plots`) and decides nothing.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 from pydantic import Field
 
-from ml_platform.monitoring.two_sample import kolmogorov_smirnov, two_sample_chi_square
+from ml_platform.monitoring.column_tests import ColumnTest, Kind, NotComparable, NumericReference, reference_side
 from ml_platform.spec import Monitoring
 from ml_platform.spec_types import Strict
 
-if TYPE_CHECKING:
-    from evidently.core.report import Snapshot
-
-Kind = Literal["numeric", "categorical"]
-
-MISSING = "(missing)"
-OTHER = "(other)"
-METHODS: dict[Kind, tuple[str, str]] = {"numeric": ("ks", "wasserstein"), "categorical": ("chisquare", "jensenshannon")}
-_TOP_CATEGORIES = 50  # compared one by one where the manifest names none
+KS_SHARE = 0.5  # of `Monitoring.distance`: a shift by d standard deviations moves a normal distribution by D = 0.4 d
 _NEW_CATEGORIES = 5  # named in a report
+_SHOWN = 3  # tests named in a reason
 
 
 class Column(NamedTuple):
@@ -40,55 +29,56 @@ class Column(NamedTuple):
     name: str
     kind: Kind
     importance: float = 0.0  # share of the model's total
-    categories: tuple[str, ...] | None = None  # that the model knows; the rest is one to it
+    categories: tuple[str, ...] | None = None  # that the model knows: they are not new where the reference lacks them
 
 
-class Difference(NamedTuple):
-    """One test and one distance."""
+class JudgedTest(Strict):
+    """One test of a column, judged."""
 
+    name: str = Field(description="What was compared: distribution, tails, missing, value -999, categories, …")
     method: str
     p_value: float
-    p_threshold: float
     distance: float
     distance_threshold: float
+    drifted: bool = Field(description="Significant, and at least the threshold apart.")
+    text: str = Field(description="Both sides in words and numbers.")
 
     @property
-    def drifted(self) -> bool:
-        """Significant and large."""
-        return self.p_value < self.p_threshold and self.distance >= self.distance_threshold
+    def severity(self) -> float:
+        """Distance over its threshold."""
+        return self.distance / self.distance_threshold
 
     def __str__(self) -> str:
-        measure = self.method.split(" + ")[1]
         p_value = f"p {self.p_value:.0e}" if self.p_value > 1e-99 else "p < 1e-99"
-        return (
-            f"{measure} distance {self.distance:.2f}, threshold {self.distance_threshold:.2f}; "
-            f"{p_value}, limit {self.p_threshold:.0e}"
-        )
+        distance = f"distance {self.distance:.2f}, threshold {self.distance_threshold:.2f}"
+        return f"{self.text} ({self.method}: {distance}; {p_value})"
 
 
 class ColumnDrift(Strict):
-    """How one column of the current rows differs from the reference: one flat row of numbers."""
+    """How one column of the current rows differs from the reference, and its worst test in one flat row of numbers."""
 
     column: str
     importance: float = Field(description="Share of the model's importance; 0 for the prediction.")
-    drifted: bool = Field(description="Values or missing values: significant, and at least the threshold apart.")
-    judged: bool = Field(description="False where one side has no values at all.")
+    drifted: bool = Field(description="Some test of it is significant, and at least its threshold apart.")
+    judged: bool = Field(description="False where nothing can be compared; `not_judged` says why.")
+    not_judged: str = Field("", description="Why the column, or its values, cannot be compared.")
     kind: Kind
-    method: str = Field(description="Test + distance of the values.")
+    method: str = Field(description="Of the worst test: a drifted one before others, then by severity.")
     p_value: float | None
-    p_threshold: float
+    p_threshold: float = Field(description="Significance, shared by all tests of all columns.")
     distance: float | None
-    distance_threshold: float
+    distance_threshold: float | None
+    shift: float | None = Field(
+        None, description="Numeric: how far the median moved, in robust standard deviations of the reference."
+    )
     missing_share: float
     reference_missing_share: float
-    missing_p_value: float | None = Field(None, description="Of the share of missing values, numeric columns only.")
-    missing_distance: float | None = None
-    missing_distance_threshold: float | None = None
     new_categories: str = Field("", description="Commonest categories that the reference lacks, with their shares.")
-    severity: float | None = Field(description="Larger of the distances over their thresholds.")
+    severity: float | None = Field(description="Distance of the worst test over its threshold.")
     rows: int
     reference_rows: int
     reason: str = Field(description="The finding in words and numbers; empty where there is none.")
+    tests: tuple[JudgedTest, ...] = ()
 
 
 def compare(
@@ -98,188 +88,140 @@ def compare(
     monitoring: Monitoring,
     *,
     ordinary: Mapping[str, float] | None = None,
-) -> tuple[list[ColumnDrift], "Snapshot"]:
-    """Compare every column and judge it by its test and its distance.
+) -> tuple[list[ColumnDrift], int]:
+    """Compare every column and judge it by its tests and their distances.
 
     Parameters
     ----------
     reference, current
-        Rows with all of `columns`.
+        Rows with all of `columns`. Rows count alike; thin out rows of unequal weight first (`equally_weighted`).
     columns
-        What to compare. Categories outside `Column.categories` are compared as one, as the model sees them.
+        What to compare.
     monitoring
         `significance`, shared by all tests, and `distance`.
     ordinary
-        Prepared column → distance that is nothing unusual for it (`ordinary_distances`); the threshold is the larger
-        of it and `monitoring.distance`.
+        Name of a test (`full_name`) → distance that is nothing unusual for it (`ordinary_distances`); the threshold is
+        the larger of it and what `monitoring.distance` says.
 
     Returns
     -------
     tuple
-        One `ColumnDrift` per column in their order, and Evidently's snapshot, for the HTML report.
-
-    Raises
-    ------
-    ValueError
-        If there is nothing to compare.
+        One `ColumnDrift` per column in their order; a column that cannot be compared says why. And the number of tests
+        that shared the significance.
     """
-    columns = with_categories(columns, reference)
-    sides = prepare(reference, columns), prepare(current, columns)
-    tests = _tests(*sides)
-    if not tests:
-        raise ValueError(
-            f"Wanted values on both sides, found {reference.height} reference and {current.height} current rows "
-            f"with no values in {len(columns)} columns. Widen the window, or check what was scored."
+    made = [_tests(column, reference[column.name], current[column.name]) for column in columns]
+    count = sum(len(tests) for tests, _, _ in made)
+    p_threshold = monitoring.significance / max(count, 1)
+    found = []
+    for column, (tests, shift, not_judged) in zip(columns, made, strict=True):
+        results = []
+        for test in tests:
+            floor = monitoring.distance * (KS_SHARE if test.method == "ks" else 1.0)
+            usual = (ordinary or {}).get(full_name(column.name, test.name), 0.0)
+            results.append(_judged(test, p_threshold, max(floor, usual)))
+        sides = reference[column.name], current[column.name]
+        found.append(
+            _column_drift(column, *sides, results, p_threshold=p_threshold, shift=shift, not_judged=not_judged)
         )
-    p_threshold = monitoring.significance / len(tests)
-    thresholds = {name: max(monitoring.distance, (ordinary or {}).get(name, 0.0)) for name in sides[0].columns}
-    differences, snapshot = _run_evidently(*sides, tests, p_threshold, thresholds)
-    judged = [
-        _column_drift(
-            column,
-            reference[column.name],
-            current[column.name],
-            differences,
-            p_threshold=p_threshold,
-            thresholds=thresholds,
-        )
-        for column in columns
-    ]
-    return judged, snapshot
+    return found, count
 
 
-def missing_name(column: str) -> str:
-    """Name of the prepared column that says whether `column` is missing."""
-    return f"{column} missing"
+def full_name(column: str, test: str) -> str:
+    """Name of a test of a column, over all columns.
+
+    Examples
+    --------
+    >>> full_name("wind", "missing")
+    'wind: missing'
+    """
+    return f"{column}: {test}"
 
 
-def with_categories(columns: Sequence[Column], reference: pl.DataFrame) -> list[Column]:
-    """Give categorical columns that name no categories the commonest of the reference."""
-    filled = []
-    for column in columns:
-        if column.kind == "categorical" and column.categories is None:
-            counts = reference[column.name].cast(pl.String).drop_nulls().value_counts(sort=True)
-            column = column._replace(categories=tuple(counts[column.name].head(_TOP_CATEGORIES)))  # noqa: PLW2901
-        filled.append(column)
-    return filled
+def _tests(column: Column, reference: pl.Series, current: pl.Series) -> tuple[list[ColumnTest], float | None, str]:
+    """Make the tests of a column, the shift of its median, and why its values are not compared where they are not."""
+    try:
+        side = reference_side(column.kind, reference)
+    except NotComparable as error:
+        return [], None, f"in the training data its {error}"
+    try:
+        made = side.tests(current)
+    except NotComparable as error:
+        return [], None, f"in the window its {error}"
+    shift = side.shift(current) if isinstance(side, NumericReference) else None
+    lacking = [name for name, side in (("training data", reference), ("window", current)) if _is_empty(side)]
+    return made, shift, f"no values in the {' and the '.join(lacking)}" if lacking else ""
 
 
-def prepare(rows: pl.DataFrame, columns: Sequence[Column]) -> pl.DataFrame:
-    """Bring rows to what is compared: finite floats, whether they are missing, categories as the model knows them."""
-    made = []
-    for column in columns:
-        if column.kind == "numeric":
-            number = pl.col(column.name).cast(pl.Float64)
-            number = pl.when(number.is_finite()).then(number)
-            state = pl.when(number.is_null()).then(pl.lit("missing")).otherwise(pl.lit("present"))
-            made += [number.alias(column.name), state.alias(missing_name(column.name))]
-        else:
-            text = pl.col(column.name).cast(pl.String)
-            known = pl.when(text.is_in(list(column.categories or ()))).then(text).otherwise(pl.lit(OTHER))
-            made.append(pl.when(text.is_null()).then(pl.lit(MISSING)).otherwise(known).alias(column.name))
-    return rows.select(made)
+def _is_empty(values: pl.Series) -> bool:
+    return values.drop_nulls().drop_nans().is_empty() if values.dtype.is_float() else values.null_count() == len(values)
 
 
-def _tests(reference: pl.DataFrame, current: pl.DataFrame) -> dict[str, Kind]:
-    """Pick what can be tested: numeric columns with values on both sides, categorical ones with several categories."""
-    tests: dict[str, Kind] = {}
-    for name, kind in reference.schema.items():
-        left, right = reference[name].drop_nulls(), current[name].drop_nulls()
-        if left.is_empty() or right.is_empty():
-            continue
-        if kind == pl.Float64:
-            tests[name] = "numeric"
-        elif pl.concat([left, right]).n_unique() > 1:
-            tests[name] = "categorical"
-    return tests
-
-
-def _run_evidently(
-    reference: pl.DataFrame,
-    current: pl.DataFrame,
-    tests: Mapping[str, Kind],
-    p_threshold: float,
-    thresholds: Mapping[str, float],
-) -> tuple[dict[str, Difference], "Snapshot"]:
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.metrics import ValueDrift
-
-    definition = DataDefinition(
-        numerical_columns=[name for name, kind in tests.items() if kind == "numeric"],
-        categorical_columns=[name for name, kind in tests.items() if kind == "categorical"],
+def _judged(test: ColumnTest, p_threshold: float, threshold: float) -> JudgedTest:
+    p_value = test.p_value()
+    return JudgedTest(
+        name=test.name,
+        method=test.method,
+        p_value=p_value,
+        distance=test.distance,
+        distance_threshold=threshold,
+        drifted=p_value < p_threshold and test.distance >= threshold,
+        text=test.told,
     )
-    new, old = (
-        Dataset.from_pandas(rows.select(list(tests)).to_pandas(), data_definition=definition)
-        for rows in (current, reference)
-    )
-    metrics = [
-        ValueDrift(column=name, method=METHODS[kind][1], threshold=thresholds[name]) for name, kind in tests.items()
-    ]
-    snapshot = Report(metrics).run(new, old)
-    distances = {one["config"]["column"]: float(one["value"]) for one in snapshot.dict()["metrics"]}
-    return {
-        name: Difference(
-            method=" + ".join(METHODS[kind]),
-            p_value=_p_value(kind, reference[name], current[name]),
-            p_threshold=p_threshold,
-            distance=distances[name],
-            distance_threshold=thresholds[name],
-        )
-        for name, kind in tests.items()
-    }, snapshot
-
-
-def _p_value(kind: Kind, reference: pl.Series, current: pl.Series) -> float:
-    if kind == "numeric":
-        return kolmogorov_smirnov(reference.drop_nulls(), current.drop_nulls())
-    return two_sample_chi_square(*(dict(side.value_counts().iter_rows()) for side in (reference, current)))
 
 
 def _column_drift(
     column: Column,
     reference: pl.Series,
     current: pl.Series,
-    differences: Mapping[str, Difference],
+    results: Sequence[JudgedTest],
     *,
     p_threshold: float,
-    thresholds: Mapping[str, float],
+    shift: float | None,
+    not_judged: str,
 ) -> ColumnDrift:
-    values, missing = differences.get(column.name), differences.get(missing_name(column.name))
-    found = [difference for difference in (values, missing) if difference is not None]
-    shares = [side.null_count() / max(side.len(), 1) for side in (reference, current)]
-    fresh = _new_categories(column, reference, current) if column.kind == "categorical" else ""
-    reasons = []
-    if values is not None and values.drifted:
-        reasons.append(str(values))
-    if missing is not None and missing.drifted:
-        reasons.append(f"missing values {shares[0]:.1%} → {shares[1]:.1%}: {missing}")
+    results = sorted(results, key=lambda one: (not one.drifted, -one.severity))
+    worst = results[0] if results else None
+    drifted = [one for one in results if one.drifted]
+    # Of values that hardly repeat, ids say, new ones are the rule, and a test of their own judges them.
+    named = column.kind == "categorical" and not any(one.method == "good-turing" for one in results)
+    fresh = _new_categories(column, reference, current) if named else ""
+    reasons = [str(one) for one in drifted[:_SHOWN]]
     if fresh:
         reasons.append(f"new categories {fresh}")
+    # A column without values on both sides tells nothing, though its missing values are alike.
+    judged = bool(drifted) or not not_judged
     return ColumnDrift(
         column=column.name,
         importance=column.importance,
-        drifted=any(difference.drifted for difference in found),
-        judged=bool(found),
+        drifted=bool(drifted),
+        judged=judged,
+        not_judged=not_judged,
         kind=column.kind,
-        method=" + ".join(METHODS[column.kind]),
-        p_value=values.p_value if values else None,
+        method=worst.method if worst else "same value",
+        p_value=worst.p_value if worst else None,
         p_threshold=p_threshold,
-        distance=values.distance if values else None,
-        distance_threshold=thresholds[column.name],
-        missing_share=shares[1],
-        reference_missing_share=shares[0],
-        missing_p_value=missing.p_value if missing else None,
-        missing_distance=missing.distance if missing else None,
-        missing_distance_threshold=missing.distance_threshold if missing else None,
+        distance=worst.distance if worst else 0.0 if judged else None,
+        distance_threshold=worst.distance_threshold if worst else None,
+        shift=shift,
+        missing_share=_missing_share(current),
+        reference_missing_share=_missing_share(reference),
         new_categories=fresh,
-        severity=max((one.distance / one.distance_threshold for one in found), default=None),
+        severity=worst.severity if worst else 0.0 if judged else None,
         rows=current.len(),
         reference_rows=reference.len(),
         reason="; ".join(reasons),
+        tests=tuple(results),
     )
 
 
+def _missing_share(values: pl.Series) -> float:
+    missing = values.null_count() + (int(values.is_nan().sum()) if values.dtype.is_float() else 0)
+    return missing / max(values.len(), 1)
+
+
 def _new_categories(column: Column, reference: pl.Series, current: pl.Series) -> str:
+    if reference.dtype.is_nested() or current.dtype.is_nested():
+        return ""
     known = {*(column.categories or ()), *reference.cast(pl.String).unique()}
     counts = current.cast(pl.String).drop_nulls().value_counts(sort=True).rows()
     fresh = [(value, count / current.len()) for value, count in counts if value not in known]

@@ -15,11 +15,19 @@ from ml_platform.features.feature_definitions import unlike_features
 from ml_platform.inference.log_policy import unwatched
 from ml_platform.lake.tables import Lake
 from ml_platform.monitoring.champion import champion_of, load_scorer, released_digests, rescore
-from ml_platform.monitoring.comparison import Column, Kind, compare
+from ml_platform.monitoring.column_tests import Kind
+from ml_platform.monitoring.comparison import Column, compare
 from ml_platform.monitoring.drift_report import DriftReport, judge, record
 from ml_platform.monitoring.ordinary import ordinary_distances
 from ml_platform.monitoring.report_html import write_html
-from ml_platform.monitoring.scored_rows import CORE, equally_weighted, newest_score, scored_rows, scored_tables
+from ml_platform.monitoring.scored_rows import (
+    CORE,
+    equally_weighted,
+    hashed_below,
+    newest_score,
+    scored_rows,
+    scored_tables,
+)
 from ml_platform.monitoring.status import publish_drift
 from ml_platform.registry.manifest import Manifest
 from ml_platform.registry.releases import ReleaseStore
@@ -30,7 +38,7 @@ if TYPE_CHECKING:
     from ml_platform.inference.scorer import Scorer
 
 PREDICTION = "(prediction)"
-MAX_REFERENCE_ROWS = 100_000  # read; of these and of the current rows `MAX_COMPARED_ROWS` are compared
+MAX_READ_ROWS = 100_000  # of either side; of these `MAX_COMPARED_ROWS` are compared
 MAX_COMPARED_ROWS = 20_000  # finds a shift of 0.05 standard deviations already; more only costs time
 _SKEW_TOLERANCE = 1e-5
 
@@ -68,8 +76,8 @@ def detect_drift(
     until = until or newest_score(lake, spec.name) or datetime.fromisoformat(manifest.provenance.trained_until)
     since = until - spec.monitoring.window
     lacking = _versions_lacking(store, spec.name, manifest) - {champion.version}
-    rows = _window(lake, spec, manifest, since, until).filter(~pl.col("model_version").is_in(sorted(lacking)))
-    rows = equally_weighted(rows, "row_key")
+    counted, window = _window(lake, spec, manifest, since, until, lacking)
+    rows = equally_weighted(window, "row_key")
     own = pl.col("model_version") == champion.version  # of a row that several versions scored, the champion's is kept
     current = rows.sort(own, "scored_at").unique("row_key", keep="last", maintain_order=True).sort("as_of", "row_key")
     report = partial(
@@ -78,13 +86,15 @@ def detect_drift(
         version=champion.version,
         window_from=since,
         window_until=until,
-        rows=current.height,
+        rows=current.height if counted == window.height else counted,
     )
     if current.height < spec.monitoring.min_rows:
         reason = (
             f"{current.height} rows were scored from {since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M} UTC, fewer than "
             f"monitoring.min_rows = {spec.monitoring.min_rows}: nothing can be said"
         )
+        if rows.height < window.height:
+            reason += f" ({window.height} are logged, thinned out until each stands for as many requests)"
         not_judged = report(
             compared_rows=0,
             reference_rows=manifest.provenance.training_rows,
@@ -114,7 +124,7 @@ def detect_drift(
         reference, watched, timestamp=spec.timestamp, window=spec.monitoring.window, min_rows=spec.monitoring.min_rows
     )
     compared = _sample(reference, spec.id, MAX_COMPARED_ROWS)
-    (of_prediction, *found), snapshot = compare(compared, current, watched, spec.monitoring, ordinary=ordinary)
+    (of_prediction, *found), tests = compare(compared, current, watched, spec.monitoring, ordinary=ordinary)
     features = {feature.name for feature in manifest.features}
     absent = sorted(features - set(current.columns))
     verdict, share, reasons = judge(spec.monitoring, found, of_prediction, absent=absent, skewed_share=skewed)
@@ -135,10 +145,11 @@ def detect_drift(
         skewed_share=skewed,
         verdict=verdict,
         reasons=reasons,
+        tests=tests,
         html=settings.reports_dir / spec.name / f"{until:%Y%m%dT%H%M%SZ}.html",
     )
-    write_html(judged, snapshot)
     record(lake, judged, datetime.now(UTC))
+    write_html(judged, compared, current)
     publish_drift(store, judged)
     return judged
 
@@ -156,16 +167,26 @@ def _watched(manifest: Manifest, rows: pl.DataFrame, hidden: Set[str]) -> list[C
     ]
 
 
-def _window(lake: Lake, spec: ModelSpec, manifest: Manifest, since: datetime, until: datetime) -> pl.DataFrame:
-    """Scored rows of the window with the champion's features, as far as they were recorded."""
+def _window(  # noqa: PLR0917 - since and until read well as positional arguments
+    lake: Lake, spec: ModelSpec, manifest: Manifest, since: datetime, until: datetime, lacking: Set[int]
+) -> tuple[int, pl.DataFrame]:
+    """Number of the scored rows of the window, and at most about `MAX_READ_ROWS` of them with the champion's features.
+
+    A feature is null where it was not recorded; rows of the versions `lacking` features are left out.
+    """
     if not scored_tables(lake, spec.name):
-        return pl.DataFrame(schema=CORE)
-    rows = scored_rows(lake, spec.name, id_column=spec.id, start=since, until=until)
+        return 0, pl.DataFrame(schema=CORE)
+    wanted = ~pl.col("model_version").is_in(sorted(lacking))
+    span = partial(scored_rows, lake, spec.name, id_column=spec.id, start=since, until=until)
+    rows = span().filter(wanted)
+    total = rows.select(pl.len()).collect(engine="streaming").item()
+    if total > MAX_READ_ROWS:
+        rows = span(share=MAX_READ_ROWS / total).filter(wanted)
     names = rows.collect_schema().names()
     features = [feature.name for feature in manifest.features if feature.name in names]
-    return rows.select("row_key", "as_of", "scored_at", "model_version", "score", "sample_weight", *features).collect(
-        engine="streaming"
-    )
+    return total, rows.select(
+        "row_key", "as_of", "scored_at", "model_version", "score", "sample_weight", *features
+    ).collect(engine="streaming")
 
 
 def _versions_lacking(store: ReleaseStore, model: str, manifest: Manifest) -> set[int]:
@@ -178,24 +199,20 @@ def _versions_lacking(store: ReleaseStore, model: str, manifest: Manifest) -> se
 
 
 def _reference(lake: Lake, spec: ModelSpec, manifest: Manifest) -> tuple[int, pl.DataFrame]:
-    """Number of rows of the champion's training set, and at most `MAX_REFERENCE_ROWS` of them in order of time."""
+    """Number of rows of the champion's training set, and at most `MAX_READ_ROWS` of them in order of time."""
     source = manifest.provenance
     rows = lake.read(source.training_set, version=source.training_set_version)
     total = rows.select(pl.len()).collect().item()
     wanted = list(dict.fromkeys([spec.id, spec.timestamp, *(feature.name for feature in manifest.features)]))
-    sampled = _hashed(rows.select(wanted), spec.id, total, MAX_REFERENCE_ROWS)
+    sampled = rows.select(wanted)
+    if total > MAX_READ_ROWS:
+        sampled = sampled.filter(hashed_below(pl.col(spec.id), MAX_READ_ROWS / total, seed=0))
     return total, sampled.sort(spec.timestamp, spec.id).collect(engine="streaming")
 
 
 def _sample(rows: pl.DataFrame, key: str, size: int) -> pl.DataFrame:
-    return _hashed(rows.lazy(), key, rows.height, size).collect()
-
-
-def _hashed(rows: pl.LazyFrame, key: str, total: int, size: int) -> pl.LazyFrame:
-    """About `size` of `total` rows, chosen by a hash of their key: the same rows whatever their order."""
-    if total <= size:
-        return rows
-    return rows.filter(pl.col(key).cast(pl.String).hash(seed=0) % 1_000_000 < int(1_000_000 * size / total))
+    """About `size` of the rows, whatever sample they are already."""
+    return rows if rows.height <= size else rows.filter(hashed_below(pl.col(key), size / rows.height, seed=2))
 
 
 def _prediction(scorer: "Scorer", scores: Any) -> pl.Series:

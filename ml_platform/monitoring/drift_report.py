@@ -36,7 +36,18 @@ class DriftReport(Strict):
     )
     verdict: Verdict
     reasons: tuple[str, ...] = Field(description="In words and numbers.")
-    html: Path | None = Field(description="Evidently's report.")
+    tests: int = Field(0, description="Tests over all columns, which share `monitoring.significance`.")
+    html: Path | None = Field(description="The report with Evidently's plots.")
+
+    @property
+    def compared(self) -> tuple[ColumnDrift, ...]:
+        """The prediction, where there is one, then the features."""
+        return (*([self.prediction] if self.prediction else []), *self.columns)
+
+    @property
+    def largest_severity(self) -> float | None:
+        """Largest distance over its threshold, of all columns; None where none was judged."""
+        return max((column.severity for column in self.compared if column.severity is not None), default=None)
 
     @property
     def drifted(self) -> tuple[str, ...]:
@@ -58,8 +69,9 @@ def judge(
 ) -> tuple[Verdict, float, tuple[str, ...]]:
     """Weigh the columns' findings: verdict, drifted share of the importance, reasons."""
     judged = [column for column in columns if column.judged]
+    unjudged = _unjudged(columns, absent)
     if not judged:
-        return "not judged", 0.0, ("no feature has values both in the window and in the training set",)
+        return "not judged", 0.0, ("no feature has values both in the window and in the training set", *unjudged)
     importance = sum(column.importance for column in judged)
     weights = {column.column: column.importance / importance if importance else 1 / len(judged) for column in judged}
     drifted = [column for column in judged if column.drifted]
@@ -79,8 +91,9 @@ def judge(
         for column in judged
         if column.new_categories and not column.drifted
     ]
-    if absent:
-        reasons.append(f"not recorded with the scores, so not judged: {', '.join(absent)}")
+    if prediction is not None and not prediction.judged:
+        reasons.append(f"the prediction is not judged: {prediction.not_judged}")
+    reasons += unjudged
     if skewed_share:
         reasons.append(
             f"{skewed_share:.1%} of the champion's recorded scores are not what it gives for the recorded features: "
@@ -89,9 +102,25 @@ def judge(
     return ("drift" if by_features or by_prediction else "no drift"), share, tuple(reasons)
 
 
+def _unjudged(columns: Sequence[ColumnDrift], absent: Sequence[str]) -> list[str]:
+    """What was not judged, why, and what of the model's importance it carries."""
+    told = []
+    without = [column for column in columns if not column.judged]
+    if without:
+        names = ", ".join(f"{column.column} ({column.not_judged})" for column in without)
+        told.append(f"not judged, with {sum(column.importance for column in without):.0%} of the importance: {names}")
+    told += [
+        f"{column.column}: only its missing values are judged, {column.not_judged}"
+        for column in columns
+        if column.judged and column.not_judged
+    ]
+    if absent:
+        told.append(f"not recorded with the scores, so not judged: {', '.join(absent)}")
+    return told
+
+
 def record(lake: Lake, report: DriftReport, run_at: datetime) -> int:
     """Append the report to `monitoring/drift`, a row per feature and one for the prediction; returns the version."""
-    columns = [*([report.prediction] if report.prediction else []), *report.columns]
     about = {
         "model": report.model,
         "run_at": run_at,
@@ -101,12 +130,12 @@ def record(lake: Lake, report: DriftReport, run_at: datetime) -> int:
         "verdict": report.verdict,
     }
     # Types by name, not by what the rows hold: a report in which no column has a p-value has the same columns.
-    texts = dict.fromkeys(("column", "kind", "method", "new_categories", "reason"), pl.String())
+    texts = dict.fromkeys(("column", "kind", "method", "new_categories", "not_judged", "reason"), pl.String())
     counts = dict.fromkeys(("rows", "reference_rows"), pl.Int64())
     flags = dict.fromkeys(("drifted", "judged"), pl.Boolean())
     named: dict[str, pl.DataType] = {**texts, **counts, **flags}
-    schema = {name: named.get(name, pl.Float64()) for name in ColumnDrift.model_fields}
-    rows = pl.DataFrame([column.model_dump() for column in columns], schema=schema)
+    schema = {name: named.get(name, pl.Float64()) for name in ColumnDrift.model_fields if name != "tests"}
+    rows = pl.DataFrame([column.model_dump(exclude={"tests"}) for column in report.compared], schema=schema)
     return lake.append(
         DRIFT_TABLE,
         rows.select(*(pl.lit(value).alias(name) for name, value in about.items()), pl.all()),

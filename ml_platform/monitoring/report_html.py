@@ -1,14 +1,20 @@
-"""The HTML report of one comparison: the verdict and a table above Evidently's plots, the newest few kept per model."""
+"""The HTML report of one comparison: the verdict and a table above Evidently's plots, the newest few kept per model.
 
+The page is written without plots where they cannot be drawn, and says so.
+"""
+
+import logging
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import polars as pl
+
+from ml_platform.monitoring.column_plots import draw_columns
 from ml_platform.monitoring.comparison import ColumnDrift
 
 if TYPE_CHECKING:
-    from evidently.core.report import Snapshot
-
     from ml_platform.monitoring.drift_report import DriftReport
 
 KEPT_REPORTS = 30  # per model; each has 4 to 7 MB, most of it the plotting library, so that it opens without internet
@@ -23,18 +29,20 @@ _STYLE = """
 </style>"""
 
 
-def write_html(report: "DriftReport", snapshot: "Snapshot") -> Path:
+_PLAIN = '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Drift</title></head><body></body></html>'
+_log = logging.getLogger(__name__)
+
+
+def write_html(report: "DriftReport", reference: pl.DataFrame, current: pl.DataFrame) -> Path:
     """Write the report to `report.html`, replacing one of the same window, and drop the oldest above `KEPT_REPORTS`."""
     if report.html is None:
         raise ValueError(f"The comparison of {report.model} names no HTML file; nothing was written.")
-    page = snapshot.get_html_str(as_iframe=False)
+    page, undrawn = _plots(report, reference, current)
     head, body, rest = page.partition("<body>")
-    if not body:
-        raise ValueError("Evidently's page has no <body> to put the verdict into: its layout changed with the version.")
     folder = report.html.parent
     folder.mkdir(parents=True, exist_ok=True)
     temporary = report.html.with_suffix(".tmp")
-    temporary.write_text(f"{head}{body}{_summary(report)}{rest}", encoding="utf-8")
+    temporary.write_text(f"{head}{body}{_summary(report, undrawn)}{rest}", encoding="utf-8")
     temporary.replace(report.html)
     for old in sorted(folder.glob("*.html"))[:-KEPT_REPORTS]:
         if old != report.html:
@@ -42,9 +50,23 @@ def write_html(report: "DriftReport", snapshot: "Snapshot") -> Path:
     return report.html
 
 
-def _summary(report: "DriftReport") -> str:
-    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in report.reasons)
-    columns = [*([report.prediction] if report.prediction else []), *report.columns]
+def _plots(report: "DriftReport", reference: pl.DataFrame, current: pl.DataFrame) -> tuple[str, dict[str, str]]:
+    """Evidently's page, or a plain one; and column → why it is not drawn."""
+    columns = report.compared
+    try:
+        snapshot, undrawn = draw_columns(reference, current, columns)
+        page = snapshot.get_html_str(as_iframe=False) if snapshot else _PLAIN
+        if "<body>" not in page:
+            raise ValueError("Evidently's page has no <body> to put the verdict into")
+    except Exception as error:  # noqa: BLE001 - a plot never stops a report
+        _log.exception("the plots of %s could not be drawn; its report is written without them", report.model)
+        return _PLAIN, {"every column": f"{type(error).__name__}: {error}"}
+    return page, undrawn
+
+
+def _summary(report: "DriftReport", undrawn: Mapping[str, str]) -> str:
+    told = [*report.reasons, *(f"not drawn: {name} ({why})" for name, why in undrawn.items())]
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in told)
     head = "".join(
         f"<th>{name}</th>"
         for name in (
@@ -54,6 +76,7 @@ def _summary(report: "DriftReport") -> str:
             "p",
             "distance",
             "threshold",
+            "median moved (sd)",
             "missing",
             "in training",
             "drifted",
@@ -64,7 +87,7 @@ def _summary(report: "DriftReport") -> str:
         f"<p>{report.rows:,} rows scored from {report.window_from:%Y-%m-%d %H:%M} to "
         f"{report.window_until:%Y-%m-%d %H:%M} UTC ({report.compared_rows:,} compared) against "
         f"{report.reference_rows:,} training rows ({report.compared_reference_rows:,} compared).</p><ul>{reasons}</ul>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(map(_row, columns))}</tbody></table></div>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(map(_row, report.compared))}</tbody></table></div>"
     )
 
 
@@ -75,10 +98,11 @@ def _row(column: ColumnDrift) -> str:
     cells = [
         f"<td>{escape(column.column)}</td>",
         number(column.importance, ".1%"),
-        f"<td>{escape(column.method) if column.judged else 'not judged'}</td>",
+        f"<td>{escape(column.method if column.judged else f'not judged: {column.not_judged}')}</td>",
         number(column.p_value, ".1e"),
         number(column.distance, ".3f"),
         number(column.distance_threshold, ".3f"),
+        number(column.shift, "+.2f"),
         number(column.missing_share, ".1%"),
         number(column.reference_missing_share, ".1%"),
         f"<td>{'yes' if column.drifted else 'no'}</td>",

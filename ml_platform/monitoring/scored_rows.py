@@ -32,6 +32,7 @@ def scored_rows(
     id_column: str,
     start: datetime | None = None,
     until: datetime | None = None,
+    share: float = 1.0,
 ) -> pl.LazyFrame:
     """Rows scored in batch or online, one per id and version.
 
@@ -48,6 +49,8 @@ def scored_rows(
         Column of the batch scores that identifies a row, the spec's `id`.
     start, until
         Keep rows with start < as_of ≤ until (UTC); unbounded where None.
+    share
+        Keep about this share of the rows, chosen by a hash of their key: all scores of a row or none.
 
     Returns
     -------
@@ -72,7 +75,8 @@ def scored_rows(
             rows = rows.filter(pl.col("as_of") > start)
         if until is not None:
             rows = rows.filter(pl.col("as_of") <= until)
-        parts.append(_typed(rows, source, id_column))
+        typed = _typed(rows, source, id_column)
+        parts.append(typed if share >= 1 else typed.filter(hashed_below(pl.col("row_key"), share, seed=0)))
     rows = pl.concat(parts, how="diagonal_relaxed").sort("scored_at", "source", "row_key")
     same = ["row_key", "model_version"]
     if _is_sampled(lake, tables):  # a row that was scored in batch too is there for certain, and stands for itself
@@ -95,8 +99,15 @@ def equally_weighted(rows: pl.DataFrame, key: str) -> pl.DataFrame:
     largest = rows.get_column("sample_weight").max()
     if largest is None or largest == rows.get_column("sample_weight").min():
         return rows
-    drawn = pl.col(key).cast(pl.String).hash(seed=1) % 1_000_000 / 1_000_000
-    return rows.filter(drawn < pl.col("sample_weight") / largest)
+    return rows.filter(hashed_below(pl.col(key), pl.col("sample_weight") / largest, seed=1))
+
+
+def hashed_below(key: pl.Expr, share: pl.Expr | float, *, seed: int) -> pl.Expr:
+    """Whether a row is in a sample of about `share`, by a hash of its key: the same rows whatever their order.
+
+    Samples of samples want another seed, or nothing is left out.
+    """
+    return key.cast(pl.String).hash(seed=seed) % 1_000_000 < share * 1_000_000
 
 
 def newest_score(lake: Lake, model: str) -> datetime | None:

@@ -5,12 +5,14 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import polars as pl
 import pytest
-from scipy.stats import ks_2samp, wasserstein_distance
+from scipy.stats import ks_2samp
 
-from ml_platform.monitoring.comparison import Column, compare
+from ml_platform.monitoring.column_tests import Kind
+from ml_platform.monitoring.comparison import Column, ColumnDrift, JudgedTest, compare, full_name
 from ml_platform.monitoring.ordinary import ordinary_distances
 from ml_platform.monitoring.two_sample import two_sample_chi_square
 from ml_platform.spec import Monitoring
+from ml_platform_tests.monitoring.dirty_columns import COLUMNS, NUMERIC, draw
 
 MONITORING = Monitoring()
 
@@ -21,21 +23,32 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
+def one(old, new, kind: Kind = "numeric", monitoring: Monitoring = MONITORING) -> ColumnDrift:
+    """Compare a single column."""
+    (found,), _ = compare(pl.DataFrame({"x": old}), pl.DataFrame({"x": new}), [Column("x", kind)], monitoring)
+    return found
+
+
+def result_of(found: ColumnDrift, name: str) -> JudgedTest:
+    return next(test for test in found.tests if test.name == name)
+
+
 def test_numbers_are_those_of_scipy(rng: np.random.Generator) -> None:
     old, new = rng.normal(size=3000), rng.normal(0.2, 1, size=800)
-    (found,), _ = compare(pl.DataFrame({"x": old}), pl.DataFrame({"x": new}), [Column("x", "numeric")], MONITORING)
-    assert found.p_value == pytest.approx(ks_2samp(old, new).pvalue)
-    assert found.distance == pytest.approx(wasserstein_distance(old, new) / old.std())
-    assert found.p_threshold == 0.05  # a single test
-    assert found.drifted
+    distribution = result_of(one(old, new), "distribution")
+    theirs = ks_2samp(old, new, method="asymp")
+    assert distribution.distance == pytest.approx(theirs.statistic)
+    assert distribution.p_value == pytest.approx(theirs.pvalue)
+    assert distribution.drifted
 
 
 def test_significance_is_shared_by_all_tests(rng: np.random.Generator) -> None:
     old = pl.DataFrame({"x": rng.normal(size=1000), "y": rng.normal(size=1000)}).with_columns(
         y=pl.when(pl.int_range(1000) % 10 > 0).then("y")
     )
-    found, _ = compare(old, old, [Column("x", "numeric"), Column("y", "numeric")], MONITORING)
-    assert [one.p_threshold for one in found] == [pytest.approx(0.05 / 3)] * 2  # x, y, and whether y is missing
+    found, tests = compare(old, old, [Column("x", "numeric"), Column("y", "numeric")], MONITORING)
+    assert tests == 5  # distribution and tails of x and of y, and whether y is missing
+    assert [one.p_threshold for one in found] == [pytest.approx(0.01 / 5)] * 2
 
 
 def test_significant_but_tiny_is_no_drift(rng: np.random.Generator) -> None:
@@ -54,28 +67,125 @@ def test_far_but_by_chance_is_no_drift(rng: np.random.Generator) -> None:
     assert not found.drifted
 
 
-def test_infinite_and_boolean_values_are_compared() -> None:
-    old = pl.DataFrame({"x": [1.0, float("inf"), float("nan")] * 200, "flag": [True, False, None] * 200})
-    found, _ = compare(old, old, [Column("x", "numeric"), Column("flag", "numeric")], MONITORING)
-    assert [one.judged for one in found] == [True, True]
-    assert not any(one.drifted for one in found)
+@pytest.mark.parametrize(
+    ("name", "shift"),
+    [
+        ("normal", 0.25),
+        ("tiny", 0.25e-5),
+        ("large_offset", 0.25),
+        ("cauchy", 0.4),
+        ("sentinel", 0.25),
+        ("sentinel_rare", 0.25),
+        ("missing", 0.25),
+        ("infinite", 0.25),
+        ("rounded", 0.25),
+    ],
+)
+def test_a_shift_is_found_in_any_unit_and_beside_outliers(rng: np.random.Generator, name: str, shift: float) -> None:
+    old, new = NUMERIC[name](rng, 20_000), NUMERIC[name](rng, 2_000)
+    whole = (new != -999) & (new != 1e6)
+    assert not one(old, new).drifted
+    assert one(old, np.where(whole, new + shift, new)).drifted
 
 
-def test_categories_that_the_model_does_not_know_are_one() -> None:
-    old = pl.DataFrame({"c": [f"rare{i}" for i in range(500)] + ["a"] * 500})
-    new = pl.DataFrame({"c": [f"fresh{i}" for i in range(500)] + ["a"] * 500})
-    (found,), _ = compare(old, new, [Column("c", "categorical", categories=("a",))], MONITORING)
-    assert found.distance == pytest.approx(0.0)
-    assert not found.drifted
-    assert found.new_categories.count("fresh") == 5
+@pytest.mark.parametrize("shares", [(0.001, 0.02), (0.01, 0.03), (0.02, 0.05)])
+@pytest.mark.parametrize("value", [1.0, -999.0, 1e6, 0.0])
+@pytest.mark.parametrize("others", ["flag", "normal", "tiny"])
+def test_a_flag_or_sentinel_that_more_than_doubles_has_drifted(
+    shares: tuple[float, float], value: float, others: str
+) -> None:
+    rng = np.random.default_rng(0)
+
+    def side(rows: int, share: float) -> np.ndarray:
+        scale = {"flag": 0.0, "normal": 1.0, "tiny": 1e-5}[others]
+        rest = rng.normal(0, 1, rows) * scale + (0.5 if others == "flag" else 0)
+        rest[: round(rows * share)] = value
+        return rest
+
+    assert one(side(20_000, shares[0]), side(1_000, shares[1])).drifted
+    assert not one(side(20_000, shares[0]), side(1_000, shares[0])).drifted
 
 
-def test_empty_columns_are_not_judged() -> None:
-    old = pl.DataFrame({"x": pl.Series([None] * 10, dtype=pl.Float64), "y": range(10)})
-    found, _ = compare(old, old, [Column("x", "numeric"), Column("y", "numeric")], MONITORING)
-    assert [(one.judged, one.drifted) for one in found] == [(False, False), (True, False)]
-    with pytest.raises(ValueError, match="no values in 1 columns"):
-        compare(old, old, [Column("x", "numeric")], MONITORING)
+def test_a_boolean_is_a_flag() -> None:
+    old, new = [True] * 20 + [False] * 19_980, [True] * 20 + [False] * 980
+    assert one(old, new).drifted
+    assert one(old, new).kind == "numeric"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0.3] * 9 + [0.1 + 0.2],
+        [0.0, -0.0],
+        [2**60 + 1, 2**60 + 2],  # one float64, as the model sees them
+        [5e-324, 5e-324],
+        [1e308, -1e308],
+        [float("inf"), float("-inf"), float("nan"), 1.0],
+        [True, False, None],
+        [datetime(2024, 1, day, tzinfo=UTC) for day in range(1, 31)],
+        [None, 1.5],
+        ["7"],
+    ],
+)
+def test_the_same_values_in_another_order_are_no_drift(values: list) -> None:
+    found = one(pl.Series(values * 300, strict=False), pl.Series(values[::-1] * 100, strict=False))
+    assert (found.judged, found.drifted, found.severity) == (True, False, pytest.approx(0, abs=0.1))
+
+
+def test_infinite_is_not_missing(rng: np.random.Generator) -> None:
+    old, new = rng.normal(size=2000), rng.normal(size=1000)
+    new[:50], new[50:100] = np.inf, -np.inf
+    found = one(old, new)
+    assert (found.missing_share, result_of(found, "infinite").drifted) == (0.0, True)
+    assert result_of(found, "negative infinite").text == "negative infinite 0.00% → 5.00%"
+    missing = one(old, np.where(np.isinf(new), np.nan, new))
+    assert (missing.missing_share, [test.name for test in missing.tests if test.drifted]) == (0.1, ["missing"])
+
+
+def test_categories_that_hardly_repeat_are_judged(rng: np.random.Generator) -> None:
+    def texts(low: int, high: int, rows: int) -> list[str]:
+        return [f"c{number}" for number in rng.integers(low, high, rows)]
+
+    old = texts(0, 5_000, 20_000)
+    assert not one(old, texts(0, 5_000, 2_000), "categorical").drifted
+    replaced = one(old, texts(2_500, 7_500, 2_000), "categorical")
+    assert "unseen categories" in replaced.reason
+    assert replaced.drifted
+    common = one(old, [*texts(0, 5_000, 1_700), *["c1"] * 300], "categorical")
+    assert "c1 0.0" in common.reason
+    assert common.drifted
+
+
+def test_ids_that_never_repeat_are_no_drift_until_they_do() -> None:
+    old = [f"order-{number}" for number in range(20_000)]
+    fresh = one(old, [f"order-{number}" for number in range(20_000, 22_000)], "categorical")
+    assert (fresh.judged, fresh.drifted, fresh.new_categories) == (True, False, "")
+    assert one(old, old[:2_000], "categorical").drifted
+
+
+def test_what_is_not_judged_says_why() -> None:
+    nothing = pl.Series([None] * 10, dtype=pl.Float64)
+    empty = one(nothing, nothing)
+    assert (empty.judged, empty.drifted, empty.severity) == (False, False, 0.0)
+    assert empty.not_judged == "no values in the training data and the window"
+    gone = one([1.0, 2.0] * 500, pl.Series([None] * 500, dtype=pl.Float64))
+    assert (gone.drifted, gone.not_judged) == (True, "no values in the window")
+    text = one([1.0] * 10, ["a"] * 10)
+    assert (text.judged, text.not_judged) == (False, "in the window its values are String and not all numbers")
+    nested = one([["a"]] * 10, ["a"] * 10, "categorical")
+    assert (nested.judged, "List(String)" in nested.not_judged) == (False, True)
+    no_rows = one([1.0] * 10, pl.Series([], dtype=pl.Float64))
+    assert (no_rows.judged, no_rows.not_judged) == (False, "no values in the window")
+
+
+@pytest.mark.parametrize("rows", [1, 2, 10, 30])
+def test_tiny_windows_raise_no_alarm(rows: int) -> None:
+    alarms = 0
+    for seed in range(10):
+        rng = np.random.default_rng([seed, rows])
+        found, _ = compare(draw(rng, 2_000), draw(rng, rows), COLUMNS, MONITORING)
+        alarms += any(column.drifted for column in found)
+    assert alarms <= 1
 
 
 def test_two_sample_chi_square_keeps_its_level(rng: np.random.Generator) -> None:
@@ -107,7 +217,8 @@ def test_an_ordinary_week_is_no_drift(rng: np.random.Generator) -> None:
     beyond = typical.with_columns(pl.col("x") + 5)
     (found,), _ = compare(reference, beyond, columns, MONITORING, ordinary=ordinary)
     assert found.drifted
-    assert found.distance_threshold == ordinary["x"] > MONITORING.distance
+    thresholds = {full_name("x", test.name): test.distance_threshold for test in found.tests}
+    assert thresholds["x: distribution"] == ordinary["x: distribution"] > MONITORING.distance
 
 
 def test_few_windows_say_nothing_of_the_ordinary(rng: np.random.Generator) -> None:
