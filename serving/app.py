@@ -108,7 +108,8 @@ class ServingApp(FastAPI):
         head, _, model = scope["path"].rpartition("/")
         if head != "/predict" or scope["method"] != "POST" or scope["query_string"] or len(body) > INLINE_BYTES:
             return None
-        if Head.of(scope).is_forwarded:  # uvicorn's middleware finds the client's address
+        sent = Head.of(scope)
+        if sent.is_forwarded or sent.encoding:  # uvicorn's middleware finds the client's address; a thread decompresses
             return None
         guarded = self.guarded
         try:

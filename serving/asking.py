@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from ml_platform.registry.manifest import Input
 from serving.answers import Answer
+from serving.compression import plain_body
 from serving.predictor import INLINE_BYTES, Asked, Predictor
 from serving.problems import InvalidRequest
 from serving.protocols.foreign import body_of
@@ -82,9 +83,10 @@ class Asking:
         return answer
 
     async def body(self, request: Request) -> bytes:
-        """Read a request's body within the limits (raises Refused, ClientDisconnect)."""
+        """Read a request's body within the limits, decompressed (raises Refused, ClientDisconnect)."""
         self.predictor.check_active()
-        return await self._bodies.read(request.receive, perf_counter())
+        body = await self._bodies.read(request.receive, perf_counter())
+        return await plain_body(body, Head.of(request.scope).encoding)
 
     def shaped(
         self, shape: ErrorShape, count: Callable[[Request, int], None] | None = None

@@ -2,9 +2,11 @@
 
 A body is one row as a JSON object, or many as `{"rows": [{…}, …]}`. A valid body is decoded by a msgspec struct made
 from the manifest, which costs about a microsecond per row. Only when that fails, or a key may appear twice, does
-`serving.problems` read the body again, slowly, to report everything that is wrong at once.
+`serving.problems` read the body again, slowly, to report everything that is wrong at once. Timestamps that RFC 3339
+does not know, such as those without seconds, are read on this slow way too.
 """
 
+import json
 import keyword
 import math
 import re
@@ -18,6 +20,7 @@ from msgspec.structs import astuple
 
 from ml_platform.features.column_operations import NotVectorised
 from ml_platform.features.vectorised import Columns, microseconds
+from ml_platform.instants import read_instant
 from ml_platform.registry.manifest import Input, Manifest
 from serving.problems import InvalidRequest, Problem, find_problems, not_json
 
@@ -209,12 +212,9 @@ class RowDecoder:
     def _structs(self, body: bytes) -> tuple[Sequence[Any], int]:
         """Decode rows as structs; also give the number of keys that the body has beside those of its rows."""
         try:
-            if _MANY.match(body) is not None and "rows" not in self._types:
-                sent, keys = self._decode_many(body).rows, 1
-            else:
-                sent, keys = [self._decode_row(body)], 0
+            sent, keys = self._convert(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise self._explain(body, error) from error
+            sent, keys = self._convert_leniently(body, error)
         if not 0 < len(sent) <= MAX_ROWS:
             problem = "at least one row" if not sent else f"at most {MAX_ROWS:,} rows"
             raise InvalidRequest(422, [Problem(None, "rows", f"wanted {problem}, found {len(sent):,}")])
@@ -232,11 +232,31 @@ class RowDecoder:
         if found != keys and (problems := find_problems(sent, self.inputs, self._types, MAX_ROWS)):
             raise problems
 
-    def _explain(self, body: bytes, error: Exception) -> InvalidRequest:
-        found = find_problems(body, self.inputs, self._types, MAX_ROWS)
-        if found is None and isinstance(error, msgspec.ValidationError):
-            found = InvalidRequest(422, [Problem(None, None, str(error))])
-        return found or not_json(str(error))
+    def _convert(self, body: bytes) -> tuple[Sequence[Any], int]:
+        if _MANY.match(body) is not None and "rows" not in self._types:
+            return self._decode_many(body).rows, 1
+        return [self._decode_row(body)], 0
+
+    def _convert_leniently(self, body: bytes, error: Exception) -> tuple[Sequence[Any], int]:
+        """Explain what is wrong (raises InvalidRequest); where only msgspec takes no such timestamps, rewrite them."""
+        if problems := find_problems(body, self.inputs, self._types, MAX_ROWS):
+            raise problems from error
+        if not isinstance(error, msgspec.ValidationError):
+            raise not_json(str(error)) from error
+        try:
+            return self._convert(self._with_plain_timestamps(body))
+        except msgspec.ValidationError as other:
+            raise InvalidRequest(422, [Problem(None, None, str(other))]) from other
+
+    def _with_plain_timestamps(self, body: bytes) -> bytes:
+        """Write the timestamps of a valid body as RFC 3339 has them."""
+        document = json.loads(body)
+        many = isinstance(document.get("rows"), list) and "rows" not in self._types
+        for row in document["rows"] if many else [document]:
+            for name in self._timestamps:
+                if isinstance(row.get(name), str):
+                    row[name] = read_instant(row[name]).isoformat()
+        return msgspec.json.encode(document)
 
 
 def decoder_of(manifest: Manifest) -> RowDecoder:

@@ -8,15 +8,14 @@ import asyncio
 import logging
 from contextlib import suppress
 from time import perf_counter
-from typing import Any
-from urllib.parse import parse_qsl
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from serving.answers import Answer
+from serving.compression import plain_body
 from serving.predictor import Asked, Predictor
-from serving.problems import Problem
+from serving.query_options import read_options
 from serving.settings import ServingSettings
 from serving.stages import Stages
 from serving.state import Slot
@@ -32,9 +31,6 @@ from serving.wire import (
     reply_of,
     send_reply,
 )
-
-_OPTIONS = ("explain", "features")
-_TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 logger = logging.getLogger("serving")
 
@@ -53,7 +49,7 @@ class Predict:
         self._predictor.active += 1
         try:
             slot, asked = self._begin(scope, started)
-            body = await self._bodies.read(receive, started)
+            body = await plain_body(await self._bodies.read(receive, started), Head.of(scope).encoding)
             if asked.stages is not None:
                 asked.stages.mark("receive")
             reply = self._answered(scope, asked, await self._predictor.answer(slot, body, asked), started)
@@ -115,10 +111,5 @@ def _asked(scope: Scope, request_id: str, stages: Stages | None) -> Asked:
         return Asked(request_id, caller, stages=stages)
     if version is not None and not (version.isascii() and version.isdigit() and len(version) < 10):
         raise Refused(404, "unknown_version", "a version is a whole number, as in /predict/my_model/versions/3")
-    wanted: dict[str, Any] = {}
-    for name, value in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
-        if name not in _OPTIONS or value.lower() not in _TRUTH:
-            problem = Problem(None, name[:40], f"wanted {' or '.join(_OPTIONS)} in the query, each true or false")
-            raise Refused(422, "invalid_request", str(problem), [problem])
-        wanted[name] = _TRUTH[value.lower()]
+    wanted = read_options(scope["query_string"])
     return Asked(request_id, caller, None if version is None else int(version), stages=stages, **wanted)

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from ml_platform.inference.contract import TYPES, found_of, shown, wanted_of
+from ml_platform.instants import read_instant
 from ml_platform.registry.manifest import Input, Violated
 
 MOST_PROBLEMS = 20  # listed in an answer, with the number of all
@@ -73,6 +74,8 @@ def find_problems(
     body: bytes, inputs: Sequence[Input], types: Mapping[str, Any], max_rows: int
 ) -> InvalidRequest | None:
     """Everything that is wrong with a body, or None when nothing is.
+
+    Timestamps may have any form that `read_instant` reads.
 
     Parameters
     ----------
@@ -197,10 +200,15 @@ def _row_problems(
         if field.name not in row:
             if field.required:
                 problems.append(Problem(number, field.name, f"is missing; wanted {wanted_of(field)}", "null"))
-        elif problem := _value_problem(field, row[field.name], types[field.name]):
+        elif problem := _problem_of(field, row[field.name], types[field.name]):
             kind, message = problem
             problems.append(Problem(number, field.name, message, kind))
     return problems
+
+
+def _problem_of(field: Input, value: Any, kind: Any) -> tuple[ProblemKind, str] | None:
+    is_text_of_time = field.type == "timestamp" and isinstance(value, str)
+    return _timestamp_problem(value) if is_text_of_time else _value_problem(field, value, kind)
 
 
 def _value_problem(field: Input, value: Any, kind: Any) -> tuple[ProblemKind, str] | None:
@@ -219,6 +227,14 @@ def _value_problem(field: Input, value: Any, kind: Any) -> tuple[ProblemKind, st
             limits = wanted_of(field) if is_bounded else f"{TYPES[field.type]} of 64 bits"
             return "range", f"wanted {limits}, found {_shown(value)}"
         return "type", f"wanted {TYPES[field.type]}, found {_shown(value)}"
+    return None
+
+
+def _timestamp_problem(text: str) -> tuple[ProblemKind, str] | None:
+    try:
+        read_instant(text)
+    except ValueError as error:
+        return "type", f"wanted {TYPES['timestamp']}, found {shown(text)}: {error}"
     return None
 
 

@@ -68,6 +68,12 @@ class ServingSettings(BaseSettings):
         description="Host names of the server beside its addresses, comma-separated; `*.example.com`, or `*` for any.",
     )
 
+    mlflow_extras: Literal["ignore", "refuse"] = Field(
+        "ignore",
+        description="Columns that are no inputs, `params` and unknown members in MLflow's and Databricks' formats: "
+        "ignore them, as MLflow does, or answer 400.",
+    )
+
     oidc_issuer: str = Field("", description="Issuer of the bearer tokens that are accepted (`iss`); empty for none.")
     oidc_audience: str = Field("", description="Audience that a token must be for (`aud`).")
     oidc_jwks: str = Field("", description="URL or path of the issuer's public keys (JWKS).")

@@ -20,6 +20,7 @@ from serving.problems import InvalidRequest, Problem
 INTERNAL_ERROR = "the server failed to answer; its log has the reason under this request id"
 MAX_BODY_BYTES = 16 * 2**20
 DRAINED_BYTES = 4 * MAX_BODY_BYTES
+ENCODINGS = frozenset({b"gzip", b"x-gzip", b"deflate"})  # of bodies, see `serving.compression`
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 CLOSE = (b"connection", b"close")
@@ -112,7 +113,7 @@ class Head:
             elif name == b"x-request-id":
                 sent = value.decode("latin-1")
             elif name == b"content-encoding":
-                self.encoding = value
+                self.encoding = b"" if (named := value.strip().lower()) == b"identity" else named
             elif name == b"origin":
                 self.origin = value
             elif name.startswith(b"x-forwarded-"):
@@ -134,10 +135,9 @@ class Head:
         if self.sent_id is not None and self.sent_id != self.request_id:
             problem = Problem(None, "X-Request-ID", "wanted 1 to 128 letters, digits or any of . _ : / + = -")
             raise Refused(422, "invalid_request", str(problem), [problem])
-        if self.encoding not in (b"", b"identity"):
-            raise Refused(
-                415, "unsupported_encoding", "Content-Encoding is not supported: send the JSON uncompressed", close=True
-            )
+        if self.encoding and self.encoding not in ENCODINGS:
+            message = "of the values of Content-Encoding, gzip and deflate are supported"
+            raise Refused(415, "unsupported_encoding", message, close=True)
         if self.content_length > MAX_BODY_BYTES:
             raise too_large(drain=self.content_length <= DRAINED_BYTES)
 

@@ -8,7 +8,7 @@ import math
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ import numpy as np
 from ml_platform.features.expressions import evaluator
 from ml_platform.features.vectorised import compile_columns
 from ml_platform.inference.explain import METADATA_KEY, Explainer, unpack
+from ml_platform.instants import read_instant
 from ml_platform.registry.digests import BUNDLE_FILES, BundleRefused, check_bundle, is_digest
 from ml_platform.registry.manifest import MISSING_CODE, UNSEEN_CODE, Golden, Manifest
 
@@ -110,13 +111,12 @@ class Scorer:
                 raise BundleRefused(f"{name}: golden row {number}: wanted score {golden.scores[number]}, found {score}")
 
     def parse_inputs(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Convert a row's inputs from JSON for `derive`: ISO 8601 timestamps become UTC datetimes."""
+        """Convert a row's inputs from JSON for `derive`: timestamps become UTC datetimes."""
         parsed = dict(row)
         for name in self._timestamps:
             value = parsed.get(name)
             if isinstance(value, str):
-                instant = datetime.fromisoformat(value)
-                parsed[name] = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+                parsed[name] = read_instant(value, naive_is_utc=True).astimezone(UTC)
         return parsed
 
     def derive(self, inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ml_platform.features.view_rows import DTYPES
 from ml_platform.features.views import FeatureView
 from ml_platform.inference.ingest_log import FIXED_COLUMNS
 from ml_platform.inference.log_policy import not_reproducible
+from ml_platform.instants import read_instant
 from ml_platform.lake.tables import Lake
 from ml_platform.monitoring.scored_rows import equally_weighted
 from ml_platform.monitoring.skew_causes import ROW, Cause, find_causes, is_unlike
@@ -257,7 +258,7 @@ def _value(value: Any, kind: str) -> Any:
     if value is None:
         return None
     if kind == "timestamp":
-        return datetime.fromisoformat(value).astimezone(UTC)
+        return read_instant(value, naive_is_utc=True).astimezone(UTC)
     return float(value) if kind == "number" else value
 
 

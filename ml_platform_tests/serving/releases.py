@@ -184,25 +184,35 @@ def bundle(version: int, *, graph: bytes | None = None, **changes: Any) -> dict[
 
 def linear_graph(version: int) -> bytes:
     """Graph of `sigmoid(weights · X + bias)` in double, a null counting as 0; the bias is the version's."""
+    return _graph("Sigmoid", _weights(), [_bias(version)])
+
+
+def softmax_graph(classes: int) -> bytes:
+    """Graph of a model of so many classes, whose probabilities differ, and differ by row."""
+    weights = np.outer(_weights(), np.arange(1, classes + 1))
+    return _graph("Softmax", weights, [0.1 * number for number in range(classes)])
+
+
+def _graph(activation: str, weights: np.ndarray, bias: Sequence[float]) -> bytes:
     from onnx import TensorProto, helper
 
-    weights = _weights()
     nodes = [
         helper.make_node("IsNaN", ["X"], ["missing"]),
         helper.make_node("Where", ["missing", "zero", "X"], ["known"]),
         helper.make_node("MatMul", ["known", "weights"], ["product"]),
         helper.make_node("Add", ["product", "bias"], ["sum"]),
-        helper.make_node("Sigmoid", ["sum"], ["score"]),
+        helper.make_node(activation, ["sum"], ["score"]),
     ]
+    shape = ["rows", *weights.shape[1:]]
     graph = helper.make_graph(
         nodes,
         "score",
         [helper.make_tensor_value_info("X", TensorProto.DOUBLE, ["rows", len(weights)])],
-        [helper.make_tensor_value_info("score", TensorProto.DOUBLE, ["rows"])],
+        [helper.make_tensor_value_info("score", TensorProto.DOUBLE, shape)],
         [
             helper.make_tensor("zero", TensorProto.DOUBLE, [1], [0.0]),
-            helper.make_tensor("weights", TensorProto.DOUBLE, [len(weights)], weights.tolist()),
-            helper.make_tensor("bias", TensorProto.DOUBLE, [1], [_bias(version)]),
+            helper.make_tensor("weights", TensorProto.DOUBLE, weights.shape, weights.ravel().tolist()),
+            helper.make_tensor("bias", TensorProto.DOUBLE, [len(bias)], bias),
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)

@@ -1,7 +1,9 @@
 """What a caller sees for each kind of bad request: a status, a code, the field, and words that say what to do."""
 
+import gzip
 import json
 import socket
+import zlib
 from typing import Any
 
 import httpx
@@ -118,10 +120,34 @@ def test_a_chunked_body_past_16_mib_is_413(client: httpx.Client) -> None:
     assert answer.status_code == 413
 
 
-def test_a_compressed_body_is_415(client: httpx.Client) -> None:
-    answer = client.post(PATH, content=b"x", headers={"Content-Encoding": "gzip"})
-    assert answer.status_code == 415
-    assert "uncompressed" in error(answer)["message"]
+SENT = json.dumps(ROW).encode()
+COMPRESSED = {
+    "gzip": ("gzip", gzip.compress(SENT), 200, ""),
+    "in capitals": ("GZip", gzip.compress(SENT), 200, ""),
+    "gzip by its old name": ("x-gzip", gzip.compress(SENT), 200, ""),
+    "deflate": ("deflate", zlib.compress(SENT), 200, ""),
+    "deflate without zlib's header": ("deflate", zlib.compress(SENT, wbits=-15), 200, ""),
+    "not at all": ("identity", SENT, 200, ""),
+    "not as it says": ("gzip", SENT, 400, "one gzip stream"),
+    "cut off": ("gzip", gzip.compress(SENT)[:-9], 400, "one gzip stream"),
+    "something after it": ("gzip", gzip.compress(SENT) + b"x", 400, "one gzip stream"),
+    "two streams": ("gzip", gzip.compress(SENT) * 2, 400, "one gzip stream"),
+    "nothing": ("deflate", b"", 400, "one deflate stream"),
+    "a bomb": ("gzip", gzip.compress(bytes(200 * 2**20)), 413, "larger than 16 MiB"),
+    "another way": ("br", b"x", 415, "gzip and deflate are supported"),
+    "twice": ("gzip, gzip", gzip.compress(gzip.compress(SENT)), 415, "gzip and deflate are supported"),
+}
+
+
+@pytest.mark.parametrize("kind", COMPRESSED)
+def test_compressed_bodies_within_the_limit_are_read(client: httpx.Client, kind: str) -> None:
+    encoding, content, status, told = COMPRESSED[kind]
+    answer = client.post(PATH, content=content, headers={"Content-Encoding": encoding})
+    assert answer.status_code == status, answer.text
+    if told:
+        assert told in error(answer)["message"]
+    else:
+        assert answer.json()["predictions"] == client.post(PATH, json=ROW).json()["predictions"]
 
 
 def test_a_request_id_with_strange_signs_is_refused_and_replaced(client: httpx.Client) -> None:

@@ -14,6 +14,7 @@ from starlette.types import Scope
 
 from ml_platform.governance.keys import ALL_MODELS, Key, KeyStore
 from serving.access.tokens import TokenCaller, Tokens
+from serving.query_options import wants_details
 from serving.wire import Head, Refused
 
 PROBES = frozenset({"/health/live", "/health/ready", "/health", "/ping", "/v2/health/live", "/v2/health/ready"})
@@ -56,7 +57,7 @@ def need_of(method: str, path: str, query: bytes, only_model: Callable[[], str |
     if path in PROBES and method in ("GET", "HEAD"):
         return None
     parts = path.strip("/").split("/")
-    role = "explain" if b"explain" in query or b"features" in query or b"%" in query else "predict"
+    role = "explain" if query and wants_details(query) else "predict"
     if method in ("PUT", "DELETE") or (method == "POST" and path.rstrip("/") == "/api/2.0/serving-endpoints"):
         role = "promote"
     if parts[0] == "features":  # a view's rows reach every model that looks them up

@@ -7,7 +7,7 @@ from ml_platform.registry.manifest import Manifest
 from serving.decode import MAX_ROWS
 from serving.openapi.operations import TIMES, Protocol, called, served
 from serving.openapi.predictions import answer_schema, example_row
-from serving.openapi.schemas import listed, record
+from serving.openapi.schemas import TEXT, listed, record
 from serving.protocols.mlflow import PARQUET
 from serving.state import ServingState
 
@@ -15,18 +15,14 @@ MLFLOW = Protocol("MLflow", "MLflowError")
 INVOCATION_ERRORS = {
     "400": "The body is none of the formats, or rows do not fit the model's signature; the message says which and why.",
     "404": "No model answers there; the message lists those that there are.",
-    "415": f"The body is neither application/json nor text/csv nor {PARQUET}.",
+    "415": f"The body is neither application/json nor text/csv nor {PARQUET}, or is compressed otherwise than by gzip "
+    "or deflate.",
     **TIMES,
 }
 _ERROR = record(
     error_code={"type": "string", "examples": ["BAD_REQUEST"]},
     message={"type": "string", "description": "For people: what was wanted, what was found."},
 )
-_IGNORED = {
-    "params": {"type": ["object", "null"], "maxProperties": 0, "description": "No model takes parameters."},
-    "client_request_id": {"description": "Ignored; Databricks' clients send it."},
-    "usage_context": {"description": "Ignored; Databricks' clients send it."},
-}
 
 
 def with_mlflow(document: dict[str, Any], state: ServingState) -> dict[str, Any]:
@@ -35,6 +31,8 @@ def with_mlflow(document: dict[str, Any], state: ServingState) -> dict[str, Any]
     schemas[MLFLOW.shape] = _ERROR
     models = list(served(state))
     for name, model in models:
+        # Like MLflow, it ignores columns that are no inputs, unless the settings say otherwise.
+        schemas[f"{name}_loose_row"] = {**schemas[f"{name}_row"], "additionalProperties": {}}
         schemas[f"{name}_invocation"] = _body_schema(name, model.manifest)
         schemas[f"{name}_predictions"] = _answer_schema(model.manifest)
         paths[f"/models/{name}/invocations"] = {"post": invocation(name, model.manifest, MLFLOW, "mlflow")}
@@ -83,11 +81,11 @@ def invocation(
 
 
 def _body_schema(name: str, manifest: Manifest) -> dict[str, Any]:
-    rows = listed({"$ref": f"#/components/schemas/{name}_row"}, minItems=1, maxItems=MAX_ROWS)
+    rows = listed({"$ref": f"#/components/schemas/{name}_loose_row"}, minItems=1, maxItems=MAX_ROWS)
     names = [field.name for field in manifest.inputs]
     split = {
         **record(
-            columns=listed({"enum": names}, "Each at most once.", uniqueItems=True),
+            columns=listed(TEXT, "Each at most once; those that are no inputs are ignored.", uniqueItems=True),
             data=listed({"type": "array"}, "Rows, values in the order of `columns`.", minItems=1, maxItems=MAX_ROWS),
         ),
         "additionalProperties": False,
@@ -106,9 +104,8 @@ def _body_schema(name: str, manifest: Manifest) -> dict[str, Any]:
             {
                 "title": kind,
                 "type": "object",
-                "additionalProperties": False,
                 "required": [kind],
-                "properties": {kind: schema, **_IGNORED},
+                "properties": {kind: schema, "params": {"description": "Ignored: no model takes parameters."}},
             }
             for kind, schema in formats.items()
         ],

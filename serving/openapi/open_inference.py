@@ -17,7 +17,7 @@ _NOT_THERE = {
 }
 _ERRORS = {
     "400": "The tensors do not fit the model's inputs; the message says which and why.",
-    "415": "The tensors are in the binary data extension, or the body is compressed.",
+    "415": "The body is compressed, neither with gzip nor deflate.",
     **_NOT_THERE,
     **TIMES,
 }
@@ -78,7 +78,8 @@ def _infer(name: str, manifest: Manifest, identity: str, parameters: Sequence[di
         f"Predict {manifest.target} with {name}",
         {"$ref": f"#/components/schemas/{name}_inferred"},
         _ERRORS,
-        about="A tensor for each input, all of one length.",
+        about="A tensor for each input, all of one length. With the header `Inference-Header-Content-Length` tensors "
+        "may be bytes behind the JSON, as the protocol's binary data extension has them.",
         parameters=parameters,
         body=json_body(f"{name}_inference", {"inputs": example}),
     )
@@ -98,20 +99,20 @@ def _body_schema(manifest: Manifest) -> dict[str, Any]:
     return {
         "title": f"Tensors for {manifest.model}",
         "type": "object",
-        "additionalProperties": False,
         "required": ["inputs"],
         "properties": {
             "inputs": listed({"oneOf": tensors}, minItems=1),
             "id": {"type": ["string", "null"], "description": "Echoed."},
-            "parameters": {"description": "Ignored."},
+            "parameters": {"type": ["object", "null"], "description": "`binary_data_output`; others are ignored."},
             "outputs": {"anyOf": [wanted, {"type": "null"}]},
         },
     }
 
 
 def _answer_schema(manifest: Manifest) -> dict[str, Any]:
+    shapes = {"probabilities": _SHAPE | {"description": "`[n, k]`, n rows, k classes.", "minItems": 2}}
     outputs = [
-        record(name={"const": name}, datatype={"const": kind}, shape=_SHAPE, data={"type": "array"})
+        record(name={"const": name}, datatype={"const": kind}, shape=shapes.get(name, _SHAPE), data={"type": "array"})
         for name, kind in outputs_of(manifest).items()
     ]
     found = record(model_name={"const": manifest.model}, model_version=TEXT, outputs=listed({"oneOf": outputs}))

@@ -32,7 +32,7 @@ _ERRORS = {
     "404": "No released model has this name, or no version this number; the message lists those that there are.",
     "408": "The body did not arrive in time.",
     "413": "The body is larger than 16 MiB.",
-    "415": "The body is compressed.",
+    "415": "The body is compressed, neither with gzip nor deflate.",
     "422": "Rows do not fit the model's signature; `problems` names row and field of each.",
     "503": "It cannot be answered now: the model is not released, its release was refused, the server is busy, or the "
     "online store or the log failed. The message says why; Retry-After says when to try again.",

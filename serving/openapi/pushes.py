@@ -24,7 +24,7 @@ _ERRORS = {
     "408": "The body did not arrive in time.",
     "409": "The view's definition has changed, or its columns are not recorded yet. The message says what to do.",
     "413": "The body is larger than 16 MiB.",
-    "415": "The body is compressed.",
+    "415": "The body is compressed, neither with gzip nor deflate.",
     "422": "Rows do not fit the view's columns; `problems` names row and field of each.",
     "503": "The push cannot be accepted: too many wait, or the log or the online store failed. Retry-After says when "
     "to try again.",

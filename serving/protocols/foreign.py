@@ -1,27 +1,26 @@
 """Translates requests as MLflow, Databricks and pandas write them into the body that `/predict/{model}` takes.
 
 From there on they are checked, scored and logged like any other. What those formats leave open is decided here: a
-timestamp without offset is UTC, and a whole number written as 3.0 (as pandas writes integers with missing values) is an
-integer.
+timestamp without offset is UTC, a date alone its midnight, and a whole number written as 3.0 (as pandas writes integers
+with missing values) is an integer.
 """
 
 import csv
 import io
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from ml_platform.instants import has_offset
 from ml_platform.registry.manifest import Input
 from serving.decode import MAX_ROWS
 from serving.problems import TOO_DEEP, InvalidRequest, Problem, not_json, parse
 
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _IGNORED = frozenset({"client_request_id", "usage_context"})  # of Databricks' clients; they change no prediction
-_NAIVE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?")
 _INFINITE = (math.inf, -math.inf)
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 
@@ -33,8 +32,8 @@ def body_of(rows: Sequence[Any], inputs: Sequence[Input]) -> bytes:
     for row in rows:
         if isinstance(row, dict):
             for name in timestamps & row.keys():
-                if isinstance(row[name], str) and (naive := _NAIVE.fullmatch(row[name])):
-                    row[name] += "Z" if naive[1] else ":00Z"
+                if isinstance(row[name], str) and not has_offset(row[name]):
+                    row[name] += "Z" if ":" in row[name] else "T00:00Z"
             for name in integers & row.keys():
                 if isinstance(row[name], float) and row[name].is_integer():
                     row[name] = int(row[name])
@@ -44,8 +43,11 @@ def body_of(rows: Sequence[Any], inputs: Sequence[Input]) -> bytes:
         raise not_json(TOO_DEEP) from error
 
 
-def rows_of_json(body: bytes, inputs: Sequence[Input]) -> list[Any]:
+def rows_of_json(body: bytes, inputs: Sequence[Input], *, strict: bool = False) -> list[Any]:
     """Rows of a body in one of MLflow's four JSON formats; NaN, which Python clients send for missing values, is null.
+
+    As MLflow does for a model without parameters, it ignores `params`, other members of the body, and columns that are
+    no inputs; with `strict` they are refused (the columns later, with the rows).
 
     Raises
     ------
@@ -65,28 +67,48 @@ def rows_of_json(body: bytes, inputs: Sequence[Input]) -> list[Any]:
     document = parse(body, nan_is_null=True)
     if not isinstance(document, dict):
         raise _invalid(None, f"wanted an object with one of {', '.join(FORMATS)}")
+    found = [name for name in document if name in FORMATS]
+    if len(found) != 1:
+        given = ", ".join(sorted(document))[:200] or "nothing"
+        raise _invalid(None, f"wanted exactly one of {', '.join(FORMATS)}, found {given}")
+    if strict:
+        _check_members(document)
+    rows = _rows_in(found[0], document[found[0]], inputs)
+    return rows if strict else _without_extras(rows, inputs)
+
+
+def _check_members(document: Mapping[str, Any]) -> None:
+    """Refuse parameters and unknown members (raises InvalidRequest)."""
     if document.get("params") not in (None, {}):
         raise _invalid("params", "no model here takes parameters: leave them out")
-    found = [name for name in document if name in FORMATS]
-    unknown = document.keys() - {*FORMATS, "params"} - _IGNORED
-    if len(found) != 1 or unknown:
-        given = ", ".join(sorted(document))[:200] or "nothing"
-        raise _invalid(None, f"wanted exactly one of {', '.join(FORMATS)} and nothing else, found {given}")
-    value = document[found[0]]
-    if found[0] == "dataframe_split":
+    if unknown := document.keys() - {*FORMATS, "params"} - _IGNORED:
+        raise _invalid(None, f"wanted one of {', '.join(FORMATS)} and nothing else, found {sorted(unknown)[0][:40]}")
+
+
+def _rows_in(form: str, value: Any, inputs: Sequence[Input]) -> list[Any]:
+    if form == "dataframe_split":
         return _split(value)
-    if found[0] == "inputs" and isinstance(value, dict):
+    if form == "inputs" and isinstance(value, dict):
         return _columns(value)
     if not isinstance(value, list):
-        raise _invalid(found[0], "wanted an array of rows")
+        raise _invalid(form, "wanted an array of rows")
     _check_count(len(value))
-    if found[0] == "dataframe_records":
+    if form == "dataframe_records":
         return value
     return [_positional(number, row, inputs) for number, row in enumerate(value)]
 
 
-def rows_of_csv(body: bytes, inputs: Sequence[Input]) -> list[Any]:
+def _without_extras(rows: list[Any], inputs: Sequence[Input]) -> list[Any]:
+    known = {field.name for field in inputs}
+    return [
+        {name: value for name, value in row.items() if name in known} if isinstance(row, dict) else row for row in rows
+    ]
+
+
+def rows_of_csv(body: bytes, inputs: Sequence[Input], *, strict: bool = False) -> list[Any]:
     """Rows of a CSV text with a header, with or without a byte order mark (Excel writes one); an empty field is null.
+
+    Columns that are no inputs are ignored; with `strict` they are refused.
 
     Examples
     --------
@@ -105,14 +127,15 @@ def rows_of_csv(body: bytes, inputs: Sequence[Input]) -> list[Any]:
         raise InvalidRequest(400, [Problem(None, None, "the body is empty: wanted a header and rows")])
     kinds = {field.name: field.type for field in inputs}
     header = lines[0]
-    if "" in header:
+    if strict and "" in header:
         raise _invalid(
             "header", "a column has no name: if it is the index of pandas, leave it out with to_csv(index=False)"
         )
-    return [
+    rows = [
         {name: _cell(kinds.get(name, ""), text) for name, text in row.items()}
         for row in _split({"columns": header, "data": lines[1:]})
     ]
+    return rows if strict else _without_extras(rows, inputs)
 
 
 def _cell(kind: str, text: str) -> Any:

@@ -1,9 +1,10 @@
 """MLflow's scoring protocol: `/models/{model}/invocations`, and `/invocations` while there is only one model.
 
-A client of `mlflow models serve` works unchanged. This server is stricter: a number with a fraction is no integer, a
-key that appears twice is refused, and no answer holds a stack trace or the rows that were sent.
+A client of `mlflow models serve` works unchanged, and what MLflow ignores is ignored here unless the settings say
+otherwise. About values this server is stricter: `docs/serving.md` lists the differences.
 """
 
+from functools import partial
 from importlib.metadata import version as installed_version
 
 from starlette.requests import Request
@@ -100,4 +101,7 @@ def translation(asking: Asking, request: Request) -> Translate:
         name, _, value = parameter.partition("=")
         if name != "charset" or value.strip('"') != "utf-8":
             raise Refused(415, "unsupported_type", "the only parameter of a content type is charset=utf-8", close=True)
-    return asking.parquet.translate if kind == PARQUET else asking.by(_ROWS_OF[kind])
+    strict = asking.settings.mlflow_extras == "refuse"
+    if kind == PARQUET:
+        return partial(asking.parquet.translate, strict=strict)
+    return asking.by(partial(_ROWS_OF[kind], strict=strict))

@@ -33,10 +33,11 @@ _TYPES = frozenset(
 )
 
 
-def body_of_parquet(body: bytes, inputs: Sequence[Input]) -> bytes:
+def body_of_parquet(body: bytes, inputs: Sequence[Input], *, strict: bool = False) -> bytes:
     """Write the rows of a Parquet file as a body of `/predict/{model}`.
 
-    Columns are texts, integers, numbers, booleans and timestamps; timestamps without offset count as UTC, NaN as null.
+    Columns that are no inputs are not read; with `strict` they are refused. The others are texts, integers, numbers,
+    booleans and timestamps; timestamps without offset count as UTC, NaN as null.
     The index that pandas adds to a file is not a column.
 
     Raises
@@ -66,7 +67,7 @@ def body_of_parquet(body: bytes, inputs: Sequence[Input]) -> bytes:
     options = {"pre_buffer": False, "coerce_int96_timestamp_unit": "us", "arrow_extensions_enabled": False, **limits}
     with _readable():
         metadata = pq.ParquetFile(pa.BufferReader(body), **options).metadata
-        names = _check_columns(metadata.schema, inputs)
+        names = _check_columns(metadata.schema, inputs, strict=strict)
         count = _check_sizes(metadata)
         repeated = _repeated(metadata, names)
         file = pq.ParquetFile(pa.BufferReader(body), metadata=metadata, read_dictionary=repeated, **options)
@@ -78,7 +79,8 @@ def body_of_parquet(body: bytes, inputs: Sequence[Input]) -> bytes:
     _check_texts(table)
     with _readable():
         columns = {name: _values(name, table.column(name)) for name in names}
-    written = body_of([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)], inputs)
+    rows = zip(*columns.values(), strict=True) if columns else [()] * count
+    written = body_of([dict(zip(columns, row, strict=True)) for row in rows], inputs)
     if len(written) > MAX_BODY_BYTES:
         raise _too_large(f"as JSON its rows take more than {_LIMIT}")
     return written
@@ -95,14 +97,17 @@ def _check_frame(body: bytes) -> None:
         raise _too_large(f"its footer takes {footer:,} bytes, more than {MAX_FOOTER_BYTES:,}")
 
 
-def _check_columns(schema: Any, inputs: Sequence[Input]) -> list[str]:
-    """Names of the columns to read; refuses one that is no input, is nested, or is of an unsupported type."""
+def _check_columns(schema: Any, inputs: Sequence[Input], *, strict: bool) -> list[str]:
+    """Names of the columns to read; refuses one that is nested or of an unsupported type, with `strict` others too."""
     known = {field.name for field in inputs}
     names: list[str] = []
     for number in range(len(schema)):
         column = schema.column(number)
         name = column.path
         if name.startswith("__index_level_") and name.endswith("__"):
+            continue
+        top = name if name == column.name else name.partition(".")[0]
+        if not strict and top not in known:
             continue
         if column.max_repetition_level or column.max_definition_level > 1 or column.path != column.name:
             raise _invalid(column.path, "is nested: wanted a column of single values")

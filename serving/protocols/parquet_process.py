@@ -5,9 +5,14 @@ time; and one wrong bit in a footer's statistics makes it abort its process (Arr
 the first file. The child may use `EXTRA_BYTES` of memory, and `CPU_SECONDS` per file; if a file kills it, it is
 replaced. It ends with the worker, or when no file has come for `IDLE_SECONDS`.
 
-The child reads inputs (JSON) and file from its stdin and writes the answer to its stdout, each prefixed by its length.
+The child inherits none of the worker's environment, which may hold passwords, can gain no privileges, and can neither
+write files nor start processes.
+
+The child reads a `Task` (JSON) and the file from its stdin and writes the answer to its stdout, each prefixed by its
+length.
 """
 
+import ctypes
 import logging
 import os
 import resource
@@ -36,6 +41,9 @@ IDLE_SECONDS = 300.0
 _WALL_SECONDS = 60.0  # for a file whose decoding waits for anything but the processor
 _BOUNDS = f"{EXTRA_BYTES // 2**20} MiB of memory and {CPU_SECONDS} s of time"
 _LENGTH = struct.Struct(">Q")
+_OPEN_FILES = 32
+_PR_SET_NO_NEW_PRIVS = 38  # of prctl(2)
+_INHERITED = ("LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")  # without which an interpreter may not find its libraries
 _ENVIRONMENT = {  # reserve no memory in advance, and give back what a file took
     "ARROW_DEFAULT_MEMORY_POOL": "system",
     "OPENBLAS_NUM_THREADS": "1",
@@ -45,6 +53,13 @@ _ENVIRONMENT = {  # reserve no memory in advance, and give back what a file took
 }
 
 logger = logging.getLogger("serving")
+
+
+class Task(msgspec.Struct, array_like=True):
+    """How a file is to be read: the model's inputs, and whether other columns are refused."""
+
+    inputs: list[Input]
+    strict: bool
 
 
 class Fault(msgspec.Struct, array_like=True):
@@ -62,9 +77,10 @@ class ParquetProcess:
         self._turns = Turns("Parquet", settings.max_queue, settings)
         self._process: subprocess.Popen[bytes] | None = None
 
-    async def translate(self, body: bytes, inputs: Sequence[Input]) -> bytes:
-        """Write a file's rows as a body of `/predict/{model}` (raises Refused)."""
-        written: bytes = await self._turns.take(lambda: self._translate(body, inputs))
+    async def translate(self, body: bytes, inputs: Sequence[Input], *, strict: bool = False) -> bytes:
+        """Write a file's rows as a body of `/predict/{model}`; with `strict`, refuse other columns (raises Refused)."""
+        task = Task(list(inputs), strict)
+        written: bytes = await self._turns.take(lambda: self._translate(body, task))
         return written
 
     def queues(self) -> dict[str, int]:
@@ -76,12 +92,12 @@ class ParquetProcess:
         self._turns.close()
         self._end()
 
-    def _translate(self, body: bytes, inputs: Sequence[Input]) -> bytes:
+    def _translate(self, body: bytes, task: Task) -> bytes:
         is_fresh = not self._is_running()
-        answered = self._ask(body, inputs)
+        answered = self._ask(body, task)
         if answered is None and not is_fresh:  # it may have ended for another reason, such as being idle
             self._end()
-            answered = self._ask(body, inputs)
+            answered = self._ask(body, task)
         if answered is None:
             logger.error("decoding a Parquet file ended its process: exit code %s", self._end())
             message = f"the Parquet file cannot be decoded: it is damaged, or takes more than {_BOUNDS}"
@@ -92,7 +108,7 @@ class ParquetProcess:
             raise Refused.of(InvalidRequest(found.status, [Problem(None, found.field, found.message)]))
         return written
 
-    def _ask(self, body: bytes, inputs: Sequence[Input]) -> tuple[bytes, bytes] | None:
+    def _ask(self, body: bytes, task: Task) -> tuple[bytes, bytes] | None:
         """The child's answer: fault and body, one of them empty. None when it ends instead (raises Refused)."""
         process = self._running()
         assert process.stdin is not None
@@ -100,7 +116,7 @@ class ParquetProcess:
         timer = threading.Timer(_WALL_SECONDS, process.kill)
         timer.start()
         try:
-            _send(process.stdin, msgspec.json.encode(inputs))
+            _send(process.stdin, msgspec.json.encode(task))
             _send(process.stdin, body)
             fault, written = _receive(process.stdout), _receive(process.stdout)
         except OSError:
@@ -122,7 +138,7 @@ class ParquetProcess:
                 [sys.executable, "-m", "serving.protocols.parquet_process"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env={**os.environ, **_ENVIRONMENT},
+                env={**{name: os.environ[name] for name in _INHERITED if name in os.environ}, **_ENVIRONMENT},
                 cwd=Path(__file__).parents[2],
             )
             assert self._process.stdout is not None
@@ -164,22 +180,23 @@ def main() -> int:
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     _bound_memory()
+    _give_up_rights()
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     _send(sink, b"ready")
     while select.select([source], [], [], IDLE_SECONDS)[0]:
-        inputs, body = _receive(source), _receive(source)
-        if inputs is None or body is None:
+        task, body = _receive(source), _receive(source)
+        if task is None or body is None:
             break
         _bound_time()
-        fault, answer = _answer(body, msgspec.json.decode(inputs, type=list[Input]))
+        fault, answer = _answer(body, msgspec.json.decode(task, type=Task))
         _send(sink, fault)
         _send(sink, answer)
     return 0
 
 
-def _answer(body: bytes, inputs: Sequence[Input]) -> tuple[bytes, bytes]:
+def _answer(body: bytes, task: Task) -> tuple[bytes, bytes]:
     try:
-        return b"", body_of_parquet(body, inputs)
+        return b"", body_of_parquet(body, task.inputs, strict=task.strict)
     except InvalidRequest as invalid:
         [problem] = invalid.problems
         fault = Fault(invalid.status, problem.field, problem.message)
@@ -195,7 +212,16 @@ def _bound_memory() -> None:
     if statm.exists():  # other systems than Linux do not enforce this limit reliably
         size = int(statm.read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (size + EXTRA_BYTES, resource.RLIM_INFINITY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _give_up_rights() -> None:
+    """Write no file, start no process or thread, open few files, gain no privileges: decoding needs none of it."""
+    for limit, most in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_NOFILE, _OPEN_FILES)):
+        resource.setrlimit(limit, (most, most))
+    if hasattr(resource, "RLIMIT_NPROC"):
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # of the user: not enforced for root
+    if sys.platform == "linux" and ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_NO_NEW_PRIVS) failed")
 
 
 def _bound_time() -> None:

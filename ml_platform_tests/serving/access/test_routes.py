@@ -173,8 +173,17 @@ def test_what_is_no_route_tells_a_scoped_key_nothing(server: Server, keys: Keys,
             assert raw.recv(12)[-3:] == wanted
 
 
+@pytest.mark.parametrize(
+    "query", ["?explain=false&features=false", "?features=0", "?explain=False", "?explain=1&explain=0"]
+)
+def test_declining_an_explanation_takes_no_role(server: Server, keys: Keys, query: str) -> None:
+    """As clients do that send every option with its default."""
+    answer = server.client.post(f"/predict/{MODEL}{query}", json=ROW, headers=bearer(keys["predict here"]))
+    assert (answer.status_code, "features" in answer.json()["predictions"][0]) == (200, False)
+
+
 def test_explaining_takes_its_role(server: Server, keys: Keys) -> None:
-    for query in ("?features=true", "?explain=true", "?f%65atures=true"):
+    for query in ("?features=true", "?explain=true", "?f%65atures=true", "?features=TRUE", "?features=0&features=1"):
         path = f"/predict/{MODEL}{query}"
         assert server.client.post(path, json=ROW, headers=bearer(keys["predict here"])).status_code == 403
         answer = server.client.post(path, json=ROW, headers=bearer(keys["explain here"]))

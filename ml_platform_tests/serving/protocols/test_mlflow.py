@@ -1,7 +1,7 @@
 """MLflow's scoring protocol, also by MLflow's own client."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -15,6 +15,23 @@ from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server, start_server
 from ml_platform_tests.serving.protocols.two_rows import COLUMNS, MLFLOW_PATHS, ROWS, as_split
 from ml_platform_tests.serving.releases import INPUTS, MODEL, ROW, bundle, fill_online_store, publish, score
+from serving.protocols.mlflow import PARQUET
+
+
+@pytest.fixture(scope="module")
+def strict(module_settings: Settings, server: Server) -> Iterator[Server]:
+    """A second server of the module's models, which refuses what MLflow ignores."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ML_PLATFORM_SERVING_MLFLOW_EXTRAS", "refuse")
+        strict = start_server(module_settings)
+    yield strict
+    strict.stop()
+
+
+def parquet_row(**more: Any) -> bytes:
+    import pandas as pd
+
+    return pd.DataFrame([{**ROW, **more}]).to_parquet()
 
 
 def csv_row(**changes: str) -> bytes:
@@ -72,6 +89,13 @@ SOME: dict[str, tuple[str, bytes, int]] = {
     "one instance": ("application/json", json.dumps({"instances": [ROW]}).encode(), 1),
     "columns of single values": ("application/json", json.dumps({"inputs": ROW}).encode(), 1),
     "columns of one value": ("application/json", json.dumps({"inputs": {n: [v] for n, v in ROW.items()}}).encode(), 1),
+    "surplus": ("application/json", json.dumps({"instances": [ROW], "params": [], "extra": 1}).encode(), 1),
+    "a column that is no input": ("application/json", json.dumps({"instances": [{**ROW, "z": 1}]}).encode(), 1),
+    "a column of CSV that is no input": ("text/csv", csv_row(z="1"), 1),
+    "the index of pandas": ("text/csv", csv_row(**{"": "0"}), 1),
+    "dates": (
+        "text/csv", csv_row(scheduled_departure="2013-07-01", scheduled_arrival="2013-07-01T24:00"), 1,
+    ),
     "an index that repeats": (
         "application/json", json.dumps({"dataframe_split": {**as_split(), "index": [0, 0, 0]}}).encode(), 2,
     ),
@@ -101,11 +125,9 @@ def test_there_is_one_prediction_for_each_row(client: httpx.Client, kind: str) -
         (b"[1]", "wanted an object with one of dataframe_split"),
         (b"{}", "wanted exactly one of"),
         (json.dumps({"instances": [], "inputs": []}).encode(), "wanted exactly one of"),
-        (json.dumps({"instances": ROWS, "extra": 1}).encode(), "nothing else"),
         (json.dumps({"instances": []}).encode(), "at least one row"),
         (json.dumps({"instances": [[1, 2]]}).encode(), "wanted 8 values"),
         (json.dumps({"instances": [5]}).encode(), "wanted an object, found a number"),
-        (json.dumps({"instances": ROWS, "params": {"a": 1}}).encode(), "takes parameters"),
         (json.dumps({"inputs": {"carrier": ["a"], "dest": ["a", "b"]}}).encode(), "columns of one length"),
         (json.dumps({"dataframe_split": {"columns": ["a", "a"], "data": [[1, 2]]}}).encode(), "'a' appears twice"),
         (json.dumps({"dataframe_split": {"columns": ["a"], "data": [[1, 2]]}}).encode(), "wanted 1 values"),
@@ -123,7 +145,6 @@ def test_there_is_one_prediction_for_each_row(client: httpx.Client, kind: str) -
         (b'{"instances": [], "instances": [[1]]}', "instances: appears twice"),
         (b'{"inputs": {"dest": ["a"], "dest": ["b"]}}', "dest: appears twice"),
         (b'{"inputs": {"dest": ["a", "b"], "carrier": "a"}}', "columns of one length"),
-        (json.dumps({"instances": ROWS, "params": []}).encode(), "takes parameters"),
         (b'{"instances": ' + b"[" * 100_000, "nested too deeply"),
         (b'{"instances": "\xff"}', "is not UTF-8"),
     ],
@@ -149,11 +170,9 @@ def test_a_bad_body_is_400_in_mlflows_shape_and_tells_nothing_of_the_inside(
         (b'carrier\n"a', "not CSV"),
         (b"carrier,dest\na", "wanted 2 values"),
         (b"carrier,carrier\na,b", "appears twice"),
-        (b"carrier,nothing\na,b", "is not a field"),
         (csv_row(distance="far"), 'found "far"'),
         (csv_row(distance="1_400"), 'found "1_400"'),
         (csv_row(distance="nan"), "found null"),
-        (b",carrier\n0,UA", "to_csv(index=False)"),
         (csv_row(distance="-inf"), 'found "-inf"'),
         (csv_row(distance=""), "found null"),
         (csv_row(scheduled_departure="yesterday"), 'found "yesterday"'),
@@ -177,6 +196,29 @@ def test_a_number_with_a_fraction_is_no_integer_and_a_whole_one_is(settings: Set
         assert (refused.status_code, "found 1.5" in refused.json()["message"]) == (400, True)
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "told"),
+    [
+        ("application/json", json.dumps({"instances": [ROW], "extra": 1}).encode(), "nothing else, found extra"),
+        ("application/json", json.dumps({"instances": [ROW], "params": [1]}).encode(), "takes parameters"),
+        ("application/json", json.dumps({"instances": [{**ROW, "dista": 1}]}).encode(), "did you mean 'distance'"),
+        ("text/csv", csv_row(z="1"), "z: is not a field"),
+        ("text/csv", csv_row(**{"": "0"}), "to_csv(index=False)"),
+        (PARQUET, parquet_row(z=1), "z: is not an input"),
+    ],
+)
+def test_what_mlflow_ignores_is_refused_where_the_settings_say_so(
+    strict: Server, kind: str, content: bytes, told: str
+) -> None:
+    answer = strict.client.post("/invocations", content=content, headers={"Content-Type": kind})
+    assert (answer.status_code, told in answer.json()["message"]) == (400, True), answer.text
+
+
+def test_databricks_own_members_pass_there_too(strict: Server) -> None:
+    body = {"dataframe_records": [ROW], "client_request_id": "a", "usage_context": {"b": "c"}, "params": {}}
+    assert strict.client.post("/invocations", json=body).status_code == 200
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/octet-stream", "application/json; charset=latin-1", "a/b"])
