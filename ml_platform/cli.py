@@ -99,7 +99,7 @@ def promote(
 
 @app.command(rich_help_panel=MODELS)
 def rollback(model: Model, reason: Annotated[str, typer.Option(help=REASON)] = "by hand") -> None:
-    """Serve what served before; a second rollback undoes the first. Serving follows within a second."""
+    """Serve the last state that differs; a second rollback undoes the first. Serving follows within a second."""
     from ml_platform.registry.digests import BundleRefused
     from ml_platform.registry.promotion import RegistryBehind
     from ml_platform.registry.promotion import rollback as roll_back

@@ -168,7 +168,7 @@ class Endpoint(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     updated_at: str
     updated_by: str
     reason: str
-    previous: tuple[Target, ...] = ()  # what the revision before served: what a rollback goes back to
+    previous: tuple[Target, ...] = ()  # what the revision before served
     action: Action = "promotion"
     key: str | None = None  # input whose value decides which version answers; the model's id when absent
     own_name: str | None = None  # where the endpoint is not called as its model

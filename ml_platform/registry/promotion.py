@@ -116,7 +116,10 @@ def promote_version(settings: Settings, model: str, version: int, *, by: str, re
 
 
 def rollback(settings: Settings, name: str, *, by: str, reason: str) -> Endpoint:
-    """Serve what served before; a second rollback undoes the first. Also restores what was withdrawn.
+    """Serve the last state that differs from the present one; also restores what was withdrawn.
+
+    A state is the targets with their shares, and the key that decides between them. Revisions that changed neither are
+    passed over, and so are withdrawals. A second rollback undoes the first, since that is then the last other state.
 
     Parameters
     ----------
@@ -132,7 +135,7 @@ def rollback(settings: Settings, name: str, *, by: str, reason: str) -> Endpoint
     Raises
     ------
     LookupError
-        When nothing serves, or nothing served before.
+        When nothing ever served, or nothing else than now.
     BundleRefused
         When the previous bundle is damaged; what serves now stays.
     """
@@ -142,27 +145,34 @@ def rollback(settings: Settings, name: str, *, by: str, reason: str) -> Endpoint
         known = ", ".join(store.endpoints()) or "none"
         raise LookupError(f"{name}: nothing serves, so there is nothing to roll back; models that serve: {known}")
     current = documents[-1]
-    if not current.previous:
+    earlier = next((one for one in reversed(documents) if one.targets and _state(one) != _state(current)), None)
+    if earlier is None:
         raise LookupError(
-            f"{name}: {describe_targets(current.targets)} (revision {current.revision}) is the first that served; "
-            "there is nothing before it to go back to"
+            f"{name}: {describe_targets(current.targets)} (revision {current.revision}) is all that ever served; "
+            "there is nothing else to go back to"
         )
     endpoint = store.publish(
         current.model,
-        current.previous,
+        earlier.targets,
         reason=reason,
         by=by,
         expected_revision=current.revision,
         action="rollback",
-        key=documents[-2].key if len(documents) > 1 else None,
+        key=earlier.key,
         own_name=current.own_name,
     )
     _follow(settings, Tracker(settings), endpoint)
     return endpoint
 
 
+def _state(document: Endpoint) -> tuple[tuple[Target, ...], str | None]:
+    return document.targets, document.key
+
+
 def change_traffic(settings: Settings, name: str, change: TrafficChange, *, by: str, reason: str) -> Endpoint:
     """Set the targets of an endpoint, as `set_traffic` does, then update ledger and registry.
+
+    What serves already makes no new revision.
 
     Raises
     ------

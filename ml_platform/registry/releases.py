@@ -198,6 +198,8 @@ class ReleaseStore:
     ) -> Endpoint:
         """Let `targets` serve `model` from now on; the present document becomes history and `previous`.
 
+        A change of traffic to what serves already makes no revision: the present document is returned.
+
         Parameters
         ----------
         targets
@@ -237,6 +239,8 @@ class ReleaseStore:
                 raise ValueError(
                     f"the endpoint '{name}' is of the model '{current.model}', not '{model}'; use another name"
                 )
+            if current and action == "traffic" and (current.targets, current.key) == (tuple(targets), key):
+                return current
             document = Endpoint(
                 model=model,
                 revision=revision + 1,

@@ -34,7 +34,7 @@ WHOLE: Final = "withdraw the endpoint instead, if nothing is to answer"
 
 
 def set_traffic(store: ReleaseStore, name: str, change: TrafficChange, *, by: str, reason: str) -> Endpoint:
-    """Set the targets of an endpoint, all or nothing.
+    """Set the targets of an endpoint, all or nothing; what serves already makes no new revision.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def set_traffic(store: ReleaseStore, name: str, change: TrafficChange, *, by: st
     Returns
     -------
     Endpoint
-        The document as published.
+        The document as published, or the present one when it says the same.
 
     Raises
     ------

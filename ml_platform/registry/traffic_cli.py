@@ -77,7 +77,10 @@ def traffic(  # noqa: PLR0917 - typer takes options as arguments
                 model=model,
                 expected_revision=revision,
             )
-            change_traffic(Settings(), name, change, by=getpass.getuser(), reason=reason)
+            before = ReleaseStore(Settings().releases_dir).revision(name)
+            endpoint = change_traffic(Settings(), name, change, by=getpass.getuser(), reason=reason)
+            if endpoint.revision == before:
+                typer.echo("nothing changed: this is what serves already")
         elif shadow or key or model:
             raise ValueError("wanted shares too, such as 3=100%: a change says who answers")
     except (LookupError, ValueError, ReleaseConflict, BundleRefused, RegistryBehind) as error:

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 
 import dagster as dg
+import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -55,6 +56,46 @@ def test_targets_are_set_whole_and_say_who_and_why(released: Shops) -> None:
     assert (document.revision, document.key, document.action) == (2, "shop", "traffic")
     assert (document.updated_by, document.reason) == ("bob", "try 2")
     assert released.store.endpoint(NAME) == document
+
+
+def test_what_serves_already_makes_no_revision(released: Shops) -> None:
+    same = TrafficChange(shares={1: 1.0})
+    before = released.store.document(NAME)
+    assert set_traffic(released.store, NAME, same, by="bob", reason="again") == before
+    canary = TrafficChange(shares={1: 0.9, 2: 0.1}, shadows=[3], key="shop")
+    changed = set_traffic(released.store, NAME, canary, by="bob", reason="canary")
+    assert set_traffic(released.store, NAME, canary, by="eve", reason="canary") == changed
+    for other in (msgspec.structs.replace(canary, key=None), msgspec.structs.replace(canary, names={1: "steady"})):
+        revision = released.store.revision(NAME)
+        assert set_traffic(released.store, NAME, other, by="bob", reason="other").revision == revision + 1
+    with pytest.raises(ReleaseConflict):
+        set_traffic(released.store, NAME, msgspec.structs.replace(other, expected_revision=1), by="bob", reason="late")
+
+
+def test_a_rollback_goes_to_the_last_state_that_differs(released: Shops) -> None:
+    settings, store = released.settings, released.store
+    with pytest.raises(LookupError, match="is all that ever served"):
+        rollback(settings, NAME, by="bob", reason="worse")
+    promote_version(settings, NAME, 1, by="ann", reason="the same again")  # a revision, and no other state
+    with pytest.raises(LookupError, match="there is nothing else to go back to"):
+        rollback(settings, NAME, by="bob", reason="worse")
+    set_traffic(store, NAME, TrafficChange(shares={1: 0.9, 2: 0.1}, key="shop"), by="ann", reason="canary")
+    promote_version(settings, NAME, 3, by="ann", reason="best")
+    promote_version(settings, NAME, 3, by="ann", reason="best, I said")
+    back = rollback(settings, NAME, by="bob", reason="worse")
+    assert ([target.version for target in back.targets], back.key) == ([1, 2], "shop")
+    assert [target.version for target in rollback(settings, NAME, by="bob", reason="undo").targets] == [3]
+    assert [target.version for target in rollback(settings, NAME, by="bob", reason="redo").targets] == [1, 2]
+
+
+def test_a_rollback_passes_over_withdrawals(released: Shops) -> None:
+    settings, store = released.settings, released.store
+    withdraw(store, NAME, by="ann", reason="pause")
+    set_traffic(store, NAME, TrafficChange(shares={1: 1.0}), by="ann", reason="back")
+    with pytest.raises(LookupError, match="is all that ever served"):  # before the withdrawal it was the same
+        rollback(settings, NAME, by="bob", reason="worse")
+    withdraw(store, NAME, by="ann", reason="pause")
+    assert rollback(settings, NAME, by="bob", reason="put it back").targets[0].version == 1
 
 
 @pytest.mark.parametrize(
@@ -208,6 +249,8 @@ def test_the_command_shows_and_changes(released: Shops, run: Callable[..., Resul
     assert done.exit_code == 0, done.output
     assert "version 1 (live 90%), version 2 (live 10%), version 3 (shadow); revision 2" in done.output
     assert read_ledger(released.lake)["reason"].to_list()[-1] == "canary"
+    again = run("traffic", NAME, "1=90%", "2=0.1", "--shadow", "3", "--reason", "canary, again")
+    assert (again.exit_code, "nothing changed" in again.output, "revision 2" in again.output) == (0, True, True)
     for arguments, told in (
         (["1=90%", "--reason", "x"], "add up to 1"),
         (["1=100%"], "wants a reason"),

@@ -70,6 +70,17 @@ def test_a_change_names_the_revision_it_is_based_on(settings: Settings, store: R
         assert again["version"] == answer["version"]
 
 
+def test_a_change_to_what_serves_already_makes_no_revision(
+    settings: Settings, store: ReleaseStore, serve: Serve
+) -> None:
+    client = serve(settings).client
+    done = put(client, '"1"', {"version": 1, "share": 1.0})
+    assert (done.status_code, done.headers["etag"], done.json()["reason"]) == (200, '"1"', "for a test"), done.text
+    assert put(client, '"0"', {"version": 1, "share": 1.0}).status_code == 412
+    assert put(client, '"1"', {"version": 1, "share": 1.0}, key="tailnum").headers["etag"] == '"2"'
+    assert len(store.history(MODEL)) == 2
+
+
 REFUSED: list[tuple[list[Any], dict[str, Any], str]] = [
     ([{"version": 1, "share": 0.5}], {}, "add up to 1"),
     ([{"version": 9, "share": 1.0}], {}, "no version 9"),

@@ -57,7 +57,16 @@ def served_name(model: str, target: Target) -> str:
 
 
 def change_of(config: Config, current: Endpoint | None) -> TrafficChange:
-    """Translate a config (raises Refused)."""
+    """Translate a config; one that names nothing asks for what serves already (raises Refused)."""
+    if current and current.targets and config == Config():
+        return TrafficChange(
+            shares={target.version: target.share for target in current.targets if target.mode == "live"},
+            shadows=[target.version for target in current.targets if target.mode == "shadow"],
+            key=current.key,
+            names={target.version: target.name for target in current.targets if target.name},
+            model=current.model,
+            expected_revision=current.revision,
+        )
     model, names = _entities(config, current)
     percent = _percentages(config.traffic_config, names)
     return TrafficChange(

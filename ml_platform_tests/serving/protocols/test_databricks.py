@@ -145,6 +145,21 @@ def test_mlflow_deployments_create_update_and_delete(changeable: Server, monkeyp
     assert [endpoint["name"] for endpoint in client.list_endpoints()] == [MODEL]
 
 
+def test_a_config_that_changes_nothing_makes_no_revision(changeable: Server) -> None:
+    path = f"/api/2.0/serving-endpoints/{MODEL}"
+    entities = [{"entity_name": MODEL, "entity_version": version} for version in ("1", "2")]
+    routes = [{"served_model_name": f"{MODEL}-1", "traffic_percentage": 67}]
+    routes += [{"served_model_name": f"{MODEL}-2", "traffic_percentage": 33}]
+    canary = {"served_entities": entities, "traffic_config": {"routes": routes}}
+    for sent, revision in (({}, 1), ({"served_entities": entities[:1]}, 1), (canary, 2), (canary, 2), ({}, 2)):
+        answer = changeable.client.put(f"{path}/config", json=sent)
+        assert answer.status_code == 200, answer.text
+        config = answer.json()["config"]
+        assert config["config_version"] == revision
+        assert config == changeable.client.get(path).json()["config"]
+    assert [route["traffic_percentage"] for route in config["traffic_config"]["routes"]] == [67, 33]
+
+
 def test_the_databricks_api_takes_no_form_of_another_site(changeable: Server) -> None:
     body = json.dumps({"name": "trial", "config": {"served_entities": [{"entity_name": MODEL, "entity_version": "2"}]}})
     path = "/api/2.0/serving-endpoints"
