@@ -137,14 +137,14 @@ def test_fifty_changes_under_load_with_two_workers_fail_no_request_and_give_no_w
     with judged(server, range(1, 5)) as seen:
         for change in range(50):
             split = [{"version": 1 + (change + step) % 4, "share": 0.5} for step in range(2)]
-            whole = [{"version": 1 + change % 4, "share": 1.0}]
+            whole = [{"version": 1 + (change + 1) % 4, "share": 1.0}]
             asked = len(seen)
             answer = put(server.client, f'"{change + 1}"', *(split if change % 2 else whole))
             assert answer.status_code == 200, answer.text
             if change < 46:
                 time.sleep(0.1)  # some are overtaken before they are in force
             else:
-                server.wait_until(lambda _, wanted=1 + change % 4, asked=asked: wanted in seen[asked:])
+                server.wait_until(lambda _, wanted=1 + (change + 1) % 4, asked=asked: wanted in seen[asked:])
         assert put(server.client, '"51"', {"version": 4, "share": 1.0}).status_code == 200
         # Twenty connections in a row may all reach one worker: what each has logged tells that both serve it.
         server.wait_until(lambda _: newest_answers(settings) == [{4}, {4}])
