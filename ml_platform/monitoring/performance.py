@@ -212,11 +212,10 @@ def _answers(labelled: pl.DataFrame, spec: ModelSpec, scorer: "Scorer | None") -
     if spec.task == "multiclass":
         if scorer is None or labelled.is_empty():
             return None
-        known = labelled.filter(pl.col("target").cast(pl.String).is_in(list(scorer.manifest.classes)))
         return (
-            encode_labels(known["target"], spec, scorer.manifest.classes),
-            rescore(scorer, known),  # the recorded score is that of the predicted class alone
-            known["sample_weight"].to_numpy(),
+            encode_labels(labelled["target"], spec, scorer.manifest.classes),
+            rescore(scorer, labelled),  # the recorded score is that of the predicted class alone
+            labelled["sample_weight"].to_numpy(),
         )
     known = labelled.filter(pl.col("score").is_finite())
     if known.is_empty():

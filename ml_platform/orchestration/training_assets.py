@@ -14,7 +14,7 @@ from ml_platform.features.views import FeatureView
 from ml_platform.lake.sql import referenced_tables
 from ml_platform.orchestration.feature_assets import table_key, view_keys
 from ml_platform.orchestration.lineage import feature_column_lineage
-from ml_platform.orchestration.metadata import column_schema, numbers, plots, sample, table, versions
+from ml_platform.orchestration.metadata import column_schema, numbers, plots, reasons, sample, table, versions
 from ml_platform.orchestration.model_asset import model_asset
 from ml_platform.orchestration.resources import Platform
 from ml_platform.spec import ModelSpec
@@ -156,7 +156,7 @@ def _trained_model(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureVie
         "trained_model",
         document=TrainedModel,
         takes=["candidates"],
-        description="The best candidate, trained on all rows before the holdout and exported to ONNX.",
+        description="The best candidate that can be exported to ONNX, trained on all rows before the holdout.",
         kinds={"scikitlearn", "onnx", "mlflow"},
         checks={"onnx_parity": "The exported graph gives the same scores as the trained model."},
         blocking=True,
@@ -180,6 +180,7 @@ def _trained_model(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureVie
             data_version=dg.DataVersion(model.model_digest),
             metadata={
                 "family": model.family,
+                **({"passed over": reasons([item.told for item in model.passed_over])} if model.passed_over else {}),
                 **numbers(model.metrics, prefix="holdout/"),
                 **numbers(model.validation_metrics, prefix="validation/"),
                 "importance": table(leading),

@@ -97,6 +97,9 @@ def describe(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation) -> 
         _compared(evaluation),
         *evaluation.reasons,
     ]
+    if trained.passed_over:
+        told = "; ".join(item.told for item in trained.passed_over)
+        sentences.insert(4, f"Better on the validation rows, but not to be released: {told}.")
     if trained.threshold is not None:
         sentences.insert(
             4, f"It predicts true from a probability of {trained.threshold:.3f}, the best F1 on validation rows."

@@ -82,6 +82,19 @@ class ParityReport(Strict):
     tolerance: float
 
 
+class PassedOver(Strict):
+    """A candidate with a better score than the one that was taken, which could not be exported."""
+
+    number: int = Field(description="Its number among the candidates.")
+    family: Family
+    reason: str
+
+    @property
+    def told(self) -> str:
+        """Which one could not be exported, and why."""
+        return f"candidate {self.number} ({self.family}) could not be exported: {self.reason}"
+
+
 class TrainedModel(Strict):
     """A model trained in full, exported, and stored as a bundle."""
 
@@ -103,6 +116,7 @@ class TrainedModel(Strict):
     )
     importance: dict[str, float] = Field(description="Feature → share of the total importance, largest first.")
     parity: ParityReport
+    passed_over: tuple[PassedOver, ...] = Field((), description="Better candidates that could not be exported.")
     code_version: str
     dagster_run_id: str | None = None
     seconds: float

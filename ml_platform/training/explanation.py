@@ -5,14 +5,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml_platform.inference.explain import Linear, Tree, Trees
+from ml_platform.spec import Task
 
 if TYPE_CHECKING:
     import lightgbm
     from sklearn.pipeline import Pipeline
 
 
-def explanation_of(estimator: "Pipeline") -> Trees | Linear:
+def explanation_of(estimator: "Pipeline", task: Task) -> Trees | Linear:
     """Describe a pipeline of `build_estimator` for explaining.
+
+    A multiclass model of two classes has one raw score, of the second class against the first. Here each class has half
+    of it, with its own sign, whose softmax is the same: one raw score per class, as with more classes.
 
     Raises
     ------
@@ -20,17 +24,27 @@ def explanation_of(estimator: "Pipeline") -> Trees | Linear:
         For what the export refuses as well (see `ml_platform.training.onnx_trees`).
     """
     model = estimator.named_steps["model"]
-    return _trees(model.booster_) if hasattr(model, "booster_") else _linear(estimator, model)
+    if hasattr(model, "booster_"):
+        return _trees(model.booster_, task)
+    coefficients, intercept = np.atleast_2d(model.coef_).astype(float), np.atleast_1d(model.intercept_).astype(float)
+    if task == "multiclass" and len(intercept) == 1:
+        halves = np.array([[-0.5], [0.5]])
+        coefficients, intercept = halves * coefficients, halves[:, 0] * intercept
+    return _linear(estimator, coefficients, intercept)
 
 
-def _trees(booster: "lightgbm.Booster") -> Trees:
+def _trees(booster: "lightgbm.Booster", task: Task) -> Trees:
     model = booster.dump_model()
     targets = int(model["num_tree_per_iteration"])
+    if task == "multiclass" and targets == 1:
+        halves = [(0, -0.5), (1, 0.5)]
+        trees = [_tree(tree["tree_structure"], *half) for tree in model["tree_info"] for half in halves]
+        return Trees(targets=2, trees=trees)
     trees = [_tree(tree["tree_structure"], int(tree["tree_index"]) % targets) for tree in model["tree_info"]]
     return Trees(targets=targets, trees=trees)
 
 
-def _tree(root: dict[str, Any], target: int) -> Tree:
+def _tree(root: dict[str, Any], target: int, share: float = 1.0) -> Tree:
     from ml_platform.training.onnx_trees import nan_goes_left, split_of
 
     tree = Tree(
@@ -51,18 +65,17 @@ def _tree(root: dict[str, Any], target: int) -> Tree:
             pending += [(found["right_child"], tree.right, number), (found["left_child"], tree.left, number)]
         else:
             number = ~len(tree.leaf_value)
-            tree.leaf_value.append(float(found["leaf_value"]))
+            tree.leaf_value.append(float(found["leaf_value"]) * share)
             tree.leaf_cover.append(float(found.get("leaf_count", 1)))
         if siblings is not None:
             siblings[parent] = number
     return tree
 
 
-def _linear(estimator: "Pipeline", model: Any) -> Linear:
+def _linear(estimator: "Pipeline", coefficients: np.ndarray, intercept: np.ndarray) -> Linear:
     columns = estimator.named_steps["columns"]
-    coefficients = np.atleast_2d(model.coef_).astype(float)
     found = Linear(
-        intercept=np.atleast_1d(model.intercept_).astype(float).tolist(),
+        intercept=intercept.tolist(),
         numeric=[],
         fill=[],
         mean=[],

@@ -85,7 +85,10 @@ def build_estimator(
 def fit_estimator(
     estimator: "Pipeline", X: np.ndarray, y: np.ndarray, validation: tuple[np.ndarray, np.ndarray] | None = None
 ) -> "Pipeline":
-    """Fit a pipeline; boosting stops early on `validation` when that is given."""
+    """Fit a pipeline; boosting stops early on `validation` when that is given.
+
+    Rows of `validation` with a class that `y` does not have cannot say when to stop, and are left out of that.
+    """
     model = estimator.named_steps["model"]
     if not _is_boosting(model):
         from threadpoolctl import threadpool_limits
@@ -93,6 +96,9 @@ def fit_estimator(
         with threadpool_limits(1, "blas"):  # more threads would add numbers in another order
             return estimator.fit(X, y)
     model.set_params(n_jobs=min(os.cpu_count() or 1, MAX_THREADS) if X.size > _ONE_THREAD_CELLS else 1)
+    if validation is not None and hasattr(model, "predict_proba"):
+        known = np.isin(validation[1], y)
+        validation = (validation[0][known], validation[1][known]) if known.any() else None
     if validation is None:
         return estimator.fit(X, y)
     from lightgbm import early_stopping

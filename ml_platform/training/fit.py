@@ -3,22 +3,20 @@
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
 
 from ml_platform.features.training_set import TrainingSetRef
 from ml_platform.features.views import FeatureView
 from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.logged_model import log_model
-from ml_platform.registry.manifest import Feature
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import PLOTS, Tracker
 from ml_platform.spec import ModelSpec
 from ml_platform.training.bundle import (
+    Signature,
     build_golden,
     build_manifest,
     build_provenance,
@@ -26,34 +24,16 @@ from ml_platform.training.bundle import (
     bundle_files,
     golden_frame,
 )
+from ml_platform.training.candidate_fit import NotExportable, fit_candidate
 from ml_platform.training.code_version import code_version as current_code_version
-from ml_platform.training.documents import Candidate, Candidates, TrainedModel, Window
-from ml_platform.training.export import export_onnx
-from ml_platform.training.families import build_estimator, fit_estimator, importance, predict
-from ml_platform.training.matrix import FeatureEncoder, encode_labels, label_classes
-from ml_platform.training.metrics import measure, shares
-from ml_platform.training.parity import check_parity
+from ml_platform.training.documents import Candidate, Candidates, PassedOver, TrainedModel
+from ml_platform.training.matrix import encode_labels
+from ml_platform.training.metrics import measure
 from ml_platform.training.plots import model_plots
-from ml_platform.training.split import Parts, TrainingRows, window
+from ml_platform.training.split import TrainingRows
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
-
-_IMPORTANCE_ROWS = 5000
-
-
-@dataclass(frozen=True)
-class _Fitted:
-    """A fitted pipeline, the rows it was fitted on, and its scores on the holdout."""
-
-    estimator: "Pipeline"
-    encoder: FeatureEncoder
-    features: tuple[Feature, ...]
-    classes: tuple[str, ...]
-    X: np.ndarray
-    trained: Window
-    y_holdout: np.ndarray
-    holdout_score: np.ndarray
 
 
 def fit_model(
@@ -70,6 +50,8 @@ def fit_model(
 ) -> TrainedModel:
     """Train the best candidate on the training and validation parts and store it as a bundle that nobody serves yet.
 
+    A candidate that cannot be exported is passed over for the next in rank, which the document and its run tell.
+
     Parameters
     ----------
     rows
@@ -77,7 +59,7 @@ def fit_model(
     spec
         The model.
     candidates
-        Outcome of the search; its best one is trained.
+        Outcome of the search; the best one that can be exported is taken.
     folder
         Where `spec.request_features` is.
     views
@@ -93,8 +75,8 @@ def fit_model(
 
     Raises
     ------
-    ParityError
-        When the exported graph answers differently; nothing is stored then.
+    NotExportable
+        When no candidate can be exported, with the reason of each; nothing is stored then.
     ValueError
         When the search used another training set, or a feature view changed since.
     """
@@ -104,33 +86,59 @@ def fit_model(
             f"{spec.name}: the search used version {candidates.training_set.version} of {ref.table}, version "
             f"{ref.version} was given; materialise candidates again"
         )
-    started = time.perf_counter()
-    best = candidates.best
     code = code_version or current_code_version()
     signature = build_signature(spec, folder, views, ref, parts.holdout)
-    with tracker.run(spec.name, f"train {best.family}", tags=_tags(ref, code, dagster_run_id)) as run_id:
-        tracker.log(run_id, params=_params(spec, ref, best))
-        fitted = _fit(spec, ref, best, parts)
-        onnx = export_onnx(fitted.estimator, spec.task, len(fitted.features))
-        parity = check_parity(fitted.estimator, onnx, spec.task, fitted.features, fitted.X, seed=spec.tuning.seed)
-        metrics = measure(spec.task, fitted.y_holdout, fitted.holdout_score, threshold=best.threshold)
-        weights = shares(importance(fitted.estimator, fitted.features, fitted.X[-_IMPORTANCE_ROWS:]))
+    tags = _tags(ref, code, dagster_run_id)
+    passed_over: list[PassedOver] = []
+    for candidate in candidates.ranked:
+        try:
+            return _train(rows, spec, candidate, tuple(passed_over), signature, tags, store=store, tracker=tracker)
+        except NotExportable as error:
+            passed_over.append(PassedOver(number=candidate.number, family=candidate.family, reason=str(error)))
+    reasons = "; ".join(item.told for item in passed_over)
+    raise NotExportable(f"{spec.name}: none of the {len(passed_over)} candidates can be exported and serve: {reasons}")
+
+
+def _train(  # noqa: PLR0917 - private
+    rows: TrainingRows,
+    spec: ModelSpec,
+    candidate: Candidate,
+    passed_over: tuple[PassedOver, ...],
+    signature: Signature,
+    tags: Mapping[str, str],
+    *,
+    store: ReleaseStore,
+    tracker: Tracker,
+) -> TrainedModel:
+    """Train a candidate as a run of its own (raises NotExportable)."""
+    started = time.perf_counter()
+    ref, parts = rows.ref, rows.parts
+    dagster_run_id = tags.get("dagster_run_id")
+    with tracker.run(spec.name, f"train {candidate.family}", tags=tags) as run_id:
+        tracker.log(run_id, params=_params(spec, ref, candidate), tags=_told(passed_over))
+        before = pl.concat([parts.train, parts.validation])
+        fitted = fit_candidate(spec, ref.features, before, candidate.family, candidate.params)
+        onnx, parity = fitted.export()
+        y = encode_labels(parts.holdout.get_column(spec.target), spec, fitted.classes)
+        score = fitted.predict(parts.holdout)
+        metrics = measure(spec.task, y, score, threshold=candidate.threshold)
+        weights = fitted.importance()
         manifest = build_manifest(
             spec,
             signature,
             fitted.features,
             onnx,
-            family=best.family,
+            family=candidate.family,
             classes=fitted.classes,
-            threshold=best.threshold,
+            threshold=candidate.threshold,
             importance=weights,
             metrics=metrics,
             provenance=build_provenance(
-                ref, fitted.trained, code_version=code, run_id=run_id, dagster_run_id=dagster_run_id
+                ref, fitted.trained, code_version=tags["code_version"], run_id=run_id, dagster_run_id=dagster_run_id
             ),
         )
         golden = golden_frame(parts.holdout, spec, signature)
-        native = predict(fitted.estimator, spec.task, fitted.encoder.transform(golden))
+        native = fitted.predict(golden)
         files = bundle_files(manifest, onnx, build_golden(golden, signature, fitted.encoder, native))
         digest = store.put_bundle(files)
         Scorer.load(store.bundle_path(digest))  # the bundle replays its own golden rows before anyone hears of it
@@ -138,27 +146,29 @@ def fit_model(
             run_id,
             metrics={
                 **{f"holdout_{name}": value for name, value in metrics.items()},
-                **{f"validation_{name}": value for name, value in best.metrics.items()},
+                **{f"validation_{name}": value for name, value in candidate.metrics.items()},
                 "parity_max_difference": parity.max_difference,
             },
             tags={"bundle_digest": digest, "model_digest": manifest.model_digest},
         )
+        plots = model_plots(spec.task, y, score, weights, threshold=candidate.threshold, classes=fitted.classes)
         tracker.log_files(
             run_id,
             {
-                **_plots(spec, fitted, weights, best.threshold),
+                **{f"{PLOTS}/{name}": image for name, image in plots.items()},
                 **_documents(ref, weights, manifest.model_digest),
                 **_native(fitted.estimator),
             },
         )
-        model_uri = log_model(tracker, run_id, onnx, files["manifest.json"], example=fitted.encoder.transform(golden))
+        example = fitted.encoder.transform(golden)
+        model_uri = log_model(tracker, run_id, onnx, files["manifest.json"], example=example)
         return TrainedModel(
             model=spec.name,
             digest=digest,
             model_digest=manifest.model_digest,
-            family=best.family,
-            params=best.params,
-            threshold=best.threshold,
+            family=candidate.family,
+            params=candidate.params,
+            threshold=candidate.threshold,
             run_id=run_id,
             run_url=tracker.run_url(run_id),
             model_uri=model_uri,
@@ -166,34 +176,19 @@ def fit_model(
             bounds=parts.bounds,
             trained=fitted.trained,
             metrics=metrics,
-            validation_metrics=best.metrics,
+            validation_metrics=candidate.metrics,
             importance=weights,
             parity=parity,
-            code_version=code,
+            passed_over=passed_over,
+            code_version=tags["code_version"],
             dagster_run_id=dagster_run_id,
             seconds=time.perf_counter() - started,
         )
 
 
-def _fit(spec: ModelSpec, ref: TrainingSetRef, best: Candidate, parts: Parts) -> _Fitted:
-    rows = pl.concat([parts.train, parts.validation])
-    classes = label_classes(rows.get_column(spec.target)) if spec.task == "multiclass" else ()
-    y = encode_labels(rows.get_column(spec.target), spec, classes)
-    y_holdout = encode_labels(parts.holdout.get_column(spec.target), spec, classes)
-    encoder = FeatureEncoder.fit(rows, ref.features, None if spec.task == "multiclass" else y)
-    X = encoder.transform(rows)
-    estimator = build_estimator(best.family, spec.task, encoder.features, best.params, spec.tuning.seed)
-    fit_estimator(estimator, X, y)
-    return _Fitted(
-        estimator=estimator,
-        encoder=encoder,
-        features=encoder.features,
-        classes=classes,
-        X=X,
-        trained=window(rows, spec),
-        y_holdout=y_holdout,
-        holdout_score=predict(estimator, spec.task, encoder.transform(parts.holdout)),
-    )
+def _told(passed_over: tuple[PassedOver, ...]) -> dict[str, str]:
+    """Tag of the run that says which better candidates could not be exported."""
+    return {"passed_over": "; ".join(item.told for item in passed_over)} if passed_over else {}
 
 
 def _tags(ref: TrainingSetRef, code: str, dagster_run_id: str | None) -> dict[str, str]:
@@ -214,13 +209,6 @@ def _params(spec: ModelSpec, ref: TrainingSetRef, best: Candidate) -> dict[str, 
         "label_as_of": ref.as_of.isoformat(),
         "features": len(ref.features),
     }
-
-
-def _plots(spec: ModelSpec, fitted: _Fitted, weights: Mapping[str, float], threshold: float | None) -> dict[str, bytes]:
-    plots = model_plots(
-        spec.task, fitted.y_holdout, fitted.holdout_score, weights, threshold=threshold, classes=fitted.classes
-    )
-    return {f"{PLOTS}/{name}": image for name, image in plots.items()}
 
 
 def _documents(ref: TrainingSetRef, weights: Mapping[str, float], digest: str) -> dict[str, bytes]:

@@ -15,6 +15,7 @@ from ml_platform.spec import ModelSpec
 
 MIN_CATEGORY_ROWS = 20  # a category seen less often teaches nothing that a new one would not contradict
 MAX_CATEGORIES = 256  # the most frequent; the rest count as unseen
+UNKNOWN_LABEL = -1.0  # of a class that the model does not know
 _PRIOR_ROWS = 20.0  # weight of the overall mean in a category's mean, in rows
 
 
@@ -87,6 +88,8 @@ def label_classes(labels: pl.Series) -> tuple[str, ...]:
 def encode_labels(labels: pl.Series, spec: ModelSpec, classes: tuple[str, ...] = ()) -> np.ndarray:
     """Labels (rows,) as float64: 0/1 for binary, position in `classes` for multiclass, the value for regression.
 
+    A class that is not among `classes` is `UNKNOWN_LABEL`, which every metric takes for an error of the model.
+
     Raises
     ------
     ValueError
@@ -99,11 +102,7 @@ def encode_labels(labels: pl.Series, spec: ModelSpec, classes: tuple[str, ...] =
     if spec.task == "multiclass":
         positions: dict[Any, int] = {name: position for position, name in enumerate(classes)}
         names = labels.cast(pl.String).to_list()
-        if unknown := sorted(set(names) - set(positions)):
-            raise ValueError(
-                f"target '{spec.target}': classes {unknown[:5]} do not occur in the rows that were trained on"
-            )
-        return np.array([positions[name] for name in names], dtype=np.float64)
+        return np.array([positions.get(name, UNKNOWN_LABEL) for name in names], dtype=np.float64)
     numbers = labels.cast(pl.Float64).to_numpy().astype(np.float64)
     if not np.isfinite(numbers).all():
         raise ValueError(f"target '{spec.target}': {int((~np.isfinite(numbers)).sum())} labels are not finite numbers")

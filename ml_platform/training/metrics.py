@@ -2,6 +2,9 @@
 
 `weights` is (weightings × rows); the plain value is the one for a single row of ones. Definitions are scikit-learn's
 (a test compares them); multiclass metrics are averaged over classes without weights ("macro", one against the rest).
+
+Labels of a class that a model does not know, of which there may be some in any newer data, are -1. They are errors: one
+more class, to which the model gives a probability of 0. A class without rows has no value, and no part in an average.
 """
 
 from collections.abc import Mapping
@@ -156,36 +159,47 @@ def _average_precision(y: np.ndarray, score: np.ndarray, weights: np.ndarray) ->
     return (ordered[:, positive] * precision).sum(axis=1) / hits[:, -1]
 
 
-def _f1(y: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _f1(y: np.ndarray, predicted: np.ndarray, weights: np.ndarray, *, empty: float = 0.0) -> np.ndarray:
     hits = weights @ ((y > 0.5) & predicted)
     found = weights @ predicted.astype(np.float64) + weights @ (y > 0.5).astype(np.float64)
-    return np.where(found > 0, 2 * hits / np.maximum(found, _EPSILON), 0.0)
+    return np.where(found > 0, 2 * hits / np.maximum(found, _EPSILON), empty)
 
 
 def _r2(y: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
     total = weights.sum(axis=1)
-    centred = y - y.mean()  # else the squares of a large offset leave no digits for the spread
+    centred = y - np.median(y)  # else the squares of a large offset leave no digits for the spread
     spread = weights @ (centred**2) / total - (weights @ centred / total) ** 2
     return 1 - (weights @ (y - score) ** 2 / total) / np.where(spread > 0, spread, np.nan)
 
 
 def _multiclass(name: str, y: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    labels, classes = y.astype(np.int64), score.shape[1]
     if name in ("log_loss", "brier", "accuracy"):
         return weights @ row_loss(name, "multiclass", y, score) / weights.sum(axis=1)
+    labels, score = _with_unknown(y.astype(np.int64), score)
     predicted = score.argmax(axis=1)
     each = {"roc_auc": _roc_auc, "average_precision": _average_precision}
     with np.errstate(invalid="ignore", divide="ignore"):
-        per_class = [
-            _f1((labels == k).astype(np.float64), predicted == k, weights)
-            if name == "f1"
-            else each[name]((labels == k).astype(np.float64), score[:, k], weights)
-            for k in range(classes)
-        ]
-    return np.mean(np.stack(per_class), axis=0)
+        per_class = np.stack(
+            [
+                _f1((labels == k).astype(np.float64), predicted == k, weights, empty=np.nan)
+                if name == "f1"
+                else each[name]((labels == k).astype(np.float64), score[:, k], weights)
+                for k in range(score.shape[1])
+            ]
+        )
+        defined = np.isfinite(per_class)
+        return np.where(defined, per_class, 0.0).sum(axis=0) / defined.sum(axis=0)
+
+
+def _with_unknown(labels: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Make unknown labels a class of their own, with a probability of 0."""
+    if not (labels < 0).any():
+        return labels, score
+    return np.where(labels < 0, score.shape[1], labels), np.column_stack([score, np.zeros(len(score))])
 
 
 def _multiclass_row_loss(name: str, labels: np.ndarray, score: np.ndarray) -> np.ndarray:
+    labels, score = _with_unknown(labels, score)
     if name == "log_loss":
         return -np.log(np.clip(score[np.arange(len(labels)), labels], _EPSILON, None))
     if name == "brier":

@@ -72,8 +72,14 @@ def booster_nodes(booster: "lightgbm.Booster", task: str) -> tuple[list["onnx.No
     outputs = int(model["num_tree_per_iteration"])
     post, scale = _post_transform(str(model["objective"]), task)
     ensemble = _Ensemble()
+    two_classes = task == "multiclass" and outputs == 1
     for tree in model["tree_info"]:
-        _add_tree(ensemble, tree["tree_structure"], int(tree["tree_index"]) % outputs, scale)
+        if two_classes:  # with one raw score, of which each class gets half, with its own sign
+            for target, half in enumerate((-scale / 2, scale / 2)):
+                _add_tree(ensemble, tree["tree_structure"], target, half)
+        else:
+            _add_tree(ensemble, tree["tree_structure"], int(tree["tree_index"]) % outputs, scale)
+    outputs = 2 if two_classes else outputs
     count = len(ensemble.splits)
     trees = helper.make_node(
         "TreeEnsemble",
@@ -172,9 +178,9 @@ def nan_goes_left(node: dict[str, Any], split: float) -> bool:
 
 def _post_transform(objective: str, task: str) -> tuple[str | None, float]:
     name, *options = objective.split()
-    if task == "binary" and name == "binary":
+    if task in ("binary", "multiclass") and name == "binary":
         sigmoid = [float(option.partition(":")[2]) for option in options if option.startswith("sigmoid:")]
-        return "Sigmoid", sigmoid[0] if sigmoid else 1.0
+        return "Sigmoid" if task == "binary" else "Softmax", sigmoid[0] if sigmoid else 1.0
     if task == "multiclass" and name == "multiclass":
         return "Softmax", 1.0
     if task == "regression" and name in ("regression", "regression_l1", "huber", "quantile") and "sqrt" not in options:

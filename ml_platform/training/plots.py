@@ -43,7 +43,10 @@ def model_plots(
         title = f"Holdout rows at threshold {cut:.3f}"
         images["confusion.png"] = confusion_plot(y.astype(int), (score >= cut).astype(int), ("false", "true"), title)
     elif task == "multiclass":
-        images["confusion.png"] = confusion_plot(y.astype(int), score.argmax(axis=1), classes, "Holdout rows")
+        actual, names = y.astype(int), classes
+        if (actual < 0).any():
+            actual, names = np.where(actual < 0, len(classes), actual), (*classes, "(unknown)")
+        images["confusion.png"] = confusion_plot(actual, score.argmax(axis=1), names, "Holdout rows")
     else:
         images["predicted_actual.png"] = predicted_actual_plot(y, score)
         images["residuals.png"] = residuals_plot(y, score)

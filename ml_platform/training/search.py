@@ -12,6 +12,7 @@ from ml_platform.features.training_set import TrainingSetRef
 from ml_platform.registry.manifest import Feature
 from ml_platform.registry.tracking import Tracker
 from ml_platform.spec import Family, ModelSpec, Task
+from ml_platform.training.candidate_fit import require_classes
 from ml_platform.training.documents import Candidate, Candidates, Parameter
 from ml_platform.training.families import (
     build_estimator,
@@ -142,13 +143,7 @@ def trial_data(parts: Parts, spec: ModelSpec, ref: TrainingSetRef) -> TrialData:
     classes = label_classes(train.get_column(spec.target)) if spec.task == "multiclass" else ()
     y = encode_labels(train.get_column(spec.target), spec, classes)
     y_validation = encode_labels(parts.validation.get_column(spec.target), spec, classes)
-    if spec.task != "regression":
-        for name, labels in (("training", y), ("validation", y_validation)):
-            if len(np.unique(labels)) < 2:
-                raise ValueError(
-                    f"{spec.name}: all {len(labels)} {name} rows have the same label; a classifier needs both, "
-                    "materialise a longer range or correct the spine's target"
-                )
+    require_classes(spec, y)
     encoder = FeatureEncoder.fit(train, ref.features, None if spec.task == "multiclass" else y)
     return TrialData(
         task=spec.task,

@@ -1,13 +1,22 @@
 from datetime import timedelta
+from typing import Any
 
 import polars as pl
 import pytest
 
 from ml_platform.features.views import FeatureView
+from ml_platform.registry.versions import describe
+from ml_platform.spec import CLASSIFICATION_METRICS
+from ml_platform.training import candidate_fit
+from ml_platform.training.candidate_fit import NotExportable, fit_candidate
 from ml_platform.training.code_version import NOT_VERSIONED, PACKAGE, code_version
 from ml_platform.training.documents import Candidates, TrainedModel
+from ml_platform.training.evaluate import evaluate
+from ml_platform.training.families import default_params
+from ml_platform.training.fit import fit_model
+from ml_platform.training.rescoring import VersionRows
 from ml_platform.training.search import search
-from ml_platform.training.split import TrainingRows, read_rows, split_by_time
+from ml_platform.training.split import Parts, TrainingRows, read_rows, split_by_time
 from ml_platform_tests.shops import START, Shops, multiclass_spec, regression_spec
 
 AS_OF = START + timedelta(days=50)
@@ -102,6 +111,73 @@ def test_other_tasks_train_and_export(shops: Shops, spec) -> None:
     assert trained.metrics["r2" if spec.task == "regression" else "accuracy"] > 0.5
     plots = set(world.tracker.read_plots(trained.run_id))
     assert plots >= ({"predicted_actual.png", "residuals.png"} if spec.task == "regression" else {"confusion.png"})
+
+
+def test_the_next_candidate_is_taken_where_the_best_cannot_be_exported(
+    shops: Shops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = shops.candidates(shops.training_set(AS_OF))
+    ranked = found.ranked
+    refused = {ranked[0].number, ranked[1].number}
+    own, fits = candidate_fit.export_onnx, []
+
+    def export(estimator: Any, task: Any, width: int) -> bytes:
+        fits.append(estimator)
+        if len(fits) == 1:
+            raise ValueError("its objective has no exact export")
+        if len(fits) == 2:
+            return own(found_other, task, width)
+        return own(estimator, task, width)
+
+    params = {**default_params("logistic_regression"), "C": 1e-4}
+    rows = shops.rows(found.training_set).parts.train
+    found_other = fit_candidate(
+        shops.spec, found.training_set.features, rows, "logistic_regression", params
+    ).estimator
+    monkeypatch.setattr(candidate_fit, "export_onnx", export)
+    trained = shops.fit(found)
+    assert {item.number for item in trained.passed_over} == refused
+    assert trained.params == ranked[2].params
+    first, second = trained.passed_over
+    assert first.reason == "ValueError: its objective has no exact export"
+    assert second.reason.startswith("ParityError: export: the graph answers")
+    tags = shops.tracker.client.get_run(trained.run_id).data.tags
+    assert "its objective has no exact export; candidate" in tags["passed_over"]
+    described = describe(shops.spec, trained, shops.evaluate(trained))
+    assert "Better on the validation rows, but not to be released: candidate" in described
+    fits.clear()
+    only = found.model_copy(update={"candidates": (ranked[0],)})
+    with pytest.raises(NotExportable, match=r"none of the 1 candidates .* its objective has no exact export"):
+        shops.fit(only)
+
+
+def test_classes_that_come_and_go(shops: Shops) -> None:
+    """Training lacks a class that validation has, validation one of training's, the holdout has one that nobody had."""
+    world = Shops(shops.settings, shops.folder, multiclass_spec(), shops.views)
+    ref = world.training_set(AS_OF)
+    parts = world.rows(ref).parts
+
+    def renamed(part: pl.DataFrame, old: str, new: str) -> pl.DataFrame:
+        return part.with_columns(pl.col("outcome").replace(old, new))
+
+    changed = Parts(
+        renamed(parts.train, "late", "early"),
+        renamed(parts.validation, "early", "late"),
+        renamed(parts.holdout, "on time", "lost"),
+        parts.bounds,
+    )
+    rows = TrainingRows(ref, changed)
+    found = search(rows, world.spec, tracker=world.tracker)
+    assert set(found.best.metrics) == set(CLASSIFICATION_METRICS)
+    trained = fit_model(
+        rows, world.spec, found, folder=world.folder, views=world.views, store=world.store, tracker=world.tracker
+    )
+    assert world.store.load_manifest(trained.digest).classes == ("early", "late", "on time")
+    lost = (changed.holdout["outcome"] == "lost").mean()
+    assert trained.metrics["log_loss"] > 30 * lost
+    assert trained.metrics["accuracy"] < 1 - lost
+    source = VersionRows(world.lake, world.spec, world.folder, world.views)
+    assert evaluate(rows, world.spec, trained, world.store, source).challenger == pytest.approx(trained.metrics)
 
 
 def test_changed_view_is_refused(shops: Shops) -> None:

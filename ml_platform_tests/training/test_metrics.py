@@ -3,6 +3,7 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from ml_platform.training.bootstrap import gain_interval
+from ml_platform.spec import CLASSIFICATION_METRICS
 from ml_platform.training.metrics import best_f1_threshold, gain, measure, weighted
 
 N = 700
@@ -45,6 +46,54 @@ def test_multiclass_metrics_are_scikit_learns(rng: np.random.Generator) -> None:
     assert found["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(y, score.argmax(axis=1)))
     expected = np.mean([sklearn_metrics.average_precision_score(y == k, score[:, k]) for k in range(3)])
     assert found["average_precision"] == pytest.approx(expected)
+
+
+def test_a_class_without_rows_has_no_part_in_an_average(rng: np.random.Generator) -> None:
+    """What scikit-learn does where it has an answer at all: it has none for the ROC AUC of an absent class."""
+    y = rng.integers(0, 3, N).astype(float)
+    score = rng.dirichlet(np.ones(4), N)
+    score[:, 3] /= 100  # never predicted either
+    score /= score.sum(axis=1, keepdims=True)
+    found = measure("multiclass", y, score)
+    assert set(found) == set(CLASSIFICATION_METRICS)
+    aucs = [sklearn_metrics.roc_auc_score(y == k, score[:, k]) for k in range(3)]
+    assert found["roc_auc"] == pytest.approx(np.mean(aucs))
+    assert found["average_precision"] == pytest.approx(
+        np.mean([sklearn_metrics.average_precision_score(y == k, score[:, k]) for k in range(3)])
+    )
+    assert found["f1"] == pytest.approx(sklearn_metrics.f1_score(y, score.argmax(axis=1), average="macro"))
+    labels = [0, 1, 2, 3]
+    assert found["log_loss"] == pytest.approx(sklearn_metrics.log_loss(y, score, labels=labels))
+    assert found["brier"] == pytest.approx(
+        sklearn_metrics.brier_score_loss(y, score, labels=labels, scale_by_half=False)
+    )
+    alone = measure("multiclass", np.ones(5), score[:5])
+    assert set(alone) == set(CLASSIFICATION_METRICS) - {"roc_auc"}
+
+
+def test_labels_of_unknown_classes_are_errors(rng: np.random.Generator) -> None:
+    """They are one more class, to which the model gives no probability."""
+    y = rng.integers(-1, 3, N).astype(float)
+    score = rng.dirichlet(np.ones(3), N)
+    wider = np.column_stack([score, np.zeros(N)])
+    found = measure("multiclass", y, score)
+    assert found == measure("multiclass", np.where(y < 0, 3, y), wider)
+    assert found["accuracy"] == pytest.approx(np.mean(y == score.argmax(axis=1)))
+    assert found["log_loss"] > 30 * np.mean(y < 0)
+    actual = np.where(y < 0, 3, y)
+    assert found["f1"] == pytest.approx(sklearn_metrics.f1_score(actual, score.argmax(axis=1), average="macro"))
+    right = np.eye(3)[[0] * 10]
+    mostly_unknown = measure("multiclass", np.array([0.0] * 10 + [-1.0] * 90), np.vstack([right] * 10))
+    assert mostly_unknown["accuracy"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e6, 1e9, -1e12])
+def test_r2_does_not_depend_on_where_zero_is(rng: np.random.Generator, offset: float) -> None:
+    y = rng.normal(size=N)
+    score = y + rng.normal(size=N) / 4
+    expected = sklearn_metrics.r2_score(y, score)
+    assert measure("regression", y + offset, score + offset)["r2"] == pytest.approx(expected, abs=1e-3)
+    assert "r2" not in measure("regression", np.full(N, 0.1 + offset), score)
 
 
 @pytest.mark.parametrize("name", ["roc_auc", "average_precision", "log_loss", "f1", "accuracy"])

@@ -1,0 +1,114 @@
+"""Train one family with given parameters on given rows, and export it: what training and a refit on more rows share."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from ml_platform.features.training_set import FeatureInfo
+from ml_platform.registry.manifest import Feature
+from ml_platform.spec import Family, ModelSpec
+from ml_platform.training.documents import Parameter, ParityReport, Window
+from ml_platform.training.export import export_onnx
+from ml_platform.training.families import build_estimator, fit_estimator, importance, predict
+from ml_platform.training.matrix import FeatureEncoder, encode_labels, label_classes
+from ml_platform.training.metrics import shares
+from ml_platform.training.parity import check_parity
+from ml_platform.training.split import window
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+_IMPORTANCE_ROWS = 5000
+
+
+class NotExportable(RuntimeError):
+    """A trained model has no graph that gives its scores; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted pipeline, and the rows that it learned from."""
+
+    estimator: "Pipeline"
+    encoder: FeatureEncoder
+    classes: tuple[str, ...]
+    X: np.ndarray
+    trained: Window
+    spec: ModelSpec
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """Columns of the matrix, in order."""
+        return self.encoder.features
+
+    def predict(self, rows: pl.DataFrame) -> np.ndarray:
+        """Score rows: (rows,), or (rows × classes) for multiclass."""
+        return predict(self.estimator, self.spec.task, self.encoder.transform(rows))
+
+    def importance(self) -> dict[str, float]:
+        """Share of each feature in the model, largest first."""
+        return shares(importance(self.estimator, self.features, self.X[-_IMPORTANCE_ROWS:]))
+
+    def export(self) -> tuple[bytes, ParityReport]:
+        """Export to ONNX, and compare the graph with the pipeline.
+
+        Raises
+        ------
+        NotExportable
+            When the exporter refuses the model, or the graph answers otherwise.
+        """
+        spec = self.spec
+        try:
+            onnx = export_onnx(self.estimator, spec.task, len(self.features))
+            parity = check_parity(self.estimator, onnx, spec.task, self.features, self.X, seed=spec.tuning.seed)
+        except Exception as error:  # whatever a converter or the runtime raises: the reason is told, not lost
+            raise NotExportable(f"{type(error).__name__}: {error}") from error
+        return onnx, parity
+
+
+def fit_candidate(
+    spec: ModelSpec,
+    features: Sequence[FeatureInfo],
+    rows: pl.DataFrame,
+    family: Family,
+    params: Mapping[str, Parameter],
+) -> Fitted:
+    """Train a family with fixed parameters on all of some rows.
+
+    Parameters
+    ----------
+    spec
+        The model.
+    features
+        Its features, as the document of the training set names them.
+    rows
+        Labelled rows of the training set, sorted by timestamp and id.
+    family, params
+        As a candidate of the search has them.
+
+    Raises
+    ------
+    ValueError
+        When a label is not one of the task's, or all rows have the same class.
+    """
+    labels = rows.get_column(spec.target)
+    classes = label_classes(labels) if spec.task == "multiclass" else ()
+    y = encode_labels(labels, spec, classes)
+    require_classes(spec, y)
+    encoder = FeatureEncoder.fit(rows, features, None if spec.task == "multiclass" else y)
+    X = encoder.transform(rows)
+    estimator = build_estimator(family, spec.task, encoder.features, params, spec.tuning.seed)
+    fit_estimator(estimator, X, y)
+    return Fitted(estimator, encoder, classes, X, window(rows, spec), spec)
+
+
+def require_classes(spec: ModelSpec, y: np.ndarray) -> None:
+    """Refuse training rows of a single class, of which a classifier learns nothing (raises ValueError)."""
+    if spec.task != "regression" and len(np.unique(y)) < 2:
+        raise ValueError(
+            f"{spec.name}: all {len(y)} training rows have the same label; a classifier needs two or more. "
+            "Materialise a longer range or correct the spine's target"
+        )
