@@ -131,9 +131,7 @@ def test_the_next_candidate_is_taken_where_the_best_cannot_be_exported(
 
     params = {**default_params("logistic_regression"), "C": 1e-4}
     rows = shops.rows(found.training_set).parts.train
-    found_other = fit_candidate(
-        shops.spec, found.training_set.features, rows, "logistic_regression", params
-    ).estimator
+    found_other = fit_candidate(shops.spec, found.training_set.features, rows, "logistic_regression", params).estimator
     monkeypatch.setattr(candidate_fit, "export_onnx", export)
     trained = shops.fit(found)
     assert {item.number for item in trained.passed_over} == refused

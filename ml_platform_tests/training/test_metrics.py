@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from ml_platform.training.bootstrap import gain_interval
 from ml_platform.spec import CLASSIFICATION_METRICS
+from ml_platform.training.bootstrap import gain_interval
 from ml_platform.training.metrics import best_f1_threshold, gain, measure, weighted
 
 N = 700
