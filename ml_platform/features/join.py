@@ -7,13 +7,14 @@ sorted or joined.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
 
+from ml_platform.features.join_instants import AT, FROM, between, usable_ticks
 from ml_platform.features.views import FeatureView
 from ml_platform.spec import Lookup
 
@@ -22,7 +23,7 @@ Engine = Literal["polars", "duckdb"]
 ROW, SEEN, TIME, VISIBLE = "__row", "__seen", "__time", "__visible"
 
 _INDEX, _MET = "__index", "__met"
-_MICROSECOND = timedelta(microseconds=1)
+_NEVER = -(2**63)  # without a TTL a row of any age may be used
 
 
 @dataclass(frozen=True)
@@ -154,10 +155,12 @@ def point_in_time_join(
     rows = spine.collect(engine="streaming")
     joined = [rows]
     for lookup in lookups:
+        clock = named_columns(lookup).collect_schema()[TIME]
         asked = _asked(rows, lookup, timestamp).with_row_index(ROW).drop_nulls()
-        bounds = _within_reach(asked.get_column(timestamp), lookup.ttl)
+        first = _NEVER if lookup.ttl is None else asked.get_column(FROM).min()
+        bounds = between(pl.col(TIME), clock, first, asked.get_column(AT).max())
         known = named_columns(lookup).filter(bounds).select(*identity(lookup))
-        joined.append(_values(lookup, match(asked, known, lookup, timestamp), rows.height))
+        joined.append(_values(lookup, match(asked, known, lookup), clock, rows.height))
     return pl.concat(joined, how="horizontal").lazy()
 
 
@@ -198,7 +201,7 @@ def named_columns(lookup: ResolvedLookup) -> pl.LazyFrame:
 
 
 def _asked(rows: pl.DataFrame, lookup: ResolvedLookup, timestamp: str) -> pl.DataFrame:
-    """Keys and timestamp of the spine, converted to the view's types (raises ValueError)."""
+    """Keys of the spine in the view's types, and the ticks of the view that each row may use (raises ValueError)."""
     wanted = named_columns(lookup).collect_schema()
     columns = []
     for column, key in lookup.on.items():
@@ -212,27 +215,26 @@ def _asked(rows: pl.DataFrame, lookup: ResolvedLookup, timestamp: str) -> pl.Dat
             )
         columns.append(pl.col(key).cast(dtype, strict=False))  # null for a number that the view's type cannot hold
     found, dtype = rows.schema[timestamp], wanted[TIME]
-    if isinstance(found, pl.Datetime) and isinstance(dtype, pl.Datetime) and found.time_zone and dtype.time_zone:
-        return rows.select(*columns, pl.col(timestamp).cast(dtype))
-    if found != dtype:
+    zoned = [isinstance(one, pl.Datetime) and one.time_zone is not None for one in (found, dtype)]
+    if not all(zoned) and (found != dtype or not isinstance(dtype, pl.Datetime | pl.Date)):
         raise ValueError(
             f"point-in-time join: '{timestamp}' of the spine is {found}, '{lookup.event_time}' of '{lookup.view}' is "
             f"{dtype}; give it a time zone: dt.replace_time_zone('UTC'), or in SQL {timestamp}::TIMESTAMP AT TIME ZONE "
             "'UTC'"
         )
-    return rows.select(*columns, timestamp)
+    return rows.select(*columns, *usable_ticks(rows.get_column(timestamp), dtype, lookup.ttl))
 
 
-def _values(lookup: ResolvedLookup, found: pl.DataFrame, rows: int) -> pl.DataFrame:
+def _values(lookup: ResolvedLookup, found: pl.DataFrame, clock: pl.DataType, rows: int) -> pl.DataFrame:
     """Read the features of the rows that were found, in the spine's order; null where none was found."""
     by = identity(lookup)
     # `found` is sorted, so rows of the spine that share a row of the view are neighbours.
     met = found.with_columns(pl.struct(by).rle_id().alias(_MET))
     asked_for = met.filter(pl.col(_MET).ne_missing(pl.col(_MET).shift(-1)))
-    between = pl.col(TIME).is_between(found.get_column(TIME).min(), found.get_column(TIME).max())
+    ticks = found.get_column(TIME).to_physical()
     values = (
         named_columns(lookup)
-        .filter(between)
+        .filter(between(pl.col(TIME), clock, ticks.min(), ticks.max()))
         .with_row_index(_INDEX)
         .join(asked_for.lazy().select(_MET, *by), on=by)
         .collect(engine="streaming")
@@ -249,12 +251,3 @@ def _values(lookup: ResolvedLookup, found: pl.DataFrame, rows: int) -> pl.DataFr
 def identity(lookup: ResolvedLookup) -> list[str]:
     """Columns that identify a row of a view; between rows equal in them, `created` or the order decides."""
     return [*lookup.on.values(), TIME, *([SEEN] if lookup.knowledge_time else [])]
-
-
-def _within_reach(timestamps: pl.Series, ttl: timedelta | None) -> pl.Expr:
-    """Select a view's rows that some timestamp could use, by time only: Parquet files are then read in part."""
-    earliest, latest = timestamps.min(), timestamps.max()
-    if not isinstance(earliest, date) or not isinstance(latest, date):  # there are no timestamps
-        return pl.lit(value=False)
-    reach = pl.col(TIME) < latest + _MICROSECOND  # Python's instants drop nanoseconds
-    return reach if ttl is None else reach & (pl.col(TIME) >= earliest - ttl)

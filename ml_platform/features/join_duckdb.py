@@ -7,6 +7,7 @@ import duckdb
 import polars as pl
 
 from ml_platform.features.join import ROW, SEEN, TIME, VISIBLE, ResolvedLookup
+from ml_platform.features.join_instants import AT, FROM
 from ml_platform.lake.names import literal, quoted
 
 
@@ -14,7 +15,6 @@ def match_spilling(
     asked: pl.DataFrame,
     known: pl.LazyFrame,
     lookup: ResolvedLookup,
-    timestamp: str,
     *,
     memory_limit: str | None = None,
 ) -> pl.DataFrame:
@@ -22,6 +22,7 @@ def match_spilling(
 
     The view's keys and times are first streamed to a Parquet file, so that they need not fit in memory.
     """
+    seen = [pl.col(SEEN).to_physical()] if lookup.knowledge_time else []
     with TemporaryDirectory(prefix="point_in_time_") as folder, duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(f"SET temp_directory = {literal(folder)}")
@@ -29,15 +30,16 @@ def match_spilling(
         if memory_limit is not None:
             connection.execute(f"SET memory_limit = {literal(memory_limit)}")
         rows = Path(folder) / "known.parquet"
-        known.sink_parquet(rows, compression="lz4")
+        # As integers: DuckDB's timestamps reach less far than Polars', and their arithmetic fails at the ends.
+        known.with_columns(pl.col(TIME).to_physical(), *seen).sink_parquet(rows, compression="lz4")
         connection.register("asked", asked)
-        found = connection.sql(_statement(rows, lookup, timestamp)).pl()
+        found = connection.sql(_statement(rows, lookup)).pl()
     return found.cast(pl.Schema({ROW: asked.schema[ROW], **known.collect_schema()}))
 
 
-def _statement(rows: Path, lookup: ResolvedLookup, timestamp: str) -> str:
+def _statement(rows: Path, lookup: ResolvedLookup) -> str:
     keys = [quoted(key) for key in lookup.on.values()]
-    at, source, time = f"s.{quoted(timestamp)}", f"read_parquet({literal(str(rows))})", TIME
+    source, time = f"read_parquet({literal(str(rows))})", TIME
     taken = [*keys, TIME]
     if lookup.knowledge_time:
         # See `join_memory._newest_when_visible`; the window includes all rows that become visible at the same instant.
@@ -47,11 +49,9 @@ def _statement(rows: Path, lookup: ResolvedLookup, timestamp: str) -> str:
             f"(SELECT *, greatest({TIME}, {SEEN}) AS {VISIBLE} FROM {source} WHERE {SEEN} IS NOT NULL "
             f"QUALIFY {row} = max({row}) OVER (PARTITION BY {', '.join(keys)} ORDER BY greatest({TIME}, {SEEN})))"
         )
-    fresh = ""
-    if lookup.ttl is not None:
-        fresh = f" WHERE v.{TIME} >= {at} - to_microseconds({lookup.ttl // lookup.ttl.resolution})"
+    fresh = "" if lookup.ttl is None else f" WHERE v.{TIME} >= s.{FROM}"
     same = " AND ".join(f"s.{key} = v.{key}" for key in keys)
     return (
         f"SELECT s.{ROW}, {', '.join(f'v.{name}' for name in taken)} FROM asked AS s "
-        f"ASOF JOIN {source} AS v ON {same} AND {at} >= v.{time}{fresh}"
+        f"ASOF JOIN {source} AS v ON {same} AND s.{AT} >= v.{time}{fresh}"
     )

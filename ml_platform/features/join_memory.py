@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from ml_platform.features.join import ROW, SEEN, TIME, VISIBLE, ResolvedLookup, identity
+from ml_platform.features.join_instants import AT, FROM
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,19 +17,17 @@ _KEY, _MET = "__key", "__met"
 _PLACES = 2**62  # keys × instants that one integer can encode
 
 
-def match_in_memory(asked: pl.DataFrame, known: pl.LazyFrame, lookup: ResolvedLookup, timestamp: str) -> pl.DataFrame:
+def match_in_memory(asked: pl.DataFrame, known: pl.LazyFrame, lookup: ResolvedLookup) -> pl.DataFrame:
     """Find for each row of the spine the newest row of a view that was known at its timestamp and within the TTL.
 
     Parameters
     ----------
     asked
-        Rows of the spine: number, keys and timestamp, none of them null, in the view's types.
+        Rows of the spine: number, keys in the view's types, and the ticks that it may use, none of them null.
     known
         Rows of the view: keys and time; with `knowledge_time` also when each was written.
     lookup
         The view.
-    timestamp
-        Column of `asked`.
 
     Returns
     -------
@@ -44,13 +43,13 @@ def match_in_memory(asked: pl.DataFrame, known: pl.LazyFrame, lookup: ResolvedLo
         return asked.select(ROW, *keys).clear().lazy().join(known, on=keys).select(ROW, *identity(lookup)).collect()
     rows = asked.join(groups, on=keys)
     order, met = _latest(
-        rows.get_column(_KEY).to_numpy(), rows.get_column(timestamp).to_physical().to_numpy().astype(np.int64),
+        rows.get_column(_KEY).to_numpy(), rows.get_column(AT).to_numpy(),
         events.get_column(_KEY).to_numpy(), events.get_column(time).to_numpy().astype(np.int64), groups.height,
     )  # fmt: skip
-    found = rows[order].with_columns(pl.Series(time, met).cast(asked.schema[timestamp]))
+    found = rows[order].with_columns(pl.Series(time, met).cast(known.collect_schema()[time]))
     if lookup.knowledge_time:
         found = found.join(known.collect(), on=[*keys, VISIBLE], maintain_order="left")
-    fresh = pl.lit(value=True) if lookup.ttl is None else pl.col(TIME) >= pl.col(timestamp) - lookup.ttl
+    fresh = pl.lit(value=True) if lookup.ttl is None else pl.col(TIME).to_physical() >= pl.col(FROM)
     return found.filter(fresh).select(ROW, *identity(lookup))
 
 
@@ -72,12 +71,13 @@ def _latest(
         steps = np.unique(known_at)
         at, known_at = np.searchsorted(steps, at, side="right") - 1, np.searchsorted(steps, known_at)
         first, width = 0, len(steps) + 1
+    at = np.clip(at, max(first - 1, -(2**63)), first + width - 2)
     places = known_keys.astype(np.int64)
     places *= width
     places += known_at
     places -= first - 1  # offset 0 stands for all instants before the first
     places.sort()
-    wanted = keys.astype(np.int64) * width + np.clip(at - (first - 1), 0, width - 1)
+    wanted = keys.astype(np.int64) * width + (at - (first - 1))
     order = np.argsort(wanted)
     wanted = wanted[order]
     found = places[np.searchsorted(places, wanted, side="right") - 1]

@@ -328,3 +328,54 @@ def test_a_lookup_may_only_name_features_and_keys_of_the_view():
         resolve_lookup(Lookup(view="shops", features=("sale",)), shops, pl.LazyFrame())
     with pytest.raises(ValueError, match=r"keys \['store'\] are no entity columns of 'shops'; those are \['shop'\]"):
         resolve_lookup(Lookup(view="shops", keys={"store": "shop"}), shops, pl.LazyFrame())
+
+
+FIRST, LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+ENDS = [-(2**63) + 1, 2**63 - 1]  # what DuckDB calls -infinity and infinity
+
+
+@pytest.mark.parametrize(
+    "ttl", [None, timedelta(0), timedelta(days=2), timedelta.max, timedelta(days=-1), timedelta.min]
+)
+def test_no_instant_is_too_early_or_late_and_no_ttl_too_long(values, ttl):
+    lookup = view([("a", FIRST, 1), ("a", NOON, 2), ("a", LAST, 3)], ttl=ttl)
+    rows = spine([("a", FIRST), ("a", NOON), ("a", NOON + timedelta(days=3)), ("a", LAST)])
+    is_negative = ttl is not None and ttl < timedelta(0)
+    exact = [None, None, None, None] if is_negative else [1, 2, None, 3]
+    assert values(rows, lookup) == (exact if ttl is not None and ttl <= timedelta(days=2) else [1, 2, 2, 3])
+
+
+@pytest.mark.parametrize("ttl", [None, timedelta(days=2), timedelta.max])
+@pytest.mark.parametrize("engine", ["polars", "duckdb"])
+def test_infinite_instants_come_after_and_before_all_others(engine, ttl):
+    rows = pl.LazyFrame({"shop": ["a", "a", "a"], "at": pl.Series([*ENDS, 0]).cast(TIME)})
+    lookup = view([("a", datetime(1970, 1, 1, tzinfo=UTC), 1)], ttl=ttl)
+    joined = point_in_time_join(rows, [lookup], timestamp="at", engine=engine).collect()
+    assert joined["shops__sales"].to_list() == [None, None if ttl == timedelta(days=2) else 1, 1]
+    events = pl.LazyFrame({"shop": ["a"] * 3, "event_time": pl.Series([*ENDS, 5]).cast(TIME), "sales": [7, 8, 9]})
+    lookup = ResolvedLookup("shops", events, {"shop": "shop"}, ("sales",), ttl=ttl)
+    joined = point_in_time_join(rows, [lookup], timestamp="at", engine=engine).collect()
+    assert joined["shops__sales"].to_list() == [7, 8, None if ttl == timedelta(days=2) else 7]
+
+
+@pytest.mark.parametrize("engine", ["polars", "duckdb"])
+@pytest.mark.parametrize("clock", ["ns", "us", "ms"])
+@pytest.mark.parametrize("unit", ["ns", "us", "ms"])
+def test_clocks_of_other_units_do_not_round_or_wrap(engine, clock, unit):
+    at = [NOON, NOON + timedelta(hours=2), NOON + timedelta(hours=2, milliseconds=1), datetime(2200, 1, 1, tzinfo=UTC)]
+    at += [] if unit == "ns" else [LAST.replace(microsecond=0), FIRST]
+    rows = pl.LazyFrame({"shop": ["a"] * len(at), "at": at}).cast({"at": pl.Datetime(unit, "UTC")})
+    events = pl.LazyFrame({"shop": ["a"], "event_time": [NOON], "sales": [1]})
+    events = events.cast({"event_time": pl.Datetime(clock, "Europe/Berlin")})
+    lookup = ResolvedLookup("shops", events, {"shop": "shop"}, ("sales",), ttl=timedelta(hours=2))
+    joined = point_in_time_join(rows, [lookup], timestamp="at", engine=engine).collect()
+    assert joined["shops__sales"].to_list() == [1, 1, *[None] * (len(at) - 2)]
+
+
+@pytest.mark.parametrize("engine", ["polars", "duckdb"])
+def test_days_are_instants_of_a_clock_of_days(engine):
+    rows = pl.LazyFrame({"shop": ["a"] * 3, "at": [NOON.date(), NOON.date() + timedelta(days=2), LAST.date()]})
+    events = pl.LazyFrame({"shop": ["a"], "event_time": [NOON.date()], "sales": [1]})
+    lookup = ResolvedLookup("shops", events, {"shop": "shop"}, ("sales",), ttl=timedelta(days=1))
+    joined = point_in_time_join(rows, [lookup], timestamp="at", engine=engine).collect()
+    assert joined["shops__sales"].to_list() == [1, None, None]
