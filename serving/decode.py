@@ -20,14 +20,13 @@ from msgspec.structs import astuple
 
 from ml_platform.features.column_operations import NotVectorised
 from ml_platform.features.vectorised import Columns, microseconds
+from ml_platform.inference.contract import FIRST_YEAR, LAST_YEAR
 from ml_platform.instants import read_instant
 from ml_platform.registry.manifest import Input, Manifest
 from serving.problems import InvalidRequest, Problem, find_problems, not_json
 
 MAX_ROWS = 10_000
 INT64 = (-(2**63), 2**63 - 1)
-# The whole years that nanosecond timestamps span: date arithmetic cannot overflow in them.
-FIRST_YEAR, LAST_YEAR = 1678, 2261
 MANY_BYTES = 2_000  # some ten rows: above this, decoding by column costs less than by row
 
 _YEARS = frozenset(range(FIRST_YEAR, LAST_YEAR + 1))

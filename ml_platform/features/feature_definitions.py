@@ -12,13 +12,13 @@ from typing import Any, Self
 import polars as pl
 
 from ml_platform.features.column_operations import NotVectorised
+from ml_platform.features.declared_types import DTYPES, UTC_MICROSECONDS
 from ml_platform.features.definitions import ViewChanged, require_definition
 from ml_platform.features.expressions import columns_of
 from ml_platform.features.join import ResolvedLookup, feature_column, resolve_lookup
 from ml_platform.features.pushed import read_view, view_tables
 from ml_platform.features.request import RequestFeature, add_request_features, check_parity, load_request_features
 from ml_platform.features.vectorised import ColumnFeature, Columns, compile_columns
-from ml_platform.features.view_rows import DTYPES, UTC_MICROSECONDS
 from ml_platform.features.views import FeatureView
 from ml_platform.lake.tables import Lake
 from ml_platform.registry.manifest import Derived, Input, Manifest, ViewLookup, feature_of

@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 import polars as pl
 
+from ml_platform.features.declared_types import DTYPES, UTC_MICROSECONDS
 from ml_platform.features.definitions import computed_hash
 from ml_platform.features.online import ViewSchema
 from ml_platform.features.push_log import DEFINITION_DIGITS, Pushed, stream
-from ml_platform.features.view_rows import DTYPES, UTC_MICROSECONDS
 from ml_platform.features.views import FeatureView
 from ml_platform.inference.ingest_segments import Ingested, ingest_segments
 from ml_platform.inference.log_lag import log_lag, waiting_lines

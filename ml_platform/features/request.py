@@ -6,8 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
+from ml_platform.features.declared_types import DTYPES
 from ml_platform.features.expressions import compile_tree, evaluator, same
-from ml_platform.features.view_rows import DTYPES
 from ml_platform.python_files import load_file
 from ml_platform.spec import FieldType, InputField
 

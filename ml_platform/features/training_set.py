@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import polars as pl
 
@@ -12,13 +12,12 @@ from ml_platform.features.join import feature_column, point_in_time_join
 from ml_platform.features.pushed import view_tables
 from ml_platform.features.request import RequestFeature, derived_types
 from ml_platform.features.sampling import kept
-from ml_platform.features.view_rows import DTYPES
+from ml_platform.features.spine_values import placed_rows, typed_inputs
 from ml_platform.features.views import FeatureView
 from ml_platform.inference.contract import defaults_of
 from ml_platform.lake import sql
 from ml_platform.lake.tables import Lake
-from ml_platform.registry.manifest import Input
-from ml_platform.spec import FieldType, InputField, ModelSpec
+from ml_platform.spec import FieldType, ModelSpec
 from ml_platform.spec_types import Strict
 
 
@@ -224,7 +223,7 @@ def _feature_frame(  # noqa: PLR0917 - private
     given = [name for name in own if name not in definitions.derived]
     rows = _read_spine(lake, spec, folder, given, tables)
     defaults = defaults_of(definitions.inputs)
-    typed = rows.select(given).with_columns(_typed(field, defaults) for field in definitions.inputs)
+    typed = typed_inputs(rows.select(given), definitions.inputs, defaults, id_column=spec.id, where=_where(spec))
     if set(wanted.meta.root_names()) <= set(given):  # before anything is computed that is not wanted
         typed = typed.filter(wanted)
     spine = definitions.derive(typed).filter(wanted)
@@ -245,13 +244,6 @@ def _own_columns(spec: ModelSpec, definitions: FeatureDefinitions) -> list[str]:
     return list(dict.fromkeys([*named, *(field.name for field in definitions.inputs)]))
 
 
-def _typed(field: InputField | Input, defaults: Mapping[str, Any]) -> pl.Expr:
-    """An input with its declared type, and its nulls replaced as in serving."""
-    typed = pl.col(field.name).cast(DTYPES[field.type])
-    default = defaults.get(field.name)
-    return typed if default is None else typed.fill_null(pl.lit(default, dtype=DTYPES[field.type]))
-
-
 def _info(name: str, type_: FieldType, source: str, description: str, unit: str | None) -> FeatureInfo | None:
     if type_ == "timestamp":
         return None
@@ -267,7 +259,7 @@ def _read_spine(
     Raises
     ------
     ValueError
-        If it lacks a column or its ids are not unique.
+        If it lacks a column, its ids are not unique, or an instant is outside of the calendar.
     """
     text = (folder / spec.spine).read_text(encoding="utf-8")
     pinned = {name: versions[name] for name in sql.referenced_tables(text)} if versions is not None else None
@@ -280,7 +272,13 @@ def _read_spine(
         raise ValueError(
             f"model '{spec.name}': {spec.spine} gives {twice} rows with the id of another row, e.g. {example!r}"
         )
-    return rows
+    times = [name for name in (spec.timestamp, spec.label_available_at) if name in wanted]
+    return placed_rows(rows, times, id_column=spec.id, where=_where(spec))
+
+
+def _where(spec: ModelSpec) -> str:
+    """What gives the rows, for messages."""
+    return f"model '{spec.name}': {spec.spine}"
 
 
 def _summarise(spec: ModelSpec, label: pl.Series) -> dict[str, float]:

@@ -4,17 +4,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from ml_platform.features.declared_types import Undeclared, as_declared
+
 if TYPE_CHECKING:
     from ml_platform.features.views import FeatureView
-
-UTC_MICROSECONDS = pl.Datetime("us", "UTC")
-DTYPES: dict[str, pl.DataType] = {
-    "string": pl.String(),
-    "integer": pl.Int64(),
-    "number": pl.Float64(),
-    "boolean": pl.Boolean(),
-    "timestamp": UTC_MICROSECONDS,
-}
 
 
 def checked_rows(view: "FeatureView", frame: pl.DataFrame) -> pl.DataFrame:
@@ -46,44 +39,30 @@ def _typed(view: "FeatureView", frame: pl.DataFrame, times: list[str]) -> pl.Dat
     )
 
 
-def _utc(view: "FeatureView", frame: pl.DataFrame, name: str) -> pl.Expr:
+def _utc(view: "FeatureView", frame: pl.DataFrame, name: str) -> pl.Series:
+    """Convert instants to UTC microseconds (raises ValueError for a time without zone, or outside the calendar)."""
     dtype = frame.schema[name]
-    if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
-        return pl.col(name).dt.convert_time_zone("UTC").cast(UTC_MICROSECONDS)
-    raise ValueError(
-        f"view '{view.name}': column '{name}' must be a timestamp with a time zone (TIMESTAMPTZ), found {dtype}; give "
-        "it one: … AT TIME ZONE 'UTC' in SQL, dt.replace_time_zone('UTC') in Polars"
-    )
+    if not isinstance(dtype, pl.Datetime) or dtype.time_zone is None:
+        raise ValueError(
+            f"view '{view.name}': column '{name}' must be a timestamp with a time zone (TIMESTAMPTZ), found {dtype}; "
+            "give it one: … AT TIME ZONE 'UTC' in SQL, dt.replace_time_zone('UTC') in Polars"
+        )
+    try:
+        return as_declared(frame.get_column(name), "timestamp")
+    except Undeclared as error:
+        row = ", ".join(f"{key} = {frame.get_column(key)[error.row or 0]!r}" for key in view.entity)
+        raise ValueError(
+            f"view '{view.name}': {error} in the row with {row}; leave such rows out, or round in the query: "
+            "date_trunc('microseconds', …)"
+        ) from error
 
 
 def _feature(view: "FeatureView", frame: pl.DataFrame, name: str) -> pl.Series:
     """Convert a feature to its declared type (raises ValueError if that changes a value)."""
-    found, type_ = frame.get_column(name), view.columns[name].type
-    typed = _as_type(found, DTYPES[type_])
-    example = "" if typed is None else _changed(found, typed)
-    if typed is None or example:
-        raise ValueError(
-            f"view '{view.name}': column '{name}' is declared as {type_}, its values are {found.dtype}{example}; cast "
-            "it in the query, or declare another type"
-        )
-    return typed
-
-
-def _as_type(found: pl.Series, dtype: pl.DataType) -> pl.Series | None:
-    if found.dtype.is_nested() or (found.dtype.is_temporal() and dtype != pl.String):
-        return None
     try:
-        return found.cast(dtype, strict=False)
-    except pl.exceptions.InvalidOperationError:
-        return None
-
-
-def _changed(found: pl.Series, typed: pl.Series) -> str:
-    """Example of a value that the conversion changed, for a message; empty if there is none."""
-    lost = typed.is_null() & found.is_not_null()
-    if found.dtype.is_numeric() and typed.dtype in (pl.Int64(), pl.Boolean()):
-        lost |= (typed.cast(found.dtype) != found).fill_null(value=False)
-    return f", e.g. {found.filter(lost)[0]!r}" if lost.any() else ""
+        return as_declared(frame.get_column(name), view.columns[name].type)
+    except Undeclared as error:
+        raise ValueError(f"view '{view.name}': {error}; cast it in the query, or declare another type") from error
 
 
 def _check_keys(view: "FeatureView", frame: pl.DataFrame) -> None:

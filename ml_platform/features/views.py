@@ -12,6 +12,7 @@ import duckdb
 import polars as pl
 from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
+from ml_platform.features.declared_types import UTC_MICROSECONDS
 from ml_platform.features.definitions import record_definition
 from ml_platform.features.incremental import (
     DAY_COLUMN,
@@ -26,7 +27,7 @@ from ml_platform.features.incremental import (
 )
 from ml_platform.features.rolling import Rolling
 from ml_platform.features.view_files import in_words, read_declaration
-from ml_platform.features.view_rows import UTC_MICROSECONDS, checked_rows
+from ml_platform.features.view_rows import checked_rows
 from ml_platform.lake import sql
 from ml_platform.lake.tables import Lake
 from ml_platform.spec_types import Duration, Strict, Tag

@@ -17,6 +17,8 @@ from ml_platform.registry.manifest import Input, Violated
 if TYPE_CHECKING:
     from ml_platform.spec import InputField  # serving needs no spec
 
+# The whole years that nanosecond timestamps span: date arithmetic cannot overflow in them.
+FIRST_YEAR, LAST_YEAR = 1678, 2261
 MOST_LISTED = 10  # allowed values that a message names
 
 TYPES = {

@@ -27,6 +27,7 @@ _NAMES = {
     "UInt": "an integer",
     "Float": "a number",
     "Boolean": "true or false",
+    "String": "a text",
     "Date": "a date",
     "Datetime": "a timestamp",
 }
@@ -158,7 +159,6 @@ def apply_contract(frame: pl.DataFrame, contract: type[dy.Schema], *, where: str
     unreadable = {
         f"{name}: not {_type_name(column)}": typed[name].is_null() & frame[name].is_not_null()
         for name, column in columns.items()
-        if frame.schema[name] != column.dtype
     }
     untyped = _rejected(typed[ROW], unreadable)
     typed = typed.filter(~pl.col(ROW).is_in(untyped[ROW].implode()))

@@ -76,11 +76,19 @@ def merge(
 
 
 def remove(lake: Lake, table: str, keys: pl.DataFrame) -> int:
-    """Delete the table's rows whose key is among `keys`; return the version afterwards."""
+    """Delete the table's rows whose key is among `keys`; return the version afterwards.
+
+    Raises
+    ------
+    SchemaMismatch
+        If a key is none of the table's columns, or a value none that the column can hold.
+    """
+    rows = storable(keys, table).unique()
 
     def attempt() -> int:
         target = lake.snapshot(table)
-        _merger(target, keys.unique(), keys.columns).when_matched_delete().execute()
+        columns = scan(target).select(rows.columns).collect_schema()
+        _merger(target, conform(rows, columns, table, add_columns=False), rows.columns).when_matched_delete().execute()
         return target.version()
 
     return lake.retried(table, "remove rows from", attempt)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ml_platform.lake.errors import SchemaMismatch
+from ml_platform.lake.exact_casts import cast_exactly, first_lost, is_same_kind, shown
 
 if TYPE_CHECKING:
     import pyarrow
@@ -28,30 +29,35 @@ class _NotStorable(Exception):
     """A type that would lose its meaning in a Delta table."""
 
 
+class _Inexact(Exception):
+    """A value would change; with an example of one."""
+
+
 def storable(frame: pl.DataFrame | pl.LazyFrame, table: str) -> pl.DataFrame:
     """Collect a frame, converted to types that Delta has: UTC microseconds, signed integers, text; also when nested.
 
     Raises
     ------
     SchemaMismatch
-        For types that would lose meaning in the table (timestamps without a zone, durations, times, objects), numbers
-        that are too large, columns without a name, and names that differ only in case.
+        For types that would lose meaning in the table (timestamps without a zone, durations, times, objects), values
+        that would not be the same there (see `ml_platform.lake.exact_casts`), columns without a name, and names that
+        differ only in case.
     """
     rows = frame.lazy().collect(engine="streaming") if isinstance(frame, pl.LazyFrame) else frame
     problems, columns = _names(rows.columns), []
     for name, dtype in rows.schema.items():
         try:
             stored = _stored(dtype)
-            columns.append(rows[name] if stored == dtype else rows[name].cast(stored))
+            columns.append(_cast(rows[name], stored))
         except _NotStorable as error:
             problems.append(f"column '{name}' {error}")
-        except pl.exceptions.InvalidOperationError:
-            problems.append(f"column '{name}' ({dtype}) has values that {_stored(dtype)} cannot hold")
+        except _Inexact as error:
+            problems.append(f"column '{name}' ({dtype}) has values that {stored} cannot hold{error}")
     if problems:
         raise SchemaMismatch(
             f"Table '{table}'",
             problems,
-            "Rename, cast, or convert with dt.replace_time_zone/convert_time_zone before writing.",
+            "Rename, cast, round (dt.truncate('1us')), or give a time zone (dt.replace_time_zone) before writing.",
         )
     return pl.DataFrame(columns)
 
@@ -96,7 +102,7 @@ def as_arrow(rows: pl.DataFrame) -> "pyarrow.Table":
 
 
 def conform(rows: pl.DataFrame, schema: pl.Schema, table: str, *, add_columns: bool) -> pl.DataFrame:
-    """Fit a frame to a table's column order and types, by lossless casts only.
+    """Fit a frame to a table's column order and types, by exact casts only (`ml_platform.lake.exact_casts`).
 
     Raises
     ------
@@ -112,11 +118,10 @@ def conform(rows: pl.DataFrame, schema: pl.Schema, table: str, *, add_columns: b
         problems += [f"column '{name}' ({rows.schema[name]}) is not in the table" for name in added]
     fitted = []
     for name in [name for name in schema if name in rows.columns]:
-        wanted, found = schema[name], rows.schema[name]
         try:
-            fitted.append(_cast_exactly(rows[name], wanted))
-        except pl.exceptions.PolarsError:
-            problems.append(f"column '{name}': wanted {wanted}, found {found}")
+            fitted.append(_cast(rows[name], schema[name]))
+        except _Inexact as error:
+            problems.append(f"column '{name}': wanted {schema[name]}, found {rows.schema[name]}{error}")
     if problems:
         raise SchemaMismatch(
             f"Table '{table}'", problems, "Fix the frame, pass add_columns=True for new columns, or replace the table."
@@ -124,14 +129,11 @@ def conform(rows: pl.DataFrame, schema: pl.Schema, table: str, *, add_columns: b
     return pl.DataFrame(fitted + [rows[name] for name in added])
 
 
-def _cast_exactly(series: pl.Series, wanted: pl.DataType) -> pl.Series:
-    if series.dtype == wanted:
-        return series
-    if series.dtype == pl.Null or (series.dtype.is_numeric() and wanted.is_numeric()):
-        if wanted == pl.Float32 and series.dtype != pl.Null:
-            raise pl.exceptions.InvalidOperationError("digits would be cut off")
-        cast = series.cast(wanted)
-        if series.dtype.is_float() and wanted.is_integer() and not (cast.cast(series.dtype) == series).all():
-            raise pl.exceptions.InvalidOperationError("fractions would be cut off")
-        return cast
-    raise pl.exceptions.InvalidOperationError("no lossless cast")
+def _cast(values: pl.Series, wanted: "PolarsDataType") -> pl.Series:
+    """Cast a column to a type of the same kind if every value stays the same (raises _Inexact)."""
+    if not is_same_kind(values.dtype, wanted):
+        raise _Inexact("")
+    cast = cast_exactly(values, wanted)
+    if (lost := first_lost(values, cast)) is not None:
+        raise _Inexact(f", e.g. {shown(values, lost)} in row {lost}")
+    return cast

@@ -1,5 +1,9 @@
 """Converts values to a contract's types. How a value is read depends on its column only, never on other rows.
 
+Text is read; of a value that has a type already, only an equal one is taken (`ml_platform.lake.exact_casts`). A number
+that is written with more digits than the contract's type has is not read: 12.349 is no Decimal(10, 2), and a double has
+no 9007199254740993. Fractions are read as the nearest double, as JSON does.
+
 Timestamps and dates are in ISO 8601 and numbers are plain, unless the column's metadata say otherwise: `format` is how
 values are written (such as `%d.%m.%Y %H:%M` for dates and timestamps, or an example of `NUMBERS`), and `time_zone` is
 that of timestamps without an offset (UTC when absent).
@@ -10,6 +14,8 @@ from typing import Any
 
 import polars as pl
 
+from ml_platform.lake.exact_casts import exact_cast, is_castable
+
 NUMBERS = {  # an example → separator of thousands, and decimal point
     "1,234.5": (",", "."),
     "1.234,5": (".", ","),
@@ -17,7 +23,7 @@ NUMBERS = {  # an example → separator of thousands, and decimal point
     "1'234.5": ("'", "."),
 }
 _DAY = r"\d{4}-\d{1,2}-\d{1,2}"
-_TIME = r"[T ]\d{1,2}:\d{1,2}(?::\d{1,2}(?:\.\d+)?)?"
+_TIME = r"[T ]\d{1,2}:\d{1,2}(?::\d{1,2}(?:\.\d{1,6}0*)?)?"
 _OFFSET = r"(?:Z| ?UTC|[+-]\d\d(?::?\d\d)?)"
 
 
@@ -25,13 +31,11 @@ def is_reachable(found: pl.DataType, wanted: pl.DataType, metadata: Mapping[str,
     """Whether values of one type can be converted to another; text can always be tried, row by row."""
     if found == wanted or found in (pl.String, pl.Null):
         return True
-    if isinstance(wanted, pl.Datetime):
+    if isinstance(wanted, pl.Datetime) and wanted.time_zone is not None:
         if isinstance(found, pl.Datetime) and found.time_zone is None:
-            return wanted.time_zone is None or "time_zone" in metadata
-        return found == pl.Date or (isinstance(found, pl.Datetime) and wanted.time_zone is not None)
-    if wanted == pl.String:
-        return found.is_integer() or found in (pl.Categorical, pl.Enum)
-    return found.is_numeric() and wanted.is_numeric()
+            return "time_zone" in metadata
+        return found == pl.Date or isinstance(found, pl.Datetime)
+    return is_castable(found, wanted)
 
 
 def typed(name: str, found: pl.DataType, wanted: pl.DataType, metadata: Mapping[str, Any]) -> pl.Expr:
@@ -45,16 +49,12 @@ def typed(name: str, found: pl.DataType, wanted: pl.DataType, metadata: Mapping[
     ['00:30', None, '01:30', None]
     """
     column = pl.col(name)
-    if found == wanted:
-        return column
-    if found == pl.String:
+    if found == pl.String != wanted:
         return _read(column.str.strip_chars(), wanted, metadata)
-    if isinstance(wanted, pl.Datetime) and found in (pl.Date, pl.Datetime):
-        naive = found == pl.Date or (isinstance(found, pl.Datetime) and found.time_zone is None)
-        return _placed(column.cast(pl.Datetime(wanted.time_unit)), wanted, metadata) if naive else column.cast(wanted)
-    if found.is_float() and wanted.is_integer():
-        return pl.when(column == column.round()).then(column.cast(wanted, strict=False))
-    return column.cast(wanted, strict=False)
+    is_local = found == pl.Date or (isinstance(found, pl.Datetime) and found.time_zone is None)
+    if is_local and isinstance(wanted, pl.Datetime):
+        return _placed(exact_cast(column, found, pl.Datetime(wanted.time_unit)), wanted, metadata)
+    return exact_cast(column, found, wanted)
 
 
 def _read(text: pl.Expr, wanted: pl.DataType, metadata: Mapping[str, Any]) -> pl.Expr:
@@ -69,9 +69,24 @@ def _read(text: pl.Expr, wanted: pl.DataType, metadata: Mapping[str, Any]) -> pl
         return text.str.to_lowercase().replace_strict({"true": True, "false": False}, default=None)
     if form is not None:
         text = _plain_number(text, *NUMBERS[form])
-    if wanted.is_integer():
-        text = text.str.replace(r"^([+-]?\d+)\.0*$", "${1}")  # as pandas writes integers with missing values
-    return text.cast(wanted, strict=False)
+    return _number(text, wanted) if wanted.is_numeric() else text.cast(wanted, strict=False)
+
+
+def _number(text: pl.Expr, wanted: pl.DataType) -> pl.Expr:
+    """Read a plain number; null where the type has no such number."""
+    if wanted.is_integer():  # "12.0" is how pandas writes integers with missing values
+        return text.str.extract(r"^([+-]?[0-9]+)(?:\.0*)?$").cast(wanted, strict=False)
+    read = text.cast(wanted, strict=False)
+    if isinstance(wanted, pl.Decimal):
+        return pl.when(text.str.contains(rf"^[+-]?[0-9]*(?:\.[0-9]{{0,{wanted.scale}}}0*)?$")).then(read)
+    digits = text.str.extract(r"^([+-]?[0-9]+)(?:\.0*)?$")
+    # Whole numbers are often ids, of which no digit may change. JavaScript ends large ones in zeros.
+    whole = pl.Decimal(38, 0)
+    same = digits.cast(pl.Int128, strict=False) == read.cast(pl.Int128, strict=False)
+    shortest = digits.cast(whole, strict=False) == read.cast(pl.String).cast(whole, strict=False)
+    is_whole = digits.str.len_bytes() > (7 if wanted == pl.Float32 else 15)
+    is_read = pl.when(is_whole).then(same | shortest).otherwise(read.is_finite() | text.str.contains("(?i)inf|nan"))
+    return pl.when(is_read).then(read)
 
 
 def _plain_number(text: pl.Expr, group: str, point: str) -> pl.Expr:

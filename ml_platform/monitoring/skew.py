@@ -8,10 +8,10 @@ from typing import Any, Literal
 import polars as pl
 from pydantic import Field
 
+from ml_platform.features.declared_types import DTYPES
 from ml_platform.features.definitions import ViewChanged
 from ml_platform.features.feature_definitions import FeatureDefinitions, require_views
 from ml_platform.features.join import ResolvedLookup, feature_column, point_in_time_join
-from ml_platform.features.view_rows import DTYPES
 from ml_platform.features.views import FeatureView
 from ml_platform.inference.ingest_log import FIXED_COLUMNS
 from ml_platform.inference.log_policy import not_reproducible

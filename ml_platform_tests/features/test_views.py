@@ -164,7 +164,7 @@ def test_an_empty_view_is_a_table_without_rows(days: Lake, tmp_path):
         ),
         (
             QUERY.replace("revenue,", "'ten' AS revenue,"),
-            r"'revenue' is declared as number, its values are String, e\.g\. 'ten'",
+            r"'revenue' is declared as number, its values are String;",
         ),
         (QUERY.replace("SELECT shop", "SELECT nullif(shop, 'b') AS shop"), r"1 of 3 rows have no 'shop'"),
         (QUERY + " UNION ALL " + QUERY, r"3 rows share \('shop', 'event_time'\) with another, e\.g\. \{'shop'"),
