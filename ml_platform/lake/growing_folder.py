@@ -18,8 +18,9 @@ from ml_platform.lake.errors import SchemaMismatch
 from ml_platform.lake.evolution import fit, put_back, set_aside
 from ml_platform.lake.ingest import IngestReport, Progress, quarantine_of, quarantined, validate
 from ml_platform.lake.keyed import append_once
-from ml_platform.lake.readers import changed_at, list_folder, read_rows
+from ml_platform.lake.readers import read_rows
 from ml_platform.lake.source_spec import FolderSource, SourceSpec, resolve
+from ml_platform.lake.stored_files import changed_at, list_folder
 from ml_platform.lake.tables import Lake
 
 _FILES, _ROWS = 200, 500_000  # most files and rows, about, in one commit

@@ -1,22 +1,17 @@
 """Reads files as rows: CSV as text, which the contract converts, Parquet and JSON lines with their own types."""
 
-import gzip
-import io
 import re
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ml_platform.lake.source_spec import FileFormat, Files, SourceSpec
-from ml_platform.lake.unreadable import cut_off_line, single_column, why_not_csv, why_not_json_lines
-
-if TYPE_CHECKING:
-    import pyarrow.fs
+from ml_platform.lake.csv_reader import read_csv
+from ml_platform.lake.csv_records import MalformedCsv
+from ml_platform.lake.file_spec import FileFormat, Files
+from ml_platform.lake.source_spec import SourceSpec
+from ml_platform.lake.stored_files import opened
+from ml_platform.lake.unreadable import why_not_json_lines
 
 _BY_SUFFIX: dict[str, FileFormat] = {
     ".csv": "csv",
@@ -24,59 +19,7 @@ _BY_SUFFIX: dict[str, FileFormat] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
 }
-_AGAIN = r"_duplicated_\d+$"  # suffix that Polars adds to a repeated name of a header
-_GZIP = b"\x1f\x8b"
-
-
-@dataclass(frozen=True)
-class FoundFile:
-    """A file of a folder: its path in the folder, and when it was last changed, in microseconds since 1970."""
-
-    name: str
-    changed_at: int
-
-    @property
-    def age(self) -> float:
-        """Seconds since the file was changed."""
-        return time.time() - self.changed_at / 1e6
-
-
-def list_folder(folder: Path | str, pattern: str) -> list[FoundFile]:
-    """List the files in a local folder, or below an object store's URI, whose path matches, by name.
-
-    Names that start with a dot or an underscore are left out, as by Spark: they are internal or not finished.
-
-    Parameters
-    ----------
-    pattern
-        `*.csv` in the folder itself; `**/*.csv` at any depth.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such local folder; an object store has no folders that could be missing.
-    """
-    if isinstance(folder, Path):
-        if not folder.is_dir():
-            raise FileNotFoundError(f"No folder {folder}.")
-        paths = [path for path in folder.glob(pattern) if path.is_file()]
-        found = [FoundFile(path.relative_to(folder).as_posix(), path.stat().st_mtime_ns // 1000) for path in paths]
-    else:
-        import pyarrow.fs
-
-        infos = _store(folder).get_file_info(pyarrow.fs.FileSelector("", recursive=True, allow_not_found=True))
-        files = [info for info in infos if info.type == pyarrow.fs.FileType.File]
-        found = [FoundFile(info.path.lstrip("/"), info.mtime_ns // 1000) for info in files]
-    shown = [file for file in found if _matches(file.name.split("/"), pattern.split("/")) and not _is_hidden(file.name)]
-    return sorted(shown, key=lambda file: file.name)
-
-
-def changed_at(folder: Path | str, name: str) -> int:
-    """When a file of a folder was last changed, in microseconds since 1970; 0 if it is gone."""
-    if isinstance(folder, Path):
-        path = folder / name
-        return path.stat().st_mtime_ns // 1000 if path.exists() else 0
-    return (_store(folder).get_file_info(name).mtime_ns or 0) // 1000
+_VALUE = r"\s*([+-]?[\d.,]*\d|(true|false)$|$)"  # a number, a date, a truth value or nothing: no column's name
 
 
 def read_rows(spec: SourceSpec, path: Path | str) -> pl.DataFrame:
@@ -88,7 +31,10 @@ def read_rows(spec: SourceSpec, path: Path | str) -> pl.DataFrame:
         See `read_file`.
     """
     files = spec.file or spec.folder or Files()
-    rows = spec.take(read_file(path, files))
+    rows = read_file(path, files)
+    if file_format(path, files) == "csv" and files.header == "first_line" and files.names is None:
+        _check_header(path, rows.columns, spec)
+    rows = spec.take(rows)
     if file_format(path, files) != "jsonl" or not rows.columns:
         return rows
     columns = spec.schema_class().columns().items()
@@ -122,7 +68,7 @@ def read_file(path: Path | str, files: Files | None = None, *, as_text: Sequence
     kind = file_format(path, files)
     try:
         if kind == "csv":
-            return _read_csv(path, files)
+            return read_csv(path, files)
         if kind == "parquet":
             return pl.scan_parquet(path, hive_partitioning=False, glob=False).collect()
         texts = dict.fromkeys(as_text, pl.String)
@@ -131,10 +77,11 @@ def read_file(path: Path | str, files: Files | None = None, *, as_text: Sequence
         raise FileNotFoundError(absent) from None
     except pl.exceptions.NoDataError:
         return pl.DataFrame()
-    except (pl.exceptions.PolarsError, OSError, UnicodeError) as error:
-        if kind == "jsonl" and not file_bytes(path).strip():
+    except (pl.exceptions.PolarsError, OSError, EOFError, MalformedCsv) as error:
+        if kind == "jsonl" and not _content(path).strip():
             return pl.DataFrame()
-        raise ValueError(f"{path} cannot be read as {kind}: {_why(path, kind, files) or error}.") from error
+        why = _why_not_json_lines(path) if kind == "jsonl" else None
+        raise ValueError(f"{path} cannot be read as {kind}: {why or error}.") from error
 
 
 def file_format(path: Path | str, files: Files) -> FileFormat:
@@ -147,65 +94,23 @@ def file_format(path: Path | str, files: Files) -> FileFormat:
     return found
 
 
-def _read_csv(path: Path | str, files: Files) -> pl.DataFrame:
-    # Polars reads only UTF-8.
-    source = path if files.encoding == "utf-8" else io.BytesIO(file_bytes(path).decode(files.encoding).encode())
-    rows = pl.scan_csv(
-        source,
-        infer_schema=False,
-        null_values=list(files.null_values),
-        separator=files.separator,
-        glob=False,
-    ).collect()
-    if len(rows.columns) == 1 and (hint := single_column(rows.columns[0])):
-        raise ValueError(f"{path} cannot be read as csv: {hint}.")
-    repeated = [name for name in rows.columns if re.sub(_AGAIN, "", name) in set(rows.columns) - {name}]
-    if repeated:
-        names = ", ".join(sorted({re.sub(_AGAIN, "", name) for name in repeated}))
-        raise ValueError(f"{path} cannot be read as csv: its header has the same name more than once: {names}.")
-    if rows.width > 1 and rows[rows.columns[-1]].has_nulls():
-        cut = cut_off_line(file_bytes(path), files.encoding, files.separator, rows.width)
-        if cut is not None:
-            raise ValueError(f"{path} cannot be read as csv: {cut}.")
-    return rows
+def _check_header(path: Path | str, header: Sequence[str], spec: SourceSpec) -> None:
+    """Refuse a first line that is none of the contract's columns but looks like a row."""
+    columns = spec.schema_class().columns()
+    if not columns.keys() & set(header) and any(re.match(_VALUE, text) for text in header):
+        raise ValueError(
+            f"{path} has no header: its first line is {', '.join(header)}, and '{spec.name}' has the columns "
+            f"{', '.join(columns)}. If it is a row, say header: none and names: with the columns in the file's order."
+        )
 
 
-def file_bytes(path: Path | str) -> bytes:
-    """Read a file's bytes, decompressed if it is gzipped."""
-    if isinstance(path, Path):
-        content = path.read_bytes()
-    else:
-        folder, _, name = path.rpartition("/")
-        with _store(folder).open_input_file(name) as opened:
-            content = opened.read()
-    return gzip.decompress(content) if content.startswith(_GZIP) else content
-
-
-def _why(path: Path | str, kind: FileFormat, files: Files) -> str | None:
-    if kind == "parquet":
-        return None
+def _why_not_json_lines(path: Path | str) -> str | None:
     try:
-        content = file_bytes(path)
+        return why_not_json_lines(_content(path))
     except (OSError, EOFError) as error:
         return str(error)
-    return why_not_csv(content, files.encoding, files.separator) if kind == "csv" else why_not_json_lines(content)
 
 
-def _store(folder: str) -> "pyarrow.fs.FileSystem":
-    import pyarrow.fs
-    from deltalake.fs import DeltaStorageHandler
-
-    return pyarrow.fs.PyFileSystem(DeltaStorageHandler(folder))
-
-
-def _matches(folders: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Match the parts of a path as `Path.glob` does; `**` stands for any number of folders."""
-    if not pattern:
-        return not folders
-    if pattern[0] == "**":
-        return any(_matches(folders[start:], pattern[1:]) for start in range(len(folders) + 1))
-    return bool(folders) and fnmatchcase(folders[0], pattern[0]) and _matches(folders[1:], pattern[1:])
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith((".", "_")) for part in name.split("/"))
+def _content(path: Path | str) -> bytes:
+    with opened(path) as file:
+        return file.read()

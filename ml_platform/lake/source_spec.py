@@ -1,6 +1,5 @@
 """What a `SourceTable` declares in YAML: where its rows come from, and their contract."""
 
-import codecs
 import importlib
 import os
 from collections.abc import Callable
@@ -10,16 +9,17 @@ from zoneinfo import available_timezones
 
 import dataframely as dy
 import polars as pl
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from ml_platform.lake.contracts import one_of
+from ml_platform.lake.date_formats import problem_of
 from ml_platform.lake.evolution import Evolution
+from ml_platform.lake.file_spec import Files
 from ml_platform.lake.values import NUMBERS
 from ml_platform.settings import PROJECT_ROOT
 from ml_platform.spec_types import Strict
 
 ColumnType = Literal["string", "integer", "number", "boolean", "date", "timestamp"]
-FileFormat = Literal["csv", "parquet", "jsonl"]
 
 
 class ColumnSpec(Strict):
@@ -40,6 +40,9 @@ class ColumnSpec(Strict):
         f"{', '.join(NUMBERS)} of a number.",
     )
     time_zone: str | None = Field(None, description="Time zone of timestamps without offset; UTC when absent.")
+    null_values: tuple[str, ...] = Field(
+        (), description="Texts that mean a missing value in this column: NA among numbers, but not among countries."
+    )
 
     @model_validator(mode="after")
     def _can_be_built(self) -> Self:
@@ -90,35 +93,10 @@ class ColumnSpec(Strict):
             return
         if self.type in ("integer", "number") and self.format not in NUMBERS:
             raise ValueError(f"format of a number is one of {', '.join(NUMBERS)}; found {self.format}")
-        if self.type in ("date", "timestamp") and ("%" not in self.format or "%Z" in self.format):
-            raise ValueError(f"format of a {self.type} is like %d.%m.%Y (%Z is not supported); found {self.format}")
-        if self.type in ("date", "timestamp"):
-            try:
-                pl.Series([""]).str.to_datetime(self.format, strict=False)
-            except pl.exceptions.PolarsError as error:
-                why = str(error).partition("\n")[0]
-                raise ValueError(f"format of a {self.type} cannot be {self.format}: {why}") from error
+        if self.type in ("date", "timestamp") and (problem := problem_of(self.format, self.type)) is not None:
+            raise ValueError(f"format of a {self.type} cannot be {self.format}: {problem}")
         if self.type in ("string", "boolean"):
             raise ValueError(f"format is for numbers, dates and timestamps; the type is {self.type}")
-
-
-class Files(Strict):
-    """How files are read."""
-
-    format: FileFormat | None = Field(None, description="csv, parquet or jsonl; by a file's suffix when absent.")
-    null_values: tuple[str, ...] = Field(("", "NA"), description="Texts of a CSV file that mean a missing value.")
-    separator: str = Field(
-        ",", min_length=1, max_length=1, description="Character that separates the columns of a CSV file."
-    )
-    encoding: str = Field("utf-8", description="Encoding of a CSV file: utf-8, cp1252, utf-16 and the like.")
-
-    @field_validator("encoding")
-    @classmethod
-    def _is_known(cls, encoding: str) -> str:
-        try:
-            return codecs.lookup(encoding).name
-        except LookupError:
-            raise ValueError(f"like utf-8, cp1252, latin-1 or utf-16 was wanted, found '{encoding}'") from None
 
 
 class FileSource(Files):
@@ -208,7 +186,13 @@ class SourceSpec(Strict):
         return found
 
     def take(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Drop the columns that the contract does not list, if the spec says so."""
+        """Make texts that mean a missing value null, and drop unlisted columns if the spec says so."""
+        marks = {name: list(column.null_values) for name, column in (self.columns or {}).items() if column.null_values}
+        rows = rows.with_columns(
+            pl.when(~pl.col(name).is_in(marks[name])).then(pl.col(name)).alias(name)
+            for name, dtype in rows.schema.items()
+            if name in marks and dtype == pl.String
+        )
         if self.unlisted == "reject":
             return rows
         listed = self.schema_class().columns()

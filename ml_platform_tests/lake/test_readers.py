@@ -8,8 +8,10 @@ import polars as pl
 import pytest
 
 from ml_platform.lake.declared import raw_table
-from ml_platform.lake.readers import list_folder, read_file
-from ml_platform.lake.source_spec import Files, SourceSpec
+from ml_platform.lake.file_spec import Files
+from ml_platform.lake.readers import read_file
+from ml_platform.lake.source_spec import SourceSpec
+from ml_platform.lake.stored_files import list_folder
 from ml_platform.lake.tables import Lake
 
 
@@ -30,6 +32,8 @@ def zipped(content: bytes) -> bytes:
         ("a.csv", "id,v\n1,Köln\n".encode("utf-16"), {"encoding": "UTF-16"}, [("1", "Köln")]),
         ("a.csv.gz", zipped("id,v\n1,Köln\n".encode("latin-1")), {"encoding": "latin-1"}, [("1", "Köln")]),
         ("a.csv", b"id,v\n1,NA\n2,-\n", {"null_values": ["-"]}, [("1", "NA"), ("2", None)]),
+        ("a.csv", b'id,v\n1,\n2,""\n', {}, [("1", None), ("2", None)]),
+        ("a.csv", b'id,v\n1,\n2,""\n', {"null_values": []}, [("1", None), ("2", "")]),
         ("a.csv", b'id,v\n1,\n"a,\nb",\n', {}, [("1", None), ("a,\nb", None)]),
         ("a.csv", b"id,v\r\n1,\r\n2,3", {}, [("1", None), ("2", "3")]),
         ("a.csv", "id;v\n1;\n".encode("utf-16"), {"encoding": "utf-16", "separator": ";"}, [("1", None)]),
@@ -63,8 +67,12 @@ def test_a_file_of_no_bytes_has_no_rows(tmp_path: Path, name: str) -> None:
         ("a.csv", b"id,v\n1,2\n3", "line 3 has 1 field, the header has 2: the file may have been cut off"),
         ("a.csv", b'id,v\n"1\n1",2\n"3"\n4,5\n', "line 4 has 1 field"),
         ("a.csv.gz", zipped(b"id,v,w\n1,2,3\n4,5\n"), "line 3 has 2 fields, the header has 3"),
-        ("a.csv", b'id,v\n1,"a\n2,b\n', "line 3: unexpected end of data"),
-        ("a.csv", b'id,v\n1,5" pipe\n', "line 2 has a quote by itself: write it twice"),
+        ("a.csv", b'id,v\n1,"a\n2,b\n', "line 2 has a quote that is not closed"),
+        (
+            "a.csv",
+            b'id,v\n1,5" pipe\n',
+            "line 2 has a quote within a value: put the value in quotes and write the quote twice",
+        ),
         ("a.csv", "id,v\n1,Köln\n".encode("latin-1"), "line 2 is not in utf-8: say .* encoding: cp1252"),
         ("a.csv", b"id,v,id,id\n1,2,3,4\n", "has the same name more than once: id"),
         ("a.csv.gz", zipped(b"id,v\n" + b"1,2\n" * 9999)[:-9], "file ended before the end-of-stream"),

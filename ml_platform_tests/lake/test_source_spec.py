@@ -1,5 +1,6 @@
 """What a source table declares: its contract, and every mistake refused with what is wanted."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 from ml_platform.lake.contracts import describe
 from ml_platform.lake.declared import raw_table
 from ml_platform.lake.errors import EmptyInput
+from ml_platform.lake.file_spec import Files
 from ml_platform.lake.readers import read_file
-from ml_platform.lake.source_spec import Files, SourceSpec, resolve
+from ml_platform.lake.source_spec import SourceSpec, resolve
 from ml_platform.lake.tables import Lake
 from ml_platform.settings import PROJECT_ROOT
 
@@ -81,6 +83,87 @@ def test_a_contract_can_be_a_class() -> None:
 def test_a_mistake_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         _spec(**changes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "form", "message"),
+    [
+        ("timestamp", "%Y-%m-%d %H:%M:%S.%f", r"25 ns: write %S%\.f"),
+        ("timestamp", "%d.%m.%Y %H:%M:%S,%f", r"write %S%\.f"),
+        ("timestamp", "%H:%M:%S", "it has no year, month and day"),
+        ("timestamp", "%d.%m. %H:%M", "it has no year, month and day"),
+        ("timestamp", "%B %Y", "it has no year, month and day"),
+        ("timestamp", "%Y-%m-%d %I:%M", "12-hour clock, which wants %p"),
+        ("timestamp", "%Y-%m-%d %H", "specify both hour and minute"),
+        ("timestamp", "%Y-%m-%d %H:%M %Z", "say time_zone"),
+        ("date", "%Y-%m-%d %H:%M", "a date has no time of day"),
+        ("date", "%s", "a date has no time of day"),
+        ("date", "%Y", "it has no year, month and day"),
+        ("date", "dd.mm.yyyy", r"like %d\.%m\.%Y"),
+        ("date", "100%%", r"like %d\.%m\.%Y"),
+    ],
+)
+def test_a_format_that_would_be_read_otherwise_is_refused(kind: str, form: str, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"format of a {kind} cannot be .*{message}"):
+        _spec(columns={"x": {"type": kind, "format": form}})
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "at"),
+    [
+        ("%Y-%m-%d %H:%M:%S%.f", "2024-01-05 10:00:00.250", datetime(2024, 1, 5, 10, 0, 0, 250_000)),
+        ("%G-W%V-%u", "2024-W02-5", datetime(2024, 1, 12)),
+        ("%Y-%j", "2024-005", datetime(2024, 1, 5)),
+        ("%F %I:%M %p", "2024-01-05 10:30 PM", datetime(2024, 1, 5, 22, 30)),
+        ("%s", "1704448800", datetime(2024, 1, 5, 10)),
+        ("%d %b %y", "5 Jan 24", datetime(2024, 1, 5)),
+    ],
+)
+def test_formats_are_read_as_they_look(lake: Lake, tmp_path: Path, form: str, text: str, at: datetime) -> None:
+    (tmp_path / "x.csv").write_text(f"x\n{text}\n")
+    columns = {"x": {"type": "timestamp", "format": form}}
+    raw_table(_spec(file={"path": str(tmp_path / "x.csv")}, columns=columns)).load(lake)
+    assert lake.read("raw/readings").collect()["x"].to_list() == [at.replace(tzinfo=UTC)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"header": "none"}, "header: none wants names"),
+        ({"names": ["a", "a"]}, "names are each given once"),
+        ({"escape": "\\", "quote": "none"}, "quote is none"),
+        ({"separator": '"'}, "separator and quote cannot both be"),
+        ({"separator": ";", "comment": ";"}, "separator and comment cannot both be"),
+        ({"separator": "§"}, "separator is one ASCII character"),
+        ({"quote": "''"}, "quote is one ASCII character"),
+        ({"missing_fields": "drop"}, "Input should be 'refuse' or 'null'"),
+    ],
+)
+def test_a_dialect_that_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _spec(file={"path": "x.csv", **changes})
+
+
+def test_a_first_line_that_is_a_row_is_noticed_and_can_be_named(lake: Lake, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("1,a\n2,b\n")
+    columns = {"id": {"type": "integer"}, "sensor": {"type": "string"}}
+    file = {"path": str(tmp_path / "x.csv")}
+    for unlisted in ("reject", "drop"):
+        with pytest.raises(ValueError, match=r"no header: its first line is 1, a, .* say header: none and names:"):
+            raw_table(_spec(file=file, columns=columns, unlisted=unlisted)).load(lake)
+    named = {**file, "header": "none", "names": ["id", "sensor"]}
+    raw_table(_spec(file=named, columns=columns)).load(lake)
+    assert lake.read("raw/readings").sort("id").collect().rows() == [(1, "a"), (2, "b")]
+
+
+def test_a_text_means_a_missing_value_only_in_its_own_column(lake: Lake, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("country,n\nNA,1\nDE,NA\n")
+    columns = {
+        "country": {"type": "string"},
+        "n": {"type": "integer", "nullable": True, "null_values": ["NA", "-"]},
+    }
+    raw_table(_spec(file={"path": str(tmp_path / "x.csv")}, columns=columns)).load(lake)
+    assert lake.read("raw/readings").collect().rows() == [("NA", 1), ("DE", None)]
 
 
 def test_paths_start_at_the_project_and_take_variables(monkeypatch: pytest.MonkeyPatch) -> None:
