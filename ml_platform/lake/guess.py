@@ -193,7 +193,9 @@ def _numbers_write_back(texts: pl.Series, groups: str, point: str, *, whole: boo
     if whole:
         return bool(written.str.contains(r"^(0|-?[1-9]\d*)$").all())
     decimals = set(written.str.extract(r"\.(\d+)$").str.len_chars().fill_null(0))
-    fixed = decimals.pop() if len(decimals) == 1 and (is_marked or len(texts) >= _ENOUGH) else None
+    fixed = (
+        decimals.pop() if len(decimals) == 1 and 0 not in decimals and (is_marked or len(texts) >= _ENOUGH) else None
+    )
     return all(_number_writes_back(text, fixed) for text in written)
 
 
