@@ -1,6 +1,6 @@
 """Training sets: a model's spine with its request features and look-ups, as of each row's instant of prediction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -12,7 +12,8 @@ from ml_platform.features.join import feature_column, point_in_time_join
 from ml_platform.features.pushed import view_tables
 from ml_platform.features.request import RequestFeature, derived_types
 from ml_platform.features.sampling import kept
-from ml_platform.features.spine_values import placed_rows, typed_inputs
+from ml_platform.features.spine import Span, read_spine, where
+from ml_platform.features.spine_values import typed_inputs
 from ml_platform.features.views import FeatureView
 from ml_platform.inference.contract import defaults_of
 from ml_platform.lake import sql
@@ -49,7 +50,7 @@ class TrainingSetRef(Strict):
 
 def spine_labels(lake: Lake, spec: ModelSpec, folder: Path) -> pl.LazyFrame:
     """Read the labels that are known: `spec.id`, `spec.label_available_at`, `spec.target`, without nulls."""
-    rows = _read_spine(lake, spec, folder, [spec.id, spec.label_available_at, spec.target], None)
+    rows = read_spine(lake, spec, folder, [spec.id, spec.label_available_at, spec.target])
     return rows.lazy().select(spec.id, spec.label_available_at, spec.target).drop_nulls()
 
 
@@ -153,8 +154,9 @@ def feature_rows(  # noqa: PLR0917 - start and end read well as positional argum
         When the spine does not give a column that is needed.
     """
     tables = {**_tables(lake, spec, folder, views, definitions), **(versions or {})}
-    inside = pl.col(definitions.timestamp).is_between(start, end, closed="left")
-    return _feature_frame(lake, spec, folder, views, inside, definitions, tables)
+    span = Span(definitions.timestamp, start, end)
+    inside = pl.col(span.column).is_between(start, end, closed="left")
+    return _feature_frame(lake, spec, folder, views, inside, definitions, tables, span=span)
 
 
 def feature_rows_by_id(  # noqa: PLR0917 - as above
@@ -217,13 +219,16 @@ def _feature_frame(  # noqa: PLR0917 - private
     wanted: pl.Expr,
     definitions: FeatureDefinitions,
     tables: Mapping[str, int],
+    *,
+    span: Span | None = None,
 ) -> pl.DataFrame:
     """Make the features of those rows of the spine that `wanted` selects, by instant and id."""
     own = _own_columns(spec, definitions)
     given = [name for name in own if name not in definitions.derived]
-    rows = _read_spine(lake, spec, folder, given, tables)
+    known = span if span is not None and span.column in given else None  # else it is a derived column
+    rows = read_spine(lake, spec, folder, given, versions=tables, span=known)
     defaults = defaults_of(definitions.inputs)
-    typed = typed_inputs(rows.select(given), definitions.inputs, defaults, id_column=spec.id, where=_where(spec))
+    typed = typed_inputs(rows.select(given), definitions.inputs, defaults, id_column=spec.id, where=where(spec))
     if set(wanted.meta.root_names()) <= set(given):  # before anything is computed that is not wanted
         typed = typed.filter(wanted)
     spine = definitions.derive(typed).filter(wanted)
@@ -249,36 +254,6 @@ def _info(name: str, type_: FieldType, source: str, description: str, unit: str 
         return None
     kind: Literal["numeric", "categorical"] = "categorical" if type_ == "string" else "numeric"
     return FeatureInfo(name=name, kind=kind, source=source, description=description, unit=unit)
-
-
-def _read_spine(
-    lake: Lake, spec: ModelSpec, folder: Path, wanted: Sequence[str], versions: Mapping[str, int] | None
-) -> pl.DataFrame:
-    """Run the query of a model's spine.
-
-    Raises
-    ------
-    ValueError
-        If it lacks a column, its ids are not unique, or an instant is outside of the calendar.
-    """
-    text = (folder / spec.spine).read_text(encoding="utf-8")
-    pinned = {name: versions[name] for name in sql.referenced_tables(text)} if versions is not None else None
-    rows = sql.query(lake, text, versions=pinned)
-    if missing := sorted(set(wanted) - set(rows.columns)):
-        raise ValueError(f"model '{spec.name}': {spec.spine} must give the columns {missing}; it gives {rows.columns}")
-    ids = rows.get_column(spec.id)
-    if twice := rows.height - ids.n_unique():
-        example = ids.filter(ids.is_duplicated())[0]
-        raise ValueError(
-            f"model '{spec.name}': {spec.spine} gives {twice} rows with the id of another row, e.g. {example!r}"
-        )
-    times = [name for name in (spec.timestamp, spec.label_available_at) if name in wanted]
-    return placed_rows(rows, times, id_column=spec.id, where=_where(spec))
-
-
-def _where(spec: ModelSpec) -> str:
-    """What gives the rows, for messages."""
-    return f"model '{spec.name}': {spec.spine}"
 
 
 def _summarise(spec: ModelSpec, label: pl.Series) -> dict[str, float]:

@@ -6,8 +6,8 @@ its `delta` extension, which cannot be installed on a machine without internet.
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -110,6 +110,8 @@ def query(
     tables: Iterable[str] | None = None,
     limit: int | None = None,
     overlays: Overlays | None = None,
+    span: tuple[datetime, datetime] | None = None,
+    narrow: Callable[[duckdb.DuckDBPyRelation], duckdb.DuckDBPyRelation] | None = None,
 ) -> pl.DataFrame:
     """Run one SELECT over the lake, in a new connection that can read only the lake's tables.
 
@@ -130,6 +132,12 @@ def query(
         Most rows to compute.
     overlays
         See `attach`.
+    span
+        Instants that the SQL reads as `getvariable('span_start')` and `getvariable('span_end')`; the ends of time,
+        `-infinity` and `infinity`, when None.
+    narrow
+        Selects rows and columns of the result. They are chosen before the tables are read, as far as DuckDB can tell
+        from the SQL which of their rows are needed.
 
     Raises
     ------
@@ -159,8 +167,13 @@ def query(
             attach(connection, lake, [one.table], version, as_of=one.as_of, overlays=overlays, schema=one.schema)
         for table in (versions or {}).keys() - pinned.keys():
             lake.snapshot(table)  # raises for a misspelt name, so that its version is not silently ignored
+        ends = ("-infinity", "infinity") if span is None else tuple(at.astimezone(UTC).isoformat() for at in span)
+        for name, at in zip(("span_start", "span_end"), ends, strict=True):
+            connection.execute(f"SET VARIABLE {name} = TIMESTAMPTZ {literal(at)}")
         _close_in(connection, lake)
         relation = connection.sql(_written(tree, connection) if dated else sql)
+        if narrow is not None:
+            relation = narrow(relation)
         return (relation if limit is None else relation.limit(limit)).pl()
 
 

@@ -1,0 +1,89 @@
+"""The query of a model's spine: only the columns and the span of time that are wanted are read."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import duckdb
+import polars as pl
+
+from ml_platform.features.spine_values import placed_rows
+from ml_platform.lake import sql
+from ml_platform.lake.names import literal, quoted
+from ml_platform.lake.tables import Lake
+from ml_platform.spec import ModelSpec
+
+
+class Span(NamedTuple):
+    """Rows with start ≤ column < end (UTC)."""
+
+    column: str
+    start: datetime
+    end: datetime
+
+
+def read_spine(
+    lake: Lake,
+    spec: ModelSpec,
+    folder: Path,
+    columns: Sequence[str],
+    *,
+    versions: Mapping[str, int] | None = None,
+    span: Span | None = None,
+) -> pl.DataFrame:
+    """Run the query of a model's spine.
+
+    Parameters
+    ----------
+    lake
+        Where its tables are.
+    spec
+        The model.
+    folder
+        Folder of `spec.spine`.
+    columns
+        Columns that are wanted.
+    versions
+        Table → version to read; the newest when None.
+    span
+        Rows that are wanted, if not all. The condition reaches the tables where the query takes the instant from one of
+        their columns as it is; the query can also ask for the span itself, see `ml_platform.lake.sql.query`.
+
+    Raises
+    ------
+    ValueError
+        If the query lacks a column, its ids are not unique, or an instant is outside of the calendar.
+    """
+    text = (folder / spec.spine).read_text(encoding="utf-8")
+    pinned = {name: versions[name] for name in sql.referenced_tables(text)} if versions is not None else None
+
+    def narrow(relation: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
+        if missing := sorted(set(columns) - set(relation.columns)):
+            raise ValueError(f"{where(spec)} must give the columns {missing}; it gives {relation.columns}")
+        if span is not None and _is_instant(relation, span.column):
+            relation = relation.filter(_condition(span))
+        return relation.select(*map(quoted, columns))
+
+    rows = sql.query(lake, text, versions=pinned, span=None if span is None else (span.start, span.end), narrow=narrow)
+    ids = rows.get_column(spec.id)
+    if twice := rows.height - ids.n_unique():
+        example = ids.filter(ids.is_duplicated())[0]
+        raise ValueError(f"{where(spec)} gives {twice} rows with the id of another row, e.g. {example!r}")
+    times = [name for name in (spec.timestamp, spec.label_available_at) if name in columns]
+    return placed_rows(rows, times, id_column=spec.id, where=where(spec))
+
+
+def where(spec: ModelSpec) -> str:
+    """What gives the rows, for messages."""
+    return f"model '{spec.name}': {spec.spine}"
+
+
+def _is_instant(relation: duckdb.DuckDBPyRelation, column: str) -> bool:
+    """Whether a column has instants; others are refused where the rows are typed."""
+    return str(relation.types[relation.columns.index(column)]) == "TIMESTAMP WITH TIME ZONE"
+
+
+def _condition(span: Span) -> str:
+    start, end = (f"TIMESTAMPTZ {literal(at.astimezone(UTC).isoformat())}" for at in (span.start, span.end))
+    return f"{quoted(span.column)} >= {start} AND {quoted(span.column)} < {end}"
