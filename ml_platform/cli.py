@@ -11,6 +11,7 @@ import typer
 from ml_platform.features.cli import features
 from ml_platform.governance import audit_cli, keys_cli
 from ml_platform.lake import quarantine_cli, sql_cli, tables_cli
+from ml_platform.monitoring import alerts_cli
 from ml_platform.registry import traffic_cli
 from ml_platform.settings import Settings
 from ml_platform.terminal import stop
@@ -116,6 +117,7 @@ def rollback(model: Model, reason: Annotated[str, typer.Option(help=REASON)] = "
 
 
 app.command("traffic", rich_help_panel=MODELS)(traffic_cli.traffic)
+app.add_typer(alerts_cli.app, name="alerts", rich_help_panel=MODELS)
 app.command("sql", rich_help_panel=DATA)(sql_cli.sql_command(_overlays))
 app.command("features", rich_help_panel=DATA)(features)
 app.add_typer(tables_cli.app, name="tables", rich_help_panel=DATA)

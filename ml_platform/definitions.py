@@ -4,6 +4,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from ml_platform.orchestration.alert_sensor import alert_delivery
 from ml_platform.orchestration.audit_asset import audit_defs
 from ml_platform.orchestration.component import project_views
 from ml_platform.orchestration.execution import executor, refresh_sensor
@@ -27,5 +28,5 @@ def defs() -> dg.Definitions:
         audit_defs(),
         registry_maintenance_defs(),
         registry_sync_defs(),
-        dg.Definitions(resources=build_resources(), executor=executor(), sensors=[refresh_sensor()]),
+        dg.Definitions(resources=build_resources(), executor=executor(), sensors=[refresh_sensor(), alert_delivery]),
     )

@@ -15,6 +15,10 @@ class Receiver(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.statuses: list[int] = []
         self.attempts = 0
+        self.keys: list[str] = []
+        self.location = ""
+        self.hold = threading.Event()  # cleared: answers wait
+        self.hold.set()
         self.taken: list[dict] = []
 
     @property
@@ -28,11 +32,15 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.attempts += 1
+        self.server.keys.append(self.headers["Idempotency-Key"])
+        self.server.hold.wait()
         status = self.server.statuses.pop(0) if self.server.statuses else 200
         if status == 200:
             self.server.taken.append(body)
         self.send_response(status)
         self.send_header("Content-Length", "0")
+        if self.server.location:
+            self.send_header("Location", self.server.location)
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import msgspec
 
-from ml_platform.monitoring.alerts import Alert, AlertSettings, deliver_alerts, record_alert, waiting_alerts
+from ml_platform.monitoring.alert_delivery import deliver_alerts
+from ml_platform.monitoring.alerts import Alert, AlertSettings, record_alert, waiting_alerts
 from ml_platform.registry.files import locked, replace_file
 from ml_platform.registry.manifest import Endpoint, describe_targets
 from ml_platform.settings import Settings
 from serving.metrics import Metrics
 from serving.state import Refusal, Slot, live_targets
 
-_RETRY_SECONDS = 60.0  # before an alert that the webhook refused is sent again; doubled each time
+_RETRY_SECONDS = 60.0  # before alerts that the webhook did not take are sent again; doubled each time
 _LONGEST_RETRY_SECONDS = 3600.0
 _CLOSE_SECONDS = 3.0  # that a stopping worker waits for an alert being sent; an unsent one stays in the spool
 
@@ -48,13 +49,13 @@ class ReleaseAlerts:
         self._metrics = metrics
         self._sinks = sinks or AlertSettings()
         self._raised: set[str] = set()  # keys of notes, which saves looking at the files at each retry
-        self._to_send: queue.SimpleQueue[Path | None] = queue.SimpleQueue()  # None: end
+        self._to_send: queue.SimpleQueue[bool] = queue.SimpleQueue()  # False: end
         self._sender: threading.Thread | None = None
 
     def start(self) -> None:
         """Send the alerts that an earlier run left unsent."""
-        if self._sinks.webhook_url and (waiting := waiting_alerts(self._settings)):
-            self._send(waiting[-1])
+        if self._sinks.webhook_url and waiting_alerts(self._settings):
+            self._send()
 
     def version_refused(self, slot: Slot, refused: Refusal, endpoint: Endpoint, *, is_shadow: bool = False) -> None:
         """Raise an alert that a version of a release was refused, unless that was done.
@@ -109,12 +110,12 @@ class ReleaseAlerts:
             logger.error("%s: the alert that its release is in force cannot be written: %s", endpoint.name, error)
             return
         if recorded.waiting is not None:
-            self._send(recorded.waiting)
+            self._send()
 
     def close(self) -> None:
         """Give an alert that is being sent a moment to arrive."""
         if self._sender is not None:
-            self._to_send.put(None)
+            self._to_send.put(False)
             self._sender.join(_CLOSE_SECONDS)
 
     @property
@@ -141,34 +142,33 @@ class ReleaseAlerts:
             self._metrics.alert_failures.labels("file").inc()
             logger.error("%s: the alert about its release cannot be written: %s", alert.model, error)
         if waiting is not None:
-            self._send(waiting)
+            self._send()
 
-    def _send(self, waiting: Path) -> None:
+    def _send(self) -> None:
         if self._sender is None:
             # A daemon: a webhook that hangs must not keep a worker from stopping.
             self._sender = threading.Thread(target=self._run, name="alerts", daemon=True)
             self._sender.start()
-        self._to_send.put(waiting)
+        self._to_send.put(True)
 
     def _run(self) -> None:
-        """Send alerts to the webhook until told to end; those that it refused are sent again after a pause."""
+        """Send waiting alerts to the webhook until told to end; while some are left, try again after a pause."""
         pause = 0.0
         while True:
-            newest: Path | None = None
             try:
-                newest = self._to_send.get(timeout=pause or None)
-                if newest is None:
+                if not self._to_send.get(timeout=pause or None):
                     return
             except queue.Empty:
                 pass
             try:
-                failed = deliver_alerts(self._settings, sinks=self._sinks, newest=newest).failed
+                failed = bool(deliver_alerts(self._settings, sinks=self._sinks).failed)
+                is_left = bool(waiting_alerts(self._settings))
             except Exception as error:  # noqa: BLE001 - whatever a webhook answers, later alerts need this thread
-                failed = {"webhook": f"{type(error).__name__}: {error}"}
-                logger.error("an alert cannot be sent: %s", failed["webhook"])
+                failed = is_left = True
+                logger.error("an alert cannot be sent: %s: %s", type(error).__name__, error)
             if failed:
                 self._metrics.alert_failures.labels("webhook").inc()
-            pause = min(2 * pause or _RETRY_SECONDS, _LONGEST_RETRY_SECONDS) if failed else 0.0
+            pause = min(2 * pause or _RETRY_SECONDS, _LONGEST_RETRY_SECONDS) if is_left else 0.0
 
 
 def _version_key(endpoint: Endpoint, *, is_shadow: bool) -> str:

@@ -13,7 +13,8 @@ from ml_platform.features.views import FeatureView
 from ml_platform.inference.batch import score_window
 from ml_platform.inference.ingest_log import ingest_model_log
 from ml_platform.lake.sql import referenced_tables
-from ml_platform.monitoring.alerts import Alert, send_alert
+from ml_platform.monitoring.alerts import Alert
+from ml_platform.monitoring.conditions import update_condition
 from ml_platform.monitoring.drift import detect_drift
 from ml_platform.monitoring.drift_report import DriftReport
 from ml_platform.monitoring.performance import PerformanceReport, measure_performance
@@ -219,17 +220,14 @@ def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
 def _verdict(
     check: str, report: DriftReport | PerformanceReport, *, failing: str, platform: Platform, spec: ModelSpec
 ) -> dg.AssetCheckResult:
-    """Turn a report's verdict into a check: ERROR (and an alert) when it failed, WARN when it could not be judged."""
-    failed = report.verdict == failing
+    """Turn a report's verdict into a check, ERROR when it failed, WARN when it was not judged, and into an alert."""
+    failed, is_judged = report.verdict == failing, report.verdict != "not judged"
     why = in_short(report.reasons)
-    if failed:
-        send_alert(
-            platform.settings,
-            Alert(model=spec.name, kind=check, severity="error", title=f"{check} failed", body=why),
-        )
+    alert = Alert(model=spec.name, kind=check, severity="error", title=f"{check} failed", body=why)
+    update_condition(platform.settings, alert, firing=failed if is_judged else None)
     return dg.AssetCheckResult(
         check_name=check,
-        passed=not failed and report.verdict != "not judged",
+        passed=is_judged and not failed,
         severity=dg.AssetCheckSeverity.ERROR if failed else dg.AssetCheckSeverity.WARN,
         description=why,
         metadata={"verdict": report.verdict, "judged at": str(datetime.now(UTC))},

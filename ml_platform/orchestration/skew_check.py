@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import dagster as dg
 
 from ml_platform.features.views import FeatureView
-from ml_platform.monitoring.alerts import Alert, send_alert
+from ml_platform.monitoring.alerts import Alert
+from ml_platform.monitoring.conditions import update_condition
 from ml_platform.monitoring.skew import SkewReport, find_skew
 from ml_platform.orchestration.metadata import table
 from ml_platform.orchestration.model_asset import key
@@ -30,12 +31,11 @@ def skew_check(spec: ModelSpec, views: Mapping[str, FeatureView]) -> dg.AssetChe
     )
     def no_skew(platform: Platform) -> dg.AssetCheckResult:
         report = find_skew(platform.lake, spec, views, platform.releases)
-        if report.verdict == "skew":
-            body = "; ".join(report.reasons)
-            send_alert(
-                platform.settings,
-                Alert(model=spec.name, kind="skew", severity="error", title=f"{CHECK} failed", body=body),
-            )
+        firing = {"skew": True, "no skew": False}.get(report.verdict)
+        alert = Alert(
+            model=spec.name, kind="skew", severity="error", title=f"{CHECK} failed", body="; ".join(report.reasons)
+        )
+        update_condition(platform.settings, alert, firing=firing)
         return _result(report)
 
     return no_skew

@@ -47,6 +47,35 @@ def write_synced(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a file of lines and wait until it is on disk; several processes may do so at once.
+
+    A line is there whole or not at all: what a full disk lets through of it is taken back, and a line that a kill tore
+    is ended before the next one begins.
+
+    Raises
+    ------
+    OSError
+        When the line cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        end = os.fstat(descriptor).st_size
+        is_torn = end > 0 and os.pread(descriptor, 1, end - 1) != b"\n"
+        content = b"\n" * is_torn + line.encode() + b"\n"
+        try:
+            while content:
+                content = content[os.write(descriptor, content) :]
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, end)
+            raise
+    finally:
+        os.close(descriptor)
+
+
 def replace_file(path: Path, content: bytes) -> None:
     """Replace `path` atomically: readers see the old content or the new, and after a crash one of both is there."""
     path.parent.mkdir(parents=True, exist_ok=True)
