@@ -9,6 +9,16 @@ from ml_platform.registry.manifest import Manifest
 from ml_platform_tests.serving.releases import bundle
 
 
+class EarlierLookup(msgspec.Struct):
+    """A look-up as the first manifests had it."""
+
+    view: str
+    view_hash: str
+    keys: dict[str, str]
+    features: tuple[str, ...]
+    ttl_seconds: float | None
+
+
 def manifest() -> Manifest:
     return msgspec.json.decode(bundle(1)["manifest.json"], type=Manifest)
 
@@ -20,7 +30,7 @@ def test_a_bundle_from_before_contracts_still_loads() -> None:
         for name in ("allowed", "default", "flagged"):
             field.pop(name, None)
     signature = {name: document[name] for name in ("model", "task", "target", "threshold", "classes", "as_of")}
-    signature["lookups"] = manifest().lookups
+    signature["lookups"] = msgspec.convert(document["lookups"], list[EarlierLookup])
     signature["inputs"] = [
         [field[name] for name in ("name", "type", "required", "minimum", "maximum")] for field in document["inputs"]
     ]

@@ -20,7 +20,6 @@ from ml_platform.registry.sweep import sweep_bundles
 from ml_platform.registry.traffic import TrafficChange
 from ml_platform.registry.versions import register
 from ml_platform.training.documents import TrainedModel
-from ml_platform.training.evaluate import evaluate
 from ml_platform_tests.shops import Shops
 
 OPEN_RUN = """
@@ -71,9 +70,7 @@ def test_stages_and_aliases_are_derived_from_what_serves(histories, stages, alia
 def two_versions(shops: Shops, trained_shops: tuple[Shops, TrainedModel]) -> Shops:
     """Version 1 serves; version 2, the same bundle, is the challenger."""
     trained = trained_shops[1]
-    version = register(
-        shops.spec, trained, evaluate(shops.lake, shops.spec, trained, shops.store), tracker=shops.tracker
-    )
+    version = register(shops.spec, trained, shops.evaluate(trained), tracker=shops.tracker)
     promote_version(shops.settings, "order_late", 1, by="ann", reason="first")
     client = shops.tracker.client
     client.create_model_version("order_late", version.model_uri, tags={"bundle_digest": version.digest})
@@ -136,7 +133,7 @@ def test_a_version_judged_again_tells_the_newest_verdict(
     shops: Shops, trained_shops: tuple[Shops, TrainedModel]
 ) -> None:
     trained = trained_shops[1]
-    evaluation = evaluate(shops.lake, shops.spec, trained, shops.store)
+    evaluation = shops.evaluate(trained)
     client = shops.tracker.client
     for promote, verdict in ((True, "passed"), (False, "refused")):
         judged = evaluation.model_copy(update={"promote": promote, "reasons": (f"It {verdict}.",)})
