@@ -238,7 +238,10 @@ class Skew(Strict):
     window: Duration = Field(timedelta(days=1), description="Span of answers compared, up to the newest logged.")
     sample_rows: int = Field(1000, ge=1, description="Logged rows compared, drawn by chance.")
     tolerance: float = Field(1e-6, ge=0, description="Relative difference of numbers that still counts as equal.")
-    max_share: float = Field(0.01, ge=0, lt=1, description="Share of rows in which any feature may differ.")
+    max_share: float = Field(
+        0.01, ge=0, lt=1, description="Share of rows in which a feature may differ; more is skew once it is no chance."
+    )
+    min_rows: int = Field(30, ge=1, description="Fewer logged rows are compared and shown, not judged.")
     lag: Duration = Field(timedelta(hours=1), description="How long the online store may lack a row that is known.")
 
 

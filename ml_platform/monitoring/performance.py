@@ -1,40 +1,50 @@
-"""Performance: scores joined with the labels that have become known since, per day and version.
+"""Performance: how well the answers were, by the labels that have become known since, per day and version.
 
 Labels come late, a flight's hours after it was scored, so a day's figures grow as its labels arrive: the days are
-computed again and replaced, never added to.
+computed again and replaced, never added to. The champion's newest window is judged (`holdout_comparison`); rows that
+other versions scored before its release count for it, scored again (`labelled_rows`).
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import polars as pl
 from pydantic import Field
 
-from ml_platform.features.training_set import spine_labels
 from ml_platform.lake.tables import Lake
-from ml_platform.monitoring.champion import champion_of, load_scorer, released_digests, rescore
-from ml_platform.monitoring.scored_rows import CORE, newest_score, scored_rows
+from ml_platform.monitoring.answers import Answers, answers_of, figures
+from ml_platform.monitoring.champion import champion_of, load_scorer, released_digests
+from ml_platform.monitoring.holdout_comparison import (
+    MIN_DAYS,
+    Measured,
+    WindowMetric,
+    window_metric,
+    worse_by_more_than_chance,
+)
+from ml_platform.monitoring.labelled_rows import known_labels, labelled_rows, rescored_rows
+from ml_platform.monitoring.scored_rows import newest_score
 from ml_platform.monitoring.status import publish_performance
 from ml_platform.monitoring.trends import PERFORMANCE_TABLE, performance_plots
+from ml_platform.registry.manifest import HoldoutError
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.spec import CLASSIFICATION_METRICS, REGRESSION_METRICS, ModelSpec
 from ml_platform.spec_types import Strict
-from ml_platform.training.matrix import encode_labels
-from ml_platform.training.metrics import gain, measure, weighted
+from ml_platform.training.metrics import gain
 
 if TYPE_CHECKING:
     from ml_platform.inference.scorer import Scorer
 
-RESAMPLES = 200
-_BOOTSTRAP_ROWS = 10_000  # of more rows the interval is narrow enough to take it from a sample of them
+Verdict = Literal["fine", "below", "not judged"]
 _COLUMNS = {
     "model": pl.String(),
     "date": pl.Date(),
     "version": pl.Int64(),
     "scored_rows": pl.Int64(),
     "rows": pl.Int64(),
+    "unscored_rows": pl.Int64(),
+    "unknown_class_rows": pl.Int64(),
     "mean_score": pl.Float64(),
     "mean_target": pl.Float64(),
     **dict.fromkeys((*CLASSIFICATION_METRICS, *REGRESSION_METRICS), pl.Float64()),
@@ -50,14 +60,20 @@ class PerformanceReport(Strict):
     metric: str
     window_from: datetime = Field(description="Exclusive, UTC.")
     window_until: datetime = Field(description="Inclusive, UTC.")
-    scored_rows: int = Field(description="The champion's scored rows in the window.")
-    rows: int = Field(description="Of these, with a label that was known by the end of the window's data.")
+    scored_rows: int = Field(description="The champion's scored rows in the window, and those that it scored again.")
+    rows: int = Field(description="Of these, with a finite score and a label known by the end of the window's data.")
+    rescored_rows: int = Field(0, description="Of these, scored by other versions before its release, and again by it.")
+    unscored_rows: int = Field(0, description="Labelled rows without a finite score: in no metric.")
+    unknown_class_rows: int = Field(0, description="Labels of classes that the champion does not know: each an error.")
+    label_days: int = Field(0, description="UTC days that the labelled rows are of.")
     metrics: dict[str, float] = Field(description="Of the window's labelled rows; also mean_score and mean_target.")
-    interval: tuple[float, float] | None = Field(description="95 % bootstrap interval of the promotion metric.")
+    interval: tuple[float, float] | None = Field(
+        description="95 % interval of the promotion metric, wide enough for the difference between days."
+    )
     minimum: float | None = Field(description="`monitoring.min_metric`.")
     holdout: float | None = Field(description="The promotion metric on the holdout rows, from the manifest.")
     days: int = Field(description="Days recorded in `monitoring/performance`.")
-    verdict: Literal["fine", "below", "not judged"]
+    verdict: Verdict
     reasons: tuple[str, ...]
 
     def plots(self, lake: Lake) -> dict[str, bytes]:
@@ -95,9 +111,9 @@ def measure_performance(
     Returns
     -------
     PerformanceReport
-        "below" when the promotion metric is worse than `monitoring.min_metric` or, where no minimum is set, when its
-        95 % bootstrap interval lies wholly on the worse side of the holdout metric. "not judged" below
-        `monitoring.min_rows` labelled rows.
+        "below" when the promotion metric is worse than `monitoring.min_metric` or, where no minimum is set, than it was
+        on the holdout, each time by more than chance and the difference between days explain. "not judged" below
+        `monitoring.min_rows` labelled rows, and where nothing says how days differ.
 
     Raises
     ------
@@ -107,18 +123,26 @@ def measure_performance(
     champion, manifest = champion_of(store, spec.name)
     end = until or newest_score(lake, spec.name) or datetime.fromisoformat(manifest.provenance.trained_until)
     start = end - spec.monitoring.window
-    joined = _labelled(lake, spec, folder, since=since, until=end, labels_by=until)
+    labels = known_labels(lake, spec, folder, by=until)
+    joined = labelled_rows(lake, spec, labels, since=since, until=end)
     days = _measure_days(joined, spec, store)
     if days.height:
         _replace(lake, spec.name, days)
 
-    window = joined.filter(pl.col("model_version") == champion.version, pl.col("as_of") > start, pl.col("as_of") <= end)
-    labelled = window.filter(pl.col("target").is_not_null())
     scorer = load_scorer(store, champion.digest)
-    metrics = _metrics(labelled, spec, scorer)
-    interval = _interval(labelled, spec, scorer) if labelled.height >= spec.monitoring.min_rows else None
-    holdout = manifest.metrics.get(spec.metric)
-    verdict, reasons = judge(spec, labelled.height, metrics.get(spec.metric), interval, holdout)
+    own = joined.filter(pl.col("model_version") == champion.version, pl.col("as_of") > start, pl.col("as_of") <= end)
+    again = rescored_rows(lake, spec, store, labels, champion.version, scorer, start, end)
+    window = pl.concat([own, again.rows], how="diagonal_relaxed")
+    answers = answers_of(window.filter(pl.col("target").is_not_null()), spec, scorer)
+    metrics = figures(answers, spec, scorer)
+    holdout, error = manifest.metrics.get(spec.metric), manifest.holdout_error
+    if error is not None and error.metric != spec.metric:
+        error = None  # another metric was chosen since
+    value = metrics.get(spec.metric)
+    measured = None
+    if value is not None and answers.rows >= spec.monitoring.min_rows:
+        measured = window_metric(spec.metric, spec.task, value, _measured(answers, scorer), error)
+    verdict, reasons = judge(spec, answers, value, measured, holdout, error)
     report = PerformanceReport(
         model=spec.name,
         version=champion.version,
@@ -126,72 +150,76 @@ def measure_performance(
         window_from=start,
         window_until=end,
         scored_rows=window.height,
-        rows=labelled.height,
+        rows=answers.rows,
+        rescored_rows=again.rows.height,
+        unscored_rows=answers.unscored,
+        unknown_class_rows=answers.unknown_class,
+        label_days=len(np.unique(answers.days)),
         metrics=metrics,
-        interval=interval,
+        interval=(measured.lower, measured.upper) if measured else None,
         minimum=spec.monitoring.min_metric,
         holdout=holdout,
         days=days["date"].n_unique() if days.height else 0,
         verdict=verdict,
-        reasons=reasons,
+        reasons=(*reasons, *answers.told(), *again.told),
     )
     publish_performance(store, report)
     return report
 
 
-def judge(
-    spec: ModelSpec, rows: int, value: float | None, interval: tuple[float, float] | None, holdout: float | None
-) -> tuple[Literal["fine", "below", "not judged"], tuple[str, ...]]:
+def judge(  # noqa: PLR0917 - what was measured reads best in order
+    spec: ModelSpec,
+    answers: Answers,
+    value: float | None,
+    measured: WindowMetric | None,
+    holdout: float | None,
+    error: HoldoutError | None,
+) -> tuple[Verdict, tuple[str, ...]]:
     """Verdict on the promotion metric of a window, and why, in words and numbers."""
-    if rows < spec.monitoring.min_rows:
+    monitoring, rows = spec.monitoring, answers.rows
+    if rows < monitoring.min_rows:
         return "not judged", (
             f"{rows} labelled rows of the champion in the window, fewer than monitoring.min_rows = "
-            f"{spec.monitoring.min_rows}: nothing can be said yet",
+            f"{monitoring.min_rows}: nothing can be said yet",
         )
-    if value is None or interval is None:
+    if value is None:
         return "not judged", (f"{spec.metric} is undefined on these {rows} rows: their labels are all alike",)
-    low, high = interval
-    reasons = [f"{spec.metric} {value:.4f} (95 % interval {low:.4f} to {high:.4f}) on {rows:,} labelled rows"]
-    worse_than_holdout = holdout is not None and gain(spec.metric, high if spec.higher_is_better else low, holdout) < 0
-    if holdout is not None:
-        difference = gain(spec.metric, value, holdout)
-        words = (
-            "worse, by more than chance"
-            if worse_than_holdout
-            else "worse, within chance"
-            if difference < 0
-            else "better"
+    days = len(np.unique(answers.days))
+    if measured is None:
+        return "not judged", (
+            f"{spec.metric} {value:.4f} on {rows:,} labelled rows of {_days(days)}: fewer than {MIN_DAYS} days, or a "
+            "day without which the metric is undefined, do not say how days differ, nor does the champion's manifest",
         )
-        reasons.append(f"on the holdout rows it was {holdout:.4f}: now {abs(difference):.4f} {words}")
-    minimum = spec.monitoring.min_metric
+    reasons = [
+        f"{spec.metric} {value:.4f} (95 % interval {measured.lower:.4f} to {measured.upper:.4f}) on {rows:,} labelled "
+        f"rows of {_days(days)}"
+    ]
+    worse = False
+    if holdout is not None:
+        holdout_days = spec.split.holdout.total_seconds() / 86_400
+        worse, bound = worse_by_more_than_chance(spec.metric, measured, holdout, error, holdout_days=holdout_days)
+        difference = gain(spec.metric, value, holdout)
+        words = f"worse, {'by more than' if worse else 'within'} chance" if difference < 0 else "better"
+        reasons.append(
+            f"on the holdout rows it was {holdout:.4f}: now {abs(difference):.4f} {words} (chance and the days explain "
+            f"up to {bound:.4f})"
+        )
+    minimum = monitoring.min_metric
     if minimum is None:
-        return ("below" if worse_than_holdout else "fine"), tuple(reasons)
-    below = gain(spec.metric, value, minimum) < 0
-    reasons.append(f"{'worse' if below else 'no worse'} than monitoring.min_metric = {minimum:g}")
-    return ("below" if below else "fine"), tuple(reasons)
+        return ("below" if worse else "fine"), tuple(reasons)
+    best = measured.upper if spec.higher_is_better else measured.lower
+    below, surely = gain(spec.metric, value, minimum) < 0, gain(spec.metric, best, minimum) < 0
+    words = ", by more than chance" if surely else ", within chance" if below else ""
+    reasons.append(f"{'worse' if below else 'no worse'} than monitoring.min_metric = {minimum:g}{words}")
+    return ("below" if surely else "fine"), tuple(reasons)
 
 
-def _labelled(
-    lake: Lake,
-    spec: ModelSpec,
-    folder: Path,
-    *,
-    since: datetime | None,
-    until: datetime,
-    labels_by: datetime | None,
-) -> pl.DataFrame:
-    """Scored rows up to `until` with `target`, null while it is not known."""
-    if newest_score(lake, spec.name) is None:
-        return pl.DataFrame(schema={**CORE, "target": pl.Float64})
-    whole_days = since and since.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(microseconds=1)
-    scored = scored_rows(lake, spec.name, id_column=spec.id, start=whole_days, until=until)
-    if spec.task != "multiclass":  # a multiclass score needs the features, to be computed again for every class
-        scored = scored.select("id", "as_of", "model_version", "score", "sample_weight")
-    labels = spine_labels(lake, spec, folder)
-    if labels_by is not None:
-        labels = labels.filter(pl.col(spec.label_available_at) <= labels_by)
-    labels = labels.select(pl.col(spec.id).cast(pl.String).alias("id"), pl.col(spec.target).alias("target"))
-    return scored.join(labels, on="id", how="left").sort("as_of", "id", "model_version").collect(engine="streaming")
+def _days(count: int) -> str:
+    return "1 day" if count == 1 else f"{count} days"
+
+
+def _measured(answers: Answers, scorer: "Scorer") -> Measured:
+    return Measured(answers.y, answers.score, answers.weights, answers.days, scorer.manifest.threshold)
 
 
 def _measure_days(joined: pl.DataFrame, spec: ModelSpec, store: ReleaseStore) -> pl.DataFrame:
@@ -200,55 +228,17 @@ def _measure_days(joined: pl.DataFrame, spec: ModelSpec, store: ReleaseStore) ->
     scorers = {version: load_scorer(store, digest) for version, digest in released_digests(store, spec.name).items()}
     rows = []
     for (day, version), part in joined.group_by(pl.col("as_of").dt.date().alias("date"), "model_version"):
-        labelled = part.filter(pl.col("target").is_not_null())
+        scorer = scorers.get(version)
+        answers = answers_of(part.filter(pl.col("target").is_not_null()), spec, scorer)
         about = {"model": spec.name, "date": day, "version": version, "measured_at": now}
-        counts = {"scored_rows": part.height, "rows": labelled.height}
-        rows.append({**about, **counts, **_metrics(labelled, spec, scorers.get(version))})
+        counts = {
+            "scored_rows": part.height,
+            "rows": answers.rows,
+            "unscored_rows": answers.unscored,
+            "unknown_class_rows": answers.unknown_class,
+        }
+        rows.append({**about, **counts, **figures(answers, spec, scorer)})
     return pl.DataFrame(rows, schema=_COLUMNS).sort("date", "version")
-
-
-def _answers(labelled: pl.DataFrame, spec: ModelSpec, scorer: "Scorer | None") -> tuple[Any, Any, Any] | None:
-    """Labels, scores and weights as arrays; None where there are none, or a multiclass version's bundle is gone."""
-    if spec.task == "multiclass":
-        if scorer is None or labelled.is_empty():
-            return None
-        return (
-            encode_labels(labelled["target"], spec, scorer.manifest.classes),
-            rescore(scorer, labelled),  # the recorded score is that of the predicted class alone
-            labelled["sample_weight"].to_numpy(),
-        )
-    known = labelled.filter(pl.col("score").is_finite())
-    if known.is_empty():
-        return None
-    return encode_labels(known["target"], spec), known["score"].to_numpy(), known["sample_weight"].to_numpy()
-
-
-def _metrics(labelled: pl.DataFrame, spec: ModelSpec, scorer: "Scorer | None") -> dict[str, float]:
-    answers = _answers(labelled, spec, scorer)
-    if answers is None:
-        return {}
-    y, score, weights = answers
-    figures = measure(spec.task, y, score, threshold=scorer.manifest.threshold if scorer else None, weights=weights)
-    if spec.task != "multiclass":
-        figures |= {"mean_score": float(np.average(score, weights=weights))}
-        figures |= {"mean_target": float(np.average(y, weights=weights))}
-    return figures
-
-
-def _interval(labelled: pl.DataFrame, spec: ModelSpec, scorer: "Scorer") -> tuple[float, float] | None:
-    """95 % percentile bootstrap interval of the promotion metric; None where it is undefined."""
-    sample = labelled.sample(min(labelled.height, _BOOTSTRAP_ROWS), seed=0)
-    answers = _answers(sample, spec, scorer)
-    if answers is None:
-        return None
-    y, score, weights = answers
-    draws = np.random.default_rng(0).multinomial(len(y), np.full(len(y), 1 / len(y)), size=RESAMPLES) * weights
-    values = weighted(spec.metric, spec.task, y, score, draws, threshold=scorer.manifest.threshold)
-    values = values[np.isfinite(values)]
-    if len(values) < RESAMPLES / 2:
-        return None
-    low, high = np.quantile(values, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def _replace(lake: Lake, model: str, days: pl.DataFrame) -> None:

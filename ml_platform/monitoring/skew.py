@@ -19,15 +19,20 @@ from ml_platform.instants import read_instant
 from ml_platform.lake.tables import Lake
 from ml_platform.monitoring.scored_rows import equally_weighted
 from ml_platform.monitoring.skew_causes import ROW, Cause, find_causes, is_unlike
+from ml_platform.monitoring.two_sample import share_lower_bound
 from ml_platform.registry.digests import BundleRefused
 from ml_platform.registry.manifest import Input, Manifest
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.spec import InputField, ModelSpec
 from ml_platform.spec_types import Strict
 
+CONFIDENCE = 0.99  # of the lower bound of a feature's share of mismatches, over all features
 _EXAMPLES = 20
 _SEED = 11
 _AS_OF = "__as_of"
+
+
+Verdict = Literal["no skew", "skew", "not judged"]
 
 
 class FeatureSkew(Strict):
@@ -60,7 +65,7 @@ class SkewReport(Strict):
     """The result of comparing a sample of logged requests."""
 
     model: str
-    verdict: Literal["no skew", "skew", "not judged"]
+    verdict: Verdict
     reasons: tuple[str, ...]
     rows: int = Field(description="Logged rows compared.")
     not_comparable: int = Field(description="Sampled rows whose model stood on other definitions of its views.")
@@ -92,7 +97,8 @@ def find_skew(lake: Lake, spec: ModelSpec, views: Mapping[str, FeatureView], sto
     Returns
     -------
     SkewReport
-        `skew` when a feature mismatches in more than `skew.max_share` of the rows.
+        `skew` when a feature mismatches in more than `skew.max_share` of the rows, by more than the chance of drawing
+        these: the lower bound of its share is above it. `not judged` below `skew.min_rows` rows.
     """
     table = f"inference_log/{spec.name}"
     if not lake.exists(table):
@@ -191,15 +197,26 @@ def _judged(
     spec: ModelSpec, rows: int, not_comparable: int, found: list[FeatureSkew], examples: list[SkewExample]
 ) -> SkewReport:
     found.sort(key=lambda item: (-item.mismatches, -item.accepted, item.feature))
-    skewed = [item for item in found if item.share > spec.skew.max_share]
-    reasons = [f"'{item.feature}' differs in {item.mismatches} of {rows} rows" for item in skewed] or [
-        f"{len(found)} features of {rows} rows are what the lake says of their instants"
+    confidence = 1 - (1 - CONFIDENCE) / max(len(found), 1)
+    skewed = [
+        item
+        for item in found
+        if share_lower_bound(item.mismatches, item.rows, confidence=confidence) > spec.skew.max_share
     ]
+    verdict: Verdict = "skew" if skewed else "no skew"
+    reasons = [f"'{item.feature}' differs in {item.mismatches} of {rows} rows" for item in skewed]
+    if few := [item for item in found if item.mismatches and item not in skewed]:
+        told = ", ".join(f"'{item.feature}' in {item.mismatches}" for item in few)
+        reasons.append(f"differ in too few of {rows} rows to be more than {spec.skew.max_share:.1%}: {told}")
+    if rows < spec.skew.min_rows:
+        verdict = "not judged"
+        reasons.insert(0, f"{rows} comparable rows are fewer than skew.min_rows = {spec.skew.min_rows}")
+    reasons = reasons or [f"{len(found)} features of {rows} rows are what the lake says of their instants"]
     names = {item.feature: place for place, item in enumerate(found)}
     examples.sort(key=lambda example: names[example.feature])
     return SkewReport(
         model=spec.name,
-        verdict="skew" if skewed else "no skew",
+        verdict=verdict,
         reasons=tuple(reasons),
         rows=rows,
         not_comparable=not_comparable,

@@ -144,3 +144,16 @@ def unseen_share(counts: np.ndarray) -> tuple[float, float]:
     if not once:
         return 0.0, rows
     return once / rows, rows * once / (once + 2 * twice)
+
+
+def share_lower_bound(count: int, rows: int, *, confidence: float) -> float:
+    """Lower bound of the share behind `count` of `rows`, by Clopper and Pearson; 0 without any.
+
+    Examples
+    --------
+    >>> round(share_lower_bound(1, 1, confidence=0.99), 2), round(share_lower_bound(50, 1000, confidence=0.99), 3)
+    (0.01, 0.035)
+    """
+    from scipy.stats import beta
+
+    return float(beta.ppf(1 - confidence, count, rows - count + 1)) if count else 0.0

@@ -60,6 +60,8 @@ def _result(report: SkewReport) -> dg.AssetCheckResult:
         metadata={
             "rows compared": report.rows,
             "rows of other definitions": report.not_comparable,
+            "features that differ": sum(item.mismatches > 0 for item in report.features),
+            "largest share of rows": max((item.share for item in report.features), default=0.0),
             **({"differences": table(counts)} if counts else {}),
             **({"examples": table(examples)} if examples else {}),
         },

@@ -95,6 +95,15 @@ class InferenceLogPolicy(Struct, kw_only=True, frozen=True, forbid_unknown_field
     hash: tuple[str, ...] = ()  # inputs of which an HMAC does
 
 
+class HoldoutError(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """How uncertain the promotion metric of the holdout is: what monitoring holds a window's metric against."""
+
+    metric: str
+    by_day: float  # standard error, days taken for independent of one another
+    by_row: float  # standard error, rows taken for independent of one another: smaller where days differ
+    days: float  # equally large days that would say as much
+
+
 class Provenance(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Which data and code made the model."""
 
@@ -130,6 +139,7 @@ class Manifest(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     target: str
     target_unit: str | None = None
     metrics: dict[str, float]  # on the holdout, by name
+    holdout_error: HoldoutError | None = None
     provenance: Provenance
     created_at: str
     tags: dict[str, str]

@@ -21,6 +21,7 @@ from ml_platform.registry.manifest import (
     Derived,
     Feature,
     Golden,
+    HoldoutError,
     InferenceLogPolicy,
     Input,
     Manifest,
@@ -105,6 +106,7 @@ def build_manifest(
     importance: Mapping[str, float],
     metrics: Mapping[str, float],
     provenance: Provenance,
+    holdout_error: HoldoutError | None = None,
 ) -> Manifest:
     """Assemble the manifest; its `model_digest` is computed over `onnx` and the signature."""
     names = [field.name for field in signature.inputs]
@@ -128,6 +130,7 @@ def build_manifest(
         target=spec.target,
         target_unit=spec.target_unit,
         metrics=dict(metrics),
+        holdout_error=holdout_error,
         provenance=provenance,
         created_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         tags=dict(spec.tags),

@@ -15,6 +15,7 @@ from ml_platform.registry.logged_model import log_model
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import PLOTS, Tracker
 from ml_platform.spec import ModelSpec
+from ml_platform.training.blocks import DAY, block_ids
 from ml_platform.training.bundle import (
     Signature,
     build_golden,
@@ -28,6 +29,7 @@ from ml_platform.training.candidate_fit import NotExportable, fit_candidate
 from ml_platform.training.code_version import code_version as current_code_version
 from ml_platform.training.documents import Candidate, Candidates, PassedOver, TrainedModel
 from ml_platform.training.matrix import encode_labels
+from ml_platform.training.metric_errors import holdout_error
 from ml_platform.training.metrics import measure
 from ml_platform.training.plots import model_plots
 from ml_platform.training.split import TrainingRows
@@ -133,6 +135,14 @@ def _train(  # noqa: PLR0917 - private
             threshold=candidate.threshold,
             importance=weights,
             metrics=metrics,
+            holdout_error=holdout_error(
+                spec.metric,
+                spec.task,
+                y,
+                score,
+                days=block_ids(parts.holdout, DAY, spec.timestamp),
+                threshold=candidate.threshold,
+            ),
             provenance=build_provenance(
                 ref, fitted.trained, code_version=tags["code_version"], run_id=run_id, dagster_run_id=dagster_run_id
             ),

@@ -68,7 +68,9 @@ class Live:
     def skew(self, **limits: Any) -> SkewReport:
         shops = self.shops
         ingest_model_log(shops.lake, shops.store, shops.settings.inference_log_dir / shops.spec.name)
-        spec = ModelSpec.model_validate({**shops.spec.model_dump(), "skew": {"window": "30 days", **limits}})
+        spec = ModelSpec.model_validate(
+            {**shops.spec.model_dump(), "skew": {"window": "30 days", "min_rows": 1, **limits}}
+        )
         return find_skew(shops.lake, spec, shops.views, shops.store)
 
 
