@@ -13,7 +13,7 @@ class Prediction(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """Answer to one row: the predicted class, boolean or value, and its probability unless the task is regression."""
 
     id: str | int | float | msgspec.UnsetType = msgspec.UNSET
-    prediction: bool | float | str
+    prediction: bool | int | float | str
     probability: float | msgspec.UnsetType = msgspec.UNSET
     probabilities: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
     features: Mapping[str, Any] | msgspec.UnsetType = msgspec.UNSET
@@ -37,10 +37,10 @@ def answer_of(model: ServedModel) -> Callable[[Any, Any, Any], Prediction]:
         return _binary
     if model.manifest.task == "regression":
         return _value
-    classes = model.manifest.classes
+    names = [str(name) for name in model.manifest.classes]  # JSON's keys are texts
 
-    def multiclass(row_id: Any, outcome: str, score: list[float]) -> Prediction:
-        probabilities = dict(zip(classes, score, strict=True))
+    def multiclass(row_id: Any, outcome: str | int, score: list[float]) -> Prediction:
+        probabilities = dict(zip(names, score, strict=True))
         identity = msgspec.UNSET if row_id is None else row_id
         return Prediction(id=identity, prediction=outcome, probability=max(score), probabilities=probabilities)
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import duckdb
 import polars as pl
 
+from ml_platform.features.labels import plain_labels
 from ml_platform.features.spine_values import placed_rows
 from ml_platform.lake import sql
 from ml_platform.lake.names import literal, quoted
@@ -53,7 +54,8 @@ def read_spine(
     Raises
     ------
     ValueError
-        If the query lacks a column, its ids are not unique, or an instant is outside of the calendar.
+        If the query lacks a column, its ids are not unique, a label cannot be told, or an instant is outside of the
+        calendar.
     """
     text = (folder / spec.spine).read_text(encoding="utf-8")
     pinned = {name: versions[name] for name in sql.referenced_tables(text)} if versions is not None else None
@@ -70,6 +72,8 @@ def read_spine(
     if twice := rows.height - ids.n_unique():
         example = ids.filter(ids.is_duplicated())[0]
         raise ValueError(f"{where(spec)} gives {twice} rows with the id of another row, e.g. {example!r}")
+    if spec.target in columns:
+        rows = rows.with_columns(plain_labels(rows.get_column(spec.target), spec.task, spec.target))
     times = [name for name in (spec.timestamp, spec.label_available_at) if name in columns]
     return placed_rows(rows, times, id_column=spec.id, where=where(spec))
 

@@ -174,7 +174,7 @@ def _answers(scorer: Scorer, scores: np.ndarray) -> tuple[pl.Series, pl.Series]:
     manifest = scorer.manifest
     if manifest.task == "multiclass":
         best = scores.argmax(axis=1)
-        names: Any = [manifest.classes[position] for position in best]
+        names: Any = [str(manifest.classes[position]) for position in best]
         return pl.Series("score", scores.max(axis=1)), pl.Series("prediction", names, dtype=pl.String)
     if manifest.task == "binary":
         return pl.Series("score", scores), pl.Series("prediction", scores >= manifest.threshold, dtype=pl.Boolean)

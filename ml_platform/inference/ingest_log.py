@@ -165,7 +165,8 @@ def _frame(records: Sequence[_Logged], manifests: _Manifests) -> pl.DataFrame:
     """Make rows of the table: fixed columns, then every feature under its own name."""
     types = _feature_types(records, manifests)
     first = records[0].prediction
-    prediction = pl.Boolean if isinstance(first, bool) else pl.String if isinstance(first, str) else pl.Float64
+    # A model's classes are integers in one version and texts in another: the table has both as text.
+    prediction = pl.Boolean if isinstance(first, bool) else pl.String if isinstance(first, str | int) else pl.Float64
     columns: dict[str, list[Any]] = {
         "request_id": [record.request_id for record in records],
         "row": [record.row for record in records],
@@ -175,7 +176,7 @@ def _frame(records: Sequence[_Logged], manifests: _Manifests) -> pl.DataFrame:
         "model_version": [record.version for record in records],
         "digest": [record.digest for record in records],
         "score": [max(record.score) if isinstance(record.score, list) else record.score for record in records],
-        "prediction": [record.prediction for record in records],
+        "prediction": [str(one.prediction) if prediction == pl.String else one.prediction for one in records],
         "caller": [record.caller for record in records],
         "inputs": [bytes(record.inputs).decode() for record in records],
         "flags": [flags_value(record.flags) for record in records],

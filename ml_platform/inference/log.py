@@ -35,7 +35,7 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
     inputs: Any
     features: dict[str, Any]
     score: float | list[float]
-    prediction: bool | float | str
+    prediction: bool | int | float | str
     flags: Sequence[Violation] = ()  # violations of the inputs' contract in spite of which the row was answered
     sample_weight: float = 1.0  # number of answered rows that it represents
 

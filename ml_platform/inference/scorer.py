@@ -174,7 +174,7 @@ class Scorer:
                 self._explainer = unpack(text, len(self._names))
         return self._explainer
 
-    def prediction(self, score: float | Sequence[float]) -> bool | str | float:
+    def prediction(self, score: float | Sequence[float]) -> bool | str | int | float:
         """The prediction of a score: true at or above the threshold, the most probable class, or the value itself."""
         if self.manifest.task == "binary":
             return bool(score >= self.manifest.threshold)  # type: ignore[operator]

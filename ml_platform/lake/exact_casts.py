@@ -42,8 +42,8 @@ def is_same_kind(found: "PolarsDataType", wanted: "PolarsDataType") -> bool:
         names = [[field.name for field in dtype.fields] for dtype in (found, wanted)]
         pairs = zip(found.fields, wanted.fields, strict=False)
         return names[0] == names[1] and all(is_same_kind(one.dtype, other.dtype) for one, other in pairs)
-    if found.is_numeric() or _is_text(found):
-        return wanted.is_numeric() if found.is_numeric() else _is_text(wanted)
+    if found.is_numeric() or is_text(found):
+        return wanted.is_numeric() if found.is_numeric() else is_text(wanted)
     return _is_instant(found) and _is_instant(wanted) and _has_zone(found) == _has_zone(wanted)
 
 
@@ -64,7 +64,7 @@ def exact_cast(column: pl.Expr, found: "PolarsDataType", wanted: "PolarsDataType
     bounds = _calendar(wanted)
     if found == pl.Null:
         return column.cast(wanted)
-    if wanted == pl.String and not _is_text(found):
+    if wanted == pl.String and not is_text(found):
         bounds, cast = _calendar(found), column.cast(pl.String)  # one spelling each, which Polars does not read back
     elif found != wanted:
         if found.is_float() and isinstance(wanted, pl.Decimal):  # Polars raises where a decimal would be too long
@@ -103,7 +103,8 @@ def shown(values: pl.Series, position: int) -> str:
     return repr(one[0]) if not values.dtype.is_temporal() and not values.dtype.is_decimal() else str(one[0])
 
 
-def _is_text(dtype: "PolarsDataType") -> bool:
+def is_text(dtype: "PolarsDataType") -> bool:
+    """Whether a type is text, or a code for text."""
     return dtype.base_type() in {pl.String, pl.Categorical, pl.Enum}
 
 

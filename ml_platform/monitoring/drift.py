@@ -159,7 +159,7 @@ def _watched(manifest: Manifest, rows: pl.DataFrame, hidden: Set[str]) -> list[C
     kind: Kind = "categorical" if manifest.task == "multiclass" else "numeric"
     known = [one for one in manifest.features if one.name in rows.columns and one.name not in hidden]
     return [
-        Column(PREDICTION, kind, 0.0, manifest.classes or None),
+        Column(PREDICTION, kind, 0.0, tuple(map(str, manifest.classes)) or None),
         *(
             Column(one.name, one.kind, one.importance, one.categories)
             for one in sorted(known, key=lambda one: -one.importance)
@@ -217,7 +217,7 @@ def _sample(rows: pl.DataFrame, key: str, size: int) -> pl.DataFrame:
 
 def _prediction(scorer: "Scorer", scores: Any) -> pl.Series:
     if scorer.manifest.task == "multiclass":
-        return pl.Series(PREDICTION, [scorer.manifest.classes[number] for number in scores.argmax(axis=1)])
+        return pl.Series(PREDICTION, [str(scorer.manifest.classes[number]) for number in scores.argmax(axis=1)])
     return pl.Series(PREDICTION, scores, dtype=pl.Float64)
 
 

@@ -14,6 +14,7 @@ import msgspec
 MISSING_CODE = -2.0  # category code of a null
 UNSEEN_CODE = -1.0  # category code of a value that training did not see, or saw too rarely to learn from
 
+Label = str | int  # a class of a multiclass target, as the training rows have it
 Violated = Literal["null", "range", "allowed"]  # what of an input's contract a value breaks
 
 
@@ -134,7 +135,7 @@ class Manifest(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     derived: tuple[Derived, ...]
     lookups: tuple[ViewLookup, ...]
     features: tuple[Feature, ...]
-    classes: tuple[str, ...] = ()  # multiclass: in the order of the scores
+    classes: tuple[Label, ...] = ()  # multiclass: in the order of the scores
     threshold: float | None = None  # binary: prediction is true at or above it
     target: str
     target_unit: str | None = None

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from ml_platform.features.training_set import FeatureInfo
-from ml_platform.registry.manifest import Feature
+from ml_platform.registry.manifest import Feature, Label
 from ml_platform.spec import Family, ModelSpec
 from ml_platform.training.documents import Parameter, ParityReport, Window
 from ml_platform.training.export import export_onnx
@@ -34,7 +34,7 @@ class Fitted:
 
     estimator: "Pipeline"
     encoder: FeatureEncoder
-    classes: tuple[str, ...]
+    classes: tuple[Label, ...]
     X: np.ndarray
     trained: Window
     spec: ModelSpec

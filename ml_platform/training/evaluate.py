@@ -13,7 +13,7 @@ import polars as pl
 from ml_platform.inference.batch import score_rows
 from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.gate import NAIVE, decide
-from ml_platform.registry.manifest import Golden, champion_of_targets
+from ml_platform.registry.manifest import Golden, Label, champion_of_targets
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.spec import ModelSpec
 from ml_platform.training.bootstrap import gain_interval
@@ -229,12 +229,12 @@ def _contender(spec: ModelSpec, y: np.ndarray, scores: np.ndarray, threshold: fl
     return _Contender(scores, threshold, measure(spec.task, y, scores, threshold=threshold))
 
 
-def _aligned(scores: np.ndarray, classes: tuple[str, ...], wanted: tuple[str, ...]) -> np.ndarray:
+def _aligned(scores: np.ndarray, classes: tuple[Label, ...], wanted: tuple[Label, ...]) -> np.ndarray:
     """Multiclass scores in another order of classes; a class that the model does not know has probability 0."""
     if classes == wanted:
         return scores
-    zero = np.zeros(len(scores))
-    return np.column_stack([scores[:, classes.index(name)] if name in classes else zero for name in wanted])
+    zero, names = np.zeros(len(scores)), [str(name) for name in classes]
+    return np.column_stack([scores[:, names.index(str(name))] if str(name) in names else zero for name in wanted])
 
 
 def _slices(spec: ModelSpec, rows: pl.DataFrame, compared: _Comparison) -> tuple[SliceResult, ...]:

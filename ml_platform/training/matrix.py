@@ -9,8 +9,9 @@ from typing import Any, Self
 import numpy as np
 import polars as pl
 
+from ml_platform.features.labels import plain_labels
 from ml_platform.features.training_set import FeatureInfo
-from ml_platform.registry.manifest import MISSING_CODE, UNSEEN_CODE, Feature
+from ml_platform.registry.manifest import MISSING_CODE, UNSEEN_CODE, Feature, Label
 from ml_platform.spec import ModelSpec
 
 MIN_CATEGORY_ROWS = 20  # a category seen less often teaches nothing that a new one would not contradict
@@ -80,12 +81,19 @@ def feature_columns(frame: pl.DataFrame, features: Sequence[Feature]) -> pl.Data
     )
 
 
-def label_classes(labels: pl.Series) -> tuple[str, ...]:
-    """Classes of a multiclass target, sorted by name."""
-    return tuple(sorted(labels.drop_nulls().cast(pl.String).unique().to_list()))
+def label_classes(labels: pl.Series) -> tuple[Label, ...]:
+    """Classes of a multiclass target: integers in their order, everything else as text, sorted by name.
+
+    Examples
+    --------
+    >>> label_classes(pl.Series([10.0, 9.0, None])), label_classes(pl.Series(["b", "a"]))
+    ((9, 10), ('a', 'b'))
+    """
+    known = plain_labels(labels, "multiclass", labels.name).drop_nulls().unique()
+    return tuple(sorted((known if known.dtype.is_integer() else known.cast(pl.String)).to_list()))
 
 
-def encode_labels(labels: pl.Series, spec: ModelSpec, classes: tuple[str, ...] = ()) -> np.ndarray:
+def encode_labels(labels: pl.Series, spec: ModelSpec, classes: tuple[Label, ...] = ()) -> np.ndarray:
     """Labels (rows,) as float64: 0/1 for binary, position in `classes` for multiclass, the value for regression.
 
     A class that is not among `classes` is `UNKNOWN_LABEL`, which every metric takes for an error of the model.
@@ -99,8 +107,9 @@ def encode_labels(labels: pl.Series, spec: ModelSpec, classes: tuple[str, ...] =
         raise ValueError(
             f"target '{spec.target}': {labels.null_count()} labels are null; the training set must not hold them"
         )
+    labels = plain_labels(labels, spec.task, spec.target)
     if spec.task == "multiclass":
-        positions: dict[Any, int] = {name: position for position, name in enumerate(classes)}
+        positions: dict[Any, int] = {str(name): position for position, name in enumerate(classes)}
         names = labels.cast(pl.String).to_list()
         return np.array([positions.get(name, UNKNOWN_LABEL) for name in names], dtype=np.float64)
     numbers = labels.cast(pl.Float64).to_numpy().astype(np.float64)

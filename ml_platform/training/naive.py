@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from ml_platform.registry.manifest import Label
 from ml_platform.spec import ModelSpec
 from ml_platform.training.matrix import encode_labels
 
@@ -19,7 +20,9 @@ class Baseline:
     description: str
 
 
-def naive_baseline(train: pl.DataFrame, rows: pl.DataFrame, spec: ModelSpec, classes: tuple[str, ...] = ()) -> Baseline:
+def naive_baseline(
+    train: pl.DataFrame, rows: pl.DataFrame, spec: ModelSpec, classes: tuple[Label, ...] = ()
+) -> Baseline:
     """Answer `rows` from the labels of `train` alone.
 
     Binary: the share of positives, within each group of `promotion.slices` where the spec names slices (shrunk to the

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ml_platform.registry.manifest import Label
 from ml_platform.spec import Task
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def model_plots(
     importance: Mapping[str, float],
     *,
     threshold: float | None = None,
-    classes: tuple[str, ...] = (),
+    classes: tuple[Label, ...] = (),
 ) -> dict[str, bytes]:
     """Draw what suits the task, from holdout labels and scores.
 
@@ -43,9 +44,9 @@ def model_plots(
         title = f"Holdout rows at threshold {cut:.3f}"
         images["confusion.png"] = confusion_plot(y.astype(int), (score >= cut).astype(int), ("false", "true"), title)
     elif task == "multiclass":
-        actual, names = y.astype(int), classes
+        actual, names = y.astype(int), tuple(map(str, classes))
         if (actual < 0).any():
-            actual, names = np.where(actual < 0, len(classes), actual), (*classes, "(unknown)")
+            actual, names = np.where(actual < 0, len(classes), actual), (*names, "(unknown)")
         images["confusion.png"] = confusion_plot(actual, score.argmax(axis=1), names, "Holdout rows")
     else:
         images["predicted_actual.png"] = predicted_actual_plot(y, score)

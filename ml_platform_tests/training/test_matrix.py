@@ -18,7 +18,7 @@ from ml_platform.training.matrix import (
     label_classes,
 )
 from ml_platform.training.split import read_rows
-from ml_platform_tests.shops import Shops, multiclass_spec, regression_spec, shop_spec
+from ml_platform_tests.shops import START, Shops, multiclass_spec, regression_spec, shop_spec
 
 CARRIER = FeatureInfo(name="carrier", kind="categorical", source="input")
 WEIGHT = FeatureInfo(name="weight", kind="numeric", source="input")
@@ -100,9 +100,33 @@ def test_a_class_that_the_model_does_not_know_is_told_apart() -> None:
     assert found.tolist() == [1.0, UNKNOWN_LABEL, 0.0]
 
 
+def test_integer_classes_stay_integers_however_they_are_stored() -> None:
+    for labels in (pl.Series([10, 9]), pl.Series([10.0, 9.0, None]), pl.Series(["10.00", "9"]).cast(pl.Decimal(6, 2))):
+        classes = label_classes(labels)
+        assert classes == (9, 10)
+        assert all(isinstance(name, int) for name in classes)
+        assert encode_labels(labels.drop_nulls(), multiclass_spec(), classes).tolist() == [1.0, 0.0]
+    assert encode_labels(pl.Series([10, 9]), multiclass_spec(), ("10", "9")).tolist() == [0.0, 1.0]  # of an old version
+
+
+@pytest.mark.parametrize(
+    "words", [("yes", "NO"), ("True", "false"), ("Y", "n"), ("t", "F"), ("1", "0"), (" yes ", "no"), ("yes", "yes")]
+)
+def test_words_of_one_pair_are_labels(words: tuple[str, str]) -> None:
+    for labels in (pl.Series(words), pl.Series(words, dtype=pl.Categorical)):
+        assert encode_labels(labels, shop_spec()).tolist() == [1.0, float(words[1] == "yes")]
+
+
 @pytest.mark.parametrize(
     ("labels", "spec", "said"),
     [
+        (pl.Series(["yes", "maybe"]), shop_spec(), r"words of one pair \(yes/no, .*found 'maybe', 'yes'; say in the"),
+        (pl.Series(["yes", "false"]), shop_spec(), "words of one pair"),
+        (pl.Series(["yes", "1"]), shop_spec(), "words of one pair"),
+        (pl.Series(["yes", ""]), shop_spec(), "words of one pair"),
+        (pl.Series([START]), shop_spec(), "a binary task wants true/false or 0/1, found Datetime"),
+        (pl.Series(["1.5", "ten"]), regression_spec(), "a regression task wants numbers, found String, e.g. '1.5'"),
+        (pl.Series([1.5, 2.0]), multiclass_spec(), "classes of a multiclass task are texts, whole .*found 1.5"),
         (pl.Series([True, None]), shop_spec(), "1 labels are null"),
         (pl.Series([0, 2]), shop_spec(), r"wants true/false or 0/1, found \[0.0, 2.0\]"),
         (pl.Series([1.0, float("inf")]), regression_spec(), "1 labels are not finite"),

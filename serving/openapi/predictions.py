@@ -101,7 +101,7 @@ _EXPLANATION = {
     "properties": {
         "method": {"enum": ["tree_shap", "linear"]},
         "of": {"type": "string", "description": "What the raw score is: log-odds, or the target's unit."},
-        "class": {"type": "string", "description": "With several classes: the one explained, whose score is highest."},
+        "class": {"description": "With several classes: the one explained, whose score is highest."},
         "base": {"type": "number"},
         "raw_score": {"type": "number"},
         "contributions": {"type": "object", "additionalProperties": {"type": "number"}},
@@ -152,7 +152,8 @@ def answer_schema(manifest: Manifest) -> dict[str, Any]:
             "type": "number", "minimum": 0, "maximum": 1, "description": f"That {manifest.target} is true."
         }  # fmt: skip
     elif manifest.task == "multiclass":
-        properties["prediction"] = {"type": "string", "enum": list(manifest.classes)}
+        are_integers = all(isinstance(name, int) for name in manifest.classes)
+        properties["prediction"] = {"type": "integer" if are_integers else "string", "enum": list(manifest.classes)}
         properties["probability"] = {"type": "number", "description": "Of the predicted class."}
         properties["probabilities"] = {"type": "object", "additionalProperties": {"type": "number"}}
     properties["features"] = {"type": "object", "description": "Where asked for: what the model saw, by name."}

@@ -208,7 +208,8 @@ def outputs_of(manifest: Manifest) -> dict[str, str]:
         return {"prediction": "FP64"}
     if manifest.task == "binary":
         return {"prediction": "BOOL", "probability": "FP64"}
-    return {"prediction": "BYTES", "probability": "FP64", "probabilities": "FP64"}
+    label = "INT64" if all(isinstance(name, int) for name in manifest.classes) else "BYTES"
+    return {"prediction": label, "probability": "FP64", "probabilities": "FP64"}
 
 
 def _output(name: str, datatype: str, answer: Answer, manifest: Manifest) -> dict[str, Any]:
@@ -216,7 +217,7 @@ def _output(name: str, datatype: str, answer: Answer, manifest: Manifest) -> dic
     tensor: dict[str, Any] = {"name": name, "datatype": datatype, "shape": [len(found)], "data": found}
     if name == "probabilities":  # one of each class, in the order of the model's classes
         tensor["shape"] = [len(found), len(manifest.classes)]
-        tensor["data"] = [one[label] for one in found for label in manifest.classes]
+        tensor["data"] = [one[str(label)] for one in found for label in manifest.classes]
         tensor["parameters"] = _classes(manifest)
     return tensor
 

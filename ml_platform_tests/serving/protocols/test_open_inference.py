@@ -196,6 +196,21 @@ def test_every_class_has_its_probability(settings: Settings, serve: Callable[...
     assert answer.tolist() == [[row["probabilities"][name] for name in classes] for row in own]
 
 
+def test_integer_classes_are_integers_in_every_answer(settings: Settings, serve: Callable[..., Server]) -> None:
+    fill_online_store(settings)
+    publish(settings, 1, graph=softmax_graph(3), task="multiclass", classes=(1, 2, 10), threshold=None)
+    server = serve(settings)
+    answers = server.client.post(f"/predict/{MODEL}", json={"rows": ROWS}).json()["predictions"]
+    one = server.client.post(f"/predict/{MODEL}", json=ROWS[0]).json()["predictions"]
+    assert one[0]["prediction"] == answers[0]["prediction"]
+    assert {type(row["prediction"]) for row in [*one, *answers]} == {int}
+    assert set(answers[0]["probabilities"]) == {"1", "2", "10"}
+    schema = json.dumps(server.client.get("/openapi.json").json())
+    assert '"type": "integer", "enum": [1, 2, 10]' in schema
+    output = server.client.post(f"/v2/models/{MODEL}/infer", json={"inputs": tensors()}).json()["outputs"][0]
+    assert (output["datatype"], output["data"]) == ("INT64", [row["prediction"] for row in answers])
+
+
 @pytest.mark.parametrize(
     ("path", "shape"),
     [
