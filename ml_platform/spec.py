@@ -167,6 +167,25 @@ class Leakage(Strict):
     sample_rows: int = Field(20_000, ge=100, description="Rows that are looked at, drawn by chance.")
 
 
+class InputChecks(Strict):
+    """When a training set's inputs are fresh and whole enough to train on."""
+
+    max_lag: Duration = Field(
+        timedelta(0),
+        description="How old a change of a source may be that a feature view was not computed from yet; 0 for none.",
+    )
+    max_null_increase: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        description="Rise of a feature's share of nulls since the last accepted set that is a jump.",
+    )
+    significance: float = Field(
+        0.001, gt=0, lt=1, description="Family-wise error of the test for a jump, over all features (Bonferroni)."
+    )
+    min_rows: int = Field(200, ge=30, description="Rows below which shares of nulls are not compared.")
+
+
 class Tuning(Strict):
     """The search over families and their parameters."""
 
@@ -287,6 +306,7 @@ class ModelSpec(Strict):
     sample: float = Field(1.0, gt=0, le=1, description="Share of the labelled rows to train on, by a hash of the id.")
     split: Split = Split()
     leakage: Leakage = Leakage()
+    input_checks: InputChecks = InputChecks()
     families: tuple[Family, ...] = Field(min_length=1)
     tuning: Tuning = Tuning()
     promotion: Promotion = Promotion()

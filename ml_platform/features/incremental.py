@@ -126,20 +126,26 @@ def _with_day(view: "FeatureView", frame: pl.DataFrame) -> pl.DataFrame:
 
 def record_sources(lake: Lake, view: "FeatureView", versions: Mapping[str, int], computed: int) -> None:
     """Record the versions of the sources from which a version of the view's table was computed."""
-    times = _declared(view).times
+    times = _declared(view).times if view.incremental else {}
     rows = [
         {
             "view": view.name,
             "hash": _promise_hash(view),
             "source": table,
             "version": version,
-            "newest": _newest(lake, table, times[table], versions),
+            "newest": _newest(lake, table, times[table], versions) if times else None,
             "computed": computed,
         }
         for table, version in versions.items()
     ]
     where = f"view = '{view.name}'" if lake.exists(STATE) else None
     lake.replace(STATE, pl.DataFrame(rows, schema=_SCHEMA), where=where, partition_by=("view",), add_columns=True)
+
+
+def computed_from(lake: Lake, view: "FeatureView") -> tuple[int, dict[str, int]] | None:
+    """Version of a view's table that was computed last by its definition, and those of the sources; None if unknown."""
+    rows = _records(lake, view)
+    return (rows[0]["computed"], {row["source"]: row["version"] for row in rows}) if rows else None
 
 
 def _declared(view: "FeatureView") -> Incremental:
@@ -173,6 +179,8 @@ def _newest(lake: Lake, table: str, column: str, versions: Mapping[str, int]) ->
 
 def _promise_hash(view: "FeatureView") -> str:
     """Hash of the definition and of the promise: when a wrong promise is corrected, all rows are computed again."""
+    if view.incremental is None:
+        return view.hash
     promise = _declared(view).model_dump_json()
     return hashlib.sha256(f"{view.hash} {promise}".encode()).hexdigest()
 
@@ -182,13 +190,18 @@ def _state(lake: Lake, view: "FeatureView") -> dict[str, tuple[int, datetime | N
 
     None when another definition computed it, or somebody else wrote to it since (for example restored a version).
     """
-    if not lake.exists(STATE) or not lake.exists(view.table):
-        return None
-    ours = (pl.col("view") == view.name) & (pl.col("hash") == _promise_hash(view))
-    rows = lake.read(STATE).filter(ours).collect().to_dicts()
+    rows = _records(lake, view)
     if not rows or not _untouched(lake, view.table, rows[0]["computed"]):
         return None
     return {row["source"]: (row["version"], row["newest"]) for row in rows}
+
+
+def _records(lake: Lake, view: "FeatureView") -> list[dict[str, Any]]:
+    """Rows of `STATE` about a view and its definition."""
+    if not lake.exists(STATE) or not lake.exists(view.table):
+        return []
+    ours = (pl.col("view") == view.name) & (pl.col("hash") == _promise_hash(view))
+    return lake.read(STATE).filter(ours).collect().to_dicts()
 
 
 def _untouched(lake: Lake, table: str, since: int) -> bool:

@@ -264,8 +264,7 @@ def compute_view(lake: Lake, view: FeatureView, *, connection: duckdb.DuckDBPyCo
         version = write_all(
             lake, view, lambda: (checked_rows(view, frame) for frame in view.batches(lake, tables, connection))
         )
-    if view.incremental:
-        record_sources(lake, view, tables, version)
+    record_sources(lake, view, tables, version)
     record_definition(lake, view, version)
     return _report(lake, view, version, tables, spans)
 

@@ -17,7 +17,10 @@ from ml_platform.lake.errors import CommitConflict
 
 T = TypeVar("T")
 TRIES = 30
-KEEPS_ROWS = {"OPTIMIZE", "VACUUM START", "VACUUM END"}  # operations of Delta that change no row
+KEEPS_ROWS = {  # operations of Delta that change no row
+    *("OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES", "ADD CONSTRAINT", "DROP CONSTRAINT"),
+    *("ADD FEATURE", "UPDATE FIELD METADATA", "UPDATE TABLE METADATA"),
+}
 _FIRST_PAUSE = 0.02  # seconds, doubled per try up to _LONGEST_PAUSE and jittered
 _LONGEST_PAUSE = 1.0
 

@@ -13,6 +13,7 @@ from ml_platform.features.training_set import TrainingSetRef, create_training_se
 from ml_platform.features.views import FeatureView
 from ml_platform.lake.sql import referenced_tables
 from ml_platform.orchestration.feature_assets import table_key, view_keys
+from ml_platform.orchestration.input_checks import CHECKS, check_inputs
 from ml_platform.orchestration.lineage import feature_column_lineage
 from ml_platform.orchestration.metadata import column_schema, numbers, plots, reasons, sample, table, versions
 from ml_platform.orchestration.model_asset import model_asset
@@ -28,6 +29,9 @@ class TrainingSetConfig(dg.Config):
 
     as_of: str | None = Field(
         None, description="ISO 8601 (UTC): only labels known by then are used. The newest known label when empty."
+    )
+    accept_inputs_because: str = Field(
+        "", description="Why inputs that are behind or have more nulls are trained on all the same; kept on the asset."
     )
 
 
@@ -48,6 +52,7 @@ def _training_set(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView
         description=f"{spec.description}\n\nEvery labelled row of `{spec.spine}`, features as of `{spec.timestamp}`.",
         kinds={"deltalake", "polars"},
         checks={
+            **CHECKS,
             "no_future_labels": "Every label became available after its prediction and before the set's own instant.",
             "no_leakage": "No feature, and no two of them together, know the label (`leakage` in defs.yaml).",
         },
@@ -58,6 +63,7 @@ def _training_set(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView
         as_of = datetime.fromisoformat(config.as_of) if config.as_of else None
         ref = create_training_set(lake, spec, folder, views, as_of=as_of)
         frame = lake.read(ref.table, version=ref.version).collect()
+        reason = config.accept_inputs_because.strip()
         early = frame.filter(frame[spec.label_available_at] < frame[spec.timestamp]).height
         late = frame.filter(frame[spec.label_available_at] > ref.as_of).height
         described = _columns(spec) | {info.name: (info.description, info.unit) for info in ref.features}
@@ -79,8 +85,10 @@ def _training_set(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView
                 "tables read": versions(ref.tables),
                 "sample": sample(frame.tail(5)),
                 **numbers(ref.label_summary, prefix="label/"),
+                **({"inputs accepted because": reason} if reason else {}),
             },
             check_results=[
+                *check_inputs(lake, spec, views, ref, frame, accepted_because=reason),
                 dg.AssetCheckResult(
                     check_name="no_future_labels",
                     passed=early + late == 0,

@@ -1,0 +1,106 @@
+"""The checks of a training set's inputs: feature views are fresh, and no feature lost its values."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import dagster as dg
+import polars as pl
+
+from ml_platform.features.freshness import Freshness, check_freshness
+from ml_platform.features.null_shares import NullCount, accept, count_nulls, find_jumps, last_accepted, wholly_null
+from ml_platform.features.training_set import TrainingSetRef
+from ml_platform.features.views import FeatureView
+from ml_platform.lake.tables import Lake
+from ml_platform.orchestration.metadata import table
+from ml_platform.spec import ModelSpec
+
+CHECKS = {
+    "inputs_fresh": "Every feature view was computed from what its sources have by now (`input_checks` in defs.yaml).",
+    "inputs_whole": "No feature's share of nulls jumped since the last accepted set (`input_checks` in defs.yaml).",
+}
+
+
+class Verdict(NamedTuple):
+    """What a check found."""
+
+    name: str
+    failures: Sequence[str]
+    warnings: Sequence[str]
+    metadata: Mapping[str, dg.MetadataValue | str | int]
+
+
+def check_inputs(
+    lake: Lake,
+    spec: ModelSpec,
+    views: Mapping[str, FeatureView],
+    ref: TrainingSetRef,
+    frame: pl.DataFrame,
+    *,
+    accepted_because: str,
+) -> list[dg.AssetCheckResult]:
+    """Judge the inputs of a training set; one that passes, or was accepted, is what the next is compared with.
+
+    Parameters
+    ----------
+    lake
+        Where the tables are.
+    spec
+        The model.
+    views
+        Feature views by name.
+    ref, frame
+        The training set and its rows.
+    accepted_because
+        Why failures do not stop what follows; empty if they do.
+    """
+    verdicts = [_fresh(lake, spec, views, ref), _whole(lake, spec, ref, frame)]
+    if accepted_because or not any(verdict.failures for verdict in verdicts):
+        accept(lake, spec.name, ref.version, _counts(spec, ref, frame))
+    return [_result(verdict, accepted_because) for verdict in verdicts]
+
+
+def _fresh(lake: Lake, spec: ModelSpec, views: Mapping[str, FeatureView], ref: TrainingSetRef) -> Verdict:
+    found: Freshness = check_freshness(lake, ref.tables, views, versions=ref.tables, max_lag=spec.input_checks.max_lag)
+    warnings = [
+        f"nobody recorded what features/{name} was computed from; materialise it once" for name in found.unknown
+    ]
+    return Verdict("inputs_fresh", found.reasons, warnings, {"views": ", ".join(found.views) or "none"})
+
+
+def _whole(lake: Lake, spec: ModelSpec, ref: TrainingSetRef, frame: pl.DataFrame) -> Verdict:
+    counts, before = _counts(spec, ref, frame), last_accepted(lake, spec.name)
+    jumps = find_jumps(counts, before, spec.input_checks)
+    warnings = [f"{name} is null in every row" for name in wholly_null(counts)]
+    known = {(count.part, count.feature): count for count in before}
+    shares = [
+        {"feature": now.feature, "part": now.part, "null share": now.share, "before": old.share if old else None}
+        for now, old in ((count, known.get((count.part, count.feature))) for count in counts)
+        if now.nulls
+    ]
+    shares.sort(key=lambda row: -(row["null share"] or 0.0))
+    metadata: dict[str, dg.MetadataValue | str | int] = {"compared with a set before": "yes" if before else "no"}
+    if shares:
+        metadata["nulls"] = table(shares[:30])
+    return Verdict("inputs_whole", [jump.reason for jump in jumps], warnings, metadata)
+
+
+def _counts(spec: ModelSpec, ref: TrainingSetRef, frame: pl.DataFrame) -> list[NullCount]:
+    names = [info.name for info in ref.features]
+    return count_nulls(frame, names, timestamp=spec.timestamp, newest=spec.split.holdout)
+
+
+def _result(verdict: Verdict, accepted_because: str) -> dg.AssetCheckResult:
+    told = "; ".join([*verdict.failures, *verdict.warnings])
+    failed = bool(verdict.failures)
+    if failed and accepted_because:
+        told = f"accepted because {accepted_because}: {told}"
+    elif failed:
+        told += ". If this is right, run again with `accept_inputs_because` in the run's configuration"
+    blocks = failed and not accepted_because
+    return dg.AssetCheckResult(
+        check_name=verdict.name,
+        passed=not verdict.failures and not verdict.warnings,
+        severity=dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
+        description=told or None,
+        metadata={"failures": len(verdict.failures), "warnings": len(verdict.warnings), **verdict.metadata},
+    )
