@@ -72,12 +72,12 @@ def _whole(lake: Lake, spec: ModelSpec, ref: TrainingSetRef, frame: pl.DataFrame
     jumps = find_jumps(counts, before, spec.input_checks)
     warnings = [f"{name} is null in every row" for name in wholly_null(counts)]
     known = {(count.part, count.feature): count for count in before}
+    ranked = sorted(counts, key=lambda count: -count.share)
     shares = [
         {"feature": now.feature, "part": now.part, "null share": now.share, "before": old.share if old else None}
-        for now, old in ((count, known.get((count.part, count.feature))) for count in counts)
+        for now, old in ((count, known.get((count.part, count.feature))) for count in ranked)
         if now.nulls
     ]
-    shares.sort(key=lambda row: -(row["null share"] or 0.0))
     metadata: dict[str, dg.MetadataValue | str | int] = {"compared with a set before": "yes" if before else "no"}
     if shares:
         metadata["nulls"] = table(shares[:30])
