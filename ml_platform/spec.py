@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from ml_platform.promotion_spec import Promotion
 from ml_platform.spec_types import Cron, Duration, Strict, Tag
 
 Task = Literal["binary", "multiclass", "regression"]
@@ -149,7 +150,7 @@ def check_lookups(lookups: Sequence[Lookup]) -> None:
 class Split(Strict):
     """Time-ordered split: … train | gap | validation | gap | holdout, ending at the newest available label."""
 
-    holdout: Duration = Field(timedelta(days=14), description="Newest rows, for evaluation only.")
+    holdout: Duration = Field(timedelta(days=28), description="Newest rows, for evaluation only.")
     validation: Duration = Field(timedelta(days=14), description="Rows before the holdout, for tuning.")
     gap: Duration = Field(timedelta(days=1), description="Rows left out between two parts.")
     history: Duration | None = Field(None, description="How far back training rows go; all when absent.")
@@ -194,19 +195,6 @@ class Tuning(Strict):
     sample_rows: int | None = Field(None, ge=100, description="Newest training rows used in trials; all when absent.")
     seed: int = 0
     executor: Literal["local", "ray"] = "local"
-
-
-class Promotion(Strict):
-    """When a new version may take the champion's place."""
-
-    metric: str = Field("", description="Metric of the gate; roc_auc, log_loss or rmse by task when empty.")
-    min_gain: float = Field(0.0, description="Lower bound of the paired bootstrap interval must be above this.")
-    confidence: float = Field(0.95, gt=0.5, lt=1)
-    slices: tuple[str, ...] = Field((), description="Columns whose every group is guarded.")
-    max_slice_loss: float = Field(0.05, ge=0, description="How much worse any large enough group may get.")
-    min_slice_rows: int = Field(500, ge=1)
-    max_latency_ms: float = Field(5.0, gt=0, description="Bound on the median time of a one-row prediction.")
-    automatic: bool = Field(True, description="False: a passing version waits as challenger for a person.")
 
 
 class Scoring(Strict):

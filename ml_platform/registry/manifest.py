@@ -105,6 +105,16 @@ class HoldoutError(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True
     days: float  # equally large days that would say as much
 
 
+class Judged(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """The model that the gate compared, of which this one is the refit on all labelled rows."""
+
+    digest: str
+    model_digest: str
+    trained_until: str  # ISO 8601, UTC
+    holdout_from: str  # of the rows that the metrics in the manifest were measured on
+    holdout_until: str
+
+
 class Provenance(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Which data and code made the model."""
 
@@ -117,6 +127,7 @@ class Provenance(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     code_version: str
     mlflow_run_id: str | None = None
     dagster_run_id: str | None = None
+    judged: Judged | None = None  # where this is the refit of a model that the gate judged
 
 
 class Manifest(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -139,7 +150,7 @@ class Manifest(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     threshold: float | None = None  # binary: prediction is true at or above it
     target: str
     target_unit: str | None = None
-    metrics: dict[str, float]  # on the holdout, by name
+    metrics: dict[str, float]  # on the holdout, by name; of the judged model where this is its refit
     holdout_error: HoldoutError | None = None
     provenance: Provenance
     created_at: str

@@ -4,6 +4,7 @@
     <folder>/endpoints/<name>.json                 what serves now; replaced atomically
     <folder>/history/<name>/<revision>.json        every document that ever was current
     <folder>/versions/<model>/<version>.json       bundle of a registered version
+    <folder>/tries/<model>.json                    challengers that the gate judged, see `ml_platform.registry.tries`
     <folder>/status/<model>.json                   what monitoring found lately, see `ml_platform.monitoring.status`
 
 An endpoint is called as its model, unless somebody made another one of a name of its own.
@@ -183,6 +184,10 @@ class ReleaseStore:
     def status_path(self, model: str) -> Path:
         """File in which monitoring reports on a model (raises ValueError for an invalid name)."""
         return self.folder / "status" / f"{_checked_name(model)}.json"
+
+    def tries_path(self, model: str) -> Path:
+        """File in which the gate counts the challengers it judged (raises ValueError for an invalid name)."""
+        return self.folder / "tries" / f"{_checked_name(model)}.json"
 
     def publish(
         self,

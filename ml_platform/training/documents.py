@@ -135,13 +135,25 @@ class SliceResult(Strict):
 
 
 class Interval(Strict):
-    """Paired bootstrap interval of the challenger's gain over its reference (positive is better)."""
+    """Cluster t interval of the challenger's gain over another answer to the same rows (positive is better)."""
 
     gain: float
     lower: float
     upper: float
     confidence: float
-    resamples: int
+    standard_error: float
+    blocks: int = Field(description="Blocks of rows, independent of one another, that it rests on.")
+    block: str = Field(description="What they are: `promotion.block`.")
+
+
+class Support(Strict):
+    """How much the compared rows can tell."""
+
+    rows: int
+    class_rows: int | None = Field(None, description="Rows of other classes than the most frequent; None: regression.")
+    blocks: int = Field(description="Blocks of `promotion.block` that hold rows.")
+    effective_blocks: float = Field(description="Equally large blocks that would tell as much (Kish).")
+    constant: bool = Field(description="Whether the challenger answers the same for every row.")
 
 
 class Evaluation(Strict):
@@ -153,8 +165,9 @@ class Evaluation(Strict):
     challenger_digest: str
     challenger_model_digest: str
     champion_version: int | None = Field(None, description="None before the first release.")
-    champion_digest: str | None = None
-    champion_model_digest: str | None = None
+    champion_digest: str | None = Field(None, description="Of the bundle that serves.")
+    judged_digest: str | None = Field(None, description="Of the champion as it was judged: what was compared.")
+    champion_model_digest: str | None = Field(None, description="Of the champion as it was judged.")
     revision: int = Field(description="Revision of the endpoint document that the comparison is based on; 0 for none.")
     holdout: Window | None = Field(None, description="Rows compared; None when no row is new to both.")
     challenger: dict[str, float] = Field(default_factory=dict, description="The challenger's metrics on these rows.")
@@ -162,7 +175,11 @@ class Evaluation(Strict):
     naive: dict[str, float] = Field(default_factory=dict, description="Metrics of the naive baseline on these rows.")
     naive_description: str = ""
     reference: str = Field(description="What the challenger had to beat: 'champion (version 3)' or 'naive baseline'.")
-    interval: Interval | None = None
+    interval: Interval | None = Field(None, description="Of the gain over the reference.")
+    over_naive: Interval | None = Field(None, description="Of the gain over the naive baseline.")
+    over_chance: Interval | None = Field(None, description="Of the gain over the best answer that is always the same.")
+    support: Support | None = None
+    tries: float = Field(1.0, description="How often these rows served to choose, this time included.")
     slices: tuple[SliceResult, ...] = ()
     latency_ms: float = Field(description="Median time of a one-row prediction.")
     parity: ParityReport

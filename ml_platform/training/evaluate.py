@@ -12,15 +12,18 @@ import polars as pl
 
 from ml_platform.inference.batch import score_rows
 from ml_platform.inference.scorer import Scorer
-from ml_platform.registry.gate import NAIVE, decide
-from ml_platform.registry.manifest import Golden, Label, champion_of_targets
+from ml_platform.registry.gate import NAIVE, decide, shortages
+from ml_platform.registry.manifest import Golden, Label, Target, champion_of_targets
 from ml_platform.registry.releases import ReleaseStore
+from ml_platform.registry.rule import confidence_at
+from ml_platform.registry.tries import count_try
 from ml_platform.spec import ModelSpec
-from ml_platform.training.bootstrap import gain_interval
-from ml_platform.training.documents import Evaluation, Interval, SliceResult, TrainedModel
+from ml_platform.training.blocks import block_ids
+from ml_platform.training.cluster_interval import gain_interval
+from ml_platform.training.documents import Evaluation, Interval, SliceResult, Support, TrainedModel
 from ml_platform.training.matrix import encode_labels
 from ml_platform.training.metrics import gain, measure
-from ml_platform.training.naive import naive_baseline
+from ml_platform.training.naive import best_constant, naive_baseline
 from ml_platform.training.rescoring import VersionRows
 from ml_platform.training.split import TrainingRows, window
 
@@ -41,9 +44,11 @@ class _Comparison:
     """All contenders on the same rows."""
 
     y: np.ndarray
+    blocks: np.ndarray
     challenger: _Contender
     champion: _Contender | None
     naive: _Contender
+    chance: _Contender
     naive_description: str
 
     @property
@@ -79,7 +84,7 @@ def evaluate(
     BundleRefused
         When a bundle is damaged or does not reproduce its golden rows.
     ValueError
-        When `promotion.slices` names a column that the training set does not have.
+        When `promotion.slices` or `promotion.block` names a column that the training set does not have.
     """
     parts = training_rows.parts
     if unknown := sorted(set(spec.promotion.slices) - set(parts.holdout.columns)):
@@ -90,8 +95,11 @@ def evaluate(
     challenger = Scorer.load(store.bundle_path(trained.digest))
     document = store.document(spec.name)
     target = champion_of_targets(document.targets) if document else None
-    champion = Scorer.load(store.bundle_path(target.digest)) if target else None
-    reference = f"champion (version {target.version})" if target else NAIVE
+    champion = _as_judged(store, target) if target else None
+    reference = NAIVE
+    if target and champion:
+        refitted = ", before its refit" if champion.digest != target.digest else ""
+        reference = f"champion (version {target.version}{refitted})"
     rows = _unseen_rows(parts.holdout, spec, champion)
     refusal = _refusal(reference, trained, champion, rows, parts.holdout.height) if champion else None
     champion_rows = None
@@ -113,6 +121,7 @@ def evaluate(
         challenger_model_digest=trained.model_digest,
         champion_version=target.version if target else None,
         champion_digest=target.digest if target else None,
+        judged_digest=champion.digest if champion else None,
         champion_model_digest=champion.manifest.model_digest if champion else None,
         revision=document.revision if document else 0,
         reference=reference,
@@ -132,20 +141,55 @@ def evaluate(
     )
     if refusal is not None:
         return evaluation(promote=False, reasons=(refusal,))
-    interval, slices = _interval(spec, compared), _slices(spec, rows, compared)
-    promote, reasons = decide(
-        spec,
-        reference=reference,
-        challenger=compared.challenger.metrics,
-        compared=compared.reference.metrics,
-        naive=compared.naive.metrics,
-        interval=interval,
-        slices=slices,
-        latency_ms=latency_ms,
-        parity=trained.parity,
-        holdout=window(rows, spec),
+    support = _support(spec, compared)
+    tries = 1.0
+    if not shortages(spec, support):
+        tries = count_try(
+            store,
+            spec.name,
+            model_digest=trained.model_digest,
+            metric=spec.metric,
+            reference=champion.manifest.model_digest if champion else "",
+            timestamps=rows.get_column(spec.timestamp),
+        )
+    confidence = confidence_at(spec.promotion, tries)
+    judged = evaluation(
+        support=support,
+        tries=tries,
+        interval=_interval(spec, compared, compared.reference, confidence),
+        over_naive=_interval(spec, compared, compared.naive, spec.promotion.confidence),
+        over_chance=_interval(spec, compared, compared.chance, spec.promotion.confidence),
+        slices=_slices(spec, rows, compared),
+        promote=False,
+        reasons=(),
     )
-    return evaluation(interval=interval, slices=slices, promote=promote, reasons=reasons)
+    promote, reasons = decide(spec, judged)
+    return judged.model_copy(update={"promote": promote, "reasons": reasons})
+
+
+def _as_judged(store: ReleaseStore, target: Target) -> Scorer:
+    """Load the champion as the gate judged it: after its refit it knows rows on which it is to be compared now.
+
+    What serves itself stands in where that bundle is gone; then only rows after its refit are new to both.
+    """
+    served = Scorer.load(store.bundle_path(target.digest))
+    judged = served.manifest.provenance.judged
+    if judged is None or not store.bundle_path(judged.digest).is_dir():
+        return served
+    return Scorer.load(store.bundle_path(judged.digest))
+
+
+def _support(spec: ModelSpec, compared: _Comparison) -> Support:
+    rows, scores = len(compared.y), compared.challenger.scores
+    sizes = np.unique(compared.blocks, return_counts=True)[1]
+    frequent = 0 if spec.task == "regression" else int(np.unique(compared.y, return_counts=True)[1].max())
+    return Support(
+        rows=rows,
+        class_rows=None if spec.task == "regression" else rows - frequent,
+        blocks=len(sizes),
+        effective_blocks=float(rows**2 / (sizes.astype(np.float64) @ sizes)),
+        constant=bool((scores == scores[0]).all()),
+    )
 
 
 def _compare(  # noqa: PLR0917 - private
@@ -164,26 +208,41 @@ def _compare(  # noqa: PLR0917 - private
     if champion is not None and champion_rows is not None:
         scores = _aligned(score_rows(champion, champion_rows), champion.manifest.classes, classes)
         rescored = _contender(spec, y, scores, champion.manifest.threshold)
+    threshold = challenger.manifest.threshold
+    constant = best_constant(before, y, spec, classes)
     return _Comparison(
         y=y,
-        challenger=_contender(spec, y, score_rows(challenger, rows), challenger.manifest.threshold),
+        blocks=block_ids(rows, spec.promotion.block, spec.timestamp),
+        challenger=_contender(spec, y, score_rows(challenger, rows), threshold),
         champion=rescored,
-        naive=_contender(spec, y, baseline.scores, challenger.manifest.threshold),
+        naive=_contender(spec, y, baseline.scores, threshold),
+        chance=_contender(spec, y, constant, 0.5 if spec.task == "binary" else None),
         naive_description=baseline.description,
     )
 
 
-def _interval(spec: ModelSpec, compared: _Comparison) -> Interval | None:
-    own, reference = compared.challenger, compared.reference
-    return gain_interval(
+def _interval(spec: ModelSpec, compared: _Comparison, reference: _Contender, confidence: float) -> Interval | None:
+    own = compared.challenger
+    found = gain_interval(
         spec.metric,
         spec.task,
         compared.y,
         own.scores,
         reference.scores,
-        confidence=spec.promotion.confidence,
+        blocks=compared.blocks,
+        confidence=confidence,
         thresholds=(own.threshold, reference.threshold),
-        seed=spec.tuning.seed,
+    )
+    if found is None:
+        return None
+    return Interval(
+        gain=found.estimate,
+        lower=found.lower,
+        upper=found.upper,
+        confidence=confidence,
+        standard_error=found.standard_error,
+        blocks=found.blocks,
+        block=spec.promotion.block,
     )
 
 

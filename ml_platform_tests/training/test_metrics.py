@@ -3,7 +3,6 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from ml_platform.spec import CLASSIFICATION_METRICS
-from ml_platform.training.bootstrap import gain_interval
 from ml_platform.training.metrics import best_f1_threshold, gain, measure, weighted
 
 N = 700
@@ -120,27 +119,3 @@ def test_threshold_has_the_best_f1_of_all() -> None:
     chosen = best_f1_threshold(Y, SCORE)
     best = max(measure("binary", Y, SCORE, threshold=cut)["f1"] for cut in np.unique(SCORE))
     assert measure("binary", Y, SCORE, threshold=chosen)["f1"] == pytest.approx(best)
-
-
-def test_interval_holds_the_gain_and_is_the_same_every_time(rng: np.random.Generator) -> None:
-    worse = np.clip(SCORE + rng.normal(0, 0.3, N), 0.001, 0.999)
-    one, two = (gain_interval("roc_auc", "binary", Y, SCORE, worse, confidence=0.95, seed=5) for _ in range(2))
-    assert one is not None
-    assert one == two
-    assert one.lower < one.gain < one.upper
-    assert one.lower > 0
-    back = gain_interval("roc_auc", "binary", Y, worse, SCORE, confidence=0.95, seed=5)
-    assert back is not None
-    assert back.upper == pytest.approx(-one.lower)
-
-
-def test_pairing_cancels_what_both_models_share(rng: np.random.Generator) -> None:
-    """Two nearly equal models differ by far less than either varies from sample to sample."""
-    close = gain_interval("roc_auc", "binary", Y, SCORE + 1e-4 * rng.random(N), SCORE, confidence=0.95)
-    assert close is not None
-    assert close.upper - close.lower < 0.01
-
-
-def test_no_interval_without_both_classes_or_rows() -> None:
-    assert gain_interval("roc_auc", "binary", np.ones(50), SCORE[:50], SCORE[:50], confidence=0.95) is None
-    assert gain_interval("rmse", "regression", Y[:0], Y[:0], Y[:0], confidence=0.95) is None

@@ -1,0 +1,43 @@
+"""How large a gain the gate wants, and how sure of it."""
+
+import pytest
+from pydantic import ValidationError
+
+from ml_platform.promotion_spec import Promotion
+from ml_platform.registry.rule import Rule, confidence_at, rule_of
+
+
+def rule(promotion: Promotion, *, metric: str = "roc_auc", tries: float = 1, first: bool = False) -> Rule:
+    return rule_of(promotion, metric, reference=20.0, tries=tries, first=first)
+
+
+@pytest.mark.parametrize(
+    ("metric", "min_gain"), [("roc_auc", 0.005), ("average_precision", 0.01), ("rmse", 0.2), ("log_loss", 0.2)]
+)
+def test_a_retrain_has_to_gain_more_than_another_seed_gives(metric: str, min_gain: float) -> None:
+    assert rule(Promotion(), metric=metric) == Rule(min_gain, pytest.approx(-min_gain / 10), 0.95)
+
+
+def test_declared_gain_and_tolerance_are_taken() -> None:
+    assert rule(Promotion(min_gain=0.003, tolerance=0.004)) == Rule(0.003, -0.004, 0.95)
+    assert rule(Promotion(min_gain=0.0)) == Rule(0.0, 0.0, 0.95)
+
+
+def test_superior_is_judged_by_the_lower_bound_alone() -> None:
+    assert rule(Promotion(mode="superior")) == Rule(0.0, 0.0, 0.95)
+    assert rule(Promotion(mode="superior", min_gain=0.002)) == Rule(0.0, 0.002, 0.95)
+
+
+def test_a_first_release_is_better_than_naive_for_sure() -> None:
+    assert rule(Promotion(min_gain=0.003, tolerance=0.004), first=True) == Rule(0.0, 0.0, 0.95)
+
+
+def test_further_tries_have_no_tolerance_and_share_what_error_is_left() -> None:
+    assert rule(Promotion(tolerance=0.004), tries=2) == Rule(0.005, 0.0, pytest.approx(0.9875))
+    errors = [1 - confidence_at(Promotion(), tries) for tries in range(1, 1000)]
+    assert sum(errors) < 1.65 * 0.05
+
+
+def test_superior_has_no_tolerance() -> None:
+    with pytest.raises(ValidationError, match="belongs to mode non_inferior"):
+        Promotion(mode="superior", tolerance=0.01)
