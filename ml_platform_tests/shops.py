@@ -21,6 +21,7 @@ from ml_platform.spec import ModelSpec
 from ml_platform.training.documents import Candidates, Evaluation, TrainedModel
 from ml_platform.training.evaluate import evaluate
 from ml_platform.training.fit import fit_model
+from ml_platform.training.refit import refit_model
 from ml_platform.training.rescoring import VersionRows
 from ml_platform.training.search import search
 from ml_platform.training.split import TrainingRows
@@ -97,6 +98,20 @@ class Shops:
     def evaluate(self, trained: TrainedModel) -> Evaluation:
         source = VersionRows(self.lake, self.spec, self.folder, self.views)
         return evaluate(self.rows(trained.training_set), self.spec, trained, self.store, source)
+
+    def refit(self, trained: TrainedModel, evaluation: Evaluation) -> TrainedModel:
+        ref = trained.training_set
+        frame = self.lake.read(ref.table, version=ref.version).collect()
+        return refit_model(
+            frame,
+            self.spec,
+            trained,
+            evaluation,
+            folder=self.folder,
+            views=self.views,
+            store=self.store,
+            tracker=self.tracker,
+        )
 
     def respecified(self, **changes: Any) -> "Shops":
         """Same stores, another spec."""

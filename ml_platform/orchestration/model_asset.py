@@ -9,7 +9,15 @@ from ml_platform.orchestration.handoff import document_type
 from ml_platform.spec import ModelSpec
 
 # From rows to what serves, in order.
-CHAIN = ("training_set", "candidates", "trained_model", "evaluation", "registered_version", "release")
+CHAIN = (
+    "training_set",
+    "candidates",
+    "trained_model",
+    "evaluation",
+    "refitted_model",
+    "registered_version",
+    "release",
+)
 
 AssetBody = Callable[..., dg.MaterializeResult]
 

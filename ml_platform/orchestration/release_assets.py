@@ -16,12 +16,18 @@ from ml_platform.registry.versions import register
 from ml_platform.spec import ModelSpec
 from ml_platform.training.documents import Evaluation, RegisteredVersion, ReleaseDecision, TrainedModel
 from ml_platform.training.evaluate import evaluate
+from ml_platform.training.refit import refit_model
 from ml_platform.training.rescoring import VersionRows
 
 
 def release_assets(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) -> list[dg.AssetsDefinition]:
     """Build what decides whether a trained model serves."""
-    return [_evaluation(spec, folder, views), _registered_version(spec), _release(spec)]
+    return [
+        _evaluation(spec, folder, views),
+        _refitted_model(spec, folder, views),
+        _registered_version(spec),
+        _release(spec),
+    ]
 
 
 def _evaluation(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) -> dg.AssetsDefinition:
@@ -59,6 +65,8 @@ def _evaluation(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView])
                 "comparison": table(compared),
                 "slices": table([result.model_dump() for result in found.slices]),
                 "reference": found.reference,
+                "try number": found.tries,
+                **_support(found),
                 "latency ms": found.latency_ms,
                 **numbers(found.challenger, prefix="challenger/"),
                 **numbers(found.champion or {}, prefix="champion/"),
@@ -78,19 +86,83 @@ def _evaluation(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView])
     return evaluation
 
 
+def _support(found: Evaluation) -> dict[str, dg.RawMetadataValue]:
+    """What the verdict rests on: rows, and the blocks that are taken for independent."""
+    if found.support is None:
+        return {}
+    unit = f"blocks ({found.interval.block})" if found.interval else "blocks"
+    return {"rows compared": found.support.rows, unit: found.support.blocks}
+
+
+def _refitted_model(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) -> dg.AssetsDefinition:
+    @model_asset(
+        spec,
+        "refitted_model",
+        document=TrainedModel,
+        takes=["trained_model", "evaluation"],
+        description="The model that passed the gate, fitted again with the same parameters on all labelled rows.",
+        kinds={"scikitlearn", "onnx", "mlflow"},
+        checks={"agrees": "The refit's export is exact, and it agrees with the judged model on the holdout."},
+    )
+    def refitted_model(
+        context: dg.AssetExecutionContext, trained_model: TrainedModel, evaluation: Evaluation, platform: Platform
+    ) -> dg.MaterializeResult:
+        ref = trained_model.training_set
+        model = refit_model(
+            platform.lake.read(ref.table, version=ref.version).collect(),
+            spec,
+            trained_model,
+            evaluation,
+            folder=folder,
+            views=views,
+            store=platform.releases,
+            tracker=platform.tracker,
+            dagster_run_id=context.run.run_id,
+        )
+        refit = model.refit
+        assert refit is not None  # refit_model says it always
+        agreement = {} if refit.agreement is None else numbers({"agreement": refit.agreement})
+        return dg.MaterializeResult(
+            value=model,
+            data_version=dg.DataVersion(model.model_digest),
+            metadata={
+                "refitted": refit.refitted,
+                "what was done": reasons(refit.reasons),
+                "training rows": model.trained.rows,
+                "trained until": str(model.trained.last),
+                "judged model trained until": str(refit.judged.last),
+                "MLflow run": dg.MetadataValue.url(model.run_url),
+                "bundle": model.digest,
+                "judged bundle": refit.judged_digest,
+                **agreement,
+            },
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name="agrees",
+                    passed=refit.refitted or not (evaluation.promote and spec.promotion.refit),
+                    severity=dg.AssetCheckSeverity.WARN,
+                    description=in_short(refit.reasons),
+                    metadata=agreement,
+                )
+            ],
+        )
+
+    return refitted_model
+
+
 def _registered_version(spec: ModelSpec) -> dg.AssetsDefinition:
     @model_asset(
         spec,
         "registered_version",
         document=RegisteredVersion,
-        takes=["trained_model", "evaluation"],
+        takes=["refitted_model", "evaluation"],
         description="The model's version in the MLflow registry, with signature, tags and a written description.",
         kinds={"mlflow"},
     )
     def registered_version(
-        trained_model: TrainedModel, evaluation: Evaluation, platform: Platform
+        refitted_model: TrainedModel, evaluation: Evaluation, platform: Platform
     ) -> dg.MaterializeResult:
-        version = register(spec, trained_model, evaluation, tracker=platform.tracker)
+        version = register(spec, refitted_model, evaluation, tracker=platform.tracker)
         return dg.MaterializeResult(
             value=version,
             data_version=dg.DataVersion(str(version.version)),
@@ -98,6 +170,7 @@ def _registered_version(spec: ModelSpec) -> dg.AssetsDefinition:
                 "version": version.version,
                 "registry": dg.MetadataValue.url(version.url),
                 "bundle": version.digest,
+                "judged bundle": version.judged_digest or version.digest,
                 "model digest": version.model_digest,
             },
         )

@@ -48,10 +48,11 @@ def promote(
     ValueError
         When the evaluation is of another bundle.
     """
-    if evaluation.challenger_digest != registered.digest:
+    judged = registered.judged_digest or registered.digest
+    if evaluation.challenger_digest != judged:
         raise ValueError(
             f"{spec.name}: the evaluation is of bundle {evaluation.challenger_digest[:12]}, version "
-            f"{registered.version} is bundle {registered.digest[:12]}; materialise the evaluation again"
+            f"{registered.version} is that of bundle {judged[:12]}; materialise the evaluation again"
         )
     store = ReleaseStore(settings.releases_dir)
     current, newest = store.endpoint(spec.name), store.document(spec.name)

@@ -45,8 +45,7 @@ def rule_of(promotion: Promotion, metric: str, *, reference: float, tries: float
     confidence = confidence_at(promotion, tries)
     if first or promotion.mode == "superior":
         return Rule(0.0, 0.0 if first else (promotion.min_gain or 0.0), confidence)
-    above_noise = SEED_NOISE.get(metric, SEED_NOISE_SHARE * abs(reference))
-    min_gain = above_noise if promotion.min_gain is None else promotion.min_gain
+    min_gain = seed_noise(metric, reference) if promotion.min_gain is None else promotion.min_gain
     tolerance = TOLERANCE_SHARE * min_gain if promotion.tolerance is None else promotion.tolerance
     return Rule(min_gain, -tolerance if tries <= 1 and tolerance else 0.0, confidence)
 
@@ -57,3 +56,8 @@ def confidence_at(promotion: Promotion, tries: float) -> float:
     So the errors of all tries together stay below 1.65 of it (π² / 6), however many there are.
     """
     return 1 - (1 - promotion.confidence) / tries**2
+
+
+def seed_noise(metric: str, reference: float) -> float:
+    """Difference of a metric, near the value `reference`, that the seed of training alone may well make."""
+    return SEED_NOISE.get(metric, SEED_NOISE_SHARE * abs(reference))

@@ -32,6 +32,11 @@ def register(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation, *, 
     client = tracker.client
     store = ReleaseStore(tracker.settings.releases_dir)
     tags, description = _tags(spec, trained, evaluation), describe(spec, trained, evaluation)
+    if (earlier := _same_refit(tracker, trained)) is not None:
+        # Fitted again by a run that was repeated: what is registered, and may serve, stays as it is.
+        store.register_version(spec.name, int(earlier.version), earlier.tags["bundle_digest"])
+        reconcile_registry(tracker, spec.name)
+        return _document(tracker, earlier)
     if (known := find_version(tracker, spec.name, trained.digest)) is not None:
         version = int(known.version)
         for name, value in tags.items():
@@ -41,7 +46,7 @@ def register(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation, *, 
             client.update_model_version(spec.name, str(version), description)
         store.register_version(spec.name, version, trained.digest)
         reconcile_registry(tracker, spec.name)
-        return _document(tracker, trained, version)
+        return _document(tracker, client.get_model_version(spec.name, str(version)))
     try:
         client.create_registered_model(
             spec.name, tags={"owner": spec.owner, "task": spec.task}, description=spec.description
@@ -60,12 +65,25 @@ def register(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation, *, 
     version = int(created.version)
     store.register_version(spec.name, version, trained.digest)
     reconcile_registry(tracker, spec.name)
-    return _document(tracker, trained, version)
+    return _document(tracker, created)
 
 
 def find_version(tracker: Tracker, model: str, digest: str) -> "ModelVersion | None":
     """Version of a model that has this bundle, the newest if several; None when there is none."""
     found = [entry for entry in versions_of(tracker, model) if entry.tags.get("bundle_digest") == digest]
+    return max(found, key=lambda entry: int(entry.version), default=None)
+
+
+def _same_refit(tracker: Tracker, trained: TrainedModel) -> "ModelVersion | None":
+    """Version that is another refit of the same judged model; None where this bundle itself is registered, or none."""
+    if find_version(tracker, trained.model, trained.digest) is not None:
+        return None
+    found = [
+        entry
+        for entry in versions_of(tracker, trained.model)
+        if entry.tags.get("judged_digest") == trained.judged_digest
+        and entry.tags.get("bundle_digest") != trained.judged_digest
+    ]
     return max(found, key=lambda entry: int(entry.version), default=None)
 
 
@@ -93,6 +111,7 @@ def describe(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation) -> 
         f"It learned from {trained.trained.rows:,} rows of {trained.training_set.table} (version "
         f"{trained.training_set.version}) from {trained.trained.first:%Y-%m-%d} to {trained.trained.last:%Y-%m-%d}, "
         f"made of {tables}; code {trained.code_version}.",
+        *(trained.refit.reasons if trained.refit else ()),
         f"What weighs most: {top}.",
         _compared(evaluation),
         *evaluation.reasons,
@@ -102,7 +121,8 @@ def describe(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation) -> 
         sentences.insert(4, f"Better on the validation rows, but not to be released: {told}.")
     if trained.threshold is not None:
         sentences.insert(
-            4, f"It predicts true from a probability of {trained.threshold:.3f}, the best F1 on validation rows."
+            -1 - len(evaluation.reasons),
+            f"It predicts true from a probability of {trained.threshold:.3f}, the best F1 on validation rows.",
         )
     return "\n\n".join(sentences)
 
@@ -115,17 +135,21 @@ def _compared(evaluation: Evaluation) -> str:
         sides[f"the {evaluation.reference}"] = evaluation.champion
     values = "; ".join(f"{name} {values[metric]:.4f}" for name, values in sides.items() if metric in values)
     return (
-        f"{metric} on {evaluation.holdout.rows:,} rows that it never saw ({evaluation.holdout.first:%Y-%m-%d} to "
-        f"{evaluation.holdout.last:%Y-%m-%d}): {values}."
+        f"{metric} on {evaluation.holdout.rows:,} rows that the judged model never saw "
+        f"({evaluation.holdout.first:%Y-%m-%d} to {evaluation.holdout.last:%Y-%m-%d}): {values}."
     )
 
 
 def _tags(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation) -> dict[str, str]:
+    judged = trained.refit.judged if trained.refit else trained.trained
     tags: Mapping[str, object] = {
         **spec.tags,
         "gate": "passed" if evaluation.promote else "refused",
         "bundle_digest": trained.digest,
+        "judged_digest": trained.judged_digest,
         "model_digest": trained.model_digest,
+        "trained_until": f"{trained.trained.last:%Y-%m-%dT%H:%M:%SZ}",
+        "judged_trained_until": f"{judged.last:%Y-%m-%dT%H:%M:%SZ}",
         "family": trained.family,
         "owner": spec.owner,
         "training_set": trained.training_set.table,
@@ -136,13 +160,15 @@ def _tags(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation) -> dic
     return {name: str(value) for name, value in tags.items()}
 
 
-def _document(tracker: Tracker, trained: TrainedModel, version: int) -> RegisteredVersion:
+def _document(tracker: Tracker, entry: "ModelVersion") -> RegisteredVersion:
+    digest, judged = entry.tags["bundle_digest"], entry.tags.get("judged_digest")
     return RegisteredVersion(
-        model=trained.model,
-        version=version,
-        digest=trained.digest,
-        model_digest=trained.model_digest,
-        run_id=trained.run_id,
-        model_uri=trained.model_uri,
-        url=tracker.version_url(trained.model, version),
+        model=entry.name,
+        version=int(entry.version),
+        digest=digest,
+        judged_digest=judged,
+        model_digest=entry.tags["model_digest"],
+        run_id=entry.run_id,
+        model_uri=entry.source,
+        url=tracker.version_url(entry.name, int(entry.version)),
     )

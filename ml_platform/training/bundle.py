@@ -24,6 +24,7 @@ from ml_platform.registry.manifest import (
     HoldoutError,
     InferenceLogPolicy,
     Input,
+    Judged,
     Label,
     Manifest,
     Provenance,
@@ -146,19 +147,26 @@ def build_manifest(
 
 
 def build_provenance(
-    ref: TrainingSetRef, trained: Window, *, code_version: str, run_id: str, dagster_run_id: str | None
+    ref: TrainingSetRef,
+    trained: Window,
+    *,
+    code_version: str,
+    run_id: str,
+    dagster_run_id: str | None,
+    judged: Judged | None = None,
 ) -> Provenance:
-    """Say which data and code made the model."""
+    """Say which data and code made the model, and which model the gate judged where this is its refit."""
     return Provenance(
         tables=dict(sorted(ref.tables.items())),
         training_set=ref.table,
         training_set_version=ref.version,
-        trained_from=_iso(trained.first),
-        trained_until=_iso(trained.last),
+        trained_from=iso(trained.first),
+        trained_until=iso(trained.last),
         training_rows=trained.rows,
         code_version=code_version,
         mlflow_run_id=run_id,
         dagster_run_id=dagster_run_id,
+        judged=judged,
     )
 
 
@@ -235,8 +243,9 @@ def _flagged(field: InputField) -> tuple[Violated, ...]:
 
 
 def _plain(value: Any) -> Any:
-    return _iso(value) if isinstance(value, datetime) else value
+    return iso(value) if isinstance(value, datetime) else value
 
 
-def _iso(instant: datetime) -> str:
+def iso(instant: datetime) -> str:
+    """Write an instant as manifests do: ISO 8601, UTC, with `Z`."""
     return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")

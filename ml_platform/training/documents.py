@@ -95,6 +95,19 @@ class PassedOver(Strict):
         return f"candidate {self.number} ({self.family}) could not be exported: {self.reason}"
 
 
+class Refit(Strict):
+    """How the model to be registered relates to the one that the gate judged."""
+
+    judged_digest: str = Field(description="Bundle of the judged model.")
+    judged_model_digest: str
+    judged: Window = Field(description="Rows that the judged model learned from.")
+    refitted: bool = Field(description="False: the judged model is registered itself.")
+    agreement: float | None = Field(
+        None, description="Concordance (Lin) of both models' scores on the holdout rows, 1 for the same scores."
+    )
+    reasons: tuple[str, ...]
+
+
 class TrainedModel(Strict):
     """A model trained in full, exported, and stored as a bundle."""
 
@@ -110,7 +123,7 @@ class TrainedModel(Strict):
     training_set: TrainingSetRef
     bounds: SplitBounds
     trained: Window = Field(description="Rows that the model learned from: training and validation parts.")
-    metrics: dict[str, float] = Field(description="On the holdout rows.")
+    metrics: dict[str, float] = Field(description="On the holdout rows; a refit has those of the judged model.")
     validation_metrics: dict[str, float] = Field(
         description="On the validation rows, of the candidate trained without them."
     )
@@ -120,6 +133,12 @@ class TrainedModel(Strict):
     code_version: str
     dagster_run_id: str | None = None
     seconds: float
+    refit: Refit | None = Field(None, description="None before the gate has judged.")
+
+    @property
+    def judged_digest(self) -> str:
+        """Bundle that the gate judges: its own, or the one that this is the refit of."""
+        return self.refit.judged_digest if self.refit else self.digest
 
 
 class SliceResult(Strict):
@@ -193,6 +212,7 @@ class RegisteredVersion(Strict):
     model: str
     version: int
     digest: str
+    judged_digest: str | None = Field(None, description="Bundle that the gate judged, where this is its refit.")
     model_digest: str
     run_id: str
     model_uri: str

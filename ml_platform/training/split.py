@@ -93,6 +93,21 @@ def split_by_time(frame: pl.DataFrame, spec: ModelSpec) -> Parts:
     return Parts(train, validation, holdout, bounds)
 
 
+def refit_rows(frame: pl.DataFrame, spec: ModelSpec) -> pl.DataFrame:
+    """All labelled rows, by timestamp and id: as far back as training and validation parts together, where that ends.
+
+    Parameters
+    ----------
+    frame
+        The whole training set, as `split_by_time` takes it.
+    """
+    frame, split = frame.sort(spec.timestamp, spec.id), spec.split
+    if split.history is None:
+        return frame
+    span = split.history + split.gap + split.validation
+    return frame.filter(pl.col(spec.timestamp) > _instant(frame, spec.timestamp, newest=True) - span)
+
+
 def window(rows: pl.DataFrame, spec: ModelSpec) -> Window:
     """First and last timestamp of some rows, which must not be empty."""
     return Window(

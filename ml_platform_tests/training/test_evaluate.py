@@ -11,7 +11,7 @@ from ml_platform.registry.digests import BundleRefused
 from ml_platform.registry.manifest import Target
 from ml_platform.training.documents import Evaluation, TrainedModel
 from ml_platform.training.metrics import measure
-from ml_platform.training.naive import naive_baseline
+from ml_platform.training.naive import best_constant, naive_baseline
 from ml_platform_tests.shops import REQUEST_FEATURES, START, Shops, regression_spec, shop_spec
 
 
@@ -35,6 +35,12 @@ def test_first_model_is_compared_with_the_naive_baseline(shops: Shops, trained: 
     assert found.naive["roc_auc"] > 0.55  # shops differ, and the baseline knows their shares
     assert found.interval is not None
     assert found.interval.gain == pytest.approx(found.challenger["roc_auc"] - found.naive["roc_auc"])
+    assert found.over_chance is not None
+    assert found.over_chance.gain == pytest.approx(found.challenger["roc_auc"] - 0.5)
+    assert found.support is not None
+    assert (found.support.rows, found.support.blocks, found.tries) == (found.holdout.rows, 15, 1)
+    assert found.interval.blocks == 15  # 14 days that end at the newest row begin within a fifteenth
+    assert "over 15 days" in found.reasons[1]
     assert {result.column for result in found.slices} == {"shop"}
     assert 0 < found.latency_ms < 50
     assert Evaluation.model_validate_json(found.model_dump_json()) == found
@@ -62,8 +68,57 @@ def test_champion_is_rescored_on_the_challengers_holdout(shops: Shops, trained: 
     assert found.holdout is not None
     assert (found.holdout.rows, found.champion_version, found.revision) == (rows.height, 1, 1)
     assert found.interval is not None
-    assert found.promote == (found.interval.lower > 0 and all(result.passed for result in found.slices))
+    sure = found.interval.gain >= 0.005 and found.interval.lower > -0.0005
+    assert found.promote == (sure and all(result.passed for result in found.slices))
     assert "of the champion (version 1) on" in found.reasons[1]
+
+
+def test_every_challenger_on_the_same_rows_is_a_further_try(shops: Shops, trained: TrainedModel) -> None:
+    released(shops, trained)
+    trees = shops.respecified(families=["lightgbm"], tuning={"trials": 1})
+    challengers = [trees.respecified(families=["lightgbm"], tuning={"trials": 1, "seed": seed}) for seed in (1, 2)]
+    models = [(world, world.train()) for world in challengers]
+    found = [world.evaluate(model) for world, model in (*models, models[0])]
+    assert [evaluation.tries for evaluation in found] == [1, 2, 1]
+    confidences = [evaluation.interval.confidence for evaluation in found if evaluation.interval]
+    assert confidences == [0.95, pytest.approx(0.9875), 0.95]
+    assert any("other challengers were judged on these rows" in reason for reason in found[1].reasons)
+
+
+def test_a_model_that_says_the_same_of_every_row_is_never_promoted(shops: Shops, trained: TrainedModel) -> None:
+    """Nor one whose scores know nothing, against no champion at all."""
+    rows = shops.lake.read(trained.training_set.table, version=trained.training_set.version).collect()
+    blind = rows.with_columns(pl.col("late").shuffle(seed=3))
+    ref = trained.training_set.model_copy(update={"version": shops.lake.replace(trained.training_set.table, blind)})
+    found = shops.evaluate(shops.fit(shops.candidates(ref)))
+    assert not found.promote
+    assert any("Failed: gain over the best constant answer" in reason for reason in found.reasons)
+
+
+@pytest.mark.parametrize(
+    ("promotion", "said"),
+    [
+        ({"block": "week"}, "the holdout has 3 weeks, promotion.min_blocks wants 7"),
+        ({"min_rows": 100_000}, "promotion.min_rows wants 100,000"),
+        ({"min_class_rows": 5_000}, "promotion.min_class_rows wants 5,000"),
+    ],
+)
+def test_a_holdout_that_cannot_tell_gives_no_verdict(
+    shops: Shops, trained: TrainedModel, promotion: dict[str, object], said: str
+) -> None:
+    found = shops.respecified(promotion=promotion).evaluate(trained)
+    assert not found.promote
+    assert "no verdict" in found.reasons[0]
+    assert said in found.reasons[1]
+
+
+def test_blocks_are_what_the_spec_says(shops: Shops, trained: TrainedModel) -> None:
+    by_shop = shops.respecified(promotion={"block": "shop", "max_latency_ms": 50}).evaluate(trained)
+    assert by_shop.interval is not None
+    assert (by_shop.interval.block, by_shop.interval.blocks) == ("shop", 8)
+    assert "over 8 values of shop" in by_shop.reasons[1]
+    with pytest.raises(ValueError, match=r"promotion.block: 'town' is neither day, week nor rows"):
+        shops.respecified(promotion={"block": "town"}).evaluate(trained)
 
 
 def test_no_row_is_new_to_a_champion_trained_later(shops: Shops, trained: TrainedModel) -> None:
@@ -116,6 +171,18 @@ def test_damaged_champion_is_an_error(shops: Shops, trained: TrainedModel) -> No
 def test_unknown_slice_names_the_columns(shops: Shops, trained: TrainedModel) -> None:
     with pytest.raises(ValueError, match=r"promotion.slices names \['town'\].*it has \['order_id'"):
         shops.respecified(promotion={"slices": ["town"]}).evaluate(trained)
+
+
+@pytest.mark.parametrize(
+    ("metric", "score", "value"),
+    [("roc_auc", 0.375, 0.5), ("log_loss", 0.375, 0.8113), ("accuracy", 1.0, 0.75), ("f1", 1.0, 6 / 7)],
+)
+def test_chance_is_the_best_that_is_always_the_same(metric: str, score: float, value: float) -> None:
+    train = pl.DataFrame({"late": [True] * 300 + [False] * 500})
+    y = np.array([1.0, 1.0, 1.0, 0.0])
+    answer = best_constant(train, y, shop_spec(promotion={"metric": metric}))
+    assert answer.tolist() == [score] * 4
+    assert measure("binary", y, answer)[metric] == pytest.approx(value, abs=1e-4)
 
 
 def test_naive_answers() -> None:
