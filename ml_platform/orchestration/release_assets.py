@@ -86,7 +86,7 @@ def _evaluation(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView])
     return evaluation
 
 
-def _support(found: Evaluation) -> dict[str, dg.RawMetadataValue]:
+def _support(found: Evaluation) -> dict[str, int]:
     """What the verdict rests on: rows, and the blocks that are taken for independent."""
     if found.support is None:
         return {}
