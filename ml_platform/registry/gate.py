@@ -119,7 +119,7 @@ def _gain(spec: ModelSpec, compared: Evaluation) -> Verdict:
         wanted += (
             f", this sure because other challengers were judged on these rows before (try number {compared.tries:.3g})"
         )
-    return interval.gain >= rule.min_gain and interval.lower > rule.bound, (
+    return rule.allows(interval.gain, interval.lower), (
         f"{spec.metric} {compared.challenger[spec.metric]:.4f} against {sides[spec.metric]:.4f} of the {reference} on "
         f"{rows}: gain {in_words(interval)}, {wanted}"
     )

@@ -17,6 +17,10 @@ class Rule:
     bound: float  # the lower bound of the interval is above this
     confidence: float
 
+    def allows(self, gain: float, lower: float) -> bool:
+        """Whether a gain with this lower bound of its interval is enough."""
+        return gain >= self.min_gain and lower > self.bound
+
 
 def rule_of(promotion: Promotion, metric: str, *, reference: float, tries: float, first: bool) -> Rule:
     """Say what a challenger has to show.

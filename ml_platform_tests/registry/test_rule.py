@@ -1,5 +1,6 @@
 """How large a gain the gate wants, and how sure of it."""
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -41,3 +42,35 @@ def test_further_tries_have_no_tolerance_and_share_what_error_is_left() -> None:
 def test_superior_has_no_tolerance() -> None:
     with pytest.raises(ValidationError, match="belongs to mode non_inferior"):
         Promotion(mode="superior", tolerance=0.01)
+
+
+def false_promotions(promotion: Promotion, error: float, *, tries: int, blocks: int = 28) -> float:
+    """Share of champions that lose their place to one of some challengers, none of which is better.
+
+    `error` is the standard error of a gain; half of its variance is the champion's own, which all gains share.
+    """
+    from scipy.special import stdtrit
+
+    rng, repetitions = np.random.default_rng(3), 20_000
+    shared = rng.normal(size=(repetitions, 1))
+    gains = error * (shared + rng.normal(size=(repetitions, tries))) / np.sqrt(2)
+    errors = error * np.sqrt(rng.chisquare(blocks - 1, gains.shape) / (blocks - 1))
+    promoted = np.zeros(repetitions, dtype=bool)
+    for number in range(tries):
+        wanted = rule(promotion, tries=1 + number)
+        lower = gains[:, number] - stdtrit(blocks - 1, (1 + wanted.confidence) / 2) * errors[:, number]
+        promoted |= (gains[:, number] >= wanted.min_gain) & (lower > wanted.bound)
+    return float(promoted.mean())
+
+
+@pytest.mark.parametrize("tries", [1, 8, 50])
+@pytest.mark.parametrize("mode", ["non_inferior", "superior"])
+def test_no_better_challengers_are_promoted_in_less_than_5_percent_at_any_noise(mode: str, tries: int) -> None:
+    promotion = Promotion.model_validate({"mode": mode})
+    rates = [false_promotions(promotion, error, tries=tries) for error in (5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 3e-2)]
+    assert max(rates) < 0.05
+    assert max(rates) > 0.02  # the simulation can fail
+
+
+def test_a_large_tolerance_has_its_price() -> None:
+    assert false_promotions(Promotion(min_gain=0.003, tolerance=0.005), 4e-3, tries=1) > 0.15
