@@ -125,6 +125,7 @@ def refit_model(
             threshold=judged.threshold,
             importance=weights,
             metrics=judged.metrics,
+            holdout_error=store.load_manifest(judged.digest).holdout_error,
             provenance=build_provenance(
                 ref,
                 fitted.trained,

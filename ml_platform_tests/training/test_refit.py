@@ -46,6 +46,8 @@ def test_refit_knows_every_labelled_row_and_says_what_it_is_of(
     assert manifest.provenance.judged.digest == trained.digest
     assert manifest.provenance.judged.model_digest == trained.model_digest
     assert manifest.threshold == trained.threshold
+    before = shops.store.load_manifest(trained.digest)
+    assert manifest.holdout_error == before.holdout_error is not None
     assert TrainedModel.model_validate_json(model.model_dump_json()) == model
 
 
