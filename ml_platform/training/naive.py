@@ -53,7 +53,7 @@ def naive_baseline(
     return Baseline(scores, f"the training rows' share of positives by {', '.join(columns)}, overall {overall:.1%}")
 
 
-def best_constant(train: pl.DataFrame, y: np.ndarray, spec: ModelSpec, classes: tuple[str, ...] = ()) -> np.ndarray:
+def best_constant(train: pl.DataFrame, y: np.ndarray, spec: ModelSpec, classes: tuple[Label, ...] = ()) -> np.ndarray:
     """Scores of the best answer that is the same for all rows, by the gate's metric: what chance can do.
 
     The share of each class, the median (`mae`) or the mean of the training rows; for `accuracy` and `f1`, which see the

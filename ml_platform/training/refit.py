@@ -196,7 +196,7 @@ def _compare(spec: ModelSpec, holdout: pl.DataFrame, judged: Scorer, refit: Scor
     """Agreement of both models' scores on the holdout, and what is wrong with the refit, if anything."""
     scores = [score_rows(scorer, holdout) for scorer in (judged, refit)]
     classes = judged.manifest.classes
-    if classes:  # the refit may know more of them
+    if spec.task == "multiclass":  # of which the refit may know more
         scores[1] = np.column_stack([scores[1][:, refit.manifest.classes.index(name)] for name in classes])
     agreement = concordance(*(score.ravel() for score in scores))
     if not agreement >= spec.promotion.min_agreement:
