@@ -69,7 +69,11 @@ def guess_columns(path: Path | str, files: Files | None = None) -> dict[str, dic
 
     Columns without a name, or that no type of a `SourceTable` can hold (lists, times, durations, …), are left out.
     """
-    rows = read_file(path, files)
+    return columns_of(read_file(path, files))
+
+
+def columns_of(rows: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """Guess columns as `guess_columns` does, from rows that were read."""
     guessed = {
         name: _read_texts(values) if values.dtype == pl.String else _typed_as(values)
         for name, values in zip(rows.columns, rows.iter_columns(), strict=True)

@@ -7,6 +7,8 @@ from typing import Literal
 import dagster as dg
 from pydantic import BaseModel, Field
 
+from ml_platform.orchestration.scaffolding import whole_or_nothing
+
 DEFS_YAML = Template("""\
 type: $type_name
 attributes:
@@ -70,21 +72,20 @@ class TabularModelScaffolder(dg.Scaffolder[TabularModelParams]):
 
         Raises
         ------
-        ValueError
+        ScaffoldError
             When Python was asked for: a model is declared in YAML.
         """
-        if request.scaffold_format != "yaml":
-            raise ValueError("a TabularModel is declared in YAML; leave out --format or say --format yaml")
-        params = request.params or TabularModelParams.model_validate({})
-        folder = Path(request.target_path)
-        linear = "ridge" if params.task == "regression" else "logistic_regression"
-        values = {
-            **params.model_dump(),
-            "type_name": request.type_name,
-            "name": folder.name,
-            "families": f"{linear}, lightgbm",
-            "label": LABELS[params.task],
-        }
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "defs.yaml").write_text(DEFS_YAML.substitute(values), encoding="utf-8")
-        (folder / "spine.sql").write_text(SPINE_SQL.substitute(values), encoding="utf-8")
+        with whole_or_nothing(request):
+            params = request.params or TabularModelParams.model_validate({})
+            folder = Path(request.target_path)
+            linear = "ridge" if params.task == "regression" else "logistic_regression"
+            values = {
+                **params.model_dump(),
+                "type_name": request.type_name,
+                "name": folder.name,
+                "families": f"{linear}, lightgbm",
+                "label": LABELS[params.task],
+            }
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "defs.yaml").write_text(DEFS_YAML.substitute(values), encoding="utf-8")
+            (folder / "spine.sql").write_text(SPINE_SQL.substitute(values), encoding="utf-8")

@@ -124,7 +124,9 @@ def _folder_sensor(spec: SourceSpec, asset: dg.AssetsDefinition) -> dg.SensorDef
             waiting = f"; {len(files.unsettled)} may still be being written" if files.unsettled else ""
             yield dg.SkipReason(f"no new files, {len(files.read)} were read{waiting}")
             return
-        batch = hashlib.sha256("\n".join(files.new).encode()).hexdigest()[:16]
+        # A file that was repaired under its name is another one, so it is tried again.
+        states = "\n".join(f"{name}@{files.changed_at[name]}" for name in files.new)
+        batch = hashlib.sha256(states.encode()).hexdigest()[:16]
         runs = context.instance.get_runs(dg.RunsFilter(tags={FILES_TAG: batch}))
         if any(not run.is_finished for run in runs):
             yield dg.SkipReason(f"a run is loading these {len(files.new)} files")

@@ -1,14 +1,21 @@
 """`dg scaffold defs ml_platform.orchestration.SourceTable <name>`: a raw table from your own data."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import dagster as dg
+import polars as pl
 import yaml
 from pydantic import BaseModel, Field
 
-from ml_platform.lake.guess import guess_columns, guess_files
-from ml_platform.lake.source_spec import resolve
+from ml_platform.lake.guess import columns_of, guess_files
+from ml_platform.lake.readers import read_file
+from ml_platform.lake.source_spec import SourceSpec, resolve
+from ml_platform.lake.stored_files import list_folder
+from ml_platform.orchestration.scaffolding import whole_or_nothing
+
+_Guess = tuple[str, dict[str, Any], dict[str, Any], list[str]]  # kind, source, columns, notes
+_MOST_FILES = 50  # of a folder that are looked at
 
 _SOURCES: dict[str, dict[str, Any]] = {
     "file": {"path": "data/input/rows.csv"},
@@ -26,7 +33,10 @@ class SourceTableParams(BaseModel):
     """Options of the scaffold command."""
 
     kind: Literal["file", "folder", "sql"] = Field("file", description="Where the rows come from.")
-    path: str = Field("", description="A file of yours: its columns and types are written down as the contract.")
+    path: str = Field(
+        "",
+        description="A file of yours, or a folder of them: their columns and types are written down as the contract.",
+    )
     owner: str = Field("team@example.com", description="Who answers for the table.")
 
 
@@ -43,31 +53,70 @@ class SourceTableScaffolder(dg.Scaffolder[SourceTableParams]):
 
         Raises
         ------
-        ValueError
-            When Python was asked for: a source table is declared in YAML.
-        FileNotFoundError
-            When `path` names no file.
+        ScaffoldError
+            When Python was asked for (a source table is declared in YAML), `path` names nothing that can be read, or
+            the folder's name is no table's. Nothing is left behind then.
         """
-        if request.scaffold_format != "yaml":
-            raise ValueError("a SourceTable is declared in YAML; leave out --format or say --format yaml")
-        params = request.params or SourceTableParams.model_validate({})
-        folder = Path(request.target_path)
-        source, columns = dict(_SOURCES[params.kind]), _EXAMPLE
-        if params.path:
-            source = {"path": params.path}
-            if params.kind == "folder":
-                source = {"path": str(Path(params.path).parent), "pattern": f"*{Path(params.path).suffix}"}
-            files = guess_files(resolve(params.path))
-            source |= files.model_dump(exclude_defaults=True)
-            columns = guess_columns(resolve(params.path), files)
-        attributes = {
-            "name": f"raw/{folder.name}",
-            "description": f"What a row of {folder.name} is.",
-            "owner": params.owner,
-            params.kind: source,
-            "columns": columns,
-        }
-        document = {"type": request.type_name, "attributes": attributes}
-        folder.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
-        (folder / "defs.yaml").write_text(text, encoding="utf-8")
+        with whole_or_nothing(request):
+            params = request.params or SourceTableParams.model_validate({})
+            folder = Path(request.target_path)
+            example: _Guess = (params.kind, _SOURCES[params.kind], _EXAMPLE, [])
+            kind, source, columns, notes = _guessed(params) if params.path else example
+            attributes: dict[str, Any] = {
+                "name": f"raw/{folder.name}",
+                "description": f"What a row of {folder.name} is.",
+                "owner": params.owner,
+                kind: source,
+                "columns": columns,
+                **({"unlisted": "drop"} if any("left out" in note for note in notes) else {}),
+            }
+            SourceSpec.model_validate(attributes)
+            document = {"type": request.type_name, "attributes": attributes}
+            text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "defs.yaml").write_text("".join(f"# {note}\n" for note in notes) + text, encoding="utf-8")
+
+
+def _guessed(params: SourceTableParams) -> _Guess:
+    """Guess kind, source and columns from a file or a folder; also what its owner must know of the guess."""
+    if params.kind == "sql":
+        raise ValueError("--path is for files and folders; leave it out of --kind sql")
+    place = resolve(params.path)
+    if isinstance(place, Path) and not place.exists():
+        raise FileNotFoundError(f"no file or folder {place}; a path starts at the project's root, or with /")
+    is_folder = place.is_dir() if isinstance(place, Path) else not PurePosixPath(place).suffix
+    if is_folder:
+        pattern, found = _files_in(place)
+        paths = [place / name if isinstance(place, Path) else f"{place}/{name}" for name in found]
+        kind, source = "folder", {"path": params.path, "pattern": pattern}
+    else:
+        paths, kind, source = [place], params.kind, {"path": params.path}
+        if kind == "folder":
+            source = {"path": str(Path(params.path).parent), "pattern": f"*{Path(params.path).suffix}"}
+    files = guess_files(paths[0])
+    frames = [read_file(path, files) for path in paths]
+    differing = [path for path, frame in zip(paths, frames, strict=True) if frame.schema != frames[0].schema]
+    if differing:
+        raise ValueError(f"{differing[0]} has other columns than {paths[0]}: scaffold from one of them by --path")
+    rows = pl.concat(frames)
+    columns, notes = columns_of(rows), []
+    if files.header == "none":
+        first = " ".join(", ".join(map(str, rows.row(0))).split())
+        notes.append(f"The first line looks like a row ({first[:80]}): give the columns names.")
+    if omitted := [name or "(no name)" for name in rows.columns if name not in columns]:
+        notes.append(f"Columns are left out that have no name, or no type here: {', '.join(omitted)}.")
+    return kind, source | files.model_dump(mode="json", exclude_defaults=True), columns, notes
+
+
+def _files_in(folder: Path | str) -> tuple[str, list[str]]:
+    """Give the pattern of a folder's files, and the names of some of them, evenly spread."""
+    for depth in ("", "**/"):
+        names = [file.name for file in list_folder(folder, f"{depth}*")]
+        suffixes = {"".join(PurePosixPath(name).suffixes[-2:]) for name in names if "." in name}
+        suffixes = {suffix if suffix.endswith(".gz") else PurePosixPath(suffix).suffix or suffix for suffix in suffixes}
+        if len(suffixes) > 1:
+            raise ValueError(f"{folder} has files of several kinds ({', '.join(sorted(suffixes))}): give one by --path")
+        if names:
+            step = -(-len(names) // _MOST_FILES)
+            return f"{depth}*{suffixes.pop() if suffixes else ''}", names[::step]
+    raise ValueError(f"{folder} has no files")

@@ -6,14 +6,17 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import click
 import dagster as dg
 import polars as pl
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from ml_platform.lake.source_spec import SourceSpec
 from ml_platform.lake.tables import Lake
 from ml_platform.orchestration.resources import Platform, build_resources
+from ml_platform.orchestration.scaffolding import ScaffoldError
 from ml_platform.orchestration.source_assets import FILES_TAG, source_table_defs
 from ml_platform.orchestration.source_scaffold import SourceTableParams, SourceTableScaffolder
 from ml_platform.settings import PROJECT_ROOT, Settings
@@ -78,6 +81,70 @@ def test_every_kind_is_scaffolded_as_it_loads(tmp_path: Path, kind: str) -> None
     spec = SourceSpec.model_validate(_scaffold(tmp_path / "orders", kind=kind))
     assert spec.name == "raw/orders"
     assert _asset(source_table_defs(spec)).key.to_user_string() == "raw/orders"
+
+
+def test_a_folder_of_daily_files_is_a_table_after_one_command(settings: Settings, lake: Lake, tmp_path: Path) -> None:
+    (tmp_path / "daily" / "2024").mkdir(parents=True)
+    for day, rows in (("01", "1;NA\n"), ("02", "2;1,5\n"), ("03", "x3;2\n")):  # each file alone would mislead
+        _put(tmp_path / "daily" / "2024", f"{day}.csv", f"id;amount\n{rows}")
+    declared = _scaffold(tmp_path / "sales", path=str(tmp_path / "daily"), owner="team:own")
+    assert declared["folder"] == {"path": str(tmp_path / "daily"), "pattern": "**/*.csv", "separator": ";"}
+    assert declared["columns"]["id"] == {"type": "string"}
+    definitions = source_table_defs(SourceSpec.model_validate(declared))
+    assert _materialise(definitions, settings).success
+    assert lake.read("raw/sales").sort("id").collect()["amount"].to_list() == [None, 1.5, 2.0]
+
+
+def test_what_was_guessed_and_needs_a_look_is_said(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("1,2024-01-01\n2,2024-01-02\n")
+    assert _scaffold(tmp_path / "a", path=str(tmp_path / "x.csv"))["file"]["header"] == "none"
+    assert "# The first line looks like a row (1, 2024-01-01)" in (tmp_path / "a" / "defs.yaml").read_text()
+    pl.DataFrame({"x": [1], "tags": [["a"]]}).write_parquet(tmp_path / "x.parquet")
+    declared = _scaffold(tmp_path / "b", path=str(tmp_path / "x.parquet"))
+    assert (declared["columns"], declared["unlisted"]) == ({"x": {"type": "integer"}}, "drop")
+    assert "no type here: tags" in (tmp_path / "b" / "defs.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "message"),
+    [
+        ("orders", {"path": "bad.csv"}, "line 3 has a quote within a value"),
+        ("orders", {"path": "nowhere.csv"}, "no file or folder"),
+        ("orders", {"path": "mixed"}, r"several kinds \(.csv, .json\): give one by --path"),
+        ("orders", {"path": "empty"}, "has no files"),
+        ("orders", {"path": "two"}, "2.csv has other columns than .*1.csv"),
+        ("Orders-1", {}, "name: String should match pattern"),
+        ("orders", {"kind": "sql", "path": "bad.csv"}, "leave it out of --kind sql"),
+    ],
+)
+def test_a_failed_scaffold_leaves_nothing_and_says_why_in_one_line(
+    tmp_path: Path, name: str, params: dict[str, str], message: str
+) -> None:
+    (tmp_path / "bad.csv").write_text('a,b\n1,2\n3,5" pipe\n')
+    for file in ("mixed/1.csv", "mixed/2.json", "two/1.csv", "two/2.csv", "empty/.hidden"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(f"{file[-5]}\nx\n")
+    target = tmp_path / "defs" / "shop" / name
+    target.mkdir(parents=True)  # as `dg` does before
+    (tmp_path / "defs" / "__init__.py").touch()
+    given = {key: str(tmp_path / value) if key == "path" else value for key, value in params.items()}
+    with pytest.raises(ScaffoldError, match=message) as error:
+        _scaffold(target, **given)
+    assert "\n" not in error.value.message
+    assert [path.name for path in (tmp_path / "defs").iterdir()] == ["__init__.py"]
+
+
+def test_the_command_prints_no_traceback(tmp_path: Path) -> None:
+    runner, message = CliRunner(), "no file or folder"
+
+    @click.command()
+    def scaffold() -> None:
+        _scaffold(tmp_path / "orders", path=str(tmp_path / "nowhere.csv"))
+
+    result = runner.invoke(scaffold)
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert message in result.output
+    assert not (tmp_path / "orders").exists()
 
 
 @pytest.fixture
@@ -152,6 +219,9 @@ def test_a_run_that_died_is_repeated_but_not_for_ever(settings: Settings, folder
             assert not result.success
         assert len(set(keys)) == 3
         assert "3 runs could not load all of 1.csv" in str(_tick(definitions, settings, instance).skip_message)
+        _put(folder, "1.csv", "sale,amount\na,1\n")  # repaired under its name
+        (request,) = _tick(definitions, settings, instance).run_requests
+        assert request.run_key not in keys
 
 
 def test_a_changed_file_fails_its_check(settings: Settings, folder: Path) -> None:
