@@ -14,7 +14,7 @@ from ml_platform.lake import quarantine_cli, sql_cli, tables_cli
 from ml_platform.monitoring import alerts_cli
 from ml_platform.registry import traffic_cli
 from ml_platform.settings import Settings
-from ml_platform.terminal import stop
+from ml_platform.terminal import say, stop
 
 if TYPE_CHECKING:
     from ml_platform.lake.overlays import Overlays
@@ -47,15 +47,15 @@ def status(model: Annotated[str | None, typer.Argument(help="Only this one; all 
 
     endpoints = ReleaseStore(Settings().releases_dir).endpoints()
     if not endpoints:
-        typer.echo("Nothing is released yet: materialise a model's assets up to `release` in the Dagster UI.")
+        say("Nothing is released yet: materialise a model's assets up to `release` in the Dagster UI.")
     elif model is not None and model not in endpoints:
         stop(f"'{model}' is not released. Released are: {', '.join(endpoints)}")
     for name, endpoint in endpoints.items():
         if model not in (None, name):
             continue
         shares = describe_targets(endpoint.targets)
-        typer.echo(f"{name}: {shares}; revision {endpoint.revision} of {endpoint.updated_at} by {endpoint.updated_by}")
-        typer.echo(f"  {endpoint.reason}")
+        say(f"{name}: {shares}; revision {endpoint.revision} of {endpoint.updated_at} by {endpoint.updated_by}")
+        say(f"  {endpoint.reason}")
 
 
 @app.command(rich_help_panel=MODELS)
@@ -70,10 +70,8 @@ def history(model: Model) -> None:
         stop(f"'{model}' was never released. Known: {', '.join(store.endpoints()) or 'none'}")
     for document in reversed(documents):
         serving = describe_targets(document.targets)
-        typer.echo(
-            f"{document.revision:>4}  {document.updated_at}  {document.action}: {serving}  by {document.updated_by}"
-        )
-        typer.echo(f"      {document.reason}")
+        say(f"{document.revision:>4}  {document.updated_at}  {document.action}: {serving}  by {document.updated_by}")
+        say(f"      {document.reason}")
 
 
 @app.command(rich_help_panel=MODELS)
@@ -95,7 +93,7 @@ def promote(
         stop(f"{model} version {version} was not promoted: {error}")
     except RegistryBehind as error:
         stop(str(error))
-    typer.echo(f"{model} now serves version {version} (revision {endpoint.revision})")
+    say(f"{model} now serves version {version} (revision {endpoint.revision})")
 
 
 @app.command(rich_help_panel=MODELS)
@@ -113,7 +111,7 @@ def rollback(model: Model, reason: Annotated[str, typer.Option(help=REASON)] = "
     except RegistryBehind as error:
         stop(str(error))
     versions = ", ".join(str(target.version) for target in endpoint.targets)
-    typer.echo(f"{model} now serves version {versions} (revision {endpoint.revision})")
+    say(f"{model} now serves version {versions} (revision {endpoint.revision})")
 
 
 app.command("traffic", rich_help_panel=MODELS)(traffic_cli.traffic)

@@ -8,7 +8,7 @@ import typer
 
 from ml_platform.settings import Settings
 from ml_platform.spec_types import duration
-from ml_platform.terminal import stop
+from ml_platform.terminal import plain, say, show, stop
 
 if TYPE_CHECKING:
     from ml_platform.features.catalogue import ViewState
@@ -54,12 +54,12 @@ def features(
     elif format is Format.HTML:
         typer.echo(render_page(states))
     elif view is not None:
-        typer.echo(_details(states[0]))
+        show(_details(states[0]))
     else:
-        typer.echo(_table([_row(state) for state in states]) if states else "There are no feature views yet.")
+        show(_table([_row(state) for state in states]) if states else "There are no feature views yet.")
         for state in states:
             for problem in state.problems:
-                typer.echo(f"{state.name}: {problem}")
+                say(f"{state.name}: {problem}")
 
 
 def _row(state: "ViewState") -> dict[str, str]:
@@ -96,6 +96,7 @@ def _details(state: "ViewState") -> str:
 
 
 def _table(rows: list[dict[str, str]]) -> str:
+    rows = [{name: plain(value) for name, value in row.items()} for row in rows]
     widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
     lines = [dict(zip(widths, widths, strict=True)), {name: "-" * width for name, width in widths.items()}, *rows]
     return "\n".join("  ".join(line[name].ljust(width) for name, width in widths.items()).rstrip() for line in lines)

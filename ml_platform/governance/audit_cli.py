@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ml_platform.settings import Settings
-from ml_platform.terminal import stop
+from ml_platform.terminal import say, stop
 
 app = typer.Typer(no_args_is_help=True, help="Read and verify the audit log of requests, keys and releases.")
 
@@ -23,10 +23,10 @@ def verify() -> None:
     except FileNotFoundError as error:
         stop(str(error))
     for finding in findings:
-        typer.echo(str(finding), err=True)
+        say(str(finding), err=True)
     if findings:
         stop(f"{len(findings)} findings in {lines:,} lines: the log is not what was written.")
-    typer.echo(f"{lines:,} lines are as they were written.")
+    say(f"{lines:,} lines are as they were written.")
 
 
 @app.command()
@@ -49,6 +49,6 @@ def show(
         who = row["name"] or row["client"] or "-"
         what = f"{row['method']} {row['path']} {row['status']}" if row["method"] else row["action"]
         told = "" if row["detail"] is None else f": {row['detail']}"
-        typer.echo(f"{row['time']:%Y-%m-%d %H:%M:%S}  {who}  {what}{told}")
+        say(f"{row['time']:%Y-%m-%d %H:%M:%S}  {who}  {what}{told}")
     if found.height > limit:
-        typer.echo(f"({found.height - limit:,} older lines: --limit shows more)", err=True)
+        say(f"({found.height - limit:,} older lines: --limit shows more)", err=True)

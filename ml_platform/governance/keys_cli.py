@@ -7,7 +7,7 @@ import typer
 
 from ml_platform.governance.keys import ALL_MODELS, ROLES, Key, KeyStore
 from ml_platform.settings import Settings
-from ml_platform.terminal import stop
+from ml_platform.terminal import say, stop
 
 app = typer.Typer(no_args_is_help=True, help="Manage API keys. Once one exists, every request to serving needs one.")
 KeyId = Annotated[str, typer.Argument(help="The key's id, as `keys list` shows it.")]
@@ -31,7 +31,7 @@ def create(
         key, token = _store().create(name, roles=role, models=model or [ALL_MODELS], days=days, rate=rate, burst=burst)
     except ValueError as error:
         stop(f"no key was made: {error}")
-    typer.echo(f"Key {key.id} for '{key.name}'. It is shown this once:", err=True)
+    say(f"Key {key.id} for '{key.name}'. It is shown this once:", err=True)
     typer.echo(token)
 
 
@@ -40,12 +40,12 @@ def list_keys() -> None:
     """List every key with its roles, models and state."""
     keys = _store().keys()
     if not keys:
-        typer.echo("There are no keys: the server is open on 127.0.0.1, and refuses to listen elsewhere.")
+        say("There are no keys: the server is open on 127.0.0.1, and refuses to listen elsewhere.")
     for key in keys:
         roles, models = ", ".join(key.roles), ", ".join(key.models)
         rate = "" if key.rate is None else f"; {key.rate:g} requests/s"
         since = f"{key.created_at:%Y-%m-%d}"
-        typer.echo(f"{key.id}  {_state(key):<24}  {key.name}: {roles}; models {models}{rate}; since {since}")
+        say(f"{key.id}  {_state(key):<24}  {key.name}: {roles}; models {models}{rate}; since {since}")
 
 
 @app.command()
@@ -58,9 +58,7 @@ def rotate(
         key, token = _store().rotate(key_id, grace=timedelta(hours=grace_hours))
     except LookupError as error:
         stop(str(error))
-    typer.echo(
-        f"Key {key.id} takes the place of {key_id}, which ends in {grace_hours:g} hours. Shown this once:", err=True
-    )
+    say(f"Key {key.id} takes the place of {key_id}, which ends in {grace_hours:g} hours. Shown this once:", err=True)
     typer.echo(token)
 
 
@@ -71,7 +69,7 @@ def revoke(key_id: KeyId) -> None:
         key = _store().revoke(key_id)
     except LookupError as error:
         stop(str(error))
-    typer.echo(f"Key {key.id} ('{key.name}') is revoked; servers follow within a second.")
+    say(f"Key {key.id} ('{key.name}') is revoked; servers follow within a second.")
 
 
 def _store() -> KeyStore:

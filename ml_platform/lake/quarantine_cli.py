@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ml_platform.lake.sql_cli import Format, render
+from ml_platform.lake.sql_cli import Format, render, write
 from ml_platform.settings import Settings
-from ml_platform.terminal import stop
+from ml_platform.terminal import say, stop
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,11 +38,11 @@ def show(
     except (LookupError, ValueError, ConnectionError) as error:
         stop(str(error))
     if rows.is_empty() and format is Format.TABLE:
-        typer.echo(f"The quarantine holds no rows of {table}.")
+        say(f"The quarantine holds no rows of {table}.")
         return
-    typer.echo(render(rows.head(limit) if limit else rows, format))
+    write(render(rows.head(limit) if limit else rows, format), format)
     if limit and rows.height > limit:
-        typer.echo(f"The first {limit} of {rows.height} rows. --limit 0 shows all.", err=True)
+        say(f"The first {limit} of {rows.height} rows. --limit 0 shows all.", err=True)
 
 
 @app.command()
@@ -75,11 +75,11 @@ def readmit(
         report = move(lake, raw, rows, by=getpass.getuser(), note=note)
     except (LookupError, ValueError, OSError, ImportError, pl.exceptions.PolarsError) as error:
         stop(f"Nothing was re-admitted to {table}: {error}")
-    typer.echo(f"{report.admitted} rows re-admitted to {table}, now at version {report.version}.")
+    say(f"{report.admitted} rows re-admitted to {table}, now at version {report.version}.")
     if report.gone:
-        typer.echo(f"{report.gone} rows are not in the quarantine (any more).")
+        say(f"{report.gone} rows are not in the quarantine (any more).")
     for name, reasons in report.refused.items():
-        typer.echo(f"  {name} stays: {'; '.join(reasons)}")
+        say(f"  {name} stays: {'; '.join(reasons)}")
     if report.refused:
         raise typer.Exit(1)
 
@@ -94,7 +94,7 @@ def history(table: Table, format: Layout = Format.TABLE) -> None:
         rows = readmissions(Lake(Settings().lake_uri), table)
     except (LookupError, ValueError, ConnectionError) as error:
         stop(str(error))
-    typer.echo(render(rows.select("readmitted_at", "by", "note", "id", "reasons", "before", "after"), format))
+    write(render(rows.select("readmitted_at", "by", "note", "id", "reasons", "before", "after"), format), format)
 
 
 def _function(name: str) -> "Callable[[pl.DataFrame], pl.DataFrame]":

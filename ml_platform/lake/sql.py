@@ -20,6 +20,7 @@ from ml_platform.lake.errors import NotYetCreated, TableNotFound
 from ml_platform.lake.names import literal, quoted, sql_name
 from ml_platform.lake.overlays import Overlays
 from ml_platform.lake.snapshots import files_are_alike, needs_delta_reader, read_arrow, scan
+from ml_platform.lake.sql_gate import check_reads_tables_only
 from ml_platform.lake.tables import Lake
 
 
@@ -32,6 +33,7 @@ def attach(
     as_of: datetime | None = None,
     overlays: Overlays | None = None,
     schema: str | None = None,
+    files: list[str] | None = None,
 ) -> dict[str, int]:
     """Create one view per table, pinned to a snapshot that later commits do not change.
 
@@ -53,6 +55,8 @@ def attach(
         version in `versions` and the other does not, or when the other did not exist at `as_of`.
     schema
         Schema of the views, if not that of each table's name.
+    files
+        List to which the local files are added that the views read.
 
     Returns
     -------
@@ -80,6 +84,7 @@ def attach(
         within = quoted(schema) if schema else own_schema
         relation = _relation(connection, lake, table, snapshot)
         pinned[table] = snapshot.version()
+        read = [snapshot]
         overlay = overlays(table, snapshot.version()) if overlays is not None else None
         if overlay is not None and (version is None or overlay.table in (versions or {})):
             other = _other(lake, overlay.table, (versions or {}).get(overlay.table), as_of)
@@ -88,6 +93,9 @@ def attach(
                 types = dict(zip(own.columns, map(str, own.types), strict=True))
                 relation = overlay.select(relation, _relation(connection, lake, overlay.table, other), types)
                 pinned[overlay.table] = other.version()
+                read.append(other)
+        if files is not None and lake.is_local:
+            files.extend(uri for one in read for uri in one.file_uris())
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {within}")
         connection.execute(f"CREATE OR REPLACE VIEW {within}.{name} AS {relation}")
     return pinned
@@ -144,9 +152,9 @@ def query(
     TableNotFound, LookupError
         If the SQL names a table that does not exist, or a version of it cannot be read.
     ValueError
-        If the SQL is not one SELECT.
+        If the SQL is not one SELECT, or reads anything but tables (`OutsideTheLake`).
     duckdb.Error
-        If the SQL is wrong, or reads files.
+        If the SQL is wrong.
 
     Examples
     --------
@@ -158,30 +166,43 @@ def query(
     """
     with duckdb.connect(":memory:") as connection:
         tree = _tree(sql, connection)
+        check_reads_tables_only(tree)
         dated = take_dates(tree)
         of_own_date = {one.schema for one in dated}
         named = {table_of(node) for node in base_tables(tree) if node["schema_name"] not in of_own_date}
-        pinned = attach(connection, lake, named if tables is None else tables, versions, as_of=as_of, overlays=overlays)
+        files: list[str] = []
+        pinned = attach(
+            connection, lake, named if tables is None else tables, versions, as_of=as_of, overlays=overlays, files=files
+        )
         for one in dated:
             version = {one.table: one.version} if one.version is not None else {}
-            attach(connection, lake, [one.table], version, as_of=one.as_of, overlays=overlays, schema=one.schema)
-        for table in (versions or {}).keys() - pinned.keys():
-            lake.snapshot(table)  # raises for a misspelt name, so that its version is not silently ignored
+            attach(
+                connection,
+                lake,
+                [one.table],
+                version,
+                as_of=one.as_of,
+                overlays=overlays,
+                schema=one.schema,
+                files=files,
+            )
+        # A misspelt name raises, so that its version is not silently ignored.
+        for table in ((versions or {}).keys() | named) - pinned.keys():
+            lake.snapshot(table)
         ends = ("-infinity", "infinity") if span is None else tuple(at.astimezone(UTC).isoformat() for at in span)
         for name, at in zip(("span_start", "span_end"), ends, strict=True):
             connection.execute(f"SET VARIABLE {name} = TIMESTAMPTZ {literal(at)}")
-        _close_in(connection, lake)
+        _close_in(connection, files)
         relation = connection.sql(_written(tree, connection) if dated else sql)
         if narrow is not None:
             relation = narrow(relation)
         return (relation if limit is None else relation.limit(limit)).pl()
 
 
-def _close_in(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
-    """Let SQL read only the lake: files and Python variables have no version to which an answer could be traced."""
+def _close_in(connection: duckdb.DuckDBPyConnection, files: Iterable[str]) -> None:
+    """Let SQL read only the tables' files: others, and Python variables, have no version to trace an answer to."""
     connection.execute("SET python_enable_replacements = false")
-    if lake.is_local:
-        connection.execute(f"SET allowed_directories = [{literal(lake.uri)}]")
+    connection.execute(f"SET allowed_paths = [{', '.join(map(literal, files))}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ml_platform.settings import Settings
-from ml_platform.terminal import stop
+from ml_platform.terminal import plain, say, show, stop
 
 if TYPE_CHECKING:
     import polars as pl
@@ -72,9 +72,9 @@ def sql_command(overlays_of: "Callable[[Lake], Overlays]") -> Callable[..., None
         except (duckdb.Error, LookupError, ValueError, ConnectionError) as error:
             stop(str(error))
         shown = rows.head(limit) if limit else rows
-        typer.echo(render(shown, format))
+        write(render(shown, format), format)
         if shown.height < rows.height:
-            typer.echo(f"The first {limit} rows; there are more. --limit 0 shows all.", err=True)
+            say(f"The first {limit} rows; there are more. --limit 0 shows all.", err=True)
 
     return sql
 
@@ -102,7 +102,10 @@ def parse_versions(pairs: Sequence[str]) -> dict[str, int]:
 
 
 def render(rows: "pl.DataFrame", format: Format) -> str:
-    """Write rows as a table for people, as CSV with a header, or as a JSON array of objects."""
+    """Write rows as a table for people, as CSV with a header, or as a JSON array of objects.
+
+    Only the table is made safe for a terminal: CSV and JSON are the data as it is.
+    """
     import polars as pl
 
     if format is Format.JSON:
@@ -122,7 +125,32 @@ def render(rows: "pl.DataFrame", format: Format) -> str:
         tbl_hide_dataframe_shape=True,
         tbl_cell_numeric_alignment="RIGHT",
     ):
-        return f"{rows}\n{rows.height} row{'' if rows.height == 1 else 's'}"
+        return f"{_shown(rows)}\n{rows.height} row{'' if rows.height == 1 else 's'}"
+
+
+def write(text: str, format: Format) -> None:
+    """Print rendered rows; data for another program as it is, unless a terminal would obey it."""
+    if format is Format.TABLE or sys.stdout.isatty():
+        show(text)
+    else:
+        typer.echo(text)
+
+
+def _shown(rows: "pl.DataFrame") -> "pl.DataFrame":
+    """Give each cell with texts in it, and each name, as one line that a terminal only shows."""
+    import polars as pl
+
+    def shown(name: str, dtype: pl.DataType) -> pl.Expr:
+        text = pl.col(name).map_elements(_json, pl.String) if dtype.is_nested() else pl.col(name).cast(pl.String)
+        return text.map_elements(plain, pl.String).alias(name)
+
+    texts = [
+        name
+        for name, dtype in rows.schema.items()
+        if dtype.is_nested() or dtype in (pl.String, pl.Categorical, pl.Enum)
+    ]
+    safe = rows.with_columns(shown(name, rows.schema[name]) for name in texts)
+    return safe.rename({name: plain(name) for name in rows.columns})
 
 
 def _json(value: object) -> str:

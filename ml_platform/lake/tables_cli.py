@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from ml_platform.lake.sql_cli import Format, render
+from ml_platform.lake.sql_cli import Format, render, write
 from ml_platform.settings import Settings
-from ml_platform.terminal import stop
+from ml_platform.terminal import say, stop
 
 app = typer.Typer(no_args_is_help=True, help="List the lake's tables, show the history of one, restore an old version.")
 Table = Annotated[str, typer.Argument(help="A table, e.g. raw/flights.")]
@@ -30,7 +30,7 @@ def list_tables(format: Layout = Format.TABLE) -> None:
         stop(str(error))
     if not newest:
         stop(f"The lake at {lake.uri} has no tables yet; materialise a raw table first.")
-    typer.echo(render(pl.concat(newest), format))
+    write(render(pl.concat(newest), format), format)
 
 
 @app.command()
@@ -43,7 +43,7 @@ def history(
     from ml_platform.lake.tables import Lake
 
     try:
-        typer.echo(render(Lake(Settings().lake_uri).history(table, limit=limit or None), format))
+        write(render(Lake(Settings().lake_uri).history(table, limit=limit or None), format), format)
     except (LookupError, ValueError, ConnectionError) as error:
         stop(str(error))
 
@@ -65,4 +65,4 @@ def restore(
         made = Lake(Settings().lake_uri).restore(table, version, as_of=instant(as_of) if as_of else None)
     except (LookupError, ValueError, ConnectionError) as error:
         stop(f"{table} was not restored: {error}")
-    typer.echo(f"{table} is restored, as version {made}.")
+    say(f"{table} is restored, as version {made}.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ml_platform.settings import Settings
-from ml_platform.terminal import stop
+from ml_platform.terminal import say, stop
 
 if TYPE_CHECKING:
     from ml_platform.registry.releases import ReleaseStore
@@ -80,7 +80,7 @@ def traffic(  # noqa: PLR0917 - typer takes options as arguments
             before = ReleaseStore(Settings().releases_dir).revision(name)
             endpoint = change_traffic(Settings(), name, change, by=getpass.getuser(), reason=reason)
             if endpoint.revision == before:
-                typer.echo("nothing changed: this is what serves already")
+                say("nothing changed: this is what serves already")
         elif shadow or key or model:
             raise ValueError("wanted shares too, such as 3=100%: a change says who answers")
     except (LookupError, ValueError, ReleaseConflict, BundleRefused, RegistryBehind) as error:
@@ -94,9 +94,9 @@ def _show(store: "ReleaseStore", name: str) -> None:
     document = store.document(name)
     if document is None:
         stop(f"'{name}' was never released. Known: {', '.join(store.documents()) or 'none'}")
-    typer.echo(f"{name}: {describe_targets(document.targets)}; revision {document.revision}")
+    say(f"{name}: {describe_targets(document.targets)}; revision {document.revision}")
     if len(document.targets) > 1:
-        typer.echo(f"  decided by: {document.key or 'the id of the first row'}")
-    typer.echo(f"  {document.updated_at} by {document.updated_by}: {document.reason}")
+        say(f"  decided by: {document.key or 'the id of the first row'}")
+    say(f"  {document.updated_at} by {document.updated_by}: {document.reason}")
     others = sorted(set(store.versions(document.model)) - {target.version for target in document.targets})
-    typer.echo(f"  may serve too: {', '.join(map(str, others)) or 'no other version'}")
+    say(f"  may serve too: {', '.join(map(str, others)) or 'no other version'}")

@@ -11,7 +11,8 @@ from polars.testing import assert_frame_equal
 
 from ml_platform.lake.errors import TableNotFound
 from ml_platform.lake.snapshots import files_are_alike
-from ml_platform.lake.sql import attach, query, referenced_tables
+from ml_platform.lake.sql import _close_in, attach, query, referenced_tables
+from ml_platform.lake.sql_gate import OutsideTheLake
 from ml_platform.lake.tables import Lake
 
 ROWS = pl.DataFrame(
@@ -143,11 +144,87 @@ def test_sql_sees_neither_files_nor_variables(tmp_path: Path, uri: str) -> None:
     lake = Lake(uri.format(tmp_path / "lake"))
     lake.append("raw/x", ROWS)
     for relation in ("read_csv('{}.csv')", "'{}.csv'", "read_text('{}.csv')", "'{}.parquet'", "glob('{}*')"):
-        with pytest.raises(duckdb.PermissionException, match="Cannot access file"):
+        with pytest.raises(OutsideTheLake, match="SQL reads only the lake's tables"):
             query(lake, f"SELECT * FROM {relation.format(tmp_path / 'secret')}")
     with pytest.raises(duckdb.CatalogException, match="Table with name ROWS does not exist"):
         query(lake, "SELECT * FROM ROWS")
     assert query(lake, "SELECT count(*) FROM raw.x").item() == 3
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "FROM read_parquet('{file}')",
+        "FROM parquet_scan('{file}')",
+        "FROM '{file}'",
+        "FROM parquet_metadata('{file}')",
+        "FROM parquet_schema('{file}')",
+        "FROM read_blob('{file}')",
+        "FROM glob('{folder}/**')",
+        "FROM query('FROM read_parquet(''{file}'')')",
+        "FROM query_table('raw.x')",
+        "FROM json_execute_serialized_sql('{{}}')",
+        "SELECT (SELECT count(*) FROM '{file}')",
+        "WITH t AS (FROM '{file}') FROM raw.x, t",
+        "WITH \"{file}\" AS (SELECT 1) FROM raw.x, '{file}'",
+        "FROM raw.x WHERE EXISTS (FROM read_parquet('{file}'))",
+        "FROM raw.x, LATERAL (FROM read_text('{file}'))",
+        "SELECT 1 UNION ALL (FROM READ_PARQUET('{file}'))",
+        "FROM (DESCRIBE FROM '{file}')",
+        "FROM (SUMMARIZE '{file}')",
+        "FROM (SHOW ALL TABLES)",
+        "FROM duckdb_views()",
+        "FROM pg_catalog.pg_views",
+        "FROM information_schema.tables",
+        "FROM memory.raw.x",
+        "FROM temp.main.x",
+        "SELECT current_setting('allowed_paths')",
+        "SELECT pg_get_viewdef(1)",
+        "SELECT getenv('HOME')",
+        'FROM "{folder}/x".parquet',
+        "COPY (FROM raw.x) TO '{folder}/out.csv'",
+        "EXPORT DATABASE '{folder}/out'",
+        "SET allowed_paths = ['/']",
+    ],
+)
+def test_sql_reaches_tables_only_and_writes_nothing(lake: Lake, sql: str) -> None:
+    lake.append("raw/x", ROWS)
+    lake.append("raw/other", ROWS)
+    (file,) = lake.snapshot("raw/other").file_uris()
+    files = sorted(path for path in Path(lake.uri).rglob("*"))
+    with pytest.raises((OutsideTheLake, TableNotFound, ValueError)):
+        query(lake, sql.format(file=file, folder=Path(file).parent))
+    assert sorted(path for path in Path(lake.uri).rglob("*")) == files
+
+
+def test_the_connection_itself_reads_only_the_files_of_the_tables_that_were_named(lake: Lake) -> None:
+    lake.append("raw/x", ROWS)
+    lake.append("raw/other", ROWS)
+    (file,) = lake.snapshot("raw/other").file_uris()
+    files: list[str] = []
+    with duckdb.connect(":memory:") as connection:
+        attach(connection, lake, ["raw/x"], files=files)
+        _close_in(connection, files)
+        for relation in (f"'{file}'", f"read_parquet('{file}')", f"glob('{Path(file).parent}/*')"):
+            with pytest.raises(duckdb.PermissionException):
+                connection.sql(f"FROM {relation}").fetchall()
+        assert connection.sql("SELECT count(*) FROM raw.x").fetchall() == [(3,)]
+
+
+@pytest.mark.parametrize(
+    ("sql", "rows"),
+    [
+        ("WITH a AS (FROM raw.x), b AS (FROM a) SELECT count(*) FROM b", [(3,)]),
+        ("SELECT count(*) FROM raw.x, range(2) AS t(i), unnest([1, 2]) AS u(j)", [(12,)]),
+        ("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3) SELECT max(i) FROM n", [(3,)]),
+        ("SELECT count(*) FROM (SELECT * FROM raw.x AT (VERSION => 0)) AS old", [(3,)]),
+        ("SELECT count(*) > 0 FROM (DESCRIBE raw.x)", [(True,)]),
+        ("SELECT list_sum([i * 2 for i in [1, 2]])", [(6,)]),
+    ],
+)
+def test_sql_of_all_other_kinds_works(lake: Lake, sql: str, rows: list[tuple[object, ...]]) -> None:
+    lake.append("raw/x", ROWS)
+    assert query(lake, sql).rows() == rows
 
 
 def test_a_version_of_a_table_that_does_not_exist_is_not_passed_over(lake: Lake) -> None:
