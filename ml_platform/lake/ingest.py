@@ -7,11 +7,11 @@ from datetime import UTC, date, datetime, timedelta
 
 import dataframely as dy
 import polars as pl
-import polars.selectors as cs
 
 from ml_platform.lake.constraints import loosen, tighten
 from ml_platform.lake.contracts import ROW, Verdict, apply_contract
 from ml_platform.lake.evolution import Evolution, fit, put_back, set_aside
+from ml_platform.lake.row_json import to_json
 from ml_platform.lake.tables import Lake
 
 Progress = Callable[[str], None]
@@ -221,20 +221,12 @@ def quarantined(
             "source": [source] * bad.height,
             "source_row": bad[ROW],
             "reasons": bad["reasons"],
-            "row": _as_json(taken.drop(DAY, strict=False)),
+            "row": to_json(taken.drop(DAY, strict=False)),
             "quarantined_at": [at] * bad.height,
         },
         schema=QUARANTINE,
         strict=False,
     )
-
-
-def _as_json(rows: pl.DataFrame) -> pl.Series:
-    """Each row as a JSON object; columns with NaN or infinity as texts, and bytes in base64, as JSON has neither."""
-    floats = rows.select(cs.float())
-    odd = [name for name in floats.columns if not floats[name].is_finite().all()]
-    plain = rows.with_columns(cs.by_name(odd).cast(pl.String), cs.binary().bin.encode("base64"))
-    return plain.select(pl.struct(pl.all()).struct.json_encode()).to_series()
 
 
 def _day_within(day: pl.Series, days: DayRange | None) -> pl.Series:

@@ -1,5 +1,6 @@
 """Maintenance of the tables: merges small files into large ones, and deletes files that no kept version needs."""
 
+import math
 import uuid
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -129,7 +130,7 @@ def compact(lake: Lake, table: str) -> tuple[int, int]:
 
 
 def vacuum(lake: Lake, table: str, *, retention: timedelta, keep: Collection[int] = ()) -> tuple[int, int]:
-    """Delete files that were replaced longer ago than `retention` and belong to no version in `keep`.
+    """Delete files that were replaced longer ago than `retention`, in begun hours, and belong to no version in `keep`.
 
     With a retention of a day or more, files that crashed writers left behind are deleted too once they are that old.
 
@@ -149,7 +150,7 @@ def vacuum(lake: Lake, table: str, *, retention: timedelta, keep: Collection[int
     for version in keep:
         lake.snapshot(table, version)
     doomed = lake.snapshot(table).vacuum(
-        retention_hours=int(retention.total_seconds() // 3600),
+        retention_hours=math.ceil(retention / timedelta(hours=1)),  # never shorter than promised
         dry_run=True,
         enforce_retention_duration=False,
         full=retention >= _ORPHANS_AFTER,

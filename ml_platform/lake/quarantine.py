@@ -20,6 +20,7 @@ from ml_platform.lake.evolution import fit, put_back, set_aside
 from ml_platform.lake.ingest import QUARANTINE, quarantine_of, validate
 from ml_platform.lake.keyed import append_once, remove
 from ml_platform.lake.raw import RawTable
+from ml_platform.lake.row_json import read_back, to_json
 from ml_platform.lake.tables import Lake
 from ml_platform.lake.types import TIMESTAMP
 
@@ -101,7 +102,13 @@ def readmit(lake: Lake, raw: RawTable, corrected: pl.DataFrame, *, by: str, note
     _remove_admitted(lake, raw.name)
     corrected = corrected.with_columns(pl.col(ID).cast(pl.String))
     chosen = corrected.filter(pl.col(ID).is_in(pending[ID].implode()))
-    rows, extra = set_aside(chosen.drop(_OWN, strict=False), raw.raw_contract or raw.contract, raw.evolution)
+    contract = raw.raw_contract or raw.contract
+    types = {name: column.dtype for name, column in contract.columns().items()}
+    values, unreadable = read_back(chosen.drop(_OWN, strict=False), types)
+    readable = pl.Series([place not in unreadable for place in range(chosen.height)], dtype=pl.Boolean)
+    refused = {chosen[ID][place]: reasons for place, reasons in unreadable.items()}
+    chosen, values = chosen.filter(readable), values.filter(readable)
+    rows, extra = set_aside(values, contract, raw.evolution)
     verdict = validate(
         rows,
         raw.contract,
@@ -110,7 +117,7 @@ def readmit(lake: Lake, raw: RawTable, corrected: pl.DataFrame, *, by: str, note
         transform=raw.transform,
     )
     names = dict(enumerate(chosen[ID]))
-    refused = {names[row]: list(reasons) for row, reasons in verdict.rejected.rows()}
+    refused |= {names[row]: list(reasons) for row, reasons in verdict.rejected.rows()}
     fitting, clashes = _fits_table(lake, raw, verdict.accepted)
     refused |= {names[row]: [reason] for row, reason in clashes}
     ids = [names[row] for row in fitting[ROW]]
@@ -130,7 +137,7 @@ def readmit(lake: Lake, raw: RawTable, corrected: pl.DataFrame, *, by: str, note
         _remove_admitted(lake, raw.name)
     # A row that somebody else re-admitted at the same time has the other's number.
     admitted = _numbers(lake, raw.name, ids).count(number)
-    gone = corrected.height - chosen.height + len(ids) - admitted
+    gone = corrected.height - chosen.height - len(unreadable) + len(ids) - admitted
     return Readmission(raw.name, admitted, refused, gone, lake.version(raw.name))
 
 
@@ -191,7 +198,7 @@ def _fits_table(lake: Lake, raw: RawTable, rows: pl.DataFrame) -> tuple[pl.DataF
 def _record(
     lake: Lake, table: str, pending: pl.DataFrame, chosen: pl.DataFrame, *, number: int, by: str, note: str
 ) -> None:
-    after = chosen.drop(_OWN, strict=False).select(pl.struct(pl.all()).struct.json_encode()).to_series()
+    after = to_json(chosen.drop(_OWN, strict=False))
     given = pl.DataFrame({"id": chosen[ID], "after": after})
     before = pending.select("day", "source", "source_row", "reasons", id=ID, before="row")
     rows = before.join(given, on="id").with_columns(

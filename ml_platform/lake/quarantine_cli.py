@@ -61,9 +61,11 @@ def readmit(
     """
     import polars as pl
 
+    from ml_platform.lake.file_spec import Files
     from ml_platform.lake.project import declared_table
     from ml_platform.lake.quarantine import look
     from ml_platform.lake.quarantine import readmit as move
+    from ml_platform.lake.readers import read_file
     from ml_platform.lake.tables import Lake
 
     if (file is None) == (function is None):  # neither, or both
@@ -71,7 +73,11 @@ def readmit(
     lake = Lake(Settings().lake_uri)
     try:
         raw = declared_table(table)
-        rows = _function(function)(look(lake, table)) if function else pl.read_csv(file or "", infer_schema=False)
+        rows = (
+            _function(function)(look(lake, table))
+            if function
+            else read_file(file or Path(), Files(format="csv", null_values=()))
+        )
         report = move(lake, raw, rows, by=getpass.getuser(), note=note)
     except (LookupError, ValueError, OSError, ImportError, pl.exceptions.PolarsError) as error:
         stop(f"Nothing was re-admitted to {table}: {error}")

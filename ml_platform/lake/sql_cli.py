@@ -113,7 +113,11 @@ def render(rows: "pl.DataFrame", format: Format) -> str:
     if format is Format.CSV:
         nested = [name for name, dtype in rows.schema.items() if dtype.is_nested()]
         # CSV has no lists: such a cell holds JSON.
-        return rows.with_columns(pl.col(name).map_elements(_json, pl.String) for name in nested).write_csv().rstrip()
+        return (
+            rows.with_columns(pl.col(name).map_elements(_json, pl.String) for name in nested)
+            .write_csv()
+            .removesuffix("\n")
+        )
     with pl.Config(
         tbl_rows=-1,
         tbl_cols=-1,

@@ -5,6 +5,7 @@ a commit that also records the cursor's position. So a run goes on where a kille
 was, and rows that are read twice replace themselves.
 """
 
+import math
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -61,8 +62,8 @@ def load_changes(lake: Lake, spec: SourceSpec, *, progress: Progress = lambda _l
         lake.append(spec.name, contract.create_empty(), partition_by=spec.partition_by)
     loosen(lake, spec.name, contract)
     since = last_cursor(lake, spec)
-    if since is not None and source.lookback_seconds and not isinstance(since, int):
-        since -= timedelta(seconds=source.lookback_seconds)
+    if since is not None and not isinstance(since, int):
+        since -= _lookback(source, since)
     read = written = 0
     reasons: Counter[str] = Counter()
     for batch in _batches(source, since):
@@ -96,6 +97,12 @@ def last_cursor(lake: Lake, spec: SourceSpec) -> datetime | date | int | None:
             at = _EPOCH + timedelta(microseconds=number)
             return at.date() if kind == "date" else at
     return None
+
+
+def _lookback(source: SqlSource, since: datetime | date) -> timedelta:
+    """How far to read back from a position: whole days from a date, of which a part of a day takes nothing away."""
+    lookback = timedelta(seconds=source.lookback_seconds)
+    return lookback if isinstance(since, datetime) else timedelta(days=math.ceil(lookback / timedelta(days=1)))
 
 
 def _position(source: SqlSource, newest: datetime | date | int) -> tuple[str, int]:

@@ -156,9 +156,9 @@ def test_values_that_json_does_not_have_are_kept_in_the_quarantine(lake: Lake) -
     assert report.rows_written == 1
     rows = [json.loads(row) for row in lake.read(report.quarantine_table).sort("source_row").collect()["row"]]
     assert rows == [
-        {"scan": "AP8=", "sharpness": "NaN"},
-        {"scan": "AP8=", "sharpness": "-inf"},
-        {"scan": "b2s=", "sharpness": "-1.5"},
+        {"scan": "base64:AP8=", "sharpness": "NaN"},
+        {"scan": "base64:AP8=", "sharpness": "-inf"},
+        {"scan": "base64:b2s=", "sharpness": "-1.5"},
     ]
 
 

@@ -88,7 +88,8 @@ def test_a_compaction_does_not_bring_back_rows_that_are_replaced_meanwhile(
 def test_the_retention_keeps_young_versions_and_a_pin_keeps_old_ones(lake: Lake) -> None:
     for value in range(4):
         lake.replace("training_sets/m", _days(value))
-    assert vacuum(lake, "training_sets/m", retention=timedelta(hours=1)) == (0, 0)
+    for minutes in (1, 59, 60):  # a part of an hour is not rounded down to none
+        assert vacuum(lake, "training_sets/m", retention=timedelta(minutes=minutes)) == (0, 0)
     files, _ = vacuum(lake, "training_sets/m", retention=NOW, keep=[1])
     assert files == 2
     assert lake.read("training_sets/m", version=1).collect()["value"].to_list() == [1, 1]

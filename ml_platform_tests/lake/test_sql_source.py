@@ -134,6 +134,28 @@ def test_what_commits_late_is_found_within_the_lookback(lake: Lake, execute: Exe
     assert "late" in dict(_shops(lake))
 
 
+@pytest.mark.parametrize(("seconds", "found"), [(0, False), (1, True), (86_400, True)])
+def test_a_lookback_of_less_than_a_day_reads_a_day_of_dates_again(
+    lake: Lake, execute: Execute, seconds: float, found: bool
+) -> None:
+    by_day = {"query": "SELECT shop, changed::date AS day FROM orders", "cursor": "day", "lookback_seconds": seconds}
+    columns = {"shop": {"type": "string", "key": True}, "day": {"type": "date"}}
+    spec = SourceSpec.model_validate(
+        {
+            "name": "raw/orders",
+            "description": "Orders.",
+            "owner": "team:shop",
+            "sql": {"url_variable": "SHOP_URL", **by_day},
+            "columns": columns,
+        }
+    )
+    execute("UPDATE orders SET changed = '2024-01-05Z' WHERE shop = 'shop 1'")
+    load_changes(lake, spec)
+    execute("INSERT INTO orders VALUES (gen_random_uuid(), 'late', 1, NULL, '2024-01-04 23:30Z')")
+    load_changes(lake, spec)
+    assert ("late" in lake.read("raw/orders").collect()["shop"]) is found
+
+
 @pytest.mark.parametrize("commits_made", range(7))
 def test_a_crash_between_any_two_commits_loses_and_doubles_nothing(
     lake: Lake, execute: Execute, monkeypatch: pytest.MonkeyPatch, commits_made: int
