@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from ml_platform.promotion_spec import Promotion
 from ml_platform.spec_types import Cron, Duration, Strict, Tag
+from ml_platform.threshold_spec import Threshold
 
 Task = Literal["binary", "multiclass", "regression"]
 Family = Literal["logistic_regression", "ridge", "lightgbm"]
@@ -297,6 +298,11 @@ class ModelSpec(Strict):
     input_checks: InputChecks = InputChecks()
     families: tuple[Family, ...] = Field(min_length=1)
     tuning: Tuning = Tuning()
+    threshold: Threshold = Field(
+        Threshold(),
+        description="Binary: the probability from which the prediction is true. A number from 0 to 1, `best_f1`, or "
+        "`cost: {false_positive: …, false_negative: …}`; the latter two are chosen on the validation rows.",
+    )
     promotion: Promotion = Promotion()
     scoring: Scoring
     monitoring: Monitoring = Monitoring()
@@ -322,6 +328,8 @@ class ModelSpec(Strict):
             raise ValueError(
                 f"promotion.metric: '{self.promotion.metric}' is not one of {', '.join(allowed)} for {self.task}"
             )
+        if self.task != "binary" and self.threshold != Threshold():
+            raise ValueError(f"threshold: only a binary model has one, not task '{self.task}'; leave it out")
         check_lookups(self.lookups)
         return self
 

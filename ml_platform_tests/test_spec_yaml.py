@@ -36,6 +36,7 @@ attributes:
 PLAN = "plan, type: string}"  # on line 15
 LOG = "  scoring: {start: 2024-01-01}\n"
 LOGS = "  inference_log: {"
+COST = "{false_positive: 1, false_negative: 5}"
 VIEWS = {"usage": ["calls", "minutes"], "payments": ["late"]}
 
 
@@ -106,6 +107,13 @@ def test_a_good_file_gives_the_spec(write):
             "inputs.2.nulls",
             ["contradicts required: false"],
         ),
+        (LOG, f"{LOG}  threshold: 1.5\n", 21, "threshold.value", ["less than or equal to 1; found 1.5"]),
+        (LOG, f"{LOG}  threshold: yes\n", 21, "threshold", ["wanted a number from 0 to 1, best_f1, or cost", "True"]),
+        (LOG, f"{LOG}  threshold: best_f2\n", 21, "threshold", ["found 'best_f2'"]),
+        (LOG, f"{LOG}  threshold: {{costs: 1}}\n", 21, "threshold.costs", ["did you mean 'cost'?"]),
+        (LOG, f"{LOG}  threshold: {{value: 0.1, cost: {COST}}}\n", 21, "threshold", ["not both"]),
+        (LOG, f"{LOG}  threshold: {{cost: {{false_positive: 1}}}}\n", 21, "threshold.cost.false_negative", ["missing"]),
+        ("binary\n", "multiclass\n  threshold: 0.3\n", 2, "attributes", ["only a binary model has one"]),
         (LOG, f"{LOG}{LOGS}redct: [plan]}}\n", 21, "inference_log.redct", ["did you mean 'redact'?"]),
         (LOG, f"{LOG}{LOGS}redact: [plon]}}\n", 21, "inference_log.redact.0", ["did you mean 'plan'?"]),
         (LOG, f"{LOG}{LOGS}redact: [plan, customer]}}\n", 21, "inference_log.redact.1", ["is the id"]),

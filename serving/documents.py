@@ -61,6 +61,7 @@ class ModelDetail(ModelSummary):
         [], description="Features read from the online store, with their view's hash."
     )
     features: list[dict[str, Any]] = Field([], description="Columns of the model's matrix, most important first.")
+    metric: str | None = Field(None, description="The one of `metrics` by which versions are compared and promoted.")
     metrics: dict[str, float] = Field({}, description="On the holdout, when the version was evaluated.")
     provenance: dict[str, Any] | None = None
     endpoint: dict[str, Any] | None = Field(None, description="The endpoint document in force.")
@@ -95,6 +96,7 @@ def detail(slot: Slot) -> ModelDetail:
             "name": manifest.target,
             "unit": manifest.target_unit,
             "threshold": manifest.threshold,
+            "threshold_choice": manifest.threshold_choice,
             "classes": list(manifest.classes),
         },
         inputs=msgspec.to_builtins(manifest.inputs),
@@ -108,6 +110,7 @@ def detail(slot: Slot) -> ModelDetail:
             | ({} if feature.categories is None else {"categories": len(feature.categories)})
             for feature in features
         ],
+        metric=manifest.metric,
         metrics=manifest.metrics,
         provenance=msgspec.to_builtins(manifest.provenance),
         endpoint=msgspec.to_builtins(slot.endpoint),

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -174,7 +173,7 @@ def _answers(scorer: Scorer, scores: np.ndarray) -> tuple[pl.Series, pl.Series]:
     manifest = scorer.manifest
     if manifest.task == "multiclass":
         best = scores.argmax(axis=1)
-        names: Any = [str(manifest.classes[position]) for position in best]
+        names = [str(manifest.classes[position]) for position in best]
         return pl.Series("score", scores.max(axis=1)), pl.Series("prediction", names, dtype=pl.String)
     if manifest.task == "binary":
         return pl.Series("score", scores), pl.Series("prediction", scores >= manifest.threshold, dtype=pl.Boolean)

@@ -189,6 +189,8 @@ def _trained_model(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureVie
             metadata={
                 "family": model.family,
                 **({"passed over": reasons([item.told for item in model.passed_over])} if model.passed_over else {}),
+                **({} if model.threshold is None else {"threshold chosen by": spec.threshold.in_words}),
+                **numbers({"threshold": model.threshold}),
                 **numbers(model.metrics, prefix="holdout/"),
                 **numbers(model.validation_metrics, prefix="validation/"),
                 "importance": table(leading),

@@ -148,8 +148,10 @@ class Manifest(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     features: tuple[Feature, ...]
     classes: tuple[Label, ...] = ()  # multiclass: in the order of the scores
     threshold: float | None = None  # binary: prediction is true at or above it
+    threshold_choice: str = ""  # how it was chosen, in words
     target: str
     target_unit: str | None = None
+    metric: str | None = None  # the one among `metrics` by which the gate decides
     metrics: dict[str, float]  # on the holdout, by name; of the judged model where this is its refit
     holdout_error: HoldoutError | None = None
     provenance: Provenance

@@ -122,7 +122,7 @@ def describe(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation) -> 
     if trained.threshold is not None:
         sentences.insert(
             -1 - len(evaluation.reasons),
-            f"It predicts true from a probability of {trained.threshold:.3f}, the best F1 on validation rows.",
+            f"It predicts true from a probability of {trained.threshold:.3f}, {spec.threshold.in_words}.",
         )
     return "\n\n".join(sentences)
 

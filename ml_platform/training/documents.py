@@ -38,7 +38,7 @@ class Candidate(Strict):
     params: dict[str, Parameter] = Field(description="As `build_estimator` takes them, the number of trees included.")
     score: float = Field(description="The search's metric on the validation rows.")
     metrics: dict[str, float] = Field(description="All metrics on the validation rows.")
-    threshold: float | None = Field(None, description="Binary: threshold with the best F1 on the validation rows.")
+    threshold: float | None = Field(None, description="Binary: as `threshold` in defs.yaml, on validation rows.")
     seconds: float = Field(description="Time that the trial took.")
 
 

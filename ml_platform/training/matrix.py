@@ -4,7 +4,7 @@ The scorer does the same for one request at a time (`ml_platform.inference.score
 """
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import polars as pl
@@ -109,7 +109,7 @@ def encode_labels(labels: pl.Series, spec: ModelSpec, classes: tuple[Label, ...]
         )
     labels = plain_labels(labels, spec.task, spec.target)
     if spec.task == "multiclass":
-        positions: dict[Any, int] = {str(name): position for position, name in enumerate(classes)}
+        positions = {str(name): position for position, name in enumerate(classes)}
         names = labels.cast(pl.String).to_list()
         return np.array([positions.get(name, UNKNOWN_LABEL) for name in names], dtype=np.float64)
     numbers = labels.cast(pl.Float64).to_numpy().astype(np.float64)

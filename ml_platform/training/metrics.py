@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ml_platform.spec import CLASSIFICATION_METRICS, LOWER_IS_BETTER, REGRESSION_METRICS, Task
+from ml_platform.threshold_spec import Threshold
 
 _EPSILON = 1e-15
 
@@ -115,6 +116,32 @@ def best_f1_threshold(y: np.ndarray, score: np.ndarray) -> float:
     last_of_tie = np.append(ranked[1:] != ranked[:-1], True)
     f1 = 2 * hits / (np.arange(1, len(y) + 1) + y.sum())
     return float(ranked[np.argmax(np.where(last_of_tie, f1, -1.0))])
+
+
+def lowest_cost_threshold(y: np.ndarray, score: np.ndarray, *, false_positive: float, false_negative: float) -> float:
+    """Threshold (score ≥ threshold is positive) with the lowest cost of wrong answers; the largest such on a tie.
+
+    It is one of the scores, or just above them all, where it is cheapest to answer false always.
+
+    Examples
+    --------
+    >>> y, score = np.array([0.0, 1.0, 0.0, 1.0]), np.array([0.1, 0.3, 0.6, 0.8])
+    >>> [lowest_cost_threshold(y, score, false_positive=1, false_negative=cost) for cost in (0.5, 5)]
+    [0.8, 0.3]
+    """
+    order = np.argsort(-score, kind="stable")
+    ranked, hits = score[order], np.cumsum(y[order])
+    last_of_tie = np.append(ranked[1:] != ranked[:-1], True)
+    wrong = false_positive * (np.arange(1, len(y) + 1) - hits) + false_negative * (y.sum() - hits)
+    costs = np.append(false_negative * y.sum(), np.where(last_of_tie, wrong, np.inf))
+    return float(np.append(np.nextafter(ranked[0], np.inf), ranked)[np.argmin(costs)])
+
+
+def choose_threshold(rule: Threshold, y: np.ndarray, score: np.ndarray) -> float:
+    """Threshold of a binary model, as `threshold` in `defs.yaml` asks for it, on rows that it was not trained on."""
+    if (cost := rule.cost) is not None:
+        return lowest_cost_threshold(y, score, false_positive=cost.false_positive, false_negative=cost.false_negative)
+    return best_f1_threshold(y, score) if rule.value is None else rule.value
 
 
 def shares(values: Mapping[str, float]) -> dict[str, float]:

@@ -12,6 +12,7 @@ from ml_platform.features.training_set import TrainingSetRef
 from ml_platform.registry.manifest import Feature
 from ml_platform.registry.tracking import Tracker
 from ml_platform.spec import Family, ModelSpec, Task
+from ml_platform.threshold_spec import Threshold
 from ml_platform.training.candidate_fit import require_classes
 from ml_platform.training.documents import Candidate, Candidates, Parameter
 from ml_platform.training.families import (
@@ -23,7 +24,7 @@ from ml_platform.training.families import (
     suggest,
 )
 from ml_platform.training.matrix import FeatureEncoder, encode_labels, label_classes
-from ml_platform.training.metrics import best_f1_threshold, measure
+from ml_platform.training.metrics import choose_threshold, measure
 from ml_platform.training.split import Parts, TrainingRows
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class TrialData:
     X_validation: np.ndarray
     y_validation: np.ndarray
     seed: int
+    threshold: Threshold
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def run_trial(trial: Trial, data: TrialData) -> Outcome:
     estimator = build_estimator(trial.family, data.task, data.features, trial.params, data.seed)
     fit_estimator(estimator, data.X, data.y, (data.X_validation, data.y_validation))
     score = predict(estimator, data.task, data.X_validation)
-    threshold = best_f1_threshold(data.y_validation, score) if data.task == "binary" else None
+    threshold = choose_threshold(data.threshold, data.y_validation, score) if data.task == "binary" else None
     return Outcome(
         params=fitted_params(estimator, trial.params),
         metrics=measure(data.task, data.y_validation, score, threshold=threshold),
@@ -153,6 +155,7 @@ def trial_data(parts: Parts, spec: ModelSpec, ref: TrainingSetRef) -> TrialData:
         X_validation=encoder.transform(parts.validation),
         y_validation=y_validation,
         seed=spec.tuning.seed,
+        threshold=spec.threshold,
     )
 
 

@@ -373,3 +373,20 @@ _LOW_CONTRAST = """
   return found;
 }
 """
+
+
+def test_the_metric_of_the_gate_and_the_choice_of_the_threshold_are_told(
+    settings: Settings, serve: Callable[..., Server]
+) -> None:
+    fill_online_store(settings)
+    found = {"log_loss": 0.7, "f1": 0.6, "accuracy": 0.8}
+    publish(
+        settings, 1, metric="f1", metrics=found, threshold=0.25, threshold_choice="the best F1 on the validation rows"
+    )
+    client = serve(settings).client
+    assert client.get(f"/models/{MODEL}").json()["metric"] == "f1"
+    page = client.get(f"/models/{MODEL}/console").text
+    assert "f1 0.600" in page
+    assert "log_loss" not in page
+    meaning = "late: true at a probability of 0.25 or more (the best F1 on the validation rows)"
+    assert meaning in client.get("/openapi.json").text

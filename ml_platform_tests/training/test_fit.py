@@ -1,10 +1,15 @@
+import shutil
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
 from ml_platform.features.views import FeatureView
+from ml_platform.inference.batch import score_rows, score_window
+from ml_platform.inference.scorer import Scorer
+from ml_platform.registry.manifest import Target
 from ml_platform.registry.versions import describe
 from ml_platform.spec import CLASSIFICATION_METRICS
 from ml_platform.training import candidate_fit
@@ -14,6 +19,7 @@ from ml_platform.training.documents import Candidates, TrainedModel
 from ml_platform.training.evaluate import evaluate
 from ml_platform.training.families import default_params
 from ml_platform.training.fit import fit_model
+from ml_platform.training.metrics import measure
 from ml_platform.training.rescoring import VersionRows
 from ml_platform.training.search import search
 from ml_platform.training.split import Parts, TrainingRows, read_rows, split_by_time
@@ -147,6 +153,55 @@ def test_the_next_candidate_is_taken_where_the_best_cannot_be_exported(
     only = found.model_copy(update={"candidates": (ranked[0],)})
     with pytest.raises(NotExportable, match=r"none of the 1 candidates .* its objective has no exact export"):
         shops.fit(only)
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        (0.3, "as `threshold` in defs.yaml says"),
+        ({"cost": {"false_positive": 1, "false_negative": 20}}, "a false positive costs 1 and a false negative 20"),
+    ],
+)
+def test_threshold_is_the_one_that_the_yaml_asks_for(shops: Shops, rule: Any, said: str) -> None:
+    world = shops.respecified(threshold=rule, families=["logistic_regression"], promotion={"metric": "f1"})
+    ref = world.training_set(AS_OF)
+    found = world.candidates(ref)
+    trained = world.fit(found)
+    manifest = world.store.load_manifest(trained.digest)
+    assert manifest.threshold == trained.threshold == found.best.threshold
+    assert said in manifest.threshold_choice
+    assert manifest.metric == "f1"
+    if rule == 0.3:
+        assert trained.threshold == 0.3
+    else:
+        usual = shops.respecified(families=["logistic_regression"]).candidates(ref).candidates[0].threshold
+        assert trained.threshold < usual  # misses are dear
+    evaluation = world.evaluate(trained)
+    assert said in describe(world.spec, trained, evaluation)
+    rows = world.rows(ref).parts.holdout
+    scores = score_rows(Scorer.load(world.store.bundle_path(trained.digest)), rows)
+    y = rows["late"].cast(pl.Float64).to_numpy()
+    assert evaluation.challenger["f1"] == pytest.approx(measure("binary", y, scores, threshold=trained.threshold)["f1"])
+
+
+def test_whole_numbers_as_classes_stay_whole_numbers(shops: Shops, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(shops.folder, tmp_path / "defs"))
+    spine = (folder / "outcome.sql").read_text()
+    number = "CASE outcome WHEN 'early' THEN 2 WHEN 'late' THEN 10 ELSE 30 END AS outcome"
+    (folder / "outcome.sql").write_text(spine.replace("outcome FROM", f"{number} FROM"))
+    world = Shops(shops.settings, folder, multiclass_spec(families=("logistic_regression",)), shops.views)
+    trained = world.train(AS_OF)
+    scorer = Scorer.load(world.store.bundle_path(trained.digest))
+    assert scorer.manifest.classes == (2, 10, 30)
+    assert scorer.prediction([0.1, 0.7, 0.2]) == 10
+    assert trained.metrics["accuracy"] > 0.5
+    assert world.evaluate(trained).challenger == pytest.approx(trained.metrics)
+    world.store.publish(world.spec.name, [Target(version=1, digest=trained.digest)], reason="test", by="ann")
+    start = START + timedelta(days=60)
+    report = score_window(world.lake, world.spec, folder, world.views, world.store, start, start + timedelta(days=2))
+    predicted = world.lake.read(report.table).collect()["prediction"]
+    assert predicted.dtype == pl.String, "classes are text in tables"
+    assert set(predicted) <= {"2", "10", "30"}
 
 
 def test_classes_that_come_and_go(shops: Shops) -> None:

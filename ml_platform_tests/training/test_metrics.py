@@ -3,7 +3,8 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from ml_platform.spec import CLASSIFICATION_METRICS
-from ml_platform.training.metrics import best_f1_threshold, gain, measure, weighted
+from ml_platform.threshold_spec import ErrorCost, Threshold
+from ml_platform.training.metrics import best_f1_threshold, choose_threshold, gain, measure, weighted
 
 N = 700
 RANDOM = np.random.default_rng(1)
@@ -119,3 +120,17 @@ def test_threshold_has_the_best_f1_of_all() -> None:
     chosen = best_f1_threshold(Y, SCORE)
     best = max(measure("binary", Y, SCORE, threshold=cut)["f1"] for cut in np.unique(SCORE))
     assert measure("binary", Y, SCORE, threshold=chosen)["f1"] == pytest.approx(best)
+
+
+@pytest.mark.parametrize("costs", [(1.0, 1.0), (1.0, 6.0), (9.0, 1.0), (1.0, 1e-6)])
+def test_threshold_has_the_lowest_cost_of_all(costs: tuple[float, float]) -> None:
+    def cost(cut: float) -> float:
+        return costs[0] * ((cut <= SCORE) & (Y == 0)).sum() + costs[1] * ((cut > SCORE) & (Y == 1)).sum()
+
+    rule = Threshold(cost=ErrorCost(false_positive=costs[0], false_negative=costs[1]))
+    chosen = choose_threshold(rule, Y, SCORE)
+    cuts = [*np.unique(SCORE), 2.0]
+    assert cost(chosen) == pytest.approx(min(map(cost, cuts)))
+    assert chosen == pytest.approx(max(cut for cut in (*cuts[:-1], chosen) if cost(cut) == cost(chosen)))
+    assert choose_threshold(Threshold(value=0.25), Y, SCORE) == 0.25
+    assert choose_threshold(Threshold(), Y, SCORE) == best_f1_threshold(Y, SCORE)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_platform.features.online import OnlineStore
 from ml_platform.monitoring.status import DriftWindow, ModelStatus, PerformanceWindow
-from ml_platform.registry.manifest import Derived, Input
+from ml_platform.registry.manifest import Derived, Input, Manifest
 from serving.console import plots, words
 from serving.console.history import History, Interval
 from serving.documents import ModelDetail, traffic_shares
@@ -211,13 +211,20 @@ def _versions(slot: Slot, total: Interval) -> list[VersionLine]:
             family=model.manifest.family,
             digest=model.digest,
             trained=model.manifest.provenance.trained_until[:10],
-            metrics=model.manifest.metrics,
+            metrics=_shown_metrics(model.manifest),
             rows=total.rows(slot.name, model.version),
             median=words.milliseconds(total.latency(0.5, slot.name, model.version)),
             slow=words.milliseconds(total.latency(0.95, slot.name, model.version)),
         )
         for model in (*slot.served, *slot.shadows)
     ]
+
+
+def _shown_metrics(manifest: Manifest) -> dict[str, float]:
+    """The gate's metric; of a version from before manifests named it, the first two that it has."""
+    if manifest.metric is not None and manifest.metric in manifest.metrics:
+        return {manifest.metric: manifest.metrics[manifest.metric]}
+    return dict(list(manifest.metrics.items())[:2])
 
 
 def result_names(model: ServedModel) -> dict[str, dict[str, Any]]:

@@ -147,13 +147,19 @@ def answer_schema(manifest: Manifest) -> dict[str, Any]:
         properties = {"id": {"description": f"`{manifest.id}` of the row, where it was given."}, **properties}
     if manifest.task == "binary":
         meaning = f"{manifest.target}: true at a probability of {manifest.threshold:g} or more"
+        if manifest.threshold_choice:
+            meaning += f" ({manifest.threshold_choice})"
         properties["prediction"] = {"type": "boolean", "description": meaning}
         properties["probability"] = {
             "type": "number", "minimum": 0, "maximum": 1, "description": f"That {manifest.target} is true."
         }  # fmt: skip
     elif manifest.task == "multiclass":
         are_integers = all(isinstance(name, int) for name in manifest.classes)
-        properties["prediction"] = {"type": "integer" if are_integers else "string", "enum": list(manifest.classes)}
+        properties["prediction"] = {
+            "type": "integer" if are_integers else "string",
+            "enum": list(manifest.classes),
+            "description": f"{manifest.target}: the most probable class.",
+        }
         properties["probability"] = {"type": "number", "description": "Of the predicted class."}
         properties["probabilities"] = {"type": "object", "additionalProperties": {"type": "number"}}
     properties["features"] = {"type": "object", "description": "Where asked for: what the model saw, by name."}
