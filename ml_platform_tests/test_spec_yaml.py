@@ -209,7 +209,7 @@ def test_an_input_may_not_take_the_name_of_a_score_column(write):
 
 
 def test_the_model_in_the_docs_is_a_valid_one() -> None:
-    (documented,) = re.findall(
+    documented, *_ = re.findall(
         r"```yaml\n(.*?)```", (PROJECT_ROOT / "docs" / "models.md").read_text("utf-8"), re.DOTALL
     )
     spec = ModelSpec.model_validate(yaml.safe_load(documented)["attributes"])
