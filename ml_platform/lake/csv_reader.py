@@ -17,13 +17,8 @@ from ml_platform.lake.stored_files import opened
 CHUNK = 16 * 1024 * 1024  # bytes read at once
 
 
-def read_csv(path: Path | str, files: Files, *, rows: int | None = None) -> pl.DataFrame:
+def read_csv(path: Path | str, files: Files) -> pl.DataFrame:
     """Read a local CSV file, or the object at a URI, gzipped or not; a file of no rows and no header has no columns.
-
-    Parameters
-    ----------
-    rows
-        Most rows to read, about; what comes after is not checked.
 
     Raises
     ------
@@ -34,7 +29,7 @@ def read_csv(path: Path | str, files: Files, *, rows: int | None = None) -> pl.D
     """
     frames: list[pl.DataFrame] = []
     names: list[str] = []
-    for block in cut_into_blocks(_in_utf8(path, files, CHUNK if rows is None else CHUNK // 64), files):
+    for block in cut_into_blocks(_in_utf8(path, files), files):
         names = names or _names(block, files)
         above = 1 if not frames and files.header == "first_line" else 0
         frame = _parse(block.text, names, files)
@@ -44,8 +39,6 @@ def read_csv(path: Path | str, files: Files, *, rows: int | None = None) -> pl.D
                 "report this, with the file's dialect"
             )
         frames.append(frame[above:])
-        if rows is not None and sum(frame.height for frame in frames) >= rows:
-            break
     return pl.concat(frames) if frames else pl.DataFrame(schema=dict.fromkeys(files.names or (), pl.String))
 
 
@@ -88,13 +81,13 @@ def _parse(text: bytes, names: Sequence[str], files: Files) -> pl.DataFrame:
     )
 
 
-def _in_utf8(path: Path | str, files: Files, chunk: int) -> Iterator[bytes]:
+def _in_utf8(path: Path | str, files: Files) -> Iterator[bytes]:
     """Read a file in chunks of UTF-8, without byte order mark."""
     decoder = codecs.getincrementaldecoder(files.encoding)()
     is_utf8, is_first, line = files.encoding in ("utf-8", "utf-8-sig"), True, 1
     with opened(path) as file:
         while True:
-            content = file.read(max(chunk, len(codecs.BOM_UTF8)))
+            content = file.read(max(CHUNK, len(codecs.BOM_UTF8)))
             if is_first and content.startswith(codecs.BOM_UTF8) and not is_utf8:
                 raise MalformedCsv(f"it begins with the mark of UTF-8: leave out encoding: {files.encoding}")
             try:

@@ -16,12 +16,10 @@ from typing import NoReturn
 
 import numpy as np
 
-from ml_platform.lake.csv_structure import CR, LF, PLAIN, Alphabet, Bytes, Marks, Mask, Misplaced, Places
+from ml_platform.lake.csv_structure import CR, LF, PLAIN, SEPARATORS, Alphabet, Bytes, Marks, Mask, Misplaced, Places
 from ml_platform.lake.file_spec import Files
 
-SEPARATORS = (",", ";", "\t", "|")
 LONGEST_RECORD = 64 * 1024 * 1024  # bytes; a longer one has a quote that is never closed
-_LONGEST_BLANK = 100  # bytes of a line of blanks that is no row
 
 
 class MalformedCsv(ValueError):
@@ -201,19 +199,26 @@ class _Cutter:
     def _blank(self, work: Bytes, records: _Records, is_comment: Mask) -> Mask:
         """Say which records are blank lines, and no rows; learns the number of columns from the first other one."""
         is_empty: Mask = records.ends == records.starts
-        is_blank = is_empty.copy()
-        for place in np.flatnonzero((records.fields <= 1) & ~is_empty & ~is_comment):
+        is_blank, is_above = is_empty.copy(), np.zeros(len(is_empty), np.bool_)
+
+        def has_only_blanks(place: int) -> bool:
             start, end = records.starts[place], records.ends[place]
-            is_blank[place] = end - start < _LONGEST_BLANK and not work[start:end].tobytes().strip(b" \t")
-        is_above = np.zeros(len(is_blank), np.bool_)
+            return records.fields[place] <= 1 and not work[start:end].tobytes().strip(b" \t")
+
         if self.columns is None:
-            rows = np.flatnonzero(~is_blank & ~is_comment)
-            is_above[: rows[0] if rows.size else None] = self.files.header == "first_line"
+            lines = np.flatnonzero(~is_empty & ~is_comment)
+            first = next((place for place in lines.tolist() if not has_only_blanks(place)), None)
+            is_above[:first] = self.files.header == "first_line"
             if self.files.names is not None:
                 self.columns = len(self.files.names)
-            elif rows.size:
-                self.columns = int(records.fields[rows[0]])
-                self._check_separator(work, records, rows[0])
+            elif first is not None:
+                self.columns = int(records.fields[first])
+                self._check_separator(work, records, first)
+        if self.columns == 1:
+            is_blank[is_above & ~is_comment] = True
+        else:
+            for place in np.flatnonzero((records.fields <= 1) & ~is_empty & ~is_comment).tolist():
+                is_blank[place] = has_only_blanks(place)
         if self.columns != 1:
             return is_blank
         # Above the header a blank line is nothing; below it, in a file of one column, it may be a missing value.

@@ -1,5 +1,6 @@
 """Where the values of a CSV text begin and end: quotes, separators, line ends, escapes, comments, by position."""
 
+import json
 from dataclasses import dataclass
 from typing import Self
 
@@ -12,6 +13,7 @@ Bytes = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 
+SEPARATORS = ",;\t|"
 LF, CR = 10, 13
 PLAIN = ord("a")  # stands in for bytes that have no meaning where they are
 
@@ -154,6 +156,8 @@ class Alphabet:
         if blanks and (blanks == len(beside) or beside[blanks] in (self.separator, LF, CR)):
             side = "before" if opening else "after"
             return f"has a blank {side} a quote: say trim: true if blanks around values mean nothing"
+        if not opening and beside[0] in SEPARATORS.encode():
+            return f"has {chr(beside[0])!r} after a closing quote: say separator: {json.dumps(chr(beside[0]))}"
         what = "a quote within a value" if opening else "text after a closing quote"
         return (
             f'has {what}: put the value in quotes and write the quote twice ("5"" pipe"), say escape: if another '

@@ -14,7 +14,8 @@ from typing import Any
 import polars as pl
 
 from ml_platform.lake.csv_reader import read_csv, read_start
-from ml_platform.lake.csv_records import SEPARATORS, MalformedCsv
+from ml_platform.lake.csv_records import MalformedCsv
+from ml_platform.lake.csv_structure import SEPARATORS
 from ml_platform.lake.file_spec import Files
 from ml_platform.lake.readers import file_format, read_file
 from ml_platform.lake.source_spec import ColumnSpec

@@ -16,7 +16,7 @@ _TELL = re.compile(
     r"json_(de)?serialize_(sql|plan)|json_execute_serialized_sql|write_log|which_secret|sql_auto_complete",
     re.IGNORECASE,
 )
-_NAME = re.compile(r"\w+")  # names of files have a dot or a slash
+_FILE = re.compile(r"[./\\:*?\[\]{}~]")  # of what the name of a file has at least one
 _REMEDY = "SQL reads only the lake's tables: make the file one (SourceTable), or read it with Polars."
 
 
@@ -39,7 +39,7 @@ def check_reads_tables_only(tree: Any) -> None:
         kind, name = node.get("type"), str(node.get("table_name") or "")
         if kind == "BASE_TABLE":
             schema, catalog = str(node.get("schema_name") or ""), str(node.get("catalog_name") or "")
-            if catalog or not (schema or _NAME.fullmatch(name)):
+            if catalog or (not schema and _FILE.search(name)):
                 raise OutsideTheLake(".".join(f"'{part}'" for part in (catalog, schema, name) if part))
         elif kind == "SHOW_REF" and not node.get("query"):
             raise OutsideTheLake(f"SHOW {name}".strip())

@@ -219,6 +219,7 @@ def test_the_connection_itself_reads_only_the_files_of_the_tables_that_were_name
         ("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3) SELECT max(i) FROM n", [(3,)]),
         ("SELECT count(*) FROM (SELECT * FROM raw.x AT (VERSION => 0)) AS old", [(3,)]),
         ("SELECT count(*) > 0 FROM (DESCRIBE raw.x)", [(True,)]),
+        ('WITH "my rows" AS (FROM raw.x) SELECT count(*) FROM "my rows"', [(3,)]),
         ("SELECT list_sum([i * 2 for i in [1, 2]])", [(6,)]),
     ],
 )
