@@ -22,6 +22,7 @@ from serving.metrics import SHARED_FOLDER
 from serving.protocol import PromptProtocol
 from serving.settings import ServingSettings
 
+_PORT = "ML_PLATFORM_SERVING_PORT"
 _NO_KEYS = (
     "there are no API keys, so it listens on this machine only, not on {host}; make one first: "
     "ml-platform keys create <name> --role predict"
@@ -76,7 +77,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)"
     )
     parser.add_argument(
-        "--port", type=int, default=8000, help="port to listen on; 0 takes a free one (default: %(default)s)"
+        "--port",
+        type=int,
+        default=os.environ.get(_PORT, "8000"),  # argparse converts a text, and blames the option for one that is none
+        help=f"port to listen on; 0 takes a free one (default: {_PORT}, else 8000)",
     )
     parser.add_argument("--workers", type=int, default=1, help="processes, one per core at most (default: %(default)s)")
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])

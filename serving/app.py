@@ -34,6 +34,7 @@ from serving.endpoint_routes import endpoint_routes
 from serving.errors import http_error, internal_error
 from serving.gauges import Gauges
 from serving.in_force import InForce
+from serving.log_health import LogHealth
 from serving.metrics import Metrics
 from serving.openapi.document import whole_document
 from serving.pages import add_pages
@@ -205,7 +206,7 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
         fallback=options.online_fallback,
     )
     console = Console(state, metrics, releases, online)
-    predictor = Predictor(state, log, metrics, options)
+    predictor = Predictor(state, log, metrics, options, LogHealth(log, alerts))
     predict = Predict(predictor, options)
     push_log = SegmentLog(settings.push_log_dir, "push log")
     pusher = Pusher(state, online, push_log, metrics, options)
@@ -219,7 +220,13 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
         alerts.start()
         await asyncio.to_thread(watcher.poll)  # so that the first request finds the models loaded
         app.guarded = app.access.in_use()
-        loops = [watcher.run, app.watch_keys, console.run, *([] if tokens is None else [tokens.watch])]
+        loops = [
+            watcher.run,
+            predictor.log_health.watch,
+            app.watch_keys,
+            console.run,
+            *([] if tokens is None else [tokens.watch]),
+        ]
         tasks = [asyncio.create_task(loop()) for loop in loops]
         try:
             yield
@@ -248,7 +255,7 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     protocols = (mlflow_routes(asking), databricks_routes(asking, changes), oip_routes(asking))
     for routes in (*protocols, endpoint_routes(changes), push_routes(asking, pusher)):
         app.router.routes.extend(routes)
-    _add_descriptions(app, state, metrics)
+    _add_descriptions(app, predictor)
     add_pages(app, state, console)
 
     app.openapi = lambda: whole_document(app, state)  # type: ignore[method-assign] # changes with every release
@@ -271,8 +278,9 @@ def _add_checks(
     app.auditing = Auditing(AuditLog(settings.audit_dir, settings.keys_dir))
 
 
-def _add_descriptions(app: FastAPI, state: ServingState, metrics: Metrics) -> None:
+def _add_descriptions(app: FastAPI, predictor: Predictor) -> None:
     """Add the routes that describe models and report health and metrics."""
+    state, metrics = predictor.state, predictor.metrics
 
     @app.head("/health/live", include_in_schema=False)  # as some load balancers ask
     @app.get("/health/live", tags=["health"])
@@ -283,8 +291,11 @@ def _add_descriptions(app: FastAPI, state: ServingState, metrics: Metrics) -> No
     @app.head("/health/ready", include_in_schema=False)
     @app.get("/health/ready", tags=["health"], responses={503: {"model": Health}})
     async def ready(request: Request, response: Response) -> Health:
-        """Whether this worker has a model to answer with; 503 while it has none. Models show to keys for all models."""
-        found = health(state)
+        """Whether this worker can answer; 503 while it has no model, or must log and cannot.
+
+        Models show to keys for all models.
+        """
+        found = health(state, predictor.unlogged())
         response.status_code = 200 if found.status == "ready" else 503
         key = request.scope.get("key")
         if "key" in request.scope and (key is None or not key.covers(ALL_MODELS)):

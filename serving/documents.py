@@ -1,5 +1,6 @@
 """What the descriptive routes answer: which models serve, from which release, and what each takes and gives."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -73,7 +74,7 @@ class Health(BaseModel):
     """State of this worker."""
 
     status: Literal["live", "ready", "not ready"]
-    models: dict[str, str] = Field({}, description="Model → version that serves, or why none does.")
+    models: dict[str, str] = Field({}, description="Model → version that serves; else refused, or loading.")
     trouble: str | None = None
 
 
@@ -119,14 +120,20 @@ def detail(slot: Slot) -> ModelDetail:
     )
 
 
-def health(state: ServingState) -> Health:
-    """Ready as soon as one model serves."""
+def health(state: ServingState, unlogged: Mapping[str, str]) -> Health:
+    """Ready as soon as one model serves, unless requests are refused because some log (`unlogged`) cannot be written.
+
+    Why a release is refused is told in `/models`.
+    """
     models = {}
     for name, slot in sorted(state.slots.items()):
         main = main_version(slot)
-        models[name] = f"version {main.version}" if main else (slot.refused.reason if slot.refused else "loading")
-    ready = any(slot.served for slot in state.slots.values())
+        models[name] = f"version {main.version}" if main else ("refused" if slot.refused else "loading")
     trouble = state.trouble or (None if state.slots else "no model has been released yet")
+    if unlogged:
+        reasons = ", ".join(sorted(set(unlogged.values())))
+        trouble = f"the inference log of {', '.join(sorted(unlogged))} cannot be written: {reasons}"
+    ready = not unlogged and any(slot.served for slot in state.slots.values())
     return Health(status="ready" if ready else "not ready", models=models, trouble=trouble)
 
 

@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.logging import DefaultFormatter
+
+from ml_platform.printable import plain
 
 LogFormat = Literal["text", "json"]
 LOGGED = {"failed": 500, "refused": 400, "all": 0}  # which requests: those with at least this status
@@ -39,10 +42,30 @@ class JsonFormatter(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
 
+class TextFormatter(DefaultFormatter):
+    """Formats a record as one line; those of a traceback are indented, so that no text can pass for another record.
+
+    Examples
+    --------
+    >>> record = logging.LogRecord("serving", logging.ERROR, "", 0, "%s", ("ann\\nERROR: forged",), None)
+    >>> TextFormatter("%(levelname)s: %(message)s", use_colors=False).format(record)
+    'ERROR: ann\\\\nERROR: forged'
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """Write the line."""
+        record.message = plain(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """Write a traceback."""
+        return "\n".join(f"    {plain(line)}" for line in super().formatException(ei).split("\n"))
+
+
 def log_config(log_format: LogFormat, level: str) -> dict[str, Any]:
     """Make the configuration of `logging` for the server's own loggers and uvicorn's."""
     formatters = {
-        "text": {"()": "uvicorn.logging.DefaultFormatter", "fmt": "%(levelprefix)s %(message)s", "use_colors": None},
+        "text": {"()": "serving.logs.TextFormatter", "fmt": "%(levelprefix)s %(message)s", "use_colors": None},
         "json": {"()": "serving.logs.JsonFormatter"},
     }
     to_stderr = {"handlers": ["stderr"], "level": level.upper(), "propagate": False}

@@ -137,8 +137,11 @@ class Lookups:
         for view, wanted in self._hashes.items():
             try:
                 found = self._store.view_hash(view)
+                is_there = found is not None or self._store.exists()
             except Exception as error:
                 raise OnlineStoreFailed(f"the online store cannot be read: {type(error).__name__}") from error
+            if not is_there:
+                raise OnlineStoreFailed(f"there is no online store: materialise online/{view}")
             if found is None:
                 problems.append(f"'{view}' is not in the online store: materialise online/{view}")
             elif found != wanted:
@@ -205,7 +208,10 @@ class Lookups:
         started = time.monotonic()
         if started >= self._next_try and not self.on_trust:
             try:
-                return self._store.read(wanted), False
+                found = self._store.read(wanted)
+                if found[0] is None and found.count(None) == len(found) and not self._store.exists():
+                    raise FileNotFoundError("there is none")
+                return found, False
             except Exception as error:  # noqa: BLE001 - any store, any error: logged, then the fallback decides
                 failed, now = error, time.monotonic()
                 self._next_try = now + _PAUSE * (now - started)

@@ -5,7 +5,6 @@ one thread in a bounded queue; when it is full, the caller is told to try again.
 """
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
@@ -20,6 +19,7 @@ from ml_platform.inference.segments import LogUnavailable
 from serving.answers import Answer, flags_of
 from serving.columns import score_columns
 from serving.explanations import MAX_EXPLAINED, add_details
+from serving.log_health import LogHealth
 from serving.lookups import OnlineStoreFailed
 from serving.metrics import Metrics, ModelMetrics
 from serving.problems import InvalidRequest, Problem
@@ -49,7 +49,15 @@ class Asked(msgspec.Struct, frozen=True):
 class Predictor:
     """Answers for the models of `state`, each slot read once per request. One per worker."""
 
-    def __init__(self, state: ServingState, log: InferenceLog, metrics: Metrics, settings: ServingSettings) -> None:
+    def __init__(
+        self,
+        state: ServingState,
+        log: InferenceLog,
+        metrics: Metrics,
+        settings: ServingSettings,
+        log_health: LogHealth,
+    ) -> None:
+        self.log_health = log_health
         self.state = state
         self.metrics = metrics
         self.active = 0  # requests under way, of all protocols
@@ -58,8 +66,6 @@ class Predictor:
         self._count = -1
         self._series: dict[tuple[str, int], ModelMetrics] = {}
         self._turns = Turns("large", settings.max_queue, settings)
-        self._lost = 0
-        self._told_of_loss = -1.0
         self._shadow_threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="shadow")
         self._shadowing = 0
 
@@ -68,6 +74,14 @@ class Predictor:
         if self.active > self._settings.max_active:
             message = f"{self._settings.max_active:,} requests are being answered: try again"
             raise Refused(503, "busy", message, retry_after=1)
+
+    def unlogged(self) -> Mapping[str, str]:
+        """Models whose requests are refused because their log cannot be written, with the reasons."""
+        return self.log_health.failing if self._settings.log_fallback == "refuse" else {}
+
+    def is_ready(self) -> bool:
+        """Whether this worker has a model to answer with, and can log what it answers."""
+        return not self.unlogged() and any(slot.served for slot in self.state.slots.values())
 
     def slot(self, name: str) -> Slot:
         """The slot of a model, which has a version that can answer (raises Refused)."""
@@ -183,23 +197,19 @@ class Predictor:
         try:
             self._log.append(model.name, records)
         except LogUnavailable as error:
-            if self._settings.log_fallback == "count":
-                self._lose(model.name, len(scored.predictions), error)
-                return False
-            self.metrics.log_failures.labels(model.name).inc()
-            reason = f"not answered, because it cannot be logged: {error.strerror}"
-            raise Refused(503, "log_unavailable", reason, retry_after=5) from error
+            return self._without_log(model.name, len(scored.predictions), error)
         return True
 
-    def _lose(self, model: str, rows: int, error: LogUnavailable) -> None:
-        """Count rows that are answered and not logged, and log an error at most once a second."""
-        self.metrics.log_lost.labels(model).inc(rows)
-        self._lost += rows
-        if (now := time.monotonic()) - self._told_of_loss >= 1:
-            logger.error(
-                "%s: %d answered rows are lost to the log since the last such line: %s", model, self._lost, error
-            )
-            self._told_of_loss, self._lost = now, 0
+    def _without_log(self, model: str, rows: int, error: LogUnavailable) -> bool:
+        """Count rows that cannot be logged: refuse to answer, or answer all the same (raises Refused)."""
+        if self._settings.log_fallback == "count":
+            self.log_health.note_failure(model, error, "answered and not logged")
+            self.metrics.log_lost.labels(model).inc(rows)
+            return False
+        self.log_health.note_failure(model, error, "refused, because they cannot be logged")
+        self.metrics.log_failures.labels(model).inc()
+        reason = f"not answered, because it cannot be logged: {error.reason}"
+        raise Refused(503, "log_unavailable", reason, retry_after=5) from error
 
     def _count_violations(self, model: str, found: Mapping[Any, int]) -> None:
         for (field, kind), number in found.items():

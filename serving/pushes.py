@@ -98,7 +98,8 @@ class Pusher:
         try:
             self._log.append(stream(view, definition.hash), [record])
         except LogUnavailable as error:
-            message = f"not accepted, because it cannot be logged: {error.strerror}"
+            logger.error("pushes to %s are refused: %s", view, error)
+            message = f"not accepted, because it cannot be logged: {error.reason}"
             raise Refused(503, "log_unavailable", message, retry_after=5) from error
         stale = self._store(view, definition.hash, [_pushed_row(row, schema) for row in rows])
         return PushAnswer(view=view, accepted=len(rows), stale=stale, request_id=request_id)
@@ -108,6 +109,8 @@ class Pusher:
         try:
             found = self._online.definition(view)
             known = self._online.views() if found is None else []
+            if found is None and not self._online.exists():
+                raise FileNotFoundError("there is none")
         except Exception as error:
             logger.error("the online store cannot be read: %s", error)
             message = f"not accepted: the online store cannot be read: {type(error).__name__}"

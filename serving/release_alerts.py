@@ -1,4 +1,6 @@
-"""Alerts a model's owners when a release is refused and when that is resolved: once, from whichever worker is first.
+"""Alerts a model's owners when a release is refused or its log fails, and when that is resolved.
+
+Each alert is raised once, by whichever worker is first.
 
 An alert is recorded in the watcher's thread, under a lock that all servers of a home folder share, together with a note
 that it was raised. A separate thread, which nobody waits for, sends it over the network.
@@ -9,11 +11,12 @@ import logging
 import queue
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from ml_platform.monitoring.alert_delivery import deliver_alerts
+from ml_platform.monitoring.alert_delivery import deliver_alerts, post_alert
 from ml_platform.monitoring.alerts import Alert, AlertSettings, record_alert, waiting_alerts
 from ml_platform.registry.files import locked, replace_file
 from ml_platform.registry.manifest import Endpoint, describe_targets
@@ -48,8 +51,9 @@ class ReleaseAlerts:
         self._settings = settings
         self._metrics = metrics
         self._sinks = sinks or AlertSettings()
+        self._unwritten: set[str] = set()  # keys of alerts that went to the webhook alone
         self._raised: set[str] = set()  # keys of notes, which saves looking at the files at each retry
-        self._to_send: queue.SimpleQueue[bool] = queue.SimpleQueue()  # False: end
+        self._to_send: queue.SimpleQueue[bool | Alert] = queue.SimpleQueue()  # False: end; an alert: unwritten
         self._sender: threading.Thread | None = None
 
     def start(self) -> None:
@@ -112,6 +116,44 @@ class ReleaseAlerts:
         if recorded.waiting is not None:
             self._send()
 
+    def failed_logs(self) -> set[str]:
+        """Models whose log could not be written by some worker, as far as that could be noted."""
+        folders = self._settings.inference_log_dir.glob("*/")
+        return {folder.name for folder in folders if (self._folder / _log_key(folder.name)).exists()}
+
+    def log_failed(self, model: str, reason: str) -> None:
+        """Raise an alert that a model's inference log cannot be written, unless another worker has."""
+        alert = Alert(
+            model=model,
+            kind="inference_log_failed",
+            severity="error",
+            title="its predictions cannot be logged",
+            body=reason,
+            facts={"to do": "make room, or mend what the server's log names: servers try again each second"},
+        )
+        self._raise(_log_key(model), None, alert)
+
+    def log_recovered(self, model: str) -> None:
+        """Raise an alert that a model's inference log can be written again, unless another worker has."""
+        key = _log_key(model)
+        self._raised.discard(key)
+        alert = Alert(
+            model=model, kind="inference_log_resolved", severity="info", title="its predictions can be logged again"
+        )
+        try:
+            with locked(self._folder / ".lock"):
+                if not (self._folder / key).exists() and key not in self._unwritten:
+                    return
+                recorded = record_alert(self._settings, alert, sinks=self._sinks)
+                (self._folder / key).unlink(missing_ok=True)
+                self._unwritten.discard(key)
+        except OSError as error:
+            self._metrics.alert_failures.labels("file").inc()
+            logger.error("%s: the alert that its log works again cannot be written: %s", model, error)
+            return
+        if recorded.waiting is not None:
+            self._send()
+
     def close(self) -> None:
         """Give an alert that is being sent a moment to arrive."""
         if self._sender is not None:
@@ -140,27 +182,32 @@ class ReleaseAlerts:
             self._raised.add(key)
         except Exception as error:  # noqa: BLE001 - an alert that fails must not stop the watcher
             self._metrics.alert_failures.labels("file").inc()
-            logger.error("%s: the alert about its release cannot be written: %s", alert.model, error)
+            logger.error("%s: the alert '%s' cannot be written: %s", alert.model, alert.title, error)
+            if isinstance(error, OSError) and self._sinks.webhook_url and key not in self._unwritten:
+                self._unwritten.add(key)  # the disk that is full may be what it is about
+                self._send(alert)
         if waiting is not None:
             self._send()
 
-    def _send(self) -> None:
+    def _send(self, unwritten: Alert | None = None) -> None:
         if self._sender is None:
             # A daemon: a webhook that hangs must not keep a worker from stopping.
             self._sender = threading.Thread(target=self._run, name="alerts", daemon=True)
             self._sender.start()
-        self._to_send.put(True)
+        self._to_send.put(unwritten or True)
 
     def _run(self) -> None:
         """Send waiting alerts to the webhook until told to end; while some are left, try again after a pause."""
         pause = 0.0
         while True:
+            asked: bool | Alert = True
+            with suppress(queue.Empty):
+                asked = self._to_send.get(timeout=pause or None)
+            if not asked:
+                return
             try:
-                if not self._to_send.get(timeout=pause or None):
-                    return
-            except queue.Empty:
-                pass
-            try:
+                if isinstance(asked, Alert):
+                    post_alert(asked, sinks=self._sinks)
                 failed = bool(deliver_alerts(self._settings, sinks=self._sinks).failed)
                 is_left = bool(waiting_alerts(self._settings))
             except Exception as error:  # noqa: BLE001 - whatever a webhook answers, later alerts need this thread
@@ -169,6 +216,10 @@ class ReleaseAlerts:
             if failed:
                 self._metrics.alert_failures.labels("webhook").inc()
             pause = min(2 * pause or _RETRY_SECONDS, _LONGEST_RETRY_SECONDS) if is_left else 0.0
+
+
+def _log_key(model: str) -> str:
+    return _of_endpoint("log", model)
 
 
 def _version_key(endpoint: Endpoint, *, is_shadow: bool) -> str:

@@ -146,6 +146,10 @@ class OnlineStore(Protocol):
         """
         ...
 
+    def exists(self) -> bool:
+        """Whether there is a store: an embedded one is a file, which may not be there yet, or may be gone."""
+        ...
+
     def read(self, requests: Sequence[tuple[str, Key]]) -> list[Row | None]:
         """Read many (view, key) pairs in one round trip, in their order; None for an entity never written."""
         ...

@@ -32,6 +32,7 @@ _LOCK_SECONDS = 30.0  # how long a writer waits for another
 _CHUNK = 500  # keys per statement, well below SQLite's limit of variables
 _MOST_KNOWN = 20_000  # rows that a thread remembers: some 20 MB of wide ones
 _CACHE_KIB = 32 * 1024  # most memory for pages of the file per reading thread; only pages that were read take any
+_LOOK_SECONDS = 0.5  # between two looks whether the file was removed or replaced
 
 _decode_schema = msgspec.msgpack.Decoder(ViewSchema).decode
 
@@ -104,6 +105,10 @@ class SqliteOnlineStore(PackedStore):
                 break
         self._asked += len(wanted)
         return [None if key is None else known[key] for key in wanted]
+
+    def exists(self) -> bool:
+        """See `OnlineStore.exists`."""
+        return self._path.exists()
 
     def view_hash(self, view: str) -> str | None:
         """See `OnlineStore.view_hash`."""
@@ -212,9 +217,16 @@ class SqliteOnlineStore(PackedStore):
         return row
 
     def _reader(self) -> sqlite3.Connection | None:
-        """This thread's connection; None while nothing has been written."""
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None and self._path.exists():
+        """This thread's connection; None while nothing has been written, or the file is gone."""
+        local = self._local
+        connection: sqlite3.Connection | None = getattr(local, "connection", None)
+        if connection is not None and (now := time.monotonic()) >= local.look_again:
+            local.look_again = now + _LOOK_SECONDS
+            if local.file != _identity(self._path):  # removed or replaced: this connection would read the old one
+                self._readers.remove(connection)
+                connection.close()
+                connection = local.connection = None
+        if connection is None and (file := _identity(self._path)) is not None:
             connection = sqlite3.connect(
                 f"{self._path.as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
             )
@@ -222,8 +234,9 @@ class SqliteOnlineStore(PackedStore):
                 connection.close()  # another process is about to create the tables
                 return None
             connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-            self._local.connection = connection
-            self._local.version, self._local.known = -1, {}
+            local.connection, local.file, local.look_again = connection, file, time.monotonic() + _LOOK_SECONDS
+            local.version, local.known = -1, {}
+            self._layouts = {}  # by number, which another file counts anew
             self._readers.append(connection)
         return connection
 
@@ -238,6 +251,15 @@ class SqliteOnlineStore(PackedStore):
             yield connection
         finally:
             connection.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file is at a path; None for none."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_dev, stat.st_ino
 
 
 @contextmanager

@@ -16,15 +16,25 @@ from pathlib import Path
 
 import msgspec
 
+from ml_platform.registry.files import write_synced
+
 SEGMENT_BYTES = 64 * 2**20
 SYNC_SECONDS = 0.04  # leaves fsync itself 10 ms of the 50 ms within which a record is on disk
 SUFFIX = ".jsonl"
+_PROBE_BYTES = 2**18  # more than one request's records: a disk that takes less is still full
 
 _encoder = msgspec.json.Encoder()
 
 
 class LogUnavailable(OSError):
-    """The record could not be written, so the request must not be answered as if it had been logged."""
+    """The record could not be written, so the request must not be answered as if it had been logged.
+
+    `reason` is the system's, without a path: callers may be told.
+    """
+
+    def __init__(self, error: OSError, name: str, folder: Path) -> None:
+        self.reason = os.strerror(error.errno) if error.errno else type(error).__name__
+        super().__init__(error.errno, f"the {name} below {folder} cannot be written: {self.reason}")
 
 
 class Segment:
@@ -123,11 +133,27 @@ class SegmentLog:
                     segment = self._next_segment(stream)
                 segment.write(data)
         except OSError as error:
-            raise LogUnavailable(
-                error.errno, f"the {self._name} below {self._folder} cannot be written: {error.strerror}"
-            ) from error
+            raise LogUnavailable(error, self._name, self._folder) from error
         if not self._written.is_set():
             self._written.set()
+
+    def probe(self, stream: str) -> None:
+        """Find out whether a stream can be written again, by a file that is removed at once.
+
+        Raises
+        ------
+        LogUnavailable
+            If the file system refuses, with its reason.
+        """
+        path = self._folder / stream / f".{os.getpid()}.probe"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                write_synced(path, bytes(_PROBE_BYTES))
+            finally:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise LogUnavailable(error, self._name, self._folder) from error
 
     def close(self) -> None:
         """Sync and close every segment."""

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from ml_platform.monitoring.alerts import LOGGER, AlertSettings, waiting_alerts
+from ml_platform.monitoring.alerts import LOGGER, Alert, AlertSettings, alert_record, waiting_alerts
 from ml_platform.settings import Settings
 from ml_platform.spec_types import Strict
 
@@ -79,6 +79,17 @@ def deliver_alerts(settings: Settings, *, sinks: AlertSettings | None = None) ->
             waiting.unlink(missing_ok=True)
             sent.append(waiting)
     return Delivery(sent=tuple(sent), failed=failed)
+
+
+def post_alert(alert: Alert, *, sinks: AlertSettings) -> None:
+    """Post an alert to the webhook without writing it anywhere: for when nothing can be written.
+
+    Raises
+    ------
+    WebhookError
+        If the webhook did not take it. Nobody sends it again.
+    """
+    _post(sinks, json.dumps(alert_record(alert), ensure_ascii=False, allow_nan=False).encode())
 
 
 def address_of(url: str) -> str:

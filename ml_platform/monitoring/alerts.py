@@ -99,12 +99,7 @@ def record_alert(settings: Settings, alert: Alert, *, sinks: AlertSettings | Non
     'alerts.jsonl'
     """
     sinks = sinks or AlertSettings()
-    record = {
-        "id": uuid4().hex,
-        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "text": _text(alert),
-        **alert.model_dump(mode="json"),
-    }
+    record = alert_record(alert)
     line = json.dumps(record, ensure_ascii=False, allow_nan=False)
     file = settings.alerts_dir / "alerts.jsonl"
     append_line(file, line)
@@ -116,6 +111,16 @@ def record_alert(settings: Settings, alert: Alert, *, sinks: AlertSettings | Non
 def waiting_alerts(settings: Settings) -> list[Path]:
     """Alerts that the webhook has not taken yet, oldest first."""
     return sorted(_spool(settings).glob("*.json"))
+
+
+def alert_record(alert: Alert) -> dict[str, Any]:
+    """What is written and posted of an alert, with an id of its own."""
+    return {
+        "id": uuid4().hex,
+        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "text": _text(alert),
+        **alert.model_dump(mode="json"),
+    }
 
 
 def _text(alert: Alert) -> str:

@@ -29,6 +29,7 @@ from ml_platform.registry.manifest import Action, Endpoint, Manifest, Struct, Ta
 
 Document = TypeVar("Document", bound=Struct)
 
+_ABOVE = re.compile(r"(?<![\w/:.])/(?:[^\s/:'\"]+/)+")  # the folders of an absolute path
 _NAME = re.compile(r"[a-z][a-z0-9_-]{1,62}")
 
 
@@ -277,8 +278,8 @@ class ReleaseStore:
         return None if path is None else _read(path, Endpoint, "an endpoint document", "restore it from a backup")
 
     def said(self, error: Exception) -> str:
-        """Text of an error, with paths relative to this folder: clients need not know where it is."""
-        return str(error).replace(f"{self.folder}/", "")
+        """Text of an error, with paths relative to this folder, and of others the name only: clients need no more."""
+        return _ABOVE.sub("", str(error).replace(f"{self.folder}/", ""))
 
     def superseded(self, name: str, before: int | None) -> Iterator[Endpoint]:
         """Endpoint documents older than a revision (None: all there ever were), newest first, read one by one."""

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,8 @@ from ml_platform.lake.tables import Lake
 from ml_platform.registry.manifest import InferenceLogPolicy
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server
-from ml_platform_tests.serving.releases import INPUTS, ROW, fill_online_store, publish
+from ml_platform_tests.serving.releases import INPUTS, MODEL, ROW, fill_online_store, publish
+from ml_platform_tests.webhook import Receiver
 
 PATH = "/predict/flight_delay"
 DISTANCE = 5151.0625  # in digits that no score, digest or time of a log line can hold
@@ -176,6 +178,47 @@ def test_a_file_that_may_not_grow(
     check_full(settings, serve, fallback, limit(600), limit(-1))
 
 
+@pytest.mark.parametrize("alerts_fit", [True, False], ids=["the log's disk", "the disk of everything"])
+def test_a_log_that_cannot_be_written_is_alerted_once_and_its_recovery_too(
+    settings: Settings, serve: Serve, receiver: Receiver, alerts_fit: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ML_PLATFORM_ALERT_WEBHOOK_URL", receiver.url)
+    fill_online_store(settings)
+    publish(settings, 1)
+    server = serve(settings)
+    assert server.client.post(PATH, json=ROW).status_code == 200
+    body = {"rows": [{**ROW, "dest": "x" * 2000} for _ in range(20)]}
+    most = 5_000 if alerts_fit else 10  # bytes of a file
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (most, -1))
+    for _ in range(3):
+        assert server.client.post(PATH, json=body).status_code == 503
+    server.wait_until(lambda _: len(receiver.taken) == 1)
+    assert server.client.post(PATH, json=body).status_code == 503
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (-1, -1))
+    server.wait_until(lambda _: len(receiver.taken) == 2)
+    assert server.client.get("/health/ready").status_code == 200
+    assert [one["kind"] for one in receiver.taken] == ["inference_log_failed", "inference_log_resolved"]
+    assert receiver.taken[0]["model"] == MODEL
+    server.stop()
+    assert len(receiver.taken) == 2
+
+
+def test_a_failure_that_an_earlier_server_told_of_is_resolved_by_the_next(settings: Settings, serve: Serve) -> None:
+    fill_online_store(settings)
+    publish(settings, 1)
+    first = serve(settings)
+    assert first.client.post(PATH, json=ROW).status_code == 200
+    resource.prlimit(first.process.pid, resource.RLIMIT_FSIZE, (5_000, -1))
+    body = {"rows": [{**ROW, "dest": "x" * 2000} for _ in range(20)]}
+    assert first.client.post(PATH, json=body).status_code == 503
+    file = settings.alerts_dir / "alerts.jsonl"
+    first.wait_until(lambda _: any(settings.alerts_dir.glob("told/log-*")))
+    first.stop(signal.SIGKILL)
+    again = serve(settings)
+    again.wait_until(lambda _: "inference_log_resolved" in file.read_text())
+    assert again.client.post(PATH, json=ROW).status_code == 200
+
+
 def check_full(
     settings: Settings, serve: Serve, fallback: str, fill_up: Callable[[Server], Any], free: Callable[[Server], Any]
 ) -> None:
@@ -190,16 +233,30 @@ def check_full(
     if fallback == "refuse":
         assert (bad.status_code, bad.json()["error"]["code"]) == (503, "log_unavailable")
         assert bad.headers["retry-after"] == "5"
+        assert "/" not in bad.json()["error"]["message"]  # no path of this server
+        found = client.get("/health/ready")
+        assert (found.status_code, found.json()["status"]) == (503, "not ready")
+        assert "the inference log of flight_delay cannot be written" in found.json()["trouble"]
+        assert "/" not in found.json()["trouble"]
+        assert [client.get(path).status_code for path in ("/v2/health/ready", "/ping", "/health/live")] == [
+            503,
+            404,
+            200,
+        ]
         assert (metric(client, "inference_log_failures"), metric(client, "inference_log_lost")) == (1, 0)
     else:
         assert bad.json()["degraded"] == ["inference_log"]
         [said] = good.json()["predictions"]
         assert [one["prediction"] for one in bad.json()["predictions"]] == [said["prediction"]] * 20
         assert (metric(client, "inference_log_failures"), metric(client, "inference_log_lost")) == (0, 20)
+        assert client.get("/health/ready").status_code == 200
     free(server)
+    server.wait_until(lambda client: client.get("/health/ready").status_code == 200)  # without any request
     after = client.post(PATH, json=ROW, headers={"X-Request-ID": "after"})
     assert good.status_code == after.status_code == 200
     assert "degraded" not in after.json()
     told = server.stop()
-    assert ("20 answered rows are lost to the log" in told) == (fallback == "count")
+    said = "refused, because they cannot be logged" if fallback == "refuse" else "answered and not logged"
+    assert f"flight_delay: 1 requests since the last such line were {said}" in told
+    assert "ERROR" in told
     assert ingested(settings)["request_id"].to_list() == ["after", "before"]

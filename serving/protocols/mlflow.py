@@ -71,7 +71,7 @@ def mlflow_routes(asking: Asking) -> list[Route]:
     async def ping(request: Request) -> Response:
         model = request.path_params.get("model")
         slots = asking.predictor.state.slots
-        healthy = bool(slots[model].served) if model in slots else model is None and _any_serves(asking)
+        healthy = bool(slots[model].served) if model in slots else model is None and asking.predictor.is_ready()
         return Response("\n", 200 if healthy else 404, media_type="application/json")
 
     @asking.shaped(mlflow_error)
@@ -84,10 +84,6 @@ def mlflow_routes(asking: Asking) -> list[Route]:
         routes += [Route(f"{prefix}/{name}", ping, methods=["GET"]) for name in ("ping", "health")]
         routes.append(Route(f"{prefix}/version", version, methods=["GET"]))
     return routes
-
-
-def _any_serves(asking: Asking) -> bool:
-    return any(slot.served for slot in asking.predictor.state.slots.values())
 
 
 def translation(asking: Asking, request: Request) -> Translate:

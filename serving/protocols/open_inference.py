@@ -57,8 +57,8 @@ def oip_routes(asking: Asking) -> list[Route]:
 
     @asking.shaped(oip_error)
     async def ready(_: Request) -> Response:
-        serves = any(slot.served for slot in predictor.state.slots.values())
-        return _json({"ready": serves}, 200 if serves else 503)
+        is_ready = predictor.is_ready()
+        return _json({"ready": is_ready}, 200 if is_ready else 503)
 
     @asking.shaped(oip_error)
     async def model_ready(request: Request) -> Response:
