@@ -2,7 +2,7 @@
 
 Every commit to the table records, as a Delta application transaction, the name of a segment and the byte up to which it
 was ingested. Rows and offset become visible together or not at all, so even after a kill the next run knows where to go
-on. A segment is deleted when all of it is in the table and its writer is gone.
+on. A segment is deleted when all of it is in the table, the table on disk, and its writer gone.
 """
 
 import fcntl
@@ -72,6 +72,7 @@ def ingest_segments(
     """
     report = Ingested(table)
     taken: dict[str, int] = {}
+    is_synced = False
     with locked(folder / ".ingest.lock"):  # two runs would read the same bytes and race to commit them
         for segment in sorted(folder.glob(f"*{SUFFIX}")):
             with segment.open("rb") as file:
@@ -85,12 +86,16 @@ def ingest_segments(
                         lake.append(
                             table, rows, partition_by=partition_by, app_transaction=(app, offset), add_columns=True
                         )
+                        is_synced = False
                         newest: Any = rows.get_column(written_at).max()
                         newest = max(newest, report.newest or newest)
                         report = replace(report, rows=report.rows + rows.height, newest=newest)
                     report = replace(report, torn=report.torn + torn)
             done = finished and may_delete(segment)
             if done:
+                if not is_synced:  # else a power cut could lose both
+                    lake.sync(table)
+                    is_synced = True
                 segment.unlink()
             else:
                 taken[segment.name] = offset

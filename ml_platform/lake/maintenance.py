@@ -156,6 +156,8 @@ def vacuum(lake: Lake, table: str, *, retention: timedelta, keep: Collection[int
         full=retention >= _ORPHANS_AFTER,
         keep_versions=sorted(keep) or None,
     )
+    if doomed:
+        lake.sync(table)  # what compaction made of these files must survive a power cut that they do not
     store = lake.store(table)
     with ThreadPoolExecutor(_DELETIONS_AT_ONCE) as pool:
         freed = [size for size in pool.map(partial(_delete, store), doomed) if size is not None]

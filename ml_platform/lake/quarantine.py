@@ -178,6 +178,7 @@ def _remove_admitted(lake: Lake, table: str) -> None:
     rows = _with_ids(lake, table)
     done = rows.filter(_is_admitted(lake, table, rows))
     if done.height:
+        lake.sync(table)
         remove(lake, quarantine_of(table), done.select(_KEY))
 
 

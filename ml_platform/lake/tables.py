@@ -12,6 +12,7 @@ from deltalake.exceptions import TableNotFoundError as DeltaTableNotFound
 
 from ml_platform.lake import commits
 from ml_platform.lake.deliveries import deliveries, taken_back
+from ml_platform.lake.durability import sync_table
 from ml_platform.lake.errors import SchemaMismatch, TableNotFound, VersionGone, reaching
 from ml_platform.lake.names import check_folder, check_table, is_table
 from ml_platform.lake.snapshots import Snapshot, missing_files, scan, tables_below, version_at, why_refused
@@ -274,6 +275,17 @@ class Lake:
             return self.version(table)
 
         return self.retried(table, "restore", attempt)
+
+    def sync(self, table: str) -> None:
+        """Force a table's newest version to disk; to be called before deleting what it was made from.
+
+        Raises
+        ------
+        OSError
+            When the disk refuses: nothing may be deleted then.
+        """
+        if self.is_local and self.exists(table):
+            sync_table(self.snapshot(table), Path(self.location(table)), Path(self.uri))
 
     def last_app_version(self, table: str, app: str) -> int | None:
         """Highest `app_transaction` number that an application committed to a table; None before its first."""
