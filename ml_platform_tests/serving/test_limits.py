@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import timedelta
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import pytest
 
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server
-from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
+from ml_platform_tests.serving.releases import KNOWN_AT, MODEL, ROW, fill_online_store, publish
 from ml_platform_tests.serving.sockets import wait_until_read
 
 PATH = f"/predict/{MODEL}"
@@ -137,10 +138,28 @@ def failed(answer: httpx.Response) -> bool:
     return answer.status_code == 503 or "degraded" in answer.json()
 
 
+def remove_online_store(settings: Settings) -> None:
+    path = Path(settings.online_uri.removeprefix("sqlite:///"))
+    (path.parent / "away").mkdir()
+    for file in path.parent.glob(f"{path.name}*"):
+        file.rename(path.parent / "away" / file.name)
+
+
+def restore_online_store(settings: Settings) -> None:
+    path = Path(settings.online_uri.removeprefix("sqlite:///"))
+    for file in (path.parent / "away").iterdir():
+        file.rename(path.parent / file.name)
+
+
+TROUBLES = {"broken": (break_online_store, mend_online_store), "gone": (remove_online_store, restore_online_store)}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
 @pytest.mark.parametrize("count", [1, 40])
 def test_a_failing_online_store_is_503_unless_nulls_may_stand_for_it(
-    settings: Settings, serve: Serve, options: Callable[..., None], count: int
+    settings: Settings, serve: Serve, options: Callable[..., None], count: int, trouble: str
 ) -> None:
+    fail, mend = TROUBLES[trouble]
     fill_online_store(settings)
     publish(settings, 1)
     strict = serve(settings)
@@ -149,7 +168,11 @@ def test_a_failing_online_store_is_503_unless_nulls_may_stand_for_it(
     body = ROW if count == 1 else {"rows": [ROW] * count}
     whole = lenient.client.post(PATH, json=body).json()
     assert "degraded" not in whole
-    break_online_store(settings)
+    fail(settings)
+    for server in (strict, lenient):
+        server.wait_until(
+            lambda client: failed(client.post(PATH, json=body))
+        )  # a removed file is noticed after a while
     refused = strict.client.post(PATH, json=body)
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "online_store_failed")
     assert refused.headers["retry-after"] == "1"
@@ -160,7 +183,7 @@ def test_a_failing_online_store_is_503_unless_nulls_may_stand_for_it(
     assert answer["predictions"][0]["features"]["origin_weather__temp"] is None
     assert answer["predictions"][0]["probability"] != whole["predictions"][0]["probability"]
     assert "ml_platform_degraded_total" in lenient.client.get("/metrics").text
-    mend_online_store(settings)
+    mend(settings)
     for server in (strict, lenient):
         # A store that failed is left alone for a moment, which is longer when the failure took long.
         server.wait_until(lambda client: not failed(client.post(PATH, json=body)))
@@ -222,6 +245,36 @@ def test_new_releases_still_take_over_after_the_online_store_was_unreadable(sett
     assert server.client.get("/models/flight_delay").json()["versions"][0]["version"] == 1
     rename_layouts(settings, "gone", "layouts")
     server.wait_until(lambda client: client.post(PATH, json=ROW).json().get("version") == 2)
+
+
+def test_another_file_in_its_place_is_read_within_a_moment(settings: Settings, serve: Serve) -> None:
+    fill_online_store(settings)
+    publish(settings, 1)
+    server = serve(settings)
+    asked = f"{PATH}?features=true"
+
+    def known(client: httpx.Client) -> bool:
+        features = client.post(asked, json=ROW).json()["predictions"][0]["features"]
+        return features["origin_weather__temp"] is not None
+
+    assert known(server.client)
+    other = Settings(home=settings.home / "other")
+    fill_online_store(other, known_at=KNOWN_AT - timedelta(days=3))  # past the look-ups' time to live
+    path, new = (Path(one.online_uri.removeprefix("sqlite:///")) for one in (settings, other))
+    for file in path.parent.glob(f"{path.name}-*"):
+        file.unlink()
+    new.replace(path)
+    server.wait_until(lambda client: not known(client))
+
+
+def test_before_anything_was_published_online_the_reason_is_told(settings: Settings, serve: Serve) -> None:
+    publish(settings, 1)
+    server = serve(settings)
+    answer = server.client.post(PATH, json=ROW)
+    assert answer.status_code == 503
+    assert "there is no online store: materialise online/" in answer.json()["error"]["message"]
+    fill_online_store(settings)
+    server.wait_until(lambda client: client.post(PATH, json=ROW).status_code == 200)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -9,7 +9,7 @@ from ml_platform.governance.keys import KeyStore
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server, bearer
 from ml_platform_tests.serving.releases import HASHES, MODEL, ROW, fill_online_store, publish
-from serving.logs import JsonFormatter
+from serving.logs import JsonFormatter, TextFormatter
 
 PATH = f"/predict/{MODEL}"
 Serve = Callable[..., Server]
@@ -86,3 +86,23 @@ def test_a_traceback_stays_on_its_line() -> None:
     text = JsonFormatter().format(record)
     assert "\n" not in text
     assert json.loads(text)["traceback"].endswith("ValueError: two\nlines")
+
+
+def test_no_request_can_write_a_line_of_its_own(settings: Settings, serve: Serve) -> None:
+    server = serve(settings, "--log-requests", "all")
+    assert server.client.get("/x%0AERROR:%20forged%0D%1B[31m%E2%80%A8red").status_code == 404
+    found = server.stop()
+    [line] = [line for line in found.splitlines() if "forged" in line]
+    assert r"GET /x\nERROR: forged\r\x1b[31m\u2028red 404" in line
+
+
+def test_no_exception_can_write_a_line_of_its_own() -> None:
+    try:
+        raise ValueError("told\nERROR: forged\x1b[31m")
+    except ValueError:
+        record = logging.LogRecord("serving", logging.ERROR, "", 0, "it %s", ("failed\nERROR: forged",), sys.exc_info())
+    formatter = TextFormatter("%(levelname)s: %(message)s", use_colors=False)
+    first, *others = formatter.format(record).split("\n")
+    assert first == r"ERROR: it failed\nERROR: forged"
+    assert all(line.startswith("    ") for line in others)
+    assert others[-1] == r"    ERROR: forged\x1b[31m"

@@ -1,13 +1,16 @@
 """What describes the models: OpenAPI, the API page, the page for people, `/models`."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
+from playwright.sync_api import Browser, expect
 
 from ml_platform.settings import Settings
+from ml_platform_tests.chromium import browser  # noqa: F401 - a fixture
 from ml_platform_tests.serving.conftest import Server, start_server
 from ml_platform_tests.serving.releases import HASHES, ROW, fill_online_store, publish
 
@@ -53,6 +56,37 @@ def test_every_reference_in_the_openapi_document_is_there(client: httpx.Client) 
     references = re.findall(r'"\$ref": "#/components/schemas/(\w+)"', json.dumps(document))
     assert references
     assert set(references) <= set(document["components"]["schemas"])
+
+
+def test_no_page_can_be_framed_or_taken_for_another_kind(client: httpx.Client) -> None:
+    pages = ("/", "/docs", "/models/flight_delay/console", "/openapi.json", "/docs/assets/swagger-ui-bundle.js")
+    for path in pages:
+        headers = client.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff", path
+        policy = headers["content-security-policy"]
+        assert "frame-ancestors 'none'" in policy, path
+        assert "default-src 'none'" in policy, path
+        assert "unsafe-eval" not in policy
+        assert "script-src 'self' 'unsafe-inline'" not in policy
+
+
+def test_swagger_ui_works_under_its_policy(client: httpx.Client, browser: Browser) -> None:  # noqa: F811
+    troubles: list[str] = []
+    page = browser.new_page(base_url=str(client.base_url))
+    page.on("console", lambda message: message.type in ("error", "warning") and troubles.append(message.text))
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on(
+        "request", lambda request: troubles.append(request.url) if str(client.base_url) not in request.url else None
+    )
+    page.goto("/docs")
+    operation = page.locator("#operations-predict-predict_flight_delay, .opblock-post").first
+    operation.locator(".opblock-summary").click()
+    operation.locator("button.execute").click()
+    expect(operation.locator(".live-responses-table td.response-col_status:not(.col_header)")).to_contain_text("200")
+    if shots := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=f"{shots}/docs.png")
+    page.close()
+    assert [one for one in troubles if not one.startswith("data:")] == []
 
 
 def test_the_api_page_takes_its_scripts_from_this_server(client: httpx.Client) -> None:

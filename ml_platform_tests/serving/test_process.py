@@ -176,6 +176,26 @@ def test_a_taken_port_is_told_in_one_line(settings: Settings) -> None:
     assert ended.stderr == wanted
 
 
+def test_the_port_comes_from_the_environment_and_the_option_comes_first(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ML_PLATFORM_HOME", str(settings.home))
+    with socket.socket() as taken, socket.socket() as other:
+        for one in (taken, other):
+            one.bind(("127.0.0.1", 0))
+            one.listen()
+        named, chosen = taken.getsockname()[1], other.getsockname()[1]
+        monkeypatch.setenv("ML_PLATFORM_SERVING_PORT", str(named))
+        command = [sys.executable, "-m", "serving"]
+        for options, port in (([], named), (["--port", str(chosen)], chosen)):
+            ended = subprocess.run([*command, *options], capture_output=True, text=True, cwd=ROOT, check=False)
+            assert f"port {port} on 127.0.0.1 is taken" in ended.stderr
+    for wrong in ("eight", "70000", ""):
+        monkeypatch.setenv("ML_PLATFORM_SERVING_PORT", wrong)
+        ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+        assert (ended.returncode, "--port" in ended.stderr) == (2, True), ended.stderr
+
+
 def test_it_ends_when_told_to_and_has_logged_everything(settings: Settings, serve: Serve) -> None:
     fill_online_store(settings)
     publish(settings, 1)

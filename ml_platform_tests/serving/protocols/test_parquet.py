@@ -249,6 +249,21 @@ def the_child(server: Server) -> psutil.Process:
     return child
 
 
+def test_the_decoder_inherits_no_secret_and_can_do_nothing_but_decode(server: Server) -> None:
+    assert server.client.post("/invocations", content=of(TABLE), headers=HEADERS).status_code == 200
+    process = Path(f"/proc/{the_child(server).pid}")
+    names = {entry.partition(b"=")[0].decode() for entry in (process / "environ").read_bytes().split(b"\0") if entry}
+    assert not {name for name in names if name.startswith("ML_PLATFORM") or name in ("HOME", "PATH")}, names
+    status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines() if ":\t" in line)
+    assert status["NoNewPrivs"] == "1"
+    limits = {line[:26].strip(): line[26:].split()[:2] for line in (process / "limits").read_text().splitlines()[1:]}
+    for what in ("Max core file size", "Max file size", "Max processes"):
+        assert limits[what] == ["0", "0"], what
+    assert limits["Max open files"] == ["32", "32"]
+    assert limits["Max address space"][0] != "unlimited"
+    assert limits["Max cpu time"][0] != "unlimited"
+
+
 def test_a_decoder_that_died_is_replaced_without_loss(server: Server) -> None:
     file = of(TABLE)
     assert server.client.post("/invocations", content=file, headers=HEADERS).status_code == 200
