@@ -131,7 +131,11 @@ class ReleaseAlerts:
             body=reason,
             facts={"to do": "make room, or mend what the server's log names: servers try again each second"},
         )
-        self._raise(_log_key(model), None, alert)
+        key = _log_key(model)
+        self._raise(key, None, alert)
+        if key not in self._raised and self._sinks.webhook_url:  # the disk that is full may be that of alerts too
+            self._unwritten.add(key)
+            self._send(alert)
 
     def log_recovered(self, model: str) -> None:
         """Raise an alert that a model's inference log can be written again, unless another worker has."""
@@ -183,9 +187,6 @@ class ReleaseAlerts:
         except Exception as error:  # noqa: BLE001 - an alert that fails must not stop the watcher
             self._metrics.alert_failures.labels("file").inc()
             logger.error("%s: the alert '%s' cannot be written: %s", alert.model, alert.title, error)
-            if isinstance(error, OSError) and self._sinks.webhook_url and key not in self._unwritten:
-                self._unwritten.add(key)  # the disk that is full may be what it is about
-                self._send(alert)
         if waiting is not None:
             self._send()
 
