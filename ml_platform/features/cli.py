@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ml_platform.printable import plain
 from ml_platform.settings import Settings
 from ml_platform.spec_types import duration
-from ml_platform.terminal import plain, say, show, stop
+from ml_platform.terminal import say, show, stop
 
 if TYPE_CHECKING:
     from ml_platform.features.catalogue import ViewState

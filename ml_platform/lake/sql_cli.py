@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ml_platform.printable import plain
 from ml_platform.settings import Settings
-from ml_platform.terminal import plain, say, show, stop
+from ml_platform.terminal import say, show, stop
 
 if TYPE_CHECKING:
     import polars as pl
