@@ -3,14 +3,15 @@
 A body is one row as a JSON object, or many as `{"rows": [{…}, …]}`. A valid body is decoded by a msgspec struct made
 from the manifest, which costs about a microsecond per row. Only when that fails, or a key may appear twice, does
 `serving.problems` read the body again, slowly, to report everything that is wrong at once. Timestamps that RFC 3339
-does not know, such as those without seconds, are read on this slow way too.
+does not know, such as those without seconds, whole numbers that are written with a point, and numbers beyond 2^53 are
+read on this slow way too.
 """
 
 import json
 import keyword
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -23,7 +24,7 @@ from ml_platform.features.vectorised import Columns, microseconds
 from ml_platform.inference.contract import FIRST_YEAR, LAST_YEAR
 from ml_platform.instants import read_instant
 from ml_platform.registry.manifest import Input, Manifest
-from serving.problems import InvalidRequest, Problem, find_problems, not_json
+from serving.problems import WHOLE_DOUBLES, InvalidRequest, Problem, find_problems, not_json
 
 MAX_ROWS = 10_000
 INT64 = (-(2**63), 2**63 - 1)
@@ -35,6 +36,7 @@ _FIRST_INSTANT, _LAST_INSTANT = microseconds(
     [datetime(FIRST_YEAR, 1, 2, tzinfo=UTC), datetime(LAST_YEAR, 12, 30, tzinfo=UTC)]
 ).tolist()
 
+_NUMBERS: dict[str, Callable[[Any], int | float]] = {"integer": int, "number": float}
 _UTC = frozenset({UTC})
 _MANY = re.compile(rb'\s*\{\s*"rows"\s*:')
 _KEY = b'":'
@@ -104,25 +106,13 @@ class RowDecoder:
             field.name: field.name if _is_attribute(field.name) else f"field_{number}_"
             for number, field in enumerate(inputs)
         }
-        fields: list[Any] = []
-        for field in inputs:
-            kind = self._types[field.name]
-            attribute = attributes[field.name]
-            fields.append(
-                (attribute, kind) if field.required else (attribute, kind | None | msgspec.UnsetType, msgspec.UNSET)
-            )
-        row = msgspec.defstruct(
-            "Row",
-            fields,
-            rename={attribute: name for name, attribute in attributes.items()},
-            forbid_unknown_fields=True,
-            kw_only=True,
-            frozen=True,
-            gc=False,  # rows hold no containers, and tracking thousands of them costs more than decoding
-        )
-        many: Any = msgspec.defstruct("Rows", [("rows", list[row])], forbid_unknown_fields=True)  # type: ignore[valid-type]
-        self._decode_row = msgspec.json.Decoder(row).decode
-        self._decode_many = msgspec.json.Decoder(many).decode
+        surely_exact = {
+            field.name: _within_whole_doubles(field) | None if field.name in nullable else _within_whole_doubles(field)
+            for field in inputs
+            if field.type == "number"
+        }
+        self._decoders = _decoders(self.inputs, {**self._types, **surely_exact}, attributes)
+        self._decoders_of_large = _decoders(self.inputs, self._types, attributes)
         self._names = tuple(attributes)
         self._attributes = attributes
         self._kinds = {field.name: field.type for field in inputs}
@@ -231,31 +221,67 @@ class RowDecoder:
         if found != keys and (problems := find_problems(sent, self.inputs, self._types, MAX_ROWS)):
             raise problems
 
-    def _convert(self, body: bytes) -> tuple[Sequence[Any], int]:
+    def _convert(self, body: bytes, *, large: bool = False) -> tuple[Sequence[Any], int]:
+        decode_row, decode_many = self._decoders_of_large if large else self._decoders
         if _MANY.match(body) is not None and "rows" not in self._types:
-            return self._decode_many(body).rows, 1
-        return [self._decode_row(body)], 0
+            return decode_many(body).rows, 1
+        return [decode_row(body)], 0
 
     def _convert_leniently(self, body: bytes, error: Exception) -> tuple[Sequence[Any], int]:
-        """Explain what is wrong (raises InvalidRequest); where only msgspec takes no such timestamps, rewrite them."""
+        """Explain what is wrong (raises InvalidRequest); where only msgspec takes no such values, rewrite them."""
         if problems := find_problems(body, self.inputs, self._types, MAX_ROWS):
             raise problems from error
         if not isinstance(error, msgspec.ValidationError):
             raise not_json(str(error)) from error
         try:
-            return self._convert(self._with_plain_timestamps(body))
+            return self._convert(self._with_plain_values(body), large=True)
         except msgspec.ValidationError as other:
             raise InvalidRequest(422, [Problem(None, None, str(other))]) from other
 
-    def _with_plain_timestamps(self, body: bytes) -> bytes:
-        """Write the timestamps of a valid body as RFC 3339 has them."""
+    def _with_plain_values(self, body: bytes) -> bytes:
+        """Write a valid body's timestamps as RFC 3339 has them, integers without a point, and numbers as floats."""
         document = json.loads(body)
         many = isinstance(document.get("rows"), list) and "rows" not in self._types
         for row in document["rows"] if many else [document]:
             for name in self._timestamps:
                 if isinstance(row.get(name), str):
                     row[name] = read_instant(row[name]).isoformat()
+            for name, kind in self._kinds.items():
+                if kind in _NUMBERS and isinstance(row.get(name), int | float) and not isinstance(row[name], bool):
+                    row[name] = _NUMBERS[kind](row[name])
         return msgspec.json.encode(document)
+
+
+def _within_whole_doubles(field: Input) -> Any:
+    """Type of numbers within the field's bounds that are the same value for certain, however they are written."""
+    most = WHOLE_DOUBLES - 1  # 2^53 + 1 is read as 2^53
+    flagged = "range" in field.flagged
+    minimum = -most if flagged or field.minimum is None else max(field.minimum, -most)
+    maximum = most if flagged or field.maximum is None else min(field.maximum, most)
+    return Annotated[float, msgspec.Meta(ge=minimum, le=maximum)]
+
+
+def _decoders(
+    inputs: Sequence[Input], types: Mapping[str, Any], attributes: Mapping[str, str]
+) -> tuple[Callable[[bytes], Any], Callable[[bytes], Any]]:
+    """Decoders of one row and of many, whose structs have the inputs under their attributes."""
+    fields: list[Any] = []
+    for field in inputs:
+        kind, attribute = types[field.name], attributes[field.name]
+        fields.append(
+            (attribute, kind) if field.required else (attribute, kind | None | msgspec.UnsetType, msgspec.UNSET)
+        )
+    row = msgspec.defstruct(
+        "Row",
+        fields,
+        rename={attribute: name for name, attribute in attributes.items()},
+        forbid_unknown_fields=True,
+        kw_only=True,
+        frozen=True,
+        gc=False,  # rows hold no containers, and tracking thousands of them costs more than decoding
+    )
+    many: Any = msgspec.defstruct("Rows", [("rows", list[row])], forbid_unknown_fields=True)  # type: ignore[valid-type]
+    return msgspec.json.Decoder(row).decode, msgspec.json.Decoder(many).decode
 
 
 def decoder_of(manifest: Manifest) -> RowDecoder:

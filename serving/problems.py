@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import islice
 from types import NoneType
 from typing import Any, Literal, get_args
@@ -16,6 +17,7 @@ from ml_platform.inference.contract import TYPES, found_of, shown, wanted_of
 from ml_platform.instants import read_instant
 from ml_platform.registry.manifest import Input, Violated
 
+WHOLE_DOUBLES = 2**53  # up to here a 64-bit float has every whole number
 MOST_PROBLEMS = 20  # listed in an answer, with the number of all
 MOST_COUNTED = 1_000  # the search ends here: a refusal must not cost more than an answer
 TOO_DEEP = "it is nested too deeply"
@@ -217,6 +219,14 @@ def _value_problem(field: Input, value: Any, kind: Any) -> tuple[ProblemKind, st
         return None if may_be_null else ("null", f"wanted {wanted_of(field)}, found null")
     if isinstance(value, float) and not math.isfinite(value):
         return "type", f"wanted {TYPES[field.type]}, found {'NaN' if math.isnan(value) else 'an infinite number'}"
+    if field.type == "integer" and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return _conversion_problem(field, value, kind)
+
+
+def _conversion_problem(field: Input, value: Any, kind: Any) -> tuple[ProblemKind, str] | None:
+    if field.type == "number" and isinstance(value, int) and not is_a_double(value):
+        return "type", f"wanted a number that a 64-bit float has, found {_shown(value)}"
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
@@ -228,6 +238,23 @@ def _value_problem(field: Input, value: Any, kind: Any) -> tuple[ProblemKind, st
             return "range", f"wanted {limits}, found {_shown(value)}"
         return "type", f"wanted {TYPES[field.type]}, found {_shown(value)}"
     return None
+
+
+def is_a_double(value: int) -> bool:
+    """Whether a whole number is the same as a 64-bit float, or its shortest spelling, as JavaScript writes it.
+
+    Examples
+    --------
+    >>> is_a_double(2**53), is_a_double(2**53 + 1), is_a_double(9223372036854776000)
+    (True, False, True)
+    """
+    if abs(value) <= WHOLE_DOUBLES:
+        return True
+    try:
+        number = float(value)
+    except OverflowError:
+        return False
+    return int(number) == value or Decimal(repr(number)) == value
 
 
 def _timestamp_problem(text: str) -> tuple[ProblemKind, str] | None:

@@ -13,6 +13,7 @@ from ml_platform.features.feature_definitions import FeatureDefinitions
 from ml_platform.features.training_set import feature_rows
 from ml_platform.features.views import FeatureView
 from ml_platform.inference.checked_rows import check_rows
+from ml_platform.inference.recorded_columns import as_recorded
 from ml_platform.inference.scorer import Scorer
 from ml_platform.lake.tables import Lake
 from ml_platform.registry.manifest import champion_target
@@ -118,6 +119,8 @@ def score_window(  # noqa: PLR0917 - start and end read well as positional argum
         prediction,
         instant.dt.date().alias("date"),
     ).hstack([*feature_columns(rows, manifest.features), checked.flags])
+    known = lake.schema(table) if lake.exists(table) else {}
+    frame = as_recorded(frame, ["prediction", *(feature.name for feature in manifest.features)], known)
     version = lake.replace(table, frame, where=_span(start, end), partition_by=("date",), add_columns=True)
     finite = score.filter(score.is_finite())
     mean = finite.mean() if manifest.task != "multiclass" else None

@@ -1,6 +1,6 @@
 """Ingests the inference log: records that serving wrote become rows of `inference_log/<model>`, each exactly once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from ml_platform.inference.checked_rows import FLAGS, flags_value
 from ml_platform.inference.contract import Violation
 from ml_platform.inference.ingest_segments import Ingested, ingest_segments
 from ml_platform.inference.log import SHADOW, Batch, Record
+from ml_platform.inference.recorded_columns import recorded_column
 from ml_platform.lake.tables import Lake
 from ml_platform.registry.digests import BundleRefused
 from ml_platform.registry.manifest import Manifest
@@ -54,6 +55,7 @@ _decode = msgspec.json.Decoder(_Logged).decode
 _decode_batch = msgspec.json.Decoder(Batch).decode
 _decode_body = msgspec.json.Decoder(_Body).decode
 _BATCH = b'{"batch":'
+_COLUMNS: dict[type, pl.DataType] = {float: pl.Float64(), str: pl.String(), bool: pl.Boolean()}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -81,15 +83,18 @@ def ingest_model_log(lake: Lake, store: ReleaseStore, folder: Path) -> Ingested:
 
 
 def _ingest_folder(lake: Lake, store: ReleaseStore, folder: Path) -> Ingested:
-    manifests = _Manifests(store)
+    manifests, table = _Manifests(store), f"inference_log/{folder.name}"
+    known: dict[str, pl.DataType] = dict(lake.schema(table)) if lake.exists(table) else {}
 
     def read(chunk: bytes, _: str) -> tuple[pl.DataFrame | None, int]:
         records, torn = _parse(chunk)
-        return _frame(records, manifests) if records else None, torn
+        if not records:
+            return None, torn
+        rows = _frame(records, manifests, known)
+        known.update(rows.schema)
+        return rows, torn
 
-    return ingest_segments(
-        lake, f"inference_log/{folder.name}", folder, read, written_at="scored_at", partition_by=("date",)
-    )
+    return ingest_segments(lake, table, folder, read, written_at="scored_at", partition_by=("date",))
 
 
 def _parse(chunk: bytes) -> tuple[list[_Logged], int]:
@@ -161,12 +166,11 @@ class _Manifests:
         return self._known[digest]
 
 
-def _frame(records: Sequence[_Logged], manifests: _Manifests) -> pl.DataFrame:
-    """Make rows of the table: fixed columns, then every feature under its own name."""
-    types = _feature_types(records, manifests)
-    first = records[0].prediction
-    # A model's classes are integers in one version and texts in another: the table has both as text.
-    prediction = pl.Boolean if isinstance(first, bool) else pl.String if isinstance(first, str | int) else pl.Float64
+def _frame(records: Sequence[_Logged], manifests: _Manifests, known: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """Make rows of the table: fixed columns, then every feature under its own name.
+
+    `known` are the columns that the table has; see `ml_platform.inference.recorded_columns`.
+    """
     columns: dict[str, list[Any]] = {
         "request_id": [record.request_id for record in records],
         "row": [record.row for record in records],
@@ -176,39 +180,56 @@ def _frame(records: Sequence[_Logged], manifests: _Manifests) -> pl.DataFrame:
         "model_version": [record.version for record in records],
         "digest": [record.digest for record in records],
         "score": [max(record.score) if isinstance(record.score, list) else record.score for record in records],
-        "prediction": [str(one.prediction) if prediction == pl.String else one.prediction for one in records],
         "caller": [record.caller for record in records],
         "inputs": [bytes(record.inputs).decode() for record in records],
         "flags": [flags_value(record.flags) for record in records],
         "sample_weight": [record.sample_weight for record in records],
         "date": [record.as_of.astimezone(UTC).date() for record in records],
     }
-    for name, kind in types.items():
-        values = [record.features.get(name) for record in records]
-        columns[_column(name)] = [None if value is None else _as(kind, value) for value in values]
-    return pl.DataFrame(
-        columns,
-        schema={**FIXED_COLUMNS, "prediction": prediction, **{_column(name): kind for name, kind in types.items()}},
-    )
+    schema = {name: kind for name, kind in FIXED_COLUMNS.items() if name != "prediction"}
+    values = {"prediction": [_answered(record.prediction) for record in records]}
+    types = {"prediction": _types(values["prediction"])}
+    for name, declared in _features(records, manifests).items():
+        values[_column(name)] = [_number_or_text(record.features.get(name)) for record in records]
+        types[_column(name)] = _types(values[_column(name)]) or declared
+    for name, kinds in types.items():
+        for kind in kinds:
+            column = recorded_column(name, kind, {**known, **schema})
+            schema[column] = kind
+            python = kind.to_python()
+            columns[column] = [value if isinstance(value, python) else None for value in values[name]]
+    return pl.DataFrame(columns, schema=schema)
 
 
-def _feature_types(records: Sequence[_Logged], manifests: _Manifests) -> dict[str, Any]:
-    types: dict[str, Any] = {}
-    for digest in {record.digest for record in records}:
+def _features(records: Sequence[_Logged], manifests: _Manifests) -> dict[str, list[pl.DataType]]:
+    """Types of the features by name, as the manifests have them; none where no manifest is known."""
+    types: dict[str, list[pl.DataType]] = {}
+    for digest in dict.fromkeys(record.digest for record in records):
         manifest = manifests.get(digest)
         for feature in manifest.features if manifest else ():
-            types[feature.name] = pl.Float64 if feature.kind == "numeric" else pl.String
+            types[feature.name] = [pl.Float64() if feature.kind == "numeric" else pl.String()]
     for record in records:
-        for name, value in record.features.items():
-            if name not in types and value is not None:
-                types[name] = pl.String if isinstance(value, str) else pl.Float64
+        for name in record.features:
+            types.setdefault(name, [])
     return types
+
+
+def _types(values: Sequence[Any]) -> list[pl.DataType]:
+    """Types of the columns that hold these values, in the order of their appearance."""
+    found = dict.fromkeys(type(value) for value in values if value is not None)
+    return [_COLUMNS[kind] for kind in found]
+
+
+def _answered(prediction: Any) -> Any:
+    """A prediction as the table keeps it: classes as text, also where they are integers."""
+    is_class = isinstance(prediction, int) and not isinstance(prediction, bool)
+    return str(prediction) if is_class else prediction
+
+
+def _number_or_text(value: Any) -> Any:
+    return value if value is None or isinstance(value, str) else float(value)
 
 
 def _column(feature: str) -> str:
     """Name of a feature's column: its own, unless that is a fixed column."""
     return f"feature__{feature}" if feature in FIXED_COLUMNS else feature
-
-
-def _as(kind: Any, value: Any) -> Any:
-    return str(value) if kind == pl.String else float(value)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from ml_platform.inference.recorded_columns import of_features
 from ml_platform.registry.manifest import Manifest, Target, champion_target
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.training.matrix import FeatureEncoder, feature_columns
@@ -51,5 +52,6 @@ def rescore(scorer: "Scorer", rows: pl.DataFrame) -> Any:
         (rows,) or, for multiclass, (rows × classes). A feature that was not recorded counts as missing.
     """
     features = scorer.manifest.features
+    rows = of_features(rows, features)
     absent = [pl.lit(None).alias(feature.name) for feature in features if feature.name not in rows.columns]
     return scorer.score(FeatureEncoder(features).transform(feature_columns(rows.with_columns(absent), features)))

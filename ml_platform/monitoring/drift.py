@@ -13,6 +13,7 @@ import polars as pl
 
 from ml_platform.features.feature_definitions import unlike_features
 from ml_platform.inference.log_policy import unwatched
+from ml_platform.inference.recorded_columns import of_features
 from ml_platform.lake.tables import Lake
 from ml_platform.monitoring.champion import champion_of, load_scorer, released_digests, rescore
 from ml_platform.monitoring.column_tests import Kind
@@ -182,6 +183,7 @@ def _window(  # noqa: PLR0917 - since and until read well as positional argument
     total = rows.select(pl.len()).collect(engine="streaming").item()
     if total > MAX_READ_ROWS:
         rows = span(share=MAX_READ_ROWS / total).filter(wanted)
+    rows = of_features(rows, manifest.features)
     names = rows.collect_schema().names()
     features = [feature.name for feature in manifest.features if feature.name in names]
     return total, rows.select(

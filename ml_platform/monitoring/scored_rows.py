@@ -5,6 +5,7 @@ from datetime import datetime
 
 import polars as pl
 
+from ml_platform.inference.recorded_columns import alike
 from ml_platform.lake.tables import Lake
 
 CORE: dict[str, pl.DataType] = {
@@ -77,7 +78,7 @@ def scored_rows(
             rows = rows.filter(pl.col("as_of") <= until)
         typed = _typed(rows, source, id_column)
         parts.append(typed if share >= 1 else typed.filter(hashed_below(pl.col("row_key"), share, seed=0)))
-    rows = pl.concat(parts, how="diagonal_relaxed").sort("scored_at", "source", "row_key")
+    rows = pl.concat(alike(parts), how="diagonal_relaxed").sort("scored_at", "source", "row_key")
     same = ["row_key", "model_version"]
     if _is_sampled(lake, tables):  # a row that was scored in batch too is there for certain, and stands for itself
         rows = rows.with_columns(pl.col("sample_weight").min().over(same))
@@ -148,5 +149,5 @@ def _typed(rows: pl.LazyFrame, source: str, id_column: str) -> pl.LazyFrame:
     made = {"row_key": key, "id": identifier, "source": pl.lit(source), "sample_weight": weight}
     return rows.select(
         *(made.get(name, pl.col(name)).cast(kind).alias(name) for name, kind in kinds.items()),
-        *(pl.col(name) for name in names if name not in bookkeeping),
+        *(pl.col(name) for name in names if name not in bookkeeping and not name.startswith("prediction__as_")),
     )

@@ -15,6 +15,7 @@ from ml_platform.features.join import ResolvedLookup, feature_column, point_in_t
 from ml_platform.features.views import FeatureView
 from ml_platform.inference.ingest_log import FIXED_COLUMNS
 from ml_platform.inference.log_policy import not_reproducible
+from ml_platform.inference.recorded_columns import of_features
 from ml_platform.instants import read_instant
 from ml_platform.lake.tables import Lake
 from ml_platform.monitoring.scored_rows import equally_weighted
@@ -137,7 +138,7 @@ def _skew_of(
     lookups = definitions.resolve(lake, views)
     offline = _offline(definitions, lookups, logged, hidden=hidden)
     names = [feature.name for feature in manifest.features if feature.name not in hidden]
-    online = logged.select(
+    online = of_features(logged, manifest.features, column=_logged_column).select(
         ROW,
         "request_id",
         "row",
@@ -276,6 +277,8 @@ def _value(value: Any, kind: str) -> Any:
         return None
     if kind == "timestamp":
         return read_instant(value, naive_is_utc=True).astimezone(UTC)
+    if kind == "integer":
+        return int(value)  # a caller may write 3.0
     return float(value) if kind == "number" else value
 
 

@@ -9,6 +9,7 @@ from polars.testing import assert_frame_equal
 
 from ml_platform.features.definitions import ViewChanged
 from ml_platform.inference.batch import BatchReport, NoRelease, score_rows, score_window
+from ml_platform.inference.recorded_columns import of_features
 from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.manifest import Target
 from ml_platform.training.documents import TrainedModel
@@ -153,6 +154,29 @@ def test_other_tasks(shops: Shops, spec, kind: pl.DataType) -> None:
     assert table.schema["prediction"] == kind
     assert table.schema["score"] == pl.Float64
     assert report.unscored == 0
+
+
+def test_scores_of_a_version_with_other_kinds_of_features_are_kept_beside(released: Shops) -> None:
+    """A version that took the weight for a category, and a channel for a number, has scored before."""
+    report = score(released, 60, 1)
+    table = released.lake.read(report.table).collect()
+    old = table.with_columns(weight=pl.lit("heavy"), channel=pl.lit(7.0), prediction=pl.lit("late"))
+    released.lake.replace(report.table, old, partition_by=["date"])
+    score(released, 61, 1)
+    both = released.lake.read(report.table).sort("as_of").collect()
+    assert both.height > table.height
+    assert both["weight"].drop_nulls().to_list() == ["heavy"] * table.height
+    assert both["channel"].drop_nulls().to_list() == [7.0] * table.height
+    new = both.filter(pl.col("weight").is_null())
+    assert new["weight__as_number"].null_count() < new.height
+    assert new["channel__as_text"].null_count() < new.height
+    assert new["prediction__as_flag"].null_count() == 0
+    score(released, 60, 1)  # and the new version scores the old one's rows anew
+    features = Scorer.load(released.store.bundle_path(report.digest)).manifest.features
+    rows = of_features(released.lake.read(report.table), features).collect()
+    assert rows.filter(pl.col("as_of").dt.date() == table["date"][0])["weight"].sort().to_list() == (
+        table["weight"].sort().to_list()
+    )
 
 
 def test_chunks_do_not_show(released: Shops) -> None:

@@ -13,7 +13,9 @@ from ml_platform.inference import ingest_log as module
 from ml_platform.inference import ingest_segments
 from ml_platform.inference.ingest_log import ingest_log
 from ml_platform.inference.log import InferenceLog
+from ml_platform.inference.recorded_columns import of_features
 from ml_platform.lake.tables import Lake
+from ml_platform.registry.manifest import Feature
 from ml_platform.settings import Settings
 from ml_platform_tests.inference.test_log import record
 
@@ -138,6 +140,41 @@ def test_a_feature_that_appears_later_is_null_before(settings: Settings, lake: L
     ingest_log(lake, settings)
     rows = lake.read(TABLE).sort("id").select("carrier", "hour").collect().rows()
     assert rows == [("UA", None), ("AA", 7.0)]
+    log.close()
+
+
+def test_a_feature_that_turns_from_number_to_category_and_back_keeps_both(settings: Settings, lake: Lake) -> None:
+    log = InferenceLog(settings.inference_log_dir)
+    log.append("flight_delay", [record(1, features={"zip": 12345, "gate": "A"})])
+    ingest_log(lake, settings)
+    log.append("flight_delay", [record(2, features={"zip": "01234", "gate": 7})])
+    log.append("flight_delay", [record(3, features={"zip": 5, "gate": "B", "new": "x"})])
+    log.append("flight_delay", [record(4, features={"zip": None, "gate": None, "new": 1.5})])
+    ingest_log(lake, settings)
+    names = ["zip", "zip__as_text", "gate", "gate__as_number", "new", "new__as_number"]
+    rows = lake.read(TABLE).sort("id").select(names).collect()
+    assert rows.rows() == [
+        (12345.0, None, "A", None, None, None),
+        (None, "01234", None, 7.0, None, None),
+        (5.0, None, "B", None, "x", None),
+        (None, None, None, None, None, 1.5),
+    ]
+    as_text = of_features(rows, [Feature(name="zip", kind="categorical", source="input")])
+    assert as_text["zip"].to_list() == [None, "01234", None, None]
+    log.close()
+
+
+@pytest.mark.parametrize("predictions", [(True, "late"), ("late", 3), (0.5, True), (3, 0.5)])
+def test_predictions_of_another_kind_stop_nothing(settings: Settings, lake: Lake, predictions: tuple) -> None:
+    log = InferenceLog(settings.inference_log_dir)
+    for number, prediction in enumerate(predictions):
+        one = record(number)
+        one.prediction = prediction
+        log.append("flight_delay", [one])
+        ingest_log(lake, settings)
+    kept = lake.read(TABLE).sort("id").collect().select(pl.col("^prediction.*$"))
+    found = [next(value for value in row if value is not None) for row in kept.rows()]
+    assert found == [str(one) if type(one) is int else one for one in predictions]
     log.close()
 
 

@@ -1,10 +1,11 @@
 """Batch scores and the inference log as one table."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
 
+from ml_platform.lake.tables import Lake
 from ml_platform.monitoring.scored_rows import newest_score, scored_rows
 from ml_platform_tests.monitoring.conftest import MODEL, SPEC, START, World, draw
 
@@ -76,3 +77,13 @@ def test_newest_score_is_the_clock(world: World) -> None:
 def test_nothing_scored_says_what_to_do(world: World) -> None:
     with pytest.raises(LookupError, match=r"neither 'predictions/turbine_fault' nor 'inference_log/turbine_fault'"):
         rows_of(world)
+
+
+def test_numbers_and_texts_of_one_name_stay_apart_between_the_tables(tmp_path) -> None:
+    lake, at = Lake(str(tmp_path)), datetime(2024, 1, 1, tzinfo=UTC)
+    common = {"id": ["a"], "as_of": [at], "scored_at": [at], "score": [0.5], "model_version": [1]}
+    lake.append("predictions/m", pl.DataFrame({**common, "zip": ["01234"], "zip__as_number": [7.0]}))
+    online = {**common, "id": ["b"], "request_id": ["r"], "row": [0], "zip": [12345.0]}
+    lake.append("inference_log/m", pl.DataFrame(online))
+    rows = scored_rows(lake, "m", id_column="id").sort("id").select("zip", "zip__as_text").collect()
+    assert rows.rows() == [(7.0, "01234"), (12345.0, None)]

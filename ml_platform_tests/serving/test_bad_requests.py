@@ -34,6 +34,7 @@ def error(answer: httpx.Response) -> dict[str, Any]:
         (json.dumps(without("dest")), "dest", "is missing; wanted a string"),
         (json.dumps({**ROW, "carrier": 7}), "carrier", "wanted a string, found 7"),
         (json.dumps({**ROW, "distance": "far"}), "distance", 'wanted a finite number, found "far"'),
+        (BODY.replace("1400", "9007199254740993"), "distance", "wanted a number that a 64-bit float has"),
         (json.dumps({**ROW, "distance": True}), "distance", "wanted a finite number, found true"),
         (json.dumps({**ROW, "origin": None}), "origin", "wanted a string, found null"),
         (json.dumps({**ROW, "distance": float("inf")}), "distance", "wanted a finite number, found an infinite number"),
