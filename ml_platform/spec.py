@@ -158,13 +158,19 @@ class Split(Strict):
 
 
 class Leakage(Strict):
-    """What is too good to be true: features that know the label stop the training set."""
+    """What is too good to be true: what knows the label stops the training set, what may know it is shown."""
 
-    max_r2: float = Field(0.98, gt=0, le=1, description="R² of one feature alone from which it is a leak (regression).")
-    max_auc: float = Field(
-        0.99, gt=0.5, le=1, description="AUC of one feature, or of two added or subtracted, from which it is a leak."
+    max_r2: float = Field(
+        0.999, gt=0, le=1, description="R² of one feature alone from which it is a leak (regression)."
     )
-    pairs: bool = Field(True, description="Also look for two features that give the label together.")
+    max_auc: float = Field(
+        0.999, gt=0.5, le=1, description="AUC of one feature, or of a few together, from which it is a leak."
+    )
+    warn_r2: float = Field(0.95, gt=0, le=1, description="R² of one feature alone from which it is suspect.")
+    warn_auc: float = Field(
+        0.95, gt=0.5, le=1, description="AUC of one feature, or of a few together, from which it is suspect."
+    )
+    pairs: bool = Field(True, description="Also look for up to four features that give the label together.")
     allow: tuple[str, ...] = Field((), description="Features known to be sound, e.g. the last value of a slow series.")
     sample_rows: int = Field(20_000, ge=100, description="Rows that are looked at, drawn by chance.")
 
