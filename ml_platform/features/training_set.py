@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import polars as pl
+from pydantic import Field
 
 from ml_platform.features.feature_definitions import FeatureDefinitions, request_features
 from ml_platform.features.join import feature_column, point_in_time_join
@@ -46,6 +47,10 @@ class TrainingSetRef(Strict):
     features: tuple[FeatureInfo, ...]
     view_hashes: dict[str, str]
     label_summary: dict[str, float]
+    strength: dict[str, float] = Field(
+        default_factory=dict, description="Feature → R² or AUC of it alone, strongest first; empty while not judged."
+    )
+    suspects: tuple[str, ...] = Field((), description="What may know the label, in words.")
 
 
 def spine_labels(lake: Lake, spec: ModelSpec, folder: Path) -> pl.LazyFrame:

@@ -16,6 +16,7 @@ from ml_platform.registry.versions import register
 from ml_platform.spec import ModelSpec
 from ml_platform.training.documents import Evaluation, RegisteredVersion, ReleaseDecision, TrainedModel
 from ml_platform.training.evaluate import evaluate
+from ml_platform.training.plausibility import implausible, strongest_features
 from ml_platform.training.refit import refit_model
 from ml_platform.training.rescoring import VersionRows
 
@@ -38,7 +39,10 @@ def _evaluation(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView])
         takes=["trained_model"],
         description=f"Challenger against champion on rows new to both: `{spec.metric}`, slices, latency.",
         kinds={"onnx"},
-        checks={"beats_reference": "The gate lets the challenger take the champion's (or the naive baseline's) place."},
+        checks={
+            "beats_reference": "The gate lets the challenger take the champion's (or the naive baseline's) place.",
+            "plausible": "The challenger is not too good to be true. Stops nothing: a person decides.",
+        },
     )
     def evaluation(trained_model: TrainedModel, platform: Platform) -> dg.MaterializeResult:
         found = evaluate(
@@ -57,6 +61,7 @@ def _evaluation(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView])
             }
             for name, value in found.challenger.items()
         ]
+        striking = implausible(spec, trained_model, found)
         gain = found.interval and numbers({"gain": found.interval.gain, "gain lower bound": found.interval.lower})
         return dg.MaterializeResult(
             value=found,
@@ -64,6 +69,7 @@ def _evaluation(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView])
                 "verdict": reasons(found.reasons),
                 "comparison": table(compared),
                 "slices": table([result.model_dump() for result in found.slices]),
+                "strongest features": table(strongest_features(trained_model)),
                 "reference": found.reference,
                 "try number": found.tries,
                 **_support(found),
@@ -79,7 +85,14 @@ def _evaluation(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView])
                     severity=dg.AssetCheckSeverity.WARN,
                     description=in_short(found.reasons),
                     metadata=gain or {},
-                )
+                ),
+                dg.AssetCheckResult(
+                    check_name="plausible",
+                    passed=not striking,
+                    severity=dg.AssetCheckSeverity.WARN,
+                    description="; ".join(striking) or None,
+                    metadata={"findings": len(striking)},
+                ),
             ],
         )
 

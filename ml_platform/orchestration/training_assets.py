@@ -1,6 +1,6 @@
 """The first half of a model's making: training set, candidates, trained model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from ml_platform.features.leakage import LeakageReport, find_leakage
+from ml_platform.features.leakage import Leak, LeakageReport, find_leakage
 from ml_platform.features.training_set import TrainingSetRef, create_training_set
 from ml_platform.features.views import FeatureView
 from ml_platform.lake.sql import referenced_tables
@@ -54,7 +54,8 @@ def _training_set(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView
         checks={
             **CHECKS,
             "no_future_labels": "Every label became available after its prediction and before the set's own instant.",
-            "no_leakage": "No feature, and no two of them together, know the label (`leakage` in defs.yaml).",
+            "no_leakage": "No feature, and no few of them together, know the label (`leakage` in defs.yaml).",
+            "no_suspects": "No feature predicts so well that it may know the label. Stops nothing: a person decides.",
         },
         blocking=True,
     )
@@ -67,7 +68,16 @@ def _training_set(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView
         early = frame.filter(frame[spec.label_available_at] < frame[spec.timestamp]).height
         late = frame.filter(frame[spec.label_available_at] > ref.as_of).height
         described = _columns(spec) | {info.name: (info.description, info.unit) for info in ref.features}
-        leakage = find_leakage(frame, ref.features, target=spec.target, task=spec.task, limits=spec.leakage)
+        leakage = find_leakage(
+            frame,
+            ref.features,
+            target=spec.target,
+            task=spec.task,
+            limits=spec.leakage,
+            timestamp=spec.timestamp,
+        )
+        suspects = tuple(finding.reason for finding in leakage.suspects)
+        ref = ref.model_copy(update={"strength": leakage.strength, "suspects": suspects})
         return dg.MaterializeResult(
             value=ref,
             data_version=dg.DataVersion(str(ref.version)),
@@ -94,23 +104,46 @@ def _training_set(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView
                     passed=early + late == 0,
                     metadata={"known before the prediction": early, "known after the set's instant": late},
                 ),
-                _leakage_verdict(leakage),
+                *_leakage_verdicts(leakage),
             ],
         )
 
     return training_set
 
 
-def _leakage_verdict(report: LeakageReport) -> dg.AssetCheckResult:
+def _leakage_verdicts(report: LeakageReport) -> list[dg.AssetCheckResult]:
     strongest = [{"feature": name, "alone": value} for name, value in list(report.strength.items())[:10]]
-    reasons = "; ".join(leak.reason for leak in report.leaks)
-    advice = "take them out of the model, or name them under `leakage.allow` if they are known at the prediction"
-    return dg.AssetCheckResult(
-        check_name="no_leakage",
-        passed=not report.leaks,
-        description=f"{reasons}: {advice}" if reasons else None if report.judged else "too few rows to judge",
-        metadata={"rows looked at": report.rows, **({"strongest features": table(strongest)} if strongest else {})},
-    )
+    facts: dict[str, Any] = {
+        "rows looked at": report.rows,
+        **({"strongest features": table(strongest)} if strongest else {}),
+    }
+
+    def verdict(
+        name: str, findings: Sequence[Leak], advice: str, severity: dg.AssetCheckSeverity
+    ) -> dg.AssetCheckResult:
+        reasons = "; ".join(finding.reason for finding in findings)
+        return dg.AssetCheckResult(
+            check_name=name,
+            passed=not findings,
+            severity=severity,
+            description=f"{reasons}: {advice}" if reasons else report.not_judged or None,
+            metadata={**facts, "findings": len(findings)},
+        )
+
+    return [
+        verdict(
+            "no_leakage",
+            report.leaks,
+            "take them out of the model, or name them under `leakage.allow` if they are known at the prediction",
+            dg.AssetCheckSeverity.ERROR,
+        ),
+        verdict(
+            "no_suspects",
+            report.suspects,
+            "is that known at the instant of the prediction? If so, name it under `leakage.allow`",
+            dg.AssetCheckSeverity.WARN,
+        ),
+    ]
 
 
 def _columns(spec: ModelSpec) -> dict[str, tuple[str, str | None]]:
