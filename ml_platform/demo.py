@@ -108,24 +108,32 @@ class Player:
         import dagster as dg
 
         from ml_platform.orchestration.retraining import REASON_TAG
-        from ml_platform.registry.releases import ReleaseStore
+        from ml_platform.training.documents import ReleaseDecision
 
         sensor = self.definitions.resolve_sensor_def(f"{model}_retraining")
         tick = sensor.evaluate_tick(dg.build_sensor_context(instance=self.instance))
         for request in tick.run_requests or ():
             self.clock.say(f"{model}: the retraining sensor asks for a run: {_short(request.tags[REASON_TAG])}")
-            self.definitions.resolve_job_def(f"{model}_retrain").execute_in_process(
+            result = self.definitions.resolve_job_def(f"{model}_retrain").execute_in_process(
                 instance=self.instance, tags=request.tags, run_config=QUIET
             )
-            endpoint = ReleaseStore(Settings().releases_dir).endpoint(model)
-            self.clock.say(f"{model}: retrained. {_short(endpoint.reason) if endpoint else 'Nothing is released.'}")
+            decision: ReleaseDecision = result.output_for_node(f"{model}__release")
+            served = "serves now" if decision.promoted else "does not serve"
+            self.clock.say(f"{model}: version {decision.version} {served}: {_gate(decision.reasons)}")
 
     def _keys(self, folder: str) -> "list[dg.AssetKey]":
         return sorted(key for key in self.graph.materializable_asset_keys if key.path[0] == folder)
 
 
-def _short(reason: str) -> str:
-    return textwrap.shorten(reason, 160, placeholder=" …")
+def _short(reason: str, width: int = 160) -> str:
+    return textwrap.shorten(reason, width, placeholder=" …")
+
+
+def _gate(reasons: Sequence[str]) -> str:
+    """What decided: every condition that failed, or the gain that passed."""
+    failed = [reason for reason in reasons if reason.startswith(("Failed", "Do not"))]
+    gained = [reason for reason in reasons if reason.startswith("Passed")]
+    return _short(" ".join(failed or gained[:1] or reasons), 400)
 
 
 def predict(settings: Settings, scenario: Scenario) -> str:

@@ -58,7 +58,7 @@ class PerformanceReport(Strict):
     model: str
     version: int
     metric: str
-    window_from: datetime = Field(description="Exclusive, UTC.")
+    window_from: datetime = Field(description="Exclusive, UTC; not before the champion's newest training row.")
     window_until: datetime = Field(description="Inclusive, UTC.")
     scored_rows: int = Field(description="The champion's scored rows in the window, and those that it scored again.")
     rows: int = Field(description="Of these, with a finite score and a label known by the end of the window's data.")
@@ -122,7 +122,8 @@ def measure_performance(
     """
     champion, manifest = champion_of(store, spec.name)
     end = until or newest_score(lake, spec.name) or datetime.fromisoformat(manifest.provenance.trained_until)
-    start = end - spec.monitoring.window
+    trained_until = datetime.fromisoformat(manifest.provenance.trained_until)
+    start = max(end - spec.monitoring.window, trained_until)  # rows that it has learned from prove nothing
     labels = known_labels(lake, spec, folder, by=until)
     joined = labelled_rows(lake, spec, labels, since=since, until=end)
     days = _measure_days(joined, spec, store)

@@ -11,10 +11,11 @@ from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.manifest import Target
 from ml_platform.registry.promotion import promote
 from ml_platform.registry.versions import register
+from ml_platform.spec import ModelSpec
 from ml_platform.training.documents import Evaluation, TrainedModel
 from ml_platform.training.metrics import measure
 from ml_platform.training.refit import concordance
-from ml_platform_tests.shops import START, Shops, shop_spec
+from ml_platform_tests.shops import START, Shops, multiclass_spec, regression_spec, shop_spec
 
 
 @pytest.fixture
@@ -163,3 +164,18 @@ def test_concordance_sees_a_shift_that_a_correlation_does_not() -> None:
 
 def test_the_default_spec_refits() -> None:
     assert shop_spec(promotion={}).promotion.refit
+
+
+@pytest.mark.parametrize("spec", [regression_spec(), multiclass_spec()], ids=lambda spec: spec.task)
+def test_every_task_is_judged_and_refitted(shops: Shops, spec: ModelSpec) -> None:
+    world = Shops(shops.settings, shops.folder, spec, shops.views)
+    trained = world.train(START + timedelta(days=60))
+    found = world.evaluate(trained)
+    assert found.support is not None
+    assert (found.support.class_rows is None) == (spec.task == "regression")
+    assert found.promote, found.reasons
+    assert any("gain over the best constant answer" in reason for reason in found.reasons)
+    model = world.refit(trained, found)
+    assert model.refit is not None
+    assert model.refit.refitted, model.refit.reasons
+    assert model.trained.rows == trained.training_set.rows

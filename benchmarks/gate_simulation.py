@@ -1,0 +1,124 @@
+"""What the gate promises, by simulation: coverage of its intervals, false promotions of its rules, power.
+
+Coverage: whole holdouts of two equally good models that err each by row and by day, over days and over single rows.
+Rules: gains of a given standard error, as the interval over 28 days sees them; half of the variance is the champion's
+own, which the gains of all challengers share.
+
+    python benchmarks/gate_simulation.py [--repetitions 500]
+"""
+
+import argparse
+from collections.abc import Iterable
+
+import numpy as np
+from _results import write_section
+from scipy.special import stdtrit
+
+from ml_platform.promotion_spec import Promotion
+from ml_platform.registry.rule import rule_of
+from ml_platform.training.cluster_interval import gain_interval
+
+ROWS_PER_DAY, BLOCKS, DRAWS = 100, 28, 100_000
+ERRORS = (5e-4, 1e-3, 1.5e-3, 2e-3, 2.5e-3, 3e-3, 4e-3, 5e-3, 7e-3, 1e-2, 2e-2)
+RULES = {
+    "default: min_gain 0.005, tolerance 0.0005": Promotion(),
+    "superior": Promotion(mode="superior"),
+    "min_gain 0.005, tolerance 0.0025": Promotion(tolerance=0.0025),
+    "min_gain 0.005, tolerance 0.005": Promotion(tolerance=0.005),
+    "min_gain 0.003, tolerance 0.005": Promotion(min_gain=0.003, tolerance=0.005),
+}
+
+
+def coverage(days: int, effect: float, metric: str, repetitions: int) -> tuple[float, float]:
+    """Share of 95 % intervals that hold the truth, no gain: over days, and over rows."""
+    rng, day = np.random.default_rng(days), np.repeat(np.arange(days), ROWS_PER_DAY)
+    held = np.zeros((repetitions, 2), dtype=bool)
+    for repetition in range(repetitions):
+        known = rng.normal(-0.5, 1.0, len(day))
+        shifts = rng.normal(0, effect, (3, days))[:, day]
+        y = (rng.random(len(day)) < _probability(known + shifts[0])).astype(np.float64)
+        models = [_probability(known + rng.normal(0, 0.5, len(day)) + shift) for shift in shifts[1:]]
+        for column, blocks in enumerate((day, np.arange(len(day)))):
+            found = gain_interval(metric, "binary", y, models[0], models[1], blocks=blocks)
+            held[repetition, column] = found is not None and found.lower <= 0 <= found.upper
+    by_day, by_row = held.mean(axis=0)
+    return float(by_day), float(by_row)
+
+
+def promoted(promotion: Promotion, error: float, *, gain: float = 0.0, tries: int = 1) -> float:
+    """Share of champions of ROC AUC 0.75 that lose their place to one of the challengers, each better by `gain`."""
+    rng = np.random.default_rng(3)
+    shared = rng.normal(size=(DRAWS, 1))
+    gains = gain + error * (shared + rng.normal(size=(DRAWS, tries))) / np.sqrt(2)
+    errors = error * np.sqrt(rng.chisquare(BLOCKS - 1, gains.shape) / (BLOCKS - 1))
+    passed = np.zeros(DRAWS, dtype=bool)
+    for number in range(tries):
+        rule = rule_of(promotion, "roc_auc", reference=0.75, tries=1 + number, first=False)
+        lower = gains[:, number] - stdtrit(BLOCKS - 1, (1 + rule.confidence) / 2) * errors[:, number]
+        passed |= (gains[:, number] >= rule.min_gain) & (lower > rule.bound)
+    return float(passed.mean())
+
+
+def _probability(log_odds: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-log_odds))
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> list[str]:
+    names = list(header)
+    lines = [names, ["---"] * len(names), *([str(cell) for cell in row] for row in rows)]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def main() -> None:
+    """Simulate, and write the section."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repetitions", type=int, default=500)
+    repetitions = parser.parse_args().repetitions
+    covered = []
+    for days in (14, 28):
+        for effect in (0, 0.3, 0.6):
+            shares = [coverage(days, effect, metric, repetitions) for metric in ("roc_auc", "log_loss")]
+            covered.append([days, effect, *(f"{share:.1%}" for pair in shares for share in pair)])
+    false = [
+        [
+            name,
+            f"{promoted(rule, 2.5e-3):.1%}",
+            f"{max(promoted(rule, error) for error in ERRORS):.1%}",
+            f"{promoted(rule, 2.5e-3, tries=8):.1%}",
+            f"{max(promoted(rule, error, tries=8) for error in ERRORS):.1%}",
+        ]
+        for name, rule in RULES.items()
+    ]
+    gains = (-0.005, 0.0, 0.0025, 0.005, 0.0075, 0.01, 0.015)
+    power = [
+        [name, error, *(f"{promoted(rule, error, gain=gain):.0%}" for gain in gains)]
+        for name, rule in RULES.items()
+        for error in (0.0025, 0.0035, 0.005)
+    ]
+    write_section(
+        "The gate, simulated",
+        "python benchmarks/gate_simulation.py",
+        [
+            f"Coverage of 95 % intervals of the gain of one of two equally good models, {repetitions} holdouts each of "
+            f"{ROWS_PER_DAY} rows a day; the day effect is the standard deviation, in log-odds, of what a day does to "
+            "the labels and to each model.",
+            "",
+            *_table(
+                ["days", "day effect", "AUC, by day", "AUC, by row", "log-loss, by day", "log-loss, by row"], covered
+            ),
+            "",
+            "False promotions: a champion loses its place to a challenger that is no better (ROC AUC, 28 days). A "
+            "standard error of 0.0025 is what the flights' models have on 28 days.",
+            "",
+            *_table(["rule", "at 0.0025", "at any error", "one of 8 tries, at 0.0025", "at any error"], false),
+            "",
+            "Power: share of challengers promoted at their first try, by their true gain.",
+            "",
+            *_table(["rule", "standard error", *(f"{gain:+.4f}" for gain in gains)], power),
+        ],
+        packages=("numpy", "scipy"),
+    )
+
+
+if __name__ == "__main__":
+    main()
