@@ -117,7 +117,8 @@ class NumericReference:
         finite = (values := _numbers(column))[np.isfinite(values)]
         if not len(finite) or not self.spread:
             return None
-        return float(np.clip((np.median(finite) - self.centre) / self.spread, -_MAX_CELLS, _MAX_CELLS))
+        with np.errstate(over="ignore"):
+            return float(np.clip((np.median(finite) - self.centre) / self.spread, -_MAX_CELLS, _MAX_CELLS))
 
     def _distribution(self, old: np.ndarray, new: np.ndarray) -> list[ColumnTest]:
         distance = ks_distance(old, new)
@@ -203,7 +204,8 @@ def category_tests(reference: dict[str, int], current: dict[str, int], *, name: 
     if max(rare[0] / rows, rare[1] / new_rows) >= _UNSEEN_FROM and len(reference) > FEW_VALUES:
         share, worth = unseen_share(np.array(list(reference.values())))
         unseen = sum(count for value, count in current.items() if value not in reference)
-        found = _share_test("unseen categories", share * worth, worth, unseen, new_rows)
+        # Fewer than foretold are no harm: rows of the training set itself, scored again, have none.
+        found = _share_test("unseen categories", share * worth, worth, max(unseen, share * new_rows), new_rows)
         told = f"unseen categories {unseen / new_rows:.1%} of the rows, expected {share:.1%}"
         made.append(found._replace(method="good-turing", told=told))
     return made
@@ -225,9 +227,12 @@ def _numbers(column: pl.Series) -> np.ndarray:
 
 
 def _texts(column: pl.Series) -> pl.Series:
-    if column.dtype.is_nested() or column.dtype == pl.Binary:
-        raise NotComparable(f"values are {column.dtype}, which are no categories")
-    return column.cast(pl.String)
+    try:
+        if column.dtype.is_nested() or column.dtype == pl.Binary:
+            raise pl.exceptions.InvalidOperationError
+        return column.cast(pl.String)
+    except pl.exceptions.PolarsError:
+        raise NotComparable(f"values are {column.dtype}, which are no categories") from None
 
 
 def _counts_of_no_number(values: np.ndarray) -> dict[str, int]:

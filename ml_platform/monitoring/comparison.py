@@ -183,7 +183,7 @@ def _column_drift(
     worst = results[0] if results else None
     drifted = [one for one in results if one.drifted]
     # Of values that hardly repeat, ids say, new ones are the rule, and a test of their own judges them.
-    named = column.kind == "categorical" and not any(one.method == "good-turing" for one in results)
+    named = column.kind == "categorical" and results and not any(one.method == "good-turing" for one in results)
     fresh = _new_categories(column, reference, current) if named else ""
     reasons = [str(one) for one in drifted[:_SHOWN]]
     if fresh:
@@ -220,8 +220,6 @@ def _missing_share(values: pl.Series) -> float:
 
 
 def _new_categories(column: Column, reference: pl.Series, current: pl.Series) -> str:
-    if reference.dtype.is_nested() or current.dtype.is_nested():
-        return ""
     known = {*(column.categories or ()), *reference.cast(pl.String).unique()}
     counts = current.cast(pl.String).drop_nulls().value_counts(sort=True).rows()
     fresh = [(value, count / current.len()) for value, count in counts if value not in known]

@@ -67,7 +67,8 @@ def two_sample_chi_square(reference: Mapping[Any, int], current: Mapping[Any, in
     rare = table.sum(axis=0) * smaller_share < SMALLEST_EXPECTED
     pooled = table[:, rare].sum(axis=1, keepdims=True)
     cells = table[:, ~rare]
-    if pooled.sum() * smaller_share >= SMALLEST_EXPECTED:
+    # A side with rare categories alone is told from the other by those.
+    if pooled.sum() * smaller_share >= SMALLEST_EXPECTED or not cells.sum(axis=1).all():
         cells = np.hstack([cells, pooled])
     return 1.0 if cells.shape[1] < 2 else float(chi2_contingency(cells, correction=False)[1])
 

@@ -1,6 +1,8 @@
 """Columns compared one by one: the parts of the rule."""
 
-from datetime import UTC, datetime, timedelta
+import itertools
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 
 import numpy as np
 import polars as pl
@@ -156,11 +158,39 @@ def test_categories_that_hardly_repeat_are_judged(rng: np.random.Generator) -> N
     assert common.drifted
 
 
-def test_ids_that_never_repeat_are_no_drift_until_they_do() -> None:
+def test_ids_that_never_repeat_are_no_drift() -> None:
     old = [f"order-{number}" for number in range(20_000)]
     fresh = one(old, [f"order-{number}" for number in range(20_000, 22_000)], "categorical")
     assert (fresh.judged, fresh.drifted, fresh.new_categories) == (True, False, "")
-    assert one(old, old[:2_000], "categorical").drifted
+    assert not one(old, old[:2_000], "categorical").drifted  # rows of the training set, scored again
+    assert one(old, ["order-x"] * 2_000, "categorical").drifted
+
+
+DTYPES = [
+    pl.Series(["a", "b", ""] * 100, dtype=pl.Categorical),
+    pl.Series([Decimal("1.1"), None] * 100),
+    pl.Series([date(2024, 1, 1), date(1, 1, 1)] * 100),
+    pl.Series([timedelta(1)] * 200),
+    pl.Series([2**64 - 1, 0] * 50, dtype=pl.UInt64),
+    pl.Series([None] * 100),
+    pl.Series([], dtype=pl.String),
+    pl.Series([1e308, -1e308, 5e-324, float("nan"), float("inf")] * 50),
+    pl.Series([b"x"] * 100),
+    pl.Series([{"a": 1}] * 50),
+    pl.Series([True, None] * 50),
+    pl.Series(np.random.default_rng(0).normal(size=1000) * 1e300),
+    pl.Series([1]),
+]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["numeric", "categorical"])
+def test_values_of_any_type_are_judged_or_the_reason_is_said(kind: Kind) -> None:
+    for old, new in itertools.product(DTYPES, DTYPES):
+        found = one(old, new, kind)
+        assert found.judged or found.not_judged, (old.dtype, new.dtype)
+        assert all(0 <= test.p_value <= 1 and np.isfinite(test.distance) for test in found.tests)
+        assert not (old is new and found.drifted), old.dtype
 
 
 def test_what_is_not_judged_says_why() -> None:
