@@ -24,7 +24,7 @@ from ml_platform.spec import Monitoring
 from ml_platform_tests.monitoring.dirty_columns import COLUMNS, NUMERIC, draw
 
 REFERENCE_ROWS = 10_000
-PRESET_REPETITIONS = 10
+PRESET_REPETITIONS = 5
 SHIFTS = (0.1, 0.25, 0.5)  # standard deviations, of Cauchy the scale
 SHIFTED = {"normal": 1.0, "tiny": 1e-5, "sentinel": 1.0, "sentinel_rare": 1.0, "cauchy": 1.0}  # column → its unit
 FLAGS = ((0.001, 0.02), (0.01, 0.03), (0.02, 0.05))
