@@ -201,7 +201,7 @@ def _compare(  # noqa: PLR0917 - private
     champion_rows: pl.DataFrame | None,
 ) -> _Comparison:
     """Score the same rows with all contenders; a champion without its own features of them is left out."""
-    classes = challenger.manifest.classes
+    classes = _all_classes(challenger, champion)
     y = encode_labels(rows.get_column(spec.target), spec, classes)
     baseline = naive_baseline(before, rows, spec, classes)
     rescored = None
@@ -213,7 +213,9 @@ def _compare(  # noqa: PLR0917 - private
     return _Comparison(
         y=y,
         blocks=block_ids(rows, spec.promotion.block, spec.timestamp),
-        challenger=_contender(spec, y, score_rows(challenger, rows), threshold),
+        challenger=_contender(
+            spec, y, _aligned(score_rows(challenger, rows), challenger.manifest.classes, classes), threshold
+        ),
         champion=rescored,
         naive=_contender(spec, y, baseline.scores, threshold),
         chance=_contender(spec, y, constant, 0.5 if spec.task == "binary" else None),
@@ -286,6 +288,13 @@ def _refusal(name: str, trained: TrainedModel, champion: Scorer, rows: pl.DataFr
 
 def _contender(spec: ModelSpec, y: np.ndarray, scores: np.ndarray, threshold: float | None) -> _Contender:
     return _Contender(scores, threshold, measure(spec.task, y, scores, threshold=threshold))
+
+
+def _all_classes(challenger: Scorer, champion: Scorer | None) -> tuple[Label, ...]:
+    """Classes that either model knows, the challenger's first: neither is blamed for what only it knows."""
+    own = challenger.manifest.classes
+    names = set(map(str, own))
+    return (*own, *(name for name in (champion.manifest.classes if champion else ()) if str(name) not in names))
 
 
 def _aligned(scores: np.ndarray, classes: tuple[Label, ...], wanted: tuple[Label, ...]) -> np.ndarray:

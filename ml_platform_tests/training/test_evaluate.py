@@ -1,3 +1,4 @@
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.digests import BundleRefused
 from ml_platform.registry.manifest import Target
 from ml_platform.training.documents import Evaluation, TrainedModel
+from ml_platform.training.matrix import encode_labels
 from ml_platform.training.metrics import measure
 from ml_platform.training.naive import best_constant, naive_baseline
-from ml_platform_tests.shops import REQUEST_FEATURES, START, Shops, regression_spec, shop_spec
+from ml_platform_tests.shops import REQUEST_FEATURES, START, Shops, multiclass_spec, regression_spec, shop_spec
 
 
 @pytest.fixture
@@ -159,6 +161,28 @@ def test_champion_of_a_view_that_changed_is_not_compared(shops: Shops, trained: 
     assert "the definition of 'shop_load'" in found.reasons[0]
     assert found.champion is None
     assert found.challenger["roc_auc"] > 0.6
+
+
+def test_champion_that_knows_a_class_which_the_challenger_does_not_is_measured_by_all_its_classes(
+    shops: Shops, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(shops.folder, tmp_path / "defs"))
+    spec = multiclass_spec(families=("logistic_regression",))
+    world = Shops(shops.settings, folder, spec, shops.views)
+    champion = world.train(START + timedelta(days=50))
+    released(world, champion)
+    until = (START + timedelta(days=76)).isoformat()
+    lacking = f"CASE WHEN outcome = 'early' AND ordered_at < '{until}' THEN 'late' ELSE outcome END AS outcome FROM"
+    spine = (folder / "outcome.sql").read_text()
+    (folder / "outcome.sql").write_text(spine.replace("outcome FROM", lacking))
+    challenger = world.train()
+    assert world.store.load_manifest(challenger.digest).classes == ("late", "on time")
+    found = world.evaluate(challenger)
+    rows = world.rows(challenger.training_set).parts.holdout
+    scorer = Scorer.load(world.store.bundle_path(champion.digest))
+    y = encode_labels(rows["outcome"], spec, scorer.manifest.classes)
+    assert found.champion == pytest.approx(measure("multiclass", y, score_rows(scorer, rows)))
+    assert found.champion["accuracy"] > found.challenger["accuracy"]
 
 
 def test_damaged_champion_is_an_error(shops: Shops, trained: TrainedModel) -> None:
