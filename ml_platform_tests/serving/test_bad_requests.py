@@ -178,3 +178,34 @@ def test_paths_cannot_climb(server: Server, path: str) -> None:
 
 def test_the_server_still_answers_after_all_that(client: httpx.Client) -> None:
     assert client.post(PATH, json=ROW).status_code == 200
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize(
+    "text", ["2013-07-01T12:00Z", "2013-07-01t12:00:00z", "2013-07-01T14:00+0200", "2013-07-01 14:00:00+02"]
+)
+def test_every_form_of_an_instant_gets_the_same_answer(client: httpx.Client, text: str, many: bool) -> None:
+    rows = [{**ROW, "scheduled_departure": text}] * (40 if many else 1)
+    answer = client.post(PATH, json={"rows": rows} if many else rows[0])
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["predictions"][-1] == client.post(PATH, json=ROW).json()["predictions"][0]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("2013-02-30T12:00:00Z", "February 2013 has 28 days"),
+        ("2016-12-31T23:59:60Z", "a leap second"),
+        ("2013-W27-1T12:00Z", "read are 2013-07-01T12:00Z"),
+        ("2013-07-01T12:00", "no offset"),
+    ],
+)
+def test_an_instant_that_is_none_is_named_with_field_value_and_reason(
+    client: httpx.Client, text: str, told: str
+) -> None:
+    answer = client.post(PATH, json={**ROW, "scheduled_departure": text})
+    assert answer.status_code == 422
+    [problem] = error(answer)["problems"]
+    assert problem["field"] == "scheduled_departure"
+    assert f'found "{text}"' in problem["message"]
+    assert told in problem["message"]

@@ -13,6 +13,8 @@ from ml_platform_tests.serving.protocols.two_rows import ROWS
 from ml_platform_tests.serving.releases import INPUTS, MODEL, ROW, fill_online_store, publish, softmax_graph
 from serving.protocols.binary_tensors import DTYPES, encode_tensor
 
+KSERVE = {"Content-Type": "application/json"}
+
 
 def tensors() -> list[dict[str, Any]]:
     kinds = {"string": "BYTES", "timestamp": "BYTES", "number": "FP64"}
@@ -77,6 +79,14 @@ def test_bad_inference_requests_are_400_with_one_sentence(
 def test_what_the_protocol_does_not_know_is_ignored(client: httpx.Client) -> None:
     sent = {"model_name": MODEL, "surplus": 1, "parameters": {"priority": 1}, "inputs": tensors()}
     assert client.post(f"/v2/models/{MODEL}/infer", json=sent).status_code == 200
+
+
+def test_the_body_of_kserves_client(client: httpx.Client, wanted: list[dict[str, Any]]) -> None:
+    """What `InferenceRESTClient` of kserve 0.21 posts, which wants versions of other packages than this project."""
+    sent = {"id": "call-1", "model_name": MODEL, "inputs": tensors()}
+    answer = client.post(f"/v2/models/{MODEL}/infer", content=json.dumps(sent).encode(), headers=KSERVE).json()
+    assert (answer["id"], answer["model_name"]) == ("call-1", MODEL)
+    assert answer["outputs"][1]["data"] == [prediction["probability"] for prediction in wanted]
 
 
 def infer(url: str, **options: Any) -> Any:
