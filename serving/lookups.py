@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ logger = logging.getLogger("serving")
 
 _NEVER = to_micros(datetime(1, 1, 1, tzinfo=UTC))  # before any event: stands for an unknown entity's event time
 _PAUSE = 4  # after a failure the store is left alone for this many times as long as the failure took
-_MICROSECOND = timedelta(microseconds=1)
+_LONGEST = 2**62  # microseconds of a TTL that can be taken from an instant in 64 bits
 
 
 class _Nothing(dict[str, Any]):
@@ -52,7 +52,7 @@ class LookedUp:
         self.name = lookup.view
         self.keys = tuple(lookup.keys.values())
         self.columns = tuple((feature_of(lookup.view, column), column) for column in lookup.features)
-        self.ttl = None if lookup.ttl_seconds is None else timedelta(seconds=lookup.ttl_seconds) // _MICROSECOND
+        self.ttl = None if lookup.ttl_seconds is None else min(round(lookup.ttl_seconds * 1e6), _LONGEST)
         positions = {feature.name: position for position, feature in enumerate(features)}
         coded = {feature.name for feature in features if feature.categories is not None}
         self.coded = tuple((name, positions[column]) for name, column in self.columns if column in coded)
@@ -187,12 +187,12 @@ class Lookups:
         entries = [None if None in key else next(found) for _, key in requests]
         known_at = np.array([_NEVER if entry is None else entry.micros for entry in entries], dtype=np.int64)
         values: list[Mapping[str, Any]] = [_NOTHING if entry is None else entry.values for entry in entries]
-        latest = as_of.max()
         views = []
         for view, (index, first, last) in zip(self.views, places, strict=True):
             fresh = None
-            if known_at[first:last].min() < (_NEVER + 1 if view.ttl is None else latest - view.ttl):
-                fresh = known_at[first:last].take(index) >= (_NEVER + 1 if view.ttl is None else as_of - view.ttl)
+            oldest = _NEVER + 1 if view.ttl is None else np.maximum(as_of - view.ttl, _NEVER + 1)
+            if known_at[first:last].min() < np.max(oldest):
+                fresh = known_at[first:last].take(index) >= oldest
                 if count := len(index) - int(np.count_nonzero(fresh)):
                     missing[view.name] = missing.get(view.name, 0) + count
                 else:
