@@ -286,7 +286,7 @@ def is_read_or_refused(folder: Path, text: str, chunk: int) -> bool:
     return found is not None
 
 
-NAMES = ("first", "second", "third", "fourth")
+NAMES = tuple(f"column {place}" for place in range(12))
 FIELDS = ["", "a", '"a"', '""', '"a""b"', '"a\nb"', '"a,b"', " a", '"\r\n"', '""""']
 WRONG = ['"a"x', 'a"b', ' "a"', '"a" ', '"', '"a"""', 'a"', '"",', "\\"]
 
