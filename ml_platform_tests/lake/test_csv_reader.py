@@ -265,7 +265,7 @@ def strictly(text: str) -> Rows | None:  # noqa: PLR0912
         row = []
     # Lines of nothing but blanks are no rows where a row has more columns.
     if len(max(rows, key=len, default=())) > 1:
-        rows = [row for row in rows if len(row) > 1 or (row[0] or "").strip(" \t")]
+        rows = [row for row in rows if len(row) > 1 or row[0] == "" or (row[0] or "").strip(" \t")]
     elif (None,) in rows:
         return None
     return rows if len({len(row) for row in rows}) == 1 else None
