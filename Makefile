@@ -21,7 +21,7 @@ demo: setup ## real data to a served prediction, then keep Dagster and serving u
 	@$(RUN) -m ml_platform.demo $(if $(filter-out 0,$(ONESHOT)),--oneshot)
 
 dev: setup ## Dagster UI and daemon, serving and MLflow UI until Ctrl-C
-	@$(RUN) -m ml_platform.processes
+	@$(RUN) -m ml_platform.dev
 
 test: check ## check, then the tests (minutes)
 	$(RUN) -m pytest $(PYTEST_ARGS)

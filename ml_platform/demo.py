@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from importlib import import_module, util
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ml_platform import process_runner, processes
+from ml_platform import dev, process_runner, processes
+from ml_platform.private_files import private_umask
 from ml_platform.settings import Settings
 
 if TYPE_CHECKING:
@@ -164,7 +165,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     clock = Clock()
     try:
         chosen = processes.ports()
+        private_umask()
         wanted = processes.platform_processes(Settings(), chosen)
+        dev.prepare(Settings(), wanted)
         process_runner.check_ports(wanted)
         # From here on this process is one of the platform's own: same folders, same addresses.
         os.environ.update(processes.platform_environment(Settings(), chosen))

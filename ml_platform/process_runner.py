@@ -1,84 +1,46 @@
-"""Runs processes together: started at once, watched until ready, and all of them stopped with the first that ends.
+"""Runs processes together: started at once, watched until ready, started again when they end, and all stopped together.
 
-Honcho's manager starts them, each in a session of its own, and multiplexes their output. This module adds what a person
-expects of one command: taken ports are found before anything starts, readiness is checked over HTTP, the exit code says
-whether all went well, and nothing that was started outlives the run, grandchildren included.
+Taken ports are found before anything starts, readiness is checked over HTTP, one process that ends takes no other with
+it, the exit code says whether all went well, and nothing that was started outlives the run, grandchildren included:
+not even when this process is killed.
 """
 
 import math
-import multiprocessing
 import os
-import shlex
 import signal
 import socket
-import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 import uuid
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
-from honcho.manager import Manager
-from honcho.printer import Message, Printer
-
 from ml_platform import process_table
+from ml_platform.process_child import (
+    NAME_MARK,
+    RUNNER_MARK,
+    Child,
+    Ended,
+    Late,
+    Life,
+    Output,
+    Process,
+    Ready,
+    describe_end,
+    guard_against_sudden_end,
+)
 
-STOP_SECONDS = 30.0  # between asking and killing: `dagster dev` took twelve to end its own children on a busy machine
-HTTP_ERROR = 400
-TAIL_LINES = 15
+__all__ = ["CannotStart", "Process", "check_ports", "end_leftovers", "run", "say"]
+
+STOP_SECONDS = 30.0  # between asking and killing: Dagster took twelve to end its own children on a busy machine
 BEAT_SECONDS = 10.0
-MARK = "ML_PLATFORM_RUNNER"  # inherited by all descendants, even by those that leave their session
 
 
 class CannotStart(RuntimeError):
     """A process cannot be started as asked: which, why and what to change."""
-
-
-@dataclass(frozen=True)
-class Process:
-    """One process to run.
-
-    Parameters
-    ----------
-    name
-        What its lines are prefixed with.
-    command
-        Program and arguments.
-    port
-        Loopback port it listens on; checked before anything starts.
-    port_variable
-        Environment variable that moves the port, named when it is taken.
-    ready_path
-        Path under `http://127.0.0.1:<port>` that answers without an error once the process is ready.
-    title
-        What the address is called when it is printed.
-    environment
-        Added to this process's own environment.
-    cwd
-        Directory it runs in.
-    ready_seconds
-        How long it may take to become ready.
-    """
-
-    name: str
-    command: Sequence[str]
-    port: int | None = None
-    port_variable: str = ""
-    ready_path: str | None = None
-    title: str = ""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    cwd: Path | None = None
-    ready_seconds: float = 180.0
-
-    @property
-    def url(self) -> str:
-        """Address of the process on this machine."""
-        return f"http://127.0.0.1:{self.port}"
 
 
 def check_ports(processes: Sequence[Process]) -> None:
@@ -101,152 +63,25 @@ def check_ports(processes: Sequence[Process]) -> None:
         raise CannotStart("; ".join(taken))
 
 
-class _Events:
-    """The manager's queue, overheard: who has started, who has stopped, and everybody's last lines."""
+def end_leftovers(processes: Sequence[Process], home: Path) -> None:
+    """End what a run that was killed left of these processes on the same home, and say so.
 
-    def __init__(self, queue: "multiprocessing.Queue[Message]") -> None:
-        self.queue = queue
-        self.expected = 0
-        self.running: dict[str, int] = {}
-        self.on_all_running: Callable[[], None] | None = None
-        self.started = threading.Event()
-        self.stopped: dict[str, int] = {}
-        self.tails: dict[str, deque[str]] = {}
-
-    def put(self, message: Message) -> None:
-        self.queue.put(message)
-
-    def get(self, timeout: float) -> Message:
-        self.started.set()  # the manager listens once it has forked for all processes
-        if self.on_all_running is not None and len(self.running) == self.expected:
-            call, self.on_all_running = self.on_all_running, None
-            call()
-        message = self.queue.get(timeout=timeout)
-        if message.type == "start":
-            self.running[message.name] = message.data["pid"]
-        elif message.type == "stop":
-            self.stopped[message.name] = message.data["returncode"]
-        elif message.type == "line":
-            tail = self.tails.setdefault(message.name, deque(maxlen=TAIL_LINES))
-            tail.append(message.data.decode("utf-8", "replace").rstrip())
-        return message
-
-
-class _Output(Printer):
-    """Prints the processes' lines, or keeps them in a file each so that the terminal stays readable."""
-
-    def __init__(self, logs: Path | None) -> None:
-        super().__init__(sys.stdout)
-        self.logs = logs
-        if logs is not None:
-            logs.mkdir(parents=True, exist_ok=True)
-
-    def write(self, message: Message) -> None:
-        if self.logs is None:
-            super().write(message)
-            return
-        text = message.data if isinstance(message.data, str) else message.data.decode("utf-8", "replace")
-        with (self.logs / f"{message.name}.log").open("a", encoding="utf-8") as file:
-            file.write(f"{message.time:%H:%M:%S} {text}")
-
-
-class _Manager(Manager):
-    """Honcho's manager, which also remembers why it stops and does not wait for ever for who ignores SIGTERM."""
-
-    def __init__(self, printer: Printer, token: str) -> None:
-        super().__init__(printer)
-        self._token = token
-        self._deadline = math.inf
-        self.events: Any = _Events(self.events)
-        self.cause: str | None = None
-        self._killer = threading.Timer(STOP_SECONDS, self.kill)
-        self._killer.daemon = True
-
-    def terminate(self) -> None:
-        """Ask all processes to end; the first reason counts."""
-        if self.cause is None:
-            self.cause = next(iter(self.events.stopped), "signal")
-            self._stop()
-
-    def finish(self, cause: str, returncode: int) -> None:
-        """End the run for a reason of its own."""
-        if self.cause is None:
-            self.cause, self.returncode = cause, returncode
-            self._stop()
-
-    def _stop(self) -> None:
-        self._deadline = time.monotonic() + STOP_SECONDS
-        self._killer.start()
-        # The manager can only end processes whose pid it has heard, and hears in the thread of its loop.
-        self.events.on_all_running = self._ask
-
-    def _ask(self) -> None:
-        super().terminate()
-        # Who left the session of its parent is not reached by the signal to the group, and may hold the output open.
-        process_table.send(signal.SIGTERM, MARK, self._token, outside_sessions=self.events.running.values())
-
-    def kill(self) -> None:
-        """End all processes the hard way, but not before they had their time."""
-        if time.monotonic() >= self._deadline:
-            super().kill()
-            process_table.send(signal.SIGKILL, MARK, self._token)
-
-    def loop(self) -> None:
-        """Run until all processes have ended."""
-        self.events.expected = len(self._processes)
-        super().loop()
-        self._killer.cancel()
-
-
-class _Watcher(threading.Thread):
-    """Waits for readiness beside the manager's loop, then calls `on_ready`."""
-
-    def __init__(
-        self, manager: _Manager, processes: Sequence[Process], on_ready: Callable[[], None] | None, oneshot: bool
-    ) -> None:
-        super().__init__(name="readiness", daemon=True)
-        self.manager, self.processes, self.on_ready, self.oneshot = manager, processes, on_ready, oneshot
-        self.begin = time.monotonic()
-        self.ready = False
-        self.failure: BaseException | None = None
-
-    def run(self) -> None:
-        self.manager.events.started.wait()
-        waiting = [process for process in self.processes if process.ready_path]
-        beat = self.begin + BEAT_SECONDS
-        while waiting and self.manager.cause is None:
-            elapsed = time.monotonic() - self.begin
-            for process in [process for process in waiting if _answers(process)]:
-                waiting.remove(process)
-                say(f"{process.name} is ready after {elapsed:.1f} s: {process.url}")
-            if late := [process for process in waiting if elapsed > process.ready_seconds]:
-                say(f"{late[0].name} gave no answer at {late[0].url}{late[0].ready_path} within {elapsed:.0f} s")
-                self.manager.finish(late[0].name, 1)
-                return
-            if waiting and time.monotonic() > beat:
-                say(f"waiting for {', '.join(process.name for process in waiting)} ({elapsed:.0f} s)")
-                beat += BEAT_SECONDS
-            time.sleep(0.2)
-        if self.manager.cause is not None:
-            return
-        self.ready = True
-        try:
-            if self.on_ready is not None:
-                self.on_ready()
-        except BaseException as failure:  # noqa: BLE001  (raised again by `run`, when all processes have stopped)
-            self.failure = failure
-            self.manager.finish("on_ready", 1)
-            return
-        if self.oneshot:
-            self.manager.finish("done", 0)
-
-
-def _answers(process: Process) -> bool:
-    try:
-        with urllib.request.urlopen(f"{process.url}{process.ready_path}", timeout=2) as response:
-            return int(response.status) < HTTP_ERROR
-    except (OSError, urllib.error.URLError, ValueError):
-        return False
+    Raises
+    ------
+    CannotStart
+        When one of them belongs to a run that is alive: two daemons over one home would start everything twice.
+    """
+    for process in processes:
+        for pid in process_table.marked({NAME_MARK: process.name, "ML_PLATFORM_HOME": str(home)}):
+            token = process_table.variable(pid, RUNNER_MARK) or ""
+            runner, _, rest = token.partition(".")
+            if runner.isdigit() and process_table.started(int(runner)) == int(rest.partition(".")[0] or -1):
+                raise CannotStart(
+                    f"{process.name} already runs on {home}: pid {pid}, started by pid {runner}. "
+                    f"Stop that run first (kill {runner}), or set ML_PLATFORM_HOME to another folder"
+                )
+            say(f"ending what an earlier run left behind: {process.name}, pid {pid}")
+            process_table.end([pid])
 
 
 def say(text: str) -> None:
@@ -254,21 +89,188 @@ def say(text: str) -> None:
     print(f"platform: {text}", flush=True)
 
 
+class _Supervisor:
+    """The loop: it alone starts, restarts, gives up and stops, on what children, signals and `on_ready` tell it."""
+
+    def __init__(
+        self,
+        processes: Sequence[Process],
+        logs: Path | None,
+        *,
+        on_ready: Callable[[], None] | None,
+        on_given_up: Callable[[Process, str], None] | None,
+        oneshot: bool,
+    ) -> None:
+        self.token = f"{os.getpid()}.{process_table.started(os.getpid())}.{uuid.uuid4().hex}"
+        self.events: SimpleQueue[Any] = SimpleQueue()
+        output = Output([process.name for process in processes], logs)
+        self.children = [Child(process, self.token, output, self.events) for process in processes]
+        self.logs, self.on_ready, self.on_given_up, self.oneshot = logs, on_ready, on_given_up, oneshot
+        self.starts: dict[Child, float] = {}  # child → when it is started again
+        self.began = time.monotonic()
+        self.beat = self.began + BEAT_SECONDS
+        self.ready = False
+        self.stopping: float | None = None  # when asking turns into killing
+        self.code: int | None = None
+        self.failure: BaseException | None = None
+
+    def loop(self) -> int:
+        for child in self.children:
+            self._start(child)
+        self._check_ready()
+        while not self._finished():
+            try:
+                event = self.events.get(timeout=self._timeout())
+            except Empty:
+                event = None
+            self._handle(event)
+            self._tick()
+        return self.code or 0
+
+    def _handle(self, event: Any) -> None:
+        match event:
+            case Ended(life, code) if life is life.child.life:
+                life.child.life = None
+                self._ended(life, code)
+            case Ready(life) if life is life.child.life and self.stopping is None:
+                again = " again" if life.child.was_ready else ""
+                life.child.was_ready = True
+                process, elapsed = life.child.process, time.monotonic() - life.began
+                say(f"{process.name} is ready{again} after {elapsed:.1f} s: {process.url}")
+                self._check_ready()
+            case Late(life) if life is life.child.life and self.stopping is None:
+                process = life.child.process
+                say(
+                    f"{process.name} gave no answer at {process.url}{process.ready_path} "
+                    f"within {process.ready_seconds:.0f} s: it is ended"
+                )
+                life.child.signal(signal.SIGKILL)
+            case signal.Signals() as number:
+                self._stop(0 if self.ready else 128 + number)
+            case BaseException() as failure:
+                self.failure = failure
+                self._stop(1)
+            case "done" if self.oneshot:
+                self._stop(0)
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if self.stopping is not None:
+            if now >= self.stopping:
+                self.stopping = math.inf
+                for child in self.children:
+                    child.signal(signal.SIGKILL)
+                process_table.send(signal.SIGKILL, {RUNNER_MARK: self.token})
+            return
+        for child in [child for child, due in self.starts.items() if now >= due]:
+            del self.starts[child]
+            self._start(child)
+        waiting = [child.process.name for child in self.children if not child.was_ready and not child.given_up]
+        if waiting and now >= self.beat:
+            self.beat = now + BEAT_SECONDS
+            say(f"waiting for {', '.join(waiting)} ({now - self.began:.0f} s)")
+
+    def _timeout(self) -> float | None:
+        due = [*self.starts.values(), *([] if self.stopping is None else [self.stopping])]
+        if not all(child.was_ready or child.given_up for child in self.children):
+            due.append(self.beat)
+        nearest = min(due, default=math.inf)
+        return None if math.isinf(nearest) else max(0.0, nearest - time.monotonic())
+
+    def _finished(self) -> bool:
+        return self.stopping is not None and all(child.life is None for child in self.children)
+
+    def _start(self, child: Child) -> None:
+        try:
+            child.start()
+        except OSError as error:
+            say(f"{child.process.name} cannot be started: {error}")
+            self._give_up(child, f"it cannot be started: {error}", 127)
+
+    def _ended(self, life: Life, code: int) -> None:
+        child, name = life.child, life.child.process.name
+        if self.stopping is not None:
+            return
+        how = describe_end(code)
+        say(f"{name} ended by itself {how}; its last lines:")
+        for line in list(child.tail):
+            print(f"    {line}", flush=True)
+        if self.logs is not None:
+            say(f"all of them in {self.logs / (name + '.log')}")
+        pause = child.pause()
+        if pause is None:
+            times = child.process.restarts
+            say(f"{name} is given up" + (f" after {times} restarts in a row" if times else ""))
+            self._give_up(
+                child, f"it ended by itself {how}, {times} restarts in a row", 128 - code if code < 0 else code
+            )
+            return
+        say(f"{name} is started again in {pause:.0f} s ({child.failures} of {child.process.restarts})")
+        self.starts[child] = time.monotonic() + pause
+
+    def _give_up(self, child: Child, reason: str, code: int) -> None:
+        child.given_up = True
+        self.code = self.code or code or 1
+        if self.on_given_up is not None:
+            self.on_given_up(child.process, reason)
+        left = [other.process.name for other in self.children if not other.given_up]
+        if self.oneshot or not left:
+            self._stop(self.code)
+        else:
+            say(f"still running: {', '.join(left)}")
+            self._check_ready()
+
+    def _check_ready(self) -> None:
+        if self.ready or not all(child.was_ready or child.given_up for child in self.children):
+            return
+        self.ready = True
+        if self.stopping is None and (self.on_ready is not None or self.oneshot):
+            threading.Thread(target=self._call_on_ready, name="on_ready", daemon=True).start()
+
+    def _call_on_ready(self) -> None:
+        try:
+            if self.on_ready is not None:
+                self.on_ready()
+        except BaseException as failure:  # noqa: BLE001  (raised again by `run`, when all processes have stopped)
+            self.events.put(failure)
+        else:
+            self.events.put("done")
+
+    def _stop(self, code: int) -> None:
+        """Ask all processes to end; the first reason counts."""
+        if self.stopping is not None:
+            return
+        self.code = self.code or code
+        self.stopping = time.monotonic() + STOP_SECONDS
+        self.starts.clear()
+        for child in self.children:
+            child.signal(signal.SIGTERM)
+        # Who left the session of its parent is not reached by the signal to the group, and may hold the output open.
+        sessions = [child.life.popen.pid for child in self.children if child.life is not None]
+        process_table.send(signal.SIGTERM, {RUNNER_MARK: self.token}, outside_sessions=sessions)
+
+
 def run(
     processes: Sequence[Process],
     *,
     on_ready: Callable[[], None] | None = None,
+    on_given_up: Callable[[Process, str], None] | None = None,
     oneshot: bool = False,
     logs: Path | None = None,
 ) -> int:
-    """Run the processes until Ctrl-C or SIGTERM, until one ends, or, with `oneshot`, until `on_ready` has returned.
+    """Run the processes until Ctrl-C or SIGTERM, until none is left, or, with `oneshot`, until `on_ready` has returned.
+
+    A process that ends by itself is started again after a pause that doubles, `Process.restarts` times in a row; then
+    it is given up and the others go on. With `oneshot` giving one up ends the run.
 
     Parameters
     ----------
     processes
         What to run; names must differ.
     on_ready
-        Called in a thread once every process with a `ready_path` answers.
+        Called in a thread once every process with a `ready_path` has answered or was given up.
+    on_given_up
+        Called with the process and the reason when one is given up.
     oneshot
         Stop all processes after `on_ready`.
     logs
@@ -277,7 +279,7 @@ def run(
     Returns
     -------
     int
-        0 when stopped after all were ready; else the exit code of the process that ended by itself, 1 where that was 0;
+        0 when stopped after all were ready; else the exit code of the process that was given up, 1 where that was 0;
         130 or 143 when interrupted before.
 
     Raises
@@ -296,40 +298,26 @@ def run(
     0
     """
     check_ports(processes)
-    token = uuid.uuid4().hex
-    manager = _Manager(_Output(logs), token)
-    for process in processes:
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **process.environment, MARK: token}
-        command = "exec " + shlex.join(process.command)
-        manager.add_process(process.name, command, env=environment, cwd=process.cwd and str(process.cwd))
-    watcher = _Watcher(manager, processes, on_ready, oneshot)
-    handlers: dict[signal.Signals, Any] = {
-        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
-    # A closed terminal ends the run like SIGTERM does; the manager knows only the other two.
-    signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-    watcher.start()
+    supervisor = _Supervisor(processes, logs, on_ready=on_ready, on_given_up=on_given_up, oneshot=oneshot)
+    guard = guard_against_sudden_end(supervisor.token)
+    with _signals_into(supervisor.events):
+        try:
+            code = supervisor.loop()
+        finally:
+            process_table.end_marked({RUNNER_MARK: supervisor.token})
+            guard.communicate()
+    if supervisor.failure is not None:
+        raise supervisor.failure
+    return code
+
+
+@contextmanager
+def _signals_into(events: "SimpleQueue[Any]") -> Iterator[None]:
+    """Turn Ctrl-C, SIGTERM and the end of the terminal into events of the loop."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda got, _: events.put(signal.Signals(got))) for number in numbers}
     try:
-        manager.loop()
+        yield
     finally:
-        process_table.end_marked(MARK, token)
-        for child in multiprocessing.active_children():
-            child.join()
-        for number, handler in handlers.items():
+        for number, handler in before.items():
             signal.signal(number, handler)
-    if watcher.failure is not None:
-        raise watcher.failure
-    return _exit_code(manager, watcher.ready, logs)
-
-
-def _exit_code(manager: _Manager, ready: bool, logs: Path | None) -> int:
-    code = int(manager.returncode or 0)
-    if manager.cause == "done" or (manager.cause == "signal" and ready):
-        return 0
-    if manager.cause in manager.events.stopped and manager.cause != "signal":
-        say(f"{manager.cause} ended by itself with exit code {manager.events.stopped[manager.cause]}; its last lines:")
-        for line in manager.events.tails.get(manager.cause, ()):
-            print(f"    {line}")
-        if logs is not None:
-            say(f"all of them in {logs / (str(manager.cause) + '.log')}")
-    return 128 - code if code < 0 else code or 1

@@ -1,12 +1,13 @@
-"""What Linux's /proc says about processes: who listens on a port, and which processes have a mark in their environment.
+"""What Linux's /proc says about processes: who listens on a port, who carries a mark in its environment, who is alive.
 
-On systems without /proc both answer with nothing.
+On systems without /proc all of them answer with nothing.
 """
 
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -47,22 +48,67 @@ def listener(port: int) -> str | None:
                 inodes.add(f"socket:[{fields[9]}]")
     for pid in _pids():
         if inodes & _open_files(pid):
-            command = _read(pid, "cmdline").replace(b"\0", b" ").decode("utf-8", "replace").strip()
-            return f"pid {pid} ({command[:80]})"
+            return f"pid {pid} ({command(pid)[:80]})"
     return None
 
 
-def marked(variable: str, value: str) -> list[int]:
-    """Return the processes, other than this one, whose environment holds `variable=value`; zombies do not count."""
-    entry = f"{variable}={value}".encode()
-    return [pid for pid in _pids() if pid != os.getpid() and entry in _read(pid, "environ").split(b"\0")]
+def marked(variables: Mapping[str, str]) -> list[int]:
+    """Return the processes, other than this one, whose environment has all these values; zombies do not count."""
+    entries = {f"{name}={value}".encode() for name, value in variables.items()}
+    return [pid for pid in _pids() if pid != os.getpid() and entries <= set(_read(pid, "environ").split(b"\0"))]
 
 
-def send(number: signal.Signals, variable: str, value: str, outside_sessions: Iterable[int] = ()) -> list[int]:
-    """Send a signal to the processes that carry the mark, but not to those in the given sessions; return those."""
+def variable(pid: int, name: str) -> str | None:
+    """Return a variable of a process's environment, as it was when the process began; None when it has none."""
+    prefix = f"{name}=".encode()
+    values = [entry[len(prefix) :] for entry in _read(pid, "environ").split(b"\0") if entry.startswith(prefix)]
+    return values[0].decode("utf-8", "replace") if values else None
+
+
+def command(pid: int) -> str:
+    """Return a process's program and arguments; empty when it is gone."""
+    return _read(pid, "cmdline").replace(b"\0", b" ").decode("utf-8", "replace").strip()
+
+
+def _stat(pid: int) -> list[str]:
+    """Fields of /proc/<pid>/stat after the name, which may hold anything: the state is the first."""
+    return _read(pid, "stat").rpartition(b")")[2].decode().split()
+
+
+def started(pid: int) -> int | None:
+    """Return when a process began, in clock ticks since the machine's start; None when there is no such process.
+
+    With the pid it identifies a process: a pid is used again, a pid of the same begin is not.
+    """
+    fields = _stat(pid)
+    return int(fields[19]) if fields and fields[0] not in {"Z", "X"} else None
+
+
+def started_at(pid: int) -> float | None:
+    """Return when a process began, in seconds since the epoch (to about a second); None when it is not there."""
+    ticks = started(pid)
+    boot = [line.split()[1] for line in _read_text(PROC / "stat").splitlines() if line.startswith("btime ")]
+    return None if ticks is None or not boot else int(boot[0]) + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def parent(pid: int) -> int | None:
+    """Return a process's parent; None when the process is not there."""
+    fields = _stat(pid)
+    return int(fields[1]) if fields else None
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def send(number: signal.Signals, variables: Mapping[str, str], outside_sessions: Iterable[int] = ()) -> list[int]:
+    """Send a signal to the processes that carry the marks, but not to those in the given sessions; return those."""
     sessions = set(outside_sessions)
     met = []
-    for pid in marked(variable, value):
+    for pid in marked(variables):
         try:
             if os.getsid(pid) not in sessions:
                 os.kill(pid, number)
@@ -72,11 +118,26 @@ def send(number: signal.Signals, variable: str, value: str, outside_sessions: It
     return met
 
 
-def end_marked(variable: str, value: str) -> None:
-    """End every process that carries the mark, by SIGTERM and after `ASK_SECONDS` by SIGKILL."""
+def end_marked(variables: Mapping[str, str]) -> None:
+    """End every process that carries the marks, by SIGTERM and after `ASK_SECONDS` by SIGKILL."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        if not send(number, variable, value):
+        if not send(number, variables):
             return
         until = time.monotonic() + ASK_SECONDS
-        while marked(variable, value) and time.monotonic() < until:
+        while marked(variables) and time.monotonic() < until:
             time.sleep(0.05)
+
+
+def end(pids: Iterable[int]) -> None:
+    """End these processes, by SIGTERM and after `ASK_SECONDS` by SIGKILL."""
+    alive = {pid: began for pid in pids if (began := started(pid)) is not None}
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in alive:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        until = time.monotonic() + ASK_SECONDS
+        while alive and time.monotonic() < until:
+            alive = {pid: began for pid, began in alive.items() if started(pid) == began}
+            time.sleep(0.05)
+        if not alive:
+            return

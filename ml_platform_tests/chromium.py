@@ -18,8 +18,10 @@ def browser() -> Iterator[Browser]:
             pytest.fail(missing)
         pytest.skip(missing)
     with sync_playwright() as playwright:
-        # Inside a container and as root Chromium's own sandbox cannot start; the pages are our own.
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"], timeout=120_000)
+        # Inside a container and as root Chromium's own sandbox cannot start; the pages are our own. Names under
+        # `example`, which no DNS knows, lead to this machine, as a hostile page's name can.
+        arguments = ["--no-sandbox", "--host-resolver-rules=MAP *.example 127.0.0.1"]
+        browser = playwright.chromium.launch(executable_path=program, args=arguments, timeout=120_000)
         expect.set_options(timeout=120_000)
         yield browser
         browser.close()

@@ -1,4 +1,4 @@
-"""The runner with small real processes: readiness, one dying, Ctrl-C, grandchildren, a taken port."""
+"""The runner with small real processes: readiness, restarts, Ctrl-C, kill -9, grandchildren, a taken port."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ml_platform import process_table
-from ml_platform.process_runner import CannotStart, Process, run
+from ml_platform.process_runner import CannotStart, Process, end_leftovers, run
 from ml_platform_tests.ports import free_port
 
 # Starts a grandchild in a session of its own, as daemons do, and tells its pid.
@@ -36,8 +36,8 @@ def http_server(port: int, **options) -> Process:
     return Process("web", command, port=port, ready_path="/", **options)
 
 
-def python(name: str, code: str) -> Process:
-    return Process(name, [sys.executable, "-c", code])
+def python(name: str, code: str, **options) -> Process:
+    return Process(name, [sys.executable, "-c", code], **options)
 
 
 def alive(pid: int) -> bool:
@@ -79,16 +79,91 @@ def test_grandchild_in_its_own_session_is_stopped(tmp_path):
 
 
 def test_process_that_dies_is_named_with_its_last_lines(tmp_path, capsys):
-    dying = python("dying", "import sys, time; time.sleep(0.5); print('no such table'); sys.exit(7)")
-    assert run([http_server(free_port()), dying], logs=tmp_path) == 7
+    dying = python("dying", "import sys; print('no such table'); sys.exit(7)", restarts=0)
+    assert run([dying], logs=tmp_path) == 7
     out = capsys.readouterr().out
     assert "dying ended by itself with exit code 7" in out
     assert "    no such table" in out
+    assert "dying is given up" in out
 
 
 def test_process_that_ends_well_by_itself_still_fails_the_run(tmp_path, capsys):
-    assert run([python("short", "print('bye')"), python("long", "import time; time.sleep(300)")], logs=tmp_path) == 1
+    assert run([python("short", "print('bye')", restarts=0)], logs=tmp_path) == 1
     assert "short ended by itself with exit code 0" in capsys.readouterr().out
+
+
+def test_a_process_that_is_given_up_takes_no_other_with_it(tmp_path, capsys):
+    """Even at the start: what can run is up, and the exit code remembers the loss."""
+    web, lost = http_server(free_port()), []
+
+    def stop_when_up() -> None:
+        while not lost:
+            time.sleep(0.05)
+        assert web.answers()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    dying = python("dying", "import sys; sys.exit(7)", restarts=1)
+    code = run([web, dying], on_ready=stop_when_up, on_given_up=lambda *args: lost.append(args), logs=tmp_path)
+    assert code == 7
+    assert [(process.name, reason) for process, reason in lost] == [
+        ("dying", "it ended by itself with exit code 7, 1 restarts in a row")
+    ]
+    out = capsys.readouterr().out
+    assert "dying is started again in 1 s (1 of 1)" in out
+    assert "still running: web" in out
+
+
+def test_oneshot_fails_when_a_process_is_given_up(tmp_path):
+    dying = python("dying", "import sys; sys.exit(7)", restarts=0)
+    silent = http_server(free_port())
+    silent = Process("silent", silent.command, port=silent.port, ready_path="/absent")
+    assert run([silent, dying], on_ready=lambda: None, oneshot=True, logs=tmp_path) == 7
+
+
+def test_a_killed_process_is_started_again_on_its_port(tmp_path, capsys):
+    """Its worker holds the port on; it goes before the next life begins."""
+    port = free_port()
+    worker = f"import http.server as s; s.test(s.SimpleHTTPRequestHandler, port={port}, bind='127.0.0.1')"
+    program = f"import subprocess, sys; print('up', flush=True); subprocess.run([sys.executable, '-c', {worker!r}])"
+    web = python("web", program, port=port, ready_path="/")
+    other = python("other", "import os, time; print(os.getpid(), flush=True); time.sleep(300)")
+
+    def kill_once() -> None:
+        first = process_table.marked({"ML_PLATFORM_PROCESS": "web", "TEST_SESSION": str(tmp_path)})
+        os.kill(min(first), signal.SIGKILL)
+        wait_for("up\n" * 1, tmp_path / "web.log")
+        while (tmp_path / "web.log").read_text().count("up") < 2 or not web.answers():
+            time.sleep(0.05)
+
+    os.environ["TEST_SESSION"] = str(tmp_path)
+    try:
+        assert run([web, other], on_ready=kill_once, oneshot=True, logs=tmp_path) == 0
+    finally:
+        del os.environ["TEST_SESSION"]
+    out = capsys.readouterr().out
+    assert "web ended by itself by SIGKILL" in out
+    assert "other ended" not in out
+
+
+def test_what_a_code_server_started_outlives_it(tmp_path):
+    """A run goes on while the server that launched it is started again."""
+    log = tmp_path / "parent.log"
+    parent = python("parent", PARENT, keeps_children=True)
+
+    def kill_once() -> None:
+        wait_for("\n", log)
+        (pid,) = process_table.marked({"ML_PLATFORM_PROCESS": "parent", "TEST_SESSION": str(tmp_path)})[:1]
+        os.kill(pid, signal.SIGKILL)
+        while log.read_text().count("grandchild") < 2:
+            time.sleep(0.05)
+        assert alive(int(log.read_text().split("grandchild ")[1].split()[0]))
+
+    os.environ["TEST_SESSION"] = str(tmp_path)
+    try:
+        assert run([parent], on_ready=kill_once, oneshot=True, logs=tmp_path) == 0
+    finally:
+        del os.environ["TEST_SESSION"]
+    assert process_table.marked({"TEST_SESSION": str(tmp_path)}) == []
 
 
 def test_error_of_on_ready_is_raised_after_the_stop(tmp_path):
@@ -106,8 +181,9 @@ def test_process_that_never_answers_ends_the_run(tmp_path, capsys):
         port=free_port(),
         ready_path="/",
         ready_seconds=1,
+        restarts=0,
     )
-    assert run([silent], logs=tmp_path) == 1
+    assert run([silent], logs=tmp_path) == 128 + signal.SIGKILL
     assert "silent gave no answer at http://127.0.0.1:" in capsys.readouterr().out
 
 
@@ -154,4 +230,49 @@ def test_signal_stops_all(tmp_path, number, ready, code):
     runner.send_signal(getattr(signal, number))
     runner.communicate(timeout=120)
     assert runner.returncode == code
-    assert process_table.marked("TEST_SESSION", str(tmp_path)) == []
+    assert process_table.marked({"TEST_SESSION": str(tmp_path)}) == []
+
+
+def start_runner(tmp_path: Path, port: int, home: Path) -> subprocess.Popen:
+    script = textwrap.dedent(f"""
+        import sys
+        from ml_platform.process_runner import Process, run
+        command = [sys.executable, "-m", "http.server", "{port}", "--bind", "127.0.0.1"]
+        home = {{"ML_PLATFORM_HOME": {str(home)!r}}}
+        web = Process("web", command, port={port}, ready_path="/", environment=home)
+        parent = Process("parent", [sys.executable, "-c", {PARENT!r}], environment=home)
+        sys.exit(run([web, parent], on_ready=lambda: print("READY", flush=True)))
+    """)
+    environment = {**os.environ, "TEST_SESSION": str(tmp_path)}
+    runner = subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True)
+    printed = ""
+    while "READY" not in printed or "grandchild" not in printed:
+        printed += runner.stdout.readline()
+    return runner
+
+
+def test_nothing_outlives_a_runner_that_was_killed(tmp_path):
+    runner = start_runner(tmp_path, free_port(), tmp_path)
+    runner.kill()
+    runner.communicate(timeout=60)
+    while process_table.marked({"TEST_SESSION": str(tmp_path)}):
+        time.sleep(0.05)
+
+
+def test_a_second_run_on_the_same_home_is_refused_and_leftovers_are_ended(tmp_path, capsys):
+    home = tmp_path / "home"
+    web = http_server(free_port())
+    runner = start_runner(tmp_path, free_port(), home)
+    with pytest.raises(CannotStart, match=rf"web already runs on .*home: pid \d+, started by pid {runner.pid}"):
+        end_leftovers([web], home)
+    end_leftovers([web], tmp_path / "another")
+    # The guard goes first, so that nobody is left to clear up.
+    guard = [
+        pid for pid in process_table.marked({"TEST_SESSION": str(tmp_path)}) if "stdin" in process_table.command(pid)
+    ]
+    for pid in (*guard, runner.pid):
+        os.kill(pid, signal.SIGKILL)
+    runner.wait(timeout=60)
+    end_leftovers([web, python("parent", "")], home)
+    assert "ending what an earlier run left behind: web, pid" in capsys.readouterr().out
+    assert process_table.marked({"TEST_SESSION": str(tmp_path)}) == []

@@ -1,0 +1,78 @@
+"""`make dev`: the platform's processes on what is there, until Ctrl-C."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ml_platform.monitoring.alerts import Alert, send_alert
+from ml_platform.private_files import make_private
+from ml_platform.process_runner import CannotStart, Process, end_leftovers, run, say
+from ml_platform.processes import (
+    PORTS,
+    addresses,
+    dagster_home,
+    missing_settings,
+    platform_processes,
+    port_variable,
+    ports,
+)
+from ml_platform.settings import Settings
+
+
+def prepare(settings: Settings, processes: Sequence[Process]) -> None:
+    """Make the home private, end what a killed run left on it, and say what its `dagster.yaml` lacks.
+
+    Raises
+    ------
+    CannotStart
+        When another run has one of the processes on the same home.
+    """
+    if changed := make_private(settings.home):
+        say(f"{changed} files and folders in {settings.home} could be read by others; they are private now")
+    end_leftovers(processes, settings.home)
+    if missing := missing_settings(dagster_home(settings)):
+        say(missing)
+
+
+def alert_given_up(process: Process, reason: str) -> None:
+    """Tell whoever gets the alerts that a process is no longer started again."""
+    send_alert(
+        Settings(),
+        Alert(
+            model="platform",
+            kind="process",
+            severity="error",
+            title=f"{process.name} is down and is not started again",
+            body=f"{reason}. The other processes go on. Stop `make dev` and start it anew once the cause is mended.",
+        ),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the platform until Ctrl-C; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m ml_platform.dev", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=f"which to run; all of {', '.join(PORTS)} when none")
+    for name, usual in PORTS.items():
+        parser.add_argument(f"--{name}-port", type=int, help=f"instead of {port_variable(name)} (usually {usual})")
+    options = parser.parse_args(arguments)
+    if unknown := sorted(set(options.names) - set(PORTS)):
+        parser.error(f"no process is called {', '.join(unknown)}: choose from {', '.join(PORTS)}")
+    try:
+        chosen = ports()
+        chosen |= {name: port for name in PORTS if (port := getattr(options, f"{name}_port")) is not None}
+        settings = Settings()
+        make_private(settings.home)
+        processes = platform_processes(settings, chosen, options.names or tuple(PORTS))
+        prepare(settings, processes)
+        return run(
+            processes,
+            on_ready=lambda: print(f"\n{addresses(processes)}\n\nCtrl-C stops all of them.\n", flush=True),
+            on_given_up=alert_given_up,
+        )
+    except (CannotStart, ValueError) as error:
+        print(f"platform: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

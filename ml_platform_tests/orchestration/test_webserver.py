@@ -1,0 +1,210 @@
+"""Dagster's webserver in a real browser: a hostile page starts nothing through the guard, and the UI works."""
+
+import http.server
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+from playwright.sync_api import Browser, Page, expect
+
+from ml_platform.process_runner import Process
+from ml_platform.settings import PROJECT_ROOT
+from ml_platform_tests.chromium import browser  # noqa: F401 - a fixture
+from ml_platform_tests.ports import free_port
+
+LAUNCH = (
+    'mutation { launchRun(executionParams: {selector: {repositoryLocationName: "small", '
+    'repositoryName: "__repository__", jobName: "hello"}}) { __typename } }'
+)
+# All ways of a page to make the browser of its reader ask another server.
+ATTACK = """
+<img id=image> <script id=script></script> <iframe name=frame></iframe>
+<form id=form method=post target=frame enctype="text/plain">
+<input name='{"query":"%(escaped)s","x":"' value='"}'></form>
+<form id=query method=post target=frame></form>
+<script>
+const url = "%(url)s/graphql", query = %(query)s, asked = url + "?query=" + encodeURIComponent(query);
+const body = JSON.stringify({query});
+const settled = [];
+const await_load = (node) => settled.push(new Promise((done) => { node.onload = node.onerror = done; }));
+await_load(image); image.src = asked;
+const script = document.createElement("script"); await_load(script); script.src = asked; document.body.append(script);
+const frame = document.createElement("iframe"); await_load(frame); frame.src = asked; document.body.append(frame);
+form.action = url; form.submit();
+query_form = document.getElementById("query"); query_form.action = asked; query_form.submit();
+for (const type of ["text/plain", "application/json", "application/x-www-form-urlencoded"])
+  for (const mode of ["no-cors", "cors", "same-origin"])
+    settled.push(fetch(url, {method: "POST", mode, body, headers: {"Content-Type": type}, credentials: "include"}));
+settled.push(fetch(asked, {mode: "no-cors"}));
+navigator.sendBeacon(url, body);
+navigator.sendBeacon(asked);
+settled.push(new Promise((done) => {
+  const socket = new WebSocket(url.replace("http", "ws"), "graphql-ws");
+  socket.onopen = () => { window.socket_opened = true;
+    socket.send(JSON.stringify({type: "start", id: "1", payload: {query}})); setTimeout(done, 500); };
+  socket.onerror = done;
+}));
+Promise.allSettled(settled).then(() => { document.title = "done"; });
+</script>
+"""
+
+
+@dataclass(frozen=True)
+class Dagster:
+    """A webserver with one small code location, and its instance."""
+
+    url: str
+    instance: dg.DagsterInstance
+
+    @property
+    def runs(self) -> int:
+        return self.instance.get_runs_count()
+
+
+def serve(folder: Path, *command: str) -> Iterator[Dagster]:
+    (folder / "dagster.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "telemetry": {"enabled": False},
+                "nux": {"enabled": False},
+                "run_coordinator": {"module": "dagster.core.run_coordinator", "class": "DefaultRunCoordinator"},
+            }
+        )
+    )
+    (folder / "small.py").write_text(
+        textwrap.dedent("""
+            import dagster as dg
+
+            @dg.asset
+            def greeting() -> dg.MaterializeResult:
+                return dg.MaterializeResult(metadata={"said": "hello from the asset"})
+
+            defs = dg.Definitions(assets=[greeting], jobs=[dg.define_asset_job("hello", selection=[greeting])],
+                                  executor=dg.in_process_executor)
+            """)
+    )
+    location = {"python_file": {"relative_path": "small.py", "location_name": "small"}}
+    (folder / "workspace.yaml").write_text(yaml.safe_dump({"load_from": [location]}))
+    port = free_port()
+    program = [*command, "-w", str(folder / "workspace.yaml"), "--port", str(port)]
+    environment = {**os.environ, "DAGSTER_HOME": str(folder), "DO_NOT_TRACK": "1"}
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", *program], cwd=PROJECT_ROOT, env=environment, stdout=log, stderr=log
+        )
+        try:
+            probe = Process("dagster", program, port=port, ready_path="/server_info")
+            while not probe.answers():
+                assert server.poll() is None, (folder / "log").read_text()
+                time.sleep(0.1)
+            with dg.DagsterInstance.from_config(str(folder)) as instance:
+                yield Dagster(f"http://localhost:{port}", instance)
+        finally:
+            server.terminate()
+            server.wait(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dagster]:
+    yield from serve(tmp_path_factory.mktemp("guarded"), "ml_platform.orchestration.webserver")
+
+
+@pytest.fixture(scope="module")
+def unguarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dagster]:
+    yield from serve(tmp_path_factory.mktemp("unguarded"), "dagster_webserver")
+
+
+@pytest.fixture(scope="module")
+def hostile_port() -> Iterator[int]:
+    """A server of somebody else, whose pages attack what `?` names."""
+
+    class Pages(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            target = self.path.partition("?")[2]
+            page = attack(target).encode() if target else b""
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+
+
+def attack(url: str) -> str:
+    return ATTACK % {"url": url, "query": json.dumps(LAUNCH), "escaped": LAUNCH.replace('"', "&quot;")}
+
+
+def visit(page: Page, address: str) -> None:
+    page.goto(address)
+    page.wait_for_function("document.title === 'done'", timeout=60_000)
+    # Requests whose end no page can see have been sent before this one, which is answered behind them.
+    page.evaluate("new Promise((done) => setTimeout(done, 1000))")
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "evil.example"])
+def test_a_hostile_page_starts_no_run(browser: Browser, guarded: Dagster, hostile_port: int, name: str):  # noqa: F811
+    page = browser.new_page()
+    before = guarded.runs
+    visit(page, f"http://{name}:{hostile_port}/?{guarded.url}")
+    assert page.evaluate("window.socket_opened") is None
+    page.goto(f"{guarded.url}/graphql?query={LAUNCH}")  # a link that the reader follows
+    assert "GraphQL is asked by POST" in page.content()
+    assert guarded.runs == before
+    page.close()
+
+
+def test_a_name_that_is_turned_to_this_machine_starts_no_run(browser: Browser, guarded: Dagster):  # noqa: F811
+    """DNS rebinding: the page comes from its own name and port, which then lead to Dagster; all is of one origin."""
+    page = browser.new_page()
+    port = guarded.url.rpartition(":")[2]
+    address = f"http://evil.example:{port}"
+    page.route(f"{address}/", lambda route: route.fulfill(body=attack(address), content_type="text/html"))
+    before = guarded.runs
+    visit(page, f"{address}/")
+    ask = """fetch('/graphql', {method: 'POST', body: JSON.stringify({query: '{ version }'}),
+        headers: {'Content-Type': 'application/json'}})"""
+    assert page.evaluate(f"{ask}.then((answer) => answer.status)") == 403
+    assert page.evaluate("fetch('/server_info').then((answer) => answer.status)") == 403
+    assert page.evaluate("window.socket_opened") is None
+    assert guarded.runs == before
+    page.close()
+
+
+@pytest.mark.slow
+def test_the_same_page_does_start_runs_without_the_guard(browser: Browser, unguarded: Dagster, hostile_port: int):  # noqa: F811
+    page = browser.new_page()
+    visit(page, f"http://localhost:{hostile_port}/?{unguarded.url}")
+    assert unguarded.runs > 0
+    page.close()
+
+
+def test_the_ui_launches_a_run_and_follows_it_live(browser: Browser, guarded: Dagster):  # noqa: F811
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    received: list[str] = []
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: received.append(str(frame))))
+    page.goto(f"{guarded.url}/assets/greeting")
+    page.get_by_role("button", name="Materialize").first.click()
+    page.get_by_text("hello from the asset").first.wait_for(timeout=120_000)
+    (run,) = guarded.instance.get_runs(limit=1)
+    page.goto(f"{guarded.url}/runs/{run.run_id}")
+    # The events of a run come over the websocket alone.
+    expect(page.get_by_text("RUN_SUCCESS").first).to_be_visible()
+    assert any("RunSuccessEvent" in frame for frame in received)
+    page.close()
