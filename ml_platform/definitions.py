@@ -12,6 +12,7 @@ from ml_platform.orchestration.maintenance import maintenance_defs
 from ml_platform.orchestration.registry_maintenance import registry_maintenance_defs
 from ml_platform.orchestration.registry_sync import registry_sync_defs
 from ml_platform.orchestration.resources import build_resources
+from ml_platform.orchestration.run_alerts import run_alerts
 from ml_platform.settings import PROJECT_ROOT
 from ml_platform.spec_yaml import check_project
 
@@ -21,12 +22,13 @@ DEFS = Path(__file__).parent / "defs"
 @dg.definitions
 def defs() -> dg.Definitions:
     """Load the project; the mistakes of all its YAML files are reported in one go, before anything is built."""
-    check_project(DEFS, {name: view.columns.keys() for name, view in project_views(DEFS).items()})
+    specs = check_project(DEFS, {name: view.columns.keys() for name, view in project_views(DEFS).items()})
     return dg.Definitions.merge(
         dg.load_from_defs_folder(path_within_project=PROJECT_ROOT),
         maintenance_defs(),
         audit_defs(),
         registry_maintenance_defs(),
         registry_sync_defs(),
+        run_alerts(frozenset(spec.name for spec in specs.values())),
         dg.Definitions(resources=build_resources(), executor=executor(), sensors=[refresh_sensor(), alert_delivery]),
     )

@@ -108,11 +108,12 @@ class Player:
         """Do what the daemon does all the time: ask the retraining sensor, and run what it requests."""
         import dagster as dg
 
+        from ml_platform.orchestration.resources import build_resources
         from ml_platform.orchestration.retraining import REASON_TAG
         from ml_platform.training.documents import ReleaseDecision
 
         sensor = self.definitions.resolve_sensor_def(f"{model}_retraining")
-        tick = sensor.evaluate_tick(dg.build_sensor_context(instance=self.instance))
+        tick = sensor.evaluate_tick(dg.build_sensor_context(instance=self.instance, resources=build_resources()))
         for request in tick.run_requests or ():
             self.clock.say(f"{model}: the retraining sensor asks for a run: {_short(request.tags[REASON_TAG])}")
             result = self.definitions.resolve_job_def(f"{model}_retrain").execute_in_process(

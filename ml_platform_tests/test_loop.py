@@ -16,9 +16,9 @@ import pytest
 from ml_platform.definitions import defs
 from ml_platform.lake.tables import Lake
 from ml_platform.orchestration.model_asset import CHAIN
-from ml_platform.orchestration.retraining import REASON_TAG, TRIGGER_TAG, retraining_sensor
+from ml_platform.orchestration.resources import build_resources
+from ml_platform.orchestration.retraining import REASON_TAG, TRIGGER_TAG
 from ml_platform.settings import PROJECT_ROOT, Settings
-from ml_platform.spec_yaml import load_spec
 from ml_platform_tests.ports import free_port
 from ml_platform_tests.serving.conftest import answering
 
@@ -130,7 +130,6 @@ def check(world: World, asset: str, name: str) -> dg.AssetCheckEvaluation:
 
 
 def test_drift_in_september_retrains_promotes_and_serves(world, ask, home):
-    spec = load_spec(PROJECT_ROOT / "ml_platform" / "defs" / MODEL / "defs.yaml")
     chain = [f"{MODEL}/{name}" for name in CHAIN]
 
     # Everything until the end of September is known; the model is trained as one would have on the first of April.
@@ -154,15 +153,16 @@ def test_drift_in_september_retrains_promotes_and_serves(world, ask, home):
     assert drift.severity == dg.AssetCheckSeverity.ERROR
 
     # The sensor turns that into one run, with its reason.
-    sensor = retraining_sensor(spec, f"{MODEL}_retrain")
-    request = sensor.evaluate_tick(dg.build_sensor_context(instance=world.instance)).run_requests[0]
+    sensor = world.definitions.resolve_sensor_def(f"{MODEL}_retraining")
+    tick = dg.build_sensor_context(instance=world.instance, resources=build_resources())
+    request = sensor.evaluate_tick(tick).run_requests[0]
     assert request.tags[TRIGGER_TAG] == f"{MODEL}/drift"
     assert "drifted" in request.tags[REASON_TAG]
     retrain = world.definitions.resolve_job_def(f"{MODEL}_retrain")
     assert retrain.execute_in_process(instance=world.instance, tags=request.tags).success
-    again = sensor.evaluate_tick(dg.build_sensor_context(instance=world.instance))
+    again = sensor.evaluate_tick(tick)
     assert not again.run_requests
-    assert "quiet until" in again.skip_message
+    assert "has answered this failure" in again.skip_message
 
     # The gate let it through, and serving follows.
     assert check(world, "evaluation", "beats_reference").passed

@@ -39,6 +39,7 @@ def model_asset(
     checks: Mapping[str, str] | None = None,
     blocking: bool = False,
     days: dg.PartitionsDefinition | None = None,
+    code_version: str | None = None,
 ) -> Callable[[AssetBody], dg.AssetsDefinition]:
     """Decorate the body of `<model>/<name>`.
 
@@ -60,6 +61,8 @@ def model_asset(
         Whether a failed check of severity ERROR keeps what is downstream from running.
     days
         Partitions; a range of them is one run.
+    code_version
+        Digest of the definitions that the asset is made by; Dagster records it with each materialisation.
     """
     return dg.asset(
         key=key(spec, name),
@@ -77,4 +80,7 @@ def model_asset(
         ],
         partitions_def=days,
         backfill_policy=dg.BackfillPolicy.single_run() if days else None,
+        # Whatever starts them, runs that train or release one model wait for each other (`pools` in dagster.yaml).
+        pool=f"{spec.name}_training" if name in CHAIN else None,
+        code_version=code_version,
     )

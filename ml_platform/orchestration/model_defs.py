@@ -10,7 +10,8 @@ from ml_platform.orchestration.endpoint_jobs import endpoint_jobs
 from ml_platform.orchestration.model_asset import CHAIN, key
 from ml_platform.orchestration.release_assets import release_assets
 from ml_platform.orchestration.resources import Platform
-from ml_platform.orchestration.retraining import TRIGGER_TAG, retraining_sensor
+from ml_platform.orchestration.retraining import TRIGGER_TAG, retraining_schedule, retraining_sensor
+from ml_platform.orchestration.retraining_history import definitions_digest, retrain_job
 from ml_platform.orchestration.scoring_assets import scoring_assets
 from ml_platform.orchestration.skew_check import skew_check, skew_check_key
 from ml_platform.orchestration.training_assets import training_assets
@@ -35,21 +36,22 @@ def build_model_defs(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureV
     skew = dg.AssetSelection.checks(skew_check_key(spec))
     watched = dg.AssetSelection.assets(*(key(spec, name) for name in WATCH)) - skew
     retrain = dg.define_asset_job(
-        f"{spec.name}_retrain",
+        retrain_job(spec),
         selection=chain,
         description=f"Training set to release of {spec.name}; the gate decides what serves.",
     )
-    sensor = retraining_sensor(spec, retrain.name)
+    definitions = definitions_digest(spec, folder, views)
+    sensor = retraining_sensor(spec, retrain.name, definitions)
     return dg.Definitions.merge(
         dg.Definitions(
             assets=[
-                *training_assets(spec, folder, views),
+                *training_assets(spec, folder, views, definitions),
                 *release_assets(spec, folder, views),
                 *scoring_assets(spec, folder, views),
             ],
             asset_checks=[skew_check(spec, views)],
             jobs=[retrain, *endpoint_jobs(spec)],
-            schedules=_schedule(spec, "retraining", retrain.name, spec.retraining.schedule, needs_release=False),
+            schedules=retraining_schedule(spec, retrain.name, definitions),
             sensors=[sensor] if sensor else [],
         ),
         _scoring(spec),
@@ -98,9 +100,7 @@ def _routine(
     return dg.Definitions(jobs=[job], schedules=_schedule(spec, name, job.name, cron))
 
 
-def _schedule(
-    spec: ModelSpec, purpose: str, job_name: str, cron: str | None, *, needs_release: bool = True
-) -> list[dg.ScheduleDefinition]:
+def _schedule(spec: ModelSpec, purpose: str, job_name: str, cron: str | None) -> list[dg.ScheduleDefinition]:
     if cron is None:
         return []
 
@@ -108,11 +108,11 @@ def _schedule(
         name=f"{spec.name}_{purpose}_schedule",
         job_name=job_name,
         cron_schedule=cron,
-        description=f"Starts {job_name}" + (", once a version is released." if needs_release else "."),
+        description=f"Starts {job_name}, once a version is released.",
         default_status=dg.DefaultScheduleStatus.RUNNING,
     )
     def schedule(platform: Platform) -> dg.RunRequest | dg.SkipReason:
-        if needs_release and platform.releases.endpoint(spec.name) is None:
+        if platform.releases.endpoint(spec.name) is None:
             return dg.SkipReason(f"nothing of {spec.name} is released yet; run {spec.name}_retrain first")
         return dg.RunRequest(tags={TRIGGER_TAG: f"{spec.name}/schedule"})
 

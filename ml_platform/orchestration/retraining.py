@@ -1,4 +1,8 @@
-"""Starts a retraining run when a check on drift or on performance has failed, once per failure and never in a rush."""
+"""Starts a retraining run when a check on drift or on performance has failed, or on schedule; never twice for nothing.
+
+The sensor answers each failed evaluation once, keeps quiet after a run (whatever started it), longer after runs that
+released nothing, and like the schedule skips what is under way already and what would see nothing new.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,6 +11,15 @@ from datetime import UTC, datetime
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
+from ml_platform.orchestration.resources import Platform
+from ml_platform.orchestration.retraining_history import (
+    CHECK_TAG,
+    Retraining,
+    quiet_until,
+    retrainings,
+    training_under_way,
+    unchanged_since_last,
+)
 from ml_platform.spec import ModelSpec
 from ml_platform.spec_types import duration
 
@@ -42,8 +55,18 @@ def latest_finished(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> Fini
     )
 
 
-def retraining_sensor(spec: ModelSpec, job_name: str) -> dg.SensorDefinition | None:
-    """Build the sensor that retrains a model on drift or decay; None when its spec wants neither."""
+def retraining_sensor(spec: ModelSpec, job_name: str, definitions: str) -> dg.SensorDefinition | None:
+    """Build the sensor that retrains a model on drift or decay; None when its spec wants neither.
+
+    Parameters
+    ----------
+    spec
+        The model.
+    job_name
+        What it starts.
+    definitions
+        Digest of what the model is made by, as its training sets record it.
+    """
     watched = {
         "drift": (spec.retraining.on_drift, dg.AssetCheckKey(dg.AssetKey([spec.name, "drift_report"]), "no_drift")),
         "performance": (
@@ -62,11 +85,13 @@ def retraining_sensor(spec: ModelSpec, job_name: str) -> dg.SensorDefinition | N
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             f"Retrains {spec.name} when the newest finished check on {' or '.join(keys)} failed with severity ERROR, "
-            f"at most once per failure and once in {duration(spec.retraining.cooldown)}."
+            f"at most once per failure and once in {duration(spec.retraining.cooldown)}, more seldom after runs that "
+            "released nothing, and never on unchanged data."
         ),
     )
-    def sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    def sensor(context: dg.SensorEvaluationContext, platform: Platform) -> Iterator[dg.RunRequest | dg.SkipReason]:
         quiet = []
+        history = list(retrainings(context.instance, platform, spec))
         for name, key in keys.items():
             check = latest_finished(context.instance, key)
             if check is None:
@@ -75,12 +100,19 @@ def retraining_sensor(spec: ModelSpec, job_name: str) -> dg.SensorDefinition | N
                 quiet.append(f"{key.name} passed")
             elif check.severity != dg.AssetCheckSeverity.ERROR:
                 quiet.append(f"{key.name} only warned: {check.description}")
-            elif wait := _cooling_down(context.instance, spec):
+            elif wait := _why_not_now(
+                context.instance, platform, spec, history=history, check=check, definitions=definitions
+            ):
                 quiet.append(f"{key.name} failed, but {wait}")
             else:
+                tries = len(_answers(history, check))
                 yield dg.RunRequest(
-                    run_key=f"{key.name}:{check.run_id}",
-                    tags={TRIGGER_TAG: f"{spec.name}/{name}", REASON_TAG: check.description[:250]},
+                    run_key=f"{key.name}:{check.run_id}" + (f":{tries}" if tries else ""),
+                    tags={
+                        TRIGGER_TAG: f"{spec.name}/{name}",
+                        REASON_TAG: check.description[:250],
+                        CHECK_TAG: check.run_id,
+                    },
                 )
                 return
         yield dg.SkipReason("; ".join(quiet))
@@ -88,18 +120,50 @@ def retraining_sensor(spec: ModelSpec, job_name: str) -> dg.SensorDefinition | N
     return sensor
 
 
-def _cooling_down(instance: dg.DagsterInstance, spec: ModelSpec) -> str | None:
-    """Say until when no further run may be triggered, from the runs that a trigger has started."""
-    since = datetime.now(UTC) - spec.retraining.cooldown
-    records = [
-        record
-        for trigger in ("drift", "performance")
-        for record in instance.get_run_records(
-            dg.RunsFilter(tags={TRIGGER_TAG: f"{spec.name}/{trigger}"}, created_after=since), limit=1
+def _answers(history: list[Retraining], check: FinishedCheck) -> list[Retraining]:
+    """The retrainings that this evaluation of a check has started."""
+    return [retraining for retraining in history if retraining.run.tags.get(CHECK_TAG) == check.run_id]
+
+
+def _why_not_now(
+    instance: dg.DagsterInstance,
+    platform: Platform,
+    spec: ModelSpec,
+    *,
+    history: list[Retraining],
+    check: FinishedCheck,
+    definitions: str,
+) -> str | None:
+    """Why a failed check starts no run now; None when it does."""
+    if busy := training_under_way(instance, spec):
+        return busy
+    if history and history[0].is_retried:
+        return f"run {history[0].run.run_id} failed and is retried"
+    answers = _answers(history, check)
+    if answers and answers[0].status == dg.DagsterRunStatus.SUCCESS:
+        return f"run {answers[0].run.run_id} has answered this failure; the next evaluation decides"
+    quiet = quiet_until(history, spec.retraining.cooldown)
+    if quiet is not None and datetime.now(UTC) < quiet[0]:
+        return f"{quiet[1]}; quiet until {quiet[0]:%Y-%m-%d %H:%M}"
+    return unchanged_since_last(instance, platform, spec, definitions)
+
+
+def retraining_schedule(spec: ModelSpec, job_name: str, definitions: str) -> list[dg.ScheduleDefinition]:
+    """Build the schedule that retrains a model at its hours; none when its spec wants none."""
+    if spec.retraining.schedule is None:
+        return []
+
+    @dg.schedule(
+        name=f"{spec.name}_retraining_schedule",
+        job_name=job_name,
+        cron_schedule=spec.retraining.schedule,
+        description=f"Starts {job_name}, unless one is under way or nothing has changed since the last.",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+    def schedule(context: dg.ScheduleEvaluationContext, platform: Platform) -> dg.RunRequest | dg.SkipReason:
+        reason = training_under_way(context.instance, spec) or unchanged_since_last(
+            context.instance, platform, spec, definitions
         )
-    ]
-    if not records:
-        return None
-    newest = max(record.create_timestamp for record in records)
-    until = newest + spec.retraining.cooldown
-    return f"a run was triggered at {newest:%Y-%m-%d %H:%M} UTC; quiet until {until:%Y-%m-%d %H:%M}"
+        return dg.SkipReason(reason) if reason else dg.RunRequest(tags={TRIGGER_TAG: f"{spec.name}/schedule"})
+
+    return [schedule]

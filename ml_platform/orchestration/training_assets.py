@@ -18,6 +18,7 @@ from ml_platform.orchestration.lineage import feature_column_lineage
 from ml_platform.orchestration.metadata import column_schema, numbers, plots, reasons, sample, table, versions
 from ml_platform.orchestration.model_asset import model_asset
 from ml_platform.orchestration.resources import Platform
+from ml_platform.orchestration.retraining_history import earlier_training
 from ml_platform.spec import ModelSpec
 from ml_platform.training.documents import Candidates, TrainedModel
 from ml_platform.training.fit import fit_model
@@ -35,12 +36,16 @@ class TrainingSetConfig(dg.Config):
     )
 
 
-def training_assets(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) -> list[dg.AssetsDefinition]:
-    """Build the chain from rows to a trained model."""
-    return [_training_set(spec, folder, views), _candidates(spec), _trained_model(spec, folder, views)]
+def training_assets(
+    spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView], definitions: str
+) -> list[dg.AssetsDefinition]:
+    """Build the chain from rows to a trained model; `definitions` is the digest of what it is made by."""
+    return [_training_set(spec, folder, views, definitions), _candidates(spec), _trained_model(spec, folder, views)]
 
 
-def _training_set(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) -> dg.AssetsDefinition:
+def _training_set(
+    spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView], definitions: str
+) -> dg.AssetsDefinition:
     spine_tables = sorted(referenced_tables((folder / spec.spine).read_text(encoding="utf-8")))
     view_rows = [view_key for lookup in spec.lookups for view_key in view_keys(views[lookup.view])]
 
@@ -58,8 +63,14 @@ def _training_set(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView
             "no_suspects": "No feature predicts so well that it may know the label. Stops nothing: a person decides.",
         },
         blocking=True,
+        code_version=definitions,
     )
-    def training_set(config: TrainingSetConfig, platform: Platform) -> dg.MaterializeResult:
+    def training_set(
+        context: dg.AssetExecutionContext, config: TrainingSetConfig, platform: Platform
+    ) -> dg.MaterializeResult:
+        # Runs of the queue wait for each other by their pool; one that was started past it, in a terminal, does not.
+        if other := earlier_training(context.instance, spec, context.run.run_id):
+            raise dg.Failure(f"run {other} trains {spec.name} already: start this one again when that has ended")
         lake = platform.lake
         as_of = datetime.fromisoformat(config.as_of) if config.as_of else None
         ref = create_training_set(lake, spec, folder, views, as_of=as_of)

@@ -4,8 +4,12 @@ from datetime import date, timedelta
 
 import dagster as dg
 import pytest
+from pydantic import BaseModel
 
+from ml_platform.orchestration.resources import build_resources
 from ml_platform.orchestration.retraining import REASON_TAG, TRIGGER_TAG, latest_finished, retraining_sensor
+from ml_platform.orchestration.retraining_history import CHECK_TAG, quiet_until, retrainings
+from ml_platform.settings import Settings
 from ml_platform.spec import InputField, ModelSpec, Retraining, Scoring
 
 KEY = dg.AssetKey(["toy", "drift_report"])
@@ -49,36 +53,69 @@ def instance():
         yield ephemeral
 
 
-def evaluate(instance, wanted: ModelSpec):
-    sensor = retraining_sensor(wanted, "toy_retrain")
-    context = dg.build_sensor_context(instance=instance)
-    return next(iter(sensor.evaluate_tick(context).run_requests), None), sensor.evaluate_tick(context).skip_message
+@pytest.fixture
+def evaluate(instance, settings: Settings):
+    """Evaluate the sensor of a spec; gives its run request and why it skipped."""
+
+    def _evaluate(wanted: ModelSpec) -> tuple[dg.RunRequest | None, str | None]:
+        sensor = retraining_sensor(wanted, "toy_retrain", "definitions")
+        context = dg.build_sensor_context(instance=instance, resources=build_resources(settings))
+        done = sensor.evaluate_tick(context)
+        return next(iter(done.run_requests or ()), None), done.skip_message
+
+    return _evaluate
 
 
-def test_nothing_was_checked_yet(instance):
-    request, message = evaluate(instance, spec())
+class Decision(BaseModel):
+    promoted: bool
+
+
+@pytest.fixture
+def retrain(instance, settings: Settings):
+    """Run a job of the model's name that promotes, refuses or fails."""
+
+    def _retrain(outcome: str = "promoted", tags: dict[str, str] | None = None) -> str:
+        @dg.asset(key=["toy", "release"], io_manager_key="handoff")
+        def release() -> Decision:
+            if outcome == "failed":
+                raise ValueError("no rows")
+            return Decision(promoted=outcome == "promoted")
+
+        definitions = dg.Definitions(
+            assets=[release],
+            jobs=[dg.define_asset_job("toy_retrain", selection=[release])],
+            resources=build_resources(settings),
+        )
+        job = definitions.resolve_job_def("toy_retrain")
+        return job.execute_in_process(instance=instance, tags=tags or {}, raise_on_error=False).run_id
+
+    return _retrain
+
+
+def test_nothing_was_checked_yet(instance, evaluate):
+    request, message = evaluate(spec())
     assert request is None
     assert "no_drift has not been evaluated yet" in message
 
 
-def test_a_passing_check_starts_nothing(instance):
+def test_a_passing_check_starts_nothing(instance, evaluate):
     report(instance, passed=True)
-    request, message = evaluate(instance, spec())
+    request, message = evaluate(spec())
     assert request is None
     assert "no_drift passed" in message
 
 
-def test_a_failed_check_starts_one_run_that_says_why(instance):
+def test_a_failed_check_starts_one_run_that_says_why(instance, evaluate):
     run = report(instance, passed=False)
-    request, _ = evaluate(instance, spec())
+    request, _ = evaluate(spec())
     assert request.run_key == f"no_drift:{run.run_id}"
     assert request.tags[TRIGGER_TAG] == "toy/drift"
     assert request.tags[REASON_TAG] == "share of late flights 0.14 → 0.34"
 
 
-def test_a_warning_starts_nothing_and_says_so(instance):
+def test_a_warning_starts_nothing_and_says_so(instance, evaluate):
     report(instance, passed=False, severity=dg.AssetCheckSeverity.WARN)
-    request, message = evaluate(instance, spec())
+    request, message = evaluate(spec())
     assert request is None
     assert "only warned: share of late flights" in message
 
@@ -108,20 +145,77 @@ def _planned():
     return AssetCheckEvaluationPlanned(asset_key=KEY, check_name="no_drift")
 
 
-def test_after_a_triggered_run_it_stays_quiet_for_the_cooldown(instance):
+@pytest.mark.parametrize("trigger", ["toy/drift", "toy/schedule", None])
+def test_after_any_run_it_stays_quiet_for_the_cooldown(instance, evaluate, retrain, trigger):
     report(instance, passed=False)
-
-    @dg.job(name="toy_retrain", tags={TRIGGER_TAG: "toy/drift"})
-    def retrain():
-        pass
-
-    retrain.execute_in_process(instance=instance)
-    request, message = evaluate(instance, spec(cooldown=timedelta(hours=24)))
+    retrain(tags={TRIGGER_TAG: trigger} if trigger else None)
+    request, message = evaluate(spec(cooldown=timedelta(hours=24)))
     assert request is None
     assert "quiet until" in message
-    request, _ = evaluate(instance, spec(cooldown=timedelta(0)))
+    request, _ = evaluate(spec(cooldown=timedelta(0)))
     assert request is not None
 
 
+@pytest.mark.parametrize(
+    ("outcomes", "factor"),
+    [
+        (["promoted"], 1),
+        (["refused"], 2),
+        (["promoted", "failed"], 2),
+        (["refused", "failed"], 4),
+        (["refused"] * 5, 8),
+        (["refused", "refused", "promoted"], 1),
+    ],
+)
+def test_quiet_time_doubles_with_each_run_that_released_nothing(instance, settings, retrain, outcomes, factor):
+    for outcome in outcomes:
+        retrain(outcome)
+    platform = build_resources(settings)["platform"]
+    history = list(retrainings(instance, platform, spec()))
+    until, why = quiet_until(history, timedelta(hours=1))
+    assert until - history[0].created == factor * timedelta(hours=1)
+    assert ("in a row released nothing" in why) == (factor > 1)
+
+
+def test_a_failure_is_answered_once_however_the_gate_decided(instance, evaluate, retrain):
+    run = report(instance, passed=False)
+    answer = retrain("refused", tags={CHECK_TAG: run.run_id})
+    request, message = evaluate(spec(cooldown=timedelta(0)))
+    assert request is None
+    assert f"run {answer} has answered this failure" in message
+    report(instance, passed=False)
+    assert evaluate(spec(cooldown=timedelta(0)))[0] is not None
+
+
+def test_a_failure_whose_run_failed_is_tried_again_under_a_key_of_its_own(instance, evaluate, retrain):
+    """Dagster starts nothing twice for one key, so the key of the killed run is used up."""
+    run = report(instance, passed=False)
+    first, _ = evaluate(spec(cooldown=timedelta(0)))
+    retrain("failed", tags=first.tags)
+    second, _ = evaluate(spec(cooldown=timedelta(0)))
+    assert (first.run_key, second.run_key) == (f"no_drift:{run.run_id}", f"no_drift:{run.run_id}:1")
+
+
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED])
+def test_while_a_run_trains_the_model_none_is_asked_for(instance, evaluate, status):
+    report(instance, passed=False)
+    run = dg.DagsterRun(
+        job_name="__ASSET_JOB", status=status, asset_selection=frozenset({dg.AssetKey(["toy", "candidates"])})
+    )
+    instance.add_run(run)
+    request, message = evaluate(spec(cooldown=timedelta(0)))
+    assert request is None
+    assert f"run {run.run_id} is at it" in message
+
+
+def test_a_killed_run_that_dagster_will_retry_is_waited_for(instance, evaluate, retrain):
+    report(instance, passed=False)
+    killed = retrain("failed")
+    instance.add_run_tags(killed, {"dagster/will_retry": "true"})
+    request, message = evaluate(spec(cooldown=timedelta(0)))
+    assert request is None
+    assert f"run {killed} failed and is retried" in message
+
+
 def test_a_model_that_wants_no_trigger_has_no_sensor():
-    assert retraining_sensor(spec(on_drift=False, on_performance=False), "toy_retrain") is None
+    assert retraining_sensor(spec(on_drift=False, on_performance=False), "toy_retrain", "") is None

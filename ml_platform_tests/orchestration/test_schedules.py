@@ -24,7 +24,9 @@ def tick(shops: Shops):
     def _tick(purpose: str) -> tuple[dg.RunRequest | None, str | None]:
         schedule = definitions.resolve_schedule_def(f"order_late_{purpose}_schedule")
         context = dg.build_schedule_context(
-            scheduled_execution_time=datetime(2024, 3, 4, 6, tzinfo=UTC), resources=build_resources(shops.settings)
+            scheduled_execution_time=datetime(2024, 3, 4, 6, tzinfo=UTC),
+            resources=build_resources(shops.settings),
+            instance=dg.DagsterInstance.ephemeral(),
         )
         done = schedule.evaluate_tick(context)
         return next(iter(done.run_requests or ()), None), done.skip_message

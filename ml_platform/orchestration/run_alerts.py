@@ -1,0 +1,114 @@
+"""Tells the people behind the alerts of runs that failed, and of runs that wait or work far too long."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+from dagster._core.storage.tags import WILL_RETRY_TAG
+
+from ml_platform.monitoring.alerts import Alert, send_alert
+from ml_platform.orchestration.resources import Platform
+from ml_platform.orchestration.run_workers import run_worker
+
+PLATFORM = "platform"  # stands for the model in alerts of runs that belong to none
+LIMITS = {
+    dg.DagsterRunStatus.QUEUED: timedelta(minutes=30),
+    dg.DagsterRunStatus.NOT_STARTED: timedelta(minutes=15),
+    dg.DagsterRunStatus.STARTING: timedelta(minutes=15),
+    dg.DagsterRunStatus.STARTED: timedelta(hours=3),
+    dg.DagsterRunStatus.CANCELING: timedelta(minutes=15),
+}
+
+
+def model_of(run: dg.DagsterRun, models: frozenset[str]) -> str:
+    """The model that a run works on, by its assets or its job's name; `platform` when it is none or several.
+
+    Examples
+    --------
+    >>> model_of(dg.DagsterRun(job_name="flight_delay_retrain"), frozenset({"flight_delay", "flight"}))
+    'flight_delay'
+    """
+    by_asset = {asset.path[0] for asset in run.asset_selection or ()} & models
+    by_name = sorted((model for model in models if run.job_name.startswith(f"{model}_")), key=len, reverse=True)
+    if len(by_asset) == 1:
+        return by_asset.pop()
+    return by_name[0] if by_name and not by_asset else PLATFORM
+
+
+def failure_alert(run: dg.DagsterRun, message: str, steps: list[str], models: frozenset[str]) -> Alert:
+    """Say which run failed, where and why, and whether it is retried."""
+    retried = run.tags.get(WILL_RETRY_TAG) == "true"
+    return Alert(
+        model=model_of(run, models),
+        kind="run_failed",
+        severity="warning" if retried else "error",
+        title=f"run {run.run_id[:8]} of {run.job_name} failed" + (" and is retried" if retried else ""),
+        body=message[:1000],
+        facts={"run": run.run_id, "job": run.job_name, "failed steps": ", ".join(steps) or "none: the run itself"},
+    )
+
+
+def stuck_alert(record: dg.RunRecord, waited: timedelta, why: str, models: frozenset[str]) -> Alert:
+    """Say which run makes no progress, since when, and what to do."""
+    run = record.dagster_run
+    status = run.status.value.lower().replace("_", " ")
+    return Alert(
+        model=model_of(run, models),
+        kind="run_stuck",
+        severity="warning",
+        title=f"run {run.run_id[:8]} of {run.job_name} has been {status} for {waited.total_seconds() / 60:.0f} minutes",
+        body=f"{why} Look at the run in Dagster and terminate it if it should not go on.",
+        facts={"run": run.run_id, "job": run.job_name, "status": run.status.value},
+    )
+
+
+def run_alerts(models: frozenset[str]) -> dg.Definitions:
+    """Build the sensors that watch all runs of the instance.
+
+    Parameters
+    ----------
+    models
+        Names of the project's models.
+    """
+
+    @dg.run_failure_sensor(
+        name="failed_runs",
+        monitor_all_code_locations=True,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=30,
+        description="Sends an alert for every run that failed, those included that a kill left and monitoring ended.",
+    )
+    def failed_runs(context: dg.RunFailureSensorContext, platform: Platform) -> None:
+        steps = [event.step_key for event in context.get_step_failure_events() if event.step_key]
+        run = context.instance.get_run_by_id(context.dagster_run.run_id) or context.dagster_run  # with its newest tags
+        send_alert(platform.settings, failure_alert(run, context.failure_event.message or "", steps, models))
+
+    @dg.sensor(
+        name="stuck_runs",
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Sends one alert for each run that waits or works far longer than runs do.",
+    )
+    def stuck_runs(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SkipReason:
+        told = set(json.loads(context.cursor or "[]"))
+        stuck = {f"{record.dagster_run.run_id}/{record.dagster_run.status.value}": record for record in _stuck(context)}
+        for name in sorted(stuck.keys() - told):
+            record = stuck[name]
+            why = run_worker(context.instance, record.dagster_run).reason
+            send_alert(platform.settings, stuck_alert(record, _waited(record), f"{why[:1].upper()}{why[1:]}.", models))
+        context.update_cursor(json.dumps(sorted(stuck)))
+        return dg.SkipReason(f"{len(stuck)} runs make no progress" if stuck else "every run makes progress")
+
+    return dg.Definitions(sensors=[failed_runs, stuck_runs])
+
+
+def _stuck(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRecord]:
+    for record in context.instance.get_run_records(dg.RunsFilter(statuses=list(LIMITS))):
+        if _waited(record) > LIMITS[record.dagster_run.status]:
+            yield record
+
+
+def _waited(record: dg.RunRecord) -> timedelta:
+    """How long a run has been in its present status."""
+    return datetime.now(UTC) - record.update_timestamp.astimezone(UTC)
