@@ -55,6 +55,13 @@ def cut_blocks(word: str) -> None:
             write(path, block.sub("", text))
 
 
+def yaml_text(value: str) -> str:
+    """Return a text as YAML reads it back: plain where it can be, and never the end of an SQL comment around it."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*@[A-Za-z0-9.-]+", value):
+        return value
+    return json.dumps(value, ensure_ascii=False).replace("*/", "*\\/")
+
+
 def with_answers(path: Path, text: str) -> str:
     """Return a file's text with title, description and owner as answered, where the file has a place for them."""
     if str(path) == "README.md":
@@ -63,7 +70,8 @@ def with_answers(path: Path, text: str) -> str:
         line = f"description = {json.dumps(ANSWERS['description'], ensure_ascii=False)}"
         return re.sub(r"^description = .*$", lambda _: line, text, flags=re.MULTILINE)
     if "defs" in path.parts and path.suffix in {".yaml", ".sql"}:
-        return re.sub(r"^([ \t]*)owner:.*$", rf"\1owner: {ANSWERS['owner_email']}", text, flags=re.MULTILINE)
+        owner = yaml_text(ANSWERS["owner_email"])
+        return re.sub(r"^([ \t]*)owner:.*$", lambda found: f"{found[1]}owner: {owner}", text, flags=re.MULTILINE)
     return text
 
 
@@ -73,8 +81,8 @@ def rename() -> None:
         text = text_of(path)
         if text is None:
             continue
-        answered = with_answers(path, text)
-        if (renamed := OLD_NAME.sub(new_name, answered)) != text:
+        # The answers come last: what they say of a platform is the user's, not the template's name.
+        if (renamed := with_answers(path, OLD_NAME.sub(new_name, text))) != text:
             write(path, renamed)
     for path in sorted(Path().rglob("*"), key=lambda path: -len(path.parts)):
         if OLD_NAME.search(path.name):

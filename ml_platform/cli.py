@@ -12,6 +12,7 @@ from ml_platform.features.cli import features
 from ml_platform.governance import audit_cli, keys_cli
 from ml_platform.lake import quarantine_cli, sql_cli, tables_cli
 from ml_platform.monitoring import alerts_cli
+from ml_platform.private_files import private_umask
 from ml_platform.registry import traffic_cli
 from ml_platform.settings import Settings
 from ml_platform.terminal import say, stop
@@ -141,4 +142,5 @@ def env() -> None:
 
 def main() -> None:
     """Run the command line."""
+    private_umask()
     app()

@@ -13,6 +13,7 @@ from ml_platform.orchestration.registry_maintenance import registry_maintenance_
 from ml_platform.orchestration.registry_sync import registry_sync_defs
 from ml_platform.orchestration.resources import build_resources
 from ml_platform.orchestration.run_alerts import run_alerts
+from ml_platform.private_files import private_umask
 from ml_platform.settings import PROJECT_ROOT
 from ml_platform.spec_yaml import check_project
 
@@ -22,6 +23,7 @@ DEFS = Path(__file__).parent / "defs"
 @dg.definitions
 def defs() -> dg.Definitions:
     """Load the project; the mistakes of all its YAML files are reported in one go, before anything is built."""
+    private_umask()  # whichever command loads this: what its runs write is nobody else's to read
     specs = check_project(DEFS, {name: view.columns.keys() for name, view in project_views(DEFS).items()})
     return dg.Definitions.merge(
         dg.load_from_defs_folder(path_within_project=PROJECT_ROOT),

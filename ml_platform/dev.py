@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ml_platform.monitoring.alerts import Alert, send_alert
+from ml_platform.monitoring.alerts import Alert, record_alert
 from ml_platform.private_files import make_private
 from ml_platform.process_runner import CannotStart, Process, end_leftovers, run, say
 from ml_platform.processes import (
@@ -36,7 +36,7 @@ def prepare(settings: Settings, processes: Sequence[Process]) -> None:
 
 def alert_given_up(process: Process, reason: str) -> None:
     """Tell whoever gets the alerts that a process is no longer started again."""
-    send_alert(
+    record_alert(
         Settings(),
         Alert(
             model="platform",

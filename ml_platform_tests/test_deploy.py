@@ -3,6 +3,8 @@
 import json
 import pkgutil
 import re
+import shutil
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -195,3 +197,38 @@ def test_the_configuration_of_ray_serve_names_what_there_is() -> None:
     assert set(deployment.autoscaling_config) <= set(AutoscalingConfig.model_fields)
     assert not config.http_options.model_extra
     assert not deployment.model_extra
+
+
+def test_the_network_policy_is_of_the_servers_pods_and_port():
+    policy, service = manifest("NetworkPolicy")["spec"], manifest("Service")["spec"]
+    assert policy["podSelector"]["matchLabels"] == service["selector"]
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+    (rule,) = policy["ingress"]
+    assert [port["port"] for port in rule["ports"]] == [service["ports"][0]["targetPort"]]
+    assert rule["from"]  # an empty list would let everybody in
+
+
+@pytest.mark.parametrize("unit", sorted((DEPLOY / "systemd").glob("*.service")), ids=lambda path: path.stem)
+def test_systemd_units(unit, tmp_path):
+    text = unit.read_text(encoding="utf-8")
+    (module,) = re.findall(r"^ExecStart=/srv/ml-platform/\.venv/bin/python -m (\S+)", text, re.MULTILINE)
+    assert (PROJECT_ROOT / module.replace(".", "/")).with_suffix(".py").exists() or (
+        PROJECT_ROOT / module / "__main__.py"
+    ).exists()
+    assert "UMask=0077" in text
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    # The paths and the user of the unit are an installation's; here they are this machine's.
+    here = text.replace("/srv/ml-platform/.venv/bin/python", "/bin/true").replace("/srv/ml-platform", str(tmp_path))
+    copy = tmp_path / unit.name
+    copy.write_text(here.replace("User=ml-platform", "User=root"))
+    done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False)
+    assert (done.returncode, [line for line in done.stderr.splitlines() if unit.name in line]) == (0, [])
+
+
+def test_the_workflow_may_read_only_and_pins_its_actions():
+    workflow = read(PROJECT_ROOT / ".github" / "workflows" / "ci.yml")
+    assert workflow["permissions"] == {"contents": "read"}
+    used = [step["uses"] for job in workflow["jobs"].values() for step in job["steps"] if "uses" in step]
+    assert used
+    assert all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", action) for action in used)

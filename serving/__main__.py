@@ -11,6 +11,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from ml_platform.governance.keys import KeyStore
+from ml_platform.private_files import private_umask
 from ml_platform.settings import Settings
 from serving.access.hosts import SETTING as ALLOWED_HOSTS
 from serving.access.hosts import is_address
@@ -32,6 +33,7 @@ _NO_KEYS = (
 def main(arguments: list[str] | None = None) -> int:
     """Run the server until it is stopped; returns the exit code."""
     options = _options(arguments)
+    private_umask()
     if not (_is_loopback(options.host) or KeyStore(Settings().keys_dir).in_use() or ServingSettings().oidc_issuer):
         print(f"serving: {_NO_KEYS.format(host=options.host)}", file=sys.stderr)
         return 1

@@ -9,6 +9,7 @@ import dagster as dg
 
 from ml_platform.orchestration.code_server import await_code_servers
 from ml_platform.orchestration.run_workers import reap_orphans
+from ml_platform.private_files import private_umask
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -16,6 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m ml_platform.orchestration.daemon", description=__doc__)
     parser.add_argument("-w", "--workspace", default="workspace.yaml", help="workspace file (%(default)s)")
     options = parser.parse_args(arguments)
+    private_umask()
     with dg.DagsterInstance.get() as instance:
         for run, reason in reap_orphans(instance):
             print(f"run {run.run_id} of {run.job_name} was left by a kill and is ended: {reason}", flush=True)

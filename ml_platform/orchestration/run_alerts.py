@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 from dagster._core.storage.tags import WILL_RETRY_TAG
 
-from ml_platform.monitoring.alerts import Alert, send_alert
+from ml_platform.monitoring.alerts import Alert, record_alert
 from ml_platform.orchestration.resources import Platform
 from ml_platform.orchestration.run_workers import run_worker
 
@@ -82,7 +82,7 @@ def run_alerts(models: frozenset[str]) -> dg.Definitions:
     def failed_runs(context: dg.RunFailureSensorContext, platform: Platform) -> None:
         steps = [event.step_key for event in context.get_step_failure_events() if event.step_key]
         run = context.instance.get_run_by_id(context.dagster_run.run_id) or context.dagster_run  # with its newest tags
-        send_alert(platform.settings, failure_alert(run, context.failure_event.message or "", steps, models))
+        record_alert(platform.settings, failure_alert(run, context.failure_event.message or "", steps, models))
 
     @dg.sensor(
         name="stuck_runs",
@@ -96,7 +96,9 @@ def run_alerts(models: frozenset[str]) -> dg.Definitions:
         for name in sorted(stuck.keys() - told):
             record = stuck[name]
             why = run_worker(context.instance, record.dagster_run).reason
-            send_alert(platform.settings, stuck_alert(record, _waited(record), f"{why[:1].upper()}{why[1:]}.", models))
+            record_alert(
+                platform.settings, stuck_alert(record, _waited(record), f"{why[:1].upper()}{why[1:]}.", models)
+            )
         context.update_cursor(json.dumps(sorted(stuck)))
         return dg.SkipReason(f"{len(stuck)} runs make no progress" if stuck else "every run makes progress")
 

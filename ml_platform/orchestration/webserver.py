@@ -16,6 +16,7 @@ from dagster_webserver.version import __version__
 
 from ml_platform.orchestration.code_server import await_code_servers
 from ml_platform.orchestration.webserver_guard import HOSTS_VARIABLE, Guard, own_hosts
+from ml_platform.private_files import private_umask
 
 REFRESH_MILLISECONDS = 2000
 
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("-w", "--workspace", default="workspace.yaml", help="workspace file (%(default)s)")
     options = parser.parse_args(arguments)
 
+    private_umask()
     configure_loggers(log_level="INFO")
     hosts = own_hosts(options.port, os.environ.get(HOSTS_VARIABLE, ""))
     await_code_servers(options.workspace)

@@ -2,10 +2,10 @@
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 
 @contextmanager
@@ -16,8 +16,7 @@ def locked(path: Path) -> Iterator[None]:
 
     Examples
     --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder, locked(Path(folder) / "promotion.lock"):
+    >>>     >>> with tempfile.TemporaryDirectory() as folder, locked(Path(folder) / "promotion.lock"):
     ...     print("alone")
     alone
     """
@@ -79,15 +78,15 @@ def append_line(path: Path, line: str) -> None:
 def replace_file(path: Path, content: bytes) -> None:
     """Replace `path` atomically: readers see the old content or the new, and after a crash one of both is there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.parent / f".{path.name}.{uuid4().hex}"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # less what the umask denies
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)

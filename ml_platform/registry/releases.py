@@ -15,11 +15,11 @@ Imports nothing but the standard library and msgspec: serving depends on it.
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
+from uuid import uuid4
 
 import msgspec
 
@@ -50,8 +50,7 @@ class ReleaseStore:
 
     Examples
     --------
-    >>> import tempfile
-    >>> folder = tempfile.TemporaryDirectory()
+    >>>     >>> folder = tempfile.TemporaryDirectory()
     >>> store = ReleaseStore(Path(folder.name))
     >>> store.endpoint("flight_delay") is None
     True
@@ -79,9 +78,9 @@ class ReleaseStore:
             self.load_manifest(digest)
             return digest
         target.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(dir=target.parent, prefix=".staged-"))
+        staged = target.parent / f".staged-{uuid4().hex}"
+        staged.mkdir()
         try:
-            staged.chmod(0o755)
             for name, content in kept.items():
                 write_synced(staged / name, content)
             sync_folder(staged)

@@ -3,11 +3,37 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from ml_platform.private_files import private_umask
 from ml_platform.registry.artifacts import default_location
 from ml_platform.registry.tracking import Tracker
 from ml_platform.settings import Settings
+
+
+def server_environment(settings: Settings, port: int, given: Mapping[str, str]) -> dict[str, str]:
+    """Return what MLflow's server reads from its environment.
+
+    The store's address stands here and not among the arguments, which every user of the machine can read: it may hold a
+    password. By default MLflow answers to every name that begins like a private address, `10.evil.example` too, so the
+    names and the origins of this server are listed one by one; names of one's own come from MLflow's own variables.
+
+    Examples
+    --------
+    >>> server_environment(Settings(), 5000, {})["MLFLOW_SERVER_ALLOWED_HOSTS"]
+    '127.0.0.1:5000,localhost:5000,[::1]:5000'
+    """
+    hosts = [f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")]
+    usual = {
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(hosts),
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{host}" for host in hosts),
+    }
+    return {
+        **{name: given.get(name) or value for name, value in usual.items()},
+        "MLFLOW_BACKEND_STORE_URI": settings.tracking_uri,
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": default_location(settings),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # two processes instead of a dozen
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -19,14 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=5000, help="port to listen on (%(default)s)")
     options = parser.parse_args(arguments)
+    private_umask()
     settings = Settings()
     settings.home.mkdir(parents=True, exist_ok=True)
     _ = Tracker(settings).client
-    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # two processes instead of a dozen
+    os.environ.update(server_environment(settings, options.port, os.environ))
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", options.host, "--port", str(options.port)),
-        *("--backend-store-uri", settings.tracking_uri, "--workers", "1"),
-        *("--default-artifact-root", default_location(settings)),
+        *("--workers", "1"),
     ]
     os.execv(sys.executable, command)
 
