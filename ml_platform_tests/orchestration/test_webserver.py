@@ -71,16 +71,12 @@ class Dagster:
         return self.instance.get_runs_count()
 
 
-def serve(folder: Path, *command: str) -> Iterator[Dagster]:
-    (folder / "dagster.yaml").write_text(
-        yaml.safe_dump(
-            {
-                "telemetry": {"enabled": False},
-                "nux": {"enabled": False},
-                "run_coordinator": {"module": "dagster.core.run_coordinator", "class": "DefaultRunCoordinator"},
-            }
-        )
-    )
+def serve(folder: Path, command: str, *, runs_at_once: bool = False) -> Iterator[Dagster]:
+    """Start a webserver. There is no daemon, so runs stay in the queue unless they are launched at once."""
+    config: dict[str, dict[str, object]] = {"telemetry": {"enabled": False}, "nux": {"enabled": False}}
+    if runs_at_once:
+        config["run_coordinator"] = {"module": "dagster.core.run_coordinator", "class": "DefaultRunCoordinator"}
+    (folder / "dagster.yaml").write_text(yaml.safe_dump(config))
     (folder / "small.py").write_text(
         textwrap.dedent("""
             import dagster as dg
@@ -96,7 +92,7 @@ def serve(folder: Path, *command: str) -> Iterator[Dagster]:
     location = {"python_file": {"relative_path": "small.py", "location_name": "small"}}
     (folder / "workspace.yaml").write_text(yaml.safe_dump({"load_from": [location]}))
     port = free_port()
-    program = [*command, "-w", str(folder / "workspace.yaml"), "--port", str(port)]
+    program = [command, "-w", str(folder / "workspace.yaml"), "--port", str(port)]
     environment = {**os.environ, "DAGSTER_HOME": str(folder), "DO_NOT_TRACK": "1"}
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(
@@ -116,7 +112,7 @@ def serve(folder: Path, *command: str) -> Iterator[Dagster]:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dagster]:
-    yield from serve(tmp_path_factory.mktemp("guarded"), "ml_platform.orchestration.webserver")
+    yield from serve(tmp_path_factory.mktemp("guarded"), "ml_platform.orchestration.webserver", runs_at_once=True)
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +148,8 @@ def attack(url: str) -> str:
 
 
 def visit(page: Page, address: str) -> None:
-    page.goto(address)
-    page.wait_for_function("document.title === 'done'", timeout=60_000)
+    page.goto(address, timeout=120_000)
+    page.wait_for_function("document.title === 'done'", timeout=120_000)
     # Requests whose end no page can see have been sent before this one, which is answered behind them.
     page.evaluate("new Promise((done) => setTimeout(done, 1000))")
 
@@ -195,15 +191,18 @@ def test_the_same_page_does_start_runs_without_the_guard(browser: Browser, ungua
     page.close()
 
 
+@pytest.mark.timeout(600)
 def test_the_ui_launches_a_run_and_follows_it_live(browser: Browser, guarded: Dagster):  # noqa: F811
     page = browser.new_page(viewport={"width": 1400, "height": 900})
     received: list[str] = []
     page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: received.append(str(frame))))
-    page.goto(f"{guarded.url}/assets/greeting")
-    page.get_by_role("button", name="Materialize").first.click()
-    page.get_by_text("hello from the asset").first.wait_for(timeout=120_000)
+    before = guarded.runs
+    page.goto(f"{guarded.url}/assets/greeting", timeout=120_000)
+    page.get_by_role("button", name="Materialize").first.click(timeout=120_000)
+    page.get_by_text("Launched run").first.wait_for(timeout=120_000)
+    assert guarded.runs == before + 1
     (run,) = guarded.instance.get_runs(limit=1)
-    page.goto(f"{guarded.url}/runs/{run.run_id}")
+    page.goto(f"{guarded.url}/runs/{run.run_id}", timeout=120_000)
     # The events of a run come over the websocket alone.
     expect(page.get_by_text("RUN_SUCCESS").first).to_be_visible()
     assert any("RunSuccessEvent" in frame for frame in received)

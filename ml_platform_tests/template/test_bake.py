@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ml_platform_tests.template.baking import JINJA_LIKE, Bake, git
 
@@ -60,6 +62,18 @@ def test_answers_are_in_their_places(project):
     assert (project / "README.md").read_text().startswith("# Churn Lab\n")
     owners = git(project, "grep", "-h", "owner:", "--", "churn_lab/defs/*.sql", "churn_lab/defs/*.yaml").splitlines()
     assert set(map(str.strip, owners)) == {"owner: lab@example.org"}
+
+
+def test_answers_are_text_and_never_patterns(bake, tmp_path):
+    """Nor the end of a comment, nor YAML of their own, nor the template's name."""
+    email, description = r"a\1&b*/{c}@example.org", r"What ml_platform calls \1 & C:\new"
+    done = bake(tmp_path, "project_name=Odd Lab", f"description={description}", f"owner_email={email}")
+    assert done.returncode == 0, done.stderr
+    project = tmp_path / "odd-lab"
+    assert tomllib.loads((project / "pyproject.toml").read_text())["project"]["description"] == description
+    lines = git(project, "grep", "-h", "owner:", "--", "odd_lab/defs/*.sql", "odd_lab/defs/*.yaml").splitlines()
+    assert {yaml.safe_load(line)["owner"] for line in lines} == {email}
+    assert not [line for line in lines if "*/" in line]
 
 
 def test_template_itself_is_left_out_and_history_begins(project):
