@@ -9,8 +9,8 @@ from pathlib import Path
 
 import dagster as dg
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
+from pydantic import BaseModel
 
-from ml_platform.features.training_set import TrainingSetRef
 from ml_platform.features.views import FeatureView
 from ml_platform.orchestration.handoff import newest_handoff, read_handoff
 from ml_platform.orchestration.model_asset import CHAIN, key
@@ -23,6 +23,12 @@ LONGEST_FACTOR = 8
 WAITING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
 RUNNING = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 RETRY_PATIENCE = timedelta(minutes=10)
+
+
+class _TablesRead(BaseModel):
+    """What is asked of a training set's document: an older version of the project may have written it."""
+
+    tables: dict[str, int]
 
 
 def definitions_digest(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) -> str:
@@ -139,14 +145,12 @@ def unchanged_since_last(
     handoff, run = read_handoff(folder, key(spec, "training_set"), run_id), instance.get_run_by_id(run_id)
     if handoff is None or run is None or _is_pinned(run, spec) or _code_version(instance, spec, run_id) != definitions:
         return None
-    trained = TrainingSetRef.model_validate(handoff.document)
-    if not all(platform.lake.exists(table) for table in trained.tables):
-        return None
-    if platform.lake.versions(trained.tables) != dict(trained.tables):
+    trained = _TablesRead.model_validate(handoff.document).tables
+    if not all(platform.lake.exists(table) for table in trained) or platform.lake.versions(trained) != trained:
         return None
     return (
         f"nothing has changed since run {run_id} trained it: the same definitions and the same versions of "
-        f"{', '.join(sorted(trained.tables))}"
+        f"{', '.join(sorted(trained))}"
     )
 
 

@@ -3,12 +3,19 @@
 from datetime import date, timedelta
 
 import dagster as dg
+import polars as pl
 import pytest
 from pydantic import BaseModel
 
+from ml_platform.lake.tables import Lake
 from ml_platform.orchestration.resources import build_resources
 from ml_platform.orchestration.retraining import REASON_TAG, TRIGGER_TAG, latest_finished, retraining_sensor
-from ml_platform.orchestration.retraining_history import CHECK_TAG, quiet_until, retrainings
+from ml_platform.orchestration.retraining_history import (
+    CHECK_TAG,
+    quiet_until,
+    retrainings,
+    unchanged_since_last,
+)
 from ml_platform.settings import Settings
 from ml_platform.spec import InputField, ModelSpec, Retraining, Scoring
 
@@ -215,6 +222,57 @@ def test_a_killed_run_that_dagster_will_retry_is_waited_for(instance, evaluate, 
     request, message = evaluate(spec(cooldown=timedelta(0)))
     assert request is None
     assert f"run {killed} failed and is retried" in message
+
+
+class Rows(BaseModel):
+    tables: dict[str, int]
+
+
+class TrainedAsOf(dg.Config):
+    as_of: str | None = None
+
+
+@pytest.fixture
+def train(instance, settings: Settings, lake: Lake):
+    """Run a chain of a training set and a release over the table `raw/x`."""
+
+    def _train(as_of: str | None = None) -> str:
+        @dg.asset(key=["toy", "training_set"], io_manager_key="handoff", code_version="definitions")
+        def training_set(config: TrainedAsOf) -> Rows:
+            return Rows(tables=lake.versions(["raw/x"]))
+
+        @dg.asset(key=["toy", "release"], ins={"rows": dg.AssetIn(["toy", "training_set"])}, io_manager_key="handoff")
+        def release(rows: Rows) -> Decision:
+            return Decision(promoted=True)
+
+        config = {"ops": {"toy__training_set": {"config": {"as_of": as_of}}}} if as_of else None
+        return dg.materialize(
+            [training_set, release], instance=instance, resources=build_resources(settings), run_config=config
+        ).run_id
+
+    return _train
+
+
+def test_unchanged_data_is_not_trained_again(instance, settings, lake, evaluate, train):
+    lake.append("raw/x", pl.DataFrame({"x": [1]}))
+    report(instance, passed=False)
+    run = train()
+    request, message = evaluate(spec(cooldown=timedelta(0)))
+    assert request is None
+    assert f"nothing has changed since run {run} trained it" in message
+    assert "the same versions of raw/x" in message
+    lake.append("raw/x", pl.DataFrame({"x": [2]}))
+    assert evaluate(spec(cooldown=timedelta(0)))[0] is not None
+
+
+def test_changed_definitions_and_a_training_as_of_the_past_are_trained_again(instance, settings, lake, train):
+    lake.append("raw/x", pl.DataFrame({"x": [1]}))
+    platform = build_resources(settings)["platform"]
+    train()
+    assert unchanged_since_last(instance, platform, spec(), "definitions")
+    assert unchanged_since_last(instance, platform, spec(), "other definitions") is None
+    train("2024-01-01T00:00:00+00:00")
+    assert unchanged_since_last(instance, platform, spec(), "definitions") is None
 
 
 def test_a_model_that_wants_no_trigger_has_no_sensor():
