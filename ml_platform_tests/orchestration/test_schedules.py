@@ -1,5 +1,6 @@
 """Schedules train in any case, and watch a model only once it serves."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -14,7 +15,14 @@ from ml_platform_tests.shops import Shops
 
 
 @pytest.fixture
-def tick(shops: Shops):
+def instance(tmp_path) -> Iterator[dg.DagsterInstance]:
+    """One on disk: a schedule opens it from its reference."""
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as local:
+        yield local
+
+
+@pytest.fixture
+def tick(shops: Shops, instance: dg.DagsterInstance):
     """Evaluate one of the model's schedules; gives its run request and why it skipped."""
     definitions = dg.Definitions.merge(
         build_model_defs(shops.spec, shops.folder, shops.views),
@@ -26,7 +34,7 @@ def tick(shops: Shops):
         context = dg.build_schedule_context(
             scheduled_execution_time=datetime(2024, 3, 4, 6, tzinfo=UTC),
             resources=build_resources(shops.settings),
-            instance=dg.DagsterInstance.ephemeral(),
+            instance=instance,
         )
         done = schedule.evaluate_tick(context)
         return next(iter(done.run_requests or ()), None), done.skip_message
