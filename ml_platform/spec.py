@@ -240,6 +240,11 @@ class Monitoring(Strict):
         description="Share of the feature importance that must have drifted to alarm.",
     )
     prediction_drift: bool = Field(True, description="Drift of the prediction alone raises the alarm.")
+    labels_final_after: Duration | None = Field(
+        None,
+        description="Age from which no label comes or changes any more, so that older days are not measured again; "
+        "all are, whenever a table of the spine changed, when absent.",
+    )
     min_metric: float | None = Field(
         None, description="Promotion metric on labelled rows below (above) which an alert is raised."
     )

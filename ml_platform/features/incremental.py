@@ -69,7 +69,7 @@ def changed_spans(lake: Lake, view: "FeatureView", versions: Mapping[str, int]) 
         if version == versions[table]:
             continue
         column = incremental.times[table]
-        days, now = _changed_days(lake, table, column, version, versions[table]), _newest(lake, table, column, versions)
+        days, now = changed_days(lake, table, column, version, versions[table]), _newest(lake, table, column, versions)
         if days is None or newest is None or now is None:
             return None
         last = incremental.look_back + _DAY
@@ -122,6 +122,26 @@ def write_span(lake: Lake, view: "FeatureView", frame: pl.DataFrame, span: Span)
 
 def _with_day(view: "FeatureView", frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(pl.col(view.event_time).dt.date().alias(DAY_COLUMN))
+
+
+def changed_days(lake: Lake, table: str, column: str, old: int, new: int) -> set[date] | None:
+    """UTC days of the rows in which two versions differ; None when that cannot be determined.
+
+    Only files that belong to just one of the versions are read. Rows that only moved to another file, as by compaction,
+    cancel out.
+    """
+    try:
+        snapshots = [lake.snapshot(table, version) for version in (old, new)]
+        if any(map(needs_delta_reader, snapshots)):
+            return None
+        before, after = (set(snapshot.file_uris()) for snapshot in snapshots)
+        gone, added = (_day_sums(lake, files, column) for files in (before - after, after - before))
+    except (LookupError, OSError, DeltaError, pl.exceptions.PolarsError):
+        return None  # files of the old version were deleted by maintenance
+    if gone is None or added is None:
+        return None
+    days = set(gone) | set(added)
+    return {day for day in days if day is not None and gone.get(day) != added.get(day)} if None not in days else None
 
 
 def record_sources(lake: Lake, view: "FeatureView", versions: Mapping[str, int], computed: int) -> None:
@@ -211,26 +231,6 @@ def _untouched(lake: Lake, table: str, since: int) -> bool:
         return True
     kept = lake.history(table).filter(pl.col("operation").is_in(KEEPS_ROWS)).get_column("version").to_list()
     return now > since and set(range(since + 1, now + 1)) <= set(kept)
-
-
-def _changed_days(lake: Lake, table: str, column: str, old: int, new: int) -> set[date] | None:
-    """UTC days of the rows in which two versions differ; None when that cannot be determined.
-
-    Only files that belong to just one of the versions are read. Rows that only moved to another file, as by compaction,
-    cancel out.
-    """
-    try:
-        snapshots = [lake.snapshot(table, version) for version in (old, new)]
-        if any(map(needs_delta_reader, snapshots)):
-            return None
-        before, after = (set(snapshot.file_uris()) for snapshot in snapshots)
-        gone, added = (_day_sums(lake, files, column) for files in (before - after, after - before))
-    except (LookupError, OSError, DeltaError, pl.exceptions.PolarsError):
-        return None  # files of the old version were deleted by maintenance
-    if gone is None or added is None:
-        return None
-    days = set(gone) | set(added)
-    return {day for day in days if day is not None and gone.get(day) != added.get(day)} if None not in days else None
 
 
 def _day_sums(lake: Lake, files: Iterable[str], column: str) -> dict[date | None, tuple[int, int]] | None:

@@ -24,6 +24,7 @@ from ml_platform.monitoring.holdout_comparison import (
     worse_by_more_than_chance,
 )
 from ml_platform.monitoring.labelled_rows import known_labels, labelled_rows, rescored_rows
+from ml_platform.monitoring.measured_days import measure_since, read_inputs, record_inputs
 from ml_platform.monitoring.scored_rows import newest_score
 from ml_platform.monitoring.status import publish_performance
 from ml_platform.monitoring.trends import PERFORMANCE_TABLE, performance_plots
@@ -106,7 +107,8 @@ def measure_performance(
         End of the window (UTC), and only labels available by then are used; the newest scored instant, and every
         label, when None.
     since
-        UTC days before its day are left as they were recorded; all are computed when None.
+        UTC days before its day are left as they were recorded. When None, those that cannot have changed are
+        (`measured_days`); with `until` all are computed.
 
     Returns
     -------
@@ -124,11 +126,15 @@ def measure_performance(
     end = until or newest_score(lake, spec.name) or datetime.fromisoformat(manifest.provenance.trained_until)
     trained_until = datetime.fromisoformat(manifest.provenance.trained_until)
     start = max(end - spec.monitoring.window, trained_until)  # rows that it has learned from prove nothing
+    inputs = read_inputs(lake, spec, folder, store) if until is None and since is None else None
+    if inputs is not None and (since := measure_since(lake, spec, inputs, end)) is not None:
+        since = min(since, start)
     labels = known_labels(lake, spec, folder, by=until)
     joined = labelled_rows(lake, spec, labels, since=since, until=end)
     days = _measure_days(joined, spec, store)
     if days.height:
         _replace(lake, spec.name, days)
+    record_inputs(lake, spec.name, inputs)
 
     scorer = load_scorer(store, champion.digest)
     own = joined.filter(pl.col("model_version") == champion.version, pl.col("as_of") > start, pl.col("as_of") <= end)
