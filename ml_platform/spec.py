@@ -183,7 +183,7 @@ class InputChecks(Strict):
         description="How old a change of a source may be that a feature view was not computed from yet; 0 for none.",
     )
     max_null_increase: float = Field(
-        0.05,
+        0.2,
         gt=0,
         le=1,
         description="Rise of a feature's share of nulls since the last accepted set that is a jump.",

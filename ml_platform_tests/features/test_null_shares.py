@@ -39,7 +39,7 @@ def test_nulls_and_nan_are_counted_of_all_rows_and_of_the_newest() -> None:
 
 def test_a_jump_needs_to_be_large_and_no_chance() -> None:
     before = counts(2000, 20, 20, 1000, 0, 1900)
-    found = find_jumps(counts(2000, 1600, 60, 1050, 150, 100), before, LIMITS)
+    found = find_jumps(counts(2000, 1600, 60, 1350, 600, 100), before, LIMITS)
     assert [jump.now.feature for jump in found] == ["f0", "f3"]
     assert found[0].reason == "f0: 80.0% of all 2,000 rows are null, in the last accepted set 1.0% of 2,000"
     assert find_jumps(counts(100, 80), counts(2000, 20), LIMITS) == [], "too few rows"
@@ -52,10 +52,10 @@ def test_chance_is_no_jump() -> None:
     """Of 2,000 pairs of small sets of 30 features, drawn from the same shares of nulls, hardly one shows a jump."""
     random = np.random.default_rng(0)
     shares = np.linspace(0, 1, 30)
-    alarms = 0
+    limits, alarms = InputChecks(max_null_increase=0.001), 0
     for _ in range(2000):
         old, new = (random.binomial(200, shares) for _ in range(2))
-        alarms += bool(find_jumps(counts(200, *map(int, new)), counts(200, *map(int, old)), LIMITS))
+        alarms += bool(find_jumps(counts(200, *map(int, new)), counts(200, *map(int, old)), limits))
     assert alarms <= 8
 
 
