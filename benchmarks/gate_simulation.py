@@ -18,7 +18,7 @@ from ml_platform.promotion_spec import Promotion
 from ml_platform.registry.rule import rule_of
 from ml_platform.training.cluster_interval import gain_interval
 
-ROWS_PER_DAY, BLOCKS, DRAWS = 100, 28, 100_000
+ROWS_PER_DAY, BLOCKS, DRAWS = 100, 28, 20_000
 ERRORS = (5e-4, 1e-3, 1.5e-3, 2e-3, 2.5e-3, 3e-3, 4e-3, 5e-3, 7e-3, 1e-2, 2e-2)
 RULES = {
     "default: min_gain 0.005, tolerance 0.0005": Promotion(),
@@ -32,17 +32,17 @@ RULES = {
 def coverage(days: int, effect: float, metric: str, repetitions: int) -> tuple[float, float]:
     """Share of 95 % intervals that hold the truth, no gain: over days, and over rows."""
     rng, day = np.random.default_rng(days), np.repeat(np.arange(days), ROWS_PER_DAY)
-    held = np.zeros((repetitions, 2), dtype=bool)
+    held: tuple[list[bool], list[bool]] = ([], [])
     for repetition in range(repetitions):
         known = rng.normal(-0.5, 1.0, len(day))
         shifts = rng.normal(0, effect, (3, days))[:, day]
         y = (rng.random(len(day)) < _probability(known + shifts[0])).astype(np.float64)
         models = [_probability(known + rng.normal(0, 0.5, len(day)) + shift) for shift in shifts[1:]]
         for column, blocks in enumerate((day, np.arange(len(day)))):
-            found = gain_interval(metric, "binary", y, models[0], models[1], blocks=blocks)
-            held[repetition, column] = found is not None and found.lower <= 0 <= found.upper
-    by_day, by_row = held.mean(axis=0)
-    return float(by_day), float(by_row)
+            if column == 0 or repetition % 5 == 0:  # single rows fail so plainly that a fifth suffices
+                found = gain_interval(metric, "binary", y, models[0], models[1], blocks=blocks)
+                held[column].append(found is not None and found.lower <= 0 <= found.upper)
+    return float(np.mean(held[0])), float(np.mean(held[1]))
 
 
 def promoted(promotion: Promotion, error: float, *, gain: float = 0.0, tries: int = 1) -> float:
@@ -99,9 +99,9 @@ def main() -> None:
         "The gate, simulated",
         "python benchmarks/gate_simulation.py",
         [
-            f"Coverage of 95 % intervals of the gain of one of two equally good models, {repetitions} holdouts each of "
-            f"{ROWS_PER_DAY} rows a day; the day effect is the standard deviation, in log-odds, of what a day does to "
-            "the labels and to each model.",
+            f"Coverage of 95 % intervals of the gain of one of two equally good models, {repetitions} holdouts each "
+            f"(by row a fifth of them) of {ROWS_PER_DAY} rows a day; the day effect is the standard deviation, in "
+            "log-odds, of what a day does to the labels and to each model.",
             "",
             *_table(
                 ["days", "day effect", "AUC, by day", "AUC, by row", "log-loss, by day", "log-loss, by row"], covered
