@@ -11,7 +11,7 @@ from ml_platform.spec import ModelSpec
 from ml_platform_tests.monitoring.conftest import SPEC, START, World, draw
 
 Labels = Callable[[pl.DataFrame], None]
-FIRST = (START + timedelta(days=40)).date()
+FIRST = (START + timedelta(days=60)).date()
 
 
 def short(**changes: Any) -> ModelSpec:
@@ -44,14 +44,14 @@ def from_scratch(world: World, spec: ModelSpec) -> None:
 
 
 def test_only_days_with_new_scores_and_the_window_are_measured_again(world: World, labels: Labels) -> None:
-    rows = draw(40, 10)
+    rows = draw(60, 10)
     labels(rows)
-    first = rows.filter(pl.col("at") < START + timedelta(days=48))
+    first = rows.filter(pl.col("at") < START + timedelta(days=68))
     world.score(first)
     spec = short()
     assert measured(world, spec) == days(*range(8))
     assert measured(world, spec) == days(5, 6, 7), "the window's days, of which two are whole"
-    world.score(rows.filter(pl.col("at") >= START + timedelta(days=48)))
+    world.score(rows.filter(pl.col("at") >= START + timedelta(days=68)))
     assert measured(world, spec) == days(7, 8, 9)
     world.score(rows.filter(pl.col("at").dt.date() == FIRST + timedelta(days=3)), version=2)
     assert measured(world, spec) == days(*range(3, 10)), "from the first day that changed on"
@@ -59,7 +59,7 @@ def test_only_days_with_new_scores_and_the_window_are_measured_again(world: Worl
 
 
 def test_changed_labels_and_another_declaration_measure_all(world: World, labels: Labels) -> None:
-    rows = draw(40, 10)
+    rows = draw(60, 10)
     labels(rows)
     world.score(rows)
     spec = short()
@@ -67,13 +67,13 @@ def test_changed_labels_and_another_declaration_measure_all(world: World, labels
     labels(rows.with_columns(fault=~pl.col("fault")))
     assert measured(world, spec) == days(*range(10))
     assert measured(world, short(min_metric=0.6)) == days(*range(10))
-    measured(world, short(min_metric=0.6), until=START + timedelta(days=45))
+    measured(world, short(min_metric=0.6), until=START + timedelta(days=65))
     assert measured(world, short(min_metric=0.6)) == days(*range(10)), "it was measured from fewer labels"
     from_scratch(world, short(min_metric=0.6))
 
 
 def test_labels_that_are_final_are_not_looked_at_again(world: World, labels: Labels) -> None:
-    rows = draw(40, 10)
+    rows = draw(60, 10)
     labels(rows)
     world.score(rows)
     spec = short(labels_final_after=timedelta(days=4))
