@@ -42,11 +42,13 @@ app = typer.Typer(
 
 @app.command(rich_help_panel=MODELS)
 def status(model: Annotated[str | None, typer.Argument(help="Only this one; all when left out.")] = None) -> None:
-    """Show what serves: every endpoint with its versions, its revision and the reason."""
+    """Show what serves and how it does: versions, drift and performance as last measured, and what is wrong now."""
+    from ml_platform.monitoring.status_text import status_lines
     from ml_platform.registry.manifest import describe_targets
     from ml_platform.registry.releases import ReleaseStore
 
-    endpoints = ReleaseStore(Settings().releases_dir).endpoints()
+    settings = Settings()
+    endpoints = ReleaseStore(settings.releases_dir).endpoints()
     if not endpoints:
         say("Nothing is released yet: materialise a model's assets up to `release` in the Dagster UI.")
     elif model is not None and model not in endpoints:
@@ -57,6 +59,8 @@ def status(model: Annotated[str | None, typer.Argument(help="Only this one; all 
         shares = describe_targets(endpoint.targets)
         say(f"{name}: {shares}; revision {endpoint.revision} of {endpoint.updated_at} by {endpoint.updated_by}")
         say(f"  {endpoint.reason}")
+        for line in status_lines(settings, endpoint.model):
+            say(f"  {line}")
 
 
 @app.command(rich_help_panel=MODELS)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from ml_platform.lake.project import declared_tables
 from ml_platform.orchestration.alert_sensor import alert_delivery
 from ml_platform.orchestration.audit_asset import audit_defs
 from ml_platform.orchestration.component import project_views
@@ -13,6 +14,7 @@ from ml_platform.orchestration.registry_maintenance import registry_maintenance_
 from ml_platform.orchestration.registry_sync import registry_sync_defs
 from ml_platform.orchestration.resources import build_resources
 from ml_platform.orchestration.run_alerts import run_alerts
+from ml_platform.orchestration.spine_check import check_spines
 from ml_platform.private_files import private_umask
 from ml_platform.settings import PROJECT_ROOT
 from ml_platform.spec_yaml import check_project
@@ -24,7 +26,9 @@ DEFS = Path(__file__).parent / "defs"
 def defs() -> dg.Definitions:
     """Load the project; the mistakes of all its YAML files are reported in one go, before anything is built."""
     private_umask()  # whichever command loads this: what its runs write is nobody else's to read
-    specs = check_project(DEFS, {name: view.columns.keys() for name, view in project_views(DEFS).items()})
+    views = project_views(DEFS)
+    specs = check_project(DEFS, {name: view.columns.keys() for name, view in views.items()})
+    check_spines(specs, views, declared_tables())
     return dg.Definitions.merge(
         dg.load_from_defs_folder(path_within_project=PROJECT_ROOT),
         maintenance_defs(),

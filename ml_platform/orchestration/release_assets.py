@@ -199,7 +199,10 @@ def _release(spec: ModelSpec) -> dg.AssetsDefinition:
         takes=["registered_version", "evaluation"],
         description="What serves: a version that passed the gate becomes champion and its bundle is published.",
         kinds={"onnx", "fastapi"},
-        checks={"bundle_replays": "The released bundle's digests hold and its golden rows give the golden answers."},
+        checks={
+            "bundle_replays": "The released bundle's digests hold and its golden rows give the golden answers.",
+            "promoted": "The newest version serves: a version that was refused, or waits for a person, is no success.",
+        },
     )
     def release(
         context: dg.AssetExecutionContext,
@@ -231,11 +234,25 @@ def _release(spec: ModelSpec) -> dg.AssetsDefinition:
                     check_name="bundle_replays",
                     passed=problem is None,
                     description=problem or f"version {served} answers",
-                )
+                ),
+                _promoted(platform, decision),
             ],
         )
 
     return release
+
+
+def _promoted(platform: Platform, decision: ReleaseDecision) -> dg.AssetCheckResult:
+    """Warn where the version of this run does not answer: the asset of a refused release must not look like another."""
+    endpoint = platform.releases.endpoint(decision.model)
+    live = [target.version for target in endpoint.targets if target.mode == "live"] if endpoint else []
+    return dg.AssetCheckResult(
+        check_name="promoted",
+        passed=decision.version in live,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=in_short(decision.reasons),
+        metadata={"version": decision.version, "serving": max(live, default=0)},
+    )
 
 
 def _replay(platform: Platform, model: str) -> tuple[str, str | None]:

@@ -1,0 +1,164 @@
+"""Checks spines and request features when definitions load: what else a run would find, and no data is read.
+
+The query is bound by DuckDB against empty tables of the columns that contracts and views declare.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import duckdb
+
+from ml_platform.features.feature_definitions import request_features
+from ml_platform.features.views import FeatureView
+from ml_platform.lake.names import quoted
+from ml_platform.lake.raw import RawTable
+from ml_platform.lake.sql import referenced_tables
+from ml_platform.spec import FieldType, ModelSpec
+from ml_platform.yaml_documents import Document, Problem, SpecError, documents, nearest
+
+_DATED = re.compile(r"\bAT\s*\(\s*(VERSION|TIMESTAMP)\b", re.IGNORECASE)
+_LINE = re.compile(r"LINE (\d+):")
+_INSTANT = "TIMESTAMP WITH TIME ZONE"
+_TIMES = ("DATE", "TIME", "INTERVAL")
+_NESTED = ("STRUCT", "MAP", "UNION")
+# What no value of a declared type is made of; whether a text is a number is known of its values only.
+_NEVER: dict[FieldType, tuple[str, ...]] = {
+    "string": (*_TIMES, *_NESTED),
+    "integer": (*_TIMES, *_NESTED),
+    "number": (*_TIMES, *_NESTED),
+    "boolean": (*_TIMES, *_NESTED),
+    "timestamp": (
+        "BOOLEAN",
+        "TINYINT",
+        "SMALLINT",
+        "INTEGER",
+        "BIGINT",
+        "HUGEINT",
+        "FLOAT",
+        "DOUBLE",
+        "DECIMAL",
+        *_NESTED,
+    ),
+}
+
+
+def check_spines(
+    specs: Mapping[Path, ModelSpec], views: Mapping[str, FeatureView], tables: Mapping[str, RawTable]
+) -> None:
+    """Check every model's request features and query.
+
+    Parameters
+    ----------
+    specs
+        The models, by their `defs.yaml`.
+    views
+        Feature views by name.
+    tables
+        Raw tables by name, with their contracts.
+
+    Raises
+    ------
+    SpecError
+        With all mistakes of all models: SQL that does not bind, with its line; columns that the query does not give, or
+        gives in a type that the declared one cannot be made of; a Python file of request features that does not load.
+    """
+    problems: list[Problem] = []
+    with duckdb.connect(":memory:") as connection:
+        known = _empty_tables(connection, views, tables)
+        for path, spec in specs.items():
+            problems += _check(connection, path, spec, known)
+    if problems:
+        raise SpecError(problems)
+
+
+def _empty_tables(
+    connection: duckdb.DuckDBPyConnection, views: Mapping[str, FeatureView], tables: Mapping[str, RawTable]
+) -> set[str]:
+    """Create every table whose columns are known, without a row; a view in Python says nothing of its keys' types."""
+    for schema in ("raw", "features"):
+        connection.execute(f"CREATE SCHEMA {schema}")
+    known = set()
+    for name, raw in tables.items():
+        schema, _, table = name.partition("/")
+        if schema == "raw":
+            connection.register("_columns", raw.contract.create_empty())
+            connection.execute(f"CREATE TABLE raw.{quoted(table)} AS FROM _columns")
+            known.add(name)
+    for view in views.values():
+        if not view.sql or view.rolling or not known.issuperset(view.source_tables) or _DATED.search(view.sql):
+            continue
+        try:
+            connection.execute(f"CREATE TABLE features.{quoted(view.name)} AS {view.sql} LIMIT 0")
+            known.add(view.table)
+        except duckdb.Error:  # told with its place where the view is computed; here it only says nothing of its types
+            continue
+    return known
+
+
+def _check(connection: duckdb.DuckDBPyConnection, path: Path, spec: ModelSpec, known: set[str]) -> list[Problem]:
+    (document,) = [one for one in documents(path) if one.component == "TabularModel"]
+    problems = []
+    derived: set[str] = set()
+    try:
+        derived = set(request_features(spec, path.parent))
+    except Exception as error:  # noqa: BLE001 - whatever a user's file raises is told as its mistake
+        problems.append(document.problem(("attributes", "request_features"), f"{type(error).__name__}: {error}"))
+    file = path.parent / spec.spine
+    text = file.read_text(encoding="utf-8")
+    try:
+        read = referenced_tables(text)
+    except ValueError as error:
+        return [*problems, _placed(connection, file, text) or Problem(file, 1, "sql", str(error))]
+    if not known.issuperset(read) or _DATED.search(text):
+        return problems
+    for name in ("span_start", "span_end"):
+        connection.execute(f"SET VARIABLE {name} = TIMESTAMPTZ '-infinity'")
+    if (mistake := _placed(connection, file, text)) is not None:
+        return [*problems, mistake]
+    columns = {str(name): str(kind) for name, kind, *_ in connection.execute(f"DESCRIBE {text}").fetchall()}
+    return [*problems, *_columns(document, spec, columns, derived)]
+
+
+def _placed(connection: duckdb.DuckDBPyConnection, file: Path, text: str) -> Problem | None:
+    """Bind a query; its mistake with the line, None when there is none."""
+    try:
+        connection.execute(f"DESCRIBE {text}")
+    except duckdb.Error as error:
+        line = _LINE.search(str(error))
+        return Problem(file, int(line[1]) if line else 1, "sql", " ".join(str(error).partition("\n\n")[0].split()))
+    return None
+
+
+def _columns(document: Document, spec: ModelSpec, columns: Mapping[str, str], derived: set[str]) -> Iterator[Problem]:
+    """Columns that the query must give, and types from which no value of the declared type can be made."""
+    wanted = {("id",): spec.id, ("target",): spec.target, ("label_available_at",): spec.label_available_at}
+    if spec.timestamp not in derived:
+        wanted["timestamp",] = spec.timestamp
+    for (key,), name in wanted.items():
+        if name not in columns:
+            yield document.problem(("attributes", key), f"{spec.spine} gives no '{name}'{_given(name, columns)}")
+        elif key in {"timestamp", "label_available_at"} and columns[name] != _INSTANT:
+            hint = "give it a zone: col AT TIME ZONE 'UTC'" if columns[name].startswith("TIMESTAMP") else "cast it"
+            message = f"'{name}' of {spec.spine} is a {columns[name]}, a {_INSTANT} is wanted: {hint}"
+            yield document.problem(("attributes", key), message)
+    for index, field in enumerate(spec.inputs):
+        location = ("attributes", "inputs", index)
+        if field.name not in columns:
+            yield document.problem(
+                (*location, "name"), f"{spec.spine} gives no '{field.name}'{_given(field.name, columns)}"
+            )
+        elif columns[field.name].startswith(_NEVER[field.type]) or columns[field.name].endswith("]"):
+            message = (
+                f"'{field.name}' of {spec.spine} is a {columns[field.name]}, from which no {field.type} can be made"
+            )
+            yield document.problem((*location, "type"), message)
+    for index, lookup in enumerate(spec.lookups):
+        for column, name in lookup.keys.items():
+            if name not in columns and name not in derived:
+                message = f"neither {spec.spine} nor the request features give '{name}'{_given(name, columns)}"
+                yield document.problem(("attributes", "lookups", index, "keys", column), message)
+
+
+def _given(name: str, columns: Mapping[str, str]) -> str:
+    return f"{nearest(name, columns)} It gives: {', '.join(columns)}"
