@@ -4,15 +4,21 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 import pytest
 import typer
 from typer.testing import CliRunner, Result
 
 from ml_platform.cli import app
+from ml_platform.monitoring.alerts import Alert
+from ml_platform.monitoring.conditions import update_condition
+from ml_platform.monitoring.status import ModelStatus, PerformanceWindow
+from ml_platform.registry.files import replace_file
 from ml_platform.registry.ledger import read_ledger
 from ml_platform.registry.promotion import promote
 from ml_platform.registry.versions import register
@@ -87,6 +93,35 @@ def test_status_tells_version_revision_and_reason(released, run):
     assert run("status", "order_late").output == said
     unknown = run("status", "orders_late")
     assert (unknown.exit_code, "Released are: order_late" in unknown.output) == (1, True)
+
+
+def test_status_tells_what_monitoring_found_and_what_fires(released, run):
+    assert "not watched yet" in run("status").output
+    since, until = datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 5, 8, tzinfo=UTC)
+    window = PerformanceWindow(
+        since=since,
+        until=until,
+        version=1,
+        scored_rows=900,
+        rows=800,
+        verdict="below",
+        metric="roc_auc",
+        value=0.6,
+        interval=(0.55, 0.65),
+        holdout=0.8,
+        minimum=0.7,
+        reason="roc_auc 0.6000 is worse than wanted",
+    )
+    file = released.store.status_path("order_late")
+    replace_file(file, msgspec.json.encode(ModelStatus(model="order_late", written_at=until, performance=(window,))))
+    alert = Alert(model="order_late", kind="no_drift", severity="error", title="no_drift failed")
+    update_condition(released.settings, alert, firing=True, now=until)
+    said = run("status").output
+    assert "performance (2024-05-01 00:00 to 2024-05-08 00:00, version 1, 800 rows): below; roc_auc 0.6000" in said
+    assert "drift: not measured yet" in said
+    assert "firing since 2024-05-08 00:00: no_drift failed" in said
+    file.write_text("{")
+    assert "not a status document" in run("status").output
 
 
 def test_a_person_promotes_and_goes_back_and_the_ledger_knows(released, run):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ml_platform.monitoring.conditions import conditions
-from ml_platform.monitoring.status import read_status
+from ml_platform.monitoring.status import StatusUnreadable, read_status
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
 
@@ -18,9 +18,15 @@ def status_lines(settings: Settings, model: str) -> Iterator[str]:
     model
         The model, which need not have been watched yet.
     """
-    status = read_status(ReleaseStore(settings.releases_dir), model)
-    if status is None or not (status.drift or status.performance):
-        yield f"not watched yet: {model}_monitor measures drift and performance"
+    status, damage = None, ""
+    try:
+        status = read_status(ReleaseStore(settings.releases_dir), model)
+    except StatusUnreadable as error:
+        damage = str(error)
+    if damage:
+        yield damage
+    elif status is None or not (status.drift or status.performance):
+        yield f"not watched yet: {model}_watch measures drift and performance"
     else:
         for name, windows in (("performance", status.performance), ("drift", status.drift)):
             if not windows:
