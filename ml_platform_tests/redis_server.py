@@ -1,7 +1,5 @@
 """A real Redis server for the tests and benchmarks that need one."""
 
-import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,17 +9,14 @@ from pathlib import Path
 import pytest
 import redis
 
+from ml_platform_tests.needs import program
 from ml_platform_tests.ports import free_port
 
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a Redis of this session's own, in memory, on a free port of the loopback."""
-    if shutil.which("redis-server") is None:
-        missing = "redis-server is not installed: `apt install redis-server`, or put one on the PATH"
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(missing)
-        pytest.skip(missing)
+    program("redis-server", package="redis-server")
     with running_redis(tmp_path_factory.mktemp("redis")) as address:
         yield address
 

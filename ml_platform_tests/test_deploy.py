@@ -3,7 +3,6 @@
 import json
 import pkgutil
 import re
-import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
 from ml_platform.settings import PROJECT_ROOT, Settings
+from ml_platform_tests.needs import program
 from serving.__main__ import _options
 from serving.access.callers import PROBES
 from serving.metrics import NAMESPACE, Metrics
@@ -216,13 +216,12 @@ def test_systemd_units(unit, tmp_path):
         PROJECT_ROOT / module / "__main__.py"
     ).exists()
     assert "UMask=0077" in text
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze is not installed")
+    analyze = program("systemd-analyze", package="systemd")
     # The paths and the user of the unit are an installation's; here they are this machine's.
     here = text.replace("/srv/ml-platform/.venv/bin/python", "/bin/true").replace("/srv/ml-platform", str(tmp_path))
     copy = tmp_path / unit.name
     copy.write_text(here.replace("User=ml-platform", "User=root"))
-    done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False)
+    done = subprocess.run([analyze, "verify", str(copy)], capture_output=True, text=True, check=False)
     assert (done.returncode, [line for line in done.stderr.splitlines() if unit.name in line]) == (0, [])
 
 

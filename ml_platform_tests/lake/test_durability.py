@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from ml_platform.inference.log import InferenceLog
 from ml_platform.lake.tables import Lake
 from ml_platform.settings import Settings
 from ml_platform_tests.inference.test_log import record
+from ml_platform_tests.needs import lacking, program
 
 INGEST = """
 from ml_platform.inference.ingest_log import ingest_log
@@ -35,9 +35,7 @@ _CALL = re.compile(r"(fsync|unlink|unlinkat)\((?:\d+|AT_FDCWD)?(?:<([^>]*)>)?(?:
 @pytest.fixture
 def traced(settings: Settings, tmp_path: Path):
     """Run a script under strace; gives its files that were synced and deleted, in order."""
-    strace = shutil.which("strace")
-    if strace is None:
-        pytest.skip("needs strace")
+    strace = program("strace", package="strace")
     output = tmp_path / "calls"
 
     def run(script: str) -> list[tuple[str, str]]:
@@ -50,7 +48,7 @@ def traced(settings: Settings, tmp_path: Path):
             check=False,
         )
         if "ptrace" in done.stderr and done.returncode:
-            pytest.skip(f"may not trace: {done.stderr[:200]}")
+            lacking(f"this user may not trace processes: {done.stderr[:200]}")
         assert done.returncode == 0, done.stderr
         assert int(done.stdout) > 0  # something was deleted
         calls = [match for line in output.read_text().splitlines() if (match := _CALL.search(line))]

@@ -20,6 +20,7 @@ from ml_platform.lake.source_spec import SourceSpec
 from ml_platform.lake.sql_source import last_cursor, load_changes
 from ml_platform.lake.tables import Lake
 from ml_platform_tests.lake.test_quarantine import Crash, _crashing_after
+from ml_platform_tests.needs import lacking
 from ml_platform_tests.ports import free_port
 
 psycopg = pytest.importorskip("psycopg", reason="wants psycopg: pip install 'psycopg[binary]'")
@@ -37,10 +38,7 @@ def server() -> Iterator[str]:
     """URL of a PostgreSQL server of the test's own."""
     initdb, postgres = _program("initdb"), _program("postgres")
     if initdb is None or postgres is None:
-        missing = "wants a PostgreSQL server: apt-get install postgresql"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+        lacking("a PostgreSQL server is not installed: `apt install postgresql`")
     user = None
     if os.getuid() == 0:  # PostgreSQL refuses to run as root
         user = next((entry.pw_name for entry in pwd.getpwall() if entry.pw_name == "postgres"), "nobody")

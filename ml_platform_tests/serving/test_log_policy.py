@@ -19,6 +19,7 @@ from ml_platform.inference.ingest_log import ingest_log
 from ml_platform.lake.tables import Lake
 from ml_platform.registry.manifest import InferenceLogPolicy
 from ml_platform.settings import Settings
+from ml_platform_tests.needs import lacking
 from ml_platform_tests.serving.conftest import Server
 from ml_platform_tests.serving.releases import INPUTS, MODEL, ROW, fill_online_store, publish
 from ml_platform_tests.webhook import Receiver
@@ -143,7 +144,7 @@ def full_disk(settings: Settings) -> Iterator[Callable[[], None]]:
         ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
     )
     if mounted.returncode:
-        pytest.skip(f"needs the right to mount a tmpfs: {mounted.stderr.strip()}")
+        lacking(f"this user may not mount a tmpfs: {mounted.stderr.strip()}")
     yield (folder / "filler").unlink
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
