@@ -2,6 +2,7 @@
 
 Read are a date and a time as in ISO 8601, `2013-07-01T12:00Z`: with or without seconds and their fraction, `T`, `t` or
 a space between them, and the offset from UTC as `Z`, `z`, `+02:00`, `+0200` or `+02`. `24:00` is the end of its day.
+Instants have microseconds: of further decimals of a second only zeros are read, as ingest does.
 """
 
 import calendar
@@ -16,17 +17,21 @@ _FORM = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(\.\d+)?)?([Zz]|[+-]\d\d(?::?\d\d)?)?)?", re.ASCII
 )
 _END_OF_DAY = 24
+# No two instants of the years 1 to 9999 lie that far apart: a longer span means the same, but overflows in 64 bits.
+LONGEST = datetime.max - datetime.min + timedelta(days=1)
+_MICROSECONDS = 6  # decimals of a second
 
 
-def read_instant(text: str, *, naive_is_utc: bool = False) -> datetime:
-    """Read a timestamp; fractions of a second are rounded to microseconds.
+def read_instant(text: str, *, recorded: bool = False) -> datetime:
+    """Read a timestamp, to the microsecond.
 
     Parameters
     ----------
     text
         As it was sent.
-    naive_is_utc
-        Whether a timestamp without offset counts as UTC, and a date alone as its midnight; both are refused otherwise.
+    recorded
+        Whether it was taken before, and is read again from a log or bundle. Then a timestamp without offset counts as
+        UTC, a date alone as its midnight, and nanoseconds are rounded; all are refused otherwise.
 
     Returns
     -------
@@ -36,7 +41,8 @@ def read_instant(text: str, *, naive_is_utc: bool = False) -> datetime:
     Raises
     ------
     ValueError
-        For another form, a missing offset, and a date or time that does not exist; the message says which.
+        For another form, a missing offset, a part of a microsecond, and a date or time that does not exist; the message
+        says which.
 
     Examples
     --------
@@ -52,9 +58,12 @@ def read_instant(text: str, *, naive_is_utc: bool = False) -> datetime:
     date, offset = tuple(int(part) for part in match.group(1, 2, 3)), match[8]
     hour, minute, second = (int(part or 0) for part in match.group(4, 5, 6))
     _check_date(*date)
-    if not naive_is_utc and offset is None:
+    if not recorded and offset is None:
         raise ValueError("it has no offset from UTC" if match[4] else "it is a date without a time")
-    is_end = hour == _END_OF_DAY and not (minute or second or (match[7] or ".0").strip(".0"))
+    fraction = (match[7] or "").lstrip(".")
+    if not recorded and fraction[_MICROSECONDS:].strip("0"):
+        raise ValueError("seconds have at most six decimals: round it to microseconds")
+    is_end = hour == _END_OF_DAY and not (minute or second or fraction.strip("0"))
     if second == 60:
         raise ValueError("seconds go from 00 to 59: a leap second has no place in the time that is counted here")
     if (hour >= _END_OF_DAY and not is_end) or minute > 59 or second > 59:
@@ -67,6 +76,18 @@ def read_instant(text: str, *, naive_is_utc: bool = False) -> datetime:
     except (OverflowError, msgspec.ValidationError) as error:  # nothing else is left that could be wrong
         in_range = re.fullmatch(r"Z|[+-]([01]\d|2[0-3]):[0-5]\d", _full(offset)) is not None
         raise ValueError("years go from 1 to 9999" if in_range else "offsets go from -23:59 to +23:59") from error
+
+
+def earlier(instant: datetime, span: timedelta) -> datetime:
+    """Go back by a span of any length, at most to the start of the year 1.
+
+    Examples
+    --------
+    >>> earlier(datetime(2013, 7, 2), timedelta(days=1)), earlier(datetime(2013, 7, 1), timedelta.max)
+    (datetime.datetime(2013, 7, 1, 0, 0), datetime.datetime(1, 1, 1, 0, 0))
+    """
+    first = datetime.min.replace(tzinfo=instant.tzinfo)
+    return instant - span if instant - first >= span else first
 
 
 def has_offset(text: str) -> bool:

@@ -14,7 +14,10 @@ def _parse_duration(value: Any) -> Any:
         return value
     number, _, unit = value.strip().partition(" ")
     if unit.removesuffix("s") in _UNITS and number.replace(".", "", 1).isdigit():
-        return timedelta(seconds=float(number) * _UNITS[unit.removesuffix("s")])
+        try:
+            return timedelta(seconds=float(number) * _UNITS[unit.removesuffix("s")])
+        except OverflowError:
+            raise ValueError(f"wanted at most {timedelta.max.days:,} days, found {value!r}") from None
     try:
         return TypeAdapter(timedelta).validate_python(value)
     except ValidationError:

@@ -3,8 +3,8 @@
 A body is one row as a JSON object, or many as `{"rows": [{…}, …]}`. A valid body is decoded by a msgspec struct made
 from the manifest, which costs about a microsecond per row. Only when that fails, or a key may appear twice, does
 `serving.problems` read the body again, slowly, to report everything that is wrong at once. Timestamps that RFC 3339
-does not know, such as those without seconds, whole numbers that are written with a point, and numbers beyond 2^53 are
-read on this slow way too.
+does not know, such as those without seconds, and those with parts of a microsecond, whole numbers that are written with
+a point, and numbers beyond 2^53 are read on this slow way too.
 """
 
 import json
@@ -40,6 +40,7 @@ _NUMBERS: dict[str, Callable[[Any], int | float]] = {"integer": int, "number": f
 _UTC = frozenset({UTC})
 _MANY = re.compile(rb'\s*\{\s*"rows"\s*:')
 _KEY = b'":'
+_NANOSECONDS = re.compile(rb":\d\d\.\d{6}0*[1-9]")  # msgspec would round them
 _TYPES: dict[str, Any] = {"string": str, "integer": int, "number": float, "boolean": bool, "timestamp": datetime}
 
 
@@ -202,6 +203,8 @@ class RowDecoder:
         """Decode rows as structs; also give the number of keys that the body has beside those of its rows."""
         try:
             sent, keys = self._convert(body)
+            if self._timestamps and (_NANOSECONDS.search(body) is not None or b"\\u" in body):
+                raise msgspec.ValidationError  # perhaps only of a text; an escape may hide a digit
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             sent, keys = self._convert_leniently(body, error)
         if not 0 < len(sent) <= MAX_ROWS:

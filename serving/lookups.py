@@ -16,7 +16,8 @@ from ml_platform.registry.manifest import MISSING_CODE, Feature, Manifest, ViewL
 
 logger = logging.getLogger("serving")
 
-_NEVER = to_micros(datetime(1, 1, 1, tzinfo=UTC))  # before any event: stands for an unknown entity's event time
+_FIRST = to_micros(datetime(1, 1, 1, tzinfo=UTC))
+_NEVER = _FIRST - 1  # before any event: stands for an unknown entity's event time
 _PAUSE = 4  # after a failure the store is left alone for this many times as long as the failure took
 _LONGEST = 2**62  # microseconds of a TTL that can be taken from an instant in 64 bits
 
@@ -190,7 +191,7 @@ class Lookups:
         views = []
         for view, (index, first, last) in zip(self.views, places, strict=True):
             fresh = None
-            oldest = _NEVER + 1 if view.ttl is None else np.maximum(as_of - view.ttl, _NEVER + 1)
+            oldest = _FIRST if view.ttl is None else np.maximum(as_of - view.ttl, _FIRST)
             if known_at[first:last].min() < np.max(oldest):
                 fresh = known_at[first:last].take(index) >= oldest
                 if count := len(index) - int(np.count_nonzero(fresh)):

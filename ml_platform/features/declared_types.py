@@ -29,6 +29,20 @@ class Undeclared(ValueError):
         self.row = row
 
 
+def cast_to_declared(values: pl.Series, type_: FieldType) -> pl.Series:
+    """Convert a column to its declared type by the rule of `ml_platform.lake.exact_casts`; null where it is refused.
+
+    Raises
+    ------
+    Undeclared
+        If the types have no values in common.
+    """
+    dtype = DTYPES[type_]
+    if not is_castable(values.dtype, dtype):
+        raise Undeclared(values.name, f"is declared as {type_}, its values are {values.dtype}")
+    return cast_exactly(values, dtype)
+
+
 def as_declared(values: pl.Series, type_: FieldType) -> pl.Series:
     """Convert a column to its declared type by the rule of `ml_platform.lake.exact_casts`.
 
@@ -42,10 +56,8 @@ def as_declared(values: pl.Series, type_: FieldType) -> pl.Series:
     >>> as_declared(pl.Series("bags", [3.0, None]), "integer").to_list()
     [3, None]
     """
-    dtype, found = DTYPES[type_], f"is declared as {type_}, its values are {values.dtype}"
-    if not is_castable(values.dtype, dtype):
-        raise Undeclared(values.name, found)
-    cast = cast_exactly(values, dtype)
+    cast = cast_to_declared(values, type_)
     if (lost := first_lost(values, cast)) is not None:
+        found = f"is declared as {type_}, its values are {values.dtype}"
         raise Undeclared(values.name, f"{found}, e.g. {shown(values, lost)}", lost)
     return cast

@@ -10,6 +10,7 @@ import polars as pl
 from deltalake.exceptions import DeltaError
 from pydantic import Field
 
+from ml_platform.instants import earlier
 from ml_platform.lake.commits import KEEPS_ROWS
 from ml_platform.lake.names import quoted
 from ml_platform.lake.snapshots import needs_delta_reader
@@ -72,8 +73,7 @@ def changed_spans(lake: Lake, view: "FeatureView", versions: Mapping[str, int]) 
         days, now = changed_days(lake, table, column, version, versions[table]), _newest(lake, table, column, versions)
         if days is None or newest is None or now is None:
             return None
-        last = incremental.look_back + _DAY
-        spans += [(day, (datetime.combine(day, time(), UTC) + last).date() + _DAY) for day in days]
+        spans += [(day, _end(day, incremental.look_back)) for day in days]
         if now != newest:  # the end of the data moved, on which rows near it depend
             spans.append((min(now, newest).date(), None))
     return _merged(spans)
@@ -85,7 +85,7 @@ def compute_span(
     """Compute the rows of the view whose event time is in a span of days, from only the source rows they need."""
     incremental = _declared(view)
     start = datetime.combine(span[0], time(), UTC)
-    batches = view.batches(lake, versions, connection, since=(incremental.times, start - incremental.look_back))
+    batches = view.batches(lake, versions, connection, since=(incremental.times, earlier(start, incremental.look_back)))
     at = pl.col(view.event_time)
     inside = at >= start if span[1] is None else (at >= start) & (at < datetime.combine(span[1], time(), UTC))
     return pl.concat(frame.filter(inside) for frame in batches)
@@ -166,6 +166,12 @@ def computed_from(lake: Lake, view: "FeatureView") -> tuple[int, dict[str, int]]
     """Version of a view's table that was computed last by its definition, and those of the sources; None if unknown."""
     rows = _records(lake, view)
     return (rows[0]["computed"], {row["source"]: row["version"] for row in rows}) if rows else None
+
+
+def _end(day: date, look_back: timedelta) -> date | None:
+    """Day after the last one that rows of a day can affect; None: there is no such day."""
+    days = look_back // _DAY + 2
+    return day + days * _DAY if days <= (date.max - day).days else None
 
 
 def _declared(view: "FeatureView") -> Incremental:

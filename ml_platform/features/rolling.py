@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from ml_platform.features.incremental import Incremental
+from ml_platform.instants import LONGEST
 from ml_platform.lake.names import quoted
 from ml_platform.spec_types import Duration, Strict
 
@@ -96,7 +97,7 @@ class Rolling(Strict):
 
     def promise(self) -> Incremental:
         """Make the promise for incremental computation that follows from the windows."""
-        look_back = max(self.windows) + (self.every or timedelta(0))
+        look_back = min(max(self.windows), LONGEST) + min(self.every or timedelta(0), LONGEST)
         return Incremental(look_back=look_back, times={self.source: self.time})
 
     def sql(self, entity: tuple[str, ...], event_time: str, *, chosen: str = "", newest: int | None = None) -> str:
@@ -192,8 +193,8 @@ def _call(item: Aggregate) -> str:
 
 
 def microseconds(span: timedelta) -> int:
-    """Length of a span in whole microseconds."""
-    return span // _MICROSECOND
+    """Length of a span in whole microseconds, which 64 bits hold."""
+    return min(span, LONGEST) // _MICROSECOND
 
 
 def value_column(name: str) -> str:

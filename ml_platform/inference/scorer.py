@@ -116,7 +116,7 @@ class Scorer:
         for name in self._timestamps:
             value = parsed.get(name)
             if isinstance(value, str):
-                parsed[name] = read_instant(value, naive_is_utc=True).astimezone(UTC)
+                parsed[name] = read_instant(value, recorded=True).astimezone(UTC)
         return parsed
 
     def derive(self, inputs: Mapping[str, Any]) -> dict[str, Any]:

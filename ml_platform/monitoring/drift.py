@@ -14,6 +14,7 @@ import polars as pl
 from ml_platform.features.feature_definitions import unlike_features
 from ml_platform.inference.log_policy import unwatched
 from ml_platform.inference.recorded_columns import of_features
+from ml_platform.instants import earlier
 from ml_platform.lake.tables import Lake
 from ml_platform.monitoring.champion import champion_of, load_scorer, released_digests, rescore
 from ml_platform.monitoring.column_tests import Kind
@@ -75,7 +76,7 @@ def detect_drift(
     """
     champion, manifest = champion_of(store, spec.name)
     until = until or newest_score(lake, spec.name) or datetime.fromisoformat(manifest.provenance.trained_until)
-    since = until - spec.monitoring.window
+    since = earlier(until, spec.monitoring.window)
     lacking = _versions_lacking(store, spec.name, manifest) - {champion.version}
     counted, window = _window(lake, spec, manifest, since, until, lacking)
     rows = equally_weighted(window, "row_key")

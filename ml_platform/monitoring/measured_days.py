@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from ml_platform.features.incremental import changed_days
+from ml_platform.instants import earlier
 from ml_platform.lake.commits import origin
 from ml_platform.lake.sql import referenced_tables
 from ml_platform.lake.tables import Lake
@@ -64,7 +65,7 @@ def measure_since(lake: Lake, spec: ModelSpec, inputs: Inputs, end: datetime) ->
     if any(_changed(lake, table, known.labels[table], version) for table, version in inputs.labels.items()):
         if spec.monitoring.labels_final_after is None:
             return None
-        starts.append(end - spec.monitoring.labels_final_after)
+        starts.append(earlier(end, spec.monitoring.labels_final_after))
     return min(starts)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
+from ml_platform.instants import earlier
 from ml_platform.lake.tables import Lake
 from ml_platform.monitoring.answers import Answers, answers_of, figures
 from ml_platform.monitoring.champion import champion_of, load_scorer, released_digests
@@ -125,7 +126,7 @@ def measure_performance(
     champion, manifest = champion_of(store, spec.name)
     end = until or newest_score(lake, spec.name) or datetime.fromisoformat(manifest.provenance.trained_until)
     trained_until = datetime.fromisoformat(manifest.provenance.trained_until)
-    start = max(end - spec.monitoring.window, trained_until)  # rows that it has learned from prove nothing
+    start = max(earlier(end, spec.monitoring.window), trained_until)  # rows that it has learned from prove nothing
     inputs = read_inputs(lake, spec, folder, store) if until is None and since is None else None
     if inputs is not None and (since := measure_since(lake, spec, inputs, end)) is not None:
         since = min(since, start)

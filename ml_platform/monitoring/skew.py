@@ -16,7 +16,7 @@ from ml_platform.features.views import FeatureView
 from ml_platform.inference.ingest_log import FIXED_COLUMNS
 from ml_platform.inference.log_policy import not_reproducible
 from ml_platform.inference.recorded_columns import of_features
-from ml_platform.instants import read_instant
+from ml_platform.instants import earlier, read_instant
 from ml_platform.lake.tables import Lake
 from ml_platform.monitoring.scored_rows import equally_weighted
 from ml_platform.monitoring.skew_causes import ROW, Cause, find_causes, is_unlike
@@ -108,7 +108,7 @@ def find_skew(lake: Lake, spec: ModelSpec, views: Mapping[str, FeatureView], sto
     newest = log.select(pl.col("scored_at").max()).collect().item()
     if newest is None:
         return _not_judged(spec, "no request has been logged yet", 0)
-    recent = log.filter(pl.col("scored_at").is_between(newest - spec.skew.window, newest)).collect()
+    recent = log.filter(pl.col("scored_at").is_between(earlier(newest, spec.skew.window), newest)).collect()
     if "sample_weight" in recent.columns:
         recent = equally_weighted(recent.with_columns(pl.col("sample_weight").fill_null(1.0)), "request_id")
     sampled = recent.sample(min(spec.skew.sample_rows, recent.height), seed=_SEED)
@@ -276,7 +276,7 @@ def _value(value: Any, kind: str) -> Any:
     if value is None:
         return None
     if kind == "timestamp":
-        return read_instant(value, naive_is_utc=True).astimezone(UTC)
+        return read_instant(value, recorded=True).astimezone(UTC)
     if kind == "integer":
         return int(value)  # a caller may write 3.0
     return float(value) if kind == "number" else value

@@ -265,3 +265,31 @@ def test_it_changes_no_meaning(tmp_path):
     view = view_of(tmp_path, "by_hand.sql")
     assert view.hash == view.model_copy(update={"incremental": None}).hash
     assert sql.referenced_tables(view.sql) == {"raw/sales", "raw/weather"}
+
+
+@pytest.mark.parametrize("kind", ["rolling.yaml", "at_events.yaml", "by_hand.sql", "in_python.py"])
+@pytest.mark.parametrize(("span", "look_back"), [("3 hours", "3 days"), ("999999999 days", "999999999 days")])
+def test_the_first_and_the_last_days_with_spans_of_any_length(lake, tmp_path, kind, span, look_back):
+    first, last = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 22, 59, 59, 999_999, tzinfo=UTC)
+    edges = sales(0, 12, 60, seed=1).with_columns(
+        sold_at=pl.Series([first, first + HOUR, *[START] * 56, last - HOUR, last], dtype=pl.Datetime("us", "UTC"))
+    )
+    lake.append("raw/sales", edges.with_columns(day=pl.col("sold_at").dt.date()))
+    lake.append("raw/weather", weather(*range(3)))
+    text = KINDS[kind].replace("3 hours", span).replace("look_back: 2 days", f"look_back: {look_back}")
+    (tmp_path / kind).write_text(text.replace('"look_back": "1 hour"', f'"look_back": "{look_back}"'))
+    view = load_view(tmp_path / kind)
+    report = compute_view(lake, view)
+    same_as_from_scratch(lake, view)
+    assert report.newest == last or kind == "in_python.py"
+    again = edges.with_columns(sale=pl.col("sale") + "-again").filter(pl.col("sold_at").is_in([first, last]))
+    lake.append("raw/sales", again.with_columns(day=pl.col("sold_at").dt.date()))
+    spans = compute_view(lake, view).spans
+    assert spans is not None
+    assert {begin for begin, _ in spans} <= {first.date(), last.date()}
+    same_as_from_scratch(lake, view)
+
+
+def test_a_span_that_no_clock_has():
+    with pytest.raises(ValueError, match="wanted at most 999,999,999 days, found '1000000000 days'"):
+        FeatureView.model_validate({"name": "a", "ttl": "1000000000 days"})

@@ -302,6 +302,27 @@ def test_an_unknown_address_is_refused(address: str, message: str):
         open_online_store(address)
 
 
+@pytest.mark.parametrize("ttl", [None, timedelta(hours=1), timedelta.max])
+def test_the_first_and_the_last_instant_are_published_and_read(lake: Lake, store: OnlineStore, ttl: timedelta | None):
+    first, last = (datetime(*at, tzinfo=UTC) for at in ((1, 1, 1), (9999, 12, 31, 23, 59, 59, 999_999)))
+    view = FeatureView(
+        name="weather", description="Weather.", owner="a@b", entity=("origin",), ttl=ttl,
+        columns={"temp": FeatureColumn(type="number", description="Temperature.")}, sql="SELECT 1",
+    )  # fmt: skip
+    lake.append(view.table, rows(("EWR", first, 1.0), ("JFK", first, 2.0), ("JFK", last, 3.0)))
+    report = publish_view(lake, view, store)
+    assert (report.rows, report.newest, store.newest("weather")) == (2, last, last)
+    found = store.read([("weather", (origin,)) for origin in ("EWR", "JFK")])
+    assert [(row.event_time, row.values["temp"]) for row in found if row] == [(first, 1.0), (last, 3.0)]
+    assert (
+        store.push("weather", view.hash, [PushedRow(("EWR",), last, (4.0,)), PushedRow(("JFK",), first, (5.0,))]) == 1
+    )
+    assert [temp(store, "EWR"), temp(store, "JFK")] == [4.0, 3.0]
+    lake.replace(view.table, rows(("EWR", first, 6.0)))
+    publish_view(lake, view, store)
+    assert [temp(store, "EWR"), temp(store, "JFK")] == [4.0, None], "what was pushed stays, what was withdrawn does not"
+
+
 def test_publishing_takes_the_newest_row_of_each_entity(lake: Lake, store: OnlineStore):
     view = FeatureView(
         name="weather", description="Weather.", owner="a@b", entity=("origin",), created="seen",

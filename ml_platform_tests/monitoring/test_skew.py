@@ -1,6 +1,7 @@
 """Skew between what serving computed and what the lake says: planted ones are found, honest lags are told apart."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,19 +10,22 @@ import polars as pl
 import pytest
 
 from ml_platform.features.expressions import evaluator
+from ml_platform.features.join import resolve_lookup
 from ml_platform.features.online import PushedRow, open_online_store
 from ml_platform.features.views import compute_view
 from ml_platform.inference.ingest_log import ingest_model_log
 from ml_platform.inference.log import InferenceLog, Record
 from ml_platform.inference.log_policy import LogPolicyFilter
 from ml_platform.monitoring.skew import SkewReport, find_skew
+from ml_platform.monitoring.skew_causes import ROW, find_causes
 from ml_platform.registry.manifest import InferenceLogPolicy, Manifest
-from ml_platform.spec import ModelSpec
+from ml_platform.spec import ModelSpec, Skew
 from ml_platform_tests.shops import REQUEST_FEATURES, START, Shops, push_loads
 from serving.lookups import Lookups
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 VIEW = "shop_load"
+INSTANT = pl.Datetime("us", "UTC")
 
 
 class Live:
@@ -318,3 +322,25 @@ def test_a_view_looked_up_twice_is_served_under_both_names_as_it_was_trained(sho
     loads = log.select("shop", "shop_load__load", "nearby__load").unique()
     of_b = loads.filter(pl.col("shop") == "B")["shop_load__load"].unique()
     assert loads.filter(pl.col("shop") == "A")["nearby__load"].unique().equals(of_b)
+
+
+def test_spans_longer_than_the_calendar(live):
+    live.publish(NOON)
+    midnight = START + 61 * DAY  # from when every shop has new rows
+    live.answer(midnight, midnight + 6 * HOUR)
+    behind = live.skew(window=timedelta.max)
+    assert behind.verdict == "skew"
+    assert {example.cause for example in behind.examples} == {"behind"}
+    assert live.skew(window=timedelta.max, lag=timedelta.max).verdict == "no skew"
+    view = live.shops.views[VIEW]
+    lookup = resolve_lookup(live.shops.spec.lookups[0], view, live.shops.lake.read(view.table))
+    at = datetime(2024, 3, 2, tzinfo=UTC)
+    asked = pl.DataFrame({ROW: [0], "as_of": [at], "scored_at": [at], "shop": ["shop-1"], "shop_load__load": [None]},
+                         schema_overrides={"shop_load__load": pl.Float64, ROW: pl.UInt32, "as_of": INSTANT,
+                                           "scored_at": INSTANT})  # fmt: skip
+    for ttl in (timedelta(days=3), timedelta.max):
+        causes = find_causes(
+            live.shops.lake, view, replace(lookup, ttl=ttl), asked.drop("shop"), asked.select(ROW, "shop"),
+            {"shop_load__load": asked.get_column(ROW)}, Skew(),
+        )  # fmt: skip
+        assert causes.select("cause", "accepted").rows() == [("missing", False)]

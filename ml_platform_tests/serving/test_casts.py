@@ -1,6 +1,7 @@
 """What a request may send is what a spine may give: both take the same values, with the same result."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
@@ -9,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ml_platform.features.spine_values import typed_inputs
+from ml_platform.lake.values import typed
 from ml_platform.registry.manifest import Input
 from serving.decode import RowDecoder
 from serving.problems import InvalidRequest
@@ -99,3 +101,38 @@ def test_numbers_as_clients_write_them(body: bytes, kind: Any, value: Any) -> No
             decoder.decode(body)
     else:
         assert decoder.decode(body).values == [{"x": value}]
+
+
+@pytest.mark.parametrize(
+    ("fraction", "microseconds"),
+    [
+        (".123456", 123_456),
+        (".1234560", 123_456),
+        (".0000000", 0),
+        (".1234567", REFUSED),
+        (".0000001", REFUSED),
+        (".9999996", REFUSED),
+        (".123456789", REFUSED),
+        (".000000\\u0037", REFUSED),
+        ("\\u002e1234567", REFUSED),
+    ],
+)
+def test_an_instant_keeps_its_microseconds_and_has_no_more(fraction: str, microseconds: Any) -> None:
+    text = f"2013-07-01T12:00:00{fraction}Z"
+    decoder = RowDecoder((Input(name="x", type="timestamp"), Input(name="note", type="string")))
+    body = b'{"x": "%s", "note": "at 12:00:00.1234567"}' % text.encode()  # the note may say what it likes
+    rows = b'{"rows": [' + b",".join([body] * 2) + b"]}"
+    ingested = pl.DataFrame({"x": [json.loads(f'"{text}"')]}).select(
+        typed("x", pl.String(), pl.Datetime("us", "UTC"), {})
+    )
+    if microseconds is REFUSED:
+        for ask in (lambda: decoder.decode(body), lambda: decoder.decode(rows), lambda: decoder.decode_columns(rows)):
+            with pytest.raises(InvalidRequest, match=r"x: wanted a timestamp .* at most six decimals") as refused:
+                ask()
+            assert refused.value.status == 422
+        assert ingested["x"].to_list() == [None]
+    else:
+        instant = datetime(2013, 7, 1, 12, 0, 0, microseconds, UTC)
+        (row,) = decoder.decode(body).values
+        assert decoder.decode_columns(rows).objects("x") == [row["x"]] * 2 == [instant] * 2
+        assert ingested["x"].to_list() == [instant]

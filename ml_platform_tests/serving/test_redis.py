@@ -1,13 +1,16 @@
 """Serving with its online store in Redis: the same answers, and the TTL holds there too."""
 
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
+import msgspec
+import numpy as np
 import psutil
 import pytest
 import redis
 
-from ml_platform.features.online import open_online_store
+from ml_platform.features.online import open_online_store, to_micros
+from ml_platform.features.vectorised import Columns
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.releases import KNOWN_AT, MODEL, VIEWS, fill_online_store, publish
@@ -31,6 +34,31 @@ def test_values_older_than_the_ttl_are_not_used(settings, store_kind, request):
         missing = lookups.add(rows, late)
     assert missing["origin_weather"] == 1
     assert [row["origin_weather__temp"] is None for row in rows] == [False, False, True]
+
+
+@pytest.mark.parametrize("store_kind", ["sqlite", "redis"])
+@pytest.mark.parametrize("ttl", [None, timedelta.max])
+def test_a_row_of_the_first_instant_is_known(settings, store_kind, ttl, request):
+    if store_kind == "redis":
+        settings = Settings(home=settings.home, online_uri=request.getfixturevalue("redis_uri"))
+    fill_online_store(settings, known_at=datetime(1, 1, 1, tzinfo=UTC))
+    publish(settings, 1)
+    releases = ReleaseStore(settings.releases_dir)
+    manifest = releases.load_manifest(releases.endpoint(MODEL).targets[0].digest)
+    seconds = ttl and ttl.total_seconds()
+    known = tuple(msgspec.structs.replace(lookup, ttl_seconds=seconds) for lookup in manifest.lookups)
+    keys = {"origin": ["EWR", "EWR", "XXX"], "carrier": ["UA"] * 3, "tailnum": ["N14228"] * 3}
+    as_of = [datetime(2261, 12, 31, tzinfo=UTC), datetime(1678, 1, 1, tzinfo=UTC), KNOWN_AT]
+    with open_online_store(settings.online_uri) as store:
+        lookups = Lookups(msgspec.structs.replace(manifest, lookups=known), store)
+        rows = [dict(zip(keys, row, strict=True)) for row in zip(*keys.values(), strict=True)]
+        assert lookups.add(rows, as_of) == {"origin_weather": 1}
+        columns = Columns(keys, dict.fromkeys(keys, "string"), 3)
+        views, missing = lookups.find(columns, np.array([*map(to_micros, as_of)]))
+    assert missing == {"origin_weather": 1}
+    assert [row["origin_weather__temp"] is None for row in rows] == [False, False, True]
+    by_column = next(view for view in views if view.view.name == "origin_weather").objects("temp")
+    assert by_column == [row["origin_weather__temp"] for row in rows]
 
 
 def test_a_store_that_hangs_is_left_alone_for_a_while_and_asked_again(settings, redis_uri):

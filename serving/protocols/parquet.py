@@ -181,7 +181,10 @@ def _values(name: str, column: Any) -> list[Any]:
 
     if pa.types.is_timestamp(column.type):
         micros = pc.CastOptions(pa.timestamp("us", column.type.tz), allow_time_truncate=True)
-        instants = pc.cast(column, options=micros).cast(pa.int64()).to_pylist()
+        rounded = pc.cast(column, options=micros)
+        if column.type.unit == "ns" and pc.any(pc.not_equal(rounded.cast(column.type), column)).as_py():
+            raise _invalid(name, "wanted timestamps in microseconds, found nanoseconds: round them")
+        instants = rounded.cast(pa.int64()).to_pylist()
         try:
             return [None if instant is None else _EPOCH + timedelta(microseconds=instant) for instant in instants]
         except OverflowError as error:

@@ -128,6 +128,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "a duration": (lambda: column("carrier", [timedelta(1)]), "holds durations"),
     "an infinite number": (lambda: column("distance", [float("inf")]), "found an infinite number"),
     "a year of six digits": (lambda: column("scheduled_departure", pa.array([2**62], pa.timestamp("us"))), "years 1"),
+    "nanoseconds": (lambda: column("scheduled_departure", pa.array([1], pa.timestamp("ns"))), "found nanoseconds"),
     "only another column": (lambda: column("surplus", [1]), "is missing"),
     "a column twice": (lambda: of(pa.table([["a"], ["b"]], names=["dest", "dest"])), "dest: appears twice"),
     "too few columns": (lambda: column("carrier", ["UA"]), "is missing"),
