@@ -202,4 +202,8 @@ def _series(columns: Columns, feature: Derived) -> pl.Series:
         values = pl.repeat(vector.values, columns.count, eager=True) if not vector.values.shape else vector.values
         return pl.Series(feature.name, values).cast(_VECTOR_TYPES[vector.kind]).cast(DTYPES[feature.type])
     except NotVectorised:
-        return pl.Series(feature.name, columns.objects(feature.name), dtype=DTYPES[feature.type])
+        values = columns.objects(feature.name)
+    try:
+        return pl.Series(feature.name, values, dtype=DTYPES[feature.type])
+    except TypeError as error:  # of an integer beyond 64 bits
+        raise OverflowError(f"'{feature.name}' is no {feature.type}: {str(error).partition(chr(10))[0]}") from error

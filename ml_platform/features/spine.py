@@ -1,6 +1,6 @@
 """The query of a model's spine: only the columns and the span of time that are wanted are read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +32,7 @@ def read_spine(
     *,
     versions: Mapping[str, int] | None = None,
     span: Span | None = None,
+    typed_later: Collection[str] = (),
 ) -> pl.DataFrame:
     """Run the query of a model's spine.
 
@@ -50,6 +51,8 @@ def read_spine(
     span
         Rows that are wanted, if not all. The condition reaches the tables where the query takes the instant from one of
         their columns as it is; the query can also ask for the span itself, see `ml_platform.lake.sql.query`.
+    typed_later
+        Inputs whose instants the caller checks itself.
 
     Raises
     ------
@@ -74,7 +77,7 @@ def read_spine(
         raise ValueError(f"{where(spec)} gives {twice} rows with the id of another row, e.g. {example!r}")
     if spec.target in columns:
         rows = rows.with_columns(plain_labels(rows.get_column(spec.target), spec.task, spec.target))
-    times = [name for name in (spec.timestamp, spec.label_available_at) if name in columns]
+    times = [name for name in (spec.timestamp, spec.label_available_at) if name in {*columns} - {*typed_later}]
     return placed_rows(rows, times, id_column=spec.id, where=where(spec))
 
 

@@ -1,6 +1,7 @@
-"""The values of a spine, as a request would send them: of the declared types, or the training set is refused.
+"""The values of a spine, as a request would send them: of the declared types, or refused.
 
-What serving answers with 422 cannot be an input here: a model would learn from values that no request has.
+What serving answers with 422 cannot be an input here: a model would learn from values that no request has. Training is
+refused as a whole; what scores leaves the rows out.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,8 +9,10 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from ml_platform.features.declared_types import DTYPES, Undeclared, as_declared
-from ml_platform.inference.contract import FIRST_YEAR, LAST_YEAR
+from ml_platform.features.declared_types import DTYPES, Undeclared, as_declared, cast_to_declared
+from ml_platform.features.refused_values import RefusedValue
+from ml_platform.inference.contract import FIRST_YEAR, LAST_YEAR, TYPES
+from ml_platform.lake.exact_casts import shown
 from ml_platform.spec import FieldType
 
 _REMEDIES: dict[FieldType, str] = {
@@ -18,6 +21,10 @@ _REMEDIES: dict[FieldType, str] = {
     "number": "cast it in the query (CAST(x AS DOUBLE))",
     "boolean": "say in the query what is true (x > 0)",
     "timestamp": "make it an instant in the query (x AT TIME ZONE 'UTC'; date_trunc('microseconds', x))",
+}
+_WANTED: dict[str, str] = {
+    "number": "a finite number",
+    "timestamp": f"a timestamp of the years {FIRST_YEAR} to {LAST_YEAR}",
 }
 
 
@@ -32,7 +39,13 @@ class _Field(Protocol):
 
 
 def typed_inputs(
-    rows: pl.DataFrame, inputs: Iterable[_Field], defaults: Mapping[str, Any], *, id_column: str, where: str
+    rows: pl.DataFrame,
+    inputs: Iterable[_Field],
+    defaults: Mapping[str, Any],
+    *,
+    id_column: str,
+    where: str,
+    refused: list[RefusedValue] | None = None,
 ) -> pl.DataFrame:
     """Give the inputs their declared types, and replace their nulls as in serving.
 
@@ -48,17 +61,27 @@ def typed_inputs(
         Column that identifies a row in a message.
     where
         What gives the rows, for messages.
+    refused
+        Takes the values that would change, or that no request could send, and which become null; the caller leaves
+        their rows out.
 
     Raises
     ------
     ValueError
-        If a value would change, or no request could send it; the message names column, row, value and remedy.
+        If there is such a value and `refused` is None, or the types have no values in common; the message names column,
+        row, value and remedy.
     """
     columns = []
     for field in inputs:
         try:
-            typed = as_declared(rows.get_column(field.name), field.type)
-            _check_range(typed, field.type)
+            values = rows.get_column(field.name)
+            if refused is None:
+                typed = as_declared(values, field.type)
+                _check_range(typed, field.type)
+            else:
+                typed = cast_to_declared(values, field.type)
+                typed = typed.set(_outside(typed, field.type).fill_null(value=False), None)
+                refused += _refused(values, typed, field, rows.get_column(id_column))
         except Undeclared as error:
             row = "" if error.row is None else f" in the row '{rows.get_column(id_column)[error.row]}'"
             remedy = f"{_REMEDIES[field.type]}, make it null, or declare another type"
@@ -92,12 +115,20 @@ def placed_rows(rows: pl.DataFrame, columns: Sequence[str], *, id_column: str, w
 
 def _check_range(values: pl.Series, type_: FieldType) -> None:
     """Refuse infinite numbers and instants that no request can send (raises Undeclared)."""
+    for row in _outside(values, type_).arg_true().head(1):
+        raise Undeclared(values.name, f"wants {_WANTED[type_]}, as a request does; found {values[row]}", row)
+
+
+def _outside(values: pl.Series, type_: FieldType) -> pl.Series:
+    """Tell which values of a declared type no request can send."""
     if type_ == "number":
-        outside, wanted = values.is_infinite(), "a finite number"
-    elif type_ == "timestamp":
-        outside = ~values.dt.year().is_between(FIRST_YEAR, LAST_YEAR)
-        wanted = f"a timestamp of the years {FIRST_YEAR} to {LAST_YEAR}"
-    else:
-        return
-    for row in outside.arg_true().head(1):
-        raise Undeclared(values.name, f"wants {wanted}, as a request does; found {values[row]}", row)
+        return values.is_infinite()
+    if type_ == "timestamp":
+        return ~values.dt.year().is_between(FIRST_YEAR, LAST_YEAR)
+    return values.is_null() & values.is_not_null()
+
+
+def _refused(values: pl.Series, typed: pl.Series, field: _Field, ids: pl.Series) -> Iterable[RefusedValue]:
+    wanted = _WANTED.get(field.type, TYPES[field.type])
+    for row in (values.is_not_null() & typed.is_null()).arg_true():
+        yield RefusedValue(str(ids[row]), field.name, "type", f"wanted {wanted}, found {shown(values, row)}")

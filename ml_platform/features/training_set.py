@@ -11,6 +11,7 @@ from pydantic import Field
 from ml_platform.features.feature_definitions import FeatureDefinitions, request_features
 from ml_platform.features.join import feature_column, point_in_time_join
 from ml_platform.features.pushed import view_tables
+from ml_platform.features.refused_values import RefusedValue, derive_possible
 from ml_platform.features.request import RequestFeature, derived_types
 from ml_platform.features.sampling import kept
 from ml_platform.features.spine import Span, read_spine, where
@@ -126,6 +127,7 @@ def feature_rows(  # noqa: PLR0917 - start and end read well as positional argum
     end: datetime,
     *,
     versions: Mapping[str, int] | None = None,
+    refused: list[RefusedValue] | None = None,
 ) -> pl.DataFrame:
     """Compute the features of rows with start ≤ instant < end, labelled or not, by instant and id.
 
@@ -145,6 +147,9 @@ def feature_rows(  # noqa: PLR0917 - start and end read well as positional argum
         Span (UTC) of `definitions.timestamp`, the end excluded.
     versions
         Table → version to read; of other tables the newest.
+    refused
+        For scoring: takes the values for which rows are left out, and no label is read. A row whose features, and so
+        perhaps its instant, cannot be derived is told for every span.
 
     Returns
     -------
@@ -156,12 +161,12 @@ def feature_rows(  # noqa: PLR0917 - start and end read well as positional argum
     ViewChanged
         When a view's table was computed by another definition than the view's.
     ValueError
-        When the spine does not give a column that is needed.
+        When the spine does not give a column that is needed, and without `refused` for a value that no request has.
     """
     tables = {**_tables(lake, spec, folder, views, definitions), **(versions or {})}
     span = Span(definitions.timestamp, start, end)
     inside = pl.col(span.column).is_between(start, end, closed="left")
-    return _feature_frame(lake, spec, folder, views, inside, definitions, tables, span=span)
+    return _feature_frame(lake, spec, folder, views, inside, definitions, tables, span=span, refused=refused)
 
 
 def feature_rows_by_id(  # noqa: PLR0917 - as above
@@ -226,21 +231,41 @@ def _feature_frame(  # noqa: PLR0917 - private
     tables: Mapping[str, int],
     *,
     span: Span | None = None,
+    refused: list[RefusedValue] | None = None,
 ) -> pl.DataFrame:
     """Make the features of those rows of the spine that `wanted` selects, by instant and id."""
-    own = _own_columns(spec, definitions)
+    own = _own_columns(spec, definitions, labels=refused is None)
     given = [name for name in own if name not in definitions.derived]
     known = span if span is not None and span.column in given else None  # else it is a derived column
-    rows = read_spine(lake, spec, folder, given, versions=tables, span=known)
-    defaults = defaults_of(definitions.inputs)
-    typed = typed_inputs(rows.select(given), definitions.inputs, defaults, id_column=spec.id, where=where(spec))
+    typed_later = [] if refused is None else [field.name for field in definitions.inputs]
+    rows = read_spine(lake, spec, folder, given, versions=tables, span=known, typed_later=typed_later).select(given)
+    defaults, found = defaults_of(definitions.inputs), None if refused is None else list[RefusedValue]()
+    typed = typed_inputs(rows, definitions.inputs, defaults, id_column=spec.id, where=where(spec), refused=found)
     if set(wanted.meta.root_names()) <= set(given):  # before anything is computed that is not wanted
         typed = typed.filter(wanted)
-    spine = definitions.derive(typed).filter(wanted)
+    if refused is None or found is None:
+        spine = definitions.derive(typed).filter(wanted)
+    else:
+        derived = derive_possible(typed, definitions.derive, id_column=spec.id, refused=refused).filter(wanted)
+        spine = _without(derived, found, spec.id, refused).lazy()
     spine = spine.select(list(dict.fromkeys([*own, *definitions.derived])))
     resolved = definitions.resolve(lake, views, tables)
     joined = point_in_time_join(spine, resolved, timestamp=definitions.timestamp)
     return joined.sort(definitions.timestamp, spec.id).collect(engine="streaming")
+
+
+def _without(
+    rows: pl.DataFrame, found: list[RefusedValue], id_column: str, refused: list[RefusedValue]
+) -> pl.DataFrame:
+    """Leave out the rows of refused values, and tell those that are among the rows."""
+    if not found:
+        return rows
+    ids = rows.get_column(id_column).cast(pl.String)
+    without_id = [value for value in found if value.field == id_column]
+    is_bad = ids.is_in(pl.Series([value.id for value in found]).implode()).fill_null(value=bool(without_id))
+    bad = set(ids.filter(is_bad)) | {value.id for value in without_id}
+    refused += [value for value in found if value.id in bad]
+    return rows.filter(~is_bad)
 
 
 def _view(spec: ModelSpec, name: str, views: Mapping[str, FeatureView]) -> FeatureView:
@@ -249,8 +274,8 @@ def _view(spec: ModelSpec, name: str, views: Mapping[str, FeatureView]) -> Featu
     return views[name]
 
 
-def _own_columns(spec: ModelSpec, definitions: FeatureDefinitions) -> list[str]:
-    named = [spec.id, definitions.timestamp, spec.label_available_at, spec.target]
+def _own_columns(spec: ModelSpec, definitions: FeatureDefinitions, *, labels: bool = True) -> list[str]:
+    named = [spec.id, definitions.timestamp, *([spec.label_available_at, spec.target] if labels else [])]
     return list(dict.fromkeys([*named, *(field.name for field in definitions.inputs)]))
 
 

@@ -1,5 +1,6 @@
 """Batch scoring: the champion's predictions for all rows of a time span, in one table."""
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,9 +11,10 @@ from pydantic import Field
 
 from ml_platform.compute import Executor, map_tasks
 from ml_platform.features.feature_definitions import FeatureDefinitions
+from ml_platform.features.refused_values import RefusedValue
 from ml_platform.features.training_set import feature_rows
 from ml_platform.features.views import FeatureView
-from ml_platform.inference.checked_rows import check_rows
+from ml_platform.inference.checked_rows import EXAMPLES, check_rows
 from ml_platform.inference.recorded_columns import as_recorded
 from ml_platform.inference.scorer import Scorer
 from ml_platform.lake.tables import Lake
@@ -36,7 +38,7 @@ class BatchReport(Strict):
     version: int = Field(description="Version of the predictions' table that has the rows.")
     rows: int
     unscored: int = Field(description="Rows whose score is not finite.")
-    refused_rows: int = Field(0, description="Rows left out because their inputs break the contract.")
+    refused_rows: int = Field(0, description="Rows left out: serving would refuse them.")
     refused: dict[str, int] = Field(default_factory=dict, description="Their values by `field: kind`.")
     flagged: dict[str, int] = Field(default_factory=dict, description="Values scored with a flag, by `field: kind`.")
     refused_examples: tuple[str, ...] = ()
@@ -64,8 +66,9 @@ def score_window(  # noqa: PLR0917 - start and end read well as positional argum
     The table has the columns id, as_of (the row's timestamp), scored_at, model_version, score (probability of the
     positive class, of the predicted class, or the value), prediction, date (UTC, partition), then every feature of the
     model (numeric as Float64, categorical as String), and flags: the violations of the inputs' contract in spite of
-    which a row is scored. Rows that serving would refuse are left out and counted. Scoring the same span again replaces
-    its rows.
+    which a row is scored. Rows that serving would refuse are left out and counted: for a value that its input's type
+    does not have, for one that breaks the contract, or because a derived feature has no value for them. Scoring the
+    same span again replaces its rows.
 
     Parameters
     ----------
@@ -105,9 +108,10 @@ def score_window(  # noqa: PLR0917 - start and end read well as positional argum
     scorer = Scorer.load(store.bundle_path(champion.digest))
     manifest = scorer.manifest
     definitions = FeatureDefinitions.of_version(manifest, spec, views)
-    rows = feature_rows(lake, spec, folder, views, definitions, start, end)
+    values: list[RefusedValue] = []
+    rows = feature_rows(lake, spec, folder, views, definitions, start, end, refused=values)
     checked = check_rows(rows, manifest.inputs, id_column=spec.id)
-    height, rows = rows.height, checked.rows
+    left_out, rows = len({value.id for value in values}) + rows.height - checked.rows.height, checked.rows
     score, prediction = _answers(scorer, score_rows(scorer, rows, executor=executor))
     table, instant = f"predictions/{spec.name}", pl.col(definitions.timestamp)
     frame = rows.select(
@@ -129,10 +133,10 @@ def score_window(  # noqa: PLR0917 - start and end read well as positional argum
         version=version,
         rows=frame.height,
         unscored=frame.height - len(finite),
-        refused_rows=height - frame.height,
-        refused=checked.refused,
+        refused_rows=left_out,
+        refused={**Counter(f"{value.field}: {value.kind}" for value in values), **checked.refused},
         flagged=checked.flagged,
-        refused_examples=checked.examples,
+        refused_examples=(*_examples(values), *checked.examples)[:EXAMPLES],
         model_version=champion.version,
         digest=champion.digest,
         mean_score=float(mean) if isinstance(mean, int | float) else None,
@@ -165,6 +169,10 @@ def score_rows(
         raise ValueError(f"{scorer.manifest.model}: Ray workers load the bundle themselves; use Scorer.load")
     matrices = [encoder.transform(chunk) for chunk in chunks]
     return np.concatenate(map_tasks(_score_matrix, matrices, shared=scorer.folder, executor=executor))
+
+
+def _examples(values: list[RefusedValue]) -> list[str]:
+    return [f"{value.id}: {value.field}: {value.message}" for value in values[:EXAMPLES]]
 
 
 def _score_matrix(matrix: np.ndarray, bundle: Path) -> np.ndarray:

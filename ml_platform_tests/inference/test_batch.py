@@ -1,7 +1,9 @@
 import shutil
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -11,7 +13,8 @@ from ml_platform.features.definitions import ViewChanged
 from ml_platform.inference.batch import BatchReport, NoRelease, score_rows, score_window
 from ml_platform.inference.recorded_columns import of_features
 from ml_platform.inference.scorer import Scorer
-from ml_platform.registry.manifest import Target
+from ml_platform.registry.digests import model_digest
+from ml_platform.registry.manifest import Derived, Manifest, Target
 from ml_platform.training.documents import TrainedModel
 from ml_platform_tests.shops import REQUEST_FEATURES, START, Shops, multiclass_spec, regression_spec, shop_spec
 
@@ -84,6 +87,59 @@ def test_rows_that_serving_would_refuse_are_left_out_and_counted(shops: Shops) -
     assert 0 < flagged.height == report.flagged["shop: allowed"] < table.height
     assert set(flagged["flags"].list.first().struct.field("field")) == {"shop"}
     assert set(flagged["shop"]).isdisjoint({"shop-1", "shop-2"})
+
+
+def picky(shops: Shops, digest: str, *, late: str, wordy: str) -> str:
+    """A bundle with derived features that two orders do not have, and one that is beyond 64 bits for another order."""
+
+    def op(name: str, *args: dict[str, Any], **parameters: Any) -> dict[str, Any]:
+        return {"op": name, "args": list(args), **parameters}
+
+    def of_order(order: str, then: dict[str, Any], otherwise: dict[str, Any]) -> dict[str, Any]:
+        is_it = op("equal", {"op": "column", "name": "order_id"}, {"op": "literal", "value": order})
+        return op("when", is_it, then, otherwise)
+
+    spans = [{"op": "literal", "type": "duration", "value": days * 86_400_000_000} for days in (3_000_000, 0)]
+    words = [{"op": "literal", "value": word} for word in ("x", "7")]
+    derived = (
+        Derived(name="later", type="timestamp", tree=op("add", {"op": "column", "name": "ordered_at"},
+                                                        of_order(late, *spans))),
+        Derived(name="number", type="integer", tree=op("cast", of_order(wordy, *words), to="Int64")),
+    )  # fmt: skip
+    files = shops.store.read_bundle(digest)
+    manifest = msgspec.json.decode(files["manifest.json"], type=Manifest)
+    manifest = msgspec.structs.replace(manifest, derived=(*manifest.derived, *derived))
+    manifest = msgspec.structs.replace(manifest, model_digest=model_digest(files["model.onnx"], manifest))
+    return shops.store.put_bundle({**files, "manifest.json": msgspec.json.encode(manifest)})
+
+
+def test_a_bad_row_is_left_out_and_told_and_the_others_are_scored(
+    released: Shops, trained_shops: tuple[Shops, TrainedModel], tmp_path: Path
+) -> None:
+    score(released, 60, 1)
+    before = released.lake.read("predictions/order_late").collect()
+    infinite, early, late, wordy = before["id"].head(4)
+    digest = picky(released, trained_shops[1].digest, late=late, wordy=wordy)
+    released.store.publish("order_late", [Target(version=5, digest=digest)], reason="test", by="ann")
+    folder = Path(shutil.copytree(released.folder, tmp_path / "edited"))
+    spine = (folder / "late.sql").read_text()
+    spine = spine.replace("weight,", f"CASE WHEN order_id = '{infinite}' THEN 'inf'::DOUBLE ELSE weight END AS weight,")
+    label = f"CASE WHEN order_id = '{early}' THEN TIMESTAMPTZ 'infinity' ELSE known_at END AS known_at,"
+    (folder / "late.sql").write_text(spine.replace("known_at,", label))
+    world = Shops(released.settings, folder, released.spec, released.views)
+    report = score(world, 60, 1)
+    assert (report.rows, report.refused_rows, report.unscored) == (before.height - 3, 3, 0)
+    assert report.refused == {"weight: type": 1, "row: derived": 2}
+    told = sorted(report.refused_examples, key=lambda example: [infinite, late, wordy].index(example.split(":")[0]))
+    assert told[0] == f"{infinite}: weight: wanted a finite number, found inf"
+    assert told[1].startswith(f"{late}: row: features cannot be derived from it: date value out of range")
+    assert told[2].startswith(f"{wordy}: row: features cannot be derived from it: invalid literal for int()")
+    after = world.lake.read("predictions/order_late").collect()
+    left = before.filter(~pl.col("id").is_in([infinite, late, wordy]))
+    assert_frame_equal(after.select("id", "score"), left.select("id", "score"), check_row_order=False)
+    assert score(world, 61, 1).refused_rows == 0, "each row is told with its own day"
+    with pytest.raises(ValueError, match=f"found inf in the row '{infinite}'|outside of the years 1 to 9999"):
+        world.training_set()
 
 
 def test_a_default_stands_for_nulls_in_training_and_in_batch(shops: Shops) -> None:
