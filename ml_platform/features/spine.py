@@ -1,6 +1,6 @@
 """The query of a model's spine: only the columns and the span of time that are wanted are read."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -57,8 +57,8 @@ def read_spine(
     Raises
     ------
     ValueError
-        If the query lacks a column, its ids are not unique, a label cannot be told, or an instant is outside of the
-        calendar.
+        If the query lacks a column or gives it twice, its ids are not unique, a label cannot be told, or an
+        instant is outside of the calendar.
     """
     text = (folder / spec.spine).read_text(encoding="utf-8")
     pinned = {name: versions[name] for name in sql.referenced_tables(text)} if versions is not None else None
@@ -66,6 +66,9 @@ def read_spine(
     def narrow(relation: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
         if missing := sorted(set(columns) - set(relation.columns)):
             raise ValueError(f"{where(spec)} must give the columns {missing}; it gives {relation.columns}")
+        for name in columns:
+            if mistake := ambiguous(name, relation.columns):
+                raise ValueError(f"{where(spec)} gives {mistake}")
         if span is not None and _is_instant(relation, span.column):
             relation = relation.filter(_condition(span))
         return relation.select(*map(quoted, columns))
@@ -79,6 +82,25 @@ def read_spine(
         rows = rows.with_columns(plain_labels(rows.get_column(spec.target), spec.task, spec.target))
     times = [name for name in (spec.timestamp, spec.label_available_at) if name in {*columns} - {*typed_later}]
     return placed_rows(rows, times, id_column=spec.id, where=where(spec))
+
+
+def ambiguous(name: str, given: Iterable[str]) -> str | None:
+    """Say that a query gives a column more than once, in any case, as SQL compares names; None when it does not.
+
+    DuckDB takes the first one: of `SELECT *, coalesce(amount, 0) AS amount` the `amount` that was to be replaced.
+
+    Examples
+    --------
+    >>> ambiguous("plan", ["id", "plan"]) is None
+    True
+    """
+    same = [column for column in given if column.lower() == name.lower()]
+    if len(same) < 2:
+        return None
+    return (
+        f"'{name}' more than once ({', '.join(same)}), and the first would be taken; "
+        f"to replace a column of *, write SELECT * REPLACE (… AS {name}), to leave one out, * EXCLUDE ({name})"
+    )
 
 
 def where(spec: ModelSpec) -> str:

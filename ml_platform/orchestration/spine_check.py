@@ -4,12 +4,13 @@ The query is bound by DuckDB against empty tables of the columns that contracts 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import duckdb
 
 from ml_platform.features.feature_definitions import request_features
+from ml_platform.features.spine import ambiguous
 from ml_platform.features.views import FeatureView
 from ml_platform.lake.names import quoted
 from ml_platform.lake.raw import RawTable
@@ -116,8 +117,17 @@ def _check(connection: duckdb.DuckDBPyConnection, path: Path, spec: ModelSpec, k
         connection.execute(f"SET VARIABLE {name} = TIMESTAMPTZ '-infinity'")
     if (mistake := _placed(connection, file, text)) is not None:
         return [*problems, mistake]
-    columns = {str(name): str(kind) for name, kind, *_ in connection.execute(f"DESCRIBE {text}").fetchall()}
-    return [*problems, *_columns(document, spec, columns, derived)]
+    given = [(str(name), str(kind)) for name, kind, *_ in connection.execute(f"DESCRIBE {text}").fetchall()]
+    problems += _repeated(file, spec, [name for name, _ in given])
+    return [*problems, *_columns(document, spec, dict(given), derived)]
+
+
+def _repeated(file: Path, spec: ModelSpec, given: Sequence[str]) -> Iterator[Problem]:
+    """Columns that are wanted and given more than once."""
+    own = (spec.id, spec.target, spec.timestamp, spec.label_available_at)
+    for name in dict.fromkeys([*own, *(field.name for field in spec.inputs)]):
+        if mistake := ambiguous(name, given):
+            yield Problem(file, 1, "sql", f"it gives {mistake}")
 
 
 def _placed(connection: duckdb.DuckDBPyConnection, file: Path, text: str) -> Problem | None:

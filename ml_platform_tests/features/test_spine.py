@@ -89,3 +89,17 @@ def test_a_missing_column_and_a_repeated_id_are_refused(tmp_path: Path, settings
         read_spine(lake, *spine(tmp_path, query), COLUMNS)
     with pytest.raises(ValueError, match=r"1 rows with the id of another row, e\.g\. 'a'"):
         read_spine(lake, *spine(tmp_path, query), ["order_id", "late"])
+
+
+@pytest.mark.parametrize("name", ["amount", "AMOUNT"])
+def test_a_column_given_twice_is_refused_where_it_is_wanted(tmp_path: Path, settings, name: str) -> None:
+    lake = Lake(settings.lake_uri + "_columns")
+    lake.append(
+        "raw/orders", pl.DataFrame({"order_id": ["a"], "amount": [None]}, schema_overrides={"amount": pl.Int64})
+    )
+    model = spine(tmp_path, f"SELECT *, coalesce(amount, 0) AS {name} FROM raw.orders")
+    with pytest.raises(ValueError, match=r"gives 'amount' more than once.*SELECT \* REPLACE \(… AS amount\)"):
+        read_spine(lake, *model, ["order_id", "amount"])
+    assert read_spine(lake, *model, ["order_id"]).height == 1
+    model = spine(tmp_path, "SELECT * REPLACE (coalesce(amount, 0) AS amount) FROM raw.orders")
+    assert read_spine(lake, *model, ["order_id", "amount"])["amount"].to_list() == [0]

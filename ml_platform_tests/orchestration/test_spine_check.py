@@ -84,6 +84,7 @@ def test_a_right_model_and_the_projects_own_have_no_problem(tmp_path: Path, tabl
         ),
         (SPINE.replace("placed_at AS known", "placed_at::DATE AS known"), "'known' of spine.sql is a DATE"),
         (SPINE.replace("plan,", ""), "spine.sql gives no 'plan'"),
+        (SPINE.replace("plan,", "plan, lower(plan) AS Plan,"), "spine.sql:1: sql: it gives 'plan' more than once"),
         (SPINE.replace("amount,", "placed_at AS amount,"), "from which no number can be made"),
         (SPINE.replace("plan,", "[plan] AS plan,"), "'plan' of spine.sql is a VARCHAR[], from which no string"),
     ],
