@@ -35,8 +35,8 @@ class Turns:
             message = f"{self.queued} {self._what} requests are waiting already: try again"
             raise Refused(503, "busy", message, retry_after=1)
         self.queued += 1
+        job = self._threads.submit(work)
         try:
-            job = self._threads.submit(work)
             future = asyncio.wrap_future(job)
             done, _ = await asyncio.wait({future}, timeout=self._seconds)
             if not done and job.cancel():
@@ -44,6 +44,7 @@ class Turns:
                 raise Refused(503, "busy", f"did not get its turn within {waited}: try again", retry_after=1)
             return await future
         finally:
+            job.cancel()  # work that nobody waits for any more; what has begun goes on
             self.queued -= 1
 
     def close(self) -> None:
