@@ -177,7 +177,7 @@ def platform_processes(
         ]
     if "serving" in names:
         found.append(process("serving", "serving", ready_path="/health/live"))
-    if "mlflow" in names and settings.tracking_uri.startswith(("sqlite:", "postgresql", "mysql", "mssql")):
+    if "mlflow" in names and settings.tracking_uri.startswith(("sqlite:", "sqlite+", "postgresql", "mysql", "mssql")):
         found.append(process("mlflow", "ml_platform.registry.ui", ready_path="/health"))
     return found
 

@@ -6,6 +6,8 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ml_platform.sqlite_uri import sqlite_uri
+
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -37,8 +39,8 @@ class Settings(BaseSettings):
         derived = {
             "home": home,
             "lake_uri": self.lake_uri or str(home / "lake"),
-            "tracking_uri": self.tracking_uri or f"sqlite:///{home / 'mlflow.db'}",
-            "online_uri": self.online_uri or f"sqlite:///{home / 'online.db'}",
+            "tracking_uri": self.tracking_uri or sqlite_uri(home / "mlflow.db"),
+            "online_uri": self.online_uri or sqlite_uri(home / "online.db"),
         }
         for name, value in derived.items():
             object.__setattr__(self, name, value)  # the model is frozen; this is its own construction

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 import msgspec
 
 from ml_platform.registry.manifest import Input
+from ml_platform.sqlite_uri import sqlite_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -234,10 +235,13 @@ def check_rows(view: str, entity: tuple[str, ...], frame: "pl.DataFrame", event_
 def _open_sqlite(uri: str) -> OnlineStore:
     from ml_platform.features.online_sqlite import SqliteOnlineStore
 
-    path = uri.removeprefix("sqlite://").removeprefix("/")
-    if not path:
-        raise ValueError(f"online store '{uri}': wanted sqlite:///<path>, found no path")
-    return SqliteOnlineStore(path)
+    if "?" in uri:
+        raise ValueError(f"online store '{uri}': wanted sqlite:///<path> without options; write a ? of a path as %3F")
+    try:
+        file = sqlite_file(uri)
+    except ValueError as error:
+        raise ValueError(f"online store: {error}") from error
+    return SqliteOnlineStore(str(file))
 
 
 def _open_redis(uri: str) -> OnlineStore:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from ml_platform.settings import Settings
+from ml_platform.sqlite_uri import is_sqlite, sqlite_file
 
 if TYPE_CHECKING:
     from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 SCHEME = "home-artifacts"
 FOLDER = "mlflow_artifacts"
-_SQLITE = "sqlite:///"
 _LOCATIONS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -41,7 +41,7 @@ def default_location(settings: Settings) -> str:
     >>> default_location(Settings(home=Path("/srv/platform"), tracking_uri="postgresql://db/mlflow"))
     'file:///srv/platform/mlflow_artifacts/'
     """
-    if settings.tracking_uri.startswith(_SQLITE):
+    if is_sqlite(settings.tracking_uri):
         return f"{SCHEME}:/"
     return f"{(settings.home / FOLDER).as_uri()}/"
 
@@ -70,21 +70,16 @@ def open_artifacts(
     from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
     store = tracking_uri or (mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else Settings().tracking_uri)
-    if not store.startswith(_SQLITE):
+    if not is_sqlite(store):
         raise ValueError(
             f"{artifact_uri}: wanted a SQLite tracking store, which has its artifacts beside it, found "
             f"{urlsplit(store).scheme}:…; set ML_PLATFORM_TRACKING_URI to the database that this run is in"
         )
-    root = database_file(store).parent / FOLDER
+    root = sqlite_file(store).parent / FOLDER
     path = (root / unquote(urlsplit(artifact_uri).path).lstrip("/")).resolve()
     if not path.is_relative_to(root.resolve()):
         raise ValueError(f"{artifact_uri}: leads out of {root}")
     return LocalArtifactRepository(path.as_uri(), tracking_uri=tracking_uri, registry_uri=registry_uri)
-
-
-def database_file(tracking_uri: str) -> Path:
-    """Return the file of a SQLite tracking URI."""
-    return Path(tracking_uri.removeprefix(_SQLITE))
 
 
 def make_locations_relative(database: Path) -> int:

@@ -8,9 +8,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ml_platform.process_identity import this_process
-from ml_platform.registry.artifacts import database_file, default_location, make_locations_relative
+from ml_platform.registry.artifacts import default_location, make_locations_relative
 from ml_platform.registry.files import locked
 from ml_platform.settings import Settings
+from ml_platform.sqlite_uri import is_sqlite, sqlite_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,13 +44,14 @@ class Tracker:
             mlflow.set_registry_uri(uri)
             return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
 
-        if not uri.startswith("sqlite:"):
+        if not is_sqlite(uri):
             return connect()
-        database_file(uri).parent.mkdir(parents=True, exist_ok=True)
+        database = sqlite_file(uri)
+        database.parent.mkdir(parents=True, exist_ok=True)
         with locked(self.settings.home / "mlflow.lock"):
             client = connect()  # already creates the tables, as does the first call
             client.search_experiments(max_results=1)
-            make_locations_relative(database_file(uri))
+            make_locations_relative(database)
             return client
 
     def experiment_id(self, model: str) -> str:
@@ -57,7 +59,7 @@ class Tracker:
         if (found := self.client.get_experiment_by_name(model)) is not None:
             return str(found.experiment_id)
         location = None
-        if self.settings.tracking_uri.startswith("sqlite:"):
+        if is_sqlite(self.settings.tracking_uri):
             location = default_location(self.settings) + model
         with locked(self.settings.home / "mlflow.lock"):
             if (found := self.client.get_experiment_by_name(model)) is not None:

@@ -294,7 +294,9 @@ def test_a_store_written_before_schemas_were_recorded_is_read_and_gets_them_at_t
     [
         ("memcached://localhost", r"no store for the scheme 'memcached'; there are sqlite:///<path>, redis://"),
         ("online.db", r"no store for the scheme 'online\.db'"),
-        ("sqlite://", r"wanted sqlite:///<path>, found no path"),
+        ("sqlite://", r"wanted sqlite:///<path of a file>"),
+        ("sqlite:///:memory:", r"wanted sqlite:///<path of a file>, found none"),
+        ("sqlite:///online.db?timeout=60", r"wanted sqlite:///<path> without options"),
     ],
 )
 def test_an_unknown_address_is_refused(address: str, message: str):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ml_platform.features.online import open_online_store
 from ml_platform.registry.artifacts import open_artifacts
 from ml_platform.registry.tracking import Tracker
 from ml_platform.settings import Settings
@@ -58,6 +59,29 @@ def test_a_moved_home_of_an_earlier_release_is_made_relative(tmp_path: Path) -> 
     assert tracker.read_plots(run) == {"x.txt": b"1"}
     assert tracker.client.get_experiment_by_name("m").artifact_location == "home-artifacts:/m"
     assert tracker.client.get_experiment_by_name("n").artifact_location == elsewhere.as_uri()
+
+
+@pytest.mark.parametrize(
+    "address", ["sqlite:///{}?timeout=60", "sqlite+pysqlite:///{}", "sqlite:///file:{}?uri=true&mode=rwc"]
+)
+def test_the_address_of_the_database_may_name_a_driver_and_options(tmp_path: Path, address: str) -> None:
+    home = tmp_path / "home"
+    tracker = Tracker(Settings(home=home, tracking_uri=address.format(home / "mlflow.db")))
+    with tracker.run("m", "first") as run:
+        tracker.log_files(run, {"plots/x.txt": b"1"})
+    assert tracker.read_plots(run) == {"x.txt": b"1"}
+    assert tracker.client.get_experiment_by_name("m").artifact_location == "home-artifacts:/m"
+    assert (home / "mlflow_artifacts" / "m" / run / "artifacts" / "plots" / "x.txt").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"home"}  # nothing beside it
+
+
+def test_a_home_may_have_any_name(tmp_path: Path) -> None:
+    home = tmp_path / "100%41 why? #1"
+    run = _tracked(home, "first", {"plots/x.txt": b"1"})
+    assert Tracker(Settings(home=home)).read_plots(run) == {"x.txt": b"1"}
+    assert (home / "mlflow.db").is_file()
+    with open_online_store(Settings(home=home).online_uri) as store:
+        assert store.read([("view", ("key",))]) == [None]
 
 
 def test_an_address_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
