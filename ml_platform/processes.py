@@ -139,6 +139,8 @@ def platform_environment(settings: Settings, chosen: Mapping[str, int]) -> dict[
         "DAGSTER_HOME": str(dagster_home(settings)),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "1",
+        # Dagster's own 60 are short for a busy machine: a run that began in time would be failed and retried.
+        "DAGSTER_GRPC_TIMEOUT_SECONDS": os.environ.get("DAGSTER_GRPC_TIMEOUT_SECONDS", "180"),
         **moved,
     }
 

@@ -15,7 +15,12 @@ def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         # Inside a container and as root Chromium's own sandbox cannot start; the pages are our own. Names under
         # `example`, which no DNS knows, lead to this machine, as a hostile page's name can.
-        arguments = ["--no-sandbox", "--host-resolver-rules=MAP *.example 127.0.0.1"]
+        # Newer browsers keep public pages from local servers; the servers must be safe in those that do not.
+        arguments = [
+            "--no-sandbox",
+            "--host-resolver-rules=MAP *.example 127.0.0.1",
+            "--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets",
+        ]
         browser = playwright.chromium.launch(executable_path=chromium, args=arguments, timeout=120_000)
         expect.set_options(timeout=120_000)
         yield browser

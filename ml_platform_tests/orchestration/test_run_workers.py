@@ -132,8 +132,9 @@ def test_steps_that_outlived_their_run_are_ended_before_its_retry(instance, star
     start(ended(process))
     # A step of a fork server whose parent has ended: it belongs to no process of this home any more.
     program = "import time; time.sleep(300)  # from multiprocessing.forkserver import main"
-    start_it = f"subprocess.Popen([sys.executable, '-c', {program!r}], stdout=subprocess.DEVNULL)"
-    code = f"import subprocess, sys; print({start_it}.pid)"
+    # It must not hold our pipes: who waits for their end would wait for the step.
+    start_it = "subprocess.Popen([sys.executable, '-c', program], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)"
+    code = f"import subprocess, sys; program = {program!r}; print({start_it}.pid)"
     step = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     assert started(step) is not None
     assert len(reap_orphans(instance)) == 1
