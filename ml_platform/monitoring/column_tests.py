@@ -175,8 +175,8 @@ def reference_side(kind: Kind, column: pl.Series) -> NumericReference | Categori
 
     Examples
     --------
-    >>> side = reference_side("numeric", pl.Series([0.1] * 990 + [-999.0] * 10))
-    >>> [test.told for test in side.tests(pl.Series([0.1] * 970 + [-999.0] * 30))]
+    >>> side = reference_side("numeric", pl.Series([0.1, 0.2] * 495 + [-999.0] * 10))
+    >>> [test.told for test in side.tests(pl.Series([0.1, 0.2] * 485 + [-999.0] * 30))]
     ['-999 1.00% → 3.00%']
     """
     return NumericReference(column) if kind == "numeric" else CategoricalReference(column)
@@ -194,11 +194,13 @@ def category_tests(reference: dict[str, int], current: dict[str, int], *, name: 
             cell: cohens_h(cells[0].get(cell, 0) / rows, cells[1].get(cell, 0) / new_rows)
             for cell in sorted({*cells[0], *cells[1]} & common)
         }
-        worst = max(apart, key=apart.__getitem__, default=None)
+        # Of two values both are as far apart: the rarer one tells more.
+        worst = max(apart, key=lambda cell: (round(apart[cell], 9), -cells[0].get(cell, 0)), default=None)
         shift = [cells[side].get(worst, 0) / total for side, total in ((0, rows), (1, new_rows))] if worst else []
         told = f"{worst} {shift[0]:.2%} → {shift[1]:.2%}" if worst else "rare categories"
         distance = max(jensen_shannon(*cells), *apart.values(), 0.0)
-        made.append(ColumnTest(name, "chi-square", distance, partial(two_sample_chi_square, *cells), told))
+        method = "chi-square" if len({*cells[0], *cells[1]}) > 2 else "two proportions"
+        made.append(ColumnTest(name, method, distance, partial(two_sample_chi_square, *cells), told))
     if sum(rare):
         made.append(_share_test(f"rare {name}", rare[0], rows, rare[1], new_rows))
     if max(rare[0] / rows, rare[1] / new_rows) >= _UNSEEN_FROM and len(reference) > FEW_VALUES:

@@ -6,6 +6,9 @@ wider than one over independent rows. A window of d days strays by a d-th of tha
 the holdout's metric is uncertain too. So even a single day can be judged, by what days do.
 
 Where a manifest does not say it, the window's own days must, and there must be enough of them.
+
+Days are the unit here whatever `promotion.block` says: a window of few days holds no two weeks, and the column of a
+block need not be recorded with the scores.
 """
 
 from dataclasses import dataclass

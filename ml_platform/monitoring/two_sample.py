@@ -49,7 +49,8 @@ def two_sample_chi_square(reference: Mapping[Any, int], current: Mapping[Any, in
     """P-value that two samples of categories, given as counts, come from one distribution.
 
     Categories whose expected count is below 5 in the smaller sample are tested as one; if even together they stay
-    below it, they are left out.
+    below it, they are left out. Where two are left, flags above all, the test is Fisher's: at the small p-values that
+    many tests share a significance by, chi-square calls a share of 1 % of 1,000 rows drifted over twice too often.
 
     Examples
     --------
@@ -70,7 +71,12 @@ def two_sample_chi_square(reference: Mapping[Any, int], current: Mapping[Any, in
     # A side with rare categories alone is told from the other by those.
     if pooled.sum() * smaller_share >= SMALLEST_EXPECTED or not cells.sum(axis=1).all():
         cells = np.hstack([cells, pooled])
-    return 1.0 if cells.shape[1] < 2 else float(chi2_contingency(cells, correction=False)[1])
+    if cells.shape[1] < 2:
+        return 1.0
+    if cells.shape[1] == 2:
+        (old, old_other), (new, new_other) = cells
+        return two_proportions(old, old + old_other, new, new + new_other)
+    return float(chi2_contingency(cells, correction=False)[1])
 
 
 def contingency_table(reference: Mapping[Any, int], current: Mapping[Any, int]) -> np.ndarray:

@@ -7,7 +7,7 @@ from decimal import Decimal
 import numpy as np
 import polars as pl
 import pytest
-from scipy.stats import ks_2samp
+from scipy.stats import binom, ks_2samp
 
 from ml_platform.monitoring.column_tests import Kind
 from ml_platform.monitoring.comparison import Column, ColumnDrift, JudgedTest, compare, full_name
@@ -234,6 +234,15 @@ def weekly(weeks: int, rng: np.random.Generator) -> pl.DataFrame:
     rows = weeks * 700
     at = [datetime(2013, 1, 1, tzinfo=UTC) + timedelta(days=number / 100) for number in range(rows)]
     return pl.DataFrame({"at": at, "x": np.repeat(means, 700) + rng.normal(size=rows)})
+
+
+@pytest.mark.parametrize("share", [0.006, 0.01, 0.05])
+def test_two_categories_keep_the_small_level_that_many_tests_leave_them(share: float) -> None:
+    """Exactly: the probability of all counts of 1,000 rows that are called different from 10,000 of that share."""
+    level, old, counts = 2e-4, round(share * 10_000), range(round(share * 1_000) * 6)
+    called = [two_sample_chi_square({0: 10_000 - old, 1: old}, {0: 1_000 - new, 1: new}) < level for new in counts]
+    assert any(called)
+    assert binom.pmf(counts, 1_000, share)[called].sum() <= level
 
 
 def test_an_ordinary_week_is_no_drift(rng: np.random.Generator) -> None:
