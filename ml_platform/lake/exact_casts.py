@@ -100,6 +100,8 @@ def shown(values: pl.Series, position: int) -> str:
         ends = {2**63 - 1: "infinity", -(2**63) + 1: "-infinity", 2**31 - 1: "infinity", -(2**31) + 1: "-infinity"}
         ticks = one.to_physical()[0]
         return ends.get(ticks, f"{ticks} ticks from 1970") + " (outside of the years 1 to 9999)"
+    if _has_zone(values.dtype):  # in another zone the first and last hours have no date
+        one = one.dt.convert_time_zone("UTC")
     return repr(one[0]) if not values.dtype.is_temporal() and not values.dtype.is_decimal() else str(one[0])
 
 

@@ -34,6 +34,7 @@ from ml_platform.spec_types import Strict
 
 _EXACT = 1e-6  # share of the label's variance that noise may leave in what counts as an equality
 _EXACT_PAIR = 1e-9  # the same of two features, which are fitted on more rows
+_GIVES = 0.999  # R² or AUC below which a combination is said to give the label nearly
 _NOISY = 0.99  # R² from which a combination of a few features is worth a look
 _NO_BETTER = 0.5  # of what the previous label leaves unexplained: a feature that leaves more than that is not too good
 _NOT_REPORTED = 0.9  # of a strength alone, from which a feature needs no other for its finding
@@ -55,12 +56,13 @@ class Leak(Strict):
     def reason(self) -> str:
         """The finding as a sentence."""
         names = _listed([f"'{name}'" for name in self.features])
+        gives = "gives" if self.value >= _GIVES else "nearly gives"
         what = {
             "alone": f"{names} alone predicts the label",
             "transformation": f"{names} is the label in another form",
             "range": f"{names} says in which range the label lies",
-            "combination": f"the sum or difference of {names}, each scaled, gives the label",
-            "product": f"a product or ratio of {names} gives the label",
+            "combination": f"the sum or difference of {names}, each scaled, {gives} the label",
+            "product": f"a product or ratio of {names} {gives} the label",
             "later label": f"{names} is the label of a later row",
             "own label": f"{names} is a mean of labels that knows the row's own",
         }[self.kind]
