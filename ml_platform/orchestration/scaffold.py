@@ -39,7 +39,7 @@ SELECT
     TIMESTAMPTZ '$start 00:00:00+00' + to_hours(i + 24) AS label_available_at,
     (i % 17)::DOUBLE AS amount,
     $label AS $target
-FROM range(1000) AS t(i)
+FROM range(3000) AS t(i) -- 125 days: the default split wants 28 of holdout, 14 of validation, and rows before them
 """)
 
 # Each depends on `amount` and on chance, so that there is something to learn and no leak.
