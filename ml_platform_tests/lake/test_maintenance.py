@@ -107,9 +107,8 @@ def test_a_table_that_is_replaced_again_and_again_is_freed_all_the_same(
 
     def opened_before_a_replacement(table: str) -> DeltaTable:
         snapshot = opened(table)
-        with monkeypatch.context() as patch:
-            patch.setattr(lake, "snapshot", opened)
-            lake.replace(table, _days(9))
+        monkeypatch.setattr(lake, "snapshot", opened)  # once
+        lake.replace(table, _days(9))
         return snapshot
 
     monkeypatch.setattr(lake, "snapshot", opened_before_a_replacement)

@@ -146,7 +146,10 @@ def test_integers_of_a_typed_file_can_be_names() -> None:
     ("column", "message"),
     [
         ({"type": "number", "format": "1_234"}, r"format of a number is one of 1,234\.5, 1\.234,5.*found 1_234"),
-        ({"type": "date", "format": "DD.MM.YYYY"}, r"format of a date is like %d\.%m\.%Y.*found DD\.MM\.YYYY"),
+        (
+            {"type": "date", "format": "DD.MM.YYYY"},
+            r"cannot be DD\.MM\.YYYY: wanted is something like %d\.%m\.%Y",
+        ),
         ({"type": "timestamp", "format": "%H:%M %Z"}, "%Z is not supported"),
         ({"type": "timestamp", "format": "%d.%m.%Y %H"}, r"cannot be %d\.%m\.%Y %H: .*specify both hour and minute"),
         ({"type": "string", "format": "%d"}, "format is for numbers, dates and timestamps; the type is string"),

@@ -297,6 +297,7 @@ def test_infinite_numbers_are_compared_as_the_log_can_say_them(live):
 
 def test_nothing_logged_is_not_judged(live):
     assert live.skew().reasons == ("no request has been logged yet",)
+    live.publish(NOON)
     live.answer(NOON, NOON + 3 * HOUR)
     live.skew()
     table = f"inference_log/{live.shops.spec.name}"

@@ -123,7 +123,7 @@ def test_a_view_that_was_never_published_is_told(settings: Settings, serve: Serv
     publish(settings, 1)
     server = serve(settings)
     message = server.client.post(PATH, json=ROW).json()["error"]["message"]
-    assert "'origin_weather' is not in the online store: materialise online/origin_weather" in message
+    assert "there is no online store: materialise online/origin_weather" in message
 
 
 def test_versions_share_the_traffic_as_the_document_says_and_an_id_stays_with_one(
