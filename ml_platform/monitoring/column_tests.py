@@ -16,6 +16,7 @@ The reference side is prepared once and can be compared with many samples. Value
 as float64: what float64 does not tell apart is the same.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Literal, NamedTuple
@@ -86,8 +87,10 @@ class NumericReference:
             return np.clip(np.rint((finite - self.centre) / self._step), -_MAX_CELLS, _MAX_CELLS) + 0.0
 
     def value(self, cell: float) -> float:
-        """The value in the middle of a cell."""
-        return float(self.centre + cell * self._step)
+        """The value in the middle of a cell, to the digits that tell cells apart: 0 is not told as -6e-08."""
+        value = float(self.centre + cell * self._step)
+        digits = math.ceil(-math.log10(self._step)) if self._step > 0 else 300
+        return round(value, digits) + 0.0
 
     def tests(self, column: pl.Series) -> list[ColumnTest]:
         """Test other values against the reference; parts that no side has are left out."""

@@ -263,3 +263,11 @@ def test_an_ordinary_week_is_no_drift(rng: np.random.Generator) -> None:
 def test_few_windows_say_nothing_of_the_ordinary(rng: np.random.Generator) -> None:
     columns = [Column("x", "numeric")]
     assert ordinary_distances(weekly(3, rng), columns, timestamp="at", window=timedelta(days=7), min_rows=500) == {}
+
+
+def test_a_common_value_is_told_as_it_is() -> None:
+    random = np.random.default_rng(5)
+    old = np.where(random.random(4000) < 0.3, 0.0, random.exponential(0.16, 4000))
+    new = np.where(random.random(4000) < 0.1, 0.0, random.exponential(0.16, 4000))
+    (judged,), _ = compare(pl.DataFrame({"x": old}), pl.DataFrame({"x": new}), [Column("x", "numeric")], MONITORING)
+    assert "value 0 3" in judged.reason
