@@ -61,6 +61,11 @@ class ColumnTest(NamedTuple):
     p_value: Callable[[], float]  # computed when asked for: distances alone are often enough
     told: str  # the two sides in words and numbers
 
+    @property
+    def family(self) -> str:
+        """What tests of the same kind share: those of single values are made for whichever value stands out."""
+        return self.name.partition(" ")[0]
+
 
 class NotComparable(ValueError):
     """Values are not of their column's kind; the message says what they are."""

@@ -117,7 +117,7 @@ def compare(
         results = []
         for test in tests:
             floor = monitoring.distance * (KS_SHARE if test.method == "ks" else 1.0)
-            usual = (ordinary or {}).get(full_name(column.name, test.name), 0.0)
+            usual = _usual(column, test, ordinary or {})
             results.append(_judged(test, p_threshold, max(floor, usual)))
         sides = reference[column.name], current[column.name]
         found.append(
@@ -135,6 +135,12 @@ def full_name(column: str, test: str) -> str:
     'wind: missing'
     """
     return f"{column}: {test}"
+
+
+def _usual(column: Column, test: ColumnTest, ordinary: Mapping[str, float]) -> float:
+    """Distance that is nothing unusual for a test, or for tests of its kind; 0 where that is not known."""
+    names = (full_name(column.name, name) for name in (test.name, test.family))
+    return next((ordinary[name] for name in names if name in ordinary), 0.0)
 
 
 def _tests(column: Column, reference: pl.Series, current: pl.Series) -> tuple[list[ColumnTest], float | None, str]:

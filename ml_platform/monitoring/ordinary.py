@@ -6,24 +6,25 @@ data did itself within a window of the same length is therefore not drift: the t
 Measured by leaving each week of real flights out of its quarter (`benchmarks/drift_ordinary_weeks.py`).
 """
 
+import itertools
 from collections.abc import Sequence
 from datetime import timedelta
 
 import polars as pl
 
-from ml_platform.monitoring.column_tests import NotComparable, reference_side
+from ml_platform.monitoring.column_tests import ColumnTest, NotComparable, reference_side
 from ml_platform.monitoring.comparison import Column, full_name
 
 MAX_WINDOWS = 26  # spread evenly over the reference
 MAX_WINDOW_ROWS = 2_000
-MAX_REFERENCE_ROWS = 20_000
+MAX_REFERENCE_ROWS = 10_000
 MIN_WINDOWS = 4  # fewer say nothing of what is ordinary
 
 
 def ordinary_distances(
     reference: pl.DataFrame, columns: Sequence[Column], *, timestamp: str, window: timedelta, min_rows: int
 ) -> dict[str, float]:
-    """Largest distance of any window of the reference from the whole of it, by test.
+    """Largest distance of any window of the reference from the rest of it, by test.
 
     Parameters
     ----------
@@ -41,7 +42,8 @@ def ordinary_distances(
     Returns
     -------
     dict
-        Distances as `compare` measures them, by `full_name`; empty when the reference spans fewer than four such
+        Distances as `compare` measures them, by `full_name`, and the largest of each family, for values that stand out
+        for the first time, as the temperatures of each week do. Empty when the reference spans fewer than four such
         windows.
     """
     first = reference[timestamp].min()
@@ -54,22 +56,22 @@ def ordinary_distances(
     windows = [numbered.filter(pl.col("__window") == number) for number in sizes["__window"].gather_every(step)]
     parts = [part.sample(min(part.height, MAX_WINDOW_ROWS), seed=0) for part in windows]
     whole = numbered.sample(min(numbered.height, MAX_REFERENCE_ROWS), seed=0)
-    # The whole holds the window too, which hides a part of its distance from the rest: for Kolmogorov–Smirnov exactly
-    # its share of the rows (the whole's distribution function is the mixture of both), for the others about that.
-    rest = [1 - part.height / numbered.height for part in windows]
+    # Each window beside the rows of the others: a share that it had itself would hide a part of its distance.
+    others = [whole.filter(pl.col("__window") != part["__window"][0]) for part in parts]
     largest: dict[str, float] = {}
     for column in columns:
-        sides = [part[column.name] for part in parts]
-        for distances, share in zip(distances_of(column, whole[column.name], sides), rest, strict=True):
-            for name, distance in distances.items():
-                largest[name] = max(largest.get(name, 0.0), distance / share)
+        made = [
+            tests_of(column, rest[column.name], part[column.name]) for rest, part in zip(others, parts, strict=True)
+        ]
+        for test in itertools.chain.from_iterable(made):
+            for name in {full_name(column.name, test.name), full_name(column.name, test.family)}:
+                largest[name] = max(largest.get(name, 0.0), test.distance)
     return largest
 
 
-def distances_of(column: Column, reference: pl.Series, others: Sequence[pl.Series]) -> list[dict[str, float]]:
-    """Distances of every test of a column by `full_name`, for each of several samples; none that cannot be compared."""
+def tests_of(column: Column, reference: pl.Series, other: pl.Series) -> list[ColumnTest]:
+    """Every test of a column between two samples; none where they cannot be compared, as `compare` says."""
     try:
-        side = reference_side(column.kind, reference)
-        return [{full_name(column.name, test.name): test.distance for test in side.tests(other)} for other in others]
-    except NotComparable:  # `compare` says so of the column
-        return [{} for _ in others]
+        return reference_side(column.kind, reference).tests(other)
+    except NotComparable:
+        return []

@@ -271,3 +271,26 @@ def test_a_common_value_is_told_as_it_is() -> None:
     new = np.where(random.random(4000) < 0.1, 0.0, random.exponential(0.16, 4000))
     (judged,), _ = compare(pl.DataFrame({"x": old}), pl.DataFrame({"x": new}), [Column("x", "numeric")], MONITORING)
     assert "value 0 3" in judged.reason
+
+
+def test_values_that_are_common_in_one_week_only_are_ordinary_and_a_growing_sentinel_is_not(
+    rng: np.random.Generator,
+) -> None:
+    """Hours of weather: half of a week's rows have one of a few temperatures, which other weeks have rarely."""
+    at = pl.datetime_range(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 3, 25, tzinfo=UTC), "15m", eager=True)
+    week = (np.arange(len(at)) // 672).astype(int)
+    of_week = rng.integers(0, 4000, (week.max() + 1, 8))
+    values = np.where(
+        rng.random(len(at)) < 0.5, of_week[week, rng.integers(0, 8, len(at))], rng.integers(0, 4000, len(at))
+    )
+    values = np.where(rng.random(len(at)) < 0.01, -999, values)
+    frame = pl.DataFrame({"at": at, "x": values.astype(float)})
+    reference, fresh = frame.head(10 * 672), frame.slice(10 * 672, 672)
+    columns = [Column("x", "numeric")]
+    ordinary = ordinary_distances(reference, columns, timestamp="at", window=timedelta(days=7), min_rows=500)
+    (blind,), _ = compare(reference, fresh, columns, MONITORING)
+    (seeing,), _ = compare(reference, fresh, columns, MONITORING, ordinary=ordinary)
+    assert (blind.drifted, seeing.drifted) == (True, False)
+    more = fresh.with_columns(x=pl.when(pl.int_range(pl.len()) % 16 == 0).then(-999.0).otherwise("x"))
+    (found,), _ = compare(reference, more, columns, MONITORING, ordinary=ordinary)
+    assert [test.name for test in found.tests if test.drifted] == ["value -999"]
