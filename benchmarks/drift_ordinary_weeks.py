@@ -31,7 +31,7 @@ from ml_platform.training.metrics import shares
 WEEK = timedelta(days=7)
 QUARTERS = ((1, 4), (4, 7), (7, 10))
 TREES = 60  # enough for importances
-RULES = ("`distance` alone", "raised to the largest distance of the other weeks (the default)")
+RULES = ("`distance` alone", "raised to 1.25 times the largest distance of the other weeks (the default)")
 Found = dict[str, list[float]]  # rule → share of the importance that drifted, per week
 
 

@@ -63,9 +63,9 @@ def cut_into_blocks(chunks: Iterable[bytes], files: Files, *, longest: int = LON
 
     Examples
     --------
-    >>> [block] = cut_into_blocks([b'id,v\\n\\n1,"a', b'\\nb"\\n'], Files())
-    >>> block.text, block.rows, block.columns
-    (b'id,v\\n1,"a\\nb"\\n', 2, 2)
+    >>> blocks = cut_into_blocks([b'id,v\\n\\n1,"a', b'\\nb"\\n'], Files())
+    >>> [(block.text, block.rows) for block in blocks]
+    [(b'id,v\\n', 1), (b'1,"a\\nb"\\n', 1)]
     >>> list(cut_into_blocks([b'id,v\\n1,5" pipe\\n'], Files()))
     Traceback (most recent call last):
     ...

@@ -16,7 +16,8 @@ def locked(path: Path) -> Iterator[None]:
 
     Examples
     --------
-    >>>     >>> with tempfile.TemporaryDirectory() as folder, locked(Path(folder) / "promotion.lock"):
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, locked(Path(folder) / "promotion.lock"):
     ...     print("alone")
     alone
     """

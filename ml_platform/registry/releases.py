@@ -50,7 +50,8 @@ class ReleaseStore:
 
     Examples
     --------
-    >>>     >>> folder = tempfile.TemporaryDirectory()
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
     >>> store = ReleaseStore(Path(folder.name))
     >>> store.endpoint("flight_delay") is None
     True

@@ -46,6 +46,7 @@ def test_a_leak_is_named_and_nothing_is_trained_on_it(shops):
 
 
 def test_skew_is_checked_by_a_job_of_its_own_with_counts_and_examples(shops, trained_shops):
+    shops = shops.respecified(skew={"min_rows": 10})
     live = Live(shops, trained_shops[1].digest)
     live.publish(NOON)
     live.answer(NOON, NOON + 6 * HOUR, heavy=lambda value: not value)

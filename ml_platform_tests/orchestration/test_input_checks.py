@@ -10,13 +10,16 @@ from ml_platform.features.null_shares import last_accepted
 from ml_platform.features.views import compute_view
 from ml_platform.orchestration.model_asset import key
 from ml_platform.orchestration.resources import build_resources
+from ml_platform.orchestration.retraining_history import definitions_digest
 from ml_platform.orchestration.training_assets import training_assets
 from ml_platform_tests.shops import START, Shops
 
 
 def make(shops: Shops, **config: Any) -> tuple[bool, dict[str, dg.AssetCheckEvaluation], dict[str, Any]]:
     """Materialise the training set: whether what follows may run, its checks and metadata."""
-    assets = training_assets(shops.spec, shops.folder, shops.views)
+    assets = training_assets(
+        shops.spec, shops.folder, shops.views, definitions_digest(shops.spec, shops.folder, shops.views)
+    )
     run_config = {"ops": {f"{shops.spec.name}__training_set": {"config": config}}}
     result = dg.materialize(
         assets,
