@@ -111,7 +111,8 @@ def same(before: pl.Series, after: pl.Series) -> bool:
     elif isinstance(a, float) and not math.isfinite(a):
         equal = isinstance(b, float) and str(a) == str(b)
     elif isinstance(a, Decimal) and isinstance(b, float):
-        equal = round(Decimal(b), one.scale) == a  # type: ignore[attr-defined]
+        # A double of 17 digits is the decimal that it is written as, or, where that has fewer, the number that it is.
+        equal = a in {Decimal(repr(b)), round(Decimal(b), one.scale)}  # type: ignore[attr-defined]
     elif isinstance(a, float) and isinstance(b, Decimal):
         equal = pl.Series([float(b)], dtype=one)[0] == a
     elif isinstance(a, int | float | Decimal) and isinstance(b, int | float | Decimal):
