@@ -18,16 +18,20 @@ class Dated:
     as_of: datetime | None = None
 
 
-def base_tables(node: Any) -> Iterator[dict[str, Any]]:
+def nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    """Yield every node of DuckDB's parse tree, each before those below it."""
+    if isinstance(tree, dict):
+        yield tree
+        for child in tree.values():
+            yield from nodes(child)
+    elif isinstance(tree, list):
+        for child in tree:
+            yield from nodes(child)
+
+
+def base_tables(tree: Any) -> Iterator[dict[str, Any]]:
     """Yield the nodes that name a table with its schema, of DuckDB's parse tree of a SELECT."""
-    if isinstance(node, dict):
-        if node.get("type") == "BASE_TABLE" and node.get("schema_name"):
-            yield node
-        for value in node.values():
-            yield from base_tables(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from base_tables(value)
+    return (node for node in nodes(tree) if node.get("type") == "BASE_TABLE" and node.get("schema_name"))
 
 
 def table_of(node: dict[str, Any]) -> str:

@@ -6,8 +6,9 @@ tables (`ml_platform.lake.sql`), so a mistake here shows no other file.
 """
 
 import re
-from collections.abc import Iterator
 from typing import Any
+
+from ml_platform.lake.dated_sql import nodes
 
 _MAKE_ROWS = {"range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree"}
 # Functions of values that tell of the process, or of the text of views, which names files.
@@ -35,7 +36,7 @@ def check_reads_tables_only(tree: Any) -> None:
     OutsideTheLake
         For a file, a function that reads one, a catalog, a listing of DuckDB's, or a function that tells settings.
     """
-    for node in _nodes(tree):
+    for node in nodes(tree):
         kind, name = node.get("type"), str(node.get("table_name") or "")
         if kind == "BASE_TABLE":
             schema, catalog = str(node.get("schema_name") or ""), str(node.get("catalog_name") or "")
@@ -49,13 +50,3 @@ def check_reads_tables_only(tree: Any) -> None:
                 raise OutsideTheLake(f"{function.get('function_name')}()")
         elif node.get("class") == "FUNCTION" and _TELL.fullmatch(str(node.get("function_name"))):
             raise OutsideTheLake(f"{node['function_name']}()")
-
-
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(tree, dict):
-        yield tree
-        for child in tree.values():
-            yield from _nodes(child)
-    elif isinstance(tree, list):
-        for child in tree:
-            yield from _nodes(child)
