@@ -3,7 +3,6 @@
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 
 from ml_platform.registry.manifest import Manifest
@@ -17,7 +16,7 @@ class SignatureLost(RuntimeError):
     """MLflow stored the model without its signature."""
 
 
-def log_model(tracker: Tracker, run_id: str, onnx: bytes, manifest: bytes, *, example: np.ndarray) -> str:
+def log_model(tracker: Tracker, run_id: str, onnx: bytes, manifest: Manifest, *, example: np.ndarray) -> str:
     """Log a graph under a run and return its MLflow URI.
 
     Parameters
@@ -29,7 +28,7 @@ def log_model(tracker: Tracker, run_id: str, onnx: bytes, manifest: bytes, *, ex
     onnx
         The serialised graph.
     manifest
-        The bundle's manifest; kept in the model's metadata by its digest.
+        The bundle's; kept in the model's metadata by its digest.
     example
         Some rows (rows × features, float64) as input example.
 
@@ -42,22 +41,21 @@ def log_model(tracker: Tracker, run_id: str, onnx: bytes, manifest: bytes, *, ex
     import mlflow
     import onnx as onnx_library
 
-    described = msgspec.json.decode(manifest, type=Manifest)
     with mlflow.start_run(run_id=run_id):
         logged = mlflow.onnx.log_model(
             onnx_library.load_from_string(onnx),
             name="model",
-            signature=_signature(described),
+            signature=_signature(manifest),
             input_example={"X": example[:3]},
             pip_requirements=[f"{name}=={version(name)}" for name in ("onnx", "onnxruntime", "numpy")],
-            metadata={"model_digest": described.model_digest, "model": described.model},
+            metadata={"model_digest": manifest.model_digest, "model": manifest.model},
             onnx_execution_providers=["CPUExecutionProvider"],
             onnx_session_options={"intra_op_num_threads": 1},
             save_as_external_data=False,
         )
     stored = mlflow.models.get_model_info(logged.model_uri)
     if stored.signature is None or stored.signature.inputs is None or stored.signature.outputs is None:
-        raise SignatureLost(f"{described.model}: MLflow stored {logged.model_uri} without its signature; train again")
+        raise SignatureLost(f"{manifest.model}: MLflow stored {logged.model_uri} without its signature; train again")
     client.log_batch(run_id, tags=[mlflow.entities.RunTag("model_uri", logged.model_uri)])
     return str(logged.model_uri)
 

@@ -1,4 +1,4 @@
-"""Trained model → the files of a release bundle: manifest, graph, golden rows."""
+"""Trained model → release bundle: manifest, graph, golden rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,24 +16,24 @@ from ml_platform.features.request import RequestFeature, add_request_features, d
 from ml_platform.features.training_set import TrainingSetRef
 from ml_platform.features.views import FeatureView
 from ml_platform.inference.log_policy import withheld
+from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.digests import model_digest
 from ml_platform.registry.manifest import (
     Derived,
-    Feature,
     Golden,
     HoldoutError,
     InferenceLogPolicy,
     Input,
     Judged,
-    Label,
     Manifest,
     Provenance,
     ViewLookup,
     Violated,
 )
+from ml_platform.registry.releases import ReleaseStore
 from ml_platform.spec import InputField, ModelSpec
+from ml_platform.training.candidate_fit import Fitted
 from ml_platform.training.documents import Window
-from ml_platform.training.matrix import FeatureEncoder
 
 GOLDEN_ROWS = 20
 UNSEEN = "never seen in training"
@@ -96,21 +96,95 @@ def build_signature(
     return Signature(inputs, derived, tuple(lookups), request)
 
 
-def build_manifest(
-    spec: ModelSpec,
-    signature: Signature,
-    features: tuple[Feature, ...],
+@dataclass(frozen=True)
+class StoredBundle:
+    """A bundle in the release store, which has replayed its own golden rows; nobody serves it yet."""
+
+    digest: str
+    manifest: Manifest
+    scorer: Scorer
+    example: np.ndarray  # matrix of the golden rows: (rows × features), float64
+
+
+def store_bundle(
+    fitted: Fitted,
     onnx: bytes,
+    signature: Signature,
+    holdout: pl.DataFrame,
+    store: ReleaseStore,
     *,
-    family: str,
-    classes: tuple[Label, ...],
     threshold: float | None,
     importance: Mapping[str, float],
     metrics: Mapping[str, float],
+    holdout_error: HoldoutError | None,
     provenance: Provenance,
-    holdout_error: HoldoutError | None = None,
+) -> StoredBundle:
+    """Put a fitted model into the release store, and load it from there.
+
+    Parameters
+    ----------
+    fitted
+        The model.
+    onnx
+        Its export.
+    signature
+        How a request becomes a row of its matrix.
+    holdout
+        Rows that the golden ones are picked from.
+    store
+        Gets the bundle.
+    threshold
+        Probability from which a binary prediction is true.
+    importance
+        Share of each feature in the model.
+    metrics, holdout_error
+        What was measured on the holdout, and the standard error of the promotion metric there.
+    provenance
+        Data and code that made the model.
+
+    Raises
+    ------
+    ValueError
+        When the instant of logged rows would be computed from inputs that the log withholds.
+    BundleRefused
+        When the graph answers its golden rows otherwise than the fitted model.
+    """
+    manifest = _manifest(
+        fitted,
+        onnx,
+        signature,
+        threshold=threshold,
+        importance=importance,
+        metrics=metrics,
+        holdout_error=holdout_error,
+        provenance=provenance,
+    )
+    rows = _golden_frame(holdout, fitted.spec, signature)
+    example = fitted.encoder.transform(rows)
+    golden = _golden(rows, signature, example, fitted.predict(rows))
+    digest = store.put_bundle(
+        {
+            "manifest.json": msgspec.json.format(msgspec.json.encode(manifest), indent=2),
+            "model.onnx": onnx,
+            "golden.json": msgspec.json.format(msgspec.json.encode(golden), indent=1),
+        }
+    )
+    return StoredBundle(digest, manifest, Scorer.load(store.bundle_path(digest)), example)
+
+
+def _manifest(
+    fitted: Fitted,
+    onnx: bytes,
+    signature: Signature,
+    *,
+    threshold: float | None,
+    importance: Mapping[str, float],
+    metrics: Mapping[str, float],
+    holdout_error: HoldoutError | None,
+    provenance: Provenance,
 ) -> Manifest:
     """Assemble the manifest; its `model_digest` is computed over `onnx` and the signature."""
+    spec = fitted.spec
     names = [field.name for field in signature.inputs]
     timestamps = [field.name for field in signature.inputs if field.type == "timestamp"]
     timestamps += [feature.name for feature in signature.derived if feature.type == "timestamp"]
@@ -120,14 +194,14 @@ def build_manifest(
         task=spec.task,
         description=spec.description,
         owner=spec.owner,
-        family=family,
+        family=fitted.family,
         id=spec.id if spec.id in names else None,
         as_of=spec.timestamp if spec.timestamp in timestamps else None,
         inputs=signature.inputs,
         derived=signature.derived,
         lookups=signature.lookups,
-        features=tuple(msgspec.structs.replace(item, importance=importance[item.name]) for item in features),
-        classes=classes,
+        features=tuple(msgspec.structs.replace(item, importance=importance[item.name]) for item in fitted.features),
+        classes=fitted.classes,
         threshold=threshold,
         threshold_choice=spec.threshold.in_words if threshold is not None else "",
         target=spec.target,
@@ -172,7 +246,7 @@ def build_provenance(
     )
 
 
-def golden_frame(rows: pl.DataFrame, spec: ModelSpec, signature: Signature) -> pl.DataFrame:
+def _golden_frame(rows: pl.DataFrame, spec: ModelSpec, signature: Signature) -> pl.DataFrame:
     """Pick rows to replay: spread over time, those with most nulls, and one with every string unseen.
 
     Derived features of the altered row are computed anew, so that the whole frame is as offline would have it.
@@ -190,26 +264,16 @@ def golden_frame(rows: pl.DataFrame, spec: ModelSpec, signature: Signature) -> p
     return add_request_features(picked.lazy(), signature.request_features).collect()
 
 
-def build_golden(frame: pl.DataFrame, signature: Signature, encoder: FeatureEncoder, scores: np.ndarray) -> Golden:
-    """Golden rows: those of `golden_frame`, their matrix, and the native model's scores."""
+def _golden(frame: pl.DataFrame, signature: Signature, matrix: np.ndarray, scores: np.ndarray) -> Golden:
+    """Golden rows: those of `_golden_frame`, their matrix, and the native model's scores."""
     names = [field.name for field in signature.inputs]
     looked_up = [name for lookup in signature.lookups for name in lookup.features]
-    matrix = encoder.transform(frame)
     return Golden(
         inputs=tuple({name: _plain(value) for name, value in row.items()} for row in frame.select(names).to_dicts()),
         looked_up=tuple(frame.select(looked_up).to_dicts()) if looked_up else ({},) * frame.height,
         matrix=tuple(tuple(None if np.isnan(value) else float(value) for value in row) for row in matrix),
         scores=tuple(scores.tolist()),
     )
-
-
-def bundle_files(manifest: Manifest, onnx: bytes, golden: Golden) -> dict[str, bytes]:
-    """Name and serialise the files of a bundle."""
-    return {
-        "manifest.json": msgspec.json.format(msgspec.json.encode(manifest), indent=2),
-        "model.onnx": onnx,
-        "golden.json": msgspec.json.format(msgspec.json.encode(golden), indent=1),
-    }
 
 
 def _example_row(frame: pl.DataFrame, spec: ModelSpec) -> dict[str, Any]:

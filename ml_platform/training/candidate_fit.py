@@ -32,6 +32,7 @@ class NotExportable(RuntimeError):
 class Fitted:
     """A fitted pipeline, and the rows that it learned from."""
 
+    family: Family
     estimator: "Pipeline"
     encoder: FeatureEncoder
     classes: tuple[Label, ...]
@@ -102,7 +103,7 @@ def fit_candidate(
     X = encoder.transform(rows)
     estimator = build_estimator(family, spec.task, encoder.features, params, spec.tuning.seed)
     fit_estimator(estimator, X, y)
-    return Fitted(estimator, encoder, classes, X, window(rows, spec), spec)
+    return Fitted(family, estimator, encoder, classes, X, window(rows, spec), spec)
 
 
 def require_classes(spec: ModelSpec, y: np.ndarray) -> None:

@@ -10,21 +10,12 @@ import polars as pl
 
 from ml_platform.features.training_set import TrainingSetRef
 from ml_platform.features.views import FeatureView
-from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.logged_model import log_model
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import PLOTS, Tracker
 from ml_platform.spec import ModelSpec
 from ml_platform.training.blocks import DAY, block_ids
-from ml_platform.training.bundle import (
-    Signature,
-    build_golden,
-    build_manifest,
-    build_provenance,
-    build_signature,
-    bundle_files,
-    golden_frame,
-)
+from ml_platform.training.bundle import Signature, build_provenance, build_signature, store_bundle
 from ml_platform.training.candidate_fit import NotExportable, fit_candidate
 from ml_platform.training.code_version import code_version as current_code_version
 from ml_platform.training.documents import Candidate, Candidates, PassedOver, TrainedModel
@@ -124,16 +115,15 @@ def _train(  # noqa: PLR0917 - private
         y = encode_labels(parts.holdout.get_column(spec.target), spec, fitted.classes)
         score = fitted.predict(parts.holdout)
         metrics = measure(spec.task, y, score, threshold=candidate.threshold)
-        weights = fitted.importance()
-        manifest = build_manifest(
-            spec,
-            signature,
-            fitted.features,
+        importance = fitted.importance()
+        bundle = store_bundle(
+            fitted,
             onnx,
-            family=candidate.family,
-            classes=fitted.classes,
+            signature,
+            parts.holdout,
+            store,
             threshold=candidate.threshold,
-            importance=weights,
+            importance=importance,
             metrics=metrics,
             holdout_error=holdout_error(
                 spec.metric,
@@ -147,11 +137,6 @@ def _train(  # noqa: PLR0917 - private
                 ref, fitted.trained, code_version=tags["code_version"], run_id=run_id, dagster_run_id=dagster_run_id
             ),
         )
-        golden = golden_frame(parts.holdout, spec, signature)
-        native = fitted.predict(golden)
-        files = bundle_files(manifest, onnx, build_golden(golden, signature, fitted.encoder, native))
-        digest = store.put_bundle(files)
-        Scorer.load(store.bundle_path(digest))  # the bundle replays its own golden rows before anyone hears of it
         tracker.log(
             run_id,
             metrics={
@@ -159,23 +144,22 @@ def _train(  # noqa: PLR0917 - private
                 **{f"validation_{name}": value for name, value in candidate.metrics.items()},
                 "parity_max_difference": parity.max_difference,
             },
-            tags={"bundle_digest": digest, "model_digest": manifest.model_digest},
+            tags={"bundle_digest": bundle.digest, "model_digest": bundle.manifest.model_digest},
         )
-        plots = model_plots(spec.task, y, score, weights, threshold=candidate.threshold, classes=fitted.classes)
+        plots = model_plots(spec.task, y, score, importance, threshold=candidate.threshold, classes=fitted.classes)
         tracker.log_files(
             run_id,
             {
                 **{f"{PLOTS}/{name}": image for name, image in plots.items()},
-                **_documents(ref, weights, manifest.model_digest),
+                **_documents(ref, importance, bundle.manifest.model_digest),
                 **_native(fitted.estimator),
             },
         )
-        example = fitted.encoder.transform(golden)
-        model_uri = log_model(tracker, run_id, onnx, files["manifest.json"], example=example)
+        model_uri = log_model(tracker, run_id, onnx, bundle.manifest, example=bundle.example)
         return TrainedModel(
             model=spec.name,
-            digest=digest,
-            model_digest=manifest.model_digest,
+            digest=bundle.digest,
+            model_digest=bundle.manifest.model_digest,
             family=candidate.family,
             params=candidate.params,
             threshold=candidate.threshold,
@@ -187,7 +171,7 @@ def _train(  # noqa: PLR0917 - private
             trained=fitted.trained,
             metrics=metrics,
             validation_metrics=candidate.metrics,
-            importance=weights,
+            importance=importance,
             parity=parity,
             passed_over=passed_over,
             code_version=tags["code_version"],

@@ -21,15 +21,7 @@ from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.rule import seed_noise
 from ml_platform.registry.tracking import Tracker
 from ml_platform.spec import ModelSpec
-from ml_platform.training.bundle import (
-    build_golden,
-    build_manifest,
-    build_provenance,
-    build_signature,
-    bundle_files,
-    golden_frame,
-    iso,
-)
+from ml_platform.training.bundle import build_provenance, build_signature, iso, store_bundle
 from ml_platform.training.candidate_fit import NotExportable, fit_candidate
 from ml_platform.training.code_version import code_version as current_code_version
 from ml_platform.training.documents import Evaluation, Refit, TrainedModel
@@ -114,16 +106,22 @@ def refit_model(
         except NotExportable as error:
             tracker.log(run_id, tags={"refused": str(error)})
             return unchanged(f"The refit cannot be exported ({error}): the judged model itself is registered.")
-        weights = fitted.importance()
-        manifest = build_manifest(
-            spec,
-            signature,
-            fitted.features,
+        importance = fitted.importance()
+        predecessor = Judged(
+            digest=judged.digest,
+            model_digest=judged.model_digest,
+            trained_until=iso(judged.trained.last),
+            holdout_from=iso(judged.bounds.holdout.first),
+            holdout_until=iso(judged.bounds.holdout.last),
+        )
+        bundle = store_bundle(
+            fitted,
             onnx,
-            family=judged.family,
-            classes=fitted.classes,
+            signature,
+            holdout,
+            store,
             threshold=judged.threshold,
-            importance=weights,
+            importance=importance,
             metrics=judged.metrics,
             holdout_error=store.load_manifest(judged.digest).holdout_error,
             provenance=build_provenance(
@@ -132,27 +130,15 @@ def refit_model(
                 code_version=code,
                 run_id=run_id,
                 dagster_run_id=dagster_run_id,
-                judged=Judged(
-                    digest=judged.digest,
-                    model_digest=judged.model_digest,
-                    trained_until=iso(judged.trained.last),
-                    holdout_from=iso(judged.bounds.holdout.first),
-                    holdout_until=iso(judged.bounds.holdout.last),
-                ),
+                judged=predecessor,
             ),
         )
-        golden = golden_frame(holdout, spec, signature)
-        golden_answers = build_golden(golden, signature, fitted.encoder, fitted.predict(golden))
-        files = bundle_files(manifest, onnx, golden_answers)
-        digest = store.put_bundle(files)
-        refit = Scorer.load(store.bundle_path(digest))  # replays its own golden rows
-        agreement, problem = _compare(spec, holdout, Scorer.load(store.bundle_path(judged.digest)), refit)
-        tracker.log(run_id, metrics={"agreement": agreement}, tags={"bundle_digest": digest})
+        agreement, problem = _compare(spec, holdout, Scorer.load(store.bundle_path(judged.digest)), bundle.scorer)
+        tracker.log(run_id, metrics={"agreement": agreement}, tags={"bundle_digest": bundle.digest})
         if problem:
             tracker.log(run_id, tags={"refused": problem})
             return unchanged(f"{problem}: the judged model itself is registered.", agreement)
-        example = fitted.encoder.transform(golden)
-        model_uri = log_model(tracker, run_id, onnx, files["manifest.json"], example=example)
+        model_uri = log_model(tracker, run_id, onnx, bundle.manifest, example=bundle.example)
     reason = (
         f"Fitted again on {fitted.trained.rows:,} rows up to {fitted.trained.last:%Y-%m-%d %H:%M}, where the judged "
         f"model had {judged.trained.rows:,} up to {judged.trained.last:%Y-%m-%d %H:%M}; on the holdout both agree "
@@ -160,13 +146,13 @@ def refit_model(
     )
     return judged.model_copy(
         update={
-            "digest": digest,
-            "model_digest": manifest.model_digest,
+            "digest": bundle.digest,
+            "model_digest": bundle.manifest.model_digest,
             "run_id": run_id,
             "run_url": tracker.run_url(run_id),
             "model_uri": model_uri,
             "trained": fitted.trained,
-            "importance": weights,
+            "importance": importance,
             "parity": parity,
             "code_version": code,
             "dagster_run_id": dagster_run_id,
