@@ -22,7 +22,6 @@ HEAVY = {
         "pandas",
         "ray",
         "scipy",
-        "skl2onnx",
         "sklearn",
     ),
     *("tensorflow", "torch", "xgboost"),

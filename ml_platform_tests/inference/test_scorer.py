@@ -130,7 +130,7 @@ def test_prediction_follows_threshold_class_and_value(shops: Shops, scorer: Scor
 
 
 def test_what_serving_imports_is_light() -> None:
-    heavy = "dagster mlflow sklearn lightgbm pandas polars deltalake duckdb pyarrow matplotlib onnx skl2onnx ray optuna"
+    heavy = "dagster mlflow sklearn lightgbm pandas polars deltalake duckdb pyarrow matplotlib onnx ray optuna"
     code = (
         "import sys, ml_platform.inference.scorer, ml_platform.registry.releases\n"
         f"print([name for name in '{heavy}'.split() if name in sys.modules])"
