@@ -10,7 +10,6 @@ from ml_platform.orchestration.audit_asset import audit_defs
 from ml_platform.orchestration.component import project_views
 from ml_platform.orchestration.execution import executor, refresh_sensor
 from ml_platform.orchestration.maintenance import maintenance_defs
-from ml_platform.orchestration.registry_maintenance import registry_maintenance_defs
 from ml_platform.orchestration.registry_sync import registry_sync_defs
 from ml_platform.orchestration.resources import build_resources
 from ml_platform.orchestration.run_alerts import run_alerts
@@ -33,7 +32,6 @@ def defs() -> dg.Definitions:
         dg.load_from_defs_folder(path_within_project=PROJECT_ROOT),
         maintenance_defs(),
         audit_defs(),
-        registry_maintenance_defs(),
         registry_sync_defs(),
         run_alerts(frozenset(spec.name for spec in specs.values())),
         dg.Definitions(resources=build_resources(), executor=executor(), sensors=[refresh_sensor(), alert_delivery]),

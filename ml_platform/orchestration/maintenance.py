@@ -1,6 +1,6 @@
-"""Upkeep of the lake as an asset: every night, with what each table was freed of."""
+"""Nightly upkeep as assets: of the lake, and of the registry with the release store; each says what it did."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import dagster as dg
@@ -10,25 +10,37 @@ from ml_platform.orchestration.execution import scheduled
 from ml_platform.orchestration.metadata import table
 from ml_platform.orchestration.resources import Platform
 from ml_platform.registry.pins import pinned_versions
+from ml_platform.registry.reconcile import close_dead_runs, reconcile_registry
+from ml_platform.registry.sweep import GRACE, sweep_bundles
 
-KEY = dg.AssetKey(["maintenance", "lake"])
-CHECK = "pinned_versions_readable"
+VERSIONS_CHECK = "pinned_versions_readable"
+ALIASES_CHECK = "aliases_follow_what_serves"
 
 
-@dg.asset(
-    key=KEY,
-    group_name="maintenance",
-    kinds={"deltalake"},
-    owners=["team:platform"],
+def _maintenance_asset(
+    name: str, *, kind: str, description: str, check: str, check_description: str
+) -> Callable[[Callable[[Platform], dg.MaterializeResult]], dg.AssetsDefinition]:
+    """Make a function the asset `maintenance/<name>` with one check."""
+    key = dg.AssetKey(["maintenance", name])
+    return dg.asset(
+        key=key,
+        group_name="maintenance",
+        kinds={kind},
+        owners=["team:platform"],
+        description=description,
+        check_specs=[dg.AssetCheckSpec(check, asset=key, description=check_description)],
+    )
+
+
+@_maintenance_asset(
+    "lake",
+    kind="deltalake",
     description=(
         "Small files of every table merged, files deleted that no version within the retention "
         "(ML_PLATFORM_LAKE_RETENTION_DAYS) needs. Versions that a released model was trained on are kept for good."
     ),
-    check_specs=[
-        dg.AssetCheckSpec(
-            CHECK, asset=KEY, description="Every table version that a released model was trained on can still be read."
-        )
-    ],
+    check=VERSIONS_CHECK,
+    check_description="Every table version that a released model was trained on can still be read.",
 )
 def lake_maintenance(platform: Platform) -> dg.MaterializeResult:
     """Compact and vacuum all tables."""
@@ -44,17 +56,65 @@ def lake_maintenance(platform: Platform) -> dg.MaterializeResult:
             "retention (days)": days,
             "by table": table([_row(one) for one in done]),
         },
-        check_results=[_check(done)],
+        check_results=[_versions_readable(done)],
+    )
+
+
+@_maintenance_asset(
+    "registry",
+    kind="mlflow",
+    description=(
+        "Aliases and stages set to what serves, MLflow runs closed whose process was killed, bundles removed that no "
+        f"version names after {GRACE.days} days."
+    ),
+    check=ALIASES_CHECK,
+    check_description="Aliases and stages said what serves before this run corrected them.",
+)
+def registry_maintenance(platform: Platform) -> dg.MaterializeResult:
+    """Reconcile, close and sweep."""
+    tracker, store = platform.tracker, platform.releases
+    models = sorted({entry.name for entry in tracker.client.search_registered_models(max_results=1000)})
+    corrected = [{"model": name, "change": change} for name in models for change in reconcile_registry(tracker, name)]
+    closed = close_dead_runs(tracker)
+    swept = sweep_bundles(store)
+    return dg.MaterializeResult(
+        metadata={
+            "corrections": len(corrected),
+            "runs closed": len(closed),
+            "bundles removed": len(swept.bundles),
+            "bytes freed": swept.freed_bytes,
+            "corrected": table(corrected),
+            "removed": table([{"bundle": digest} for digest in swept.bundles]),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name=ALIASES_CHECK,
+                passed=not corrected,
+                severity=dg.AssetCheckSeverity.WARN,
+                description="; ".join(f"{row['model']}: {row['change']}" for row in corrected) or "Nothing was wrong.",
+                metadata={"corrections": len(corrected)},
+            )
+        ],
     )
 
 
 def maintenance_defs() -> dg.Definitions:
-    """Build the asset, its job and its schedule."""
-    return scheduled(
-        lake_maintenance,
-        job_name="lake_maintenance",
-        cron="30 3 * * *",
-        description="Compact and vacuum every table of the lake.",
+    """Build the assets, each with its job and its schedule."""
+    return dg.Definitions.merge(
+        scheduled(
+            lake_maintenance,
+            job_name="lake_maintenance",
+            cron="30 3 * * *",
+            description="Compact and vacuum every table of the lake.",
+        ),
+        scheduled(
+            registry_maintenance,
+            job_name="registry_maintenance",
+            cron="50 3 * * *",
+            description=(
+                "Correct aliases and stages, close runs of killed processes, remove bundles that nothing names."
+            ),
+        ),
     )
 
 
@@ -72,10 +132,10 @@ def _row(one: TableUpkeep) -> dict[str, str | int]:
     }
 
 
-def _check(done: Sequence[TableUpkeep]) -> dg.AssetCheckResult:
+def _versions_readable(done: Sequence[TableUpkeep]) -> dg.AssetCheckResult:
     lost = [f"{one.table} at {version}" for one in done for version in one.versions_lost]
     return dg.AssetCheckResult(
-        check_name=CHECK,
+        check_name=VERSIONS_CHECK,
         passed=not lost,
         severity=dg.AssetCheckSeverity.WARN,
         description=(

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from ml_platform.lake.errors import VersionGone
-from ml_platform.orchestration.maintenance import KEY, lake_maintenance, maintenance_defs
+from ml_platform.orchestration.maintenance import lake_maintenance, maintenance_defs
 from ml_platform.orchestration.resources import build_resources
 from ml_platform.registry.manifest import Target
 from ml_platform.registry.pins import pinned_versions
@@ -62,8 +62,10 @@ def test_a_lost_version_is_a_warning_that_names_it(
     assert f"{model.training_set.table} at {model.training_set.version}" in str(check.description)
 
 
-def test_it_runs_every_night() -> None:
+@pytest.mark.parametrize("subject", ["lake", "registry"])
+def test_it_runs_every_night(subject: str) -> None:
     definitions = dg.Definitions.merge(maintenance_defs(), dg.Definitions(resources=build_resources()))
-    schedule = definitions.resolve_schedule_def("lake_maintenance_schedule")
+    schedule = definitions.resolve_schedule_def(f"{subject}_maintenance_schedule")
     assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
-    assert definitions.resolve_job_def("lake_maintenance").asset_layer.executable_asset_keys == {KEY}
+    keys = definitions.resolve_job_def(f"{subject}_maintenance").asset_layer.executable_asset_keys
+    assert keys == {dg.AssetKey(["maintenance", subject])}

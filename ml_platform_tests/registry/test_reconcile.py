@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from ml_platform.orchestration.registry_maintenance import registry_maintenance
+from ml_platform.orchestration.maintenance import registry_maintenance
 from ml_platform.orchestration.registry_sync import endpoints_behind
 from ml_platform.orchestration.resources import Platform, build_resources
 from ml_platform.registry.ledger import record_release
