@@ -21,7 +21,7 @@ from evidently import DataDefinition, Dataset, Report
 from evidently.presets import DataDriftPreset
 
 from ml_platform.monitoring.comparison import Column, compare
-from ml_platform.spec import Monitoring
+from ml_platform.monitoring_spec import Monitoring
 from ml_platform_tests.monitoring.dirty_columns import COLUMNS, NUMERIC, draw
 
 REFERENCE_ROWS = 10_000

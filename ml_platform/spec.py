@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 from datetime import date, timedelta
-from difflib import get_close_matches
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
+from ml_platform.input_spec import InputField
+from ml_platform.monitoring_spec import InferenceLogging, Monitoring, Retraining, Skew
 from ml_platform.promotion_spec import Promotion
-from ml_platform.spec_types import Cron, Duration, Strict, Tag
+from ml_platform.spec_types import Duration, Strict, Tag
 from ml_platform.threshold_spec import Threshold
 
 Task = Literal["binary", "multiclass", "regression"]
 Family = Literal["logistic_regression", "ridge", "lightgbm"]
-FieldType = Literal["string", "integer", "number", "boolean", "timestamp"]
 
 CLASSIFICATION_METRICS = ("roc_auc", "average_precision", "log_loss", "brier", "f1", "accuracy")
 REGRESSION_METRICS = ("rmse", "mae", "r2")
@@ -24,91 +24,6 @@ SCORE_COLUMNS = frozenset(
     }
 )
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "rmse", "mae"})
-
-_LISTABLE: dict[Any, type] = {"string": str, "integer": int}
-_PLAIN: dict[str, Any] = {"string": str, "integer": int, "number": (int, float), "boolean": bool}
-
-
-class InputField(Strict):
-    """One field of a prediction request; the same column of the spine offline."""
-
-    name: str
-    type: FieldType
-    description: str = ""
-    unit: str | None = None
-    required: bool = Field(True, description="False: may be left out or null.")
-    feature: bool = Field(True, description="False: the model never sees it (an identifier, a raw timestamp).")
-    minimum: float | None = Field(None, description="Smallest value, of an integer or a number.")
-    maximum: float | None = Field(None, description="Largest value, of an integer or a number.")
-    allowed: tuple[Any, ...] | None = Field(None, description="The only values, of a string or an integer.")
-    nulls: Literal["reject", "accept", "flag"] | None = Field(
-        None, description="What a null or missing value gets; `reject` where it is required, else `accept`."
-    )
-    default: Any = Field(None, description="Stands for a null or missing value, in training too.")
-    on_violation: Literal["reject", "flag"] = Field(
-        "reject", description="What a value out of range or not allowed gets: 422, or an answer that carries a flag."
-    )
-    example: Any = None
-
-    @field_validator("minimum", "maximum")
-    @classmethod
-    def _is_bound(cls, bound: float | None, info: ValidationInfo) -> float | None:
-        kind, minimum = info.data.get("type"), info.data.get("minimum")
-        if bound is not None and kind not in {"integer", "number", None}:
-            raise ValueError(f"a {kind} has no {info.field_name}; only integers and numbers have")
-        if bound is not None and minimum is not None and info.field_name == "maximum" and bound < minimum:
-            raise ValueError(f"{bound:g} is less than the minimum, {minimum:g}: no value would do")
-        return bound
-
-    @field_validator("allowed")
-    @classmethod
-    def _is_a_set(cls, allowed: tuple[Any, ...] | None, info: ValidationInfo) -> tuple[Any, ...] | None:
-        if allowed is None:
-            return None
-        kind = info.data.get("type")
-        if kind not in _LISTABLE:
-            raise ValueError(f"only strings and integers can be listed, not a {kind}; numbers take minimum and maximum")
-        if wrong := [value for value in allowed if type(value) is not _LISTABLE[kind]]:
-            raise ValueError(f"{wrong[0]!r} is no {kind}; quote what YAML takes for something else")
-        if not allowed or len(set(allowed)) < len(allowed):
-            raise ValueError("wanted at least one value, each once")
-        if (info.data.get("minimum"), info.data.get("maximum")) != (None, None):
-            raise ValueError("say which values are allowed, or their minimum and maximum, not both")
-        return allowed
-
-    @field_validator("nulls")
-    @classmethod
-    def _agrees_with_required(cls, nulls: str | None, info: ValidationInfo) -> str | None:
-        if nulls == "reject" and not info.data.get("required", True):
-            raise ValueError("'reject' contradicts required: false; leave one of the two out")
-        return nulls
-
-    @field_validator("default", "example")
-    @classmethod
-    def _keeps_the_contract(cls, value: Any, info: ValidationInfo) -> Any:
-        kind, allowed = info.data.get("type"), info.data.get("allowed")
-        minimum, maximum = info.data.get("minimum"), info.data.get("maximum")
-        if value is None or kind is None:
-            return value
-        if info.field_name == "default":
-            if info.data.get("nulls") is not None:
-                raise ValueError("stands for a null already: leave `nulls` out")
-            if kind == "timestamp":
-                raise ValueError("a timestamp has none: no instant is right for all requests")
-        if kind in _PLAIN and (not isinstance(value, _PLAIN[kind]) or isinstance(value, bool) != (kind == "boolean")):
-            raise ValueError(f"{value!r} is no {kind}")
-        if allowed is not None and value not in allowed:
-            near = get_close_matches(str(value), [str(one) for one in allowed], n=1)
-            meant = f"; did you mean {near[0]!r}?" if near else "."
-            raise ValueError(f"{value!r} is not allowed{meant} Allowed: {', '.join(map(str, allowed))}")
-        if (minimum is not None and value < minimum) or (maximum is not None and value > maximum):
-            raise ValueError(f"{value!r} is out of the field's own range")
-        return value
-
-    @property
-    def rejects_null(self) -> bool:
-        """Whether a null or missing value is refused."""
-        return self.default is None and (self.nulls == "reject" or (self.nulls is None and self.required))
 
 
 class Lookup(Strict):
@@ -214,71 +129,6 @@ class Scoring(Strict):
         pattern=r"^([01]\d|2[0-3]):[0-5]\d$",
         description="When (UTC) the day before is scored; null for never.",
     )
-
-
-class Monitoring(Strict):
-    """What is watched once the model serves."""
-
-    schedule: Cron | None = Field(
-        "15 * * * *", description="Cron (UTC) of ingesting the log and watching; null for none."
-    )
-    window: Duration = Field(timedelta(days=7), description="Span of scored rows compared with the training data.")
-    min_rows: int = Field(500, ge=1, description="Smaller windows are reported as such, not judged.")
-    significance: float = Field(
-        0.01, gt=0, lt=1, description="Share of reports on undrifted rows in which some column may count as drifted."
-    )
-    distance: float = Field(
-        0.1,
-        gt=0,
-        description="Smallest distance that counts, with a significant test: Cohen's h or Jensen-Shannon, and half of "
-        "it as Kolmogorov-Smirnov's D.",
-    )
-    min_drift_importance: float = Field(
-        0.15,
-        ge=0,
-        le=1,
-        description="Share of the feature importance that must have drifted to alarm.",
-    )
-    prediction_drift: bool = Field(True, description="Drift of the prediction alone raises the alarm.")
-    labels_final_after: Duration | None = Field(
-        None,
-        description="Age from which no label comes or changes any more, so that older days are not measured again; "
-        "all are, whenever a table of the spine changed, when absent.",
-    )
-    min_metric: float | None = Field(
-        None, description="Promotion metric on labelled rows below (above) which an alert is raised."
-    )
-
-
-class Skew(Strict):
-    """How features that serving computed are compared with what the lake says of their instants."""
-
-    schedule: Cron | None = Field("45 3 * * *", description="Cron (UTC); null for none.")
-    window: Duration = Field(timedelta(days=1), description="Span of answers compared, up to the newest logged.")
-    sample_rows: int = Field(1000, ge=1, description="Logged rows compared, drawn by chance.")
-    tolerance: float = Field(1e-6, ge=0, description="Relative difference of numbers that still counts as equal.")
-    max_share: float = Field(
-        0.01, ge=0, lt=1, description="Share of rows in which a feature may differ; more is skew once it is no chance."
-    )
-    min_rows: int = Field(30, ge=1, description="Fewer logged rows are compared and shown, not judged.")
-    lag: Duration = Field(timedelta(hours=1), description="How long the online store may lack a row that is known.")
-
-
-class InferenceLogging(Strict):
-    """What of its answers serving logs; monitoring sees no more than that."""
-
-    sample: float = Field(1.0, gt=0, le=1, description="Share of the requests, chosen by a hash of their ids.")
-    redact: tuple[str, ...] = Field((), description="Inputs that never reach the log, nor what is computed from them.")
-    hash: tuple[str, ...] = Field((), description="Strings and integers of which only an HMAC is logged.")
-
-
-class Retraining(Strict):
-    """What starts training again."""
-
-    schedule: Cron | None = Field("0 6 * * 1", description="Cron, UTC; null for none.")
-    on_drift: bool = True
-    on_performance: bool = True
-    cooldown: Duration = Field(timedelta(hours=24), description="Quiet time after a triggered run.")
 
 
 class ModelSpec(Strict):

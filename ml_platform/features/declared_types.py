@@ -2,8 +2,8 @@
 
 import polars as pl
 
+from ml_platform.input_spec import FieldType
 from ml_platform.lake.exact_casts import cast_exactly, first_lost, is_castable, shown
-from ml_platform.spec import FieldType
 
 UTC_MICROSECONDS = pl.Datetime("us", "UTC")
 DTYPES: dict[str, pl.DataType] = {

@@ -20,9 +20,10 @@ from ml_platform.features.pushed import read_view, view_tables
 from ml_platform.features.request import RequestFeature, add_request_features, check_parity, load_request_features
 from ml_platform.features.vectorised import ColumnFeature, Columns, compile_columns
 from ml_platform.features.views import FeatureView
+from ml_platform.input_spec import InputField
 from ml_platform.lake.tables import Lake
 from ml_platform.registry.manifest import Derived, Input, Manifest, ViewLookup, feature_of
-from ml_platform.spec import InputField, Lookup, ModelSpec
+from ml_platform.spec import Lookup, ModelSpec
 
 _PARITY_ROWS = 200
 _CHUNK_ROWS = 50_000  # rows held as Python values at a time

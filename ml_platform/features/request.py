@@ -8,8 +8,8 @@ import polars as pl
 
 from ml_platform.features.declared_types import DTYPES
 from ml_platform.features.expressions import compile_tree, evaluator, same
+from ml_platform.input_spec import FieldType, InputField
 from ml_platform.python_files import load_file
-from ml_platform.spec import FieldType, InputField
 
 _TYPES: dict[type[pl.DataType], FieldType] = {pl.String: "string", pl.Boolean: "boolean", pl.Datetime: "timestamp"}
 

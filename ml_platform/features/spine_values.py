@@ -12,8 +12,8 @@ import polars as pl
 from ml_platform.features.declared_types import DTYPES, Undeclared, as_declared, cast_to_declared
 from ml_platform.features.refused_values import RefusedValue
 from ml_platform.inference.contract import FIRST_YEAR, LAST_YEAR, TYPES
+from ml_platform.input_spec import FieldType
 from ml_platform.lake.exact_casts import shown
-from ml_platform.spec import FieldType
 
 _REMEDIES: dict[FieldType, str] = {
     "string": "write the text in the query as a request sends it (CAST(CAST(x AS BIGINT) AS VARCHAR))",

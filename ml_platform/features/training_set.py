@@ -18,9 +18,10 @@ from ml_platform.features.spine import Span, read_spine, where
 from ml_platform.features.spine_values import typed_inputs
 from ml_platform.features.views import FeatureView
 from ml_platform.inference.contract import defaults_of
+from ml_platform.input_spec import FieldType
 from ml_platform.lake import sql
 from ml_platform.lake.tables import Lake
-from ml_platform.spec import FieldType, ModelSpec
+from ml_platform.spec import ModelSpec
 from ml_platform.spec_types import Strict
 
 

@@ -15,7 +15,7 @@ import msgspec
 from ml_platform.registry.manifest import Input, Violated
 
 if TYPE_CHECKING:
-    from ml_platform.spec import InputField  # serving needs no spec
+    from ml_platform.input_spec import InputField  # serving needs no spec
 
 # The whole years that nanosecond timestamps span: date arithmetic cannot overflow in them.
 FIRST_YEAR, LAST_YEAR = 1678, 2261

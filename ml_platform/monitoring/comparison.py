@@ -15,7 +15,7 @@ import polars as pl
 from pydantic import Field
 
 from ml_platform.monitoring.column_tests import ColumnTest, Kind, NotComparable, NumericReference, reference_side
-from ml_platform.spec import Monitoring
+from ml_platform.monitoring_spec import Monitoring
 from ml_platform.spec_types import Strict
 
 KS_SHARE = 0.5  # of `Monitoring.distance`: a shift by d standard deviations moves a normal distribution by D = 0.4 d

@@ -11,7 +11,7 @@ from pydantic import Field
 from ml_platform.lake.tables import Lake
 from ml_platform.monitoring.comparison import ColumnDrift
 from ml_platform.monitoring.trends import DRIFT_TABLE, drift_plots
-from ml_platform.spec import Monitoring
+from ml_platform.monitoring_spec import Monitoring
 from ml_platform.spec_types import Strict
 
 Verdict = Literal["drift", "no drift", "not judged"]

@@ -16,6 +16,7 @@ from ml_platform.features.views import FeatureView
 from ml_platform.inference.ingest_log import FIXED_COLUMNS
 from ml_platform.inference.log_policy import not_reproducible
 from ml_platform.inference.recorded_columns import of_features
+from ml_platform.input_spec import InputField
 from ml_platform.instants import earlier, read_instant
 from ml_platform.lake.tables import Lake
 from ml_platform.monitoring.scored_rows import equally_weighted
@@ -24,7 +25,7 @@ from ml_platform.monitoring.two_sample import share_lower_bound
 from ml_platform.registry.digests import BundleRefused
 from ml_platform.registry.manifest import Input, Manifest
 from ml_platform.registry.releases import ReleaseStore
-from ml_platform.spec import InputField, ModelSpec
+from ml_platform.spec import ModelSpec
 from ml_platform.spec_types import Strict
 
 CONFIDENCE = 0.99  # of the lower bound of a feature's share of mismatches, over all features

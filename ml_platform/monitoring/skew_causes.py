@@ -13,7 +13,7 @@ from ml_platform.features.pushed import PUSHED_AT, pushed_table
 from ml_platform.features.views import FeatureView
 from ml_platform.instants import LONGEST
 from ml_platform.lake.tables import Lake
-from ml_platform.spec import Skew
+from ml_platform.monitoring_spec import Skew
 
 Cause = Literal["behind", "ahead", "missing", "revised", "different"]
 ROW = "__logged"  # number of a logged row

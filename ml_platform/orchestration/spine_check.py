@@ -12,10 +12,11 @@ import duckdb
 from ml_platform.features.feature_definitions import request_features
 from ml_platform.features.spine import ambiguous
 from ml_platform.features.views import FeatureView
+from ml_platform.input_spec import FieldType
 from ml_platform.lake.names import quoted
 from ml_platform.lake.raw import RawTable
 from ml_platform.lake.sql import referenced_tables
-from ml_platform.spec import FieldType, ModelSpec
+from ml_platform.spec import ModelSpec
 from ml_platform.yaml_documents import Document, Problem, SpecError, documents, nearest
 
 _DATED = re.compile(r"\bAT\s*\(\s*(VERSION|TIMESTAMP)\b", re.IGNORECASE)

@@ -17,6 +17,7 @@ from ml_platform.features.training_set import TrainingSetRef
 from ml_platform.features.views import FeatureView
 from ml_platform.inference.log_policy import withheld
 from ml_platform.inference.scorer import Scorer
+from ml_platform.input_spec import InputField
 from ml_platform.registry.digests import model_digest
 from ml_platform.registry.manifest import (
     Derived,
@@ -31,7 +32,7 @@ from ml_platform.registry.manifest import (
     Violated,
 )
 from ml_platform.registry.releases import ReleaseStore
-from ml_platform.spec import InputField, ModelSpec
+from ml_platform.spec import ModelSpec
 from ml_platform.training.candidate_fit import Fitted
 from ml_platform.training.documents import Window
 

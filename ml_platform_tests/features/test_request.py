@@ -13,7 +13,7 @@ from ml_platform.features.request import (
     derived_types,
     load_request_features,
 )
-from ml_platform.spec import InputField
+from ml_platform.input_spec import InputField
 
 INPUTS = (InputField(name="departure", type="timestamp"), InputField(name="miles", type="integer"))
 IMPORTS = "import polars as pl\nfrom ml_platform.features.request import RequestFeature\n"

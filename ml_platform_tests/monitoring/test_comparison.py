@@ -13,7 +13,7 @@ from ml_platform.monitoring.column_tests import Kind
 from ml_platform.monitoring.comparison import Column, ColumnDrift, JudgedTest, compare, full_name
 from ml_platform.monitoring.ordinary import ordinary_distances
 from ml_platform.monitoring.two_sample import two_sample_chi_square
-from ml_platform.spec import Monitoring
+from ml_platform.monitoring_spec import Monitoring
 from ml_platform_tests.monitoring.dirty_columns import COLUMNS, NUMERIC, draw
 
 MONITORING = Monitoring()

@@ -6,7 +6,7 @@ import pytest
 
 from ml_platform.monitoring.comparison import Column, compare
 from ml_platform.monitoring.holdout_comparison import Measured, window_metric, worse_by_more_than_chance
-from ml_platform.spec import Monitoring
+from ml_platform.monitoring_spec import Monitoring
 from ml_platform.training.metric_errors import holdout_error
 from ml_platform.training.metrics import measure
 from ml_platform_tests.monitoring.dirty_columns import COLUMNS, NUMERIC, draw

@@ -18,8 +18,9 @@ from ml_platform.inference.log import InferenceLog, Record
 from ml_platform.inference.log_policy import LogPolicyFilter
 from ml_platform.monitoring.skew import SkewReport, find_skew
 from ml_platform.monitoring.skew_causes import ROW, find_causes
+from ml_platform.monitoring_spec import Skew
 from ml_platform.registry.manifest import InferenceLogPolicy, Manifest
-from ml_platform.spec import ModelSpec, Skew
+from ml_platform.spec import ModelSpec
 from ml_platform_tests.shops import REQUEST_FEATURES, START, Shops, push_loads
 from serving.lookups import Lookups
 
