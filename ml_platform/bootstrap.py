@@ -96,23 +96,23 @@ def fingerprint() -> str:
     return digest.hexdigest()
 
 
-def is_current(wanted: str) -> bool:
-    """Return whether an earlier run finished with the same fingerprint, and its Python is still there."""
+def last_stamp() -> dict:
+    """Return what the last finished run noted; empty where none finished."""
     try:
         with open(STAMP) as file:
-            stamp = json.load(file)
+            return json.load(file)
     except (OSError, ValueError):
-        return False
-    return stamp.get("fingerprint") == wanted and os.path.exists(VENV_PYTHON)
+        return {}
+
+
+def is_current(wanted: str) -> bool:
+    """Return whether an earlier run finished with the same fingerprint, and its Python is still there."""
+    return last_stamp().get("fingerprint") == wanted and os.path.exists(VENV_PYTHON)
 
 
 def can_reuse() -> bool:
     """Return whether `.venv` is whole, of this Python and made in this place, so that an update in place is enough."""
-    try:
-        with open(STAMP) as file:
-            stamp = json.load(file)
-    except (OSError, ValueError):
-        return False
+    stamp = last_stamp()
     same = stamp.get("python") == sys.version and stamp.get("root") == ROOT
     return same and os.path.exists(VENV_PYTHON) and not os.path.exists(UNFINISHED)
 

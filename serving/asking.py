@@ -104,10 +104,7 @@ class Asking:
                     if refused.drain:
                         with suppress(TimeoutError):
                             await asyncio.wait_for(drain(request.receive), self.settings.body_seconds)
-                    if refused.close:
-                        response.headers["connection"] = "close"
-                    if refused.retry_after is not None:
-                        response.headers["retry-after"] = str(refused.retry_after)
+                    response.headers.update(refused.headers)
                 except ClientDisconnect:
                     response = Response(status_code=499)  # nobody reads it
                 except Exception:

@@ -62,6 +62,12 @@ class Refused(Exception):
         self.retry_after = retry_after  # seconds
         self.drain = drain and close and status != 408  # read the rest of the body before the answer
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the answer says of the connection and of the next try."""
+        said = {"connection": "close"} if self.close else {}
+        return said if self.retry_after is None else {**said, "retry-after": str(self.retry_after)}
+
     @classmethod
     def of(cls, invalid: InvalidRequest) -> "Refused":
         """Refuse a body that could not be read or does not fit the signature."""

@@ -6,13 +6,14 @@ number instead. A worker holds its number by a lock, which ends with the process
 counts on in the same files.
 """
 
-import fcntl
 import itertools
 import os
 from contextlib import suppress
 from pathlib import Path
 
 from prometheus_client.multiprocess import mark_process_dead
+
+from ml_platform.registry.files import try_lock
 
 _SUFFIX = ".worker"
 
@@ -29,7 +30,7 @@ def take_number(folder: Path) -> int:
     """
     for number in itertools.count():
         lock = os.open(folder / f"{number}{_SUFFIX}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if _locked(lock):
+        if try_lock(lock):
             return number  # the descriptor stays open, which keeps the lock
         os.close(lock)
     raise AssertionError("unreachable: there is always a next number")
@@ -47,15 +48,7 @@ def forget_ended(folder: Path) -> None:
                     mark_process_dead(worker, folder)
             continue
         try:
-            if _locked(lock):  # nobody takes the number until the lock is closed
+            if try_lock(lock):  # nobody takes the number until the lock is closed
                 mark_process_dead(worker, folder)
         finally:
             os.close(lock)
-
-
-def _locked(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

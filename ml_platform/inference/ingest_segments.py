@@ -5,7 +5,6 @@ was ingested. Rows and offset become visible together or not at all, so even aft
 on. A segment is deleted when all of it is in the table, the table on disk, and its writer gone.
 """
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ import polars as pl
 from ml_platform.inference.log_lag import note_ingested
 from ml_platform.inference.segments import SUFFIX
 from ml_platform.lake.tables import Lake
-from ml_platform.registry.files import locked
+from ml_platform.registry.files import locked, try_lock
 
 CHUNK_BYTES = 32 * 2**20  # of a segment in one commit: about 30,000 records
 
@@ -76,7 +75,8 @@ def ingest_segments(
     with locked(folder / ".ingest.lock"):  # two runs would read the same bytes and race to commit them
         for segment in sorted(folder.glob(f"*{SUFFIX}")):
             with segment.open("rb") as file:
-                finished = _writer_is_gone(file.fileno())  # before reading: the writer may append until it is gone
+                # A writer keeps a shared lock on its segment. Before reading: it may append until it is gone.
+                finished = try_lock(file.fileno())
                 app = f"{table.partition('/')[0]}/{segment.name}"
                 offset = lake.last_app_version(table, app) or 0
                 for chunk in _whole_lines(file, offset, finished):
@@ -102,15 +102,6 @@ def ingest_segments(
             report = replace(report, segments=report.segments + 1, deleted=report.deleted + done)
         note_ingested(folder, taken)
     return replace(report, version=lake.version(table) if lake.exists(table) else None)
-
-
-def _writer_is_gone(file: int) -> bool:
-    """Whether no process holds the shared lock that a writer keeps on its segment."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _whole_lines(file: BinaryIO, offset: int, finished: bool) -> Iterator[bytes]:

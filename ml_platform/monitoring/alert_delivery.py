@@ -5,7 +5,6 @@ alert, or does not answer in time, gets that alert again later and ever less oft
 alerts must not wait for it. Each attempt carries the alert's id as `Idempotency-Key`.
 """
 
-import fcntl
 import json
 import os
 import time
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from ml_platform.monitoring.alerts import LOGGER, Alert, AlertSettings, alert_record, waiting_alerts
+from ml_platform.registry.files import try_lock
 from ml_platform.settings import Settings
 from ml_platform.spec_types import Strict
 
@@ -128,9 +128,7 @@ def _claimed(waiting: Path) -> Iterator[bytes | None]:
         yield None
         return
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(file.fileno()):
             yield None
             return
         was_sent = os.fstat(file.fileno()).st_nlink == 0  # between opening and locking

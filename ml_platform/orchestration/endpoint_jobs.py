@@ -50,15 +50,7 @@ def _rollback_job(spec: ModelSpec) -> dg.JobDefinition:
         by = f"dagster run {context.run.run_id}"
         release_changed(context, rollback(platform.settings, spec.name, by=by, reason=config.reason))
 
-    @dg.job(
-        name=f"{spec.name}_rollback",
-        executor_def=dg.in_process_executor,
-        description=f"Puts {spec.name} back to the version that served before.",
-    )
-    def rollback_job() -> None:
-        roll_back()
-
-    return rollback_job
+    return _job(roll_back, f"{spec.name}_rollback", f"Puts {spec.name} back to the version that served before.")
 
 
 def _traffic_job(spec: ModelSpec) -> dg.JobDefinition:
@@ -73,12 +65,15 @@ def _traffic_job(spec: ModelSpec) -> dg.JobDefinition:
         by = f"dagster run {context.run.run_id}"
         release_changed(context, change_traffic(platform.settings, spec.name, change, by=by, reason=config.reason))
 
-    @dg.job(
-        name=f"{spec.name}_traffic",
-        executor_def=dg.in_process_executor,
-        description=f"Sets which versions of {spec.name} answer how much, and which are scored beside.",
-    )
-    def traffic_job() -> None:
-        set_shares()
+    description = f"Sets which versions of {spec.name} answer how much, and which are scored beside."
+    return _job(set_shares, f"{spec.name}_traffic", description)
 
-    return traffic_job
+
+def _job(op: dg.OpDefinition, name: str, description: str) -> dg.JobDefinition:
+    """Make a job of one op."""
+
+    @dg.job(name=name, executor_def=dg.in_process_executor, description=description)
+    def endpoint_job() -> None:
+        op()
+
+    return endpoint_job

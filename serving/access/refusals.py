@@ -45,10 +45,7 @@ async def refuse(scope: Scope, receive: Receive, send: Send, refused: Refused) -
     head = Head.of(scope)
     request_id = scope["request_id"] = head.request_id
     response = shaped(scope["path"], refused, request_id)
-    if refused.close:
-        response.headers["connection"] = "close"
-    if refused.retry_after is not None:
-        response.headers["retry-after"] = str(refused.retry_after)
+    response.headers.update(refused.headers)
     if refused.status == 401:
         response.headers["www-authenticate"] = "Bearer"
         if scope["method"] == "GET":  # a second header: browsers ignore all but the first challenge of a list
