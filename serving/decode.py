@@ -4,7 +4,7 @@ A body is one row as a JSON object, or many as `{"rows": [{…}, …]}`. A valid
 from the manifest, which costs about a microsecond per row. Only when that fails, or a key may appear twice, does
 `serving.problems` read the body again, slowly, to report everything that is wrong at once. Timestamps that RFC 3339
 does not know, such as those without seconds, and those with parts of a microsecond, whole numbers that are written with
-a point, and numbers beyond 2^53 are read on this slow way too.
+a point, numbers beyond 2^53, and 1 and 0 for booleans are read on this slow way too.
 """
 
 import json
@@ -36,7 +36,7 @@ _FIRST_INSTANT, _LAST_INSTANT = microseconds(
     [datetime(FIRST_YEAR, 1, 2, tzinfo=UTC), datetime(LAST_YEAR, 12, 30, tzinfo=UTC)]
 ).tolist()
 
-_NUMBERS: dict[str, Callable[[Any], int | float]] = {"integer": int, "number": float}
+_NUMBERS: dict[str, Callable[[Any], int | float]] = {"integer": int, "number": float, "boolean": bool}
 _UTC = frozenset({UTC})
 _MANY = re.compile(rb'\s*\{\s*"rows"\s*:')
 _KEY = b'":'
@@ -242,7 +242,7 @@ class RowDecoder:
             raise InvalidRequest(422, [Problem(None, None, str(other))]) from other
 
     def _with_plain_values(self, body: bytes) -> bytes:
-        """Write a valid body's timestamps as RFC 3339 has them, integers without a point, and numbers as floats."""
+        """Write a valid body's timestamps as RFC 3339 has them, numbers and booleans as their types are written."""
         document = json.loads(body)
         many = isinstance(document.get("rows"), list) and "rows" not in self._types
         for row in document["rows"] if many else [document]:

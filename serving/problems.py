@@ -221,6 +221,8 @@ def _value_problem(field: Input, value: Any, kind: Any) -> tuple[ProblemKind, st
         return "type", f"wanted {TYPES[field.type]}, found {'NaN' if math.isnan(value) else 'an infinite number'}"
     if field.type == "integer" and isinstance(value, float) and value.is_integer():
         value = int(value)
+    if field.type == "boolean" and isinstance(value, int | float) and value in (0, 1):
+        return None
     return _conversion_problem(field, value, kind)
 
 

@@ -13,6 +13,7 @@ import polars as pl
 
 from ml_platform.lake.contracts import ROW
 from ml_platform.lake.errors import SchemaMismatch
+from ml_platform.lake.exact_casts import is_flag
 from ml_platform.lake.tables import Lake
 from ml_platform.lake.types import conform, storable, untyped
 
@@ -57,6 +58,7 @@ def fit(lake: Lake, table: str, rows: pl.DataFrame, evolution: Evolution, *, ane
     schema = lake.schema(table)
     grows = evolution == "add_columns"
     try:
+        _check_booleans(rows, schema, table)
         fitted = conform(rows, schema, table, add_columns=grows)
     except SchemaMismatch as error:
         only_new = not (set(schema) - set(rows.columns)) and all(
@@ -67,3 +69,14 @@ def fit(lake: Lake, table: str, rows: pl.DataFrame, evolution: Evolution, *, ane
         ) from None
     absent = {name: dtype for name, dtype in schema.items() if name not in fitted.columns}
     return fitted.with_columns(pl.lit(None, dtype=dtype).alias(name) for name, dtype in absent.items())
+
+
+def _check_booleans(rows: pl.DataFrame, schema: pl.Schema, table: str) -> None:
+    """Refuse a contract that calls numbers what the table has as booleans: its next value may be 2."""
+    problems = [
+        f"column '{name}': wanted {schema[name]}, found {dtype}"
+        for name, dtype in rows.schema.items()
+        if name in schema and is_flag(dtype, schema[name])
+    ]
+    if problems:
+        raise SchemaMismatch(f"Table '{table}'", problems, _HOW_TO_CHANGE)

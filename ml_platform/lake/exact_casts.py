@@ -4,7 +4,8 @@ Ingest quarantines a row with any other value, `Lake.append` refuses the frame, 
 are refused, each with the value. What no cast back can decide is settled here:
 
 - Numbers are the same value where the quantity is: 3.0 is the integer 3, 3.7 is none. A whole number beyond 2^53 that a
-  double does not have is refused, also where it is written as text. 1 and 0 are true and false, but not the reverse.
+  double does not have is refused, also where it is written as text. 1 and 0 are true and false, but not the reverse:
+  databases and languages without booleans write them so.
 - Text for an integer is its digits, as a request sends them. Other numbers have more than one spelling (12345.0, 12345;
   0.1, .10, 1e-1), as have instants: the source or query must write the text itself.
 - An instant keeps its microseconds and its place on the time line; a local time has no place without a time zone.
@@ -24,11 +25,14 @@ _TICKS = {"ms": 1_000, "us": 1_000_000}  # in a second; nanoseconds of 64 bits d
 
 def is_castable(found: "PolarsDataType", wanted: "PolarsDataType") -> bool:
     """Whether `exact_cast` can be asked for: types of one kind, integers and days as text, 0 and 1 as booleans."""
-    if is_same_kind(found, wanted):
+    if is_same_kind(found, wanted) or is_flag(found, wanted):
         return True
-    if wanted == pl.String:
-        return found.is_integer() or found == pl.Date
-    return wanted == pl.Boolean and (found.is_integer() or found.is_float())
+    return wanted == pl.String and (found.is_integer() or found == pl.Date)
+
+
+def is_flag(found: "PolarsDataType", wanted: "PolarsDataType") -> bool:
+    """Whether numbers are to be booleans, which 1 and 0 are."""
+    return wanted == pl.Boolean and found.is_numeric()
 
 
 def is_same_kind(found: "PolarsDataType", wanted: "PolarsDataType") -> bool:

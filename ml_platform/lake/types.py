@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ml_platform.lake.errors import SchemaMismatch
-from ml_platform.lake.exact_casts import cast_exactly, first_lost, is_same_kind, shown
+from ml_platform.lake.exact_casts import cast_exactly, first_lost, is_flag, is_same_kind, shown
 
 if TYPE_CHECKING:
     import pyarrow
@@ -130,8 +130,8 @@ def conform(rows: pl.DataFrame, schema: pl.Schema, table: str, *, add_columns: b
 
 
 def _cast(values: pl.Series, wanted: "PolarsDataType") -> pl.Series:
-    """Cast a column to a type of the same kind if every value stays the same (raises _Inexact)."""
-    if not is_same_kind(values.dtype, wanted):
+    """Cast to a type of the same kind, or 1 and 0 to booleans, if every value stays the same (raises _Inexact)."""
+    if not (is_same_kind(values.dtype, wanted) or is_flag(values.dtype, wanted)):
         raise _Inexact("")
     cast = cast_exactly(values, wanted)
     if (lost := first_lost(values, cast)) is not None:

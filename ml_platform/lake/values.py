@@ -14,6 +14,7 @@ from typing import Any
 
 import polars as pl
 
+from ml_platform.boolean_texts import BOOLEANS
 from ml_platform.lake.exact_casts import exact_cast, is_castable
 
 NUMBERS = {  # an example → separator of thousands, and decimal point
@@ -66,7 +67,7 @@ def _read(text: pl.Expr, wanted: pl.DataType, metadata: Mapping[str, Any]) -> pl
     if wanted == pl.Date and form is not None:
         return _in_full(text.str.to_date(form, strict=False), form)
     if wanted == pl.Boolean:
-        return text.str.to_lowercase().replace_strict({"true": True, "false": False}, default=None)
+        return text.str.to_lowercase().replace_strict(BOOLEANS, default=None)
     if form is not None:
         text = _plain_number(text, *NUMBERS[form])
     return _number(text, wanted) if wanted.is_numeric() else text.cast(wanted, strict=False)

@@ -278,8 +278,8 @@ def _value(value: Any, kind: str) -> Any:
         return None
     if kind == "timestamp":
         return read_instant(value, recorded=True).astimezone(UTC)
-    if kind == "integer":
-        return int(value)  # a caller may write 3.0
+    if kind in ("integer", "boolean"):
+        return int(value) if kind == "integer" else bool(value)  # a caller may write 3.0, and 1 for true
     return float(value) if kind == "number" else value
 
 

@@ -2,18 +2,25 @@
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import dataframely as dy
 import polars as pl
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ml_platform.features.spine_values import typed_inputs
+from ml_platform.lake.contracts import apply_contract
+from ml_platform.lake.errors import SchemaMismatch
+from ml_platform.lake.ingest import ingest
+from ml_platform.lake.tables import Lake
 from ml_platform.lake.values import typed
 from ml_platform.registry.manifest import Input
 from serving.decode import RowDecoder
 from serving.problems import InvalidRequest
+from serving.protocols.foreign import body_of, rows_of_csv
 
 REFUSED = "refused"
 TYPES = ("string", "integer", "number", "boolean", "timestamp")
@@ -58,7 +65,7 @@ def check(value: Any, kind: str) -> None:
         assert offline is REFUSED  # 2^63 as JavaScript writes it, 9223372036854776000: a table has no such integer
     elif online is not REFUSED:
         assert (offline, type(offline)) == (online, type(online))
-    elif offline is not REFUSED and value is not None:  # the table stores it otherwise than JSON: 1 for true, 5 for "5"
+    elif offline is not REFUSED and value is not None:  # the table stores it otherwise than JSON: 5 for "5"
         as_request = requested(offline, kind)
         assert (as_request, type(as_request)) == (offline, type(offline))
 
@@ -90,7 +97,10 @@ def test_no_value_is_taken_on_one_side_only(value: Any, kind: str) -> None:
         (b'{"x": 9223372036854776000}', "number", 2.0**63),
         (b'{"x": 100000000000000000000}', "number", 1e20),
         (b'{"x": 1e300}', "number", 1e300),
-        (b'{"x": 1}', "boolean", REFUSED),
+        (b'{"x": 1}', "boolean", True),
+        (b'{"x": 0.0}', "boolean", False),
+        (b'{"x": 2}', "boolean", REFUSED),
+        (b'{"x": "true"}', "boolean", REFUSED),
         (b'{"x": 12345}', "string", REFUSED),
     ],
 )
@@ -100,7 +110,74 @@ def test_numbers_as_clients_write_them(body: bytes, kind: Any, value: Any) -> No
         with pytest.raises(InvalidRequest, match="x: wanted"):
             decoder.decode(body)
     else:
-        assert decoder.decode(body).values == [{"x": value}]
+        (row,) = decoder.decode(body).values
+        assert (row["x"], type(row["x"])) == (value, type(value))
+
+
+def ingested(value: Any) -> Any:
+    frame = pl.DataFrame({"x": [value, None]})
+    contract = type("Flags", (dy.Schema,), {"x": dy.Bool(nullable=True)})
+    try:
+        accepted = apply_contract(frame, contract, where="flags").accepted
+    except SchemaMismatch:
+        return REFUSED
+    return accepted["x"][0] if accepted.height == 2 else REFUSED
+
+
+def appended(value: Any, lake: Lake) -> Any:
+    lake.replace("raw/flags", pl.DataFrame({"x": [None]}, schema={"x": pl.Boolean}))
+    try:
+        lake.append("raw/flags", pl.DataFrame({"x": [value]}))
+    except SchemaMismatch:
+        return REFUSED
+    return lake.read("raw/flags").filter(pl.col("x").is_not_null()).collect().item()
+
+
+@pytest.mark.parametrize(
+    ("value", "flag"),
+    [
+        *((value, True) for value in (True, 1, 1.0)),
+        *((value, False) for value in (False, 0, 0.0, -0.0)),
+        *((value, REFUSED) for value in (2, -1, 0.25, 1e300)),
+    ],
+)
+def test_one_and_zero_are_booleans_on_every_way(value: Any, flag: Any, tmp_path: Path) -> None:
+    found = [
+        requested(value, "boolean"),
+        trained(value, "boolean"),
+        ingested(value),
+        appended(value, Lake(str(tmp_path))),
+    ]
+    assert [(one, type(one)) for one in found] == [(flag, type(flag))] * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "flag"),
+    [
+        *((text, True) for text in ("true", "True", "TRUE", "1", "1.0")),
+        *((text, False) for text in ("false", "False", "0", "0.0")),
+        *((text, REFUSED) for text in ("yes", "t", "2", "on", "wahr", "0.25")),
+    ],
+)
+def test_texts_are_booleans_where_only_texts_can_be_sent(text: str, flag: Any, tmp_path: Path) -> None:
+    assert ingested(text) is flag or ingested(text) == flag
+    field = Input(name="x", type="boolean", required=False)
+    body = body_of(rows_of_csv(f"x\n{text}\n".encode(), [field]), [field])
+    if flag is REFUSED:
+        with pytest.raises(InvalidRequest, match="x: wanted true or false"):
+            RowDecoder((field,)).decode(body)
+    else:
+        assert RowDecoder((field,)).decode(body).values == [{"x": flag}]
+    for way in (requested(text, "boolean"), trained(text, "boolean"), appended(text, Lake(str(tmp_path)))):
+        assert way == REFUSED  # they have booleans of their own
+
+
+def test_a_contract_of_numbers_does_not_write_into_booleans(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path))
+    lake.replace("raw/flags", pl.DataFrame({"x": [True]}))
+    contract = type("Numbers", (dy.Schema,), {"x": dy.Int64()})
+    with pytest.raises(SchemaMismatch, match=r"column 'x': wanted Boolean, found Int64.*A type cannot change in place"):
+        ingest(lake, "raw/flags", contract, pl.DataFrame({"x": ["1"]}), source="x.csv")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from ml_platform.boolean_texts import BOOLEANS
 from ml_platform.instants import has_offset
 from ml_platform.registry.manifest import Input
 from serving.decode import MAX_ROWS
@@ -22,7 +23,6 @@ from serving.problems import TOO_DEEP, InvalidRequest, Problem, not_json, parse
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _IGNORED = frozenset({"client_request_id", "usage_context"})  # of Databricks' clients; they change no prediction
 _INFINITE = (math.inf, -math.inf)
-_BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 
 
 def body_of(rows: Sequence[Any], inputs: Sequence[Input]) -> bytes:
@@ -148,7 +148,7 @@ def _cell(kind: str, text: str) -> Any:
             return text if number in _INFINITE else number  # JSON has no infinity
     except ValueError:
         return text
-    return _BOOLEANS.get(text.lower(), text) if kind == "boolean" else text
+    return BOOLEANS.get(text.lower(), text) if kind == "boolean" else text
 
 
 def _split(value: Any) -> list[Any]:

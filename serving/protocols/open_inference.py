@@ -22,7 +22,7 @@ ACCEPTED = {
     "BYTES": {"BYTES"},
     "INT64": {"INT64", "INT32", "INT16", "INT8", "UINT64", "UINT32", "UINT16", "UINT8"},
     "FP64": {"FP64", "FP32", "FP16", "INT64", "INT32", "INT16", "INT8", "UINT32", "UINT16", "UINT8"},
-    "BOOL": {"BOOL"},
+    "BOOL": {"BOOL", "FP64", "FP32", "FP16", "INT64", "INT32", "INT16", "INT8", "UINT64", "UINT32", "UINT16", "UINT8"},
 }
 _PLACES = "as an array in the JSON, or as bytes behind it with the parameter binary_data_size"
 
