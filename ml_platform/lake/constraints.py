@@ -30,7 +30,10 @@ def constraints_of(contract: type[dy.Schema]) -> dict[str, str]:
     ['"sensor" IS NOT NULL', '"value" IS NULL OR "value" <= 100']
     """
     rules = [
-        (f"{column}_{rule}", text) for column, made in contract.columns().items() for rule, text in _rules(column, made)
+        (f"{column}_{rule}", text)
+        for column, made in contract.columns().items()
+        if column != "null"  # delta-rs takes even the quoted name for a missing value, and would refuse every row
+        for rule, text in _rules(column, made)
     ]
     return {f"{_OURS}{name}_{hashlib.sha256(text.encode()).hexdigest()[:8]}": text for name, text in rules}
 

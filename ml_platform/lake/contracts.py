@@ -216,9 +216,10 @@ def _type_name(column: dy.Column) -> str:
 
 def _reason(rule: str, columns: dict[str, dy.Column]) -> str:
     """Why a row is rejected, from the name that dataframely gives a rule."""
-    name, bar, check = rule.partition("|")
-    if not bar:
+    name = max((name for name in columns if rule.startswith(f"{name}|")), key=len, default=None)
+    if name is None:
         return f"breaks the rule '{rule.replace('_', ' ')}'"
+    check = rule[len(name) + 1 :]
     return f"{name}: {_words(columns[name], check)[1]}"
 
 

@@ -8,6 +8,7 @@ reads rightly, with their number, so that the reader can count them again.
 The work is done on arrays of positions, a block at a time, so memory does not grow with the file.
 """
 
+import codecs
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -16,10 +17,13 @@ from typing import NoReturn
 
 import numpy as np
 
-from ml_platform.lake.csv_structure import CR, LF, PLAIN, SEPARATORS, Alphabet, Bytes, Marks, Mask, Misplaced, Places
+from ml_platform.lake.csv_structure import CR, LF, SEPARATORS, Alphabet, Bytes, Mask, Misplaced, Places
+from ml_platform.lake.csv_writing import count_lines, length_of, trimmed, written
 from ml_platform.lake.file_spec import Files
 
 LONGEST_RECORD = 64 * 1024 * 1024  # bytes; a longer one has a quote that is never closed
+_MOST_AROUND = 10  # lines that are taken for a footer
+_MOST_SHOWN = 80  # characters of a text in a message
 
 
 class MalformedCsv(ValueError):
@@ -81,7 +85,8 @@ the quote twice ("5"" pipe"), say escape: if another character marks such quotes
         rest = rest[cutter.used :]
         if len(rest) > longest:
             raise MalformedCsv(
-                f"line {cutter.line} begins a record of more than {longest} bytes: a quote there may not be closed"
+                f"line {cutter.line} begins a record of more than {longest} bytes: a quote there may not be closed, or "
+                "it is no CSV"
             )
     if rest and (block := cutter.cut(rest, is_last=True)) is not None:
         yield block
@@ -107,6 +112,8 @@ class _Cutter:
         self.line = 1
         self.used = 0  # bytes of the last text that need not be given again
         self.columns: int | None = None
+        self._surplus = 0  # separators at the end of a line that part nothing; 0 until the first record is known
+        self._made = 0  # records
         self._alphabet: Alphabet | None = None
         self._to_skip = files.skip_lines
 
@@ -117,14 +124,14 @@ class _Cutter:
         if alphabet is None or not self._skip_lines(text, alphabet, is_last):
             return None
         raw = np.frombuffer(text, np.uint8)[self.used :]
-        trimmed = raw
+        without = raw
         try:
             if self.files.trim:
-                trimmed = _trimmed(raw, alphabet, is_last)
-            block, length = self._block(trimmed, alphabet, is_last)
+                without = trimmed(raw, alphabet, is_last)
+            block, length = self._block(without, alphabet, is_last)
         except Misplaced as error:
-            self._refuse(self.line + _lines(trimmed[: error.place], alphabet), str(error))
-        self.used += length if trimmed is raw else _length_of(raw, trimmed[:length], alphabet)
+            self._refuse(self.line + count_lines(without[: error.place], alphabet), str(error))
+        self.used += length if without is raw else length_of(raw, without[:length], alphabet)
         return block
 
     def _learn_line_end(self, text: bytes, is_last: bool) -> Alphabet | None:
@@ -161,7 +168,11 @@ class _Cutter:
     def _block(self, raw: Bytes, alphabet: Alphabet, is_last: bool) -> tuple[Block | None, int]:
         """Make a block of the text's whole records; also their length."""
         if (nul := np.flatnonzero(raw == 0)).size:
-            raise Misplaced(nul[0], "has a NUL byte: it may be in utf-16 (say encoding: utf-16), or damaged")
+            raise Misplaced(
+                nul[0],
+                "has a NUL byte, which is in no text: the file is damaged or was not written to its end, or something "
+                "in UTF-16 was appended to it (as >> of PowerShell does)",
+            )
         work, escapes = alphabet.without_escapes(raw)
         work, comments = alphabet.without_comments(work, escapes)
         alphabet.check_escapes(raw, escapes, is_last)
@@ -177,24 +188,56 @@ class _Cutter:
         starts = np.concatenate([[0], ends[:-1] + 1])
         bodies = ends - ((ends > starts) & (work[np.maximum(ends - 1, 0)] == CR))
         fields = np.diff(np.searchsorted(separators, ends), prepend=0) + 1
-        ends_in_separator = np.isin(bodies - 1, separators) & (bodies > starts)
-        if self.files.trailing_separator:
-            fields = fields - ends_in_separator
         every = _Records(starts, bodies, fields)
+        self._check_joint(raw, every)
         is_comment = np.isin(starts, comments) if comments else np.zeros(len(starts), np.bool_)
+        if self.files.empty_rows == "drop":
+            is_comment |= (fields > 1) & (bodies - starts == fields - 1)
+        surplus = self._surplus_of(every, separators, is_comment)
+        has_surplus = surplus > 0
+        every = _Records(starts, bodies, fields - surplus)
         is_left_out = is_comment | self._blank(work, every, is_comment)
         records = every.only(~is_left_out)
         keep = np.ones(length, np.bool_)
         for place in np.flatnonzero(is_left_out):
             keep[starts[place] : ends[place] + 1] = False
-        if self.files.trailing_separator:
-            keep[bodies[ends_in_separator & ~is_left_out] - 1] = False
-        self._check_fields(records, separators)
-        line, self.line = self.line, self.line + _lines(raw[:length], alphabet)
+        for place in range(1, self._surplus + 1):
+            keep[bodies[has_surplus & ~is_left_out] - place] = False
+        self._check_fields(work, records, separators)
+        line, self.line = self.line, self.line + count_lines(raw[:length], alphabet)
         if not len(records.starts):
             return None, length
-        text = _written(raw[:length], keep, escapes, marks, alphabet, missing=self._missing(records))
+        self._made += len(records.starts)
+        text = written(raw[:length], keep, escapes, marks, alphabet, missing=self._missing(records))
         return Block(text, len(records.starts), self.columns or 0, line), length
+
+    def _check_joint(self, raw: Bytes, records: _Records) -> None:
+        """Refuse a byte order mark at the beginning of a line; that of the file was left out before."""
+        mark = np.frombuffer(codecs.BOM_UTF8, np.uint8)
+        for start in records.starts[raw[np.minimum(records.starts, len(raw) - 1)] == mark[0]].tolist():
+            if np.array_equal(raw[start : start + len(mark)], mark):
+                raise Misplaced(
+                    start,
+                    "begins with a byte order mark, which stands at the beginning of a file: files were joined there; "
+                    "remove the mark, and a header below it",
+                )
+
+    def _surplus_of(self, records: _Records, separators: Places, is_no_row: Mask) -> Places:
+        """How many separators at the end of each record part nothing, as `trailing_separator` declares."""
+        none = np.zeros(len(records.ends), np.intp)
+        if not self.files.trailing_separator:
+            return none
+        lines = np.flatnonzero((records.ends > records.starts) & ~is_no_row)
+        if not self._surplus and lines.size:
+            end, most = records.ends[lines[0]], int(records.fields[lines[0]]) - 1
+            if self.files.names is not None:
+                most = min(most, int(records.fields[lines[0]]) - len(self.files.names))
+            run = next((size for size in range(max(most, 0)) if not np.isin(end - 1 - size, separators)), max(most, 0))
+            self._surplus = max(run, 1)
+        has_surplus = records.ends - records.starts >= self._surplus
+        for place in range(1, self._surplus + 1):
+            has_surplus &= np.isin(records.ends - place, separators)
+        return np.where(has_surplus, self._surplus, none)
 
     def _blank(self, work: Bytes, records: _Records, is_comment: Mask) -> Mask:
         """Say which records are blank lines, and no rows; learns the number of columns from the first other one."""
@@ -223,11 +266,14 @@ class _Cutter:
             return is_blank
         # Above the header a blank line is nothing; below it, in a file of one column, it may be a missing value.
         below = np.flatnonzero(is_empty & ~is_above & ~is_comment)
-        if below.size and self.files.missing_fields == "refuse":
+        is_title = bool((records.fields > 1).any())  # what is above is no header, which is said elsewhere
+        if below.size and self.files.missing_fields == "refuse" and not is_title:
+            line = self.line + int(np.count_nonzero(work[: records.starts[below[0]]] == self._end()))
+            title = f", or skip_lines: {line} if what is above is a title" if line <= _MOST_AROUND else ""
             raise Misplaced(
                 records.starts[below[0]],
                 "is blank, which in a file of one column may be a missing value or nothing: remove the line, or say "
-                "missing_fields: null if it is a row",
+                f"missing_fields: null if it is a row{title}",
             )
         return is_blank & is_above
 
@@ -238,28 +284,61 @@ class _Cutter:
         if self.columns == 1 and self.files.header == "first_line" and other is not None:
             raise Misplaced(
                 place,
-                f"is a header of one column, '{text}': say separator: {json.dumps(other)} if that parts its columns, "
-                "or give names: if it is one",
+                f"is a header of one column, '{text[:_MOST_SHOWN]}': say separator: {json.dumps(other)} if that parts "
+                "its columns, or give names: if it is one",
             )
 
-    def _check_fields(self, records: _Records, separators: Places) -> None:
+    def _check_fields(self, work: Bytes, records: _Records, separators: Places) -> None:
         """Refuse a record that has not as many fields as the header."""
         columns, fields = self.columns or 0, records.fields
-        wrong = np.flatnonzero(fields != columns if self.files.missing_fields == "refuse" else fields > columns)
+        is_wrong = fields != columns if self.files.missing_fields == "refuse" else fields > columns
+        if not self._made and self.files.names is not None and self.files.header == "first_line" and len(fields):
+            is_wrong[0] = fields[0] > columns  # `names` may give what the header lacks
+        wrong = np.flatnonzero(is_wrong)
         if not wrong.size:
             return
-        place, found = records.starts[wrong[0]], int(fields[wrong[0]])
+        number = int(wrong[0])
+        place, found = records.starts[number], int(fields[number])
         header = "the header has" if self.files.names is None else "names has"
         said = f"has {found} field{'' if found == 1 else 's'}, {header} {columns}"
         if found < columns:
-            remedy = "the file may have been cut off; say missing_fields: null if last fields may be left out"
-        elif found == columns + 1 and records.ends[wrong[0]] - 1 in separators:
-            remedy = "it ends in a separator; say trailing_separator: true if each line does"
+            remedy = self._when_short(work, records, number)
+        elif np.isin(records.ends[number] - 1 - np.arange(found - columns), separators).all():
+            ends = "a separator" if found == columns + 1 else f"{found - columns} separators"
+            remedy = f"it ends in {ends}; say trailing_separator: true if each line does"
         else:
-            remedy = f"put a value with {self.files.separator!r} in quotes"
-            if columns == 1:
-                remedy += ", or say skip_lines: if the lines above the header are no rows"
+            remedy = self._when_long(work, records, number)
         raise Misplaced(place, f"{said}: {remedy}")
+
+    def _when_short(self, work: Bytes, records: _Records, number: int) -> str:
+        text = work[records.starts[number] : records.ends[number]].tobytes()
+        if text == b"\x1a":
+            return "it is the mark with which DOS ended files (Ctrl-Z); remove it"
+        rest = records.fields[number:]
+        is_footer = len(rest) <= _MOST_AROUND and bool((rest < (self.columns or 0)).all())
+        footer = f"; say skip_last_lines: {len(rest)} if it is a footer" if is_footer else ""
+        return f"the file may have been cut off{footer}; say missing_fields: null if last fields may be left out"
+
+    def _when_long(self, work: Bytes, records: _Records, number: int) -> str:
+        remedy = f"put a value with {self.files.separator!r} in quotes"
+        below = records.fields if self._made else records.fields[1:]
+        if self.files.header == "none" or not (self._made + number == 1 or self.columns == 1):
+            return remedy
+        counts, times = np.unique(below, return_counts=True)
+        header = int(np.argmax(records.fields == counts[np.argmax(times)]))  # the first line as long as most
+        if not (header or self._made):
+            return remedy
+        lines = self.line - 1 + int(np.count_nonzero(work[: records.starts[header]] == self._end()))
+        remedy = f"say skip_lines: {lines} if what is above is a title; otherwise {remedy}"
+        if self.files.names is None and self.columns != 1 and (below == (self.columns or 0) + 1).all():
+            remedy = (
+                "if the header lacks the first column's name, as R leaves out that of row names, say names: with the "
+                f"names of all columns; {remedy}"
+            )
+        return remedy
+
+    def _end(self) -> int:
+        return LF if self._alphabet is None else self._alphabet.end
 
     def _missing(self, records: _Records) -> Places:
         """Where separators are missing, once for each field that a record lacks."""
@@ -268,61 +347,3 @@ class _Cutter:
 
     def _refuse(self, line: int, problem: str) -> NoReturn:
         raise MalformedCsv(f"line {line} {problem}")
-
-
-def _written(raw: Bytes, keep: Mask, escapes: Places, marks: Marks, alphabet: Alphabet, *, missing: Places) -> bytes:
-    """Write records in RFC 4180 form."""
-    if alphabet.end == CR:
-        raw = raw.copy()
-        ends = marks.outside(CR)
-        raw[ends[ends < len(raw)]] = LF
-    escapes = escapes[escapes < len(raw)]
-    around = np.zeros(0, np.intp)
-    if escapes.size and alphabet.quote is not None:
-        is_quote = raw[escapes + 1] == alphabet.quote
-        # A value without quotes that has escapes gets quotes around it.
-        bounds = marks.places[~marks.is_open & (marks.bytes != alphabet.quote) & (marks.places < len(raw))]
-        of_values = np.unique(np.searchsorted(bounds, escapes))
-        begins, ends = np.concatenate([[0], bounds + 1])[of_values], np.append(bounds, len(raw))[of_values]
-        ends = ends - ((raw[ends - 1] == CR) & ~np.isin(ends - 2, escapes))
-        bare = raw[begins] != alphabet.quote
-        around = np.concatenate([begins[bare], ends[bare]])
-        raw = raw.copy()
-        raw[escapes[is_quote]] = alphabet.quote
-        keep[escapes[~is_quote]] = False
-    at = np.concatenate([around, missing])
-    if at.size:
-        added = np.concatenate([np.full(len(around), alphabet.quote or 0), np.full(len(missing), alphabet.separator)])
-        raw, keep = np.insert(raw, at, added), np.insert(keep, at, True)
-    return (raw if keep.all() else raw[keep]).tobytes()
-
-
-def _trimmed(raw: Bytes, alphabet: Alphabet, is_last: bool) -> Bytes:
-    """Leave out the blanks beside separators and line ends."""
-    work, _ = alphabet.without_comments(*alphabet.without_escapes(raw))
-    blanks = np.flatnonzero((work == ord(" ")) | ((work == ord("\t")) & (alphabet.separator != ord("\t"))))
-    if not blanks.size:
-        return raw
-    new_run = np.concatenate([[True], np.diff(blanks) > 1])
-    first, last = blanks[new_run], blanks[np.append(new_run[1:], True)]
-    beside = np.concatenate([[LF], work, [LF if is_last else PLAIN]])
-    bounds = [alphabet.separator, LF, CR]
-    at_bound = np.isin(beside[first], bounds) | np.isin(beside[last + 2], bounds)
-    at_bound &= ~alphabet.marks(work).opened_before(first)
-    keep = np.ones(len(raw), np.bool_)
-    keep[blanks[at_bound[np.cumsum(new_run) - 1]]] = False
-    trimmed: Bytes = raw[keep]
-    return trimmed
-
-
-def _length_of(raw: Bytes, records: Bytes, alphabet: Alphabet) -> int:
-    """Length of some records before they were trimmed: up to as many line ends."""
-    if not len(records):
-        return 0
-    if records[-1] != alphabet.end:
-        return len(raw)
-    return int(np.flatnonzero(raw == alphabet.end)[_lines(records, alphabet) - 1]) + 1
-
-
-def _lines(text: Bytes, alphabet: Alphabet) -> int:
-    return int(np.count_nonzero(text == alphabet.end))

@@ -156,6 +156,8 @@ class Alphabet:
         if blanks and (blanks == len(beside) or beside[blanks] in (self.separator, LF, CR)):
             side = "before" if opening else "after"
             return f"has a blank {side} a quote: say trim: true if blanks around values mean nothing"
+        if not opening and blanks and beside[blanks] == self.quote:
+            return 'has a blank between quoted values: say separator: " " if blanks part the columns'
         if not opening and beside[0] in SEPARATORS.encode():
             return f"has {chr(beside[0])!r} after a closing quote: say separator: {json.dumps(chr(beside[0]))}"
         what = "a quote within a value" if opening else "text after a closing quote"

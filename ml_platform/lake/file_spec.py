@@ -35,7 +35,11 @@ class Files(Strict):
         description='Character that makes the quote (or itself) after it part of a value: `\\` where 5" is "5\\"".',
     )
     comment: str | None = Field(None, min_length=1, description="Lines that begin with this text are left out: `#`.")
-    skip_lines: int = Field(0, ge=0, description="Lines above the header (or the first row) to leave out.")
+    skip_lines: int = Field(0, ge=0, description="Lines above the header (or the first row) to leave out: titles.")
+    skip_last_lines: int = Field(0, ge=0, description="Lines below the last row to leave out: totals, footers.")
+    empty_rows: Literal["keep", "drop"] = Field(
+        "keep", description="Whether lines of separators alone (`,,`) are rows without values, or no rows (`drop`)."
+    )
     header: Literal["first_line", "none"] = Field(
         "first_line", description="Whether the first line has the columns' names; `none` wants `names`."
     )
@@ -44,7 +48,8 @@ class Files(Strict):
     )
     trim: bool = Field(False, description="Whether blanks around values and around their quotes are left out.")
     trailing_separator: bool = Field(
-        False, description="Whether lines end in a separator (`1,2,`), after which there is no column."
+        False,
+        description="Whether lines end in separators (`1,2,`, or as many as the header), after which is no column.",
     )
     missing_fields: Literal["refuse", "null"] = Field(
         "refuse", description="What a line with too few fields is: an error, or `null`: a row whose last are missing."

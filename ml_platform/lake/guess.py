@@ -1,68 +1,33 @@
-"""Guesses a contract from a file, for a person to review: how the file is written, its columns and their types.
+"""Guesses a contract from rows, for a person to review: their columns and the columns' types.
 
 A type is guessed only if it loses nothing: every value of the column, written back, gives the same text, and no other
 way to read it fits. All else is a string: ids of twenty digits, codes like 1E5 or 007, versions like 1.10, and 1,250,
 which could be a thousand or one and a quarter.
 """
 
-import codecs
 import math
-import re
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from ml_platform.lake.csv_reader import read_csv, read_start
-from ml_platform.lake.csv_records import MalformedCsv
-from ml_platform.lake.csv_structure import SEPARATORS
 from ml_platform.lake.file_spec import Files
-from ml_platform.lake.readers import file_format, read_file
+from ml_platform.lake.readers import read_file
 from ml_platform.lake.source_spec import ColumnSpec
 from ml_platform.lake.values import NUMBERS, typed
 
 _MISSING = (" ", "-", "--", ".", "?", "NA", "N/A", "n/a", "#N/A", "NULL", "null", "None", "none", "NaN", "nan")
+_MISSING += ("#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!")  # errors of Excel's formulas
 _FIRST_LOOK = 1000  # rows; most guesses fail there
 _ENOUGH = 20  # values with as many decimals each; fewer could be versions (1.10) as well as prices (unlike 1,10)
-_YEAR = r"(?:19|20)\d\d"
 _TYPES: list[dict[str, Any]] = [{"type": name} for name in ("integer", "number", "date", "timestamp", "boolean")]
 _DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y")
+_TEXT: dict[str, Any] = {"type": "string"}
 _CLOCKS = ("", " %H:%M", " %H:%M:%S")
 _WRITTEN: list[dict[str, Any]] = [
     *({"type": name, "format": form} for name in ("integer", "number") for form in NUMBERS),
     *({"type": "timestamp" if clock else "date", "format": day + clock} for clock in _CLOCKS for day in _DAYS),
 ]
-_VARIANTS: tuple[dict[str, Any], ...] = ({}, {"trailing_separator": True}, {"trim": True}, {"escape": "\\"})
-
-
-def guess_files(path: Path | str) -> Files:
-    """Guess how a CSV file is written: its encoding, separator, header, and what else its reader must know.
-
-    Raises
-    ------
-    ValueError
-        If no such way reads the file; with the line that the likeliest one cannot read.
-    """
-    if file_format(path, Files()) != "csv":
-        return Files()
-    encoding, text = _decoded(read_start(path))
-    first = re.split("[\r\n]", text.lstrip("\ufeff"), maxsplit=1)[0]
-    said = re.fullmatch('"?sep=(.)"?', first, re.IGNORECASE)
-    plain = Files(encoding=encoding, separator=said.group(1) if said else max(SEPARATORS, key=first.count))
-    files, lines = _first_that_reads(path, plain)
-    if lines.is_empty():
-        return files
-    first = lines.row(0)
-    seen = {
-        "trim": any(name != name.strip() for name in first if name),
-        "trailing_separator": len(first) > 1 and lines.to_series(-1).null_count() == lines.height,
-    }
-    if any(seen.values()) and not files.trim:
-        files = files.model_copy(update=seen)
-        lines = _lines(path, files)
-    if _is_data(lines.row(0), lines[1:]):
-        return files.model_copy(update={"header": "none", "names": tuple(lines.columns)})
-    return files
 
 
 def guess_columns(path: Path | str, files: Files | None = None) -> dict[str, dict[str, Any]]:
@@ -76,55 +41,17 @@ def guess_columns(path: Path | str, files: Files | None = None) -> dict[str, dic
 def columns_of(rows: pl.DataFrame) -> dict[str, dict[str, Any]]:
     """Guess columns as `guess_columns` does, from rows that were read."""
     guessed = {
-        name: _read_texts(values) if values.dtype == pl.String else _typed_as(values)
+        name: read_texts(values) if values.dtype == pl.String else _typed_as(values)
         for name, values in zip(rows.columns, rows.iter_columns(), strict=True)
     }
     return {name: column for name, column in guessed.items() if name and column is not None}
 
 
-def _decoded(start: bytes) -> tuple[str, str]:
-    """Guess the encoding of a file's first bytes, and decode them."""
-    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16", start[: len(start) // 2 * 2].decode("utf-16", errors="replace")
-    try:
-        return "utf-8", codecs.getincrementaldecoder("utf-8")().decode(start)
-    except UnicodeDecodeError:
-        return "cp1252", start.decode("cp1252", errors="replace")
-
-
-def _first_that_reads(path: Path | str, plain: Files) -> tuple[Files, pl.DataFrame]:
-    problems = []
-    for variant in _VARIANTS:
-        files = plain.model_copy(update=variant)
-        try:
-            return files, _lines(path, files)
-        except MalformedCsv as error:
-            problems.append(error)
-    raise ValueError(f"{path} cannot be read as csv: {problems[0]}.") from problems[0]
-
-
-def _lines(path: Path | str, files: Files) -> pl.DataFrame:
-    """Read all records of a file, its header being one of them."""
-    return read_csv(path, files.model_copy(update={"header": "none"}))
-
-
-def _is_data(first: tuple[str | None, ...], below: pl.DataFrame) -> bool:
-    """Whether the first line looks like a row: where the rows below have numbers or dates, it has one too."""
-    is_data = False
-    for text, values in zip(first, below.iter_columns(), strict=True):
-        kind = _read_texts(values)["type"]
-        if kind == "string" or text is None:
-            continue
-        may_be_year = re.fullmatch(_YEAR, text) and not values.str.contains(f"^{_YEAR}$").all()  # "country,2019,2020"
-        if may_be_year or _read_texts(pl.concat([values, pl.Series([text])]))["type"] == "string":
-            return False
-        is_data = True
-    return is_data
-
-
-def _read_texts(texts: pl.Series) -> dict[str, Any]:
+def read_texts(texts: pl.Series) -> dict[str, Any]:
     """Guess what texts are; those that mean a missing value are named only where the others are no texts."""
     missing = {"nullable": True} if texts.null_count() else {}
+    if texts.str.len_chars().drop_nulls().n_unique() == 1:  # right-aligned by blanks, which no type but string keeps
+        texts = texts.str.strip_chars(" ") if _guessed(texts.drop_nulls().str.strip_chars(" ")) != _TEXT else texts
     column = _guessed(texts.drop_nulls())
     marks = [mark for mark in _MISSING if (texts == mark).any()] if column["type"] == "string" else []
     if marks and (marked := _guessed(texts.filter(~texts.is_in(marks)).drop_nulls()))["type"] != "string":

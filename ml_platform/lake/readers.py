@@ -95,11 +95,18 @@ def file_format(path: Path | str, files: Files) -> FileFormat:
 
 
 def _check_header(path: Path | str, header: Sequence[str], spec: SourceSpec) -> None:
-    """Refuse a first line that is none of the contract's columns but looks like a row."""
+    """Refuse a column without name, and a first line that is none of the contract's columns but looks like a row."""
     columns = spec.schema_class().columns()
+    if "" in header and spec.unlisted == "reject":
+        place = header.index("") + 1
+        index = ", as an index is that pandas or R writes" if place == 1 else ""
+        raise ValueError(
+            f"{path} has no name for column {place} in its header{index}: say unlisted: drop to leave it out, or "
+            "names: to name all columns."
+        )
     if not columns.keys() & set(header) and any(re.match(_VALUE, text) for text in header):
         raise ValueError(
-            f"{path} has no header: its first line is {', '.join(header)}, and '{spec.name}' has the columns "
+            f"{path} has no header: its first line is {', '.join(header)[:200]}, and '{spec.name}' has the columns "
             f"{', '.join(columns)}. If it is a row, say header: none and names: with the columns in the file's order."
         )
 

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -11,7 +12,7 @@ import dataframely as dy
 import polars as pl
 from pydantic import Field, model_validator
 
-from ml_platform.lake.contracts import one_of
+from ml_platform.lake.contracts import ROW, one_of
 from ml_platform.lake.date_formats import problem_of
 from ml_platform.lake.evolution import Evolution
 from ml_platform.lake.file_spec import Files
@@ -19,6 +20,7 @@ from ml_platform.lake.values import NUMBERS
 from ml_platform.settings import PROJECT_ROOT
 from ml_platform.spec_types import Strict
 
+_RESERVED = (ROW, "ingest_day", "ingest_file")
 ColumnType = Literal["string", "integer", "number", "boolean", "date", "timestamp"]
 
 
@@ -49,8 +51,8 @@ class ColumnSpec(Strict):
         self.build()
         return self
 
-    def build(self) -> dy.Column:
-        """Build the column of a `dataframely` schema.
+    def build(self, name: str | None = None) -> dy.Column:
+        """Build the column of a `dataframely` schema, with its name if that is not the attribute's.
 
         Raises
         ------
@@ -63,6 +65,7 @@ class ColumnSpec(Strict):
             raise ValueError(f"allowed and pattern are for string; the type is {self.type}")
         self._check_reading()
         common: dict[str, Any] = {
+            "alias": name,
             "primary_key": self.key,
             "nullable": self.nullable and not self.key,
             "description": self.description,
@@ -159,11 +162,27 @@ class SourceSpec(Strict):
             raise ValueError("one of contract (module:Class) and columns is wanted")
         if unknown := [name for name in self.partition_by if name not in self.schema_class().columns()]:
             raise ValueError(f"partition_by names no column of the contract: {', '.join(unknown)}")
+        self._check_names(list(self.schema_class().columns()))
         if self.sql and self.sql.cursor and not self.schema_class().primary_key():
             raise ValueError(
                 "sql.cursor wants a primary key, so that a row that is read again replaces itself: say `key: true`"
             )
         return self
+
+    def _check_names(self, names: list[str]) -> None:
+        """Refuse names that no table can have, or that ingest needs itself."""
+        if "" in names:
+            raise ValueError("a column has no name: leave it out and say unlisted: drop, or name all columns by names:")
+        same = Counter(map(str.lower, names))
+        if again := [name for name in names if same[name.lower()] > 1]:
+            raise ValueError(
+                f"columns {', '.join(again)} differ in nothing but case, which tables do not tell apart: name all "
+                "columns of the file by names:, or those of a query by AS"
+            )
+        if taken := [name for name in names if name in _RESERVED]:
+            raise ValueError(
+                f"ingest has a column {taken[0]} of its own: name it otherwise, by names: or in the query by AS"
+            )
 
     def schema_class(self) -> type[dy.Schema]:
         """Return the contract, built from `columns` or imported.
@@ -174,7 +193,10 @@ class SourceSpec(Strict):
             If `contract` names no dataframely schema.
         """
         if self.columns is not None:
-            columns = {name: column.build() for name, column in self.columns.items()}
+            # By an alias, a column may have any name: `filter` is a method of a schema, `__id` is private to it.
+            columns = {
+                f"column_{place}": column.build(name) for place, (name, column) in enumerate(self.columns.items())
+            }
             return type(self.name.removeprefix("raw/"), (dy.Schema,), columns)
         module, _, name = str(self.contract).partition(":")
         try:

@@ -28,17 +28,24 @@ def whole_or_nothing(request: dg.ScaffoldRequest[Any]) -> Iterator[None]:
         if request.scaffold_format != "yaml":
             raise ValueError(f"a {kind} is declared in YAML; leave out --format or say --format yaml")
         yield
-    except (ValueError, OSError, LookupError) as error:
+    except BaseException as error:
         for folder in (Path(request.target_path), *Path(request.target_path).parents):
             if folder.is_dir() and any(folder.iterdir()):
                 break
             if folder.is_dir():
                 folder.rmdir()
+        if not isinstance(error, Exception):
+            raise
         raise ScaffoldError(_in_one_line(error)) from error
+
+
+def _located(place: tuple[int | str, ...], problem: str) -> str:
+    return f"{'.'.join(map(str, place))}: {problem}" if place else problem
 
 
 def _in_one_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        problems = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        problems = (_located(one["loc"], one["msg"].removeprefix("Value error, ")) for one in error.errors())
         return "; ".join(problems)
-    return " ".join(str(error).split())
+    said = " ".join(str(error).split())
+    return said if isinstance(error, ValueError | OSError | LookupError) else f"{type(error).__name__}: {said}"

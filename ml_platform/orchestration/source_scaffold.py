@@ -8,13 +8,18 @@ import polars as pl
 import yaml
 from pydantic import BaseModel, Field
 
-from ml_platform.lake.guess import columns_of, guess_files
+from ml_platform.lake.csv_reader import read_start
+from ml_platform.lake.guess import columns_of
+from ml_platform.lake.guess_dialect import guess_dialect
+from ml_platform.lake.guess_notes import notes_of
 from ml_platform.lake.readers import read_file
 from ml_platform.lake.source_spec import SourceSpec, resolve
 from ml_platform.lake.stored_files import list_folder
 from ml_platform.orchestration.scaffolding import whole_or_nothing
+from ml_platform.printable import plain
 
-_Guess = tuple[str, dict[str, Any], dict[str, Any], list[str]]  # kind, source, columns, notes
+# Kind, source, columns, notes, and whether the source has further columns.
+_Guess = tuple[str, dict[str, Any], dict[str, Any], list[str], bool]
 _MOST_FILES = 50  # of a folder that are looked at
 
 _SOURCES: dict[str, dict[str, Any]] = {
@@ -60,21 +65,22 @@ class SourceTableScaffolder(dg.Scaffolder[SourceTableParams]):
         with whole_or_nothing(request):
             params = request.params or SourceTableParams.model_validate({})
             folder = Path(request.target_path)
-            example: _Guess = (params.kind, _SOURCES[params.kind], _EXAMPLE, [])
-            kind, source, columns, notes = _guessed(params) if params.path else example
+            example: _Guess = (params.kind, _SOURCES[params.kind], _EXAMPLE, [], False)
+            kind, source, columns, notes, has_unlisted = _guessed(params) if params.path else example
             attributes: dict[str, Any] = {
                 "name": f"raw/{folder.name}",
                 "description": f"What a row of {folder.name} is.",
                 "owner": params.owner,
                 kind: source,
                 "columns": columns,
-                **({"unlisted": "drop"} if any("left out" in note for note in notes) else {}),
+                **({"unlisted": "drop"} if has_unlisted else {}),
             }
             SourceSpec.model_validate(attributes)
             document = {"type": request.type_name, "attributes": attributes}
             text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "defs.yaml").write_text("".join(f"# {note}\n" for note in notes) + text, encoding="utf-8")
+            said = "".join(f"# {plain(note)}\n" for note in notes)
+            (folder / "defs.yaml").write_text(said + text, encoding="utf-8")
 
 
 def _guessed(params: SourceTableParams) -> _Guess:
@@ -93,19 +99,35 @@ def _guessed(params: SourceTableParams) -> _Guess:
         paths, kind, source = [place], params.kind, {"path": params.path}
         if kind == "folder":
             source = {"path": str(Path(params.path).parent), "pattern": f"*{Path(params.path).suffix}"}
-    files = guess_files(paths[0])
+    paths = [path for path in paths if read_start(path, 1)]
+    if not paths:
+        raise ValueError(f"{place} is empty: there is nothing to guess from")
+    dialect = guess_dialect(paths[0])
+    files, notes = dialect.files, list(dialect.notes)
     frames = [read_file(path, files) for path in paths]
     differing = [path for path, frame in zip(paths, frames, strict=True) if frame.schema != frames[0].schema]
     if differing:
         raise ValueError(f"{differing[0]} has other columns than {paths[0]}: scaffold from one of them by --path")
     rows = pl.concat(frames)
-    columns, notes = columns_of(rows), []
+    if not rows.columns:
+        raise ValueError(f"{place} is empty: there is nothing to guess from")
+    if rows.is_empty():
+        names = ", ".join(rows.columns)[:200]
+        raise ValueError(
+            f"{place} has a header ({names}) and no rows, of which types could be guessed: give one with rows"
+        )
+    columns = columns_of(rows)
     if files.header == "none":
         first = " ".join(", ".join(map(str, rows.row(0))).split())
         notes.append(f"The first line looks like a row ({first[:80]}): give the columns names.")
     if omitted := [name or "(no name)" for name in rows.columns if name not in columns]:
         notes.append(f"Columns are left out that have no name, or no type here: {', '.join(omitted)}.")
-    return kind, source | files.model_dump(mode="json", exclude_defaults=True), columns, notes
+    notes += notes_of(rows, columns)
+    if not columns:
+        raise ValueError(
+            f"{place} has no column with a name and a type that a table can have: {', '.join(rows.columns)}"
+        )
+    return kind, source | files.model_dump(mode="json", exclude_defaults=True), columns, notes, bool(omitted)
 
 
 def _files_in(folder: Path | str) -> tuple[str, list[str]]:

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from ml_platform.lake.file_spec import Files
-from ml_platform.lake.guess import guess_columns, guess_files
+from ml_platform.lake.guess import guess_columns
+from ml_platform.lake.guess_dialect import guess_files
 
 
 def test_a_contract_is_guessed_from_a_file(tmp_path: Path) -> None:
