@@ -201,8 +201,8 @@ class _Cutter:
         keep = np.ones(length, np.bool_)
         for place in np.flatnonzero(is_left_out):
             keep[starts[place] : ends[place] + 1] = False
-        for place in range(1, self._surplus + 1):
-            keep[bodies[has_surplus & ~is_left_out] - place] = False
+        for size in range(1, self._surplus + 1):
+            keep[bodies[has_surplus & ~is_left_out] - size] = False
         self._check_fields(work, records, separators)
         line, self.line = self.line, self.line + count_lines(raw[:length], alphabet)
         if not len(records.starts):

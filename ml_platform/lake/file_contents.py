@@ -65,8 +65,8 @@ def what_else(start: bytes) -> str | None:
             b"word/": "a Word document",
             b"opendocument.spread": "a spreadsheet (.ods)",
         }
-        found = next((name for part, name in names.items() if part in start), None)
-        return f"{found}: save its sheet as CSV (UTF-8)" if found else kind
+        office = next((name for part, name in names.items() if part in start), None)
+        return f"{office}: save its sheet as CSV (UTF-8)" if office else kind
     if kind is not None and (few.startswith((b"%", b"{", b"<")) or _CONTROL.search(few)):
         return kind
     if few[257:262] == b"ustar":

@@ -17,7 +17,7 @@ from ml_platform.lake.source_spec import ColumnSpec
 from ml_platform.lake.values import NUMBERS, typed
 
 _MISSING = (" ", "-", "--", ".", "?", "NA", "N/A", "n/a", "#N/A", "NULL", "null", "None", "none", "NaN", "nan")
-_MISSING += ("#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!")  # errors of Excel's formulas
+_FAILED = ("#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!")  # errors of Excel's formulas
 _FIRST_LOOK = 1000  # rows; most guesses fail there
 _ENOUGH = 20  # values with as many decimals each; fewer could be versions (1.10) as well as prices (unlike 1,10)
 _TYPES: list[dict[str, Any]] = [{"type": name} for name in ("integer", "number", "date", "timestamp", "boolean")]
@@ -53,7 +53,7 @@ def read_texts(texts: pl.Series) -> dict[str, Any]:
     if texts.str.len_chars().drop_nulls().n_unique() == 1:  # right-aligned by blanks, which no type but string keeps
         texts = texts.str.strip_chars(" ") if _guessed(texts.drop_nulls().str.strip_chars(" ")) != _TEXT else texts
     column = _guessed(texts.drop_nulls())
-    marks = [mark for mark in _MISSING if (texts == mark).any()] if column["type"] == "string" else []
+    marks = [mark for mark in (*_MISSING, *_FAILED) if (texts == mark).any()] if column["type"] == "string" else []
     if marks and (marked := _guessed(texts.filter(~texts.is_in(marks)).drop_nulls()))["type"] != "string":
         return marked | {"nullable": True, "null_values": marks}
     return column | missing

@@ -96,7 +96,7 @@ FILES: dict[str, tuple[str | bytes, list[tuple[Any, ...]], str]] = {
     "R's write.csv": ('"","speed"\n"1",4\n"2",7\n', [(4,), (7,)], "left out that have no name"),
     "R's write.csv of named rows": (
         '"","mpg"\n"Mazda",21\n"Fiat",32.4\n',
-        [("Mazda", 21.0), ("Fiat", 32.4)],
+        [("Mazda", 21), ("Fiat", 32.4)],
         "column_1",
     ),
     "R's write.table": ('"speed" "dist"\n"1" 4 2\n"2" 4 10\n', [(1, 4, 2), (2, 4, 10)], "row_name was added to names"),
@@ -178,9 +178,7 @@ def test_an_empty_file_in_a_folder_is_passed_over(tmp_path: Path) -> None:
 
 # -- Any file at all.
 NAMES = st.one_of(
-    st.sampled_from(
-        ["id", "ID", "X", "__id", "filter", "columns", "a|b", "a b", " a", "", "yes", "1", "2024", "é", "<<"]
-    ),
+    st.sampled_from(["id", "ID", "X", "__id", "filter", "columns", "a|b", "a b", " a", "", "yes", "1", "2024", "<<"]),
     st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=5),
 )
 KINDS: Sequence[st.SearchStrategy[str]] = (
@@ -233,7 +231,11 @@ def is_table_or_refused(folder: Path, content: bytes, number: int) -> bool:
     try:
         declared, _ = scaffold(target, path)
     except ScaffoldError as error:
-        assert "\n" not in error.message
+        refused = error.message
+    else:
+        refused = ""
+    if refused:
+        assert "\n" not in refused
         assert not target.parent.exists()
         return False
     (document,) = documents(target / "defs.yaml")
