@@ -9,9 +9,11 @@ import duckdb
 import polars as pl
 
 from ml_platform.features.labels import plain_labels
+from ml_platform.features.spine_ids import check_ids, typed_ids
 from ml_platform.features.spine_values import placed_rows
 from ml_platform.lake import sql
 from ml_platform.lake.names import literal, quoted
+from ml_platform.lake.sql_errors import naming_the_query
 from ml_platform.lake.tables import Lake
 from ml_platform.spec import ModelSpec
 
@@ -33,6 +35,7 @@ def read_spine(
     versions: Mapping[str, int] | None = None,
     span: Span | None = None,
     typed_later: Collection[str] = (),
+    without_id: bool = False,
 ) -> pl.DataFrame:
     """Run the query of a model's spine.
 
@@ -52,15 +55,24 @@ def read_spine(
         Rows that are wanted, if not all. The condition reaches the tables where the query takes the instant from one of
         their columns as it is; the query can also ask for the span itself, see `ml_platform.lake.sql.query`.
     typed_later
-        Inputs whose instants the caller checks itself.
+        Inputs whose ids and instants the caller types and checks itself.
+    without_id
+        Whether rows without an id are given, for a caller that leaves them out.
+
+    Returns
+    -------
+    polars.DataFrame
+        The columns that are wanted; ids as `ml_platform.features.spine_ids` reads them, labels as `plain_labels`.
 
     Raises
     ------
+    duckdb.Error, LookupError
+        If the query fails, or names a table that does not exist; with the model, file and line.
     ValueError
-        If the query lacks a column or gives it twice, its ids are not unique, a label cannot be told, or an
+        If the query lacks a column or gives it twice, an id is null or not unique, a label cannot be told, or an
         instant is outside of the calendar.
     """
-    text = (folder / spec.spine).read_text(encoding="utf-8")
+    text = spine_text(spec, folder)
     pinned = {name: versions[name] for name in sql.referenced_tables(text)} if versions is not None else None
 
     def narrow(relation: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
@@ -73,15 +85,31 @@ def read_spine(
             relation = relation.filter(_condition(span))
         return relation.select(*map(quoted, columns))
 
-    rows = sql.query(lake, text, versions=pinned, span=None if span is None else (span.start, span.end), narrow=narrow)
-    ids = rows.get_column(spec.id)
-    if twice := rows.height - ids.n_unique():
-        example = ids.filter(ids.is_duplicated())[0]
-        raise ValueError(f"{where(spec)} gives {twice} rows with the id of another row, e.g. {example!r}")
+    times = None if span is None else (span.start, span.end)
+    with naming_the_query(f"model '{spec.name}'", text, folder / spec.spine):
+        rows = sql.query(lake, text, versions=pinned, span=times, narrow=narrow)
+    if spec.id not in typed_later:
+        declared = next((field.type for field in spec.inputs if field.name == spec.id), None)
+        rows = rows.with_columns(typed_ids(rows.get_column(spec.id), declared, where(spec)))
+    check_ids(rows.get_column(spec.id), where(spec), without_id=without_id)
     if spec.target in columns:
-        rows = rows.with_columns(plain_labels(rows.get_column(spec.target), spec.task, spec.target))
+        try:
+            rows = rows.with_columns(plain_labels(rows.get_column(spec.target), spec.task, spec.target))
+        except ValueError as error:
+            raise ValueError(f"{where(spec)}: {error}") from error
     times = [name for name in (spec.timestamp, spec.label_available_at) if name in {*columns} - {*typed_later}]
     return placed_rows(rows, times, id_column=spec.id, where=where(spec))
+
+
+def spine_text(spec: ModelSpec, folder: Path) -> str:
+    """Read the query of a model's spine (raises ValueError, with model and file, if it is not one SELECT)."""
+    file = folder / spec.spine
+    text = file.read_text(encoding="utf-8")
+    try:
+        sql.referenced_tables(text)
+    except ValueError as error:
+        raise ValueError(f"model '{spec.name}': {file}: {error}") from error
+    return text
 
 
 def ambiguous(name: str, given: Iterable[str]) -> str | None:

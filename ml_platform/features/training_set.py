@@ -14,12 +14,14 @@ from ml_platform.features.pushed import view_tables
 from ml_platform.features.refused_values import RefusedValue, derive_possible
 from ml_platform.features.request import RequestFeature, derived_types
 from ml_platform.features.sampling import kept
-from ml_platform.features.spine import Span, read_spine, where
+from ml_platform.features.spine import Span, read_spine, spine_text, where
+from ml_platform.features.spine_ids import rows_with_id
 from ml_platform.features.spine_values import typed_inputs
 from ml_platform.features.views import FeatureView
 from ml_platform.inference.contract import defaults_of
 from ml_platform.input_spec import FieldType
 from ml_platform.lake import sql
+from ml_platform.lake.sql_errors import naming_the_query
 from ml_platform.lake.tables import Lake
 from ml_platform.spec import ModelSpec
 from ml_platform.spec_types import Strict
@@ -57,7 +59,7 @@ class TrainingSetRef(Strict):
 
 def spine_labels(lake: Lake, spec: ModelSpec, folder: Path) -> pl.LazyFrame:
     """Read the labels that are known: `spec.id`, `spec.label_available_at`, `spec.target`, without nulls."""
-    rows = read_spine(lake, spec, folder, [spec.id, spec.label_available_at, spec.target])
+    rows = read_spine(lake, spec, folder, [spec.id, spec.label_available_at, spec.target], without_id=True)
     return rows.lazy().select(spec.id, spec.label_available_at, spec.target).drop_nulls()
 
 
@@ -149,8 +151,8 @@ def feature_rows(  # noqa: PLR0917 - start and end read well as positional argum
     versions
         Table → version to read; of other tables the newest.
     refused
-        For scoring: takes the values for which rows are left out, and no label is read. A row whose features, and so
-        perhaps its instant, cannot be derived is told for every span.
+        For scoring: takes the values for which rows are left out, and no label is read. A row whose instant is derived
+        is told for every span, if it has no id, or its features cannot be derived.
 
     Returns
     -------
@@ -218,8 +220,10 @@ def _tables(
 ) -> dict[str, int]:
     """Newest versions of the tables that the spine and the look-ups read."""
     used = [_view(spec, lookup.view, views) for lookup in definitions.lookups]
-    spine_tables = sql.referenced_tables((folder / spec.spine).read_text(encoding="utf-8"))
-    return lake.versions(sorted({*spine_tables, *(table for view in used for table in view_tables(lake, view))}))
+    text = spine_text(spec, folder)
+    with naming_the_query(f"model '{spec.name}'", text, folder / spec.spine):
+        versions = lake.versions(sorted(sql.referenced_tables(text)))
+    return {**versions, **lake.versions(sorted({table for view in used for table in view_tables(lake, view)}))}
 
 
 def _feature_frame(  # noqa: PLR0917 - private
@@ -239,7 +243,11 @@ def _feature_frame(  # noqa: PLR0917 - private
     given = [name for name in own if name not in definitions.derived]
     known = span if span is not None and span.column in given else None  # else it is a derived column
     typed_later = [] if refused is None else [field.name for field in definitions.inputs]
-    rows = read_spine(lake, spec, folder, given, versions=tables, span=known, typed_later=typed_later).select(given)
+    rows = read_spine(
+        lake, spec, folder, given, versions=tables, span=known, typed_later=typed_later, without_id=refused is not None
+    ).select(given)
+    if refused is not None:
+        rows = rows_with_id(rows, spec.id, refused)
     defaults, found = defaults_of(definitions.inputs), None if refused is None else list[RefusedValue]()
     typed = typed_inputs(rows, definitions.inputs, defaults, id_column=spec.id, where=where(spec), refused=found)
     if set(wanted.meta.root_names()) <= set(given):  # before anything is computed that is not wanted
