@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from ml_platform.spec_types import Strict
 
+BLOCK_UNITS = ("day", "week", "rows")
+
 
 class Promotion(Strict):
     """The gate's rule, what it guards, and what happens once it passes."""

@@ -46,8 +46,8 @@ def plain_labels(labels: pl.Series, task: Task, target: str) -> pl.Series:
     numeric = dtype.is_numeric() or dtype in {pl.Boolean, pl.Null}
     if not numeric:
         raise ValueError(
-            f"target '{target}': a {task} task wants {_WANTED[task]}, found {_counted(labels)} of type {dtype}; cast it "
-            "in the spine's query, or change the task"
+            f"target '{target}': a {task} task wants {_WANTED[task]}, found {_counted(labels)} of type {dtype}; cast "
+            "it in the spine's query, or change the task"
         )
     if task == "multiclass" and (dtype.is_float() or dtype.is_decimal()):
         whole = cast_exactly(labels, pl.Int64)
@@ -94,7 +94,9 @@ def _counted(labels: pl.Series) -> str:
     """The most frequent values, each with its number of rows."""
     if labels.dtype.is_nested():
         return f"{labels.drop_nulls().len():,} values"
-    counts = labels.drop_nulls().alias("value").value_counts(name="rows").sort("rows", "value", descending=True)
+    counts = (
+        labels.drop_nulls().alias("value").value_counts(name="rows").sort("rows", "value", descending=[True, False])
+    )
     shown_ = [
         f"{shown(counts['value'], place)} ({rows:,} {'row' if rows == 1 else 'rows'})"
         for place, rows in enumerate(counts["rows"].head(_MOST_SHOWN))

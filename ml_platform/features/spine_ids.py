@@ -10,7 +10,7 @@ import polars as pl
 from ml_platform.features.declared_types import Undeclared, as_declared
 from ml_platform.features.refused_values import RefusedValue
 from ml_platform.lake.exact_casts import cast_exactly, first_lost, is_text, shown
-from ml_platform.spec import FieldType
+from ml_platform.input_spec import FieldType
 
 
 def typed_ids(ids: pl.Series, declared: FieldType | None, where: str) -> pl.Series:
@@ -36,7 +36,10 @@ def typed_ids(ids: pl.Series, declared: FieldType | None, where: str) -> pl.Seri
     >>> typed_ids(pl.Series("number", [1.0, 20.0]), None, "spine.sql").to_list()
     [1, 20]
     """
-    dtype, remedy = ids.dtype, f"write it in the query as a request sends it (CAST({ids.name} AS BIGINT), or AS VARCHAR)"
+    dtype, remedy = (
+        ids.dtype,
+        f"write it in the query as a request sends it (CAST({ids.name} AS BIGINT), or AS VARCHAR)",
+    )
     if declared is not None:
         try:
             return as_declared(ids, declared)
@@ -89,4 +92,3 @@ def rows_with_id(rows: pl.DataFrame, id_column: str, refused: list[RefusedValue]
         for number in range(1, int(missing.sum()) + 1)
     ]
     return rows.filter(~missing)
-

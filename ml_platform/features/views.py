@@ -29,6 +29,7 @@ from ml_platform.features.rolling import Rolling
 from ml_platform.features.view_files import in_words, read_declaration
 from ml_platform.features.view_rows import checked_rows
 from ml_platform.lake import sql
+from ml_platform.lake.sql_errors import naming_the_query
 from ml_platform.lake.tables import Lake
 from ml_platform.spec_types import Duration, Strict, Tag
 
@@ -248,22 +249,25 @@ def compute_view(lake: Lake, view: FeatureView, *, connection: duckdb.DuckDBPyCo
 
     Raises
     ------
+    duckdb.Error, LookupError
+        If the query fails, or a table that it reads does not exist; with the name of the view.
     ValueError
         If the query's columns are not the declared ones, or a row lacks a key or shares all its keys with another.
     """
     if connection is None:
         with duckdb.connect() as own:
             return compute_view(lake, view, connection=own)
-    tables = lake.versions(view.source_tables)
-    spans = changed_spans(lake, view, tables) if view.incremental else None
-    if view.incremental and spans is not None:
-        for span in spans:
-            write_span(lake, view, checked_rows(view, compute_span(lake, view, tables, span, connection)), span)
-        version = lake.version(view.table)
-    else:
-        version = write_all(
-            lake, view, lambda: (checked_rows(view, frame) for frame in view.batches(lake, tables, connection))
-        )
+    with naming_the_query(f"view '{view.name}'", view.sql):
+        tables = lake.versions(view.source_tables)
+        spans = changed_spans(lake, view, tables) if view.incremental else None
+        if view.incremental and spans is not None:
+            for span in spans:
+                write_span(lake, view, checked_rows(view, compute_span(lake, view, tables, span, connection)), span)
+            version = lake.version(view.table)
+        else:
+            version = write_all(
+                lake, view, lambda: (checked_rows(view, frame) for frame in view.batches(lake, tables, connection))
+            )
     record_sources(lake, view, tables, version)
     record_definition(lake, view, version)
     return _report(lake, view, version, tables, spans)

@@ -165,7 +165,7 @@ def query(
     [('a', 2.0)]
     """
     with duckdb.connect(":memory:") as connection:
-        tree = _tree(sql, connection)
+        tree = parse_tree(sql, connection)
         check_reads_tables_only(tree)
         dated = take_dates(tree)
         of_own_date = {one.schema for one in dated}
@@ -229,10 +229,11 @@ def referenced_tables(sql: str, connection: duckdb.DuckDBPyConnection | None = N
     """
     if connection is None:
         return set(_parsed(sql))
-    return {table_of(node) for node in base_tables(_tree(sql, connection))}
+    return {table_of(node) for node in base_tables(parse_tree(sql, connection))}
 
 
-def _tree(sql: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+def parse_tree(sql: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    """Parse one SELECT into DuckDB's tree (raises ValueError if it is none)."""
     row = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchone()
     tree: dict[str, Any] = json.loads(row[0]) if row else {"error": True, "error_message": "no parse tree"}
     if tree["error"]:

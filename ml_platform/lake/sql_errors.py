@@ -1,13 +1,17 @@
 """Says of an error of SQL whose query it was: of which model or view, in which file and on which line."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 
+from ml_platform.lake.errors import NotYetCreated, TableNotFound, VersionGone
 from ml_platform.lake.sql_gate import OutsideTheLake
 
+_EXCERPT = re.compile(r"^LINE \d+: (?:\.\.\.)?(.*?)(?:\.\.\.)?$", re.MULTILINE)
+_NAME = re.compile(r'"([^"]+)"')
 _TRY = "TRY_CAST(… AS …) gives NULL for a value that the type does not have"
 
 
@@ -28,8 +32,8 @@ def naming_the_query(owner: str, text: str, file: Path | None = None) -> Iterato
     ------
     duckdb.Error
         Of the same class, with DuckDB's message and excerpt.
-    LookupError, OutsideTheLake
-        The same, for a table or version that does not exist, or what is no table of the lake.
+    TableNotFound, NotYetCreated, VersionGone, OutsideTheLake
+        The same, for a table or version that is not there, or what is no table of the lake.
 
     Examples
     --------
@@ -43,19 +47,19 @@ def naming_the_query(owner: str, text: str, file: Path | None = None) -> Iterato
         yield
     except duckdb.Error as error:
         said, blank, rest = str(error).partition("\n\n")
-        line = line_of(rest, text)
-        place = f"{file}:{line}" if file and line else str(file or (f"line {line}" if line else ""))
+        line = line_of(rest or said, text)
+        place = f"{file}:{line}" if file and line else str(file or (f"line {line} of the query" if line else ""))
         told = f"{owner}: {place}: {said}" if place else f"{owner}: {said}"
         if isinstance(error, duckdb.ConversionException):
             told += f"; {_TRY}"
         raise type(error)(f"{told}{blank}{rest}") from error
-    except (LookupError, OutsideTheLake) as error:
+    except (TableNotFound, NotYetCreated, VersionGone, OutsideTheLake) as error:
         error.args = (f"{owner}: {f'{file}: ' if file else ''}{error}",)
         raise
 
 
-def line_of(excerpt: str, text: str) -> int | None:
-    """Line of a query that DuckDB's excerpt shows; None if it cannot be told.
+def line_of(message: str, text: str) -> int | None:
+    """Line of a query that DuckDB's message shows or whose name it quotes first; None if it cannot be told.
 
     DuckDB counts the lines of what it runs, which may be a query around the one that was written.
 
@@ -64,6 +68,6 @@ def line_of(excerpt: str, text: str) -> int | None:
     >>> line_of("LINE 5:   s::int AS n\\n           ^", "SELECT\\n  s::int AS n\\nFROM t")
     2
     """
-    shown = excerpt.partition("\n")[0].partition(": ")[2].strip().removeprefix("...").removesuffix("...").strip()
-    lines = [number for number, line in enumerate(text.splitlines(), 1) if shown and shown in line]
+    shown = _EXCERPT.search(message) or _NAME.search(message)
+    lines = [number for number, line in enumerate(text.splitlines(), 1) if shown and shown[1].strip() in line]
     return lines[0] if len(lines) == 1 else None

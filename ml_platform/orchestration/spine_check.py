@@ -10,13 +10,16 @@ from pathlib import Path
 import duckdb
 
 from ml_platform.features.feature_definitions import request_features
+from ml_platform.features.label_copies import label_copies
+from ml_platform.features.named_columns import column_problems
+from ml_platform.features.request import RequestFeature, derived_types
 from ml_platform.features.spine import ambiguous
 from ml_platform.features.views import FeatureView
 from ml_platform.input_spec import FieldType
 from ml_platform.lake.names import quoted
 from ml_platform.lake.raw import RawTable
 from ml_platform.lake.sql import referenced_tables
-from ml_platform.spec import ModelSpec
+from ml_platform.spec import ModelSpec, Task
 from ml_platform.yaml_documents import Document, Problem, SpecError, documents, nearest
 
 _DATED = re.compile(r"\bAT\s*\(\s*(VERSION|TIMESTAMP)\b", re.IGNORECASE)
@@ -43,6 +46,20 @@ _NEVER: dict[FieldType, tuple[str, ...]] = {
         *_NESTED,
     ),
 }
+_TEXT = ("VARCHAR", "ENUM")
+_NEVER_AN_ID = ("BOOLEAN", "BLOB", "BIT", "TIME", "INTERVAL", *_NESTED)  # what has more than one spelling, or no value
+_NEVER_A_LABEL: dict[Task, tuple[str, ...]] = {
+    "binary": ("BLOB", "BIT", *_TIMES, *_NESTED),
+    "multiclass": ("BLOB", "BIT", *_TIMES, *_NESTED),
+    "regression": ("BLOB", "BIT", *_TEXT, *_TIMES, *_NESTED),
+}
+# Types of a view's keys that match one declared type only; of others nothing is said.
+_KEYS: dict[str, FieldType] = {
+    "VARCHAR": "string",
+    "BOOLEAN": "boolean",
+    _INSTANT: "timestamp",
+    **dict.fromkeys(("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"), "integer"),
+}
 
 
 def check_spines(
@@ -63,13 +80,14 @@ def check_spines(
     ------
     SpecError
         With all mistakes of all models: SQL that does not bind, with its line; columns that the query does not give, or
-        gives in a type that the declared one cannot be made of; a Python file of request features that does not load.
+        gives in a type that the declared one cannot be made of; keys that name a column which is not there; the target
+        as an input; a Python file of request features that does not load.
     """
     problems: list[Problem] = []
     with duckdb.connect(":memory:") as connection:
         known = _empty_tables(connection, views, tables)
         for path, spec in specs.items():
-            problems += _check(connection, path, spec, known)
+            problems += _check(connection, path, spec, views, known)
     if problems:
         raise SpecError(problems)
 
@@ -98,29 +116,71 @@ def _empty_tables(
     return known
 
 
-def _check(connection: duckdb.DuckDBPyConnection, path: Path, spec: ModelSpec, known: set[str]) -> list[Problem]:
+def _check(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    spec: ModelSpec,
+    views: Mapping[str, FeatureView],
+    known: set[str],
+) -> list[Problem]:
     (document,) = [one for one in documents(path) if one.component == "TabularModel"]
     problems = []
-    derived: set[str] = set()
+    derived: dict[str, RequestFeature] | None = None
     try:
-        derived = set(request_features(spec, path.parent))
+        derived = request_features(spec, path.parent)
     except Exception as error:  # noqa: BLE001 - whatever a user's file raises is told as its mistake
         problems.append(document.problem(("attributes", "request_features"), f"{type(error).__name__}: {error}"))
+    named = list(column_problems(document, spec, derived, views))
+    problems += named
+    if derived is not None and not named:
+        problems += _key_types(connection, document, spec, derived, views, known)
     file = path.parent / spec.spine
     text = file.read_text(encoding="utf-8")
     try:
         read = referenced_tables(text)
     except ValueError as error:
         return [*problems, _placed(connection, file, text) or Problem(file, 1, "sql", str(error))]
+    problems += label_copies(document, spec, text, views)
     if not known.issuperset(read) or _DATED.search(text):
         return problems
     for name in ("span_start", "span_end"):
         connection.execute(f"SET VARIABLE {name} = TIMESTAMPTZ '-infinity'")
     if (mistake := _placed(connection, file, text)) is not None:
         return [*problems, mistake]
-    given = [(str(name), str(kind)) for name, kind, *_ in connection.execute(f"DESCRIBE {text}").fetchall()]
+    given = _described(connection, text)
     problems += _repeated(file, spec, [name for name, _ in given])
-    return [*problems, *_columns(document, spec, dict(given), derived)]
+    return [*problems, *_columns(document, spec, dict(given), set(derived or ()))]
+
+
+def _described(connection: duckdb.DuckDBPyConnection, query: str) -> list[tuple[str, str]]:
+    """Names and types of the columns of a query."""
+    return [(str(name), str(kind)) for name, kind, *_ in connection.execute(f"DESCRIBE {query}").fetchall()]
+
+
+def _key_types(  # noqa: PLR0917 - private
+    connection: duckdb.DuckDBPyConnection,
+    document: Document,
+    spec: ModelSpec,
+    derived: Mapping[str, RequestFeature],
+    views: Mapping[str, FeatureView],
+    known: set[str],
+) -> Iterator[Problem]:
+    """Keys of another type than the view's column, which would find nothing."""
+    types = {**{field.name: field.type for field in spec.inputs}, **derived_types(spec.inputs, derived)}
+    for index, lookup in enumerate(spec.lookups):
+        view = views[lookup.view]
+        if view.table not in known:
+            continue
+        given = dict(_described(connection, f"FROM features.{quoted(view.name)}"))
+        for column in view.entity:
+            name = lookup.keys.get(column, column)
+            wanted = _KEYS.get(given.get(column, ""))
+            if wanted is not None and types[name] != wanted:
+                message = (
+                    f"'{name}' is declared as {types[name]}, '{column}' of {view.name} is {given[column]}; cast one "
+                    "of them, in the view's query or the spine's"
+                )
+                yield document.problem(("attributes", "lookups", index, "keys", column), message)
 
 
 def _repeated(file: Path, spec: ModelSpec, given: Sequence[str]) -> Iterator[Problem]:
@@ -144,6 +204,7 @@ def _placed(connection: duckdb.DuckDBPyConnection, file: Path, text: str) -> Pro
 def _columns(document: Document, spec: ModelSpec, columns: Mapping[str, str], derived: set[str]) -> Iterator[Problem]:
     """Columns that the query must give, and types from which no value of the declared type can be made."""
     wanted = {("id",): spec.id, ("target",): spec.target, ("label_available_at",): spec.label_available_at}
+    inputs = {field.name for field in spec.inputs}
     if spec.timestamp not in derived:
         wanted["timestamp",] = spec.timestamp
     for (key,), name in wanted.items():
@@ -153,22 +214,31 @@ def _columns(document: Document, spec: ModelSpec, columns: Mapping[str, str], de
             hint = "give it a zone: col AT TIME ZONE 'UTC'" if columns[name].startswith("TIMESTAMP") else "cast it"
             message = f"'{name}' of {spec.spine} is a {columns[name]}, a {_INSTANT} is wanted: {hint}"
             yield document.problem(("attributes", key), message)
+        elif key == "target" and _is_of(columns[name], _NEVER_A_LABEL[spec.task]):
+            message = f"'{name}' of {spec.spine} is a {columns[name]}, which is no label of a {spec.task} task"
+            yield document.problem(("attributes", key), message)
+        elif key == "id" and name not in inputs and _is_of(columns[name], _NEVER_AN_ID):
+            message = (
+                f"'{name}' of {spec.spine} is a {columns[name]}; an id is a text, a whole number or a date: cast it "
+                f"(CAST({name} AS VARCHAR))"
+            )
+            yield document.problem(("attributes", key), message)
     for index, field in enumerate(spec.inputs):
         location = ("attributes", "inputs", index)
         if field.name not in columns:
             yield document.problem(
                 (*location, "name"), f"{spec.spine} gives no '{field.name}'{_given(field.name, columns)}"
             )
-        elif columns[field.name].startswith(_NEVER[field.type]) or columns[field.name].endswith("]"):
+        elif _is_of(columns[field.name], _NEVER[field.type]):
             message = (
                 f"'{field.name}' of {spec.spine} is a {columns[field.name]}, from which no {field.type} can be made"
             )
             yield document.problem((*location, "type"), message)
-    for index, lookup in enumerate(spec.lookups):
-        for column, name in lookup.keys.items():
-            if name not in columns and name not in derived:
-                message = f"neither {spec.spine} nor the request features give '{name}'{_given(name, columns)}"
-                yield document.problem(("attributes", "lookups", index, "keys", column), message)
+
+
+def _is_of(found: str, kinds: tuple[str, ...]) -> bool:
+    """Whether a type of DuckDB is one of some kinds, or a list, of which no declared type is made."""
+    return found.startswith(kinds) or found.endswith("]")
 
 
 def _given(name: str, columns: Mapping[str, str]) -> str:

@@ -3,7 +3,9 @@
 import numpy as np
 import polars as pl
 
-DAY, WEEK, ROWS = "day", "week", "rows"
+from ml_platform.promotion_spec import BLOCK_UNITS
+
+DAY, WEEK, ROWS = BLOCK_UNITS
 
 
 def block_ids(rows: pl.DataFrame, block: str, timestamp: str) -> np.ndarray:

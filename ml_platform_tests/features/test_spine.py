@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from ml_platform.features.spine import Span, read_spine
+from ml_platform.features.training_set import spine_labels
 from ml_platform.lake.tables import Lake
 from ml_platform.spec import ModelSpec
 from ml_platform_tests.shops import shop_spec
@@ -103,3 +104,49 @@ def test_a_column_given_twice_is_refused_where_it_is_wanted(tmp_path: Path, sett
     assert read_spine(lake, *model, ["order_id"]).height == 1
     model = spine(tmp_path, "SELECT * REPLACE (coalesce(amount, 0) AS amount) FROM raw.orders")
     assert read_spine(lake, *model, ["order_id", "amount"])["amount"].to_list() == [0]
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("SELECT order_id,\n\n  n::INT AS late\nFROM raw.orders", r"late\.sql:3: Conversion Error: .*'x'.*TRY_CAST"),
+        ("SELECT order_id,\n  1 % (n = 'x')::INT AS late\nFROM raw.orders", r"late\.sql: .*Division by zero"),
+        ("SELECT order_id,\n  nothing AS late\nFROM raw.orders", r"late\.sql:2: Binder Error: .*nothing"),
+        ("SELECT order_id, late\nFROM raw.order", r"late\.sql: The lake at .* no table 'raw/order'.*'raw/orders'"),
+        ("SELECT order_id, late FROM 'a.csv'", r"late\.sql: 'a\.csv' is not a table of the lake"),
+        ("SELECT order_id,, late", r"late\.sql: One SELECT was wanted"),
+    ],
+)
+def test_an_error_of_the_query_names_model_file_and_line(tmp_path: Path, settings, query: str, said: str) -> None:
+    lake = Lake(settings.lake_uri + "_failing")
+    lake.append("raw/orders", pl.DataFrame({"order_id": ["a", "b"], "n": ["1", "x"]}))
+    with pytest.raises((duckdb.Error, LookupError, ValueError), match=f"(?s)^model 'order_late': {tmp_path}/{said}"):
+        read_spine(lake, *spine(tmp_path, query), ["order_id", "late"])
+
+
+@pytest.mark.parametrize(
+    ("target", "changes", "said"),
+    [
+        ("1 + (n > 1)::INT", {}, r"late\.sql: target 'late': .* found 1 \(1 row\), 2 \(1 row\); .* true \(late = 2\)"),
+        ("CASE WHEN n > 1 THEN 'gone' ELSE 'here' END", {}, r"found 'gone' \(1 row\), 'here' \(1 row\)"),
+        ("n / 0", {"task": "regression", "families": ["ridge"]}, r"wants finite numbers, found inf \(2 rows\)"),
+        ("sqrt(-n)", {"task": "regression", "families": ["ridge"]}, r"wants finite numbers, found nan \(2 rows\)"),
+        ("n / 2", {"task": "multiclass"}, r"classes .* found 0\.5 \(1 row\)"),
+    ],
+)
+def test_labels_that_mean_nothing_are_refused_as_soon_as_the_spine_is_read(
+    tmp_path: Path, settings, target: str, changes: dict, said: str
+) -> None:
+    lake = Lake(settings.lake_uri + "_labels")
+    lake.append("raw/orders", pl.DataFrame({"order_id": ["a", "b", "c"], "n": [1, 2, None]}))
+    query = f"SELECT order_id, CASE WHEN n IS NOT NULL THEN {target} END AS late FROM raw.orders"
+    _, folder = spine(tmp_path, query)
+    with pytest.raises(ValueError, match=said):
+        read_spine(lake, shop_spec(**changes), folder, ["order_id", "late"])
+
+
+def test_rows_of_no_class_yet_are_no_class(tmp_path: Path, settings) -> None:
+    lake = Lake(settings.lake_uri + "_classes")
+    lake.append("raw/orders", pl.DataFrame({"order_id": ["a", "b"], "n": [7.0, None], "known_at": [START, START]}))
+    _, folder = spine(tmp_path, "SELECT order_id, n AS late, known_at FROM raw.orders")
+    assert spine_labels(lake, shop_spec(task="multiclass"), folder).collect()["late"].to_list() == [7]

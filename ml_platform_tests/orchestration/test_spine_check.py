@@ -128,5 +128,5 @@ def test_a_key_that_nothing_gives_is_told(tmp_path: Path, tables: dict[str, RawT
     (tmp_path / "defs.yaml").write_text(yaml.safe_dump(document))
     (tmp_path / "spine.sql").write_text(SPINE)
     specs = check_project(tmp_path, {"customers": ["orders"]})
-    with pytest.raises(SpecError, match=r"neither spine\.sql nor the request features give 'custmer'"):
+    with pytest.raises(SpecError, match=r"lookups\.0\.keys\.customer: 'custmer' is no input and no request"):
         check_spines(specs, {"customers": view}, tables)
