@@ -90,6 +90,23 @@ def earlier(instant: datetime, span: timedelta) -> datetime:
     return instant - span if instant - first >= span else first
 
 
+def later(instant: datetime, span: timedelta) -> datetime:
+    """Go on by a span of any length, at most to the end of the year 9999.
+
+    Examples
+    --------
+    >>> later(datetime(2013, 7, 1), timedelta(days=1)), later(datetime(2013, 7, 1), timedelta.max) == datetime.max
+    (datetime.datetime(2013, 7, 2, 0, 0), True)
+    """
+    last = datetime.max.replace(tzinfo=instant.tzinfo)
+    return instant + span if last - instant >= span else last
+
+
+def bounded(span: timedelta) -> timedelta:
+    """A span that can be taken from any instant in 64 bits, with the same result as any longer one."""
+    return min(span, LONGEST)
+
+
 def has_offset(text: str) -> bool:
     """Whether a text has the form of a timestamp with an offset, or no form that is read at all."""
     match = _FORM.fullmatch(text)

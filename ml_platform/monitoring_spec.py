@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from pydantic import Field
 
-from ml_platform.spec_types import Cron, Duration, Strict
+from ml_platform.spec_types import Cron, Duration, PositiveDuration, Strict
 
 
 class Monitoring(Strict):
@@ -13,7 +13,9 @@ class Monitoring(Strict):
     schedule: Cron | None = Field(
         "15 * * * *", description="Cron (UTC) of ingesting the log and watching; null for none."
     )
-    window: Duration = Field(timedelta(days=7), description="Span of scored rows compared with the training data.")
+    window: PositiveDuration = Field(
+        timedelta(days=7), description="Span of scored rows compared with the training data."
+    )
     min_rows: int = Field(500, ge=1, description="Smaller windows are reported as such, not judged.")
     significance: float = Field(
         0.01, gt=0, lt=1, description="Share of reports on undrifted rows in which some column may count as drifted."
@@ -45,7 +47,9 @@ class Skew(Strict):
     """How features that serving computed are compared with what the lake says of their instants."""
 
     schedule: Cron | None = Field("45 3 * * *", description="Cron (UTC); null for none.")
-    window: Duration = Field(timedelta(days=1), description="Span of answers compared, up to the newest logged.")
+    window: PositiveDuration = Field(
+        timedelta(days=1), description="Span of answers compared, up to the newest logged."
+    )
     sample_rows: int = Field(1000, ge=1, description="Logged rows compared, drawn by chance.")
     tolerance: float = Field(1e-6, ge=0, description="Relative difference of numbers that still counts as equal.")
     max_share: float = Field(

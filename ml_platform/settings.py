@@ -28,7 +28,10 @@ class Settings(BaseSettings):
     tracking_uri: str = Field("", description="MLflow tracking and registry URI; default SQLite at `<home>/mlflow.db`.")
     online_uri: str = Field("", description="Online store URI; default `sqlite:///<home>/online.db`.")
     lake_retention_days: float = Field(
-        30, ge=0, description="How long a replaced version of a table stays readable; a released model's stay for good."
+        30,
+        ge=0,
+        le=36_500,
+        description="How long a replaced version of a table stays readable; a released model's stay for good.",
     )
     serving_url: str = Field("http://127.0.0.1:8000", description="Where people and assets reach the serving app.")
     mlflow_ui_url: str = Field("http://127.0.0.1:5000", description="Where links to MLflow runs point.")

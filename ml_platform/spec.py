@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from ml_platform.input_spec import InputField
 from ml_platform.monitoring_spec import InferenceLogging, Monitoring, Retraining, Skew
 from ml_platform.promotion_spec import Promotion
-from ml_platform.spec_types import Duration, Strict, Tag
+from ml_platform.spec_types import Duration, PositiveDuration, Strict, Tag
 from ml_platform.threshold_spec import Threshold
 
 Task = Literal["binary", "multiclass", "regression"]
@@ -66,10 +66,10 @@ def check_lookups(lookups: Sequence[Lookup]) -> None:
 class Split(Strict):
     """Time-ordered split: … train | gap | validation | gap | holdout, ending at the newest available label."""
 
-    holdout: Duration = Field(timedelta(days=28), description="Newest rows, for evaluation only.")
-    validation: Duration = Field(timedelta(days=14), description="Rows before the holdout, for tuning.")
+    holdout: PositiveDuration = Field(timedelta(days=28), description="Newest rows, for evaluation only.")
+    validation: PositiveDuration = Field(timedelta(days=14), description="Rows before the holdout, for tuning.")
     gap: Duration = Field(timedelta(days=1), description="Rows left out between two parts.")
-    history: Duration | None = Field(None, description="How far back training rows go; all when absent.")
+    history: PositiveDuration | None = Field(None, description="How far back training rows go; all when absent.")
 
 
 class Leakage(Strict):
@@ -129,6 +129,14 @@ class Scoring(Strict):
         pattern=r"^([01]\d|2[0-3]):[0-5]\d$",
         description="When (UTC) the day before is scored; null for never.",
     )
+
+    @field_validator("end")
+    @classmethod
+    def _is_after_the_start(cls, end: date | None, info: ValidationInfo) -> date | None:
+        start = info.data.get("start")
+        if end is not None and start is not None and end < start:
+            raise ValueError(f"{end} is before the start, {start}: no day could be scored")
+        return end
 
 
 class ModelSpec(Strict):

@@ -36,6 +36,15 @@ def _not_negative(value: timedelta) -> timedelta:
 Duration = Annotated[timedelta, BeforeValidator(_parse_duration), AfterValidator(_not_negative)]
 
 
+def _positive(value: timedelta) -> timedelta:
+    if not value:
+        raise ValueError("wanted a span of time longer than 0")
+    return value
+
+
+PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
+
+
 def duration(span: timedelta) -> str:
     """Say a span in words.
 

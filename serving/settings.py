@@ -57,7 +57,10 @@ class ServingSettings(BaseSettings):
     max_shadow_queue: int = Field(200, ge=1, description="Requests waiting to be scored by shadow versions.")
     max_push_queue: int = Field(200, ge=1, description="Pushes waiting to be written; of large ones `max_queue`.")
     push_ahead_seconds: float = Field(
-        60.0, ge=0, description="How far ahead of the server's clock the event time of a pushed row may lie."
+        60.0,
+        ge=0,
+        le=315_360_000,
+        description="How far ahead of the server's clock the event time of a pushed row may lie.",
     )
     rate: float | None = Field(
         None, gt=0, description="Requests per second of each key, token or address; a key's own comes first."

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
+from ml_platform.instants import bounded
 from ml_platform.lake.tables import Lake
 from ml_platform.spec import InputChecks
 
@@ -65,7 +66,7 @@ def count_nulls(frame: pl.DataFrame, features: Sequence[str], *, timestamp: str,
         pl.col(timestamp).alias("__at"),
         *(pl.col(name).fill_nan(None) if frame.schema[name].is_float() else pl.col(name) for name in features),
     )
-    recent = values.filter(pl.col("__at") > pl.col("__at").max() - newest)
+    recent = values.filter(pl.col("__at") > pl.col("__at").max() - bounded(newest))
     parts: dict[Part, pl.DataFrame] = {"all rows": values, "newest rows": recent}
     return [
         NullCount(part, name, rows.height, rows.get_column(name).null_count())

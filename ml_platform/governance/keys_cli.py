@@ -51,7 +51,9 @@ def list_keys() -> None:
 @app.command()
 def rotate(
     key_id: KeyId,
-    grace_hours: Annotated[float, typer.Option(min=0, help="Hours for which the old key stays valid.")] = 24,
+    grace_hours: Annotated[
+        float, typer.Option(min=0, max=87_600, help="Hours for which the old key stays valid; ten years at most.")
+    ] = 24,
 ) -> None:
     """Replace a key by a new one with the same name, roles, models and expiry."""
     try:

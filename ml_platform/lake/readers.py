@@ -9,6 +9,7 @@ import polars as pl
 from ml_platform.lake.csv_reader import read_csv
 from ml_platform.lake.csv_records import MalformedCsv
 from ml_platform.lake.file_spec import FileFormat, Files
+from ml_platform.lake.parquet_reader import read_parquet
 from ml_platform.lake.source_spec import SourceSpec
 from ml_platform.lake.stored_files import opened
 from ml_platform.lake.unreadable import why_not_json_lines
@@ -70,7 +71,7 @@ def read_file(path: Path | str, files: Files | None = None, *, as_text: Sequence
         if kind == "csv":
             return read_csv(path, files)
         if kind == "parquet":
-            return pl.scan_parquet(path, hive_partitioning=False, glob=False).collect()
+            return read_parquet(path)
         texts = dict.fromkeys(as_text, pl.String)
         return pl.scan_ndjson(path, infer_schema_length=None, schema_overrides=texts).collect()
     except FileNotFoundError:

@@ -12,6 +12,7 @@ import dataframely as dy
 import polars as pl
 from pydantic import Field, model_validator
 
+from ml_platform.instants import LONGEST
 from ml_platform.lake.contracts import ROW, one_of
 from ml_platform.lake.date_formats import problem_of
 from ml_platform.lake.evolution import Evolution
@@ -127,7 +128,10 @@ class SqlSource(Strict):
         "Needs a primary key. When absent, everything is read each time.",
     )
     lookback_seconds: float = Field(
-        0, ge=0, description="How far before the newest row to read again, for transactions that commit late."
+        0,
+        ge=0,
+        le=LONGEST.total_seconds(),
+        description="How far before the newest row to read again, for transactions that commit late.",
     )
     batch_rows: int = Field(100_000, ge=1, description="Rows per commit.")
 

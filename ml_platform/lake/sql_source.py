@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from ml_platform.instants import earlier
 from ml_platform.lake.constraints import loosen, tighten
 from ml_platform.lake.contracts import ROW
 from ml_platform.lake.evolution import fit, put_back, set_aside
@@ -63,7 +64,7 @@ def load_changes(lake: Lake, spec: SourceSpec, *, progress: Progress = lambda _l
     loosen(lake, spec.name, contract)
     since = last_cursor(lake, spec)
     if since is not None and not isinstance(since, int):
-        since -= _lookback(source, since)
+        since = _back(since, timedelta(seconds=source.lookback_seconds))
     read = written = 0
     reasons: Counter[str] = Counter()
     for batch in _batches(source, since):
@@ -99,10 +100,11 @@ def last_cursor(lake: Lake, spec: SourceSpec) -> datetime | date | int | None:
     return None
 
 
-def _lookback(source: SqlSource, since: datetime | date) -> timedelta:
-    """How far to read back from a position: whole days from a date, of which a part of a day takes nothing away."""
-    lookback = timedelta(seconds=source.lookback_seconds)
-    return lookback if isinstance(since, datetime) else timedelta(days=math.ceil(lookback / timedelta(days=1)))
+def _back(since: datetime | date, lookback: timedelta) -> datetime | date:
+    """Where to read from: whole days before a date, of which a part of a day takes nothing away."""
+    if isinstance(since, datetime):
+        return earlier(since, lookback)
+    return since - timedelta(days=min(math.ceil(lookback / timedelta(days=1)), (since - date.min).days))
 
 
 def _position(source: SqlSource, newest: datetime | date | int) -> tuple[str, int]:

@@ -43,7 +43,9 @@ class AlertSettings(BaseSettings):
         "whoever knows it can write there.",
     )
     timeout_seconds: float = Field(20.0, gt=0, description="How long the webhook may take to answer.")
-    repeat_hours: float = Field(24.0, gt=0, description="After which an alert that nobody acknowledged is told again.")
+    repeat_hours: float = Field(
+        24.0, gt=0, le=87_600, description="After which an alert that nobody acknowledged is told again."
+    )
 
     @field_validator("webhook_url")
     @classmethod

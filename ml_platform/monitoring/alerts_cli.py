@@ -55,7 +55,7 @@ def silence(
     model: Model,
     kind: Kind,
     subject: Subject = "",
-    hours: Annotated[float, typer.Option(min=0.0, help="How long.")] = 24.0,
+    hours: Annotated[float, typer.Option(min=0.0, max=87_600.0, help="How long; ten years at most.")] = 24.0,
 ) -> None:
     """Tell nothing of it for some hours, not even that it ended."""
     from ml_platform.monitoring.conditions import silence as mute

@@ -17,6 +17,7 @@ import polars as pl
 from ml_platform.features.feature_definitions import unlike_features
 from ml_platform.features.training_set import spine_labels
 from ml_platform.inference.log_policy import unwatched
+from ml_platform.instants import earlier
 from ml_platform.lake.tables import Lake
 from ml_platform.monitoring.champion import released_digests, rescore
 from ml_platform.monitoring.scored_rows import CORE, newest_score, scored_rows
@@ -66,7 +67,7 @@ def labelled_rows(
     """
     if newest_score(lake, spec.name) is None:
         return pl.DataFrame(schema={**CORE, "target": pl.Float64})
-    whole_days = since and since.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(microseconds=1)
+    whole_days = since and earlier(since.replace(hour=0, minute=0, second=0, microsecond=0), timedelta(microseconds=1))
     scored = scored_rows(lake, spec.name, id_column=spec.id, start=whole_days, until=until)
     if spec.task != "multiclass":
         scored = scored.select("row_key", "id", "as_of", "model_version", "score", "sample_weight")

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 import polars as pl
 
+from ml_platform.instants import bounded
 from ml_platform.monitoring.column_tests import ColumnTest, NotComparable, reference_side
 from ml_platform.monitoring.comparison import Column, full_name
 
@@ -48,7 +49,7 @@ def ordinary_distances(
         windows.
     """
     first = reference[timestamp].min()
-    number = (reference[timestamp] - first).dt.total_microseconds() // (window // timedelta(microseconds=1))
+    number = (reference[timestamp] - first).dt.total_microseconds() // (bounded(window) // timedelta(microseconds=1))
     numbered = reference.with_columns(number.alias("__window"))
     sizes = numbered.group_by("__window").len().filter(pl.col("len") >= min_rows).sort("__window")
     if sizes.height < MIN_WINDOWS:

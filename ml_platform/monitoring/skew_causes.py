@@ -11,7 +11,7 @@ from ml_platform.features.definitions import computed_hash
 from ml_platform.features.join import ResolvedLookup, feature_column, point_in_time_join
 from ml_platform.features.pushed import PUSHED_AT, pushed_table
 from ml_platform.features.views import FeatureView
-from ml_platform.instants import LONGEST
+from ml_platform.instants import bounded
 from ml_platform.lake.tables import Lake
 from ml_platform.monitoring_spec import Skew
 
@@ -68,14 +68,14 @@ def find_causes(  # noqa: PLR0917 - both sides of a comparison read best in orde
     rows = pl.concat(differing.values()).unique()
     asked = (
         online.filter(pl.col(ROW).is_in(rows.implode()))
-        .select(ROW, "as_of", "scored_at", *columns, past=pl.col("scored_at") - pl.col("as_of") > _span(limits.lag))
+        .select(ROW, "as_of", "scored_at", *columns, past=pl.col("scored_at") - pl.col("as_of") > bounded(limits.lag))
         .join(offline.select(ROW, *(pl.col(key).alias(_KEY + key) for key in keys)), on=ROW)
     )
     own = replace(lookup, on={column: _KEY + key for column, key in lookup.on.items()})
     asked = asked.with_columns(
         _newest_event(asked, own, pl.col("as_of")).alias(_NEWEST),
         # A row of just `lag` ago may be lacked.
-        _newest_event(asked, own, pl.col("as_of") - _span(limits.lag) - _MICROSECOND).alias(_LAGGED),
+        _newest_event(asked, own, pl.col("as_of") - bounded(limits.lag) - _MICROSECOND).alias(_LAGGED),
     )
     causes = _by_present_rows(asked, own, columns, limits)
     different = asked.join(causes.filter(cause="different"), on=ROW, how="semi")
@@ -117,7 +117,7 @@ def _by_present_rows(asked: pl.DataFrame, lookup: ResolvedLookup, columns: Seque
     nothing = pl.all_horizontal(pl.col(columns).is_null())
     nothing_yet = nothing & lagged.is_null()
     if lookup.ttl is not None and lookup.ttl > limits.lag:  # else everything of `lag` ago is expired
-        nothing_yet |= nothing & (lagged < pl.col("as_of") - _span(lookup.ttl))
+        nothing_yet |= nothing & (lagged < pl.col("as_of") - bounded(lookup.ttl))
     return (
         asked.join(seen, on=ROW, how="left")
         .with_columns(
@@ -156,7 +156,7 @@ def _revised(  # noqa: PLR0917 - as above
     for version, start, end in zip(history.get_column("version"), history.get_column("timestamp"), until, strict=True):
         then = pl.col("scored_at") >= start
         if end is not None:
-            then &= pl.col("scored_at") - _span(limits.lag) < end
+            then &= pl.col("scored_at") - bounded(limits.lag) < end
         rows = asked.filter(then, ~pl.col(ROW).is_in(found.implode()))
         if rows.is_empty() or computed_hash(lake, view.name, version) not in {None, view.hash}:
             continue
@@ -191,11 +191,6 @@ def _told(rows: pl.DataFrame, lookup: ResolvedLookup, columns: Sequence[str], to
     in_time = pl.col(_LAGGED).is_null() | (pl.col(_EVENT) >= pl.col(_LAGGED))
     told = pl.concat([rows, values], how="horizontal").filter(in_time, _same(columns, rows.schema, tolerance))
     return told.get_column(ROW)
-
-
-def _span(span: timedelta) -> timedelta:
-    """A span that can be taken from any instant in 64 bits, with the same result as any longer one."""
-    return min(span, LONGEST)
 
 
 def _same(columns: Sequence[str], schema: pl.Schema, tolerance: float) -> pl.Expr:

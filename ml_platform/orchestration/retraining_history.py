@@ -12,6 +12,7 @@ from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 from pydantic import BaseModel
 
 from ml_platform.features.views import FeatureView
+from ml_platform.instants import bounded, later
 from ml_platform.orchestration.handoff import newest_handoff, read_handoff
 from ml_platform.orchestration.model_asset import CHAIN, key
 from ml_platform.orchestration.resources import Platform
@@ -125,7 +126,7 @@ def quiet_until(history: list[Retraining], cooldown: timedelta) -> tuple[datetim
     why = f"a run was started at {newest.created:%Y-%m-%d %H:%M} UTC"
     if fruitless:
         why += f", {fruitless} in a row released nothing, so the quiet time is {factor}-fold"
-    return newest.created + factor * cooldown, why
+    return later(newest.created, factor * bounded(cooldown)), why
 
 
 def unchanged_since_last(

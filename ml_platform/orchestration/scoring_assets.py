@@ -1,7 +1,7 @@
 """The four assets of a model in use: batch predictions, the inference log, performance and drift."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,8 @@ class WatchConfig(dg.Config):
 
 def scoring_days(spec: ModelSpec) -> dg.DailyPartitionsDefinition:
     """UTC days that can be scored."""
-    end = spec.scoring.end + timedelta(days=1) if spec.scoring.end else None  # Dagster leaves the end itself out
+    last = spec.scoring.end
+    end = last + timedelta(days=1) if last and last < date.max else None  # Dagster leaves the end itself out
     return dg.DailyPartitionsDefinition(
         start_date=spec.scoring.start.isoformat(), end_date=end.isoformat() if end else None
     )

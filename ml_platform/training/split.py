@@ -1,7 +1,7 @@
 """Time-ordered split of a training set: no row is judged by a model that could have known its future."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Self
 
 import polars as pl
@@ -10,6 +10,8 @@ from ml_platform.features.training_set import TrainingSetRef
 from ml_platform.lake.tables import Lake
 from ml_platform.spec import ModelSpec
 from ml_platform.training.documents import SplitBounds, Window
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -64,20 +66,20 @@ def split_by_time(frame: pl.DataFrame, spec: ModelSpec) -> Parts:
     ValueError
         When a part is left without rows, naming what the split wants and what the data spans.
     """
-    split, at, known = spec.split, pl.col(spec.timestamp), pl.col(spec.label_available_at)
+    split, at, known = spec.split, _microseconds(spec.timestamp), pl.col(spec.label_available_at)
     frame = frame.sort(spec.timestamp, spec.id)
     if frame.is_empty():
         raise ValueError(f"{spec.name}: the training set has no rows; materialise it over a longer range")
     last = _instant(frame, spec.timestamp, newest=True)
-    holdout_from = last - split.holdout
-    validation_until = holdout_from - split.gap
-    validation_from = validation_until - split.validation
-    train_until = validation_from - split.gap
+    holdout_from = _back(_ticks(last), split.holdout)
+    validation_until = _back(holdout_from, split.gap)
+    validation_from = _back(validation_until, split.validation)
+    train_until = _back(validation_from, split.gap)
     holdout = frame.filter(at > holdout_from)
     validation = frame.filter((at > validation_from) & (at <= validation_until))
     train = frame.filter(at <= train_until)
     if split.history is not None:
-        train = train.filter(at > train_until - split.history)
+        train = train.filter(at > _back(train_until, split.history))
     validation = _known_before(validation, known, holdout, spec)
     train = _known_before(train, known, validation, spec)
     for name, part in (("training", train), ("validation", validation), ("holdout", holdout)):
@@ -104,8 +106,10 @@ def refit_rows(frame: pl.DataFrame, spec: ModelSpec) -> pl.DataFrame:
     frame, split = frame.sort(spec.timestamp, spec.id), spec.split
     if split.history is None:
         return frame
-    span = split.history + split.gap + split.validation
-    return frame.filter(pl.col(spec.timestamp) > _instant(frame, spec.timestamp, newest=True) - span)
+    first = _ticks(_instant(frame, spec.timestamp, newest=True))
+    for span in (split.history, split.gap, split.validation):
+        first = _back(first, span)
+    return frame.filter(_microseconds(spec.timestamp) > first)
 
 
 def window(rows: pl.DataFrame, spec: ModelSpec) -> Window:
@@ -121,6 +125,20 @@ def _known_before(rows: pl.DataFrame, known: pl.Expr, following: pl.DataFrame, s
     if following.is_empty():
         return rows
     return rows.filter(known < _instant(following, spec.timestamp, newest=False))
+
+
+def _microseconds(column: str) -> pl.Expr:
+    """Instants as microseconds since 1970: of these a span of any length can be taken."""
+    return pl.col(column).dt.epoch("us")
+
+
+def _ticks(instant: datetime) -> int:
+    return (instant - _EPOCH) // timedelta(microseconds=1)
+
+
+def _back(ticks: int, span: timedelta) -> int:
+    """Go back by a span, at most to what is before every instant of 64 bits."""
+    return max(ticks - span // timedelta(microseconds=1), -(2**63))
 
 
 def _instant(rows: pl.DataFrame, column: str, *, newest: bool) -> datetime:

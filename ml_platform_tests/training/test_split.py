@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from ml_platform.training.split import split_by_time
+from ml_platform.training.split import refit_rows, split_by_time
 from ml_platform_tests.shops import shop_spec
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -51,6 +51,31 @@ def test_history_bounds_the_training_rows() -> None:
     train = split_by_time(frame(), spec).bounds.train
     assert train.rows == 40
     assert train.last - train.first < timedelta(days=10)
+
+
+@pytest.mark.parametrize("part", ["holdout", "validation", "gap"])
+def test_a_part_longer_than_the_calendar_is_told_as_any_other_too_long(part: str) -> None:
+    days = {"holdout": "7 days", "validation": "7 days", "gap": "1 day", part: "999999999 days"}
+    with pytest.raises(ValueError, match=r"no rows are left for the (training|validation) part.*999999999 days"):
+        split_by_time(frame(), shop_spec(split=days))
+
+
+def test_a_history_longer_than_the_calendar_is_all_of_it() -> None:
+    days = {"holdout": "7 days", "validation": "7 days", "gap": "1 day"}
+    spec = shop_spec(split={**days, "history": "999999999 days"})
+    everything = frame()
+    assert split_by_time(everything, spec).train.equals(split_by_time(everything, shop_spec(split=days)).train)
+    assert refit_rows(everything, spec).height == everything.height
+
+
+@pytest.mark.parametrize("year", [1, 9999])
+def test_rows_at_the_ends_of_the_calendar_are_split_like_others(year: int) -> None:
+    days = {"holdout": "7 days", "validation": "7 days", "gap": "1 day", "history": "300 days"}
+    first = datetime(year, 1, 1, tzinfo=UTC)
+    moved = frame().with_columns(pl.col("ordered_at", "known_at") + (first - START))
+    parts, spec = split_by_time(moved, shop_spec(split=days)), shop_spec(split=days)
+    assert parts.train["order_id"].to_list() == split_by_time(frame(), spec).train["order_id"].to_list()
+    assert refit_rows(moved, spec).height == moved.height
 
 
 def test_too_short_a_range_says_what_is_wanted_and_found() -> None:
