@@ -35,6 +35,8 @@ def test_nulls_and_nan_are_counted_of_all_rows_and_of_the_newest() -> None:
         ("newest rows", "x", 3, 2), ("newest rows", "s", 3, 0), ("newest rows", "n", 3, 3),
     ]  # fmt: skip
     assert wholly_null(found) == ["n"]
+    newest = count_nulls(frame, ["x"], timestamp="at", newest=timedelta.max)[1]
+    assert tuple(newest) == ("newest rows", "x", 10, 2), "a span that no calendar has is all of it"
 
 
 def test_a_jump_needs_to_be_large_and_no_chance() -> None:

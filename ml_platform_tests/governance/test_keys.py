@@ -108,6 +108,7 @@ def test_a_running_process_follows(store: KeyStore) -> None:
         ({"name": "a\nb", "roles": ["predict"]}, "letters, digits"),
         ({"name": "a", "roles": ["predict"], "models": []}, r"or '\*' for all"),
         ({"name": "a", "roles": ["predict"], "days": 0}, "more than 0"),
+        ({"name": "a", "roles": ["predict"], "days": 1e12}, "at most 36,500, found 1e.12; none for no end"),
         ({"name": "taken", "roles": ["predict"]}, "rotate it"),
     ],
 )

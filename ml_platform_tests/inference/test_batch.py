@@ -142,6 +142,24 @@ def test_a_bad_row_is_left_out_and_told_and_the_others_are_scored(
         world.training_set()
 
 
+def test_rows_without_an_id_are_left_out_and_told(released: Shops, tmp_path: Path) -> None:
+    whole = score(released, 60, 1)
+    first = released.lake.read("predictions/order_late").collect()["id"].sort().head(2)
+    folder = Path(shutil.copytree(released.folder, tmp_path / "edited"))
+    spine = (folder / "late.sql").read_text()
+    without = f"CASE WHEN order_id NOT IN ('{first[0]}', '{first[1]}') THEN order_id END AS order_id,"
+    (folder / "late.sql").write_text(spine.replace("order_id,", without))
+    world = Shops(released.settings, folder, released.spec, released.views)
+    report = score(world, 60, 1)
+    assert (report.rows, report.refused_rows) == (whole.rows - 2, 2)
+    assert report.refused == {"order_id: null": 2}
+    assert report.refused_examples[0] == "row 1 without id: order_id: wanted an id, found null"
+    assert released.lake.read("predictions/order_late").collect()["id"].null_count() == 0
+    assert score(world, 61, 1).refused_rows == 0, "each row is told with its own day"
+    with pytest.raises(ValueError, match=r"gives 2 of 6,000 rows without an id \('order_id' is null\)"):
+        world.training_set()
+
+
 def test_a_default_stands_for_nulls_in_training_and_in_batch(shops: Shops) -> None:
     inputs = [field.model_dump() for field in shops.spec.inputs]
     next(field for field in inputs if field["name"] == "channel")["default"] = "web"

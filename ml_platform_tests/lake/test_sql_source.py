@@ -130,9 +130,10 @@ def test_what_commits_late_is_found_within_the_lookback(lake: Lake, execute: Exe
     assert "late" not in dict(_shops(lake))
     load_changes(lake, _spec(lookback_seconds=3600))
     assert "late" in dict(_shops(lake))
+    load_changes(lake, _spec(lookback_seconds=315e9))  # before the calendar: from its start
 
 
-@pytest.mark.parametrize(("seconds", "found"), [(0, False), (1, True), (86_400, True)])
+@pytest.mark.parametrize(("seconds", "found"), [(0, False), (1, True), (86_400, True), (315e9, True)])
 def test_a_lookback_of_less_than_a_day_reads_a_day_of_dates_again(
     lake: Lake, execute: Execute, seconds: float, found: bool
 ) -> None:

@@ -80,3 +80,7 @@ def test_labels_that_are_final_are_not_looked_at_again(world: World, labels: Lab
     measured(world, spec)
     labels(rows)
     assert measured(world, spec) == days(5, 6, 7, 8, 9)
+    never = short(labels_final_after=timedelta.max)
+    assert measured(world, never) == days(*range(10)), "another declaration"
+    labels(rows)
+    assert measured(world, never) == days(*range(10)), "a span that no calendar has is all of it"

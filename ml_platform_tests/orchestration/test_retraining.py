@@ -1,6 +1,6 @@
 """A failed check starts one retraining run, with its reason; a warning, a repeat or a rush starts none."""
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import polars as pl
@@ -184,6 +184,12 @@ def test_quiet_time_doubles_with_each_run_that_released_nothing(instance, settin
     until, why = quiet_until(history, timedelta(hours=1))
     assert until - history[0].created == factor * timedelta(hours=1)
     assert ("in a row released nothing" in why) == (factor > 1)
+
+
+def test_a_cooldown_of_any_length_is_quiet_for_good(instance, settings, retrain):
+    retrain("refused")
+    history = list(retrainings(instance, build_resources(settings)["platform"], spec()))
+    assert quiet_until(history, timedelta.max)[0] == datetime.max.replace(tzinfo=UTC)
 
 
 def test_a_failure_is_answered_once_however_the_gate_decided(instance, evaluate, retrain):
