@@ -85,9 +85,9 @@ def read_spine(
             relation = relation.filter(_condition(span))
         return relation.select(*map(quoted, columns))
 
-    times = None if span is None else (span.start, span.end)
+    ends = None if span is None else (span.start, span.end)
     with naming_the_query(f"model '{spec.name}'", text, folder / spec.spine):
-        rows = sql.query(lake, text, versions=pinned, span=times, narrow=narrow)
+        rows = sql.query(lake, text, versions=pinned, span=ends, narrow=narrow)
     if spec.id not in typed_later:
         declared = next((field.type for field in spec.inputs if field.name == spec.id), None)
         rows = rows.with_columns(typed_ids(rows.get_column(spec.id), declared, where(spec)))

@@ -6,10 +6,14 @@ instants are read as microseconds here, so that one of the year 9999 arrives as 
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from ml_platform.lake.stored_files import opened
+
+if TYPE_CHECKING:
+    from polars._typing import PolarsDataType
 
 _MICROSECOND = 1_000  # nanoseconds
 
@@ -50,7 +54,7 @@ def _is_int96(column: object) -> bool:
     return getattr(column, "physical_type", None) == "INT96"
 
 
-def _in_microseconds(dtype: pl.DataType) -> pl.DataType:
+def _in_microseconds(dtype: "PolarsDataType") -> "PolarsDataType":
     """A type with nanoseconds replaced by microseconds, also within lists and structs."""
     if isinstance(dtype, pl.Datetime):
         return pl.Datetime("us", dtype.time_zone) if dtype.time_unit == "ns" else dtype
