@@ -12,8 +12,8 @@ from ml_platform.features.join import feature_column
 from ml_platform.features.request import RequestFeature, derived_types
 from ml_platform.features.training_set import feature_infos
 from ml_platform.features.views import FeatureView
-from ml_platform.promotion_spec import BLOCK_UNITS
 from ml_platform.input_spec import FieldType
+from ml_platform.promotion_spec import BLOCK_UNITS
 from ml_platform.spec import SCORE_COLUMNS, ModelSpec
 from ml_platform.yaml_documents import Document, Location, Problem, nearest, unknown
 

@@ -9,8 +9,8 @@ import polars as pl
 
 from ml_platform.features.declared_types import Undeclared, as_declared
 from ml_platform.features.refused_values import RefusedValue
-from ml_platform.lake.exact_casts import cast_exactly, first_lost, is_text, shown
 from ml_platform.input_spec import FieldType
+from ml_platform.lake.exact_casts import cast_exactly, first_lost, is_text, shown
 
 
 def typed_ids(ids: pl.Series, declared: FieldType | None, where: str) -> pl.Series:
