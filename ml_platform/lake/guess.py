@@ -118,6 +118,10 @@ def _writes_back(texts: pl.Series, read: pl.Series, column: dict[str, Any]) -> b
 
 def _numbers_write_back(texts: pl.Series, groups: str, point: str, *, whole: bool) -> bool:
     written = texts.unique()
+    if written.str.contains(r"^\d.*-$").any():  # codes may end so too, but hardly with a point in each
+        if whole or not written.str.contains(point, literal=True).all():
+            return False
+        written = written.str.replace(r"^(\d.*)-$", "-$1")
     is_marked = point != "." or (groups != "" and written.str.contains(f"[{groups}]").any())
     for group in groups:
         written = written.str.replace_all(group, "", literal=True)

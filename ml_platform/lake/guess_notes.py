@@ -31,7 +31,11 @@ _LIKE: tuple[tuple[str, str], ...] = (  # a pattern of all texts, and what to sa
         "numbers with blanks or a currency, or that could be read in two ways (1,250): say type: number and format:, "
         "and have currencies left out where they are written",
     ),
-    (rf"\s*\(?{_NUMBER}\s*[-)]?\s*", "numbers with the minus behind them, or in parentheses: have it written in front"),
+    (
+        rf"\s*\(?{_NUMBER}\s*[-)]?\s*",
+        "numbers with the minus behind them, which a format takes (type: number, format: "
+        '"1.234,5" or "1,234.5"), or in parentheses: have it written in front',
+    ),
     (r"(?i)yes|no|y|n|t|f|on|off|ja|nein|oui|non|si|sí", "yes or no: a boolean is true, false, 1 or 0"),
 )
 _FEW_OTHERS = 5

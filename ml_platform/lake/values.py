@@ -5,8 +5,8 @@ that is written with more digits than the contract's type has is not read: 12.34
 no 9007199254740993. Fractions are read as the nearest double, as JSON does.
 
 Timestamps and dates are in ISO 8601 and numbers are plain, unless the column's metadata say otherwise: `format` is how
-values are written (such as `%d.%m.%Y %H:%M` for dates and timestamps, or an example of `NUMBERS`), and `time_zone` is
-that of timestamps without an offset (UTC when absent).
+values are written (such as `%d.%m.%Y %H:%M` for dates and timestamps, or an example of `NUMBERS`, with the minus in
+front or behind), and `time_zone` is that of timestamps without an offset (UTC when absent).
 """
 
 from collections.abc import Mapping
@@ -91,6 +91,7 @@ def _number(text: pl.Expr, wanted: pl.DataType) -> pl.Expr:
 
 
 def _plain_number(text: pl.Expr, group: str, point: str) -> pl.Expr:
+    text = text.str.replace(r"^(\d.*)-$", "-$1")  # as SAP writes it
     shape = rf"^[+-]?(\d+|\d{{1,3}}([{group}]\d{{3}})+)([{point}]\d+)?$"
     plain = text.str.replace_all(f"[{group}]", "").str.replace(point, ".", literal=True)
     return pl.when(text.str.contains(shape)).then(plain)

@@ -3,6 +3,7 @@
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+import click
 import dagster as dg
 import polars as pl
 import yaml
@@ -46,7 +47,7 @@ class SourceTableParams(BaseModel):
 
 
 class SourceTableScaffolder(dg.Scaffolder[SourceTableParams]):
-    """Writes a `defs.yaml`."""
+    """Writes a `defs.yaml`, with what should be looked at as comments, and prints these."""
 
     @classmethod
     def get_scaffold_params(cls) -> type[SourceTableParams]:
@@ -79,6 +80,8 @@ class SourceTableScaffolder(dg.Scaffolder[SourceTableParams]):
             document = {"type": request.type_name, "attributes": attributes}
             text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
             folder.mkdir(parents=True, exist_ok=True)
+            for note in notes:
+                click.echo(f"{folder.name}: {plain(note)}")
             said = "".join(f"# {plain(note)}\n" for note in notes)
             (folder / "defs.yaml").write_text(said + text, encoding="utf-8")
 

@@ -50,6 +50,8 @@ def guessed(folder: Path, values: list[str]) -> dict[str, Any]:
         (["0.5", "-2", "1e-05", "0.30000000000000004"], {"type": "number"}),
         (["0.125", "0.250"] * 10, {"type": "number"}),  # three decimals each
         (["2024-01-05 10:00:00.250", "2024-01-05"], {"type": "timestamp"}),
+        (["12.5-", "3.0"], {"type": "number", "format": "1,234.5"}),
+        (["  1.234,50-", "      3,00 "], {"type": "number", "format": "1.234,5"}),
         (["-5", "0", "9223372036854775807"], {"type": "integer"}),
     ],
 )
@@ -63,6 +65,9 @@ def test_other_ways_to_write_are_guessed_where_they_are_clear(
     "values",
     [
         ["1", "x"],
+        ["100-", "200-"],  # codes
+        ["1.5-", "100-"],
+        ["12,500-", "3,000"],
         ["89014103211118510720", "89014103211118510721"],  # more digits than an integer or a float has
         ["9223372036854775808"],
         ["1E5", "2E5"],  # article numbers

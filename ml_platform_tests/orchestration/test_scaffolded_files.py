@@ -114,7 +114,12 @@ FILES: dict[str, tuple[str | bytes, list[tuple[Any, ...]], str]] = {
     "two-digit years": ("id,d\n1,31.12.24\n2,01.02.24\n", [(1, "31.12.24"), (2, "01.02.24")], 'format: "%d.%m.%y"'),
     "shares": ("id,s\n1,12.5%\n2,3%\n", [(1, "12.5%"), (2, "3%")], "Column s is a string, and looks like shares in %"),
     "currencies": ("id,p\n1,$3.00\n2,$4.50\n", [(1, "$3.00"), (2, "$4.50")], "numbers with blanks or a currency"),
-    "a minus behind": ("id,v\n1,12.5-\n2,3.0\n", [(1, "12.5-"), (2, "3.0")], "numbers with the minus behind them"),
+    "a minus behind": ("id,v\n1,12.5-\n2,3.0\n", [(1, -12.5), (2, 3.0)], ""),
+    "a minus behind or thousands": (
+        "id;v\n1;12,500-\n2;3,000\n",
+        [(1, "12,500-"), (2, "3,000")],
+        "the minus behind them",
+    ),
     "yes and no": ("id,v\n1,yes\n2,no\n", [(1, "yes"), (2, "no")], "looks like yes or no: a boolean is true, false"),
     "a text among numbers": (
         "v,w\n1,a\n2,a\n3,a\nn.a.,a\n",
