@@ -1,13 +1,10 @@
 """Where independent pieces of work run: in this process, or on Ray when they are long or a cluster is there."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
-if not os.environ.get("RAY_ADDRESS"):
-    # Ray reads this when it is imported. A local Ray would else take the machine's outer address and listen on all.
-    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+from ml_platform.local_ray import ray_session
 
 Executor = Literal["local", "ray"]
 Item = TypeVar("Item")
@@ -62,24 +59,5 @@ def executor_session(executor: Executor) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    start_ray(log_to_driver=False, logging_level="ERROR")
-    try:
+    with ray_session(log_to_driver=False, logging_level="ERROR"):
         yield
-    finally:
-        ray.shutdown()
-
-
-def start_ray(**options: Any) -> None:
-    """Connect to the cluster in `RAY_ADDRESS`, or start a Ray on the loopback address only, without dashboard.
-
-    Parameters
-    ----------
-    options
-        Further options of `ray.init`, in both cases.
-    """
-    import ray
-
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(**options)
-    else:
-        ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", **options)

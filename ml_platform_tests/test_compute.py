@@ -1,10 +1,14 @@
 import os
+import subprocess
+import sys
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
 
 from ml_platform.compute import executor_session, map_tasks
+from ml_platform.settings import PROJECT_ROOT
 
 
 def scaled(item: int, factor: int) -> tuple[int, int]:
@@ -41,4 +45,37 @@ def test_ray_gives_the_same_results_and_is_gone_afterwards() -> None:
         assert os.getpid() not in {process for _, process in found}
         assert ray.is_initialized()  # several calls share one Ray
         assert addresses() <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+        [raylet] = [one for one in psutil.Process().children(recursive=True) if one.name() == "raylet"]
+        assert raylet.environ()["RAY_USAGE_STATS_ENABLED"] == "0"
     assert not ray.is_initialized()
+
+
+HELD_BACK = """
+import pathlib, sys, time
+if any(one.endswith(("dashboard/agent.py", "agent/main.py")) for one in sys.orig_argv):
+    while not pathlib.Path({go!r}).exists():
+        time.sleep(0.05)
+"""
+STARTED = """
+import pathlib
+from ml_platform.compute import executor_session, map_tasks
+from ml_platform_tests.test_compute import scaled
+
+with executor_session("ray"):
+    pathlib.Path({go!r}).touch()
+    print([value for value, _ in map_tasks(scaled, [2, 3], shared=2, executor="ray")])
+"""
+
+
+@pytest.mark.slow
+def test_a_ray_starts_however_long_its_agents_take(tmp_path: Path) -> None:
+    """They begin only once the start is over, as on a machine that is too busy for them."""
+    go = str(tmp_path / "go")
+    (tmp_path / "sitecustomize.py").write_text(HELD_BACK.format(go=go))
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    environment.pop("RAY_ADDRESS", None)
+    command = [sys.executable, "-c", STARTED.format(go=go)]
+    done = subprocess.run(
+        command, env=environment, cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=900, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "[4, 6]\n"), done.stderr

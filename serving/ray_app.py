@@ -18,13 +18,16 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ml_platform.compute import start_ray
+from ml_platform.local_ray import ray_session
 from ml_platform.settings import PROJECT_ROOT
 from serving import logs
 from serving.listener import CannotListen, listen
 
 CONFIG = PROJECT_ROOT / "deploy" / "ray_serve.yaml"
 NAME = "serving"
+FROM_REPLICA = "ml_platform.from_replica"  # a key of the message that starts a replica's answer
+PROXY_SETTING = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"  # names what Serve puts around the app of each proxy
+PROXY_CALLBACK = "serving.ray_proxy:middlewares"
 _REQUEST_ID = b"x-request-id"
 
 
@@ -63,11 +66,11 @@ def replica_app(options: Options) -> ASGIApp:
     share(_machine_folder(serve.get_replica_context().app_name))
     from serving import asgi  # only now: what it imports reads the environment
 
-    return OneRequestId(asgi.create_app())
+    return ReplicaAnswers(asgi.create_app())
 
 
-class OneRequestId:
-    """Removes the request id from answers: Serve's proxy gives each request an id and adds it to the answer itself."""
+class ReplicaAnswers:
+    """Marks answers as a replica's for the proxy, and leaves the request id out, which the proxy adds itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -75,12 +78,13 @@ class OneRequestId:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on and its answer back."""
 
-        async def without_id(message: Message) -> None:
+        async def marked(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [pair for pair in message["headers"] if pair[0] != _REQUEST_ID]
+                message[FROM_REPLICA] = True
             await send(message)
 
-        await self._app(scope, receive, without_id if scope["type"] == "http" else send)
+        await self._app(scope, receive, marked if scope["type"] == "http" else send)
 
 
 def share(folder: Path) -> None:
@@ -130,7 +134,16 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError, CannotListen) as error:
         print(f"serving: {config}: {error}", file=sys.stderr)
         return 1
-    start_ray(namespace="serve")  # where Serve looks for itself
+    os.environ.setdefault(PROXY_SETTING, PROXY_CALLBACK)
+    with ray_session(namespace="serve"):  # where Serve looks for itself
+        failed = _run(config)
+    if failed:
+        print("serving:", *failed, sep="\n", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _run(config: str) -> list[str]:
+    """Deploy a configuration file on the Ray of this process and end it when asked to; what failed to deploy."""
     from ray import serve
     from ray.serve.scripts import cli
 
@@ -144,9 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
         found = serve.status().applications
         failed = [f"{name}: {one.message}" for name, one in found.items() if one.status == "DEPLOY_FAILED"]
         is_deploying = not failed and {one.status for one in found.values()} != {"RUNNING"}
-    if failed:
-        print("serving:", *failed, sep="\n", file=sys.stderr)
-    else:
+    if not failed:
         stopped.wait()
     deployed = list(serve.status().applications)
     for name in deployed:
@@ -155,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
     for folder in map(_machine_folder, deployed):
         if folder.exists():
             shutil.rmtree(folder)
-    return 1 if failed else 0
+    return failed
 
 
 def _check(config: Path) -> None:

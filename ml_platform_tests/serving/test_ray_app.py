@@ -1,35 +1,26 @@
 """The app on Ray Serve: replicas on this machine that come and go, as `python -m serving.ray_app` runs them."""
 
 import json
-import os
 import re
-import secrets
-import shutil
 import signal
 import socket
-import subprocess
-import sys
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
 import pytest
-import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from ml_platform.governance.audit_table import verify_audit
 from ml_platform.governance.keys import KeyStore
 from ml_platform.lake.tables import Lake
-from ml_platform.settings import PROJECT_ROOT, Settings
-from ml_platform_tests.ports import free_port
-from ml_platform_tests.serving.conftest import Server, bearer, client_of, start_server
+from ml_platform.settings import Settings
+from ml_platform_tests.serving.conftest import bearer, start_server
+from ml_platform_tests.serving.on_ray import Config, RayServer, deployment_of, ray_server
 from ml_platform_tests.serving.protocols.test_parquet import HEADERS as AS_PARQUET
 from ml_platform_tests.serving.protocols.test_parquet import with_pandas
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
@@ -40,55 +31,17 @@ PATH = f"/predict/{MODEL}"
 BURST = 10
 
 
-@dataclass
-class RayServer(Server):
-    """A Ray Serve of our own and a client for it."""
-
-    states_file: Path
-
-    def replicas(self) -> dict[str, int]:
-        """How many replicas are in which state."""
-        assert self.process.poll() is None, "Ray has ended; what it said is in the test's output"
-        return json.loads(self.states_file.read_text()) if self.states_file.exists() else {}
-
-    def wait_for_replicas(self, count: int) -> None:
-        self.wait_until(lambda _: self.replicas() == {"RUNNING": count}, 600)
-
-
 @pytest.fixture(scope="module")
 def on_ray(module_settings: Settings) -> Iterator[RayServer]:
     fill_online_store(module_settings)
     publish(module_settings, 1)
-    folder = Path(tempfile.mkdtemp(prefix="ray-"))  # Ray's sockets need a short path
-    port = free_port()
-    environment = {
-        **os.environ,
-        "ML_PLATFORM_HOME": str(module_settings.home),
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_TMPDIR": str(folder),
-        "TMPDIR": str(folder),
-    }
-    environment.pop("RAY_ADDRESS", None)
-    config, states = folder / "config.yaml", folder / "states.json"
-    command = [sys.executable, "-m", "ml_platform_tests.serving.ray_server", str(config), str(states)]
-    config.write_text(yaml.safe_dump(quick(yaml.safe_load(CONFIG.read_text()), port)))
-    process = subprocess.Popen(command, env=environment, cwd=PROJECT_ROOT, text=True)
-    url = f"http://127.0.0.1:{port}"
-    server = RayServer(process, url, client_of(url), states)
-    try:
-        server.wait_for_replicas(1)
+    with ray_server(module_settings, in_a_hurry) as server:
         yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder)
 
 
-def quick(config: dict[str, Any], port: int) -> dict[str, Any]:
-    """The configuration that is delivered, on another port, for two small replicas, and in more of a hurry."""
-    config["http_options"]["port"] = port
-    [deployment] = config["applications"][0]["deployments"]
-    deployment["ray_actor_options"]["num_cpus"] = 0.1
-    deployment["autoscaling_config"] |= {
+def in_a_hurry(config: Config) -> None:
+    """Let there be two replicas, which come and go soon."""
+    deployment_of(config)["autoscaling_config"] |= {
         "max_replicas": 2,
         "target_ongoing_requests": 1,
         "look_back_period_s": 2,
@@ -96,7 +49,6 @@ def quick(config: dict[str, Any], port: int) -> dict[str, Any]:
         "upscale_delay_s": 1,
         "downscale_delay_s": 2,
     }
-    return config
 
 
 @contextmanager
@@ -218,15 +170,20 @@ def test_what_is_under_way_is_answered_before_it_ends(on_ray: RayServer, module_
     family = psutil.Process(on_ray.process.pid).children(recursive=True)
     on_ray.wait_until(lambda client: client.post(PATH, json=ROW, headers={"X-API-Key": key}).status_code == 200)
 
+    late: list[httpx.Response] = []
+
     def slowly() -> Iterator[bytes]:
         body = json.dumps(ROW).encode()
         yield body[:20]
         on_ray.process.send_signal(signal.SIGTERM)
         on_ray.wait_until(lambda _: "RUNNING" not in on_ray.replicas())
+        on_ray.wait_until(lambda client: late.append(client.post(PATH, json=ROW)) or late[-1].status_code != 401)
         yield body[20:]
 
     answer = httpx.post(on_ray.url + PATH, content=slowly(), headers={"X-API-Key": key}, timeout=120)
     assert answer.status_code == 200
+    assert (late[-1].status_code, late[-1].json()["error"]["code"]) == (503, "unavailable")  # nobody takes it any more
+    assert late[-1].headers["retry-after"] == "1"
     assert on_ray.process.wait(120) == 0
     _, alive = psutil.wait_procs(family, timeout=120)
     assert alive == []
