@@ -122,7 +122,7 @@ class Tuning(Strict):
 class Scoring(Strict):
     """Batch scoring, one Dagster partition per UTC day of the timestamp."""
 
-    start: date = Field(description="First day that can be scored.")
+    start: date = Field(ge=date(1678, 1, 1), description="First day that can be scored.")  # no request is earlier
     end: date | None = Field(None, description="Last day, for data that has ended; open when absent.")
     daily_at: str | None = Field(
         "01:30",

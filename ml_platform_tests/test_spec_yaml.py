@@ -114,6 +114,7 @@ def test_a_good_file_gives_the_spec(write):
         (LOG, f"{LOG}  threshold: {{value: 0.1, cost: {COST}}}\n", 21, "threshold", ["not both"]),
         (LOG, f"{LOG}  threshold: {{cost: {{false_positive: 1}}}}\n", 21, "threshold.cost.false_negative", ["missing"]),
         ("binary\n", "multiclass\n  threshold: 0.3\n", 2, "attributes", ["only a binary model has one"]),
+        ("2024-01-01}", "0001-01-01}", 20, "scoring.start", ["1678-01-01"]),
         (LOG, f"{LOG}  split: {{holdout: 0 days}}\n", 21, "split.holdout", ["longer than 0"]),
         (LOG, f"{LOG}  split: {{gap: -1 days}}\n", 21, "split.gap", ["that is not negative", "-1 day"]),
         (LOG, f"{LOG}  split: {{history: 9999999999 weeks}}\n", 21, "split.history", ["at most 999,999,999 days"]),

@@ -19,6 +19,7 @@ from ml_platform.input_spec import FieldType
 from ml_platform.lake.names import quoted
 from ml_platform.lake.raw import RawTable
 from ml_platform.lake.sql import referenced_tables
+from ml_platform.orchestration.dagster_rules import dagster_problems
 from ml_platform.spec import ModelSpec, Task
 from ml_platform.yaml_documents import Document, Problem, SpecError, documents, nearest
 
@@ -124,7 +125,7 @@ def _check(
     known: set[str],
 ) -> list[Problem]:
     (document,) = [one for one in documents(path) if one.component == "TabularModel"]
-    problems = []
+    problems = list(dagster_problems(document, spec))
     derived: dict[str, RequestFeature] | None = None
     try:
         derived = request_features(spec, path.parent)

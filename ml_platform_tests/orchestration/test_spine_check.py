@@ -109,6 +109,27 @@ def test_all_mistakes_of_a_model_are_told_at_once(tmp_path: Path, tables: dict[s
     assert "defs.yaml:9: id: spine.sql gives no 'order'" in told
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"owner": "bob"}, "defs.yaml:5: owner: 'bob' is no owner: wanted an e-mail address, or team:<name>"),
+        (
+            {"monitoring": {"schedule": "61 * * * *"}},
+            "monitoring.schedule: '61 * * * *' is no cron schedule: wanted",
+        ),
+        ({"skew": {"schedule": "0 0 31 2 *"}}, "skew.schedule: '0 0 31 2 *' is no cron schedule"),
+        ({"retraining": {"schedule": "0 6 * * 8"}}, "retraining.schedule: '0 6 * * 8' is no cron schedule"),
+        ({"retraining": {"schedule": None}, "owner": "shop@example.com"}, ""),
+    ],
+)
+def test_what_dagster_would_refuse_is_told_with_its_line(
+    tmp_path: Path, tables: dict[str, RawTable], changes: dict[str, object], said: str
+) -> None:
+    told = problems(tmp_path, tables, **changes)
+    assert said in told
+    assert bool(told) == bool(said)
+
+
 def test_what_cannot_be_known_without_data_is_not_judged(tmp_path: Path, tables: dict[str, RawTable]) -> None:
     assert problems(tmp_path, tables, SPINE.replace("raw.orders", "raw.elsewhere")) == ""
     assert problems(tmp_path, tables, SPINE.replace("raw.orders", "raw.orders AT (VERSION => 3)")) == ""
