@@ -10,9 +10,12 @@ from ml_platform.yaml_documents import Document, Problem
 
 def dagster_problems(document: Document, spec: ModelSpec) -> Iterator[Problem]:
     """Schedules that are no cron strings, and an owner that Dagster does not take."""
-    parts = {"monitoring": spec.monitoring, "skew": spec.skew, "retraining": spec.retraining}
-    for name, part in parts.items():
-        cron = part.schedule
+    schedules = {
+        "monitoring": spec.monitoring.schedule,
+        "skew": spec.skew.schedule,
+        "retraining": spec.retraining.schedule,
+    }
+    for name, cron in schedules.items():
         if cron is not None and not _is_schedule(cron):
             message = f"'{cron}' is no cron schedule: wanted minute, hour, day, month, weekday, e.g. '15 6 * * 1'"
             yield document.problem(("attributes", name, "schedule"), message)
