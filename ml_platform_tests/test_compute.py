@@ -15,9 +15,12 @@ def scaled(item: int, factor: int) -> tuple[int, int]:
     return item * factor, os.getpid()
 
 
-def addresses() -> set[str]:
-    """Addresses that this process and those it started listen on."""
-    own, found = psutil.Process(), set()
+LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def addresses(pid: int | None = None) -> set[str]:
+    """Addresses that a process (this one by default) and those it started listen on."""
+    own, found = psutil.Process(pid), set()
     for process in (own, *own.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):  # Ray's helpers come and go
             found |= {one.laddr.ip for one in process.net_connections("tcp") if one.status == psutil.CONN_LISTEN}
@@ -44,7 +47,7 @@ def test_ray_gives_the_same_results_and_is_gone_afterwards() -> None:
         assert [value for value, _ in found] == [3 * item for item in range(20)]
         assert os.getpid() not in {process for _, process in found}
         assert ray.is_initialized()  # several calls share one Ray
-        assert addresses() <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+        assert addresses() <= LOOPBACK
         [raylet] = [one for one in psutil.Process().children(recursive=True) if one.name() == "raylet"]
         assert raylet.environ()["RAY_USAGE_STATS_ENABLED"] == "0"
     assert not ray.is_initialized()

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ml_platform.local_ray import ray_session
+from ml_platform.local_ray import LOOPBACK, ray_session
 from ml_platform.settings import PROJECT_ROOT
 from serving import logs
 from serving.listener import CannotListen, listen
@@ -63,10 +63,30 @@ def replica_app(options: Options) -> ASGIApp:
     os.environ[logs.SETTING] = options.log_requests
     from ray import serve
 
+    _stay_on_loopback()
     share(_machine_folder(serve.get_replica_context().app_name))
     from serving import asgi  # only now: what it imports reads the environment
 
     return ReplicaAnswers(asgi.create_app())
+
+
+def _stay_on_loopback() -> None:
+    """On a Ray of one machine, open the replica's port for other deployments there only; Ray opens it on all addresses.
+
+    Ray has no setting for it, and opens the port once the app is made.
+    """
+    import ray
+    from ray.serve._private import replica
+
+    if ray.util.get_node_ip_address() != LOOPBACK:
+        return
+    open_port = replica.add_port_to_grpc_server
+
+    def open_on_loopback(server: Any, address: str) -> int:
+        port: int = open_port(server, address.replace("[::]", LOOPBACK))
+        return port
+
+    replica.add_port_to_grpc_server = open_on_loopback
 
 
 class ReplicaAnswers:

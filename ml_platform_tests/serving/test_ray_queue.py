@@ -18,6 +18,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.on_ray import Config, RayServer, deployment_of, ray_server
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
+from ml_platform_tests.test_compute import LOOPBACK, addresses
 
 PATH = f"/predict/{MODEL}"
 IN_REPLICA, WAITING, TOO_MANY = 3, 9, 3
@@ -107,6 +108,11 @@ def is_refusal(answer: httpx.Response, status: int, code: str) -> bool:
     assert "try again" in error["message"]
     assert answer.headers["retry-after"] == "1"
     return (answer.status_code, error["code"]) == (status, code)
+
+
+@pytest.mark.slow
+def test_nothing_listens_beyond_the_loopback_address(queueing: RayServer) -> None:
+    assert addresses(queueing.process.pid) <= LOOPBACK
 
 
 @pytest.mark.slow
