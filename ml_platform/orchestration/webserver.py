@@ -14,6 +14,7 @@ from dagster_webserver.app import create_app_from_workspace_process_context
 from dagster_webserver.cli import DEFAULT_DB_STATEMENT_TIMEOUT, DEFAULT_POOL_MAX_OVERFLOW, DEFAULT_POOL_RECYCLE
 from dagster_webserver.version import __version__
 
+from ml_platform.orchestration.check_status import show_last_evaluations
 from ml_platform.orchestration.code_server import await_code_servers
 from ml_platform.orchestration.webserver_guard import HOSTS_VARIABLE, Guard, own_hosts
 from ml_platform.private_files import private_umask
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     private_umask()
     configure_loggers(log_level="INFO")
     hosts = own_hosts(options.port, os.environ.get(HOSTS_VARIABLE, ""))
+    show_last_evaluations()
     await_code_servers(options.workspace)
     with workspace(options.workspace) as context:
         app = create_app_from_workspace_process_context(context, live_data_poll_rate=REFRESH_MILLISECONDS)

@@ -3,25 +3,14 @@
 import http.client
 import http.server
 import json
-import os
-import subprocess
-import sys
-import textwrap
 import threading
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
-import dagster as dg
 import pytest
-import yaml
 from playwright.sync_api import Browser, Page, expect
 
-from ml_platform.process_runner import Process
-from ml_platform.settings import PROJECT_ROOT
 from ml_platform_tests.chromium import browser  # noqa: F401 - a fixture
-from ml_platform_tests.ports import free_port
+from ml_platform_tests.orchestration.webserver_process import Dagster, serve
 
 LAUNCH = (
     'mutation { launchRun(executionParams: {selector: {repositoryLocationName: "small", '
@@ -58,61 +47,6 @@ settled.push(new Promise((done) => {
 Promise.allSettled(settled).then(() => { document.title = "done"; });
 </script>
 """
-
-
-@dataclass(frozen=True)
-class Dagster:
-    """A webserver with one small code location, and its instance."""
-
-    port: int
-    instance: dg.DagsterInstance
-
-    @property
-    def url(self) -> str:
-        return f"http://localhost:{self.port}"
-
-    @property
-    def runs(self) -> int:
-        return self.instance.get_runs_count()
-
-
-def serve(folder: Path, command: str, *, runs_at_once: bool = False) -> Iterator[Dagster]:
-    """Start a webserver. There is no daemon, so runs stay in the queue unless they are launched at once."""
-    config: dict[str, dict[str, object]] = {"telemetry": {"enabled": False}, "nux": {"enabled": False}}
-    if runs_at_once:
-        config["run_coordinator"] = {"module": "dagster.core.run_coordinator", "class": "DefaultRunCoordinator"}
-    (folder / "dagster.yaml").write_text(yaml.safe_dump(config))
-    (folder / "small.py").write_text(
-        textwrap.dedent("""
-            import dagster as dg
-
-            @dg.asset
-            def greeting() -> dg.MaterializeResult:
-                return dg.MaterializeResult(metadata={"said": "hello from the asset"})
-
-            defs = dg.Definitions(assets=[greeting], jobs=[dg.define_asset_job("hello", selection=[greeting])],
-                                  executor=dg.in_process_executor)
-            """)
-    )
-    location = {"python_file": {"relative_path": "small.py", "location_name": "small"}}
-    (folder / "workspace.yaml").write_text(yaml.safe_dump({"load_from": [location]}))
-    port = free_port()
-    program = [command, "-w", str(folder / "workspace.yaml"), "--port", str(port)]
-    environment = {**os.environ, "DAGSTER_HOME": str(folder), "DO_NOT_TRACK": "1"}
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", *program], cwd=PROJECT_ROOT, env=environment, stdout=log, stderr=log
-        )
-        try:
-            probe = Process("dagster", program, port=port, ready_path="/server_info")
-            while not probe.answers():
-                assert server.poll() is None, (folder / "log").read_text()
-                time.sleep(0.1)
-            with dg.DagsterInstance.from_config(str(folder)) as instance:
-                yield Dagster(port, instance)
-        finally:
-            server.terminate()
-            server.wait(timeout=60)
 
 
 @pytest.fixture(scope="module")
