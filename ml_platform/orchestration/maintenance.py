@@ -10,7 +10,7 @@ from ml_platform.orchestration.execution import scheduled
 from ml_platform.orchestration.metadata import table
 from ml_platform.orchestration.resources import Platform
 from ml_platform.registry.pins import pinned_versions
-from ml_platform.registry.reconcile import close_dead_runs, reconcile_registry
+from ml_platform.registry.reconcile import reconcile_registry
 from ml_platform.registry.sweep import GRACE, sweep_bundles
 
 VERSIONS_CHECK = "pinned_versions_readable"
@@ -75,7 +75,7 @@ def registry_maintenance(platform: Platform) -> dg.MaterializeResult:
     tracker, store = platform.tracker, platform.releases
     models = sorted({entry.name for entry in tracker.client.search_registered_models(max_results=1000)})
     corrected = [{"model": name, "change": change} for name in models for change in reconcile_registry(tracker, name)]
-    closed = close_dead_runs(tracker)
+    closed = tracker.close_dead_runs()
     swept = sweep_bundles(store)
     return dg.MaterializeResult(
         metadata={

@@ -75,9 +75,15 @@ def promote(
         )
         return decision(False, newest, withdrawn, *evaluation.reasons)
     if current and serving and serving.digest == registered.digest:
-        # Also the way out of a promotion that was cut short after its document was published.
         _follow(settings, tracker, current)
-        return decision(False, current, f"Version {serving.version} already serves (revision {current.revision}).")
+        already = f"Version {serving.version} already serves (revision {current.revision})."
+        if not evaluation.promote or current.revision != evaluation.revision + 1:
+            return decision(False, current, already)
+        # This evaluation has put it there: a promotion that was cut short after its document was published, and is
+        # repeated. To whoever counts what retraining has brought, it is one.
+        before = [document for document in store.history(spec.name) if document.revision == evaluation.revision]
+        serving = champion_target(before[0]) if before and before[0].targets else None
+        return decision(True, current, already, *evaluation.reasons)
     if not evaluation.promote:
         return decision(False, current, *evaluation.reasons)
     if not spec.promotion.automatic:

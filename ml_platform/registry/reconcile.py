@@ -7,11 +7,10 @@ under a lock, so that neither a process killed halfway nor one that is slow can 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ml_platform.process_identity import is_gone
 from ml_platform.registry.files import locked
 from ml_platform.registry.manifest import Endpoint, champion_of_targets
 from ml_platform.registry.releases import ReleaseStore
-from ml_platform.registry.tracking import PROCESS_TAG, Tracker
+from ml_platform.registry.tracking import Tracker
 from ml_platform.spec_types import Strict
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 STAGE = "stage"  # tag that shows the words people know; MLflow's own stages are deprecated
 STAGING, PRODUCTION, ARCHIVED = "Staging", "Production", "Archived"
-_RUNS_AT_ONCE = 1000
 
 
 class RegistryState(Strict):
@@ -126,26 +124,6 @@ def versions_of(tracker: Tracker, model: str) -> list["ModelVersion"]:
         page = tracker.client.search_model_versions(f"name = '{model}'", page_token=page.token if page else None)
         found += page
     return found
-
-
-def close_dead_runs(tracker: Tracker) -> list[str]:
-    """End runs that are open although their process is gone, as KILLED.
-
-    A run of another machine, or one that does not say its process, is left alone.
-
-    Returns
-    -------
-    list[str]
-        Ids of the runs.
-    """
-    client, closed = tracker.client, list[str]()
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    for run in client.search_runs(experiments, "attributes.status = 'RUNNING'", max_results=_RUNS_AT_ONCE):
-        if is_gone(run.data.tags.get(PROCESS_TAG, "")):
-            client.set_tag(run.info.run_id, "error", "The process ended before the run did, by a kill or a crash.")
-            client.set_terminated(run.info.run_id, "KILLED")
-            closed.append(str(run.info.run_id))
-    return closed
 
 
 def _version(version: int | None) -> str:

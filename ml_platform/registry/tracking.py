@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from ml_platform.process_identity import this_process
+from ml_platform.process_identity import is_gone, this_process
 from ml_platform.registry.artifacts import default_location, make_locations_relative
 from ml_platform.registry.files import locked
 from ml_platform.settings import Settings
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 _LONGEST_PARAM = 6000  # MLflow's own bound
+_RUNS_AT_ONCE = 1000
 PLOTS = "plots"
 PROCESS_TAG = "process"  # who writes a run: one that stays open although its process is gone is closed later
 
@@ -70,7 +71,12 @@ class Tracker:
     def run(
         self, model: str, name: str, *, tags: Mapping[str, str] | None = None, parent: str | None = None
     ) -> Iterator[str]:
-        """Open a run and yield its id; it ends as FINISHED, or as FAILED when an error passes through."""
+        """Open a run and yield its id; it ends as FINISHED, or as FAILED when an error passes through.
+
+        What a kill has left open of the model is closed before: the retry of a training opens the first run after it.
+        """
+        if parent is None:
+            self.close_dead_runs(model)
         every = {"mlflow.source.name": "ml_platform", PROCESS_TAG: this_process(), **(tags or {})}
         if parent is not None:
             every["mlflow.parentRunId"] = parent
@@ -83,6 +89,33 @@ class Tracker:
             self.client.set_terminated(run_id, "FAILED")
             raise
         self.client.set_terminated(run_id, "FINISHED")
+
+    def close_dead_runs(self, model: str | None = None) -> list[str]:
+        """End runs that are open although their process is gone, as KILLED.
+
+        A run of another machine, or one that does not say its process, is left alone.
+
+        Parameters
+        ----------
+        model
+            Whose; of all models when None.
+
+        Returns
+        -------
+        list[str]
+            Ids of the runs.
+        """
+        client, closed = self.client, list[str]()
+        if model is None:
+            experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        else:
+            experiments = [self.experiment_id(model)]
+        for run in client.search_runs(experiments, "attributes.status = 'RUNNING'", max_results=_RUNS_AT_ONCE):
+            if is_gone(run.data.tags.get(PROCESS_TAG, "")):
+                client.set_tag(run.info.run_id, "error", "The process ended before the run did, by a kill or a crash.")
+                client.set_terminated(run.info.run_id, "KILLED")
+                closed.append(str(run.info.run_id))
+        return closed
 
     def log(
         self,

@@ -103,9 +103,15 @@ def test_repeated_promotion_changes_nothing(shops: Shops, trained: TrainedModel)
     version = register(shops.spec, trained, evaluation, tracker=shops.tracker)
     promote(shops.settings, shops.spec, version, evaluation, tracker=shops.tracker, by="ann")
     again = promote(shops.settings, shops.spec, version, evaluation, tracker=shops.tracker, by="ann")
-    assert not again.promoted
-    assert again.reasons == ("Version 1 already serves (revision 1).",)
+    assert again.promoted  # a retry of a promotion that was cut short: no refusal for the retraining to back off from
+    assert again.reasons == ("Version 1 already serves (revision 1).", *evaluation.reasons)
+    assert (again.previous_version, again.revision) == (None, 1)
     assert read_ledger(shops.lake).height == 1
+    promote_version(shops.settings, "order_late", 1, by="ann", reason="once more, with another reason")
+    assert shops.store.document("order_late").revision == 2
+    later = promote(shops.settings, shops.spec, version, evaluation, tracker=shops.tracker, by="ann")
+    assert not later.promoted
+    assert later.reasons == ("Version 1 already serves (revision 2).",)
 
 
 def test_evaluation_against_a_champion_that_is_gone_is_refused(shops: Shops, trained: TrainedModel) -> None:

@@ -15,7 +15,7 @@ from ml_platform.orchestration.resources import Platform, build_resources
 from ml_platform.registry.ledger import record_release
 from ml_platform.registry.manifest import Endpoint, Target
 from ml_platform.registry.promotion import change_traffic, promote_version, sync_registry
-from ml_platform.registry.reconcile import close_dead_runs, desired_state, reconcile_registry
+from ml_platform.registry.reconcile import desired_state, reconcile_registry
 from ml_platform.registry.sweep import sweep_bundles
 from ml_platform.registry.traffic import TrafficChange
 from ml_platform.registry.versions import register
@@ -149,12 +149,25 @@ def test_a_run_whose_process_was_killed_is_closed(shops: Shops) -> None:
         assert process.stdout is not None
         run_id = process.stdout.readline().strip()
         with shops.tracker.run("order_late", "alive"):
-            assert close_dead_runs(shops.tracker) == []
+            assert shops.tracker.close_dead_runs() == []
             process.kill()
             process.wait()
-            assert close_dead_runs(shops.tracker) == [run_id]
+            assert shops.tracker.close_dead_runs() == [run_id]
+            assert shops.tracker.close_dead_runs() == []
     run = shops.tracker.client.get_run(run_id)
     assert (run.info.status, "process ended" in run.data.tags["error"]) == ("KILLED", True)
+
+
+def test_the_retry_of_a_training_closes_what_the_kill_left_open(shops: Shops) -> None:
+    program = [sys.executable, "-c", OPEN_RUN, str(shops.settings.home)]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        run_id = process.stdout.readline().strip()
+        process.kill()
+    with shops.tracker.run("order_minutes", "another model"):
+        assert shops.tracker.client.get_run(run_id).info.status == "RUNNING"
+    with shops.tracker.run("order_late", "retry"):
+        assert shops.tracker.client.get_run(run_id).info.status == "KILLED"
 
 
 def test_bundles_that_nothing_names_are_removed_after_their_grace(two_versions: Shops) -> None:
