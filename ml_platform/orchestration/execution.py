@@ -1,17 +1,28 @@
 """How runs execute: one process per step from a warm fork server, or all in one process where that is cheaper."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
+from dagster._core.definitions.executor_definition import multiple_process_executor_requirements
+
+if TYPE_CHECKING:
+    from ml_platform.orchestration.step_processes import StepProcesses
 
 # Forked steps find these already imported. Without the private module, each step imports Dagster's storage anew, which
 # costs several times the step itself; a test notices when a release moves it.
 PRELOAD = ["dagster._core.storage.sqlite_storage", "ml_platform.definitions", "lightgbm", "mlflow", "sklearn.pipeline"]
 
 
+@dg.executor(name="multiprocess", requirements=multiple_process_executor_requirements())
+def _step_processes(_: dg.InitExecutorContext) -> "StepProcesses":
+    from ml_platform.orchestration.step_processes import StepProcesses
+
+    return StepProcesses(max_concurrent=2, preload=PRELOAD)
+
+
 def executor() -> dg.ExecutorDefinition:
     """Give the project's default executor: two steps at a time, forked from a process that has imported everything."""
-    return dg.multiprocess_executor.configured(
-        {"max_concurrent": 2, "start_method": {"forkserver": {"preload_modules": PRELOAD}}}
-    )
+    return _step_processes
 
 
 def scheduled(asset: dg.AssetsDefinition, *, job_name: str, cron: str, description: str) -> dg.Definitions:

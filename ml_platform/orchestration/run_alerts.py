@@ -1,7 +1,7 @@
 """Tells the people behind the alerts of runs that failed, and of runs that wait or work far too long."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -9,7 +9,7 @@ from dagster._core.storage.tags import WILL_RETRY_TAG
 
 from ml_platform.monitoring.alerts import Alert, record_alert
 from ml_platform.orchestration.resources import Platform
-from ml_platform.orchestration.run_workers import run_worker
+from ml_platform.orchestration.run_workers import killed_because, run_worker
 
 PLATFORM = "platform"  # stands for the model in alerts of runs that belong to none
 LIMITS = {
@@ -36,17 +36,59 @@ def model_of(run: dg.DagsterRun, models: frozenset[str]) -> str:
     return by_name[0] if by_name and not by_asset else PLATFORM
 
 
-def failure_alert(run: dg.DagsterRun, message: str, steps: list[str], models: frozenset[str]) -> Alert:
-    """Say which run failed, where and why, and whether it is retried."""
+def failure_alert(
+    run: dg.DagsterRun, message: str, steps: Mapping[str, str], models: frozenset[str], killed: str | None = None
+) -> Alert:
+    """Say which run failed or was killed, where and why, and whether it is retried.
+
+    Parameters
+    ----------
+    run
+        With its newest tags.
+    message
+        What Dagster says of the failure.
+    steps
+        Step that failed → its error.
+    models
+        Names of the project's models.
+    killed
+        How it is known that a process of the run was killed; None when it failed by itself.
+
+    Examples
+    --------
+    >>> run = dg.DagsterRun(job_name="toy_retrain", run_id="0a1b2c3d-0000-0000-0000-000000000000")
+    >>> alert = failure_alert(run, "", {}, frozenset({"toy"}), "its process on here (pid 12) is gone")
+    >>> alert.title
+    'run 0a1b2c3d of toy_retrain was killed'
+    """
     retried = run.tags.get(WILL_RETRY_TAG) == "true"
+    reasons = [f"{step}: {error}" for step, error in steps.items()]
+    if killed is not None:
+        reasons = [
+            f"{killed[:1].upper()}{killed[1:]}. Somebody ended it, or the machine did, as it does when memory runs "
+            "out, or the machine itself went down."
+        ]
     return Alert(
         model=model_of(run, models),
         kind="run_failed",
         severity="warning" if retried else "error",
-        title=f"run {run.run_id[:8]} of {run.job_name} failed" + (" and is retried" if retried else ""),
-        body=message[:1000],
+        title=f"run {run.run_id[:8]} of {run.job_name} {'failed' if killed is None else 'was killed'}"
+        + (" and is retried" if retried else ""),
+        body="\n".join([*reasons, message])[:1000],
         facts={"run": run.run_id, "job": run.job_name, "failed steps": ", ".join(steps) or "none: the run itself"},
     )
+
+
+def _errors(events: Sequence[dg.DagsterEvent]) -> dict[str, str]:
+    """Each failed step's own error, without what Dagster wraps it in."""
+    found = {}
+    for event in events:
+        error = event.step_failure_data.error
+        while error is not None and error.cause is not None:
+            error = error.cause
+        if event.step_key is not None:
+            found[event.step_key] = error.message.strip() if error is not None else "failed"
+    return found
 
 
 def stuck_alert(record: dg.RunRecord, waited: timedelta, why: str, models: frozenset[str]) -> Alert:
@@ -80,9 +122,10 @@ def run_alerts(models: frozenset[str]) -> dg.Definitions:
         description="Sends an alert for every run that failed, those included that a kill left and monitoring ended.",
     )
     def failed_runs(context: dg.RunFailureSensorContext, platform: Platform) -> None:
-        steps = [event.step_key for event in context.get_step_failure_events() if event.step_key]
+        steps = _errors(context.get_step_failure_events())
         run = context.instance.get_run_by_id(context.dagster_run.run_id) or context.dagster_run  # with its newest tags
-        record_alert(platform.settings, failure_alert(run, context.failure_event.message or "", steps, models))
+        message, killed = context.failure_event.message or "", killed_because(context.instance, run.run_id)
+        record_alert(platform.settings, failure_alert(run, message, steps, models, killed))
 
     @dg.sensor(
         name="stuck_runs",

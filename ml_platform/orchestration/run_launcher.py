@@ -5,14 +5,25 @@ import socket
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
 from dagster._core.storage.dagster_run import DagsterRun
 
-from ml_platform.orchestration.run_workers import HOST_TAG, WorkerState, end_orphaned_steps, run_worker
+from ml_platform.orchestration.run_workers import (
+    HOST_TAG,
+    IN_PROGRESS,
+    WorkerState,
+    end_orphaned_steps,
+    mark_killed,
+    run_worker,
+)
 
 
 class LocalRunLauncher(DefaultRunLauncher):
     """Dagster's default launcher, which notes the host and looks after the process; named in `dagster.yaml`."""
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """Note on which host the run is launched, then launch it."""
+        """Note on which host the run is launched, then launch it, once no step of a killed run works on.
+
+        The code server fails a run that was killed within a second, so its retry may be here before its steps ended.
+        """
+        end_orphaned_steps()
         self._instance.add_run_tags(context.dagster_run.run_id, {HOST_TAG: socket.gethostname()})
         super().launch_run(context)
 
@@ -27,4 +38,7 @@ class LocalRunLauncher(DefaultRunLauncher):
         if worker.state is not WorkerState.GONE:
             return CheckRunHealthResult(WorkerStatus.RUNNING, worker.reason)
         end_orphaned_steps()
+        current = self._instance.get_run_by_id(run.run_id)
+        if current is not None and current.status in IN_PROGRESS:  # else it came to its end meanwhile, and then ended
+            mark_killed(self._instance, current, worker)
         return CheckRunHealthResult(WorkerStatus.FAILED, worker.reason)

@@ -12,12 +12,17 @@ from dataclasses import dataclass
 from enum import Enum
 
 import dagster as dg
-from dagster._core.events import DagsterEventType, JobFailureData, RunFailureReason
+from dagster._core.events import DagsterEventType, EngineEventData, JobFailureData, RunFailureReason
 from dagster._core.storage.runs import SqliteRunStorage
 
 from ml_platform import process_table
 
 HOST_TAG = "ml_platform/host"
+KILLED = "ml_platform/killed"  # in the metadata of an event: how it was found that a run's process is gone
+# Dagster's own words, which tests hold: of its code server when a run's process ends without a word, and of its
+# executor when a step's does.
+RUN_ENDED = "Run execution process for"
+CRASH, SIGNALLED = "ChildProcessCrashException", "was terminated by signal "
 CLOCK_SLACK = 2.0  # seconds; the machine's start is known to one
 IN_PROGRESS = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
@@ -89,10 +94,44 @@ def reap_orphans(instance: dg.DagsterInstance) -> list[tuple[dg.DagsterRun, str]
         if current.status == dg.DagsterRunStatus.CANCELING:
             instance.report_run_canceled(current, f"Canceled: {worker.reason}.")
         else:
+            mark_killed(instance, current, worker)
             failure = JobFailureData(error=None, failure_reason=RunFailureReason.UNEXPECTED_TERMINATION)
             instance.report_run_failed(current, f"The run was killed: {worker.reason}.", failure)
         found.append((current, worker.reason))
     return found
+
+
+def mark_killed(instance: dg.DagsterInstance, run: dg.DagsterRun, worker: Worker) -> None:
+    """Note in a run's log that its process is gone; a tag would be handed on to its retry, which may fail by itself."""
+    data = EngineEventData(metadata={KILLED: dg.MetadataValue.text(worker.reason)})
+    instance.report_engine_event(f"The run was killed: {worker.reason}.", run, data)
+
+
+def killed_because(instance: dg.DagsterInstance, run_id: str) -> str | None:
+    """Say how it is known that the process of a run, or of a step, was killed; None when the run failed by itself.
+
+    Examples
+    --------
+    >>> with dg.DagsterInstance.ephemeral() as instance:
+    ...     run = dg.DagsterRun(job_name="toy")
+    ...     _ = instance.add_run(run)
+    ...     print(killed_because(instance, run.run_id))
+    ...     mark_killed(instance, run, Worker(WorkerState.GONE, "its process on here (pid 12) is gone"))
+    ...     print(killed_because(instance, run.run_id))
+    None
+    its process on here (pid 12) is gone
+    """
+    for entry in instance.all_logs(run_id, of_type=DagsterEventType.ENGINE_EVENT):
+        event = entry.get_dagster_event()
+        data, message = event.engine_event_data, event.message or ""
+        if (reason := data.metadata.get(KILLED)) is not None:
+            return str(reason.value)
+        if how := message.partition(f"{RUN_ENDED} {run_id} ")[2].partition(".")[0]:
+            return f"its process {how}"
+        how = message.partition(SIGNALLED)[2].partition(".")[0]
+        if event.step_key is not None and data.error is not None and data.error.cls_name == CRASH and how:
+            return f"the process of its step {event.step_key} {SIGNALLED}{how}"
+    return None
 
 
 def end_orphaned_steps() -> None:

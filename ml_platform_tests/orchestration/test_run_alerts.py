@@ -1,13 +1,18 @@
 """Failed and stuck runs reach the alerts, each once, under the name of their model."""
 
 import json
+import os
+import signal
 from datetime import timedelta
 
 import dagster as dg
 import pytest
+from dagster._grpc.server import DagsterApiServer
+from dagster._utils import get_run_crash_explanation
 
 from ml_platform.orchestration import run_alerts
 from ml_platform.orchestration.resources import build_resources
+from ml_platform.orchestration.run_workers import Worker, WorkerState, killed_because, mark_killed
 from ml_platform.settings import Settings
 
 MODELS = frozenset({"toy", "toy_two"})
@@ -56,6 +61,71 @@ def test_a_failed_run_is_told_with_its_step_and_reason(instance, settings, sent,
     assert alert["title"].endswith("failed and is retried" if retried else "failed")
     assert alert["facts"]["failed steps"] == "toy__release"
     assert alert["facts"]["run"] == result.run_id
+    assert alert["body"].startswith("toy__release: ValueError: no rows\n")
+
+
+@pytest.mark.parametrize("retried", [False, True])
+def test_a_killed_run_is_told_as_killed(instance, settings, sent, retried):
+    run = dg.DagsterRun(job_name="toy_retrain", status=dg.DagsterRunStatus.STARTED)
+    instance.add_run(run)
+    mark_killed(instance, run, Worker(WorkerState.GONE, "its process on here (pid 12) is gone"))
+    instance.report_run_failed(run, "Marking the run as failed.")
+    instance.add_run_tags(run.run_id, {"dagster/will_retry": str(retried).lower()})
+    (failure,) = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+    context = dg.build_run_status_sensor_context(
+        sensor_name="failed_runs",
+        dagster_event=failure.get_dagster_event(),
+        dagster_instance=instance,
+        dagster_run=run,
+        resources={"platform": build_resources(settings)["platform"]},
+    ).for_run_failure()
+    sensor("failed_runs")(context)
+    (alert,) = sent()
+    assert (alert["model"], alert["severity"]) == ("toy", "warning" if retried else "error")
+    assert alert["title"] == f"run {run.run_id[:8]} of toy_retrain was killed" + (" and is retried" if retried else "")
+    assert alert["body"].startswith("Its process on here (pid 12) is gone. ")
+    assert "memory" in alert["body"]
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [(-9, "its process was terminated by signal 9 (SIGKILL)"), (3, "its process unexpectedly exited with code 3")],
+)
+def test_what_the_code_server_says_of_a_run_is_understood(instance, code, reason):
+    run = dg.DagsterRun(job_name="toy_retrain", status=dg.DagsterRunStatus.STARTED)
+    instance.add_run(run)
+    prefix = f"Run execution process for {run.run_id}"  # as in DagsterApiServer._check_for_orphaned_runs
+    instance.report_engine_event(get_run_crash_explanation(prefix, code), run, cls=DagsterApiServer)
+    assert killed_because(instance, run.run_id) == reason
+
+
+@dg.asset(key=["toy", "release"])
+def killed_release() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dg.asset(key=["toy", "ended"])
+def ended_release() -> None:
+    os._exit(3)
+
+
+def releases() -> dg.JobDefinition:
+    assets = [killed_release, ended_release]
+    definitions = dg.Definitions(assets=assets, jobs=[dg.define_asset_job("releases", selection=assets)])
+    return definitions.resolve_job_def("releases")
+
+
+@pytest.mark.parametrize(
+    ("name", "killed"),
+    [("release", "the process of its step toy__release was terminated by signal 9 (SIGKILL)"), ("ended", None)],
+)
+def test_a_step_that_was_killed_is_known(tmp_path, name, killed):
+    """By Dagster's own executor, whose words and class of error are read."""
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as local:
+        selection = [dg.AssetKey(["toy", name])]
+        result = dg.execute_job(dg.reconstructable(releases), local, asset_selection=selection)
+        assert not result.success
+        assert killed_because(local, result.run_id) == killed
 
 
 def test_a_stuck_run_is_told_once(instance, settings, sent, monkeypatch):
