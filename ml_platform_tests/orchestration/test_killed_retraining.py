@@ -88,13 +88,6 @@ def kill_tree(worker: psutil.Process) -> None:
         process.kill()
 
 
-def kill_all(worker: psutil.Process) -> None:
-    """The code server too, so that only the monitoring is left to notice."""
-    tree = [worker, *worker.children(recursive=True)]
-    for process in [worker.parent(), *tree]:
-        process.kill()
-
-
 def step_starts(step: str) -> Moment:
     return lambda platform, run_id: platform.await_step(run_id, f"{MODEL}__{step}", DagsterEventType.STEP_START)
 
@@ -128,7 +121,7 @@ def version_is_published(platform: RunningPlatform, run_id: str) -> None:
     ("day", "moment", "kill"),
     [
         ("2024-04-08", step_starts("trained_model"), kill_worker),
-        ("2024-04-15", training_is_logged, kill_all),
+        ("2024-04-15", training_is_logged, kill_tree),
         ("2024-04-22", version_is_registered, kill_tree),
         ("2024-04-29", step_succeeds("registered_version"), kill_tree),
         ("2024-05-06", version_is_published, kill_tree),
