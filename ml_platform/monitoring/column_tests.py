@@ -17,7 +17,7 @@ as float64: what float64 does not tell apart is the same.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Literal, NamedTuple
 from zlib import crc32
@@ -39,8 +39,10 @@ from ml_platform.monitoring.two_sample import (
 Kind = Literal["numeric", "categorical"]
 
 FEW_VALUES = 20
-_MASS_SHARE = 0.005  # of the finite rows of either side: a value that repeats this often may stand out
-_MASS_RATIO = 10  # … and does when it has this many times the rows of its neighbours
+_MASS_SHARE = (
+    0.0025  # of the smaller side's rows: below, a value can be on neither side far more often than on the other
+)
+_MASS_RATIO = 10  # a value stands out when it has this many times the rows of its neighbours, on both sides together
 _MAX_MASSES = 20
 _TAIL = 0.005  # on each side
 _COMMON_SHARE = 0.005  # of both sides' rows: a category that is compared by itself
@@ -49,7 +51,7 @@ _UNSEEN_FROM = 0.05  # share of rare categories from which unseen ones are count
 _GRID = 1e-6  # of the column's spread: closer values are one
 _NOISE = 1e-13  # of a value: closer values differ by rounding alone
 _NORMAL_IQR = 1.349  # of a normal distribution, in standard deviations
-_MAX_CELLS = 1e15  # of the grid, so that cells are whole numbers in float64
+_FAR = 1e15  # cells from the centre, up to which they are of one width
 
 
 class ColumnTest(NamedTuple):
@@ -71,6 +73,17 @@ class NotComparable(ValueError):
     """Values are not of their column's kind; the message says what they are."""
 
 
+class _Side(NamedTuple):
+    """Finite values of a sample in rising order, and the cell of the grid that each is in."""
+
+    values: np.ndarray
+    cells: np.ndarray
+
+    def without(self, cells: np.ndarray) -> "_Side":
+        kept = ~np.isin(self.cells, cells)
+        return _Side(self.values[kept], self.cells[kept])
+
+
 class NumericReference:
     """Reference side of a numeric column: numbers, booleans or instants; null and NaN are missing."""
 
@@ -82,20 +95,38 @@ class NumericReference:
         self.centre = float(np.median(finite)) if len(finite) else 0.0
         self.spread = _spread(finite, self.centre)
         self._step = max(self.spread * _GRID, abs(self.centre) * _NOISE, np.finfo(float).tiny)
-        self._cells = np.sort(self._on_grid(finite))
+        self._side = self._on_grid(finite)
         # Each value several times: else a handful of rows of any column would count as a column of few values.
-        self._few = len(np.unique(self._cells)) <= min(FEW_VALUES, max(1, len(self._cells) // 5))
+        self._few = len(np.unique(self._side.cells)) <= min(FEW_VALUES, max(1, len(finite) // 5))
 
-    def _on_grid(self, finite: np.ndarray) -> np.ndarray:
-        """Number of each value's cell, counted from the centre: values that differ by rounding alone share one."""
+    def _on_grid(self, finite: np.ndarray) -> _Side:
+        """Number of each value's cell, counted from the centre: values that differ by rounding alone share one.
+
+        Far from the centre, where float64 has no whole numbers left, cells are wider by a share of the distance: of a
+        column that is nearly constant, even values next to each other are that far.
+        """
+        values = np.sort(finite)
         with np.errstate(over="ignore"):
-            return np.clip(np.rint((finite - self.centre) / self._step), -_MAX_CELLS, _MAX_CELLS) + 0.0
+            cells = (values - self.centre) / self._step
+        far = np.abs(cells) > _FAR
+        halves = values[far] / 2 - self.centre / 2  # whole ones could overflow
+        decades = np.log(np.abs(halves)) + math.log(2) - math.log(self._step) - math.log(_FAR)
+        cells[far] = np.sign(halves) * (_FAR + decades / _NOISE)
+        return _Side(values, np.rint(cells) + 0.0)
 
-    def value(self, cell: float) -> float:
-        """The value in the middle of a cell, to the digits that tell cells apart: 0 is not told as -6e-08."""
-        value = float(self.centre + cell * self._step)
-        digits = math.ceil(-math.log10(self._step)) if self._step > 0 else 300
-        return round(value, digits) + 0.0
+    def _told(self, value: float) -> float:
+        """A value to the digits that tell cells apart: 1e-17, left of sums that cancel out, is told as 0."""
+        digits = math.ceil(-math.log10(self._step))
+        return round(float(value), digits) + 0.0
+
+    def _of_cell(self, cell: float, *sides: _Side) -> float:
+        """The commonest value that was observed in a cell."""
+        found = [
+            side.values[np.searchsorted(side.cells, cell) : np.searchsorted(side.cells, cell, "right")]
+            for side in sides
+        ]
+        values, counts = np.unique(np.concatenate(found), return_counts=True)
+        return self._told(values[np.argmax(counts)])
 
     def tests(self, column: pl.Series) -> list[ColumnTest]:
         """Test other values against the reference; parts that no side has are left out."""
@@ -107,18 +138,18 @@ class NumericReference:
             for (name, count), other in zip(self.shares.items(), _counts_of_no_number(values).values(), strict=True)
             if count + other
         ]
-        cells = np.sort(self._on_grid(values[np.isfinite(values)]))
-        if not len(cells) or not len(self._cells):
+        old, new = self._side, self._on_grid(values[np.isfinite(values)])
+        if not len(old.cells) or not len(new.cells):
             return made
         if self._few:
-            return made + category_tests(*(self._counted(side) for side in (self._cells, cells)), name="values")
-        masses = _masses(self._cells, cells)
-        for cell in masses:
-            counts = [int(np.count_nonzero(side == cell)) for side in (self._cells, cells)]
-            name = f"value {self.value(cell):.6g}"
-            made.append(_share_test(name, counts[0], len(self._cells), counts[1], len(cells)))
-        old, new = (side[~np.isin(side, masses)] if len(masses) else side for side in (self._cells, cells))
-        return made + (self._distribution(old, new) if len(old) and len(new) else [])
+            return made + category_tests(*self._counted(old, new), name="values")
+        masses = _masses(old.cells, new.cells)
+        names = told_apart([self._of_cell(cell, old, new) for cell in masses], digits=6)
+        for cell, name in zip(masses, names, strict=True):
+            counts = [int(np.count_nonzero(side.cells == cell)) for side in (old, new)]
+            made.append(_share_test(f"value {name}", counts[0], len(old.cells), counts[1], len(new.cells)))
+        rest = [side.without(masses) for side in (old, new)]
+        return made + (self._distribution(*rest) if all(len(side.cells) for side in rest) else [])
 
     def shift(self, column: pl.Series) -> float | None:
         """How far the median moved, in robust standard deviations of the reference; None where that is undefined."""
@@ -126,28 +157,37 @@ class NumericReference:
         if not len(finite) or not self.spread:
             return None
         with np.errstate(over="ignore"):
-            return float(np.clip((np.median(finite) - self.centre) / self.spread, -_MAX_CELLS, _MAX_CELLS))
+            return float(np.clip((np.median(finite) - self.centre) / self.spread, -_FAR, _FAR))
 
-    def _distribution(self, old: np.ndarray, new: np.ndarray) -> list[ColumnTest]:
-        distance = ks_distance(old, new)
-        medians = [self.value(float(np.median(side))) for side in (old, new)]
-        low, high = np.quantile(old, [_TAIL, 1 - _TAIL], method="nearest")
-        outside = [int(np.count_nonzero((side < low) | (side > high))) for side in (old, new)]
-        told = f"median {medians[0]:.4g} → {medians[1]:.4g}"
-        tails = _share_test("tails", outside[0], len(old), outside[1], len(new))
+    def _distribution(self, old: _Side, new: _Side) -> list[ColumnTest]:
+        distance = ks_distance(old.cells, new.cells)
+        medians = told_apart([self._told(np.median(side.values)) for side in (old, new)], digits=4)
+        ends = [np.quantile(side, [_TAIL, 1 - _TAIL], method="nearest") for side in old]
+        low, high = ends[1]
+        outside = [int(np.count_nonzero((side.cells < low) | (side.cells > high))) for side in (old, new)]
+        tails = _share_test("tails", outside[0], len(old.cells), outside[1], len(new.cells))
+        # The bounds are the reference's own: beyond each a new row falls as if the bound itself were outside too.
+        p_value = partial(two_proportions, outside[0] + 1, len(old.cells) + 1, outside[1], len(new.cells))
+        bounds = " to ".join(told_apart([self._told(value) for value in ends[0]], digits=4))
+        told = f"outside {bounds}: {tails.told.partition(' ')[2]}"
         return [
-            ColumnTest("distribution", "ks", distance, partial(ks_p_value, distance, len(old), len(new)), told),
-            tails._replace(
-                told=f"outside {self.value(low):.4g} to {self.value(high):.4g}: {tails.told.partition(' ')[2]}"
+            ColumnTest(
+                "distribution",
+                "ks",
+                distance,
+                partial(ks_p_value, distance, len(old.cells), len(new.cells)),
+                f"median {medians[0]} → {medians[1]}",
             ),
+            tails._replace(p_value=p_value, told=told),
         ]
 
-    def _counted(self, cells: np.ndarray) -> dict[str, int]:
-        values, counts = np.unique(cells, return_counts=True)
-        texts = [f"{self.value(cell):.6g}" for cell in values]
-        if len(set(texts)) < len(texts):  # close values of large numbers: six digits do not tell them apart
-            texts = [f"{self.value(cell)!r}" for cell in values]
-        return dict(zip(texts, counts.tolist(), strict=True))
+    def _counted(self, *sides: _Side) -> list[dict[str, int]]:
+        cells = np.unique(np.concatenate([side.cells for side in sides]))
+        names = told_apart([self._of_cell(cell, *sides) for cell in cells], digits=6)
+        counts = [
+            np.searchsorted(side.cells, cells, "right") - np.searchsorted(side.cells, cells, "left") for side in sides
+        ]
+        return [{name: int(number) for name, number in zip(names, count, strict=True) if number} for count in counts]
 
 
 class CategoricalReference:
@@ -190,6 +230,22 @@ def reference_side(kind: Kind, column: pl.Series) -> NumericReference | Categori
     return NumericReference(column) if kind == "numeric" else CategoricalReference(column)
 
 
+def told_apart(values: Sequence[float], *, digits: int) -> list[str]:
+    """Texts of values with so many significant digits, and with more where different values would read alike.
+
+    Examples
+    --------
+    >>> told_apart([0.123456, 0.5, 0.5], digits=4), told_apart([1013.25, 1013.31], digits=4)
+    (['0.1235', '0.5', '0.5'], ['1013.2', '1013.3'])
+    """
+    different = len(set(values))
+    for precision in range(digits, 17):
+        texts = [f"{value:.{precision}g}" for value in values]
+        if len(set(texts)) == different:
+            return texts
+    return [f"{value!r}" for value in values]
+
+
 def category_tests(reference: dict[str, int], current: dict[str, int], *, name: str) -> list[ColumnTest]:
     """Test the counts of two samples of categories: the common ones and the hashed rare ones, the rare, the unseen."""
     rows, new_rows = sum(reference.values()), sum(current.values())
@@ -211,7 +267,7 @@ def category_tests(reference: dict[str, int], current: dict[str, int], *, name: 
         made.append(ColumnTest(name, method, distance, partial(two_sample_chi_square, *cells), told))
     if sum(rare):
         made.append(_share_test(f"rare {name}", rare[0], rows, rare[1], new_rows))
-    if max(rare[0] / rows, rare[1] / new_rows) >= _UNSEEN_FROM and len(reference) > FEW_VALUES:
+    if sum(rare) / (rows + new_rows) >= _UNSEEN_FROM and len(reference) > FEW_VALUES:
         share, worth = unseen_share(np.array(list(reference.values())))
         unseen = sum(count for value, count in current.items() if value not in reference)
         # Fewer than foretold are no harm: rows of the training set itself, scored again, have none.
@@ -267,14 +323,12 @@ def _spread(finite: np.ndarray, centre: float) -> float:
 
 def _masses(reference: np.ndarray, current: np.ndarray) -> np.ndarray:
     """Cells that stand out of their neighbours by the number of their rows; both sides are sorted."""
+    # By the rows of both sides together: picked by one side's, those would be tested that chance has driven apart.
     values, counts = np.unique(np.concatenate([reference, current]), return_counts=True)
-    shares = [
-        (np.searchsorted(side, values, side="right") - np.searchsorted(side, values, side="left")) / len(side)
-        for side in (reference, current)
-    ]
     padded = np.pad(counts.astype(float), 3, constant_values=np.nan)
     around = np.stack([padded[offset : offset + len(counts)] for offset in (0, 1, 2, 4, 5, 6)])
-    stands_out = (np.maximum(*shares) >= _MASS_SHARE) & (counts >= _MASS_RATIO * np.nanmedian(around, axis=0))
+    enough = counts >= _MASS_SHARE * min(len(reference), len(current))
+    stands_out = enough & (counts >= _MASS_RATIO * np.nanmedian(around, axis=0))
     found = np.flatnonzero(stands_out)
     return values[found[np.argsort(-counts[found], kind="stable")][:_MAX_MASSES]]
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ml_platform.monitoring.chi_square import chi_square_p_value
+
 SMALLEST_EXPECTED = 5.0  # Cochran's rule for the approximation of chi-square to hold
 
 
@@ -61,8 +63,6 @@ def two_sample_chi_square(reference: Mapping[Any, int], current: Mapping[Any, in
     >>> two_sample_chi_square({"a": 1000}, {"a": 999, "b": 1})  # one row proves nothing
     1.0
     """
-    from scipy.stats import chi2_contingency
-
     table = contingency_table(reference, current)
     smaller_share = table.sum(axis=1).min() / table.sum()
     rare = table.sum(axis=0) * smaller_share < SMALLEST_EXPECTED
@@ -76,7 +76,7 @@ def two_sample_chi_square(reference: Mapping[Any, int], current: Mapping[Any, in
     if cells.shape[1] == 2:
         (old, old_other), (new, new_other) = cells
         return two_proportions(old, old + old_other, new, new + new_other)
-    return float(chi2_contingency(cells, correction=False)[1])
+    return chi_square_p_value(cells)
 
 
 def contingency_table(reference: Mapping[Any, int], current: Mapping[Any, int]) -> np.ndarray:
@@ -139,18 +139,21 @@ def unseen_share(counts: np.ndarray) -> tuple[float, float]:
     Returns
     -------
     tuple
-        Values seen once over all rows; and the number of independent rows whose share would be as uncertain, which is
-        less than all rows where values occur twice.
+        Values seen once over all rows; and the number of independent rows whose share would be as uncertain (its
+        variance by Esty, 1983), which is less than all rows where values occur twice.
 
     Examples
     --------
     >>> unseen_share(np.array([1, 1, 2]))
-    (0.5, 2.0)
+    (0.5, 1.3333333333333333)
     """
     rows, once, twice = float(counts.sum()), float((counts == 1).sum()), float((counts == 2).sum())
     if not once:
         return 0.0, rows
-    return once / rows, rows * once / (once + 2 * twice)
+    if once == rows:
+        return 1.0, rows
+    repeated = once * (rows - once)
+    return once / rows, rows * repeated / (repeated + 2 * twice * rows)
 
 
 def share_lower_bound(count: int, rows: int, *, confidence: float) -> float:

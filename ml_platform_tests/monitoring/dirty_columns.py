@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import polars as pl
 
+from ml_platform.monitoring.column_tests import Kind
 from ml_platform.monitoring.comparison import Column
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
@@ -25,6 +26,10 @@ def _normal(rng: np.random.Generator, rows: int) -> np.ndarray:
 
 def _flag(share: float) -> Draw:
     return lambda rng, rows: (rng.random(rows) < share).astype(float)
+
+
+def _poisson(mean: float) -> Draw:
+    return lambda rng, rows: rng.poisson(mean, rows).astype(float)
 
 
 def _zipf(levels: int) -> Draw:
@@ -63,6 +68,80 @@ CATEGORICAL: Mapping[str, Draw] = {
     "ids": lambda rng, rows: rng.integers(0, 2**60, rows),
 }
 COLUMNS = [Column(name, "numeric") for name in NUMERIC] + [Column(name, "categorical") for name in CATEGORICAL]
+
+
+def _categories(shares: np.ndarray) -> Draw:
+    return lambda rng, rows: rng.choice(len(shares), rows, p=shares / shares.sum())
+
+
+def _ids(rng: np.random.Generator, rows: int) -> np.ndarray:
+    return rng.integers(0, 2**60, rows)
+
+
+_rare = np.concatenate([[0.5, 0.3], np.full(100, 0.002)])  # none common enough to be compared by itself
+_seldom = np.concatenate([[0.4, 0.3], np.full(20, 0.015)])
+
+
+def _report(kind: Kind, draws: Mapping[str, Draw]) -> dict[str, tuple[Kind, Draw]]:
+    return {name: (kind, one) for name, one in draws.items()}
+
+
+# Reports whose columns are all of one kind, so that no other kind's tests share the significance; and the mixed one.
+REPORTS: Mapping[str, Mapping[str, tuple[Kind, Draw]]] = {
+    "normal": _report("numeric", {f"normal_{number}": _normal for number in range(12)}),
+    "heavy tails": _report(
+        "numeric",
+        {
+            f"{name}_{number}": NUMERIC[name]
+            for name in ("cauchy", "lognormal", "sentinel_rare", "zeros", "prices", "infinite")
+            for number in range(2)
+        },
+    ),
+    "flags": _report(
+        "numeric",
+        {f"flag_{share}": _flag(share) for share in (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 0.5)},
+    ),
+    "few values": _report(
+        "numeric",
+        {f"poisson_{mean}": _poisson(mean) for mean in (0.05, 0.2, 0.5, 1, 2, 3, 4, 5)},
+    ),
+    "rare categories": _report(
+        "categorical",
+        {
+            "zipf_50": _zipf(50),
+            "zipf_300": _zipf(300),
+            "zipf_1000": _zipf(1_000),
+            "rare": _categories(_rare),
+            "seldom": _categories(_seldom),
+            "few": _categories(np.array([0.9, 0.05, 0.02, 0.01, 0.01, 0.005, 0.005])),
+        },
+    ),
+    "uniform 5,000": _report("categorical", {f"uniform_{number}": CATEGORICAL["levels_5000"] for number in range(5)}),
+    "ids": _report(
+        "categorical",
+        {
+            "ids": _ids,
+            "other_ids": _ids,
+            "long_tail": CATEGORICAL["long_tail"],
+            "longer_tail": lambda rng, rows: rng.zipf(1.3, rows),
+        },
+    ),
+    "mixed": {**_report("numeric", NUMERIC), **_report("categorical", CATEGORICAL)},
+}
+
+
+def report_columns(name: str) -> list[Column]:
+    """What a report compares."""
+    return [Column(column, kind) for column, (kind, _) in REPORTS[name].items()]
+
+
+def draw_report(name: str, rng: np.random.Generator, rows: int) -> pl.DataFrame:
+    """Rows of a report, its columns independent."""
+    columns = {}
+    for column, (kind, values) in REPORTS[name].items():
+        drawn = values(rng, rows)
+        columns[column] = drawn.astype(str) if kind == "categorical" else drawn
+    return pl.DataFrame(columns)
 
 
 def draw(rng: np.random.Generator, rows: int) -> pl.DataFrame:

@@ -295,3 +295,59 @@ def test_values_that_are_common_in_one_week_only_are_ordinary_and_a_growing_sent
     more = fresh.with_columns(x=pl.when(pl.int_range(pl.len()) % 16 == 0).then(-999.0).otherwise("x"))
     (found,), _ = compare(reference, more, columns, MONITORING, ordinary=ordinary)
     assert [test.name for test in found.tests if test.drifted] == ["value -999"]
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.3, 1e6])
+@pytest.mark.parametrize("value", [-999.0, 1e300, -1e-5, 12.5])
+def test_values_far_from_a_nearly_constant_reference_are_told_as_they_are(constant: float, value: float) -> None:
+    old = np.full(4_000, constant)
+    new = np.where(np.arange(1_000) % 10 == 0, value, constant)
+    text = f"{value:.6g}"
+    assert result_of(one(old, new), "values").text in {
+        f"{constant:.6g} 100.00% → 90.00%",
+        f"{text} 0.00% → 10.00%",
+    }
+    rare = np.where(np.arange(4_000) % 400 == 0, value, constant)
+    assert f"{text} 0.25% → 10.00%" in one(rare, new).reason
+
+
+def test_values_far_from_a_nearly_constant_reference_are_not_one_value() -> None:
+    old = np.where(np.arange(4_000) % 50 == 0, 3.0, 1e-300)
+    new = np.where(np.arange(1_000) % 50 == 0, 4.0, 1e-300)
+    assert {"3 2.00% → 0.00%", "4 0.00% → 2.00%"} & {test.text for test in one(old, new).tests}
+    assert one(old, new).drifted
+
+
+def test_values_that_cancel_out_to_nothing_are_told_as_zero_whatever_the_median() -> None:
+    """What is left of a rolling sum: 1e-17 beside 0, in a column whose median is no multiple of the grid."""
+    random = np.random.default_rng(3)
+    for centre in (0.137, 0.4711, 1 / 3):
+        sides = []
+        for zeros in (0.47, 0.2):
+            values = random.gamma(2.0, centre, 4_000)
+            values[: int(4_000 * zeros)] = np.where(random.random(int(4_000 * zeros)) < 0.9, 0.0, 1.4e-17)
+            sides.append(values)
+        names = [test.name for test in one(*sides).tests if test.drifted and test.method == "two proportions"]
+        assert names == ["value 0"]
+
+
+def test_medians_and_bounds_are_told_with_the_digits_that_tell_them_apart(rng: np.random.Generator) -> None:
+    old, new = 1_385_000_000 + rng.normal(0, 100, 4_000), 1_385_000_200 + rng.normal(0, 100, 2_000)
+    first, last = result_of(one(old, new), "distribution").text.removeprefix("median ").split(" → ")
+    assert abs(float(last) - float(first) - 200) < 20
+    low, high = result_of(one(old, new), "tails").text.removeprefix("outside ").partition(":")[0].split(" to ")
+    assert 400 < float(high) - float(low) < 700
+
+
+def test_which_values_are_tested_does_not_depend_on_which_side_has_them(rng: np.random.Generator) -> None:
+    """Else those would be tested that chance has driven apart, and share the significance with no others."""
+    whole = rng.normal(size=4_800)
+    for value in np.arange(-1.5, 1.5, 0.25):
+        whole[rng.random(len(whole)) < 0.004] = value
+    tested = set()
+    for seed in range(4):
+        dealt = np.random.default_rng(seed).permutation(whole)
+        found = one(dealt[:4_000], dealt[4_000:])
+        tested.add(frozenset(test.name for test in found.tests if test.name.startswith("value ")))
+    assert len(tested) == 1
+    assert len(tested.pop()) >= 6
