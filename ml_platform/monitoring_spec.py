@@ -35,7 +35,7 @@ class Monitoring(Strict):
     prediction_drift: bool = Field(True, description="Drift of the prediction alone raises the alarm.")
     labels_final_after: Duration | None = Field(
         None,
-        description="Age from which no label comes or changes any more, so that older days are not measured again; "
+        description="Age from which no label comes or changes any more, so that older days are not read again; "
         "all are, whenever a table of the spine changed, when absent.",
     )
     min_metric: float | None = Field(

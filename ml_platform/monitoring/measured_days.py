@@ -1,6 +1,11 @@
-"""Which days' performance can have changed since it was measured: of the others neither scores nor labels are new."""
+"""Which days' performance can have changed since it was measured: of the others neither scores nor labels are new.
+
+In two steps. By the versions of the tables, days are told of which nothing needs to be read (`measure_since`). Of what
+is read, a digest of the rows tells whether they are those that were measured (`rows_digest`).
+"""
 
 import hashlib
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
@@ -67,6 +72,35 @@ def measure_since(lake: Lake, spec: ModelSpec, inputs: Inputs, end: datetime) ->
             return None
         starts.append(earlier(end, spec.monitoring.labels_final_after))
     return min(starts)
+
+
+def rows_digest(rows: pl.DataFrame, spec: ModelSpec, bundle: str | None) -> str:
+    """Digest of all that the figures of a day and version are made of.
+
+    Parameters
+    ----------
+    rows
+        The scored rows with their labels, in any order.
+    spec
+        The model.
+    bundle
+        Digest of the version's bundle; None where it is gone.
+    """
+    digest = hashlib.sha256(f"{spec.model_dump_json()} {bundle} ".encode())
+    data = io.BytesIO()
+    ordered = rows.select(sorted(rows.columns)).sort("as_of", "row_key", "model_version")
+    ordered.rechunk().write_ipc_stream(data, compression="uncompressed")
+    digest.update(data.getbuffer())
+    return digest.hexdigest()
+
+
+def measured_figures(lake: Lake, model: str, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """What is recorded of a model's days, by date and version; columns that an earlier layout lacked are null."""
+    if not lake.exists(PERFORMANCE_TABLE):
+        return pl.DataFrame(schema=schema)
+    rows = lake.read(PERFORMANCE_TABLE).filter(pl.col("model") == model).collect()
+    lacking = {name: pl.lit(None, kind).alias(name) for name, kind in schema.items() if name not in rows.columns}
+    return rows.with_columns(*lacking.values()).select(*schema).sort("date", "version")
 
 
 def record_inputs(lake: Lake, model: str, inputs: Inputs | None) -> None:

@@ -1,11 +1,12 @@
 """Performance: how well the answers were, by the labels that have become known since, per day and version.
 
-Labels come late, a flight's hours after it was scored, so a day's figures grow as its labels arrive: the days are
-computed again and replaced, never added to. The champion's newest window is judged (`holdout_comparison`); rows that
-other versions scored before its release count for it, scored again (`labelled_rows`).
+Labels come late, a flight's hours after it was scored, so a day's figures grow as its labels arrive: days whose rows
+have changed are computed again and replaced, never added to. The champion's newest window is judged
+(`holdout_comparison`); rows that other versions scored before its release count for it, scored again (`labelled_rows`).
 """
 
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -25,7 +26,13 @@ from ml_platform.monitoring.holdout_comparison import (
     worse_by_more_than_chance,
 )
 from ml_platform.monitoring.labelled_rows import known_labels, labelled_rows, rescored_rows
-from ml_platform.monitoring.measured_days import measure_since, read_inputs, record_inputs
+from ml_platform.monitoring.measured_days import (
+    measure_since,
+    measured_figures,
+    read_inputs,
+    record_inputs,
+    rows_digest,
+)
 from ml_platform.monitoring.scored_rows import newest_score
 from ml_platform.monitoring.status import publish_performance
 from ml_platform.monitoring.trends import PERFORMANCE_TABLE, performance_plots
@@ -51,6 +58,7 @@ _COLUMNS = {
     "mean_target": pl.Float64(),
     **dict.fromkeys((*CLASSIFICATION_METRICS, *REGRESSION_METRICS), pl.Float64()),
     "measured_at": pl.Datetime("us", "UTC"),
+    "digest": pl.String(),  # of the rows that the figures are of
 }
 
 
@@ -108,8 +116,8 @@ def measure_performance(
         End of the window (UTC), and only labels available by then are used; the newest scored instant, and every
         label, when None.
     since
-        UTC days before its day are left as they were recorded. When None, those that cannot have changed are
-        (`measured_days`); with `until` all are computed.
+        UTC days before its day are left as they were recorded, all others are computed. When None, those are left that
+        have the same scores and labels as when they were measured (`measured_days`); with `until` all are computed.
 
     Returns
     -------
@@ -132,8 +140,9 @@ def measure_performance(
         since = min(since, start)
     labels = known_labels(lake, spec, folder, by=until)
     joined = labelled_rows(lake, spec, labels, since=since, until=end)
-    days = _measure_days(joined, spec, store)
-    if days.height:
+    known = measured_figures(lake, spec.name, _COLUMNS) if inputs is not None else None
+    days = _measure_days(joined, spec, store, known)
+    if days.height and (known is None or not days.equals(_within(known, days))):
         _replace(lake, spec.name, days)
     record_inputs(lake, spec.name, inputs)
 
@@ -230,15 +239,24 @@ def _measured(answers: Answers, scorer: "Scorer") -> Measured:
     return Measured(answers.y, answers.score, answers.weights, answers.days, scorer.manifest.threshold)
 
 
-def _measure_days(joined: pl.DataFrame, spec: ModelSpec, store: ReleaseStore) -> pl.DataFrame:
-    """Rows of `monitoring/performance`: one per UTC day of `as_of` and version."""
+def _measure_days(
+    joined: pl.DataFrame, spec: ModelSpec, store: ReleaseStore, known: pl.DataFrame | None
+) -> pl.DataFrame:
+    """Rows of `monitoring/performance`: one per UTC day of `as_of` and version; those of `known` if nothing changed."""
     now = datetime.now(UTC)
-    scorers = {version: load_scorer(store, digest) for version, digest in released_digests(store, spec.name).items()}
+    digests = released_digests(store, spec.name)
+    scorer_of = cache(lambda version: load_scorer(store, digests[version]) if version in digests else None)
+    figures_of = {row["digest"]: row for row in known.iter_rows(named=True)} if known is not None else {}
     rows = []
     for (day, version), part in joined.group_by(pl.col("as_of").dt.date().alias("date"), "model_version"):
-        scorer = scorers.get(version)
+        digest = rows_digest(part, spec, digests.get(version))
+        same = figures_of.get(digest)
+        if same is not None and (same["date"], same["version"]) == (day, version):
+            rows.append(same)
+            continue
+        scorer = scorer_of(version)
         answers = answers_of(part.filter(pl.col("target").is_not_null()), spec, scorer)
-        about = {"model": spec.name, "date": day, "version": version, "measured_at": now}
+        about = {"model": spec.name, "date": day, "version": version, "measured_at": now, "digest": digest}
         counts = {
             "scored_rows": part.height,
             "rows": answers.rows,
@@ -247,6 +265,11 @@ def _measure_days(joined: pl.DataFrame, spec: ModelSpec, store: ReleaseStore) ->
         }
         rows.append({**about, **counts, **figures(answers, spec, scorer)})
     return pl.DataFrame(rows, schema=_COLUMNS).sort("date", "version")
+
+
+def _within(known: pl.DataFrame, days: pl.DataFrame) -> pl.DataFrame:
+    """What is recorded of the span of days that would be replaced."""
+    return known.filter(pl.col("date").is_between(days["date"].min(), days["date"].max()))
 
 
 def _replace(lake: Lake, model: str, days: pl.DataFrame) -> None:
