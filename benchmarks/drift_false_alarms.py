@@ -12,6 +12,7 @@ error, and without the columns of thousands of categories, with which one report
 
 import argparse
 import warnings
+from multiprocessing import get_context
 
 import numpy as np
 import polars as pl
@@ -144,23 +145,29 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[200, 1_000, 20_000])
     parser.add_argument("--repetitions", type=int, nargs="+", default=[300, 300, 100], help="Of each report, by rows.")
     parser.add_argument("--power-repetitions", type=int, default=25)
+    parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     if len(options.repetitions) != len(options.rows):
         parser.error(
             f"wanted as many --repetitions as --rows, found {len(options.repetitions)} and {len(options.rows)}"
         )
-    warnings.filterwarnings("ignore")  # of Evidently's own code, one per column and run
     alarms: dict[str, list[str]] = {name: [] for name in (*REPORTS, ALL, PRESET)}
     finds: dict[str, list[str]] = {}
-    for number, (rows, repetitions) in enumerate(zip(options.rows, options.repetitions, strict=True), start=1):
-        counts = {name: false_alarms(name, rows, repetitions) for name in REPORTS}
-        for name, count in counts.items():
-            alarms[name].append(at_most(count, repetitions))
-        alarms[ALL].append(at_most(sum(counts.values()), repetitions * len(counts)))
-        alarms[PRESET].append(evidently_alarms(rows))
-        for label, share in power(rows, options.power_repetitions).items():
-            finds.setdefault(label, []).append(f"{share:.0%}")
-        _write(options, number, alarms, finds)  # what is measured stays, should the rest take too long
+    measured = list(zip(options.rows, options.repetitions, strict=True))
+    with get_context("spawn").Pool(options.processes, warnings.filterwarnings, ("ignore",)) as pool:
+        told = {rows: pool.apply_async(evidently_alarms, (rows,)) for rows in options.rows}
+        powers = {rows: pool.apply_async(power, (rows, options.power_repetitions)) for rows in options.rows}
+        tasks = [(name, rows, repetitions) for rows, repetitions in measured for name in reversed(REPORTS)]
+        counts = {task[:2]: pool.apply_async(false_alarms, task) for task in tasks}
+        for number, (rows, repetitions) in enumerate(measured, start=1):
+            found = {name: counts[name, rows].get() for name in REPORTS}
+            for name, count in found.items():
+                alarms[name].append(at_most(count, repetitions))
+            alarms[ALL].append(at_most(sum(found.values()), repetitions * len(found)))
+            alarms[PRESET].append(told[rows].get())
+            for label, share in powers[rows].get().items():
+                finds.setdefault(label, []).append(f"{share:.0%}")
+            _write(options, number, alarms, finds)  # what is measured stays, should the rest take too long
 
 
 def _write(

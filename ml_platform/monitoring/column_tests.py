@@ -157,7 +157,7 @@ class NumericReference:
         if not len(finite) or not self.spread:
             return None
         with np.errstate(over="ignore"):
-            return float(np.clip((np.median(finite) - self.centre) / self.spread, -_FAR, _FAR))
+            return float(np.nan_to_num((np.median(finite) - self.centre) / self.spread))
 
     def _distribution(self, old: _Side, new: _Side) -> list[ColumnTest]:
         distance = ks_distance(old.cells, new.cells)

@@ -87,7 +87,8 @@ def _summary(report: "DriftReport", undrawn: Mapping[str, str]) -> str:
         f"<p>{report.rows:,} rows scored from {report.window_from:%Y-%m-%d %H:%M} to "
         f"{report.window_until:%Y-%m-%d %H:%M} UTC ({report.compared_rows:,} compared) against "
         f"{report.reference_rows:,} training rows ({report.compared_reference_rows:,} compared).</p><ul>{reasons}</ul>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(map(_row, report.compared))}</tbody></table></div>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(map(_row, report.compared))}</tbody></table>"
+        "<p>Below, numbers outside the middle 99 % of both sides are drawn at its edges.</p></div>"
     )
 
 

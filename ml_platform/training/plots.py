@@ -126,13 +126,17 @@ def predicted_actual_plot(y: np.ndarray, score: np.ndarray) -> bytes:
 
 
 def residuals_plot(y: np.ndarray, score: np.ndarray) -> bytes:
-    """Distribution of actual minus predicted, between its 0.5 and 99.5 percentiles."""
+    """Distribution of actual minus predicted; what is outside the middle 99 % is drawn at its edges."""
     residuals = y - score
     low, high = np.quantile(residuals, [0.005, 0.995])
     figure, axes = _figure()
     axes.hist(np.clip(residuals, low, high), bins=60, color=_BLUE)
     axes.axvline(0, color=_GREY, linestyle="--")
-    axes.set(title=f"Residuals (mean {residuals.mean():.2f})", xlabel="actual − predicted", ylabel="rows")
+    axes.set(
+        title=f"Residuals (mean {residuals.mean():.2f})",
+        xlabel="actual − predicted (outermost 1 % at the edges)",
+        ylabel="rows",
+    )
     return _png(figure)
 
 

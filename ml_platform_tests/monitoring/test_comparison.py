@@ -351,3 +351,11 @@ def test_which_values_are_tested_does_not_depend_on_which_side_has_them(rng: np.
         tested.add(frozenset(test.name for test in found.tests if test.name.startswith("value ")))
     assert len(tested) == 1
     assert len(tested.pop()) >= 6
+
+
+def test_how_far_a_median_moved_is_told_however_far() -> None:
+    old = np.linspace(0, 1e-3, 1_000)
+    moved = one(old, old + 1e13).shift
+    assert moved == pytest.approx(1e13 / (0.5e-3 / 1.349), rel=0.01)
+    overflow = one(old * 1e-300, old * 1e300).shift
+    assert overflow == np.finfo(float).max
