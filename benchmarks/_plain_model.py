@@ -55,7 +55,7 @@ def boosted_graph(width: int = len(releases.features())) -> bytes:
     """These trees as training exports them; over the columns of the tests' model, or so many others."""
     from sklearn.pipeline import Pipeline
 
-    from ml_platform.training.export import export_onnx
+    from ml_platform.training.export.onnx import export_onnx
 
     return export_onnx(Pipeline([("model", boosted_model(width))]), "binary", width)
 

@@ -19,16 +19,17 @@ from _results import write_section
 from matplotlib.figure import Figure
 
 from ml_platform.defs.flights.tables import RAW_TABLES
-from ml_platform.features.training_set import FeatureInfo, create_training_set
-from ml_platform.features.views import compute_view, load_views
-from ml_platform.lake.tables import Lake
+from ml_platform.features.training_sets.build import FeatureInfo, create_training_set
+from ml_platform.features.views.compute import compute_view
+from ml_platform.features.views.load import load_views
+from ml_platform.inference.matrix import FeatureEncoder, encode_labels
+from ml_platform.lake.storage.tables import Lake
 from ml_platform.settings import PROJECT_ROOT
-from ml_platform.spec import ModelSpec
+from ml_platform.spec.model import ModelSpec
 from ml_platform.spec_yaml import load_spec
+from ml_platform.training.data.split import read_rows
+from ml_platform.training.evaluation.metrics import measure
 from ml_platform.training.families import build_estimator, default_params, fit_estimator, fitted_params, predict
-from ml_platform.training.matrix import FeatureEncoder, encode_labels
-from ml_platform.training.metrics import measure
-from ml_platform.training.split import read_rows
 
 DEFS = PROJECT_ROOT / "ml_platform" / "defs"
 PICTURE = PROJECT_ROOT / "docs" / "img" / "decay.png"

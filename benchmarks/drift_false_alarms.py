@@ -21,9 +21,9 @@ from evidently import DataDefinition, Dataset, Report
 from evidently.presets import DataDriftPreset
 from scipy.stats import beta
 
-from ml_platform.monitoring.comparison import Column, compare
-from ml_platform.monitoring_spec import Monitoring
-from ml_platform_tests.monitoring.dirty_columns import (
+from ml_platform.monitoring.drift.comparison import Column, compare
+from ml_platform.spec.monitoring import Monitoring
+from ml_platform_tests.monitoring.drift.dirty_columns import (
     COLUMNS,
     NUMERIC,
     REPORTS,

@@ -19,14 +19,14 @@ import polars as pl
 from _results import write_section
 from decay import month_start, training_rows
 
-from ml_platform.features.training_set import FeatureInfo
-from ml_platform.monitoring.comparison import Column, ColumnDrift, compare
-from ml_platform.monitoring.drift import MAX_COMPARED_ROWS
-from ml_platform.monitoring.ordinary import ordinary_distances
-from ml_platform.spec import ModelSpec
+from ml_platform.features.training_sets.build import FeatureInfo
+from ml_platform.inference.matrix import FeatureEncoder, encode_labels
+from ml_platform.monitoring.drift.comparison import Column, ColumnDrift, compare
+from ml_platform.monitoring.drift.detect import MAX_COMPARED_ROWS
+from ml_platform.monitoring.drift.seasonal_baseline import ordinary_distances
+from ml_platform.spec.model import ModelSpec
+from ml_platform.training.evaluation.metrics import shares
 from ml_platform.training.families import build_estimator, default_params, importance
-from ml_platform.training.matrix import FeatureEncoder, encode_labels
-from ml_platform.training.metrics import shares
 
 WEEK = timedelta(days=7)
 QUARTERS = ((1, 4), (4, 7), (7, 10))

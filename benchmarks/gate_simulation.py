@@ -14,9 +14,9 @@ import numpy as np
 from _results import write_section
 from scipy.special import stdtrit
 
-from ml_platform.promotion_spec import Promotion
-from ml_platform.registry.rule import rule_of
-from ml_platform.training.cluster_interval import gain_interval
+from ml_platform.spec.promotion import Promotion
+from ml_platform.training.evaluation.cluster_interval import gain_interval
+from ml_platform.training.evaluation.rule import rule_of
 
 ROWS_PER_DAY, BLOCKS, DRAWS = 100, 28, 20_000
 ERRORS = (5e-4, 1e-3, 1.5e-3, 2e-3, 2.5e-3, 3e-3, 4e-3, 5e-3, 7e-3, 1e-2, 2e-2)

@@ -16,8 +16,8 @@ import polars as pl
 from _results import write_section
 from polars.testing import assert_frame_equal
 
-from ml_platform.lake.sql import query
-from ml_platform.lake.tables import Lake
+from ml_platform.lake.query.sql import query
+from ml_platform.lake.storage.tables import Lake
 
 DAYS, ROWS, REPEATS = 120, 60_000, 15
 SELECT = """

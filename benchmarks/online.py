@@ -35,11 +35,11 @@ from redis import Redis
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from ml_platform.features.online import open_online_store  # noqa: E402
+from ml_platform.features.online.open import open_online_store  # noqa: E402
 from ml_platform.registry.manifest import Feature, Manifest, ViewLookup  # noqa: E402
+from ml_platform.serving.inputs.feature_lookup import Lookups  # noqa: E402
 from ml_platform_tests.redis_server import running_redis  # noqa: E402
 from ml_platform_tests.serving import releases  # noqa: E402
-from serving.lookups import Lookups  # noqa: E402
 
 FEAST = ("feast[redis]==0.67.*", "pandas<3")
 KINDS = {"share": "Float64", "mean": "Float64", "sum": "Float64", "count": "Int64", "state": "String"}

@@ -24,7 +24,8 @@ import polars as pl
 import pyarrow.parquet as pq
 from _results import write_section
 
-from ml_platform.features.join import ResolvedLookup, point_in_time_join
+from ml_platform.features.point_in_time.join import point_in_time_join
+from ml_platform.features.point_in_time.lookup import ResolvedLookup
 
 LABELS, ROWS = 1_000_000, 10_000_000
 VIEWS, FEATURES = 3, 5

@@ -2,7 +2,7 @@
 
     python benchmarks/pushes.py [--requests 2000]
 
-The real server (`python -m serving`, one worker) takes rows of a view of seven numbers into SQLite, from one connection
+The real server (`python -m ml_platform.serving`, one worker) takes rows of a view of seven numbers into SQLite, from one connection
 that waits for each answer. A prediction looks up three views; between two pushes it finds that none of the rows that it
 remembers count any more. The figure is the server process' CPU time (user and system). Offline, 100,000 one-row pushes
 are moved into the lake, and a view of one million computed rows is read whole with and without them.
@@ -27,11 +27,11 @@ from _results import write_section
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from ml_platform.features.push_log import Pushed, stream  # noqa: E402
-from ml_platform.features.pushed import ingest_pushed, read_view  # noqa: E402
-from ml_platform.features.views import compute_view  # noqa: E402
-from ml_platform.inference.segments import SegmentLog  # noqa: E402
-from ml_platform.lake.tables import Lake  # noqa: E402
+from ml_platform.features.online.push_log import Pushed, stream  # noqa: E402
+from ml_platform.features.online.pushed_rows import ingest_pushed, read_view  # noqa: E402
+from ml_platform.features.views.compute import compute_view  # noqa: E402
+from ml_platform.lake.storage.tables import Lake  # noqa: E402
+from ml_platform.segment_log.segments import SegmentLog  # noqa: E402
 from ml_platform.settings import Settings  # noqa: E402
 from ml_platform_tests.serving.pushing import COLUMNS, VIEW, row, set_up, weather_view  # noqa: E402
 from ml_platform_tests.serving.releases import KNOWN_AT, MODEL, ROW  # noqa: E402
@@ -44,7 +44,7 @@ SECOND = timedelta(seconds=1)
 @contextmanager
 def server(settings: Settings) -> Iterator[tuple[httpx.Client, psutil.Process]]:
     """Run the server until the block ends."""
-    command = [sys.executable, "-m", "serving", "--port", "0", "--log-level", "warning"]
+    command = [sys.executable, "-m", "ml_platform.serving", "--port", "0", "--log-level", "warning"]
     environment = {**os.environ, "ML_PLATFORM_HOME": str(settings.home)}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -17,9 +17,9 @@ from typing import Any
 import polars as pl
 from _results import write_section
 
-from ml_platform.features.expressions import compile_tree, evaluator
-from ml_platform.features.online import open_online_store
-from ml_platform.features.request import add_request_features, load_request_features
+from ml_platform.features.expressions.compile import compile_tree, evaluator
+from ml_platform.features.expressions.request_features import add_request_features, load_request_features
+from ml_platform.features.online.open import open_online_store
 from ml_platform.settings import PROJECT_ROOT
 
 FEATURES = PROJECT_ROOT / "ml_platform" / "defs" / "flight_delay" / "request_features.py"

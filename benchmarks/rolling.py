@@ -21,10 +21,11 @@ import numpy as np
 import polars as pl
 from _results import write_section
 
-from ml_platform.features.rolling import Rolling
-from ml_platform.features.views import FeatureView, compute_view
-from ml_platform.lake.sql import attach
-from ml_platform.lake.tables import Lake
+from ml_platform.features.rolling.spec import Rolling
+from ml_platform.features.views.compute import compute_view
+from ml_platform.features.views.view import FeatureView
+from ml_platform.lake.query.sql import attach
+from ml_platform.lake.storage.tables import Lake
 
 WINDOWS = (1, 7, 30)  # days
 EVENTS, KEYS = 10_000_000, 100_000

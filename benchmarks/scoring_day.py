@@ -23,10 +23,10 @@ import polars as pl
 from _results import write_section
 
 from ml_platform.inference.batch import score_window
-from ml_platform.lake.tables import Lake
+from ml_platform.lake.storage.tables import Lake
 from ml_platform.registry.manifest import Target
 from ml_platform.settings import Settings
-from ml_platform_tests.shops import START, Shops, build_shops, shop_spec
+from ml_platform_tests.toy_world import START, Shops, build_shops, shop_spec
 
 DAILY = 10_000  # orders, and rows of the view
 SHOPS = 1_000
@@ -101,7 +101,7 @@ def score(home: Path, day: int) -> None:
 
 def build_views(shops: Shops) -> dict:
     """Read the world's views."""
-    from ml_platform.features.views import load_views
+    from ml_platform.features.views.load import load_views
 
     return load_views(shops.folder / "views")
 

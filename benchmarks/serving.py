@@ -138,7 +138,7 @@ def load_workers(count: int, settings: Settings, token: str, bodies: Sequence[by
 
 def our_command(workers: int) -> list[str]:
     """The server as people run it."""
-    return [sys.executable, "-m", "serving", "--workers", str(workers), "--port", "{port}"]
+    return [sys.executable, "-m", "ml_platform.serving", "--workers", str(workers), "--port", "{port}"]
 
 
 def table(rounds: Sequence[dict[str, Cost]]) -> list[str]:

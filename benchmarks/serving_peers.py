@@ -2,7 +2,7 @@
 
     python benchmarks/serving_peers.py [--peers FOLDER] [--rounds 5] [--requests 1000]
 
-300 trees over 30 features. Ours is the server as people run it (`python -m serving`): an API key, validation, strings
+300 trees over 30 features. Ours is the server as people run it (`python -m ml_platform.serving`): an API key, validation, strings
 to codes, metrics, an audit line and a logged record per answer. The others run in an environment of their own, made
 from the package registry in a temporary folder or once in `--peers`; they log nothing and let anybody in. MLflow has
 two: what its users log, a scikit-learn pipeline that takes the same named columns, strings among them, and checks its
@@ -145,7 +145,7 @@ def ours(folder: Path) -> Iterator[Contender]:
     publish_plain(settings)
     _, token = KeyStore(settings.keys_dir).create("benchmark", roles=["predict"])
     headers = f"Authorization: Bearer {token}\r\n"
-    command = [sys.executable, "-m", "serving", "--port", "{port}"]
+    command = [sys.executable, "-m", "ml_platform.serving", "--port", "{port}"]
     with server(command, {"ML_PLATFORM_HOME": str(settings.home)}) as running:
         messages = [message("/predict/plain", msgspec.json.encode(row), headers) for row in plain_rows()]
         yield Contender(running, messages, lambda answer: answer["predictions"][0]["probability"])

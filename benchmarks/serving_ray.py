@@ -1,4 +1,4 @@
-"""The same app behind Ray Serve's proxy: what a request costs there, beside `python -m serving`.
+"""The same app behind Ray Serve's proxy: what a request costs there, beside `python -m ml_platform.serving`.
 
     python benchmarks/serving_ray.py [--rounds 5] [--requests 800]
 
@@ -20,10 +20,10 @@ from _plain_model import plain_rows, publish_plain
 from _results import write_section
 
 from ml_platform.governance.keys import KeyStore
+from ml_platform.serving.ray_app import CONFIG
 from ml_platform.settings import Settings
-from serving.ray_app import CONFIG
 
-PLAIN, RAY = "`python -m serving`", "Ray Serve"
+PLAIN, RAY = "`python -m ml_platform.serving`", "Ray Serve"
 MORE = 8  # times that the plain server is asked, since the system counts CPU time in steps of 10 ms
 ROWS = {1: 1, 1000: 40}  # rows of a request → how many times fewer of such requests
 
@@ -47,9 +47,9 @@ def main() -> None:
         }
         environment = {"ML_PLATFORM_HOME": str(settings.home), "RAY_TMPDIR": temporary, "TMPDIR": temporary}
         port = free_port()
-        on_ray = [sys.executable, "-m", "serving.ray_app", str(one_replica(folder, port))]
+        on_ray = [sys.executable, "-m", "ml_platform.serving.ray_app", str(one_replica(folder, port))]
         with (
-            server([sys.executable, "-m", "serving", "--port", "{port}"], environment) as plain,
+            server([sys.executable, "-m", "ml_platform.serving", "--port", "{port}"], environment) as plain,
             server(on_ray, environment, port=port) as ray,
         ):
             servers = {PLAIN: plain, RAY: ray}

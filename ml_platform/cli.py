@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ml_platform.features.cli import features
+from ml_platform.features.catalogue.cli import features
 from ml_platform.governance import audit_cli, keys_cli
-from ml_platform.lake import quarantine_cli, sql_cli, tables_cli
-from ml_platform.monitoring import alerts_cli
+from ml_platform.lake.cli import quarantine, sql, tables
+from ml_platform.monitoring.alerts.cli import app as alerts
 from ml_platform.private_files import private_umask
-from ml_platform.registry import traffic_cli
+from ml_platform.promotion import traffic_cli
 from ml_platform.settings import Settings
 from ml_platform.terminal import say, stop
 
 if TYPE_CHECKING:
-    from ml_platform.lake.overlays import Overlays
-    from ml_platform.lake.tables import Lake
+    from ml_platform.lake.query.overlays import Overlays
+    from ml_platform.lake.storage.tables import Lake
 
 MODELS, DATA, ACCESS = "What serves", "Tables and features", "Access"
 Model = Annotated[str, typer.Argument(help="Name of the model, as in its defs.yaml.")]
@@ -27,7 +27,7 @@ REASON = "Why; it goes into the ledger and the endpoint document."
 
 
 def _overlays(lake: "Lake") -> "Overlays":
-    from ml_platform.features.notebook import project_overlays
+    from ml_platform.features.training_sets.notebook_api import project_overlays
 
     return project_overlays(lake)
 
@@ -89,8 +89,8 @@ def promote(
 
     Example: ml-platform promote my_model 4 --reason "the gate was too strict"
     """
+    from ml_platform.promotion.promote import RegistryBehind, promote_version
     from ml_platform.registry.digests import BundleRefused
-    from ml_platform.registry.promotion import RegistryBehind, promote_version
 
     try:
         endpoint = promote_version(Settings(), model, version, by=getpass.getuser(), reason=reason)
@@ -104,9 +104,9 @@ def promote(
 @app.command(rich_help_panel=MODELS)
 def rollback(model: Model, reason: Annotated[str, typer.Option(help=REASON)] = "by hand") -> None:
     """Serve the last state that differs; a second rollback undoes the first. Serving follows within a second."""
+    from ml_platform.promotion.promote import RegistryBehind
+    from ml_platform.promotion.promote import rollback as roll_back
     from ml_platform.registry.digests import BundleRefused
-    from ml_platform.registry.promotion import RegistryBehind
-    from ml_platform.registry.promotion import rollback as roll_back
     from ml_platform.registry.releases import ReleaseConflict
 
     try:
@@ -120,11 +120,11 @@ def rollback(model: Model, reason: Annotated[str, typer.Option(help=REASON)] = "
 
 
 app.command("traffic", rich_help_panel=MODELS)(traffic_cli.traffic)
-app.add_typer(alerts_cli.app, name="alerts", rich_help_panel=MODELS)
-app.command("sql", rich_help_panel=DATA)(sql_cli.sql_command(_overlays))
+app.add_typer(alerts, name="alerts", rich_help_panel=MODELS)
+app.command("sql", rich_help_panel=DATA)(sql.sql_command(_overlays))
 app.command("features", rich_help_panel=DATA)(features)
-app.add_typer(tables_cli.app, name="tables", rich_help_panel=DATA)
-app.add_typer(quarantine_cli.app, name="quarantine", rich_help_panel=DATA)
+app.add_typer(tables.app, name="tables", rich_help_panel=DATA)
+app.add_typer(quarantine.app, name="quarantine", rich_help_panel=DATA)
 app.add_typer(keys_cli.app, name="keys", rich_help_panel=ACCESS)
 app.add_typer(audit_cli.app, name="audit", rich_help_panel=ACCESS)
 
@@ -132,8 +132,8 @@ app.add_typer(audit_cli.app, name="audit", rich_help_panel=ACCESS)
 @app.command(rich_help_panel="This terminal")
 def env() -> None:
     """Print the shell commands that put a terminal on the project's state: `eval "$(.venv/bin/ml-platform env)"`."""
-    from ml_platform.process_runner import CannotStart
-    from ml_platform.processes import platform_environment, ports
+    from ml_platform.processes.platform import platform_environment, ports
+    from ml_platform.processes.runner import CannotStart
 
     try:
         environment = platform_environment(Settings(), ports())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from ml_platform.lake.project import declared_tables
+from ml_platform.lake.sources.registry import declared_tables
 from ml_platform.orchestration.alert_sensor import alert_delivery
 from ml_platform.orchestration.audit_asset import audit_defs
 from ml_platform.orchestration.component import project_views

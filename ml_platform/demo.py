@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from importlib import import_module, util
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ml_platform import dev, process_runner, processes
+from ml_platform import dev
 from ml_platform.private_files import private_umask
+from ml_platform.processes import platform, runner
 from ml_platform.settings import Settings
 
 if TYPE_CHECKING:
@@ -165,24 +166,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     clock = Clock()
     try:
-        chosen = processes.ports()
+        chosen = platform.ports()
         private_umask()
-        wanted = processes.platform_processes(Settings(), chosen)
+        wanted = platform.platform_processes(Settings(), chosen)
         dev.prepare(Settings(), wanted)
-        process_runner.check_ports(wanted)
+        runner.check_ports(wanted)
         # From here on this process is one of the platform's own: same folders, same addresses.
-        os.environ.update(processes.platform_environment(Settings(), chosen))
+        os.environ.update(platform.platform_environment(Settings(), chosen))
         return _run(wanted, clock, oneshot=options.oneshot)
-    except process_runner.CannotStart as error:
+    except runner.CannotStart as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
 
 
-def _run(wanted: Sequence[process_runner.Process], clock: Clock, *, oneshot: bool) -> int:
+def _run(wanted: Sequence[runner.Process], clock: Clock, *, oneshot: bool) -> int:
     settings = Settings()
     if util.find_spec(EXAMPLE) is None:
         clock.say("This project has no example to run; starting what is there.")
-        return process_runner.run(wanted, on_ready=lambda: print(processes.addresses(wanted)), oneshot=oneshot)
+        return runner.run(wanted, on_ready=lambda: print(platform.addresses(wanted)), oneshot=oneshot)
     import dagster as dg
 
     scenario: Scenario = import_module(f"{EXAMPLE}.scenario")
@@ -192,10 +193,10 @@ def _run(wanted: Sequence[process_runner.Process], clock: Clock, *, oneshot: boo
     def show() -> None:
         clock.say("ready")
         print(
-            f"\n{predict(settings, scenario)}\n\n{processes.addresses(wanted)}\n\nCtrl-C stops everything.", flush=True
+            f"\n{predict(settings, scenario)}\n\n{platform.addresses(wanted)}\n\nCtrl-C stops everything.", flush=True
         )
 
-    return process_runner.run(wanted, on_ready=show, oneshot=oneshot, logs=settings.home / "logs")
+    return runner.run(wanted, on_ready=show, oneshot=oneshot, logs=settings.home / "logs")
 
 
 if __name__ == "__main__":

@@ -4,10 +4,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ml_platform.monitoring.alerts import Alert, record_alert
+from ml_platform.monitoring.alerts.alert import Alert, record_alert
 from ml_platform.private_files import make_private
-from ml_platform.process_runner import CannotStart, Process, end_leftovers, run, say
-from ml_platform.processes import (
+from ml_platform.processes.platform import (
     PORTS,
     addresses,
     dagster_home,
@@ -16,6 +15,7 @@ from ml_platform.processes import (
     port_variable,
     ports,
 )
+from ml_platform.processes.runner import CannotStart, Process, end_leftovers, run, say
 from ml_platform.settings import Settings
 
 

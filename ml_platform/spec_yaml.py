@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from ml_platform.lake.source_spec import SourceSpec
-from ml_platform.spec import ModelSpec
+from ml_platform.lake.sources.source_spec import SourceSpec
+from ml_platform.spec.model import ModelSpec
 from ml_platform.yaml_documents import Document, Location, Problem, SpecError, documents, nearest, unknown
 
 COMPONENT = "TabularModel"

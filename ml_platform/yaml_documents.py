@@ -189,3 +189,8 @@ def documents(path: Path) -> list[Document]:
         problem = getattr(error, "problem", None) or str(error)
         raise SpecError([Problem(path, line, "YAML", f"{problem}; check the indentation and quotes here")]) from error
     return [Document(path, node) for node in nodes]
+
+
+def in_words(error: ValidationError, root: type[BaseModel]) -> str:
+    """Explain each validation error, with its key."""
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'view'}: {explain(root, e)}" for e in error.errors())

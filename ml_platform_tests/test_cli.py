@@ -14,16 +14,16 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from ml_platform.atomic_files import replace_file
 from ml_platform.cli import app
-from ml_platform.monitoring.alerts import Alert
-from ml_platform.monitoring.conditions import update_condition
+from ml_platform.monitoring.alerts.alert import Alert
+from ml_platform.monitoring.alerts.conditions import update_condition
 from ml_platform.monitoring.status import ModelStatus, PerformanceWindow
-from ml_platform.registry.files import replace_file
+from ml_platform.promotion.promote import promote
+from ml_platform.promotion.versions import register
 from ml_platform.registry.ledger import read_ledger
-from ml_platform.registry.promotion import promote
-from ml_platform.registry.versions import register
 from ml_platform.training.documents import TrainedModel
-from ml_platform_tests.shops import Shops
+from ml_platform_tests.toy_world import Shops
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ import pytest
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
+from ml_platform.serving.__main__ import _options
+from ml_platform.serving.access.authorization import PROBES
+from ml_platform.serving.ray_app import CONFIG, Options
+from ml_platform.serving.settings import ServingSettings
+from ml_platform.serving.telemetry.metrics import NAMESPACE, Metrics
 from ml_platform.settings import PROJECT_ROOT, Settings
 from ml_platform_tests.needs import program
-from serving.__main__ import _options
-from serving.access.callers import PROBES
-from serving.metrics import NAMESPACE, Metrics
-from serving.ray_app import CONFIG, Options
-from serving.settings import ServingSettings
 
 DEPLOY = PROJECT_ROOT / "deploy"
 MANIFESTS = sorted(path for path in (DEPLOY / "kubernetes").glob("*.yaml") if path.stem != "kustomization")
@@ -119,7 +119,7 @@ def test_probes_ports_and_options_are_the_servers() -> None:
     entry = re.search(r"^ENTRYPOINT (\[.*\])$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     assert entry
     command = json.loads(entry[1])
-    assert command[:3] == ["python", "-m", "serving"]
+    assert command[:3] == ["python", "-m", "ml_platform.serving"]
     options = _options([*command[3:], *found["args"]])
     assert (options.port, options.host, options.workers) == (port["containerPort"], "0.0.0.0", 1)
     assert read(DEPLOY / "prometheus" / "prometheus.yml")["scrape_configs"][0]["metrics_path"] == "/metrics"

@@ -14,17 +14,17 @@ import httpx
 import polars as pl
 import pytest
 
-from ml_platform.features.online import open_online_store
+from ml_platform.features.online.open import open_online_store
 from ml_platform.inference.recorded_columns import of_features
-from ml_platform.lake.sql import query
+from ml_platform.lake.query.sql import query
 from ml_platform.monitoring.champion import released_digests
 from ml_platform.orchestration.model_defs import build_model_defs
 from ml_platform.orchestration.resources import build_resources
-from ml_platform.registry.promotion import promote_version, rollback
+from ml_platform.promotion.promote import promote_version, rollback
 from ml_platform.settings import Settings
 from ml_platform.training.documents import Evaluation
 from ml_platform_tests.serving.conftest import Server, serve  # noqa: F401 - a fixture
-from ml_platform_tests.shops import REQUEST_FEATURES, START, Shops, build_shops, shop_spec
+from ml_platform_tests.toy_world import REQUEST_FEATURES, START, Shops, build_shops, shop_spec
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ import dagster as dg
 import pytest
 
 from ml_platform.definitions import defs
-from ml_platform.lake.tables import Lake
+from ml_platform.lake.storage.tables import Lake
 from ml_platform.orchestration.model_asset import CHAIN
 from ml_platform.orchestration.resources import build_resources
 from ml_platform.orchestration.retraining import REASON_TAG, TRIGGER_TAG
@@ -83,7 +83,7 @@ def world(home) -> Iterator[World]:
 def ask(home) -> Iterator:
     """A real server on a free port; gives a function that asks it for the flight."""
     port = free_port()
-    server = subprocess.Popen([sys.executable, "-m", "serving", "--port", str(port)], cwd=PROJECT_ROOT)
+    server = subprocess.Popen([sys.executable, "-m", "ml_platform.serving", "--port", str(port)], cwd=PROJECT_ROOT)
     url = f"http://127.0.0.1:{port}"
 
     def _ask() -> dict:

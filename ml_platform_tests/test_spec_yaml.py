@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from ml_platform.settings import PROJECT_ROOT
-from ml_platform.spec import ModelSpec
+from ml_platform.spec.model import ModelSpec
 from ml_platform.spec_yaml import check_project, load_spec
 from ml_platform.yaml_documents import SpecError
 

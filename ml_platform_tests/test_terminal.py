@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from ml_platform.cli import app
-from ml_platform.lake.sql_cli import Format, render
-from ml_platform.lake.tables import Lake
+from ml_platform.lake.cli.sql import Format, render
+from ml_platform.lake.storage.tables import Lake
 from ml_platform.printable import plain
 
 EVIL = "a\x1b[2J\x1b]0;t\x07b\nforged row\r\x9b31m\u202egnp\u2028\x7f"

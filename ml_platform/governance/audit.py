@@ -16,8 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-from ml_platform.governance.secret import load_secret
-from ml_platform.inference.segments import SUFFIX, Segment
+from ml_platform.secret_file import load_secret
+from ml_platform.segment_log.segments import SUFFIX, Segment
 
 REQUEST, OPENED = "request", "opened"
 SEGMENT_BYTES = 64 * 2**20

@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, help="Read and verify the audit log of r
 def verify() -> None:
     """Verify every line; exit with code 1 and say which line was altered, removed or moved."""
     from ml_platform.governance.audit_table import verify_audit
-    from ml_platform.lake.tables import Lake
+    from ml_platform.lake.storage.tables import Lake
 
     settings = Settings()
     try:
@@ -40,7 +40,7 @@ def show(
     Example: ml-platform audit show --caller "nightly job" --since 2026-01-31
     """
     from ml_platform.governance.audit_table import read_audit
-    from ml_platform.lake.tables import Lake
+    from ml_platform.lake.storage.tables import Lake
 
     settings = Settings()
     start = since.replace(tzinfo=UTC) if since is not None and since.tzinfo is None else since

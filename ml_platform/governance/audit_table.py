@@ -9,10 +9,10 @@ import polars as pl
 
 from ml_platform.governance.audit import Entry, split_line
 from ml_platform.governance.audit_chain import Chains, Finding
-from ml_platform.governance.secret import load_secret
-from ml_platform.inference.ingest_segments import Ingested, ingest_segments
-from ml_platform.inference.segments import SUFFIX
-from ml_platform.lake.tables import Lake
+from ml_platform.lake.storage.tables import Lake
+from ml_platform.secret_file import load_secret
+from ml_platform.segment_log.ingest import Ingested, ingest_segments
+from ml_platform.segment_log.segments import SUFFIX
 from ml_platform.settings import Settings
 
 TABLE = "governance/audit"

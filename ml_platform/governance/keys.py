@@ -15,9 +15,9 @@ from pathlib import Path
 
 import msgspec
 
+from ml_platform.atomic_files import locked, replace_file
 from ml_platform.governance.audit import record_event
-from ml_platform.governance.secret import load_secret
-from ml_platform.registry.files import locked, replace_file
+from ml_platform.secret_file import load_secret
 
 ROLES = ("predict", "explain", "push", "promote", "admin")
 _INCLUDES = {"admin": frozenset(ROLES), "explain": frozenset({"explain", "predict"})}

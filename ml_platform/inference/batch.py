@@ -10,19 +10,19 @@ import polars as pl
 from pydantic import Field
 
 from ml_platform.compute import Executor, map_tasks
-from ml_platform.features.feature_definitions import FeatureDefinitions
-from ml_platform.features.refused_values import RefusedValue
-from ml_platform.features.training_set import feature_rows
-from ml_platform.features.views import FeatureView
+from ml_platform.features.training_sets.build import feature_rows
+from ml_platform.features.training_sets.feature_definitions import FeatureDefinitions
+from ml_platform.features.training_sets.refused_values import RefusedValue
+from ml_platform.features.views.view import FeatureView
 from ml_platform.inference.checked_rows import EXAMPLES, check_rows
+from ml_platform.inference.matrix import FeatureEncoder, feature_columns
 from ml_platform.inference.recorded_columns import as_recorded
 from ml_platform.inference.scorer import Scorer
-from ml_platform.lake.tables import Lake
+from ml_platform.lake.storage.tables import Lake
 from ml_platform.registry.manifest import champion_target
 from ml_platform.registry.releases import ReleaseStore
-from ml_platform.spec import ModelSpec
-from ml_platform.spec_types import Strict
-from ml_platform.training.matrix import FeatureEncoder, feature_columns
+from ml_platform.spec.model import ModelSpec
+from ml_platform.spec.types import Strict
 
 CHUNK_ROWS = 20_000
 

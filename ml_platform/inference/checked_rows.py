@@ -1,7 +1,7 @@
 """Checks a table's rows against the contract by which serving checks requests: some are left out, some flagged.
 
-Serving uses the same functions (`ml_platform.inference.contract`), so batch scoring scores a row exactly when a request
-with its values would be answered.
+Serving uses the same functions (`ml_platform.registry.input_contract`), so batch scoring scores a row exactly when a
+request with its values would be answered.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from ml_platform.inference.contract import Contract, Violation, violations_by_field
+from ml_platform.registry.input_contract import Contract, Violation, violations_by_field
 from ml_platform.registry.manifest import Input
 
 FLAGS = pl.List(pl.Struct({"field": pl.String, "kind": pl.String, "message": pl.String}))

@@ -6,7 +6,7 @@ product, over the other features on its path, of `o t + z (1 - t)`, where `o` is
 the share of the training rows that do. The integrand is a polynomial, so Gauss-Legendre quadrature with half as many
 points as the path has features is exact, and all leaves are computed at once.
 
-Training writes what is needed into the metadata of the model's graph (`ml_platform.training.explanation`).
+Training writes what is needed into the metadata of the model's graph (`ml_platform.training.export.explanation`).
 """
 
 import base64

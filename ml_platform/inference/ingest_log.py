@@ -10,14 +10,14 @@ import numpy as np
 import polars as pl
 
 from ml_platform.inference.checked_rows import FLAGS, flags_value
-from ml_platform.inference.contract import Violation
-from ml_platform.inference.ingest_segments import Ingested, ingest_segments
 from ml_platform.inference.log import SHADOW, Batch, Record
 from ml_platform.inference.recorded_columns import recorded_column
-from ml_platform.lake.tables import Lake
+from ml_platform.lake.storage.tables import Lake
 from ml_platform.registry.digests import BundleRefused
+from ml_platform.registry.input_contract import Violation
 from ml_platform.registry.manifest import Manifest
 from ml_platform.registry.releases import ReleaseStore
+from ml_platform.segment_log.ingest import Ingested, ingest_segments
 from ml_platform.settings import Settings
 
 _TIMESTAMP = pl.Datetime("us", "UTC")

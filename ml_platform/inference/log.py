@@ -1,6 +1,6 @@
 """The records of the inference log: every prediction is logged before its answer is sent.
 
-`ml_platform.inference.segments` writes them, `ml_platform.inference.ingest_log` ingests them into the lake.
+`ml_platform.segment_log.segments` writes them, `ml_platform.inference.ingest_log` ingests them into the lake.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from ml_platform.inference.contract import Violation
-from ml_platform.inference.segments import SEGMENT_BYTES, SYNC_SECONDS, SegmentLog
+from ml_platform.registry.input_contract import Violation
+from ml_platform.segment_log.segments import SEGMENT_BYTES, SYNC_SECONDS, SegmentLog
 
 SHADOW = "__shadow"  # suffix of a model's name for the separate log of its shadow versions
 

@@ -14,11 +14,11 @@ from typing import Any, Self
 import msgspec
 import numpy as np
 
-from ml_platform.features.expressions import columns_of
-from ml_platform.governance.secret import load_secret
-from ml_platform.inference.contract import Violation
+from ml_platform.features.expressions.compile import columns_of
 from ml_platform.inference.log import Batch, Record
+from ml_platform.registry.input_contract import Violation
 from ml_platform.registry.manifest import Manifest
+from ml_platform.secret_file import load_secret
 
 SECRET = "inference_log.secret"
 

@@ -15,8 +15,8 @@ from typing import Any, Self
 import msgspec
 import numpy as np
 
-from ml_platform.features.expressions import evaluator
-from ml_platform.features.vectorised import compile_columns
+from ml_platform.features.expressions.columns import compile_columns
+from ml_platform.features.expressions.compile import evaluator
 from ml_platform.inference.explain import METADATA_KEY, Explainer, unpack
 from ml_platform.instants import read_instant
 from ml_platform.registry.digests import BUNDLE_FILES, BundleRefused, check_bundle, is_digest

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from ml_platform.inference.matrix import FeatureEncoder, feature_columns
 from ml_platform.inference.recorded_columns import of_features
 from ml_platform.registry.manifest import Manifest, Target, champion_target
 from ml_platform.registry.releases import ReleaseStore
-from ml_platform.training.matrix import FeatureEncoder, feature_columns
 
 if TYPE_CHECKING:
     from ml_platform.inference.scorer import Scorer

@@ -6,7 +6,7 @@ from datetime import datetime
 import polars as pl
 
 from ml_platform.inference.recorded_columns import alike
-from ml_platform.lake.tables import Lake
+from ml_platform.lake.storage.tables import Lake
 
 CORE: dict[str, pl.DataType] = {
     "row_key": pl.String(),  # never null: the row's id, else the request and its row

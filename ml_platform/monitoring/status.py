@@ -6,16 +6,12 @@ Serving shows it. Imports nothing but the standard library and msgspec.
 """
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 
-from ml_platform.registry.files import locked, replace_file
+from ml_platform.atomic_files import locked, replace_file
 from ml_platform.registry.releases import ReleaseStore
-
-if TYPE_CHECKING:
-    from ml_platform.monitoring.drift_report import DriftReport
-    from ml_platform.monitoring.performance import PerformanceReport
 
 KEPT = 60  # windows of each kind
 WORST_COLUMNS = 8
@@ -102,57 +98,10 @@ def read_status(store: ReleaseStore, model: str) -> ModelStatus | None:
         raise StatusUnreadable(told) from error
 
 
-def publish_drift(store: ReleaseStore, report: "DriftReport") -> None:
-    """Add a window to the model's document, in place of an earlier one with the same end."""
-    judged = [column for column in report.columns if column.judged]
-    worst = sorted(judged, key=lambda column: -(column.severity or 0.0))[:WORST_COLUMNS]
-    window = DriftWindow(
-        since=report.window_from,
-        until=report.window_until,
-        version=report.version,
-        rows=report.rows,
-        verdict=report.verdict,
-        drifted=len(report.drifted),
-        judged=len(judged),
-        drifted_importance=report.drifted_importance,
-        prediction_severity=report.prediction.severity if report.prediction else None,
-        worst=tuple(
-            DriftedColumn(
-                column=column.column,
-                drifted=column.drifted,
-                importance=column.importance,
-                severity=column.severity,
-                reason=column.reason,
-            )
-            for column in worst
-        ),
-        reason=report.reasons[0],
-    )
-    _add(store, report.model, "drift", window)
-
-
-def publish_performance(store: ReleaseStore, report: "PerformanceReport") -> None:
-    """Add a window to the model's document, in place of an earlier one with the same end."""
-    window = PerformanceWindow(
-        since=report.window_from,
-        until=report.window_until,
-        version=report.version,
-        scored_rows=report.scored_rows,
-        rows=report.rows,
-        verdict=report.verdict,
-        metric=report.metric,
-        value=report.metrics.get(report.metric),
-        interval=report.interval,
-        holdout=report.holdout,
-        minimum=report.minimum,
-        reason="; ".join(report.reasons),
-    )
-    _add(store, report.model, "performance", window)
-
-
-def _add(
+def add_window(
     store: ReleaseStore, model: str, kind: Literal["drift", "performance"], window: DriftWindow | PerformanceWindow
 ) -> None:
+    """Add a window to the model's document, in place of an earlier one with the same end."""
     with locked(store.folder / "locks" / f"{model}.status.lock"):
         known = read_status(store, model) or ModelStatus(model=model, written_at=datetime.now(UTC))
         windows = [one for one in getattr(known, kind) if one.until != window.until]

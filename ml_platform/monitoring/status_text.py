@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ml_platform.monitoring.conditions import conditions
+from ml_platform.monitoring.alerts.conditions import conditions
 from ml_platform.monitoring.status import StatusUnreadable, read_status
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings

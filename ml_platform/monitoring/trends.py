@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ml_platform.lake.tables import Lake
+from ml_platform.lake.storage.tables import Lake
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

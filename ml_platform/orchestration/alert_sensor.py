@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from ml_platform.monitoring.alert_delivery import deliver_alerts
-from ml_platform.monitoring.alerts import waiting_alerts
+from ml_platform.monitoring.alerts.alert import waiting_alerts
+from ml_platform.monitoring.alerts.delivery import deliver_alerts
 from ml_platform.orchestration.resources import Platform
 
 SENSOR = "alert_delivery"

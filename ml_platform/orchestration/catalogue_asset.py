@@ -5,10 +5,10 @@ from pathlib import Path
 
 import dagster as dg
 
-from ml_platform.features.catalogue import ViewState, describe_views
-from ml_platform.features.catalogue_page import write_page
-from ml_platform.features.online import open_online_store
-from ml_platform.features.views import FeatureView
+from ml_platform.features.catalogue.describe import ViewState, describe_views
+from ml_platform.features.catalogue.page import write_page
+from ml_platform.features.online.open import open_online_store
+from ml_platform.features.views.view import FeatureView
 from ml_platform.orchestration.metadata import table
 from ml_platform.orchestration.resources import Platform
 from ml_platform.spec_yaml import check_project

@@ -8,8 +8,9 @@ from typing import Self
 import dagster as dg
 from pydantic import BaseModel
 
-from ml_platform.features.views import FeatureView, load_views
-from ml_platform.lake.source_spec import SourceSpec
+from ml_platform.features.views.load import load_views
+from ml_platform.features.views.view import FeatureView
+from ml_platform.lake.sources.source_spec import SourceSpec
 from ml_platform.orchestration.catalogue_asset import catalogue_asset
 from ml_platform.orchestration.feature_assets import feature_view_defs
 from ml_platform.orchestration.model_defs import build_model_defs
@@ -17,7 +18,7 @@ from ml_platform.orchestration.push_assets import push_defs
 from ml_platform.orchestration.scaffold import TabularModelScaffolder
 from ml_platform.orchestration.source_assets import source_table_defs
 from ml_platform.orchestration.source_scaffold import SourceTableScaffolder
-from ml_platform.spec import ModelSpec
+from ml_platform.spec.model import ModelSpec
 from ml_platform.spec_yaml import load_spec
 
 FEATURES_FOLDER = "features"
@@ -46,7 +47,7 @@ class FeatureViews(dg.Component, dg.Model, dg.Resolvable):
 class SourceTable(dg.Component):
     """A raw table from a file, a folder that grows or a PostgreSQL database, with its contract.
 
-    The attributes are those of `ml_platform.lake.source_spec.SourceSpec`.
+    The attributes are those of `ml_platform.lake.sources.source_spec.SourceSpec`.
     """
 
     def __init__(self, spec: SourceSpec) -> None:
@@ -71,7 +72,7 @@ class SourceTable(dg.Component):
 class TabularModel(dg.Component):
     """A model on tabular data: training set, search, evaluation, gated release, scoring, monitoring, retraining.
 
-    The attributes are those of `ml_platform.spec.ModelSpec`.
+    The attributes are those of `ml_platform.spec.model.ModelSpec`.
     """
 
     def __init__(self, spec: ModelSpec) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from ml_platform.spec import ModelSpec
+from ml_platform.spec.model import ModelSpec
 from ml_platform.yaml_documents import Document, Problem
 
 

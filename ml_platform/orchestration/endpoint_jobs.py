@@ -4,10 +4,10 @@ import dagster as dg
 from pydantic import Field
 
 from ml_platform.orchestration.resources import Platform
+from ml_platform.promotion.promote import change_traffic, rollback
 from ml_platform.registry.manifest import Endpoint, describe_targets
-from ml_platform.registry.promotion import change_traffic, rollback
 from ml_platform.registry.traffic import TrafficChange
-from ml_platform.spec import ModelSpec
+from ml_platform.spec.model import ModelSpec
 
 
 class RollbackConfig(dg.Config):

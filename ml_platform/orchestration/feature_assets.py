@@ -7,15 +7,17 @@ import polars as pl
 import yaml
 from dagster_duckdb import DuckDBResource
 
-from ml_platform.features.online import open_online_store, publish_view
-from ml_platform.features.pushed import read_view
-from ml_platform.features.views import FeatureView, ViewReport, compute_view
+from ml_platform.features.online.open import open_online_store
+from ml_platform.features.online.publish import publish_view
+from ml_platform.features.online.pushed_rows import read_view
+from ml_platform.features.views.compute import ViewReport, compute_view
+from ml_platform.features.views.view import FeatureView
 from ml_platform.orchestration.lineage import sql_column_lineage
 from ml_platform.orchestration.metadata import column_schema, numbers, sample, versions
 from ml_platform.orchestration.push_assets import pushed_key, pushed_rows
 from ml_platform.orchestration.resources import Platform
 from ml_platform.settings import Settings
-from ml_platform.spec_types import duration
+from ml_platform.spec.types import duration
 
 
 def table_key(table: str) -> dg.AssetKey:

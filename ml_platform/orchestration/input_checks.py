@@ -6,13 +6,20 @@ from typing import NamedTuple
 import dagster as dg
 import polars as pl
 
-from ml_platform.features.freshness import Freshness, check_freshness
-from ml_platform.features.null_shares import NullCount, accept, count_nulls, find_jumps, last_accepted, wholly_null
-from ml_platform.features.training_set import TrainingSetRef
-from ml_platform.features.views import FeatureView
-from ml_platform.lake.tables import Lake
+from ml_platform.features.training_sets.build import TrainingSetRef
+from ml_platform.features.training_sets.null_shares import (
+    NullCount,
+    accept,
+    count_nulls,
+    find_jumps,
+    last_accepted,
+    wholly_null,
+)
+from ml_platform.features.views.freshness import Freshness, check_freshness
+from ml_platform.features.views.view import FeatureView
+from ml_platform.lake.storage.tables import Lake
 from ml_platform.orchestration.metadata import table
-from ml_platform.spec import ModelSpec
+from ml_platform.spec.model import ModelSpec
 
 CHECKS = {
     "inputs_fresh": "Every feature view was computed from what its sources have by now (`input_checks` in defs.yaml).",

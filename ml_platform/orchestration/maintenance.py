@@ -5,13 +5,13 @@ from datetime import timedelta
 
 import dagster as dg
 
-from ml_platform.lake.maintenance import TableUpkeep, maintain
+from ml_platform.lake.storage.maintenance import TableUpkeep, maintain
 from ml_platform.orchestration.execution import scheduled
 from ml_platform.orchestration.metadata import table
 from ml_platform.orchestration.resources import Platform
+from ml_platform.promotion.reconcile import reconcile_registry
+from ml_platform.promotion.sweep import GRACE, sweep_bundles
 from ml_platform.registry.pins import pinned_versions
-from ml_platform.registry.reconcile import reconcile_registry
-from ml_platform.registry.sweep import GRACE, sweep_bundles
 
 VERSIONS_CHECK = "pinned_versions_readable"
 ALIASES_CHECK = "aliases_follow_what_serves"

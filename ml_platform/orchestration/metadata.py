@@ -7,8 +7,8 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from ml_platform.inference.ingest_segments import Ingested
-from ml_platform.lake.tables import Lake
+from ml_platform.lake.storage.tables import Lake
+from ml_platform.segment_log.ingest import Ingested
 
 _MOST_REASONS = 6  # the UI hides longer Markdown behind a click
 

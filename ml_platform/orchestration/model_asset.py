@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import dagster as dg
 from pydantic import BaseModel
 
-from ml_platform.orchestration.handoff import document_type
-from ml_platform.spec import ModelSpec
+from ml_platform.orchestration.json_io_manager import document_type
+from ml_platform.spec.model import ModelSpec
 
 # From rows to what serves, in order.
 CHAIN = (

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from ml_platform.features.views import FeatureView
+from ml_platform.features.views.view import FeatureView
 from ml_platform.orchestration.endpoint_jobs import endpoint_jobs
 from ml_platform.orchestration.model_asset import CHAIN, key
 from ml_platform.orchestration.release_assets import release_assets
@@ -15,7 +15,7 @@ from ml_platform.orchestration.retraining_history import definitions_digest, ret
 from ml_platform.orchestration.scoring_assets import scoring_assets
 from ml_platform.orchestration.skew_check import skew_check, skew_check_key
 from ml_platform.orchestration.training_assets import training_assets
-from ml_platform.spec import ModelSpec
+from ml_platform.spec.model import ModelSpec
 
 WATCH = ("inference_log", "performance", "drift_report")
 

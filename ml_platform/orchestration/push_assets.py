@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from ml_platform.features.pushed import PUSHED_AT, has_pushed, ingest_pushed, pushed_table
-from ml_platform.features.views import FeatureView
+from ml_platform.features.online.pushed_rows import PUSHED_AT, has_pushed, ingest_pushed, pushed_table
+from ml_platform.features.views.view import FeatureView
 from ml_platform.orchestration.metadata import ingested, table
 from ml_platform.orchestration.resources import Platform
 

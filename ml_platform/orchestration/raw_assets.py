@@ -7,10 +7,10 @@ import dagster as dg
 import dataframely as dy
 import polars as pl
 
-from ml_platform.lake.contracts import describe
-from ml_platform.lake.ingest import IngestReport
-from ml_platform.lake.raw import Calendar, RawTable
-from ml_platform.lake.tables import Lake
+from ml_platform.lake.contracts.contract import describe
+from ml_platform.lake.ingestion.ingest import IngestReport
+from ml_platform.lake.ingestion.raw_table import Calendar, RawTable
+from ml_platform.lake.storage.tables import Lake
 from ml_platform.orchestration.metadata import sample, table
 from ml_platform.orchestration.resources import Platform
 

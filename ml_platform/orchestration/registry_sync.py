@@ -11,9 +11,9 @@ import dagster as dg
 
 from ml_platform.orchestration.endpoint_jobs import release_changed
 from ml_platform.orchestration.resources import Platform
+from ml_platform.promotion.promote import sync_registry
 from ml_platform.registry.followed import followed_revision
 from ml_platform.registry.ledger import recorded_revision
-from ml_platform.registry.promotion import sync_registry
 
 JOB, SENSOR = "registry_sync", "registry_behind"
 

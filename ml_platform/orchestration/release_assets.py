@@ -5,20 +5,20 @@ from pathlib import Path
 
 import dagster as dg
 
-from ml_platform.features.views import FeatureView
+from ml_platform.features.views.view import FeatureView
 from ml_platform.inference.scorer import Scorer
 from ml_platform.orchestration.metadata import in_short, numbers, reasons, table
 from ml_platform.orchestration.model_asset import model_asset
 from ml_platform.orchestration.resources import Platform
+from ml_platform.promotion.promote import promote
+from ml_platform.promotion.versions import register
 from ml_platform.registry.digests import BundleRefused
-from ml_platform.registry.promotion import promote
-from ml_platform.registry.versions import register
-from ml_platform.spec import ModelSpec
+from ml_platform.spec.model import ModelSpec
 from ml_platform.training.documents import Evaluation, RegisteredVersion, ReleaseDecision, TrainedModel
-from ml_platform.training.evaluate import evaluate
-from ml_platform.training.plausibility import implausible, strongest_features
+from ml_platform.training.evaluation.evaluate import evaluate
+from ml_platform.training.evaluation.plausibility import implausible, strongest_features
+from ml_platform.training.evaluation.rescoring import VersionRows
 from ml_platform.training.refit import refit_model
-from ml_platform.training.rescoring import VersionRows
 
 
 def release_assets(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) -> list[dg.AssetsDefinition]:

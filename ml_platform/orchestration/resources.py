@@ -6,14 +6,14 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 from pydantic import Field, PrivateAttr
 
-from ml_platform.features.training_set import TrainingSetRef
-from ml_platform.lake.tables import Lake
-from ml_platform.orchestration.handoff import HandoffIOManager
+from ml_platform.features.training_sets.build import TrainingSetRef
+from ml_platform.lake.storage.tables import Lake
+from ml_platform.orchestration.json_io_manager import HandoffIOManager
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import Tracker
 from ml_platform.settings import Settings
-from ml_platform.spec import ModelSpec
-from ml_platform.training.split import TrainingRows
+from ml_platform.spec.model import ModelSpec
+from ml_platform.training.data.split import TrainingRows
 
 
 class Platform(dg.ConfigurableResource):

@@ -20,8 +20,8 @@ from ml_platform.orchestration.retraining_history import (
     training_under_way,
     unchanged_since_last,
 )
-from ml_platform.spec import ModelSpec
-from ml_platform.spec_types import duration
+from ml_platform.spec.model import ModelSpec
+from ml_platform.spec.types import duration
 
 TRIGGER_TAG = "ml_platform/trigger"
 REASON_TAG = "ml_platform/reason"

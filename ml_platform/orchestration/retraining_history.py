@@ -11,13 +11,13 @@ import dagster as dg
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 from pydantic import BaseModel
 
-from ml_platform.features.views import FeatureView
+from ml_platform.features.views.view import FeatureView
 from ml_platform.instants import bounded, later
-from ml_platform.orchestration.handoff import newest_handoff, read_handoff
+from ml_platform.orchestration.json_io_manager import newest_handoff, read_handoff
 from ml_platform.orchestration.model_asset import CHAIN, key
 from ml_platform.orchestration.resources import Platform
 from ml_platform.orchestration.run_workers import WorkerState, run_worker
-from ml_platform.spec import ModelSpec
+from ml_platform.spec.model import ModelSpec
 
 CHECK_TAG = "ml_platform/check"  # which evaluation of which check a run answers
 LONGEST_FACTOR = 8

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 from dagster._core.storage.tags import WILL_RETRY_TAG
 
-from ml_platform.monitoring.alerts import Alert, record_alert
+from ml_platform.monitoring.alerts.alert import Alert, record_alert
 from ml_platform.orchestration.resources import Platform
 from ml_platform.orchestration.run_workers import killed_because, run_worker
 

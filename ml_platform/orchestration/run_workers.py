@@ -15,7 +15,7 @@ import dagster as dg
 from dagster._core.events import DagsterEventType, EngineEventData, JobFailureData, RunFailureReason
 from dagster._core.storage.runs import SqliteRunStorage
 
-from ml_platform import process_table
+from ml_platform.processes import table
 
 HOST_TAG = "ml_platform/host"
 KILLED = "ml_platform/killed"  # in the metadata of an event: how it was found that a run's process is gone
@@ -54,7 +54,7 @@ def run_worker(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Worker:
             return Worker(WorkerState.UNKNOWN, "its process is starting")
         return Worker(WorkerState.GONE, "no process has reported for it, and none is starting")
     pid, at = reported
-    began = process_table.started_at(pid)
+    began = table.started_at(pid)
     if began is None or began > at + CLOCK_SLACK:
         return Worker(WorkerState.GONE, f"its process on {here} (pid {pid}) is gone")
     return Worker(WorkerState.ALIVE, f"its process on {here} has pid {pid}")
@@ -62,7 +62,7 @@ def run_worker(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Worker:
 
 def _launched_elsewhere(instance: dg.DagsterInstance, run: dg.DagsterRun, here: str) -> str | None:
     """Why a run's process cannot be looked for on this machine; None when it can."""
-    if not process_table.PROC.is_dir():
+    if not table.PROC.is_dir():
         return "this system has no /proc to look for its process"
     host = run.tags.get(HOST_TAG)
     if host is not None:
@@ -136,21 +136,21 @@ def killed_because(instance: dg.DagsterInstance, run_id: str) -> str | None:
 
 def end_orphaned_steps() -> None:
     """End the step processes on this Dagster home that have lost their run: they would write on beside its retry."""
-    process_table.end(_orphaned_steps())
+    table.end(_orphaned_steps())
 
 
 def _orphaned_steps() -> Iterator[int]:
     home = {"DAGSTER_HOME": os.environ.get("DAGSTER_HOME", "")}
-    family = {*process_table.marked(home), os.getpid()}
+    family = {*table.marked(home), os.getpid()}
     for pid in family:
-        if "multiprocessing.forkserver" in process_table.command(pid) and process_table.parent(pid) not in family:
+        if "multiprocessing.forkserver" in table.command(pid) and table.parent(pid) not in family:
             yield pid
 
 
 def _starting_here() -> bool:
     """Whether a process that could be a run's, not yet reported, is on this Dagster home: code servers spawn them."""
     home = {"DAGSTER_HOME": os.environ.get("DAGSTER_HOME", "")}
-    return any("--multiprocessing-fork" in process_table.command(pid) for pid in process_table.marked(home))
+    return any("--multiprocessing-fork" in table.command(pid) for pid in table.marked(home))
 
 
 def _reported(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[int, float] | None:

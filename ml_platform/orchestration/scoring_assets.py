@@ -8,23 +8,23 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from ml_platform.features.feature_definitions import request_features
-from ml_platform.features.training_set import feature_infos
-from ml_platform.features.views import FeatureView
+from ml_platform.features.training_sets.build import feature_infos
+from ml_platform.features.training_sets.feature_definitions import request_features
+from ml_platform.features.views.view import FeatureView
 from ml_platform.inference.batch import score_window
 from ml_platform.inference.ingest_log import ingest_model_log
-from ml_platform.lake.sql import referenced_tables
-from ml_platform.monitoring.alerts import Alert
-from ml_platform.monitoring.conditions import update_condition
-from ml_platform.monitoring.drift import detect_drift
-from ml_platform.monitoring.drift_report import DriftReport
-from ml_platform.monitoring.performance import PerformanceReport, measure_performance
+from ml_platform.lake.query.sql import referenced_tables
+from ml_platform.monitoring.alerts.alert import Alert
+from ml_platform.monitoring.alerts.conditions import update_condition
+from ml_platform.monitoring.drift.detect import detect_drift
+from ml_platform.monitoring.drift.report import DriftReport
+from ml_platform.monitoring.performance.measure import PerformanceReport, measure_performance
 from ml_platform.orchestration.feature_assets import table_key, view_keys
 from ml_platform.orchestration.metadata import column_schema, in_short, ingested, numbers, plots, reasons, sample, table
 from ml_platform.orchestration.model_asset import key, model_asset
 from ml_platform.orchestration.resources import Platform
-from ml_platform.spec import ModelSpec
-from ml_platform.spec_types import duration
+from ml_platform.spec.model import ModelSpec
+from ml_platform.spec.types import duration
 
 SCORED = {
     "id": "The row's id.",

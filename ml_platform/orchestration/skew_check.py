@@ -4,14 +4,14 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from ml_platform.features.views import FeatureView
-from ml_platform.monitoring.alerts import Alert
-from ml_platform.monitoring.conditions import update_condition
-from ml_platform.monitoring.skew import SkewReport, find_skew
+from ml_platform.features.views.view import FeatureView
+from ml_platform.monitoring.alerts.alert import Alert
+from ml_platform.monitoring.alerts.conditions import update_condition
+from ml_platform.monitoring.skew.detect import SkewReport, find_skew
 from ml_platform.orchestration.metadata import table
 from ml_platform.orchestration.model_asset import key
 from ml_platform.orchestration.resources import Platform
-from ml_platform.spec import ModelSpec
+from ml_platform.spec.model import ModelSpec
 
 CHECK = "no_skew"
 

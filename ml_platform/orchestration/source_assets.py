@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 
 import dagster as dg
 
-from ml_platform.lake.declared import raw_table, source_of
-from ml_platform.lake.growing_folder import FolderFiles, list_files, load_new_files
-from ml_platform.lake.ingest import IngestReport
-from ml_platform.lake.source_spec import SourceSpec
-from ml_platform.lake.sql_source import last_cursor, load_changes
-from ml_platform.lake.tables import Lake
+from ml_platform.lake.ingestion.ingest import IngestReport
+from ml_platform.lake.sources.from_spec import raw_table, source_of
+from ml_platform.lake.sources.incremental_folder import FolderFiles, list_files, load_new_files
+from ml_platform.lake.sources.source_spec import SourceSpec
+from ml_platform.lake.sources.sql_database import last_cursor, load_changes
+from ml_platform.lake.storage.tables import Lake
 from ml_platform.orchestration.metadata import sample
 from ml_platform.orchestration.raw_assets import (
     CHECK,

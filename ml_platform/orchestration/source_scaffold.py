@@ -9,13 +9,13 @@ import polars as pl
 import yaml
 from pydantic import BaseModel, Field
 
-from ml_platform.lake.csv_reader import read_start
-from ml_platform.lake.guess import columns_of
-from ml_platform.lake.guess_dialect import guess_dialect
-from ml_platform.lake.guess_notes import notes_of
-from ml_platform.lake.readers import read_file
-from ml_platform.lake.source_spec import SourceSpec, resolve
-from ml_platform.lake.stored_files import list_folder
+from ml_platform.lake.sources.contract_inference import columns_of
+from ml_platform.lake.sources.csv_reader import read_start
+from ml_platform.lake.sources.dialect_inference import guess_dialect
+from ml_platform.lake.sources.file_readers import read_file
+from ml_platform.lake.sources.inference_notes import notes_of
+from ml_platform.lake.sources.source_spec import SourceSpec, resolve
+from ml_platform.lake.sources.stored_files import list_folder
 from ml_platform.orchestration.scaffolding import whole_or_nothing
 from ml_platform.printable import plain
 

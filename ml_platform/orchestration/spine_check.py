@@ -9,18 +9,18 @@ from pathlib import Path
 
 import duckdb
 
-from ml_platform.features.feature_definitions import request_features
-from ml_platform.features.label_copies import label_copies
-from ml_platform.features.named_columns import column_problems
-from ml_platform.features.request import RequestFeature, derived_types
-from ml_platform.features.spine import ambiguous
-from ml_platform.features.views import FeatureView
-from ml_platform.input_spec import FieldType
+from ml_platform.features.expressions.request_features import RequestFeature, derived_types
+from ml_platform.features.training_sets.feature_definitions import request_features
+from ml_platform.features.training_sets.label_copies import label_copies
+from ml_platform.features.training_sets.named_columns import column_problems
+from ml_platform.features.training_sets.spine import ambiguous
+from ml_platform.features.views.view import FeatureView
+from ml_platform.lake.ingestion.raw_table import RawTable
 from ml_platform.lake.names import quoted
-from ml_platform.lake.raw import RawTable
-from ml_platform.lake.sql import referenced_tables
+from ml_platform.lake.query.sql import referenced_tables
 from ml_platform.orchestration.dagster_rules import dagster_problems
-from ml_platform.spec import ModelSpec, Task
+from ml_platform.spec.inputs import FieldType
+from ml_platform.spec.model import ModelSpec, Task
 from ml_platform.yaml_documents import Document, Problem, SpecError, documents, nearest
 
 _DATED = re.compile(r"\bAT\s*\(\s*(VERSION|TIMESTAMP)\b", re.IGNORECASE)

@@ -8,10 +8,10 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from ml_platform.features.leakage import Leak, LeakageReport, find_leakage
-from ml_platform.features.training_set import TrainingSetRef, create_training_set
-from ml_platform.features.views import FeatureView
-from ml_platform.lake.sql import referenced_tables
+from ml_platform.features.training_sets.build import TrainingSetRef, create_training_set
+from ml_platform.features.training_sets.leakage import Leak, LeakageReport, find_leakage
+from ml_platform.features.views.view import FeatureView
+from ml_platform.lake.query.sql import referenced_tables
 from ml_platform.orchestration.feature_assets import table_key, view_keys
 from ml_platform.orchestration.input_checks import CHECKS, check_inputs
 from ml_platform.orchestration.lineage import feature_column_lineage
@@ -19,7 +19,7 @@ from ml_platform.orchestration.metadata import column_schema, numbers, plots, re
 from ml_platform.orchestration.model_asset import model_asset
 from ml_platform.orchestration.resources import Platform
 from ml_platform.orchestration.retraining_history import earlier_training
-from ml_platform.spec import ModelSpec
+from ml_platform.spec.model import ModelSpec
 from ml_platform.training.documents import Candidates, TrainedModel
 from ml_platform.training.fit import fit_model
 from ml_platform.training.search import search

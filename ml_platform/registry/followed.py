@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from ml_platform.registry.files import locked, replace_file
+from ml_platform.atomic_files import locked, replace_file
 from ml_platform.registry.releases import ReleaseStore
 
 

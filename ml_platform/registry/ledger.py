@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from ml_platform.lake.tables import Lake
+from ml_platform.lake.storage.tables import Lake
 from ml_platform.registry.manifest import Endpoint, champion_of_targets, describe_targets
 from ml_platform.registry.releases import ReleaseStore
 

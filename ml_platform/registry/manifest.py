@@ -42,7 +42,7 @@ class Input(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
 
 
 class Derived(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """One feature computed from the request: `tree` is a portable expression (`ml_platform.features.expressions`)."""
+    """One feature computed from the request: `tree` is a portable expression (`features.expressions.compile`)."""
 
     name: str
     type: Literal["string", "integer", "number", "boolean", "timestamp"]

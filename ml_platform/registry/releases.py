@@ -4,7 +4,7 @@
     <folder>/endpoints/<name>.json                 what serves now; replaced atomically
     <folder>/history/<name>/<revision>.json        every document that ever was current
     <folder>/versions/<model>/<version>.json       bundle of a registered version
-    <folder>/tries/<model>.json                    challengers that the gate judged, see `ml_platform.registry.tries`
+    <folder>/tries/<model>.json                    challengers that the gate judged, see `training.evaluation.tries`
     <folder>/status/<model>.json                   what monitoring found lately, see `ml_platform.monitoring.status`
 
 An endpoint is called as its model, unless somebody made another one of a name of its own.
@@ -23,8 +23,8 @@ from uuid import uuid4
 
 import msgspec
 
+from ml_platform.atomic_files import locked, replace_file, sync_folder, write_synced
 from ml_platform.registry.digests import BUNDLE_FILES, bundle_digest, check_bundle, is_digest
-from ml_platform.registry.files import locked, replace_file, sync_folder, write_synced
 from ml_platform.registry.manifest import Action, Endpoint, Manifest, Struct, Target
 
 Document = TypeVar("Document", bound=Struct)

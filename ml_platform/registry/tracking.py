@@ -7,9 +7,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from ml_platform.process_identity import is_gone, this_process
+from ml_platform.atomic_files import locked
+from ml_platform.processes.identity import is_gone, this_process
 from ml_platform.registry.artifacts import default_location, make_locations_relative
-from ml_platform.registry.files import locked
 from ml_platform.settings import Settings
 from ml_platform.sqlite_uri import is_sqlite, sqlite_file
 

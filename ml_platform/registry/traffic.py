@@ -1,7 +1,7 @@
 """Traffic changes: which versions answer, with which shares, which are shadows, and which key decides.
 
 The release store alone is read and written, so the serving process can do it too. What serves follows within a second;
-ledger and registry follow by whoever may import them: `ml_platform.registry.promotion.sync_registry`.
+ledger and registry follow by whoever may import them: `ml_platform.promotion.promote.sync_registry`.
 """
 
 from collections.abc import Mapping, Sequence

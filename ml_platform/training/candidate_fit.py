@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from ml_platform.features.training_set import FeatureInfo
+from ml_platform.features.training_sets.build import FeatureInfo
+from ml_platform.inference.matrix import FeatureEncoder, encode_labels, label_classes
 from ml_platform.registry.manifest import Feature, Label
-from ml_platform.spec import Family, ModelSpec
+from ml_platform.spec.model import Family, ModelSpec
+from ml_platform.training.data.split import window
 from ml_platform.training.documents import Parameter, ParityReport, Window
-from ml_platform.training.export import export_onnx
+from ml_platform.training.evaluation.metrics import shares
+from ml_platform.training.export.onnx import export_onnx
+from ml_platform.training.export.parity import check_parity
 from ml_platform.training.families import build_estimator, fit_estimator, importance, predict
-from ml_platform.training.matrix import FeatureEncoder, encode_labels, label_classes
-from ml_platform.training.metrics import shares
-from ml_platform.training.parity import check_parity
-from ml_platform.training.split import window
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline

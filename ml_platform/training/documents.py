@@ -7,9 +7,9 @@ from datetime import datetime
 
 from pydantic import Field
 
-from ml_platform.features.training_set import TrainingSetRef
-from ml_platform.spec import Family
-from ml_platform.spec_types import Strict
+from ml_platform.features.training_sets.build import TrainingSetRef
+from ml_platform.spec.model import Family
+from ml_platform.spec.types import Strict
 
 Parameter = bool | int | float | str
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml_platform.registry.manifest import MISSING_CODE, UNSEEN_CODE, Feature
-from ml_platform.spec import Family, Task
+from ml_platform.spec.model import Family, Task
 from ml_platform.training.documents import Parameter
 
 if TYPE_CHECKING:

@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ml_platform.features.training_set import TrainingSetRef
-from ml_platform.features.views import FeatureView
+from ml_platform.features.training_sets.build import TrainingSetRef
+from ml_platform.features.views.view import FeatureView
+from ml_platform.inference.matrix import encode_labels
 from ml_platform.registry.logged_model import log_model
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import PLOTS, Tracker
-from ml_platform.spec import ModelSpec
-from ml_platform.training.blocks import DAY, block_ids
-from ml_platform.training.bundle import Signature, build_provenance, build_signature, store_bundle
+from ml_platform.spec.model import ModelSpec
+from ml_platform.training.artifacts.bundle import Signature, build_provenance, build_signature, store_bundle
+from ml_platform.training.artifacts.code_version import code_version as current_code_version
+from ml_platform.training.artifacts.plots import model_plots
 from ml_platform.training.candidate_fit import NotExportable, fit_candidate
-from ml_platform.training.code_version import code_version as current_code_version
+from ml_platform.training.data.split import TrainingRows
 from ml_platform.training.documents import Candidate, Candidates, PassedOver, TrainedModel
-from ml_platform.training.matrix import encode_labels
-from ml_platform.training.metric_errors import holdout_error
-from ml_platform.training.metrics import measure
-from ml_platform.training.plots import model_plots
-from ml_platform.training.split import TrainingRows
+from ml_platform.training.evaluation.blocks import DAY, block_ids
+from ml_platform.training.evaluation.metric_errors import holdout_error
+from ml_platform.training.evaluation.metrics import measure
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ml_platform.compute import executor_session, map_tasks
-from ml_platform.features.training_set import TrainingSetRef
+from ml_platform.features.training_sets.build import TrainingSetRef
+from ml_platform.inference.matrix import FeatureEncoder, encode_labels, label_classes
 from ml_platform.registry.manifest import Feature
 from ml_platform.registry.tracking import Tracker
-from ml_platform.spec import Family, ModelSpec, Task
-from ml_platform.threshold_spec import Threshold
+from ml_platform.spec.model import Family, ModelSpec, Task
+from ml_platform.spec.threshold import Threshold
 from ml_platform.training.candidate_fit import require_classes
+from ml_platform.training.data.split import Parts, TrainingRows
 from ml_platform.training.documents import Candidate, Candidates, Parameter
+from ml_platform.training.evaluation.metrics import choose_threshold, measure
 from ml_platform.training.families import (
     build_estimator,
     default_params,
@@ -23,9 +26,6 @@ from ml_platform.training.families import (
     predict,
     suggest,
 )
-from ml_platform.training.matrix import FeatureEncoder, encode_labels, label_classes
-from ml_platform.training.metrics import choose_threshold, measure
-from ml_platform.training.split import Parts, TrainingRows
 
 if TYPE_CHECKING:
     import optuna

@@ -11,12 +11,14 @@ import yaml
 from polars.testing import assert_frame_equal
 
 from ml_platform import defs
-from ml_platform.features.feature_definitions import FeatureDefinitions
-from ml_platform.features.leakage import find_leakage
-from ml_platform.features.training_set import FeatureInfo, create_training_set, feature_rows
-from ml_platform.features.views import FeatureView, compute_view, load_views
-from ml_platform.lake.tables import Lake
-from ml_platform.spec import ModelSpec
+from ml_platform.features.training_sets.build import FeatureInfo, create_training_set, feature_rows
+from ml_platform.features.training_sets.feature_definitions import FeatureDefinitions
+from ml_platform.features.training_sets.leakage import find_leakage
+from ml_platform.features.views.compute import compute_view
+from ml_platform.features.views.load import load_views
+from ml_platform.features.views.view import FeatureView
+from ml_platform.lake.storage.tables import Lake
+from ml_platform.spec.model import ModelSpec
 
 DEFS = Path(defs.__path__[0])
 QUARTER, HOUR = timedelta(minutes=15), timedelta(hours=1)

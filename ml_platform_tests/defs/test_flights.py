@@ -11,8 +11,8 @@ import pytest
 from ml_platform.defs.flights.sources import FOLDER_VARIABLE, airport_zones, dated_rows, read_csv, source_folder
 from ml_platform.defs.flights.tables import RAW_TABLES
 from ml_platform.lake.errors import EmptyInput, SchemaMismatch
-from ml_platform.lake.raw import RawTable
-from ml_platform.lake.tables import Lake
+from ml_platform.lake.ingestion.raw_table import RawTable
+from ml_platform.lake.storage.tables import Lake
 
 TABLES = {table.name: table for table in RAW_TABLES}
 FLIGHTS, WEATHER = TABLES["raw/flights"], TABLES["raw/weather"]

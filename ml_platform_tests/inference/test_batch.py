@@ -9,14 +9,14 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from ml_platform.features.definitions import ViewChanged
+from ml_platform.features.views.recorded_definitions import ViewChanged
 from ml_platform.inference.batch import BatchReport, NoRelease, score_rows, score_window
 from ml_platform.inference.recorded_columns import of_features
 from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.digests import model_digest
 from ml_platform.registry.manifest import Derived, Manifest, Target
 from ml_platform.training.documents import TrainedModel
-from ml_platform_tests.shops import REQUEST_FEATURES, START, Shops, multiclass_spec, regression_spec, shop_spec
+from ml_platform_tests.toy_world import REQUEST_FEATURES, START, Shops, multiclass_spec, regression_spec, shop_spec
 
 
 @pytest.fixture

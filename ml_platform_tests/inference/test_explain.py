@@ -9,10 +9,10 @@ import onnxruntime
 import pytest
 
 from ml_platform.inference.explain import METADATA_KEY, Explainer, Tree, TreeExplainer, Trees, unpack
-from ml_platform.spec import Family, Task
-from ml_platform.training.export import export_onnx
-from ml_platform.training.onnx_trees import thresholds
-from ml_platform_tests.training.test_export import FEATURES, fitted
+from ml_platform.spec.model import Family, Task
+from ml_platform.training.export.onnx import export_onnx
+from ml_platform.training.export.onnx_trees import thresholds
+from ml_platform_tests.training.export.test_onnx import FEATURES, fitted
 
 WIDTH = len(FEATURES)
 

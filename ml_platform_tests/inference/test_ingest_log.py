@@ -10,12 +10,12 @@ import polars as pl
 import pytest
 
 from ml_platform.inference import ingest_log as module
-from ml_platform.inference import ingest_segments
 from ml_platform.inference.ingest_log import ingest_log
 from ml_platform.inference.log import InferenceLog
 from ml_platform.inference.recorded_columns import of_features
-from ml_platform.lake.tables import Lake
+from ml_platform.lake.storage.tables import Lake
 from ml_platform.registry.manifest import Feature
+from ml_platform.segment_log import ingest
 from ml_platform.settings import Settings
 from ml_platform_tests.inference.test_log import record
 
@@ -120,7 +120,7 @@ def test_a_run_takes_what_is_there_when_it_starts_and_does_not_follow_a_busy_wri
 def test_small_chunks_commit_one_by_one_and_add_up(
     settings: Settings, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest_segments, "CHUNK_BYTES", 700)
+    monkeypatch.setattr(ingest, "CHUNK_BYTES", 700)
     log = InferenceLog(settings.inference_log_dir)
     for number in range(10):
         log.append("flight_delay", [record(number)])
@@ -181,9 +181,9 @@ def test_predictions_of_another_kind_stop_nothing(settings: Settings, lake: Lake
 INGEST = """
 import sys
 from pathlib import Path
-from ml_platform.inference import ingest_segments
+from ml_platform.segment_log import ingest
 from ml_platform.inference.ingest_log import ingest_log
-from ml_platform.lake.tables import Lake
+from ml_platform.lake.storage.tables import Lake
 from ml_platform.settings import Settings
 ingest_segments.CHUNK_BYTES = 2_000
 settings = Settings(home=Path(sys.argv[1]))

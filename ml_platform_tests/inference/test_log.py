@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from ml_platform.inference.log import InferenceLog, Record
-from ml_platform.inference.segments import LogUnavailable
+from ml_platform.segment_log.segments import LogUnavailable
 
 NOW = datetime(2013, 7, 1, 12, tzinfo=UTC)
 

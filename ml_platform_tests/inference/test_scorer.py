@@ -12,7 +12,7 @@ from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.digests import BundleRefused, bundle_digest
 from ml_platform.registry.manifest import MISSING_CODE, UNSEEN_CODE, Golden, Manifest
 from ml_platform.training.documents import TrainedModel
-from ml_platform_tests.shops import Shops, multiclass_spec, regression_spec
+from ml_platform_tests.toy_world import Shops, multiclass_spec, regression_spec
 
 REQUEST = {
     "order_id": "order-1",

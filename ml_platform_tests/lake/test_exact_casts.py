@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml_platform.lake.contracts import ROW, apply_contract
+from ml_platform.lake.contracts.contract import ROW, apply_contract
 from ml_platform.lake.errors import SchemaMismatch
 from ml_platform.lake.exact_casts import cast_exactly, is_castable, is_same_kind, shown
-from ml_platform.lake.tables import Lake
-from ml_platform.lake.types import conform, storable
+from ml_platform.lake.storage.tables import Lake
+from ml_platform.lake.storage.type_mapping import conform, storable
 
 INSTANT = dy.Datetime(time_unit="us", time_zone="UTC")
 LONG = ["9007199254740993", "9007199254740992", "9223372036854776000", "89014103211118510720", "0.1"]

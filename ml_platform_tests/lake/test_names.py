@@ -6,10 +6,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ml_platform.lake.keyed import merge
-from ml_platform.lake.maintenance import maintain
-from ml_platform.lake.sql import query
-from ml_platform.lake.tables import Lake
+from ml_platform.lake.query.sql import query
+from ml_platform.lake.storage.maintenance import maintain
+from ml_platform.lake.storage.merge import merge
+from ml_platform.lake.storage.tables import Lake
 
 FRAME = pl.DataFrame({"part": ["ü x/%", "a=b"], "value": [1, 2]})
 

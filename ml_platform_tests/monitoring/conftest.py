@@ -10,15 +10,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ml_platform.lake.tables import Lake
+from ml_platform.inference.matrix import FeatureEncoder, FeatureInfo
+from ml_platform.lake.storage.tables import Lake
 from ml_platform.registry.digests import model_digest
 from ml_platform.registry.manifest import Golden, Input, Manifest, Provenance, Target
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
-from ml_platform.spec import ModelSpec
-from ml_platform.training.export import export_onnx
+from ml_platform.spec.model import ModelSpec
+from ml_platform.training.export.onnx import export_onnx
 from ml_platform.training.families import build_estimator, default_params, predict
-from ml_platform.training.matrix import FeatureEncoder, FeatureInfo
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 TRAINED_DAYS = 60

@@ -7,11 +7,11 @@ import msgspec
 import polars as pl
 import pytest
 
-from ml_platform.monitoring.drift import detect_drift
-from ml_platform.monitoring.performance import measure_performance
+from ml_platform.inference.matrix import FeatureEncoder
+from ml_platform.monitoring.drift.detect import detect_drift
+from ml_platform.monitoring.performance.measure import measure_performance
 from ml_platform.monitoring.scored_rows import scored_rows
 from ml_platform.registry.manifest import InferenceLogPolicy, Manifest, Target
-from ml_platform.training.matrix import FeatureEncoder
 from ml_platform_tests.monitoring.conftest import SPEC, World, draw
 
 Labels = Callable[[pl.DataFrame], None]

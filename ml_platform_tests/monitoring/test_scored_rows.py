@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from ml_platform.lake.tables import Lake
+from ml_platform.lake.storage.tables import Lake
 from ml_platform.monitoring.scored_rows import newest_score, scored_rows
 from ml_platform_tests.monitoring.conftest import MODEL, SPEC, START, World, draw
 

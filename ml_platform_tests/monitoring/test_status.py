@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from ml_platform.monitoring import status
-from ml_platform.monitoring.drift import detect_drift
-from ml_platform.monitoring.performance import measure_performance
+from ml_platform.monitoring.drift.detect import detect_drift
+from ml_platform.monitoring.performance.measure import measure_performance
 from ml_platform.monitoring.status import StatusUnreadable, read_status
 from ml_platform_tests.monitoring.conftest import MODEL, SPEC, START, World, draw
 

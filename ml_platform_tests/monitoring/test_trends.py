@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from ml_platform.lake.tables import Lake
+from ml_platform.lake.storage.tables import Lake
 from ml_platform.monitoring.trends import DRIFT_TABLE, drift_heat_map, drift_history, drift_plots, performance_plots
 
 FIRST = datetime(2013, 4, 7, tzinfo=UTC)

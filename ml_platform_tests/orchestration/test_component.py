@@ -6,15 +6,15 @@ from textwrap import dedent
 import dagster as dg
 import pytest
 
-from ml_platform.features.leakage import find_leakage
-from ml_platform.features.training_set import create_training_set
-from ml_platform.features.views import load_views
+from ml_platform.features.training_sets.build import create_training_set
+from ml_platform.features.training_sets.leakage import find_leakage
+from ml_platform.features.views.load import load_views
 from ml_platform.orchestration.component import TabularModel
 from ml_platform.orchestration.model_defs import build_model_defs
 from ml_platform.orchestration.resources import build_resources
 from ml_platform.orchestration.scaffold import LABELS, TabularModelParams, TabularModelScaffolder
 from ml_platform.spec_yaml import load_spec
-from ml_platform.training.split import split_by_time
+from ml_platform.training.data.split import split_by_time
 
 
 def scaffold(folder: Path, task: str) -> Path:

@@ -5,7 +5,7 @@ import polars as pl
 
 from ml_platform.orchestration.model_defs import build_model_defs
 from ml_platform.orchestration.resources import build_resources
-from ml_platform_tests.monitoring.test_skew import HOUR, NOON, Live
+from ml_platform_tests.monitoring.skew.test_detect import HOUR, NOON, Live
 
 
 def definitions(shops) -> dg.Definitions:

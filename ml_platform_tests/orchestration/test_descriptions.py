@@ -6,14 +6,14 @@ from pathlib import Path
 
 import dagster as dg
 
-from ml_platform.features.views import load_view
+from ml_platform.features.views.load import load_view
 from ml_platform.orchestration.feature_assets import feature_view_defs
 from ml_platform.orchestration.metadata import in_short
 from ml_platform.registry.manifest import Target
 from ml_platform.training.documents import TrainedModel
-from ml_platform_tests.monitoring.test_skew import HOUR, NOON, Live
+from ml_platform_tests.monitoring.skew.test_detect import HOUR, NOON, Live
 from ml_platform_tests.orchestration.test_data_checks import definitions
-from ml_platform_tests.shops import Shops
+from ml_platform_tests.toy_world import Shops
 
 WINDOWS = """\
 description: How a shop has been selling.

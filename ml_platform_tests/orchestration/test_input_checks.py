@@ -6,13 +6,13 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from ml_platform.features.null_shares import last_accepted
-from ml_platform.features.views import compute_view
+from ml_platform.features.training_sets.null_shares import last_accepted
+from ml_platform.features.views.compute import compute_view
 from ml_platform.orchestration.model_asset import key
 from ml_platform.orchestration.resources import build_resources
 from ml_platform.orchestration.retraining_history import definitions_digest
 from ml_platform.orchestration.training_assets import training_assets
-from ml_platform_tests.shops import START, Shops
+from ml_platform_tests.toy_world import START, Shops
 
 
 def make(shops: Shops, **config: Any) -> tuple[bool, dict[str, dg.AssetCheckEvaluation], dict[str, Any]]:

@@ -12,9 +12,9 @@ from dagster import DagsterRun, DagsterRunStatus, RunsFilter
 from dagster._core.events import DagsterEventType
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
-from ml_platform.registry.reconcile import versions_of
+from ml_platform.promotion.reconcile import versions_of
+from ml_platform.promotion.sweep import sweep_bundles
 from ml_platform.registry.releases import ReleaseStore
-from ml_platform.registry.sweep import sweep_bundles
 from ml_platform.registry.tracking import Tracker
 from ml_platform_tests.platform_process import RunningPlatform, copy_project, running_platform
 

@@ -12,7 +12,7 @@ from ml_platform.registry.manifest import Target
 from ml_platform.registry.pins import pinned_versions
 from ml_platform.settings import Settings
 from ml_platform.training.documents import TrainedModel
-from ml_platform_tests.shops import Shops
+from ml_platform_tests.toy_world import Shops
 
 
 def _maintain(settings: Settings) -> tuple[Mapping[str, dg.MetadataValue], dg.AssetCheckEvaluation]:

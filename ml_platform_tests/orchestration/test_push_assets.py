@@ -6,16 +6,16 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from ml_platform.features.push_log import stream
-from ml_platform.features.pushed import pushed_table
-from ml_platform.features.views import FeatureView
-from ml_platform.inference.segments import SegmentLog
-from ml_platform.lake.tables import Lake
+from ml_platform.features.online.push_log import stream
+from ml_platform.features.online.pushed_rows import pushed_table
+from ml_platform.features.views.view import FeatureView
+from ml_platform.lake.storage.tables import Lake
 from ml_platform.orchestration.feature_assets import feature_view_defs
 from ml_platform.orchestration.push_assets import JOB, RETRY_AFTER, push_defs
 from ml_platform.orchestration.resources import build_resources
+from ml_platform.segment_log.segments import SegmentLog
 from ml_platform.settings import Settings
-from ml_platform_tests.features.test_pushed import at, load_view, push, pushed, source
+from ml_platform_tests.features.online.test_pushed_rows import at, load_view, push, pushed, source
 
 PUSHED, ONLINE, TABLE = (dg.AssetKey([folder, "shop_load"]) for folder in ("pushed", "online", "features"))
 

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from ml_platform.defs.flights.assets import defs as flights_defs
-from ml_platform.lake.ingest import DAY
-from ml_platform.lake.raw import Calendar, RawTable
-from ml_platform.lake.tables import Lake
+from ml_platform.lake.ingestion.ingest import DAY
+from ml_platform.lake.ingestion.raw_table import Calendar, RawTable
+from ml_platform.lake.storage.tables import Lake
 from ml_platform.orchestration.raw_assets import raw_table_asset
 from ml_platform.orchestration.resources import build_resources
 from ml_platform.settings import Settings

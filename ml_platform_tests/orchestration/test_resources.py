@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from ml_platform.orchestration.resources import build_resources
-from ml_platform_tests.shops import START, Shops
+from ml_platform_tests.toy_world import START, Shops
 
 
 def test_the_steps_of_one_process_read_a_training_set_once(shops: Shops) -> None:

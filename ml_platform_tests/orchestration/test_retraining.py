@@ -7,9 +7,7 @@ import polars as pl
 import pytest
 from pydantic import BaseModel
 
-from ml_platform.input_spec import InputField
-from ml_platform.lake.tables import Lake
-from ml_platform.monitoring_spec import Retraining
+from ml_platform.lake.storage.tables import Lake
 from ml_platform.orchestration.resources import build_resources
 from ml_platform.orchestration.retraining import REASON_TAG, TRIGGER_TAG, latest_finished, retraining_sensor
 from ml_platform.orchestration.retraining_history import (
@@ -19,7 +17,9 @@ from ml_platform.orchestration.retraining_history import (
     unchanged_since_last,
 )
 from ml_platform.settings import Settings
-from ml_platform.spec import ModelSpec, Scoring
+from ml_platform.spec.inputs import InputField
+from ml_platform.spec.model import ModelSpec, Scoring
+from ml_platform.spec.monitoring import Retraining
 
 KEY = dg.AssetKey(["toy", "drift_report"])
 CHECK = dg.AssetCheckKey(KEY, "no_drift")

@@ -15,7 +15,7 @@ from dagster._core.launcher import WorkerStatus
 
 from ml_platform.orchestration.run_launcher import LocalRunLauncher
 from ml_platform.orchestration.run_workers import HOST_TAG, WorkerState, reap_orphans, run_worker
-from ml_platform.process_table import started
+from ml_platform.processes.table import started
 
 HERE = {HOST_TAG: socket.gethostname()}
 
@@ -98,7 +98,7 @@ def test_a_run_of_an_unknown_host_is_left_alone_where_storage_is_shared(process)
 def test_a_process_that_began_after_the_report_is_another_one(instance, start, process, monkeypatch):
     """Pids are used again."""
     run = start(process.pid)
-    monkeypatch.setattr("ml_platform.process_table.started_at", lambda pid: time.time() + 60)
+    monkeypatch.setattr("ml_platform.processes.table.started_at", lambda pid: time.time() + 60)
     assert run_worker(instance, run).state is WorkerState.GONE
 
 

@@ -15,9 +15,9 @@ from dagster_shared.yaml_utils import parse_yaml_with_source_position
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ml_platform.lake.declared import raw_table
-from ml_platform.lake.source_spec import SourceSpec
-from ml_platform.lake.tables import Lake
+from ml_platform.lake.sources.from_spec import raw_table
+from ml_platform.lake.sources.source_spec import SourceSpec
+from ml_platform.lake.storage.tables import Lake
 from ml_platform.orchestration.scaffolding import ScaffoldError
 from ml_platform.orchestration.source_scaffold import SourceTableParams, SourceTableScaffolder
 from ml_platform.yaml_documents import documents

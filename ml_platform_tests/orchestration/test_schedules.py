@@ -11,7 +11,7 @@ from ml_platform.orchestration.resources import build_resources
 from ml_platform.orchestration.retraining import TRIGGER_TAG
 from ml_platform.registry.manifest import Target
 from ml_platform.training.documents import TrainedModel
-from ml_platform_tests.shops import Shops
+from ml_platform_tests.toy_world import Shops
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from ml_platform.lake.source_spec import SourceSpec
-from ml_platform.lake.tables import Lake
+from ml_platform.lake.sources.source_spec import SourceSpec
+from ml_platform.lake.storage.tables import Lake
 from ml_platform.orchestration.resources import Platform, build_resources
 from ml_platform.orchestration.scaffolding import ScaffoldError
 from ml_platform.orchestration.source_assets import FILES_TAG, source_table_defs

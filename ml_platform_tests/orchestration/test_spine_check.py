@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ml_platform.features.views import FeatureView
-from ml_platform.lake.declared import raw_table
-from ml_platform.lake.project import declared_tables
-from ml_platform.lake.raw import RawTable
-from ml_platform.lake.source_spec import SourceSpec
+from ml_platform.features.views.view import FeatureView
+from ml_platform.lake.ingestion.raw_table import RawTable
+from ml_platform.lake.sources.from_spec import raw_table
+from ml_platform.lake.sources.registry import declared_tables
+from ml_platform.lake.sources.source_spec import SourceSpec
 from ml_platform.orchestration.component import project_views
 from ml_platform.orchestration.spine_check import check_spines
 from ml_platform.settings import PROJECT_ROOT

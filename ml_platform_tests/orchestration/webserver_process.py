@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 import yaml
 
-from ml_platform.process_runner import Process
+from ml_platform.processes.runner import Process
 from ml_platform.settings import PROJECT_ROOT
 from ml_platform_tests.ports import free_port
 

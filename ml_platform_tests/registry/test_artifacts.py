@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_platform.features.online import open_online_store
+from ml_platform.features.online.open import open_online_store
 from ml_platform.registry.artifacts import open_artifacts
 from ml_platform.registry.tracking import Tracker
 from ml_platform.settings import Settings

@@ -10,7 +10,7 @@ from ml_platform.registry.digests import BundleRefused, bundle_digest
 from ml_platform.registry.manifest import Target, champion_target
 from ml_platform.registry.releases import ReleaseConflict, ReleaseStore
 from ml_platform.training.documents import TrainedModel
-from ml_platform_tests.shops import Shops
+from ml_platform_tests.toy_world import Shops
 
 
 @pytest.fixture

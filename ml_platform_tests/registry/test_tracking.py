@@ -6,7 +6,7 @@ import pytest
 from ml_platform.registry.tracking import Tracker
 from ml_platform.settings import Settings
 from ml_platform.training.documents import TrainedModel
-from ml_platform_tests.shops import Shops
+from ml_platform_tests.toy_world import Shops
 
 OPEN = """
 import sys

@@ -12,15 +12,15 @@ from ml_platform.cli import app
 from ml_platform.orchestration.endpoint_jobs import endpoint_jobs
 from ml_platform.orchestration.registry_sync import endpoints_behind, registry_behind, registry_sync
 from ml_platform.orchestration.resources import Platform, build_resources
+from ml_platform.promotion.promote import promote, promote_version, rollback
+from ml_platform.promotion.versions import register
 from ml_platform.registry.digests import BundleRefused
 from ml_platform.registry.ledger import read_ledger
 from ml_platform.registry.pins import pinned_versions
-from ml_platform.registry.promotion import promote, promote_version, rollback
 from ml_platform.registry.releases import ReleaseConflict
 from ml_platform.registry.traffic import TrafficChange, set_traffic, withdraw
-from ml_platform.registry.versions import register
 from ml_platform.training.documents import RegisteredVersion, TrainedModel
-from ml_platform_tests.shops import Shops
+from ml_platform_tests.toy_world import Shops
 
 NAME = "order_late"
 

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from ml_platform import process_table
-from ml_platform.process_runner import Process
+from ml_platform.processes import table
+from ml_platform.processes.runner import Process
 from ml_platform.registry.ui import server_environment
 from ml_platform.settings import PROJECT_ROOT, Settings
 from ml_platform_tests.ports import free_port
@@ -51,9 +51,9 @@ def test_the_server_answers_to_its_own_names_only(tmp_path):
         for foreign in ("10.evil.example", "192.168.evil.example", "evil.example", f"evil.example:{port}", "0.0.0.0"):
             assert ask(foreign) == 403
         assert ask(f"127.0.0.1:{port}", "POST", Origin="http://evil.example") == 403
-        commands = [process_table.command(pid) for pid in process_table.marked({"TEST_UI": str(port)})]
+        commands = [table.command(pid) for pid in table.marked({"TEST_UI": str(port)})]
         assert commands
         assert not [line for line in commands if "secret" in line]
     finally:
-        process_table.end_marked({"TEST_UI": str(port)})
+        table.end_marked({"TEST_UI": str(port)})
         server.wait()

@@ -1,4 +1,4 @@
-"""A server as people run it: `python -m serving` on a free loopback port."""
+"""A server as people run it: `python -m ml_platform.serving` on a free loopback port."""
 
 import os
 import signal
@@ -47,7 +47,7 @@ def client_of(url: str) -> httpx.Client:
 def start_server(settings: Settings, *options: str) -> Server:
     """Start a server and wait until it answers."""
     environment = {**os.environ, "ML_PLATFORM_HOME": str(settings.home)}
-    command = [sys.executable, "-m", "serving", "--port", "0", "--log-level", "warning", *options]
+    command = [sys.executable, "-m", "ml_platform.serving", "--port", "0", "--log-level", "warning", *options]
     process = subprocess.Popen(
         command,
         env=environment,

@@ -1,4 +1,4 @@
-"""A Ray Serve of the tests' own, as `python -m serving.ray_app` runs the delivered configuration."""
+"""A Ray Serve of the tests' own, as `python -m ml_platform.serving.ray_app` runs the delivered configuration."""
 
 import json
 import os
@@ -15,10 +15,10 @@ from typing import Any
 
 import yaml
 
+from ml_platform.serving.ray_app import CONFIG
 from ml_platform.settings import PROJECT_ROOT, Settings
 from ml_platform_tests.ports import free_port
 from ml_platform_tests.serving.conftest import Server, client_of
-from serving.ray_app import CONFIG
 
 Config = dict[str, Any]
 

@@ -6,9 +6,11 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from ml_platform.features.online import open_online_store, publish_view
-from ml_platform.features.views import FeatureColumn, FeatureView, compute_view
-from ml_platform.lake.tables import Lake
+from ml_platform.features.online.open import open_online_store
+from ml_platform.features.online.publish import publish_view
+from ml_platform.features.views.compute import compute_view
+from ml_platform.features.views.view import FeatureColumn, FeatureView
+from ml_platform.lake.storage.tables import Lake
 from ml_platform.registry.manifest import Manifest
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.releases import KNOWN_AT, VIEWS, bundle, fill_online_store, publish

@@ -1,4 +1,4 @@
-"""`python -m serving.ray_app` as people run it, telling meanwhile in a file which replicas there are.
+"""`python -m ml_platform.serving.ray_app` as people run it, telling meanwhile in a file which replicas there are.
 
 Arguments: the configuration of Ray Serve, and the file.
 """
@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from serving.ray_app import main
+from ml_platform.serving.ray_app import main
 
 
 def tell_states(file: Path) -> None:

@@ -10,10 +10,10 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from ml_platform.features.expressions import compile_tree, evaluator
-from ml_platform.features.online import open_online_store
+from ml_platform.atomic_files import replace_file
+from ml_platform.features.expressions.compile import compile_tree, evaluator
+from ml_platform.features.online.open import open_online_store
 from ml_platform.registry.digests import model_digest
-from ml_platform.registry.files import replace_file
 from ml_platform.registry.manifest import (
     MISSING_CODE,
     UNSEEN_CODE,

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from ml_platform.inference.ingest_log import ingest_log
-from ml_platform.lake.tables import Lake
+from ml_platform.lake.storage.tables import Lake
 from ml_platform.settings import Settings
 from ml_platform_tests.ports import free_port
 from ml_platform_tests.serving.conftest import Server, answering
@@ -169,7 +169,7 @@ def test_a_taken_port_is_told_in_one_line(settings: Settings) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        command = [sys.executable, "-m", "serving", "--port", str(port)]
+        command = [sys.executable, "-m", "ml_platform.serving", "--port", str(port)]
         ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert ended.returncode == 1
     wanted = f"serving: port {port} on 127.0.0.1 is taken by another process; stop it, or choose another with --port\n"
@@ -186,7 +186,7 @@ def test_the_port_comes_from_the_environment_and_the_option_comes_first(
             one.listen()
         named, chosen = taken.getsockname()[1], other.getsockname()[1]
         monkeypatch.setenv("ML_PLATFORM_SERVING_PORT", str(named))
-        command = [sys.executable, "-m", "serving"]
+        command = [sys.executable, "-m", "ml_platform.serving"]
         for options, port in (([], named), (["--port", str(chosen)], chosen)):
             ended = subprocess.run([*command, *options], capture_output=True, text=True, cwd=ROOT, check=False)
             assert f"port {port} on 127.0.0.1 is taken" in ended.stderr
@@ -219,7 +219,9 @@ def test_uvicorn_finds_the_app_by_name(settings: Settings) -> None:
         process.wait()
 
 
-@pytest.mark.parametrize("module", ["serving.app", "serving.__main__", "serving.ray_app"])
+@pytest.mark.parametrize(
+    "module", ["ml_platform.serving.app", "ml_platform.serving.__main__", "ml_platform.serving.ray_app"]
+)
 def test_serving_loads_none_of_the_heavy_libraries(module: str) -> None:
     heavy = (
         "dagster mlflow sklearn lightgbm pandas polars deltalake duckdb pyarrow matplotlib scipy optuna ray onnx torch"
@@ -228,7 +230,7 @@ def test_serving_loads_none_of_the_heavy_libraries(module: str) -> None:
 import sys, tempfile
 from pathlib import Path
 import {module}
-from serving.app import create_app
+from ml_platform.serving.app import create_app
 from ml_platform.settings import Settings
 create_app(Settings(home=Path(tempfile.mkdtemp())))
 print(sorted(set({heavy.split()!r}) & set(sys.modules)))

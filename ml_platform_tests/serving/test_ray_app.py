@@ -1,4 +1,4 @@
-"""The app on Ray Serve: replicas on this machine that come and go, as `python -m serving.ray_app` runs them."""
+"""The app on Ray Serve: replicas on this machine that come and go, as `ml_platform.serving.ray_app` runs them."""
 
 import json
 import re
@@ -17,14 +17,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ml_platform.governance.audit_table import verify_audit
 from ml_platform.governance.keys import KeyStore
-from ml_platform.lake.tables import Lake
+from ml_platform.lake.storage.tables import Lake
+from ml_platform.serving.ray_app import CONFIG, main
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import bearer, start_server
+from ml_platform_tests.serving.inputs.test_parquet import HEADERS as AS_PARQUET
+from ml_platform_tests.serving.inputs.test_parquet import with_pandas
 from ml_platform_tests.serving.on_ray import Config, RayServer, deployment_of, ray_server
-from ml_platform_tests.serving.protocols.test_parquet import HEADERS as AS_PARQUET
-from ml_platform_tests.serving.protocols.test_parquet import with_pandas
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
-from serving.ray_app import CONFIG, main
 
 PARQUET = with_pandas()
 PATH = f"/predict/{MODEL}"

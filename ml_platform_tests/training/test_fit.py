@@ -6,24 +6,24 @@ from typing import Any
 import polars as pl
 import pytest
 
-from ml_platform.features.views import FeatureView
+from ml_platform.features.views.view import FeatureView
 from ml_platform.inference.batch import score_rows, score_window
 from ml_platform.inference.scorer import Scorer
+from ml_platform.promotion.versions import describe
 from ml_platform.registry.manifest import Target
-from ml_platform.registry.versions import describe
-from ml_platform.spec import CLASSIFICATION_METRICS
+from ml_platform.spec.model import CLASSIFICATION_METRICS
 from ml_platform.training import candidate_fit
+from ml_platform.training.artifacts.code_version import NOT_VERSIONED, PACKAGE, code_version
 from ml_platform.training.candidate_fit import NotExportable, fit_candidate
-from ml_platform.training.code_version import NOT_VERSIONED, PACKAGE, code_version
+from ml_platform.training.data.split import Parts, TrainingRows, read_rows, split_by_time
 from ml_platform.training.documents import Candidates, TrainedModel
-from ml_platform.training.evaluate import evaluate
+from ml_platform.training.evaluation.evaluate import evaluate
+from ml_platform.training.evaluation.metrics import measure
+from ml_platform.training.evaluation.rescoring import VersionRows
 from ml_platform.training.families import default_params
 from ml_platform.training.fit import fit_model
-from ml_platform.training.metrics import measure
-from ml_platform.training.rescoring import VersionRows
 from ml_platform.training.search import search
-from ml_platform.training.split import Parts, TrainingRows, read_rows, split_by_time
-from ml_platform_tests.shops import START, Shops, multiclass_spec, regression_spec
+from ml_platform_tests.toy_world import START, Shops, multiclass_spec, regression_spec
 
 AS_OF = START + timedelta(days=50)
 

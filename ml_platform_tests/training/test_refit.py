@@ -8,14 +8,14 @@ import pytest
 
 from ml_platform.inference.batch import score_rows
 from ml_platform.inference.scorer import Scorer
+from ml_platform.promotion.promote import promote
+from ml_platform.promotion.versions import register
 from ml_platform.registry.manifest import Target
-from ml_platform.registry.promotion import promote
-from ml_platform.registry.versions import register
-from ml_platform.spec import ModelSpec
+from ml_platform.spec.model import ModelSpec
 from ml_platform.training.documents import Evaluation, TrainedModel
-from ml_platform.training.metrics import measure
+from ml_platform.training.evaluation.metrics import measure
 from ml_platform.training.refit import concordance
-from ml_platform_tests.shops import START, Shops, multiclass_spec, regression_spec, shop_spec
+from ml_platform_tests.toy_world import START, Shops, multiclass_spec, regression_spec, shop_spec
 
 
 @pytest.fixture

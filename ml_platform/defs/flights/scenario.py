@@ -5,8 +5,8 @@ from typing import Any
 
 from ml_platform.defs.flights.contracts import FlightsFile
 from ml_platform.defs.flights.sources import airport_zones, dated_rows, flights_table, source_folder
-from ml_platform.lake.contracts import apply_contract
-from ml_platform.lake.ingest import DAY
+from ml_platform.lake.contracts.contract import apply_contract
+from ml_platform.lake.ingestion.ingest import DAY
 
 MODELS = ("flight_delay",)
 TRAINED_AS_OF = "2013-06-01T00:00:00+00:00"  # so that there is something to be learned since

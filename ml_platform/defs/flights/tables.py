@@ -6,7 +6,7 @@ from datetime import date
 import polars as pl
 
 from ml_platform.defs.flights import contracts, sources
-from ml_platform.lake.raw import Calendar, RawTable
+from ml_platform.lake.ingestion.raw_table import Calendar, RawTable
 
 
 def _whole(name: str) -> Callable[[date | None, date | None], pl.DataFrame]:

@@ -8,11 +8,11 @@ import pytest
 from pydantic import ValidationError
 
 from ml_platform.governance.keys import KeyStore
+from ml_platform.serving.access.hosts import Hosts
+from ml_platform.serving.settings import ServingSettings
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server, bearer
 from ml_platform_tests.serving.releases import MODEL, ROW
-from serving.access.hosts import Hosts
-from serving.settings import ServingSettings
 
 FOREIGN = [
     "evil.example",

@@ -11,11 +11,11 @@ import pytest
 from starlette.routing import Mount
 
 from ml_platform.governance.keys import ROLES, KeyStore
+from ml_platform.serving.app import create_app
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server, bearer, start_server
 from ml_platform_tests.serving.issuing import configure, jwk, token
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
-from serving.app import create_app
 
 # What each route takes: a role, for the model that the path names, for all of them, or for whichever ("any", where a
 # list shows what is covered). None for the probes. A route that is not here fails the walk.

@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import ValidationError
 
 from ml_platform.governance.keys import KeyStore
+from ml_platform.serving.settings import ServingSettings
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server, bearer, start_server
 from ml_platform_tests.serving.issuing import KEYS, claims, configure, encoded, jwk, token
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
-from serving.settings import ServingSettings
 
 
 class Issuer:

@@ -14,12 +14,12 @@ import httpx
 import pytest
 
 from ml_platform.governance.keys import RELOAD_SECONDS, KeyStore
+from ml_platform.serving.access.authorization import Access
+from ml_platform.serving.http.messages import Refused
 from ml_platform.settings import Settings
 from ml_platform_tests.ports import free_port
 from ml_platform_tests.serving.conftest import Server, answering, bearer
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
-from serving.access.callers import Access
-from serving.wire import Refused
 
 ROOT = Path(__file__).parents[3]
 
@@ -50,13 +50,13 @@ def start_on_all(settings: Settings, *command: str) -> "subprocess.Popen[str]":
 
 
 def test_without_keys_it_refuses_to_listen_elsewhere(settings: Settings) -> None:
-    refused = start_on_all(settings, "serving", "--host", "0.0.0.0", "--port", "0")
+    refused = start_on_all(settings, "ml_platform.serving", "--host", "0.0.0.0", "--port", "0")
     _, told = refused.communicate(timeout=120)
     assert refused.returncode == 1
     assert "no API keys" in told
     assert "ml-platform keys create" in told
     KeyStore(settings.keys_dir).create("job", roles=["predict"])
-    started = start_on_all(settings, "serving", "--host", "0.0.0.0", "--port", "0")
+    started = start_on_all(settings, "ml_platform.serving", "--host", "0.0.0.0", "--port", "0")
     try:
         assert started.stdout is not None
         assert started.stdout.readline().startswith("serving: http://0.0.0.0:")
@@ -90,9 +90,7 @@ def test_without_keys_it_answers_its_own_machine_alone_however_it_was_started(se
     if address is None:
         pytest.skip("this machine has no address but its loopback")
     port = free_port()
-    process = start_on_all(
-        settings, "uvicorn", "serving.app:create_app", "--factory", "--host", "0.0.0.0", "--port", str(port)
-    )
+    process = start_on_all(settings, "uvicorn", "serving.app:app", "--host", "0.0.0.0", "--port", str(port))
     try:
         assert answering(f"http://127.0.0.1:{port}/health/live").status_code == 200
         answer = httpx.get(f"http://{address}:{port}/models", timeout=60)

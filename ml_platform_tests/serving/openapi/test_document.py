@@ -12,12 +12,12 @@ from starlette.routing import Route
 
 from ml_platform.governance.keys import KeyStore
 from ml_platform.registry.releases import ReleaseStore
+from ml_platform.serving.app import create_app
+from ml_platform.serving.models.slots import ServingState, Slot
+from ml_platform.serving.openapi.document import WrittenDocument
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server
 from ml_platform_tests.serving.releases import MODEL, ROW, bundle, fill_online_store, publish
-from serving.app import create_app
-from serving.openapi.document import WrittenDocument
-from serving.state import ServingState, Slot
 
 # What a schema cannot say: that tensors and columns are of one length, and hold what the model takes; that a text is
 # CSV and a file Parquet; which versions there are, that shares add up to 1, and which revision is current: a change

@@ -11,11 +11,11 @@ import pytest
 from ml_platform.registry.digests import model_digest
 from ml_platform.registry.manifest import Manifest, Target
 from ml_platform.registry.releases import ReleaseStore
+from ml_platform.serving.protocols.mlflow import PARQUET
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server, start_server
 from ml_platform_tests.serving.protocols.two_rows import COLUMNS, MLFLOW_PATHS, ROWS, as_split
 from ml_platform_tests.serving.releases import INPUTS, MODEL, ROW, bundle, fill_online_store, publish, score
-from serving.protocols.mlflow import PARQUET
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
+from ml_platform.serving.protocols.binary_tensors import DTYPES, encode_tensor
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server
 from ml_platform_tests.serving.protocols.two_rows import ROWS
 from ml_platform_tests.serving.releases import INPUTS, MODEL, ROW, fill_online_store, publish, softmax_graph
-from serving.protocols.binary_tensors import DTYPES, encode_tensor
 
 KSERVE = {"Content-Type": "application/json"}
 

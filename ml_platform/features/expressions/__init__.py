@@ -1,0 +1,1 @@
+"""Portable expressions: one definition of a feature for single rows, many rows and tables."""

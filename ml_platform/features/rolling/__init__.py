@@ -1,0 +1,1 @@
+"""Rolling aggregates: trailing windows over the events of a table."""

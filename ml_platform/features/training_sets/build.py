@@ -1,0 +1,308 @@
+"""Training sets: a model's spine with its request features and look-ups, as of each row's instant of prediction."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+from pydantic import Field
+
+from ml_platform.features.expressions.request_features import RequestFeature, derived_types
+from ml_platform.features.online.pushed_rows import view_tables
+from ml_platform.features.point_in_time.join import point_in_time_join
+from ml_platform.features.point_in_time.lookup import feature_column
+from ml_platform.features.training_sets.feature_definitions import FeatureDefinitions, request_features
+from ml_platform.features.training_sets.refused_values import RefusedValue, derive_possible
+from ml_platform.features.training_sets.sampling import kept
+from ml_platform.features.training_sets.spine import Span, read_spine, spine_text, where
+from ml_platform.features.training_sets.spine_ids import rows_with_id
+from ml_platform.features.training_sets.spine_values import typed_inputs
+from ml_platform.features.views.view import FeatureView
+from ml_platform.lake.query import sql
+from ml_platform.lake.query.sql_errors import naming_the_query
+from ml_platform.lake.storage.tables import Lake
+from ml_platform.registry.input_contract import defaults_of
+from ml_platform.spec.inputs import FieldType
+from ml_platform.spec.model import ModelSpec
+from ml_platform.spec.types import Strict
+
+
+class FeatureInfo(Strict):
+    """One feature column of a model."""
+
+    name: str
+    kind: Literal["numeric", "categorical"]
+    source: str  # "input", "derived" or "view:<name>"
+    description: str = ""
+    unit: str | None = None
+
+
+class TrainingSetRef(Strict):
+    """A stored training set: its table, the tables it was made from, and a summary."""
+
+    model: str
+    table: str
+    version: int
+    rows: int
+    as_of: datetime
+    first: datetime
+    last: datetime
+    tables: dict[str, int]
+    features: tuple[FeatureInfo, ...]
+    view_hashes: dict[str, str]
+    label_summary: dict[str, float]
+    strength: dict[str, float] = Field(
+        default_factory=dict, description="Feature → R² or AUC of it alone, strongest first; empty while not judged."
+    )
+    suspects: tuple[str, ...] = Field((), description="What may know the label, in words.")
+
+
+def spine_labels(lake: Lake, spec: ModelSpec, folder: Path) -> pl.LazyFrame:
+    """Read the labels that are known: `spec.id`, `spec.label_available_at`, `spec.target`, without nulls."""
+    rows = read_spine(lake, spec, folder, [spec.id, spec.label_available_at, spec.target], without_id=True)
+    return rows.lazy().select(spec.id, spec.label_available_at, spec.target).drop_nulls()
+
+
+def create_training_set(
+    lake: Lake, spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView], *, as_of: datetime | None = None
+) -> TrainingSetRef:
+    """Write `training_sets/<model>`: all rows whose label was known by `as_of`, with features as of their timestamps.
+
+    Parameters
+    ----------
+    lake
+        Where the tables are read and the training set is written.
+    spec
+        The model.
+    folder
+        Folder of its spine and request features.
+    views
+        Feature views by name.
+    as_of
+        Labels that became available later are not used (UTC); all labels are when absent.
+
+    Raises
+    ------
+    ValueError
+        If no row has a label by then, or a look-up names an unknown view or feature.
+    """
+    labelled = pl.col(spec.target).is_not_null() & pl.col(spec.label_available_at).is_not_null()
+    if as_of is not None:
+        labelled &= pl.col(spec.label_available_at) <= as_of
+    definitions = FeatureDefinitions.of_spec(spec, folder)
+    features = feature_infos(spec, request_features(spec, folder), views)
+    wanted = labelled & kept(pl.col(spec.id), spec.sample)
+    tables = _tables(lake, spec, folder, views, definitions)
+    rows = _feature_frame(lake, spec, folder, views, wanted, definitions, tables)
+    frame = rows.select(list(dict.fromkeys([*_own_columns(spec, definitions), *(info.name for info in features)])))
+    if frame.is_empty():
+        raise ValueError(
+            f"model '{spec.name}': no row of {spec.spine} has a label available by {as_of or 'now'}; "
+            "materialise the raw tables for an earlier range, or move `as_of`"
+        )
+    table = f"training_sets/{spec.name}"
+    version = lake.replace(table, frame)
+    known, at = frame.get_column(spec.label_available_at), frame.get_column(spec.timestamp)
+    return TrainingSetRef.model_validate(
+        {
+            "model": spec.name,
+            "table": table,
+            "version": version,
+            "rows": frame.height,
+            "as_of": as_of or known.max(),
+            "first": at.min(),
+            "last": at.max(),
+            "tables": tables,
+            "features": features,
+            "view_hashes": {lookup.view: views[lookup.view].hash for lookup in spec.lookups},
+            "label_summary": _summarise(spec, frame.get_column(spec.target)),
+        }
+    )
+
+
+def feature_rows(  # noqa: PLR0917 - start and end read well as positional arguments
+    lake: Lake,
+    spec: ModelSpec,
+    folder: Path,
+    views: Mapping[str, FeatureView],
+    definitions: FeatureDefinitions,
+    start: datetime,
+    end: datetime,
+    *,
+    versions: Mapping[str, int] | None = None,
+    refused: list[RefusedValue] | None = None,
+) -> pl.DataFrame:
+    """Compute the features of rows with start ≤ instant < end, labelled or not, by instant and id.
+
+    Parameters
+    ----------
+    lake
+        Where the tables are read.
+    spec
+        The model: its spine, id and label.
+    folder
+        Folder of its spine.
+    views
+        Feature views by name.
+    definitions
+        How the features are made: of the version that is to score the rows.
+    start, end
+        Span (UTC) of `definitions.timestamp`, the end excluded.
+    versions
+        Table → version to read; of other tables the newest.
+    refused
+        For scoring: takes the values for which rows are left out, and no label is read. A row whose instant is derived
+        is told for every span, if it has no id, or its features cannot be derived.
+
+    Returns
+    -------
+    polars.DataFrame
+        Id, instant, `spec.label_available_at`, `spec.target`, the inputs, the derived and the looked-up features.
+
+    Raises
+    ------
+    ViewChanged
+        When a view's table was computed by another definition than the view's.
+    ValueError
+        When the spine does not give a column that is needed, and without `refused` for a value that no request has.
+    """
+    tables = {**_tables(lake, spec, folder, views, definitions), **(versions or {})}
+    span = Span(definitions.timestamp, start, end)
+    inside = pl.col(span.column).is_between(start, end, closed="left")
+    return _feature_frame(lake, spec, folder, views, inside, definitions, tables, span=span, refused=refused)
+
+
+def feature_rows_by_id(  # noqa: PLR0917 - as above
+    lake: Lake,
+    spec: ModelSpec,
+    folder: Path,
+    views: Mapping[str, FeatureView],
+    definitions: FeatureDefinitions,
+    ids: pl.Series,
+    *,
+    versions: Mapping[str, int] | None = None,
+) -> pl.DataFrame:
+    """Do what `feature_rows` does for the rows with some ids."""
+    tables = {**_tables(lake, spec, folder, views, definitions), **(versions or {})}
+    wanted = pl.col(spec.id).is_in(ids.implode())
+    return _feature_frame(lake, spec, folder, views, wanted, definitions, tables)
+
+
+def feature_infos(
+    spec: ModelSpec, derived: Mapping[str, RequestFeature], views: Mapping[str, FeatureView]
+) -> tuple[FeatureInfo, ...]:
+    """The model's features in the order of its matrix: inputs, request features, look-ups; without timestamps."""
+    infos = [
+        _info(field.name, field.type, "input", field.description, field.unit) for field in spec.inputs if field.feature
+    ]
+    infos += [
+        _info(name, type_, "derived", derived[name].description, derived[name].unit)
+        for name, type_ in derived_types(spec.inputs, derived).items()
+    ]
+    for lookup in spec.lookups:
+        view = _view(spec, lookup.view, views)
+        for name in lookup.features or tuple(view.columns):
+            column = view.columns[name]
+            infos.append(
+                _info(
+                    feature_column(lookup.called, name),
+                    column.type,
+                    f"view:{view.name}",
+                    column.description,
+                    column.unit,
+                )
+            )
+    return tuple(info for info in infos if info is not None)
+
+
+def _tables(
+    lake: Lake, spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView], definitions: FeatureDefinitions
+) -> dict[str, int]:
+    """Newest versions of the tables that the spine and the look-ups read."""
+    used = [_view(spec, lookup.view, views) for lookup in definitions.lookups]
+    text = spine_text(spec, folder)
+    with naming_the_query(f"model '{spec.name}'", text, folder / spec.spine):
+        versions = lake.versions(sorted(sql.referenced_tables(text)))
+    return {**versions, **lake.versions(sorted({table for view in used for table in view_tables(lake, view)}))}
+
+
+def _feature_frame(  # noqa: PLR0917 - private
+    lake: Lake,
+    spec: ModelSpec,
+    folder: Path,
+    views: Mapping[str, FeatureView],
+    wanted: pl.Expr,
+    definitions: FeatureDefinitions,
+    tables: Mapping[str, int],
+    *,
+    span: Span | None = None,
+    refused: list[RefusedValue] | None = None,
+) -> pl.DataFrame:
+    """Make the features of those rows of the spine that `wanted` selects, by instant and id."""
+    own = _own_columns(spec, definitions, labels=refused is None)
+    given = [name for name in own if name not in definitions.derived]
+    known = span if span is not None and span.column in given else None  # else it is a derived column
+    typed_later = [] if refused is None else [field.name for field in definitions.inputs]
+    rows = read_spine(
+        lake, spec, folder, given, versions=tables, span=known, typed_later=typed_later, without_id=refused is not None
+    ).select(given)
+    if refused is not None:
+        rows = rows_with_id(rows, spec.id, refused)
+    defaults, found = defaults_of(definitions.inputs), None if refused is None else list[RefusedValue]()
+    typed = typed_inputs(rows, definitions.inputs, defaults, id_column=spec.id, where=where(spec), refused=found)
+    if set(wanted.meta.root_names()) <= set(given):  # before anything is computed that is not wanted
+        typed = typed.filter(wanted)
+    if refused is None or found is None:
+        spine = definitions.derive(typed).filter(wanted)
+    else:
+        derived = derive_possible(typed, definitions.derive, id_column=spec.id, refused=refused).filter(wanted)
+        spine = _without(derived, found, spec.id, refused).lazy()
+    spine = spine.select(list(dict.fromkeys([*own, *definitions.derived])))
+    resolved = definitions.resolve(lake, views, tables)
+    joined = point_in_time_join(spine, resolved, timestamp=definitions.timestamp)
+    return joined.sort(definitions.timestamp, spec.id).collect(engine="streaming")
+
+
+def _without(
+    rows: pl.DataFrame, found: list[RefusedValue], id_column: str, refused: list[RefusedValue]
+) -> pl.DataFrame:
+    """Leave out the rows of refused values, and tell those that are among the rows."""
+    if not found:
+        return rows
+    ids = rows.get_column(id_column).cast(pl.String)
+    without_id = [value for value in found if value.field == id_column]
+    is_bad = ids.is_in(pl.Series([value.id for value in found]).implode()).fill_null(value=bool(without_id))
+    bad = set(ids.filter(is_bad)) | {value.id for value in without_id}
+    refused += [value for value in found if value.id in bad]
+    return rows.filter(~is_bad)
+
+
+def _view(spec: ModelSpec, name: str, views: Mapping[str, FeatureView]) -> FeatureView:
+    if name not in views:
+        raise ValueError(f"model '{spec.name}': lookups name the feature view '{name}'; there are {sorted(views)}")
+    return views[name]
+
+
+def _own_columns(spec: ModelSpec, definitions: FeatureDefinitions, *, labels: bool = True) -> list[str]:
+    named = [spec.id, definitions.timestamp, *([spec.label_available_at, spec.target] if labels else [])]
+    return list(dict.fromkeys([*named, *(field.name for field in definitions.inputs)]))
+
+
+def _info(name: str, type_: FieldType, source: str, description: str, unit: str | None) -> FeatureInfo | None:
+    if type_ == "timestamp":
+        return None
+    kind: Literal["numeric", "categorical"] = "categorical" if type_ == "string" else "numeric"
+    return FeatureInfo(name=name, kind=kind, source=source, description=description, unit=unit)
+
+
+def _summarise(spec: ModelSpec, label: pl.Series) -> dict[str, float]:
+    if spec.task == "regression":
+        figures = label.cast(pl.Float64)
+        quantiles = {f"p{q}": figures.quantile(q / 100) for q in (5, 50, 95)}
+        summary = {"mean": figures.mean(), "std": figures.std(), **quantiles}
+        return {name: float(value) for name, value in summary.items() if isinstance(value, int | float)}
+    if spec.task == "binary":
+        return {"positive_share": float(label.cast(pl.Float64).sum()) / len(label)}
+    counts = label.cast(pl.String).value_counts().sort(spec.target)
+    return {f"share:{value}": count / len(label) for value, count in counts.iter_rows()}

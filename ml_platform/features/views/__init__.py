@@ -1,0 +1,1 @@
+"""Feature views: declared, loaded, computed and kept up to date."""

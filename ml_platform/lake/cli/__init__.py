@@ -1,0 +1,1 @@
+"""Commands of `ml-platform` about tables: SQL, versions, quarantine."""

@@ -1,0 +1,284 @@
+"""SQL over the lake: DuckDB views of pinned Delta snapshots, in memory, so there is no database file to lock.
+
+The table `raw/flights` is the view `raw.flights`; everything after the first slash is the view's name
+(`quarantine/raw/flights` is `quarantine."raw/flights"`). DuckDB reads the snapshot's Parquet files directly, without
+its `delta` extension, which cannot be installed on a machine without internet.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+import duckdb
+import polars as pl
+from deltalake import DeltaTable
+
+from ml_platform.lake.errors import NotYetCreated, TableNotFound
+from ml_platform.lake.names import literal, quoted, sql_name
+from ml_platform.lake.query.overlays import Overlays
+from ml_platform.lake.query.sql_gate import check_reads_tables_only
+from ml_platform.lake.query.time_travel_sql import base_tables, table_of, take_dates
+from ml_platform.lake.storage.snapshots import files_are_alike, needs_delta_reader, read_arrow, scan
+from ml_platform.lake.storage.tables import Lake
+
+
+def attach(
+    connection: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    tables: Iterable[str] | None = None,
+    versions: Mapping[str, int] | None = None,
+    *,
+    as_of: datetime | None = None,
+    overlays: Overlays | None = None,
+    schema: str | None = None,
+    files: list[str] | None = None,
+) -> dict[str, int]:
+    """Create one view per table, pinned to a snapshot that later commits do not change.
+
+    Parameters
+    ----------
+    connection
+        Open DuckDB connection; its session time zone is set to UTC.
+    lake
+        Where the tables are.
+    tables
+        Names as `schema/name`; all of the lake's when None.
+    versions
+        Versions to pin; the newest for other tables.
+    as_of
+        Instant (with time zone) as of which versions are pinned, instead of the newest. When `tables` is None, tables
+        that did not exist yet are left out.
+    overlays
+        Gives for a table the other table whose rows its view includes, if any. They are left out when the table has a
+        version in `versions` and the other does not, or when the other did not exist at `as_of`.
+    schema
+        Schema of the views, if not that of each table's name.
+    files
+        List to which the local files are added that the views read.
+
+    Returns
+    -------
+    dict[str, int]
+        The version of each table read, which is the lineage of what is computed from the views.
+
+    Raises
+    ------
+    TableNotFound
+        If a table does not exist.
+    LookupError
+        If a table has no such version, its files were vacuumed, or it did not exist at `as_of`.
+    """
+    connection.execute("SET TimeZone = 'UTC'")
+    pinned = {}
+    for table in lake.tables() if tables is None else sorted(set(tables)):
+        version = (versions or {}).get(table)
+        try:
+            snapshot = lake.snapshot(table, version, as_of=as_of if version is None else None)
+        except NotYetCreated:
+            if tables is not None:
+                raise
+            continue
+        own_schema, name = sql_name(table)
+        within = quoted(schema) if schema else own_schema
+        relation = _relation(connection, lake, table, snapshot)
+        pinned[table] = snapshot.version()
+        read = [snapshot]
+        overlay = overlays(table, snapshot.version()) if overlays is not None else None
+        if overlay is not None and (version is None or overlay.table in (versions or {})):
+            other = _other(lake, overlay.table, (versions or {}).get(overlay.table), as_of)
+            if other is not None:
+                own = connection.sql(relation)
+                types = dict(zip(own.columns, map(str, own.types), strict=True))
+                relation = overlay.select(relation, _relation(connection, lake, overlay.table, other), types)
+                pinned[overlay.table] = other.version()
+                read.append(other)
+        if files is not None and lake.is_local:
+            files.extend(uri for one in read for uri in one.file_uris())
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {within}")
+        connection.execute(f"CREATE OR REPLACE VIEW {within}.{name} AS {relation}")
+    return pinned
+
+
+def _other(lake: Lake, table: str, version: int | None, as_of: datetime | None) -> DeltaTable | None:
+    """Open the table of an overlay; None if it did not exist yet."""
+    try:
+        return lake.snapshot(table, version, as_of=as_of if version is None else None)
+    except (TableNotFound, NotYetCreated):
+        return None
+
+
+def query(
+    lake: Lake,
+    sql: str,
+    *,
+    versions: Mapping[str, int] | None = None,
+    as_of: datetime | None = None,
+    tables: Iterable[str] | None = None,
+    limit: int | None = None,
+    overlays: Overlays | None = None,
+    span: tuple[datetime, datetime] | None = None,
+    narrow: Callable[[duckdb.DuckDBPyRelation], duckdb.DuckDBPyRelation] | None = None,
+) -> pl.DataFrame:
+    """Run one SELECT over the lake, in a new connection that can read only the lake's tables.
+
+    Parameters
+    ----------
+    lake
+        Where the tables are.
+    sql
+        DuckDB SQL that names tables as `schema.name`, optionally at their own version or time:
+        `raw.flights AT (VERSION => 3)`, `raw.flights AT (TIMESTAMP => '2024-06-01')`.
+    versions
+        Versions to pin; the newest otherwise.
+    as_of
+        Instant (with time zone) as of which other tables are read.
+    tables
+        Tables to attach; those that the SQL names when None.
+    limit
+        Most rows to compute.
+    overlays
+        See `attach`.
+    span
+        Instants that the SQL reads as `getvariable('span_start')` and `getvariable('span_end')`; the ends of time,
+        `-infinity` and `infinity`, when None.
+    narrow
+        Selects rows and columns of the result. They are chosen before the tables are read, as far as DuckDB can tell
+        from the SQL which of their rows are needed.
+
+    Raises
+    ------
+    TableNotFound, LookupError
+        If the SQL names a table that does not exist, or a version of it cannot be read.
+    ValueError
+        If the SQL is not one SELECT, or reads anything but tables (`OutsideTheLake`).
+    duckdb.Error
+        If the SQL is wrong.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> lake = Lake(tempfile.mkdtemp())
+    >>> _ = lake.append("raw/readings", pl.DataFrame({"sensor": ["a", "a"], "value": [1.0, 2.0]}))
+    >>> query(lake, "SELECT sensor, max(value) AS top FROM raw.readings GROUP BY sensor").rows()
+    [('a', 2.0)]
+    """
+    with duckdb.connect(":memory:") as connection:
+        tree = parse_tree(sql, connection)
+        check_reads_tables_only(tree)
+        dated = take_dates(tree)
+        of_own_date = {one.schema for one in dated}
+        named = {table_of(node) for node in base_tables(tree) if node["schema_name"] not in of_own_date}
+        files: list[str] = []
+        pinned = attach(
+            connection, lake, named if tables is None else tables, versions, as_of=as_of, overlays=overlays, files=files
+        )
+        for one in dated:
+            version = {one.table: one.version} if one.version is not None else {}
+            attach(
+                connection,
+                lake,
+                [one.table],
+                version,
+                as_of=one.as_of,
+                overlays=overlays,
+                schema=one.schema,
+                files=files,
+            )
+        # A misspelt name raises, so that its version is not silently ignored.
+        for table in ((versions or {}).keys() | named) - pinned.keys():
+            lake.snapshot(table)
+        ends = ("-infinity", "infinity") if span is None else tuple(at.astimezone(UTC).isoformat() for at in span)
+        for name, at in zip(("span_start", "span_end"), ends, strict=True):
+            connection.execute(f"SET VARIABLE {name} = TIMESTAMPTZ {literal(at)}")
+        _close_in(connection, files)
+        relation = connection.sql(_written(tree, connection) if dated else sql)
+        if narrow is not None:
+            relation = narrow(relation)
+        return (relation if limit is None else relation.limit(limit)).pl()
+
+
+def _close_in(connection: duckdb.DuckDBPyConnection, files: Iterable[str]) -> None:
+    """Let SQL read only the tables' files: others, and Python variables, have no version to trace an answer to."""
+    connection.execute("SET python_enable_replacements = false")
+    connection.execute(f"SET allowed_paths = [{', '.join(map(literal, files))}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def referenced_tables(sql: str, connection: duckdb.DuckDBPyConnection | None = None) -> set[str]:
+    """Lake tables that a SELECT names (`schema.name`), as `schema/name`; without CTEs and unqualified names.
+
+    Parameters
+    ----------
+    sql
+        One SELECT.
+    connection
+        A DuckDB connection to parse with; opening one costs more than parsing.
+
+    Raises
+    ------
+    ValueError
+        If the SQL does not parse or is not a SELECT.
+
+    Examples
+    --------
+    >>> sorted(referenced_tables("WITH late AS (FROM raw.flights) SELECT * FROM late JOIN raw.planes USING (tailnum)"))
+    ['raw/flights', 'raw/planes']
+    """
+    if connection is None:
+        return set(_parsed(sql))
+    return {table_of(node) for node in base_tables(parse_tree(sql, connection))}
+
+
+def parse_tree(sql: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    """Parse one SELECT into DuckDB's tree (raises ValueError if it is none)."""
+    row = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchone()
+    tree: dict[str, Any] = json.loads(row[0]) if row else {"error": True, "error_message": "no parse tree"}
+    if tree["error"]:
+        raise ValueError(f"One SELECT was wanted: {tree['error_message']}. In: {sql.strip()[:200]}")
+    if (found := len(tree["statements"])) != 1:
+        raise ValueError(f"One SELECT was wanted, found {found or 'none'}. In: {sql.strip()[:200]}")
+    return tree
+
+
+def _written(tree: dict[str, Any], connection: duckdb.DuckDBPyConnection) -> str:
+    ((text,),) = connection.execute("SELECT json_deserialize_sql(?::JSON)", [json.dumps(tree)]).fetchall()
+    return str(text)
+
+
+@lru_cache(maxsize=256)
+def _parsed(sql: str) -> frozenset[str]:
+    """Parse each statement once: a code location asks for the tables of the same few again and again."""
+    with duckdb.connect(":memory:") as opened:
+        return frozenset(referenced_tables(sql, opened))
+
+
+def _relation(connection: duckdb.DuckDBPyConnection, lake: Lake, table: str, snapshot: DeltaTable) -> str:
+    """Make a SELECT of the snapshot's rows, with the columns, order and types of its Delta schema."""
+    schema = scan(snapshot).collect_schema()
+    if not lake.is_local or needs_delta_reader(snapshot):
+        name = f"lake:{table}@{snapshot.version()}"
+        # DuckDB reads a dataset itself, so only the columns and files that a query needs cross the network.
+        whole = needs_delta_reader(snapshot)
+        connection.register(name, read_arrow(snapshot) if whole else snapshot.to_pyarrow_dataset())
+        return f"SELECT {', '.join(map(quoted, schema))} FROM {quoted(name)}"
+    types = dict(zip(schema, connection.from_arrow(pl.DataFrame(schema=schema).to_arrow()).types, strict=True))
+    # The empty relation supplies columns that no file has yet; files that lack an added column give null.
+    empty = ", ".join(f"NULL::{kind} AS {quoted(name)}" for name, kind in types.items())
+    files = snapshot.file_uris()
+    if not files:
+        return f"SELECT {empty} WHERE false"
+    partitions = snapshot.metadata().partition_columns
+    hive_types = ", ".join(f"{literal(name)}: {types[name]}" for name in partitions)
+    options = (
+        f", hive_partitioning = true, hive_types = {{{hive_types}}}" if partitions else ", hive_partitioning = false"
+    )
+    if not files_are_alike(snapshot):
+        options += ", union_by_name = true"  # only if needed: it opens every file each time the view is bound
+    columns = ", ".join(map(quoted, schema))
+    return (
+        f"SELECT {columns} FROM (SELECT {empty} WHERE false UNION ALL BY NAME "
+        f"SELECT * FROM read_parquet([{', '.join(map(literal, files))}]{options}))"
+    )

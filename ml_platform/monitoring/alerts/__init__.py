@@ -1,0 +1,1 @@
+"""Alerts: conditions that begin and end, and their delivery."""

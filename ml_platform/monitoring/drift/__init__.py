@@ -1,0 +1,1 @@
+"""Drift: the rows scored by now, compared with those of the training."""

@@ -1,0 +1,1 @@
+"""Performance: how good the answers were, by the labels that came later."""

@@ -1,0 +1,1 @@
+"""Skew: what serving computed, compared with what the lake says of the same instants."""

@@ -1,0 +1,190 @@
+"""The platform's processes on one machine: Dagster's three, serving and the MLflow UI; `make dev` runs them all.
+
+Ports come from `ML_PLATFORM_DAGSTER_PORT`, `ML_PLATFORM_SERVING_PORT`, `ML_PLATFORM_MLFLOW_PORT` or the command line.
+"""
+
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from ml_platform.processes.runner import CannotStart, Process
+from ml_platform.settings import PROJECT_ROOT, Settings
+
+PORTS = {"dagster": 3000, "serving": 8000, "mlflow": 5000}
+TITLES = {"dagster": "Dagster UI", "serving": "Predictions (OpenAPI at /docs)", "mlflow": "MLflow UI"}
+LOCATION = "ml_platform"
+DAGSTER_YAML = """\
+# Written when this folder was made; it is yours to change. docs/operations.md says what each part is for.
+telemetry:
+  enabled: false
+nux:
+  enabled: false
+run_launcher: # knows whether a run's process is alive
+  module: ml_platform.orchestration.run_launcher
+  class: LocalRunLauncher
+concurrency:
+  runs:
+    max_concurrent_runs: 2
+  pools: # a model's training assets are a pool: one run at a time
+    granularity: run
+    default_limit: 1
+run_monitoring:
+  enabled: true
+  poll_interval_seconds: 20
+  start_timeout_seconds: 300
+  max_runtime_seconds: 43200 # a job's tag dagster/max_runtime overrides it
+run_retries: # from the failed step, of runs that were killed: a step that failed by itself would fail again
+  enabled: true
+  max_retries: 2
+  retry_on_asset_or_op_failure: false
+"""
+# What earlier versions wrote. A file that still is one of these was never touched, and is replaced.
+EARLIER = ("telemetry:\n  enabled: false\nnux:\n  enabled: false\nconcurrency:\n  runs:\n    max_concurrent_runs: 2\n",)
+
+
+def port_variable(name: str) -> str:
+    """Return the environment variable that moves a process's port.
+
+    Examples
+    --------
+    >>> port_variable("serving")
+    'ML_PLATFORM_SERVING_PORT'
+    """
+    return f"ML_PLATFORM_{name.upper()}_PORT"
+
+
+def ports() -> dict[str, int]:
+    """Return each process's port, as the environment says or the usual one.
+
+    Raises
+    ------
+    CannotStart
+        When a variable holds no port number.
+    """
+    chosen = {}
+    for name, usual in PORTS.items():
+        text = os.environ.get(port_variable(name), str(usual))
+        if not text.isdigit() or not 0 < int(text) < 65536:
+            raise CannotStart(f"{port_variable(name)}: a port from 1 to 65535 is wanted, found {text!r}")
+        chosen[name] = int(text)
+    return chosen
+
+
+def dagster_home(settings: Settings) -> Path:
+    """Return Dagster's folder, made with a `dagster.yaml` on first use.
+
+    An existing file is left as it is, unless it is to the letter what an earlier version wrote.
+    """
+    folder = settings.home / "dagster_home"
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "dagster.yaml"
+    if not config.exists() or config.read_text(encoding="utf-8") in EARLIER:
+        config.write_text(DAGSTER_YAML, encoding="utf-8")
+    return folder
+
+
+def missing_settings(folder: Path) -> str | None:
+    """Return what a `dagster.yaml` of the user's own leaves out of ours, in words; None when nothing."""
+    config = folder / "dagster.yaml"
+    wanted, found = yaml.safe_load(DAGSTER_YAML), yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+    missing = [
+        name if name not in found else f"{name}.{part}"
+        for name, parts in wanted.items()
+        for part in (parts if isinstance(found.get(name), dict) else [""])
+        if name not in found or (part and part not in found[name])
+    ]
+    if not missing:
+        return None
+    return (
+        f"{config} is your own and was left as it is. It lacks {', '.join(missing)}: without them killed runs are "
+        "noticed at the next start only, and two trainings of a model may run at once. docs/operations.md has the text"
+    )
+
+
+def code_socket(settings: Settings) -> Path:
+    """Return the socket of the home's code server: in a private folder of a short path, as sockets need."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = Path(tempfile.gettempdir()) / f"ml-platform-{user}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if folder.is_symlink() or status.st_uid != user or status.st_mode & 0o077:
+        raise CannotStart(f"{folder} must be a folder of your own that nobody else can enter: remove it, or set TMPDIR")
+    return folder / f"{hashlib.sha256(str(settings.home).encode()).hexdigest()[:16]}.sock"
+
+
+def dagster_workspace(settings: Settings) -> Path:
+    """Return the workspace file that points webserver and daemon at the code server, written anew."""
+    path = dagster_home(settings) / "workspace.yaml"
+    server = {"socket": str(code_socket(settings)), "location_name": LOCATION}
+    path.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}), encoding="utf-8")
+    return path
+
+
+def platform_environment(settings: Settings, chosen: Mapping[str, int]) -> dict[str, str]:
+    """Return the environment that all processes share: where state is, where the others are, no telemetry."""
+    usual = Settings.model_fields
+    addresses = {"serving_url": chosen["serving"], "mlflow_ui_url": chosen["mlflow"]}
+    moved = {
+        f"ML_PLATFORM_{name.upper()}": f"http://127.0.0.1:{port}"
+        for name, port in addresses.items()
+        if getattr(settings, name) == usual[name].default
+    }
+    return {
+        "ML_PLATFORM_HOME": str(settings.home),
+        "DAGSTER_HOME": str(dagster_home(settings)),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "1",
+        # Dagster's own 60 are short for a busy machine: a run that began in time would be failed and retried.
+        "DAGSTER_GRPC_TIMEOUT_SECONDS": os.environ.get("DAGSTER_GRPC_TIMEOUT_SECONDS", "180"),
+        **moved,
+    }
+
+
+def platform_processes(
+    settings: Settings, chosen: Mapping[str, int], names: Sequence[str] = ("dagster", "serving", "mlflow")
+) -> list[Process]:
+    """Return the named processes, ready to run; `dagster` is three: code server, daemon and webserver.
+
+    The MLflow UI is left out where the tracking URI is a server of its own, which has one already.
+    """
+    environment = platform_environment(settings, chosen)
+
+    def process(name: str, *arguments: str, ready_path: str | None = None, keeps_children: bool = False) -> Process:
+        has_port = ready_path is not None
+        return Process(
+            name,
+            [sys.executable, "-m", *arguments, *(("--port", str(chosen[name])) if has_port else ())],
+            port=chosen[name] if has_port else None,
+            port_variable=port_variable(name) if has_port else "",
+            ready_path=ready_path,
+            title=TITLES.get(name, ""),
+            environment=environment,
+            cwd=PROJECT_ROOT,
+            keeps_children=keeps_children,
+        )
+
+    found = []
+    if "dagster" in names:
+        workspace, socket = str(dagster_workspace(settings)), str(code_socket(settings))
+        code = ("-m", f"{LOCATION}.definitions", "-d", str(PROJECT_ROOT), "--location-name", LOCATION, "-s", socket)
+        found += [
+            process("dagster-code", "dagster", "code-server", "start", *code, keeps_children=True),
+            process("dagster-daemon", "ml_platform.orchestration.daemon", "-w", workspace),
+            process("dagster", "ml_platform.orchestration.webserver", "-w", workspace, ready_path="/server_info"),
+        ]
+    if "serving" in names:
+        found.append(process("serving", "ml_platform.serving", ready_path="/health/live"))
+    if "mlflow" in names and settings.tracking_uri.startswith(("sqlite:", "sqlite+", "postgresql", "mysql", "mssql")):
+        found.append(process("mlflow", "ml_platform.registry.ui", ready_path="/health"))
+    return found
+
+
+def addresses(processes: Sequence[Process]) -> str:
+    """Return a line per process: what it is and where to open it."""
+    width = max((len(process.title) for process in processes), default=0)
+    return "\n".join(f"  {process.title:{width}}  {process.url}" for process in processes if process.port)

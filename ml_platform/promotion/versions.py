@@ -1,0 +1,174 @@
+"""Versions in the MLflow registry: numbered, aliased, tagged and described in sentences."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ml_platform.promotion.reconcile import reconcile_registry, versions_of
+from ml_platform.registry.releases import ReleaseStore
+from ml_platform.registry.tracking import Tracker
+from ml_platform.spec.model import ModelSpec
+from ml_platform.training.documents import Evaluation, RegisteredVersion, TrainedModel
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+
+def register(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation, *, tracker: Tracker) -> RegisteredVersion:
+    """Register a trained model as the challenger; the same bundle is one version, described as the gate saw it last.
+
+    Parameters
+    ----------
+    spec
+        The model.
+    trained
+        What to register: its logged ONNX model becomes the version.
+    evaluation
+        What the gate found; becomes part of the description and of the tags.
+    tracker
+        The registry.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = tracker.client
+    store = ReleaseStore(tracker.settings.releases_dir)
+    tags, description = _tags(spec, trained, evaluation), describe(spec, trained, evaluation)
+    if (earlier := _same_refit(tracker, trained)) is not None:
+        # Fitted again by a run that was repeated: what is registered, and may serve, stays as it is.
+        store.register_version(spec.name, int(earlier.version), earlier.tags["bundle_digest"])
+        reconcile_registry(tracker, spec.name)
+        return _document(tracker, earlier)
+    if (known := find_version(tracker, spec.name, trained.digest)) is not None:
+        version = int(known.version)
+        for name, value in tags.items():
+            if known.tags.get(name) != value:
+                client.set_model_version_tag(spec.name, str(version), name, value)
+        if known.description != description:
+            client.update_model_version(spec.name, str(version), description)
+        store.register_version(spec.name, version, trained.digest)
+        reconcile_registry(tracker, spec.name)
+        return _document(tracker, client.get_model_version(spec.name, str(version)))
+    try:
+        client.create_registered_model(
+            spec.name, tags={"owner": spec.owner, "task": spec.task}, description=spec.description
+        )
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    created = client.create_model_version(
+        spec.name,
+        source=trained.model_uri,
+        run_id=trained.run_id,
+        model_id=trained.model_uri.removeprefix("models:/"),
+        tags=tags,
+        description=description,
+    )
+    version = int(created.version)
+    store.register_version(spec.name, version, trained.digest)
+    reconcile_registry(tracker, spec.name)
+    return _document(tracker, created)
+
+
+def find_version(tracker: Tracker, model: str, digest: str) -> "ModelVersion | None":
+    """Version of a model that has this bundle, the newest if several; None when there is none."""
+    found = [entry for entry in versions_of(tracker, model) if entry.tags.get("bundle_digest") == digest]
+    return max(found, key=lambda entry: int(entry.version), default=None)
+
+
+def _same_refit(tracker: Tracker, trained: TrainedModel) -> "ModelVersion | None":
+    """Version that is another refit of the same judged model; None where this bundle itself is registered, or none."""
+    if find_version(tracker, trained.model, trained.digest) is not None:
+        return None
+    found = [
+        entry
+        for entry in versions_of(tracker, trained.model)
+        if entry.tags.get("judged_digest") == trained.judged_digest
+        and entry.tags.get("bundle_digest") != trained.judged_digest
+    ]
+    return max(found, key=lambda entry: int(entry.version), default=None)
+
+
+def bundle_of_version(tracker: Tracker, model: str, version: int) -> str:
+    """Digest of a registered version's bundle.
+
+    Raises
+    ------
+    LookupError
+        When the registry has no such version, with those that it has.
+    """
+    known = {int(entry.version): entry for entry in versions_of(tracker, model)}
+    if version not in known:
+        raise LookupError(f"{model}: no version {version} is registered; there are {sorted(known) or 'none'}")
+    return str(known[version].tags["bundle_digest"])
+
+
+def describe(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation) -> str:
+    """Describe a version in sentences: what it is, what it learned from, how good it is compared with what."""
+    tables = ", ".join(f"{name} (version {version})" for name, version in sorted(trained.training_set.tables.items()))
+    top = ", ".join(f"{name} ({share:.0%})" for name, share in list(trained.importance.items())[:5])
+    sentences = [
+        spec.description.strip(),
+        f"A {trained.family} model for {spec.task} of '{spec.target}', owned by {spec.owner}.",
+        f"It learned from {trained.trained.rows:,} rows of {trained.training_set.table} (version "
+        f"{trained.training_set.version}) from {trained.trained.first:%Y-%m-%d} to {trained.trained.last:%Y-%m-%d}, "
+        f"made of {tables}; code {trained.code_version}.",
+        *(trained.refit.reasons if trained.refit else ()),
+        f"What weighs most: {top}.",
+        _compared(evaluation),
+        *evaluation.reasons,
+    ]
+    if trained.passed_over:
+        told = "; ".join(item.told for item in trained.passed_over)
+        sentences.insert(4, f"Better on the validation rows, but not to be released: {told}.")
+    if trained.threshold is not None:
+        sentences.insert(
+            -1 - len(evaluation.reasons),
+            f"It predicts true from a probability of {trained.threshold:.3f}, {spec.threshold.in_words}.",
+        )
+    return "\n\n".join(sentences)
+
+
+def _compared(evaluation: Evaluation) -> str:
+    if evaluation.holdout is None:
+        return "There were no rows to compare it with the champion on."
+    metric, sides = evaluation.metric, {"it": evaluation.challenger, "the naive baseline": evaluation.naive}
+    if evaluation.champion is not None:
+        sides[f"the {evaluation.reference}"] = evaluation.champion
+    values = "; ".join(f"{name} {values[metric]:.4f}" for name, values in sides.items() if metric in values)
+    return (
+        f"{metric} on {evaluation.holdout.rows:,} rows that the judged model never saw "
+        f"({evaluation.holdout.first:%Y-%m-%d} to {evaluation.holdout.last:%Y-%m-%d}): {values}."
+    )
+
+
+def _tags(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation) -> dict[str, str]:
+    judged = trained.refit.judged if trained.refit else trained.trained
+    tags: Mapping[str, object] = {
+        **spec.tags,
+        "gate": "passed" if evaluation.promote else "refused",
+        "bundle_digest": trained.digest,
+        "judged_digest": trained.judged_digest,
+        "model_digest": trained.model_digest,
+        "trained_until": f"{trained.trained.last:%Y-%m-%dT%H:%M:%SZ}",
+        "judged_trained_until": f"{judged.last:%Y-%m-%dT%H:%M:%SZ}",
+        "family": trained.family,
+        "owner": spec.owner,
+        "training_set": trained.training_set.table,
+        "training_set_version": trained.training_set.version,
+        "code_version": trained.code_version,
+        **{f"holdout_{name}": f"{value:.6g}" for name, value in trained.metrics.items()},
+    }
+    return {name: str(value) for name, value in tags.items()}
+
+
+def _document(tracker: Tracker, entry: "ModelVersion") -> RegisteredVersion:
+    digest, judged = entry.tags["bundle_digest"], entry.tags.get("judged_digest")
+    return RegisteredVersion(
+        model=entry.name,
+        version=int(entry.version),
+        digest=digest,
+        judged_digest=judged,
+        model_digest=entry.tags["model_digest"],
+        run_id=entry.run_id,
+        model_uri=entry.source,
+        url=tracker.version_url(entry.name, int(entry.version)),
+    )

@@ -1,0 +1,192 @@
+"""Who may ask what: checks the API key or token of every request.
+
+A server without keys is open, but answers its own machine only. Once there is a key, every route except the probes
+requires one: as bearer token, as `X-API-Key`, or as the password in a browser's login dialog (for pages only). Where an
+OpenID Connect issuer is configured, its tokens are accepted too.
+"""
+
+import base64
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from starlette.types import Scope
+
+from ml_platform.governance.keys import ALL_MODELS, Key, KeyStore
+from ml_platform.serving.access.tokens import TokenCaller, Tokens
+from ml_platform.serving.http.messages import Head, Refused
+from ml_platform.serving.http.query_options import wants_details
+
+PROBES = frozenset({"/health/live", "/health/ready", "/health", "/ping", "/v2/health/live", "/v2/health/ready"})
+# For keys of any model: lists show the models that the key covers.
+_ANY_SCOPE = frozenset({"/models", "/docs", "/version", "/v2", "/api/2.0/serving-endpoints"})
+_LOOPBACK = ("127.", "::1", "::ffff:127.")
+# Prefixes of paths in which the name of a model comes next.
+_MODEL_PATHS = (
+    ("predict",),
+    ("endpoints",),
+    ("models",),
+    ("serving-endpoints",),
+    ("api", "2.0", "serving-endpoints"),
+    ("v2", "models"),
+)
+_OF_THE_ONLY_MODEL = "/invocations"
+_REMEMBERED = 1000  # requests
+_REMEMBERED_BYTES = 512  # of path, query and credentials
+
+Caller = Key | TokenCaller
+
+
+class Need(NamedTuple):
+    """What a request needs: a role, on one model, on all models ("*") or on any model (None)."""
+
+    role: str
+    model: str | None
+
+
+def need_of(method: str, path: str, query: bytes, only_model: Callable[[], str | None]) -> Need | None:
+    """What a request needs; None for the probes, which are open.
+
+    Examples
+    --------
+    >>> need_of("POST", "/predict/flight_delay", b"", lambda: None)
+    Need(role='predict', model='flight_delay')
+    >>> need_of("GET", "/metrics", b"", lambda: None)
+    Need(role='predict', model='*')
+    """
+    if path in PROBES and method in ("GET", "HEAD"):
+        return None
+    parts = path.strip("/").split("/")
+    role = "explain" if query and wants_details(query) else "predict"
+    if method in ("PUT", "DELETE") or (method == "POST" and path.rstrip("/") == "/api/2.0/serving-endpoints"):
+        role = "promote"
+    if parts[0] == "features":  # a view's rows reach every model that looks them up
+        return Need("push", ALL_MODELS)
+    for prefix in _MODEL_PATHS:
+        if tuple(parts[: len(prefix)]) == prefix and len(parts) > len(prefix):
+            return Need(role, parts[len(prefix)])
+    if path == _OF_THE_ONLY_MODEL:
+        return Need(role, only_model() or ALL_MODELS)
+    if path.rstrip("/") in _ANY_SCOPE or parts[0] in ("docs", "assets"):
+        return Need("promote" if role == "promote" else "predict", None)
+    return Need("predict", ALL_MODELS)
+
+
+class Access:
+    """Checks keys and tokens of requests. One per worker."""
+
+    def __init__(self, keys: KeyStore, only_model: Callable[[], str | None], tokens: Tokens | None = None) -> None:
+        self._keys = keys
+        self._only_model = only_model
+        self._tokens = tokens
+        self._passed: dict[tuple[Any, ...], Key] = {}
+        self._revision = 0
+
+    def in_use(self) -> bool:
+        """Whether requests must carry a key or token."""
+        return self._tokens is not None or self._keys.in_use()
+
+    def check_open(self, scope: Scope) -> None:
+        """While there are no keys: refuse requests from other machines (raises Refused)."""
+        client = scope.get("client")
+        if client is not None and not client[0].startswith(_LOOPBACK):
+            message = (
+                "this server has no keys yet and answers its own machine only: make one with `ml-platform keys create`"
+            )
+            raise Refused(403, "no_keys", message, close=True)
+
+    @staticmethod
+    def check_page(scope: Scope) -> None:
+        """While there are no keys: refuse requests from pages of other sites (raises Refused).
+
+        A browser lets any page post text to this machine, where it would be read as JSON. Its header `Origin` names
+        the page's site.
+        """
+        head = Head.of(scope)
+        if head.origin is not None and head.origin.partition(b"://")[2] != head.host:
+            message = "this server has no keys yet and answers no pages but its own"
+            raise Refused(403, "foreign_origin", message, close=True)
+
+    def recall(self, scope: Scope) -> Key | None:
+        """The key with which an equal request passed `check` before, while that key is valid; else None.
+
+        What a key may do changes only with the file of the keys: then everything remembered is forgotten.
+        """
+        revision = self._keys.revision()
+        if revision != self._revision:
+            self._passed, self._revision = {}, revision
+        key = self._passed.get(_likeness(scope))
+        if key is None or (key.expires_at is not None and not key.is_valid(datetime.now(UTC))):
+            return None
+        scope["key"] = key
+        return key
+
+    async def check(self, scope: Scope) -> Caller | None:
+        """The caller of a request that may pass, None for a probe without a key; also put into `scope["key"]`.
+
+        Raises
+        ------
+        Refused
+            401 without a valid key or token, 403 for one that lacks the role or the model, 503 while tokens cannot be
+            checked.
+        """
+        scope["key"] = None
+        need = need_of(scope["method"], scope["path"], scope["query_string"], self._only_model)
+        token = _token(scope)
+        caller: Caller | None = None if token is None else self._keys.find(token)
+        if caller is None and token is not None and self._tokens is not None and token.count(".") == 2:
+            caller = self._tokens.remembered(token) if need is None else await self._tokens.find(token)
+        scope["key"] = caller
+        if need is None:
+            return caller
+        if caller is None:
+            message = "send a valid API key as `Authorization: Bearer <key>`; `ml-platform keys create` makes one"
+            raise Refused(401, "unauthenticated", message, close=True)
+        what = "key" if isinstance(caller, Key) else "token"
+        if not caller.has_role(need.role):
+            raise Refused(403, "forbidden", f"this {what} lacks the role '{need.role}'", close=True)
+        if need.model is not None and not caller.may(need.role, need.model):
+            which = "for certain models only" if need.model == ALL_MODELS else "not for that model"
+            raise Refused(403, "forbidden", f"this {what} is {which}", close=True)
+        if isinstance(caller, Key):
+            self._remember(scope, caller)
+        return caller
+
+    def _remember(self, scope: Scope, key: Key) -> None:
+        """Let `recall` find the next equal request. Not for tokens: their issuer's keys may be withdrawn."""
+        length = len(scope["path"]) + len(scope["query_string"])
+        length += sum(len(value) for _, value in Head.of(scope).credentials)
+        if length > _REMEMBERED_BYTES or scope["path"] == _OF_THE_ONLY_MODEL:  # which model that is may change
+            return
+        if len(self._passed) >= _REMEMBERED:
+            self._passed.clear()
+        self._passed[_likeness(scope)] = key
+
+
+def _likeness(scope: Scope) -> tuple[Any, ...]:
+    """The parts of a request that `Access.check` looks at, when it names its model."""
+    return scope["method"], scope["path"], scope["query_string"], Head.of(scope).credentials
+
+
+def covered(scope: Scope, model: str) -> bool:
+    """Whether the caller may see a model."""
+    key = scope.get("key")
+    return key is None or key.covers(model)
+
+
+def _token(scope: Scope) -> str | None:
+    """The key or token that a request carries, from the first header that holds one."""
+    for name, value in Head.of(scope).credentials:
+        text = value.decode("latin-1")
+        if name == b"x-api-key":
+            return text
+        kind, _, rest = text.partition(" ")
+        if kind.lower() == "bearer":
+            return rest.strip()
+        # A browser sends these along from pages of any site, so they are not accepted for a POST.
+        if kind.lower() == "basic" and scope["method"] == "GET":
+            try:
+                return base64.b64decode(rest, validate=True).decode("latin-1").partition(":")[2]
+            except ValueError:
+                return None
+    return None

@@ -1,0 +1,322 @@
+"""The FastAPI app: `create_app(settings)`, with the settings of the environment where none are given."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from ml_platform.features.online.open import open_online_store
+from ml_platform.governance.audit import AuditLog
+from ml_platform.governance.keys import ALL_MODELS, RELOAD_SECONDS, KeyStore
+from ml_platform.inference.log import InferenceLog
+from ml_platform.registry.releases import ReleaseStore
+from ml_platform.segment_log.segments import SegmentLog
+from ml_platform.serving.access.audit import Auditing
+from ml_platform.serving.access.authorization import Access, covered
+from ml_platform.serving.access.hosts import Hosts
+from ml_platform.serving.access.rate_limit import Limits, shared_table
+from ml_platform.serving.access.tokens import Tokens
+from ml_platform.serving.console.renderer import Console
+from ml_platform.serving.console.routes import add_pages
+from ml_platform.serving.endpoints.routes import endpoint_routes
+from ml_platform.serving.endpoints.service import Changes
+from ml_platform.serving.feature_push.routes import push_routes
+from ml_platform.serving.feature_push.service import Pusher
+from ml_platform.serving.host_names import host_of
+from ml_platform.serving.http.connection_limits import TURNED_AWAY
+from ml_platform.serving.http.fast_path import AT_ONCE
+from ml_platform.serving.http.messages import Head, Refused, Reply, noting
+from ml_platform.serving.metric_collectors import Gauges
+from ml_platform.serving.models.descriptions import Health, ModelDetail, ModelList, detail, health, summary
+from ml_platform.serving.models.last_good import InForce
+from ml_platform.serving.models.release_alerts import ReleaseAlerts
+from ml_platform.serving.models.reloader import Watcher
+from ml_platform.serving.models.slots import ServingState
+from ml_platform.serving.openapi.document import whole_document
+from ml_platform.serving.prediction.log_health import LogHealth
+from ml_platform.serving.prediction.predictor import INLINE_BYTES, Predictor
+from ml_platform.serving.prediction.route import Predict
+from ml_platform.serving.prediction.route_adapter import Asking
+from ml_platform.serving.protocols.databricks import databricks_routes
+from ml_platform.serving.protocols.error_handlers import http_error, internal_error
+from ml_platform.serving.protocols.error_responses import refuse
+from ml_platform.serving.protocols.mlflow import mlflow_routes
+from ml_platform.serving.protocols.open_inference import oip_routes
+from ml_platform.serving.settings import ServingSettings
+from ml_platform.serving.telemetry.metrics import Metrics
+from ml_platform.settings import Settings
+
+logger = logging.getLogger("serving")
+
+
+class ServingApp(FastAPI):
+    """FastAPI with a short cut: predictions skip the middleware and the router, which cost as much as a look-up."""
+
+    predict: Predict
+    hosts: Hosts
+    access: Access
+    limits: Limits
+    auditing: Auditing
+    metrics: Metrics
+    guarded = True  # whether keys are asked for; until that is known, they are
+    answers_at_once = True  # see `ml_platform.serving.http.fast_path`; off when traces or a request log wrap the app
+
+    async def watch_keys(self) -> None:
+        """Notice when keys come into use, until cancelled; while their file cannot be read, keys are asked for."""
+        while True:
+            await asyncio.sleep(RELOAD_SECONDS)
+            try:
+                self.guarded = await asyncio.to_thread(self.access.in_use)
+            except (OSError, ValueError) as error:
+                self.guarded = True
+                logger.error("the keys cannot be read: %s", error)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check who asks, then answer; when keys are in use, note the request for the audit log."""
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan" and "state" in scope:  # not every server has a lifespan state
+                scope["state"][TURNED_AWAY] = self.count_turned_away
+                if self.answers_at_once:
+                    scope["state"][AT_ONCE] = self.at_once
+            await super().__call__(scope, receive, send)
+            return
+        guarded = self.guarded
+        try:
+            if "keys_error" in scope or not self._admitted(scope, guarded):
+                await self._check(scope)
+        except Refused as refused:
+            self.count_turned_away(refused.status)
+            await refuse(scope, receive, noting(scope, send), refused)
+        else:
+            await self._route(scope, receive, send)
+        finally:
+            if guarded:
+                self.auditing.note(scope)
+
+    def count_turned_away(self, status: int) -> None:
+        """Count a request that was refused by the checks here, or earlier by `http.connection_limits`."""
+        self.metrics.turned_away.labels(str(status)).inc()
+
+    def at_once(self, scope: Scope, body: bytes) -> Reply | None:
+        """Answer a small prediction request at once, if its caller is known or no keys are in use; None otherwise."""
+        head, _, model = scope["path"].rpartition("/")
+        if head != "/predict" or scope["method"] != "POST" or scope["query_string"] or len(body) > INLINE_BYTES:
+            return None
+        sent = Head.of(scope)
+        if sent.is_forwarded or sent.encoding:  # uvicorn's middleware finds the client's address; a thread decompresses
+            return None
+        guarded = self.guarded
+        try:
+            if not self._admitted(scope, guarded):
+                return None
+        except Refused:  # the ordinary way refuses it again, and answers
+            return None
+        scope["path_params"] = {"model": model}
+        reply = self.predict.at_once(scope, body)
+        if guarded:
+            scope["status"] = reply.status
+            self.auditing.note(scope)
+        return reply
+
+    def _admitted(self, scope: Scope, guarded: bool) -> bool:
+        """Check host, key and rate with what is known already (raises Refused); False when `_check` has to decide."""
+        self.hosts.check(scope)
+        if not guarded:
+            self.access.check_open(scope)
+            self.access.check_page(scope)
+        else:
+            try:
+                key = self.access.recall(scope)
+            except (OSError, ValueError) as error:
+                scope["keys_error"] = error
+                return False
+            if key is None:
+                return False
+            scope["caller"] = key.name
+        self.limits.check(scope)
+        return True
+
+    async def _check(self, scope: Scope) -> None:
+        """Check the caller's key or token, and the rate (raises Refused)."""
+        try:
+            if "keys_error" in scope:
+                raise scope["keys_error"]
+            caller = await self.access.check(scope)
+            scope["caller"] = None if caller is None else caller.name
+        except (OSError, ValueError) as error:
+            logger.error("the keys cannot be read: %s", error)
+            message = "keys cannot be checked now; the server's log has the reason"
+            raise Refused(503, "keys_unavailable", message, close=True, retry_after=1) from error
+        finally:
+            self.limits.check(scope)  # callers without a valid key are counted too, by address
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer `POST /predict/{model}` here, and leave everything else to FastAPI."""
+        if scope["method"] == "POST":
+            head, _, last = scope["path"].rpartition("/")
+            if head == "/predict":
+                scope["path_params"] = {"model": last}
+                await self.predict(scope, receive, send)
+                return
+        await super().__call__(scope, receive, noting(scope, send))
+
+
+def create_app(settings: Settings | None = None, options: ServingSettings | None = None) -> ServingApp:
+    """Make the app of one worker.
+
+    Parameters
+    ----------
+    settings
+        Locations of the release store, the online store and the logs; read from the environment when None.
+    options
+        Limits, and what to do when something fails; read from the environment when None.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as home:
+    ...     app = create_app(Settings(home=Path(home)))
+    >>> next(iter(app.openapi()["paths"]))
+    '/predict/{model}'
+    """
+    settings = settings or Settings()
+    options = options or ServingSettings()
+    state = ServingState({})
+    metrics = Metrics()
+    log = InferenceLog(settings.inference_log_dir)
+    online = open_online_store(settings.online_uri)
+    releases = ReleaseStore(settings.releases_dir)
+    alerts = ReleaseAlerts(settings, metrics)
+    watcher = Watcher(
+        state,
+        releases,
+        online,
+        metrics,
+        alerts,
+        in_force=InForce(settings.in_force_dir, releases),
+        keys_dir=settings.keys_dir,
+        fallback=options.online_fallback,
+    )
+    console = Console(state, metrics, releases, online)
+    predictor = Predictor(state, log, metrics, options, LogHealth(log, alerts))
+    predict = Predict(predictor, options)
+    push_log = SegmentLog(settings.push_log_dir, "push log")
+    pusher = Pusher(state, online, push_log, metrics, options)
+    asking = Asking(predictor, options)
+    queues = (predictor.queues, pusher.queues, asking.parquet.queues)
+    gauges = Gauges(metrics, predictor=predictor, queues=queues, online=online, settings=settings)
+    metrics.before_collecting.append(gauges.refresh)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        alerts.start()
+        await asyncio.to_thread(watcher.poll)  # so that the first request finds the models loaded
+        app.guarded = app.access.in_use()
+        loops = [
+            watcher.run,
+            predictor.log_health.watch,
+            app.watch_keys,
+            console.run,
+            *([] if tokens is None else [tokens.watch]),
+        ]
+        tasks = [asyncio.create_task(loop()) for loop in loops]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            for opened in (asking.parquet, console, predictor, pusher, log, push_log, app.auditing, alerts):
+                opened.close()
+
+    app = ServingApp(
+        title="ml_platform serving",
+        description="Predictions of the models that are released now. Every answer is logged before it is sent.",
+        version="1",
+        lifespan=lifespan,
+        openapi_url=None,  # `console.routes` serves it, and `/docs`, whose scripts FastAPI's would fetch from a CDN
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.predict = predict
+    app.metrics = metrics
+    tokens = Tokens(options) if options.oidc_issuer else None
+    _add_checks(app, settings, options, state, tokens)
+    for path in ("/predict/{model}", "/predict/{model}/versions/{version}"):
+        app.router.routes.append(Route(path, predict, methods=["POST"], include_in_schema=False))
+    changes = Changes(asking, releases)
+    protocols = (mlflow_routes(asking), databricks_routes(asking, changes), oip_routes(asking))
+    for routes in (*protocols, endpoint_routes(changes), push_routes(asking, pusher)):
+        app.router.routes.extend(routes)
+    _add_descriptions(app, predictor)
+    add_pages(app, state, console)
+
+    app.openapi = lambda: whole_document(app, state)  # type: ignore[method-assign] # changes with every release
+    app.add_exception_handler(StarletteHTTPException, http_error)
+    app.add_exception_handler(Exception, internal_error)
+    return app
+
+
+def _add_checks(
+    app: ServingApp, settings: Settings, options: ServingSettings, state: ServingState, tokens: Tokens | None
+) -> None:
+    """Give the app what it checks requests with: host names, keys and tokens, rates; and the audit log."""
+
+    def only_model() -> str | None:
+        return next(iter(state.slots)) if len(state.slots) == 1 else None
+
+    app.hosts = Hosts(filter(None, [*options.allowed_hosts, host_of(settings.serving_url)]))
+    app.access = Access(KeyStore(settings.keys_dir), only_model, tokens)
+    app.limits = Limits(options, shared_table())
+    app.auditing = Auditing(AuditLog(settings.audit_dir, settings.keys_dir))
+
+
+def _add_descriptions(app: FastAPI, predictor: Predictor) -> None:
+    """Add the routes that describe models and report health and metrics."""
+    state, metrics = predictor.state, predictor.metrics
+
+    @app.head("/health/live", include_in_schema=False)  # as some load balancers ask
+    @app.get("/health/live", tags=["health"])
+    async def live() -> Health:
+        """Whether this worker answers at all."""
+        return Health(status="live")
+
+    @app.head("/health/ready", include_in_schema=False)
+    @app.get("/health/ready", tags=["health"], responses={503: {"model": Health}})
+    async def ready(request: Request, response: Response) -> Health:
+        """Whether this worker can answer; 503 while it has no model, or must log and cannot.
+
+        Models show to keys for all models.
+        """
+        found = health(state, predictor.unlogged())
+        response.status_code = 200 if found.status == "ready" else 503
+        key = request.scope.get("key")
+        if "key" in request.scope and (key is None or not key.covers(ALL_MODELS)):
+            return Health(status=found.status)
+        return found
+
+    @app.get("/models", tags=["models"])
+    async def models(request: Request) -> ModelList:
+        """Every released model that the key covers, the versions that serve it, and what was refused."""
+        found = [summary(slot) for name, slot in sorted(state.slots.items()) if covered(request.scope, name)]
+        return ModelList(models=found, trouble=state.trouble)
+
+    @app.get("/models/{model}", tags=["models"])
+    async def model(model: str) -> ModelDetail:
+        """Signature, features, metrics, provenance and endpoint of one model."""
+        slot = state.slots.get(model)
+        if slot is None:
+            raise HTTPException(404, f"no released model is called '{model}'; released are: {state.known()}")
+        return detail(slot)
+
+    @app.get("/metrics", tags=["health"], response_class=Response)
+    async def prometheus() -> Response:
+        """Metrics in Prometheus' text format, summed over all workers of this server."""
+        return Response(await asyncio.to_thread(metrics.exposition), media_type=CONTENT_TYPE_LATEST)

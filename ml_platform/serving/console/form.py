@@ -1,0 +1,101 @@
+"""The form of a model: a field for each input of its signature, filled in with the owner's example."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ml_platform.registry.manifest import Input, Manifest
+from ml_platform.serving.openapi.predictions import example_row
+
+_CONTROLS = {
+    "string": "text",
+    "integer": "number",
+    "number": "number",
+    "boolean": "select",
+    "timestamp": "datetime-local",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FormField:
+    """One control."""
+
+    name: str
+    type: str  # of the signature
+    control: str  # type of the HTML input, or "select"
+    description: str
+    unit: str | None
+    required: bool
+    value: str
+    minimum: float | None  # enforced by the control
+    maximum: float | None
+    choices: tuple[str, ...]  # the only values of a select; suggestions of other controls
+    when_empty: str  # what it shows when it is left empty
+    hint: str  # shown beside the description
+
+
+def form_fields(manifest: Manifest) -> list[FormField]:
+    """Fields in the order of the signature; what the contract only flags can be entered."""
+    example = example_row(manifest)
+    known = {feature.name: feature.categories or () for feature in manifest.features if feature.source == "input"}
+    return [_form_field(field, example.get(field.name), known.get(field.name, ())) for field in manifest.inputs]
+
+
+def _form_field(field: Input, example: Any, known: tuple[str, ...]) -> FormField:
+    choices = known if field.type == "string" else ()
+    control = _CONTROLS[field.type]
+    if field.type == "boolean":
+        choices = ("true", "false")
+    elif field.allowed is not None:
+        choices = tuple(map(str, field.allowed))
+        control = control if "allowed" in field.flagged else "select"
+    held = "range" not in field.flagged
+    return FormField(
+        name=field.name,
+        type=field.type,
+        control=control,
+        description=field.description,
+        unit=field.unit,
+        required=field.required,
+        value=_text(field, example),
+        minimum=field.minimum if held else None,
+        maximum=field.maximum if held else None,
+        choices=choices,
+        when_empty="none" if field.default is None else f"{_text(field, field.default)} by default",
+        hint=_hint(field, choices),
+    )
+
+
+def _hint(field: Input, choices: tuple[str, ...]) -> str:
+    parts = []
+    if (within := _range(field)) is not None:
+        parts.append(f"{within}, flagged otherwise" if "range" in field.flagged else within)
+    if "allowed" in field.flagged:
+        parts.append(f"{len(choices)} known values, flagged otherwise")
+    elif field.allowed is None and field.type == "string" and choices:
+        parts.append(f"{len(choices)} known values")
+    if not field.required:
+        if field.default is not None:
+            parts.append(f"optional, {_text(field, field.default)} when empty")
+        else:
+            parts.append("optional, flagged when empty" if "null" in field.flagged else "optional")
+    return ", ".join(parts)
+
+
+def _range(field: Input) -> str | None:
+    low, high = (None if bound is None else f"{bound:,.10g}" for bound in (field.minimum, field.maximum))
+    if low is not None and high is not None:
+        return f"{low} to {high}"
+    return f"at least {low}" if low is not None else f"at most {high}" if high is not None else None
+
+
+def _text(field: Input, value: Any) -> str:
+    """A value as its control takes it."""
+    if value is None:
+        return ""
+    if field.type == "boolean":
+        return "true" if value else "false"
+    if field.type == "timestamp":
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+        return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return str(value)

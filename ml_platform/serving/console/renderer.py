@@ -1,0 +1,121 @@
+"""Renders the pages in one thread of its own, so that predictions never wait for them."""
+
+import asyncio
+import json
+import shlex
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.types import Scope
+
+from ml_platform.features.online.store import OnlineStore
+from ml_platform.monitoring.status import ModelStatus, StatusUnreadable, read_status
+from ml_platform.registry.releases import ReleaseStore, is_name
+from ml_platform.serving.access.authorization import covered
+from ml_platform.serving.console import formatting, page_model
+from ml_platform.serving.console.form import form_fields
+from ml_platform.serving.console.history import SAMPLE_SECONDS, History
+from ml_platform.serving.models.descriptions import detail, main_version
+from ml_platform.serving.models.slots import ServingState, Slot
+from ml_platform.serving.openapi.predictions import example_row
+from ml_platform.serving.telemetry.metrics import Metrics
+
+STATIC = Path(__file__).parent / "static"
+_Done = TypeVar("_Done")
+
+
+class Console:
+    """The pages of one worker, and the samples that their charts need."""
+
+    def __init__(self, state: ServingState, metrics: Metrics, releases: ReleaseStore, online: OnlineStore) -> None:
+        self.history = History(metrics)
+        self._state = state
+        self._releases = releases
+        self._online = online
+        self._started = datetime.now(UTC)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="console")
+        self._templates = Environment(
+            loader=FileSystemLoader(Path(__file__).parent / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters |= {
+            "ago": formatting.ago,
+            "instant": formatting.instant,
+            "number": formatting.number,
+            "share": formatting.share,
+            "span": formatting.span,
+        }
+
+    async def run(self) -> None:
+        """Sample the metrics until cancelled."""
+        while True:
+            await self._do(self.history.sample)
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+    def close(self) -> None:
+        """Finish the page that is being rendered."""
+        self._thread.shutdown()
+
+    async def overview(self, scope: Scope) -> str:
+        """Every model that the key covers."""
+        return await self._do(lambda: self._overview(scope))
+
+    async def model(self, scope: Scope, name: str, address: str) -> str:
+        """One model, with a form to try it (raises KeyError for one that was never released)."""
+        return await self._do(lambda: self._model(scope, name, address))
+
+    async def _do(self, work: Callable[[], _Done]) -> _Done:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _overview(self, scope: Scope) -> str:
+        slots = {name: slot for name, slot in sorted(self._state.slots.items()) if covered(scope, name)}
+        return self._render("overview.html", slots, models=[self._view(slot) for slot in slots.values()])
+
+    def _model(self, scope: Scope, name: str, address: str) -> str:
+        slot = self._state.slots[name]
+        main = main_version(slot)
+        example = json.dumps(example_row(main.manifest), indent=1, default=str) if main else ""
+        return self._render(
+            "model.html",
+            {name: slot},
+            model=self._view(slot),
+            keyed="key" in scope,
+            fields=form_fields(main.manifest) if main else [],
+            names=page_model.result_names(main) if main else {},
+            violations=page_model.violation_lines(slot, main.manifest.inputs if main else (), self.history),
+            call=f"curl -s {address}predict/{name} -d {shlex.quote(example)}",
+        )
+
+    def _view(self, slot: Slot) -> page_model.ModelView:
+        status: ModelStatus | None = None
+        trouble = None
+        try:
+            # The file of a document may have an invalid name: such a document is refused, and has no status.
+            status = read_status(self._releases, slot.name) if is_name(slot.name) else None
+        except (StatusUnreadable, OSError) as error:
+            trouble = f"what monitoring found cannot be read: {error}"
+        return page_model.model_view(slot, detail(slot), self.history, status, trouble)
+
+    def _render(self, template: str, slots: dict[str, Slot], **facts: object) -> str:
+        lines: list[page_model.ViewLine] = []
+        trouble = self._state.trouble
+        try:
+            lines = page_model.view_lines(slots, self._online, self.history)
+        except Exception as error:  # noqa: BLE001 - each store has errors of its own; the page says so and stays up
+            trouble = trouble or f"the online store cannot be read: {type(error).__name__}: {error}"
+        return self._templates.get_template(template).render(
+            root="" if template == "overview.html" else "../../",
+            state=self._state,
+            trouble=trouble,
+            started=self._started,
+            views=lines,
+            refused=page_model.refused_lines(list(slots), self.history),
+            **facts,
+        )

@@ -1,0 +1,90 @@
+"""The console's pages and the API page, with their scripts and styles: nothing is loaded from another site."""
+
+import asyncio
+import base64
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import fastapi_offline
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from ml_platform.serving.console.renderer import STATIC, Console
+from ml_platform.serving.models.slots import ServingState
+from ml_platform.serving.openapi.document import WrittenDocument
+
+_SWAGGER = Path(fastapi_offline.__file__).parent / "static"  # Swagger UI's files, as that package ships them
+_SCRIPT = re.compile("<script>(.*?)</script>", re.DOTALL)
+_HEADERS = {
+    # No inline scripts and none from other sites: text that got into a page unescaped would still not run.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+_NO_FRAME = {  # for what is no page, but would be shown as one
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Assets(StaticFiles):
+    """Scripts and styles, which no browser may take for anything else."""
+
+    def file_response(self, *arguments: Any, **named: Any) -> Response:
+        """Answer with a file."""
+        response = super().file_response(*arguments, **named)
+        response.headers.update(_NO_FRAME)
+        return response
+
+
+def add_pages(app: FastAPI, state: ServingState, console: Console) -> None:
+    """Serve `/`, a page for each model, `/docs` with the document that it shows, and the files that they need."""
+    document = WrittenDocument(app, state)
+    app.mount("/docs/assets", Assets(directory=_SWAGGER), name="docs-assets")
+    app.mount("/assets", Assets(directory=STATIC), name="assets")
+
+    @app.get("/", include_in_schema=False)
+    async def home(request: Request) -> HTMLResponse:
+        return HTMLResponse(await console.overview(request.scope), headers=_HEADERS)
+
+    @app.get("/models/{model}/console", include_in_schema=False)
+    async def model_page(model: str, request: Request) -> HTMLResponse:
+        if model not in state.slots:
+            raise HTTPException(404, f"no released model is called '{model}'; / shows those that are")
+        page = await console.model(request.scope, model, str(request.base_url))
+        return HTMLResponse(page, headers=_HEADERS)
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> Response:
+        text = await asyncio.to_thread(document.text)
+        return Response(text, headers=_NO_FRAME, media_type="application/json")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        page = get_swagger_ui_html(
+            openapi_url="openapi.json",
+            title=f"{app.title}: API",
+            swagger_js_url="docs/assets/swagger-ui-bundle.js",
+            swagger_css_url="docs/assets/swagger-ui.css",
+            swagger_favicon_url="data:,",
+            swagger_ui_parameters={"tryItOutEnabled": True, "defaultModelsExpandDepth": 0},
+        )
+        page.headers.update(_HEADERS | {"Content-Security-Policy": _swagger_policy(bytes(page.body).decode())})
+        return page
+
+
+def _swagger_policy(page: str) -> str:
+    """The policy of Swagger UI's page: its one inline script by its hash, and the styles that Swagger UI makes."""
+    [script] = _SCRIPT.findall(page)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; script-src 'self' 'sha256-{digest}'; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'self'; "
+        "frame-ancestors 'none'"
+    )

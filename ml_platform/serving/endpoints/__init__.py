@@ -1,0 +1,1 @@
+"""Endpoints: shown and changed over HTTP."""

@@ -1,0 +1,125 @@
+"""`GET`, `PUT` and `DELETE /endpoints/{model}`: show and change which versions answer, and their traffic shares.
+
+A change names the revision that it is based on in `If-Match`, so that two people do not overwrite each other's change.
+"""
+
+import re
+from typing import Annotated, Any, Literal
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from ml_platform.registry.manifest import Endpoint
+from ml_platform.registry.traffic import TrafficChange
+from ml_platform.serving.endpoints.service import Changes
+from ml_platform.serving.http.messages import Refused, encode
+from ml_platform.serving.prediction.route_adapter import own_error
+
+_ETAG = re.compile(r'(?:W/)?"([!#-~]*)"|([0-9]{1,9})')
+
+
+class TargetChange(msgspec.Struct, forbid_unknown_fields=True):
+    """A version that answers a share of the requests, or is scored as a shadow."""
+
+    version: int
+    share: float = 0.0
+    mode: Literal["live", "shadow"] = "live"
+
+
+class EndpointChange(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of a change; `targets` replaces all targets."""
+
+    targets: list[TargetChange]
+    reason: Annotated[str, msgspec.Meta(max_length=1000)]  # every server and every look at the history reads it
+    key: str | None = None
+    model: str | None = None
+
+
+def endpoint_routes(changes: Changes) -> list[BaseRoute]:
+    """Build the routes."""
+    state = changes.asking.predictor.state
+
+    async def described(name: str, document: Endpoint | None) -> Response:
+        slot = state.slots.get(name)
+        model = document.model if document else name
+        versions = await changes.versions(model)
+        if document is None and not versions:
+            raise Refused(404, "unknown_endpoint", f"there is no endpoint '{name[:80]}'; there are: {state.known()}")
+        body: dict[str, Any] = {
+            "name": name,
+            "model": model,
+            "revision": document.revision if document else 0,
+            "targets": [_target(target) for target in document.targets] if document else [],
+            "key": document.key if document else None,
+            "reason": document.reason if document else None,
+            "updated_at": document.updated_at if document else None,
+            "updated_by": document.updated_by if document else None,
+            "in_force": slot.endpoint.revision if slot and slot.endpoint else None,
+            "refused": slot.refused.reason if slot and slot.refused else None,
+            "versions": list(versions),
+        }
+        return Response(encode(body), headers={"ETag": f'"{body["revision"]}"'}, media_type="application/json")
+
+    def uncounted(request: Request, status: int) -> None:
+        """Count nothing: only prediction requests are counted, and these are in the endpoint's history."""
+
+    @changes.asking.shaped(own_error, uncounted)
+    async def show(request: Request) -> Response:
+        name = request.path_params["model"]
+        return await described(name, await changes.document(name))
+
+    @changes.asking.shaped(own_error, uncounted)
+    async def change(request: Request) -> Response:
+        name, expected = request.path_params["model"], _expected(request)
+        sent = await changes.read(request, EndpointChange)
+        live = [target for target in sent.targets if target.mode == "live"]
+        if len({target.version for target in sent.targets}) < len(sent.targets):
+            raise Refused(422, "invalid_request", "targets: a version appears twice")
+        if any(target.share for target in sent.targets if target.mode == "shadow"):
+            raise Refused(422, "invalid_request", "targets: a shadow answers nothing, and has no share")
+        wanted = TrafficChange(
+            shares={target.version: target.share for target in live},
+            shadows=[target.version for target in sent.targets if target.mode == "shadow"],
+            key=sent.key,
+            model=sent.model,
+            expected_revision=expected,
+        )
+        return await described(name, await changes.set(request, name, wanted, sent.reason))
+
+    @changes.asking.shaped(own_error, uncounted)
+    async def withdraw(request: Request) -> Response:
+        name, expected = request.path_params["model"], _expected(request)
+        document = await changes.document(name)
+        if expected is not None and document is not None and document.revision != expected:
+            raise Refused(412, "revision_conflict", f"revision {document.revision} is current, not {expected}")
+        return await described(name, await changes.withdraw(request, name, "withdrawn over HTTP"))
+
+    path = "/endpoints/{model}"
+    return [
+        Route(path, show, methods=["GET"]),
+        Route(path, change, methods=["PUT"]),
+        Route(path, withdraw, methods=["DELETE"]),
+    ]
+
+
+def _expected(request: Request) -> int | None:
+    """The revision of `If-Match`, None for `*` (raises Refused)."""
+    sent = request.headers.get("if-match", "")
+    if sent == "*":
+        return None
+    if not sent:
+        raise Refused(428, "precondition_required", "send If-Match with the ETag that GET gave, or * to overwrite")
+    if (found := _ETAG.fullmatch(sent)) is None:
+        raise Refused(400, "invalid_header", "If-Match wants the ETag that GET gave, in its quotation marks, or *")
+    number = found[1] or found[2] or ""
+    if not (number.isdigit() and len(number) < 10):
+        raise Refused(412, "revision_conflict", "If-Match wants the ETag that GET gave, or *")
+    return int(number)
+
+
+def _target(target: Any) -> dict[str, Any]:
+    return {
+        "version": target.version, "share": target.share, "mode": target.mode, "digest": target.digest
+    }  # fmt: skip

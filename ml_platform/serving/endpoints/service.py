@@ -1,0 +1,116 @@
+"""Changes of endpoints over HTTP: they are written to the release store now; ledger and registry are updated later."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import Request
+
+from ml_platform.registry.digests import BundleRefused
+from ml_platform.registry.manifest import Endpoint
+from ml_platform.registry.releases import DocumentUnreadable, ReleaseConflict, ReleaseStore, is_name
+from ml_platform.registry.traffic import TrafficChange, set_traffic, withdraw
+from ml_platform.serving.http.messages import Refused
+from ml_platform.serving.prediction.route_adapter import Asking, caller_of, check_head
+
+T = TypeVar("T")
+Body = TypeVar("Body", bound=msgspec.Struct)
+_ROLE = "promote"
+
+
+class Changes:
+    """What the routes that show and change endpoints share."""
+
+    def __init__(self, asking: Asking, store: ReleaseStore) -> None:
+        self.asking = asking
+        self.store = store
+
+    async def read(self, request: Request, kind: type[Body]) -> Body:
+        """Read a JSON body (raises Refused)."""
+        check_head(request)
+        # Browsers let a page of another site post a form here, but not JSON.
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise Refused(415, "unsupported_type", "send application/json", close=True)
+        body = await self.asking.body(request)
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except msgspec.ValidationError as error:
+            raise Refused(422, "invalid_request", f"the body does not fit: {error}") from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Refused(400, "invalid_json", f"the body is not JSON: {error}") from error
+
+    async def document(self, name: str) -> Endpoint | None:
+        """The newest document of an endpoint, None when it has none or the name is invalid (raises Refused)."""
+        return await self._in_store(lambda: self.store.document(name)) if is_name(name) else None
+
+    async def documents(self) -> dict[str, Endpoint]:
+        """Every endpoint's newest document, except those that cannot be read and show as refused (raises Refused)."""
+        return await self._in_store(self._readable)
+
+    async def first(self, name: str) -> Endpoint | None:
+        """The first document of an endpoint; None when it cannot be found or read."""
+
+        def read() -> Endpoint | None:
+            with suppress(DocumentUnreadable):
+                return self.store.first(name)
+            return None
+
+        return await self._in_store(read) if is_name(name) else None
+
+    async def versions(self, model: str) -> dict[int, str]:
+        """Digests of the versions in the release store, by number (raises Refused)."""
+        return await self._in_store(lambda: self.store.versions(model)) if is_name(model) else {}
+
+    async def set(self, request: Request, name: str, change: TrafficChange, reason: str) -> Endpoint:
+        """Set the targets of an endpoint (raises Refused)."""
+        current = await self.document(name)
+        self._check_role(request, change.model or (current.model if current else name))
+        by = _by(request)
+        return await self._in_store(lambda: set_traffic(self.store, name, change, by=by, reason=reason))
+
+    async def withdraw(self, request: Request, name: str, reason: str) -> Endpoint:
+        """Take an endpoint out of service (raises Refused)."""
+        current = await self.document(name)
+        if current is None or not current.targets:
+            raise Refused(404, "unknown_endpoint", f"no endpoint '{name[:80]}' is in service")
+        self._check_role(request, current.model)
+        by = _by(request)
+        return await self._in_store(
+            lambda: withdraw(self.store, name, by=by, reason=reason, expected_revision=current.revision)
+        )
+
+    @staticmethod
+    def _check_role(request: Request, model: str) -> None:
+        """Check that the key may promote the model behind an endpoint, which may have another name (raises Refused)."""
+        key = request.scope.get("key")
+        if key is not None and not key.may(_ROLE, model):
+            raise Refused(403, "forbidden", "this key is not for the model that the endpoint serves")
+
+    def _readable(self) -> dict[str, Endpoint]:
+        found = {}
+        for name in self.store.names():
+            with suppress(DocumentUnreadable):
+                if (document := self.store.document(name)) is not None:
+                    found[name] = document
+        return found
+
+    async def _in_store(self, work: Callable[[], T]) -> T:
+        """Read or write the release store in a thread, and turn its errors into answers (raises Refused)."""
+        try:
+            return await asyncio.to_thread(work)
+        except ReleaseConflict as error:
+            raise Refused(412, "revision_conflict", str(error)) from error
+        except DocumentUnreadable as error:
+            message = f"the release store is damaged: {self.store.said(error)}"
+            raise Refused(503, "release_store_unavailable", message, retry_after=5) from error
+        except (ValueError, LookupError, BundleRefused) as error:
+            raise Refused(422, "invalid_request", self.store.said(error)) from error
+        except OSError as error:
+            message = f"the release store cannot be used: {error.strerror}"
+            raise Refused(503, "release_store_unavailable", message, retry_after=5) from error
+
+
+def _by(request: Request) -> str:
+    return f"{caller_of(request)} (HTTP)"

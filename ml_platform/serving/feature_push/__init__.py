@@ -1,0 +1,1 @@
+"""Rows pushed into feature views between their computations."""

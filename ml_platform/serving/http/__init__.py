@@ -1,0 +1,1 @@
+"""HTTP: messages, limits of connections, compression, and the fast path of the protocol."""

@@ -1,0 +1,268 @@
+"""Finds everything that is wrong with a request, in words for its sender. Slow: runs only for refused requests."""
+
+import difflib
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from decimal import Decimal
+from itertools import islice
+from types import NoneType
+from typing import Any, get_args
+
+import msgspec
+
+from ml_platform.instants import read_instant
+from ml_platform.registry.input_contract import TYPES, found_of, shown, wanted_of
+from ml_platform.registry.manifest import Input
+from ml_platform.serving.http.problems import MOST_COUNTED, MOST_PROBLEMS, InvalidRequest, Problem, ProblemKind
+
+WHOLE_DOUBLES = 2**53  # up to here a 64-bit float has every whole number
+TOO_DEEP = "it is nested too deeply"
+_NAME = 100  # characters shown of an unknown name
+
+
+def not_json(reason: str) -> InvalidRequest:
+    """Refuse a body that cannot be read at all."""
+    return InvalidRequest(400, [Problem(None, None, f"the body is not JSON: {reason}")])
+
+
+class _Duplicate(dict[str, Any]):
+    """A JSON object in which keys appear twice."""
+
+    twice: tuple[str, ...] = ()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = _Duplicate(pairs)
+    if len(found) == len(pairs):
+        return dict(pairs)
+    found.twice = tuple(sorted(name for name, count in Counter(name for name, _ in pairs).items() if count > 1))
+    return found
+
+
+def find_problems(
+    body: bytes, inputs: Sequence[Input], types: Mapping[str, Any], max_rows: int
+) -> InvalidRequest | None:
+    """Everything that is wrong with a body, or None when nothing is.
+
+    Timestamps may have any form that `read_instant` reads.
+
+    Parameters
+    ----------
+    body
+        As it was sent.
+    inputs, types
+        The model's inputs, and the type that each must convert to.
+    max_rows
+        Rows that one request may hold.
+    """
+    try:
+        document = _parse(body)
+    except InvalidRequest as refusal:
+        return refusal
+    if not isinstance(document, dict):
+        found = f'wanted an object with one row, or {{"rows": [...]}}, found {_kind(document)}'
+        return InvalidRequest(422, [Problem(None, None, found)])
+    known = [field.name for field in inputs]
+    if "rows" not in document or "rows" in known:
+        return _refusal(_row_problems(None, document, inputs, types))
+    problems = _strange_names(None, document, {"rows": None})
+    rows = document["rows"]
+    if not isinstance(rows, list):
+        problems.append(Problem(None, "rows", f"wanted an array of objects, found {_kind(rows)}"))
+    elif not 0 < len(rows) <= max_rows:
+        wanted = f"at most {max_rows:,} rows" if rows else "at least one row"
+        problems.append(Problem(None, "rows", f"wanted {wanted}, found {len(rows):,}"))
+    else:
+        for number, row in enumerate(rows):
+            if len(problems) >= MOST_COUNTED:
+                break
+            if isinstance(row, dict):
+                problems += _row_problems(number, row, inputs, types)
+            else:
+                problems.append(Problem(number, None, f"wanted an object, found {_kind(row)}"))
+    return _refusal(problems)
+
+
+def _parse(body: bytes, constant: Callable[[str], Any] = float) -> Any:
+    try:
+        # Unlike msgspec it takes NaN and Infinity, so that their field can be named.
+        return json.loads(body.decode(), object_pairs_hook=_object, parse_constant=constant)
+    except RecursionError:
+        reason = TOO_DEEP
+    except UnicodeDecodeError as error:
+        reason = f"byte {error.start} is not UTF-8"
+    except json.JSONDecodeError as error:
+        reason = str(error)
+    except ValueError:
+        reason = "it holds a number of thousands of digits"
+    raise not_json(reason)
+
+
+def parse(body: bytes, *, nan_is_null: bool = False) -> Any:
+    """Parse any JSON document, as fast as possible; with `nan_is_null`, NaN is read as null.
+
+    Raises
+    ------
+    InvalidRequest
+        When the body is not JSON, is nested too deeply, or has an object in which a key appears twice.
+    """
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        found = _parse(body, _null_for_nan)  # explains most faults better
+        if not nan_is_null or b"NaN" not in body:
+            raise not_json(str(error)) from error
+        _refuse_twice(found)
+        try:
+            body = json.dumps(found, allow_nan=False).encode()
+        except RecursionError as deep:
+            raise not_json(TOO_DEEP) from deep
+        except ValueError as infinite:
+            raise not_json("it holds an infinite number") from infinite
+        return parse(body)
+    if body.count(b":") > _count_keys(document):
+        _refuse_twice(_parse(body))
+    return document
+
+
+def _null_for_nan(name: str) -> float | None:
+    return None if name == "NaN" else float(name)
+
+
+def _refuse_twice(document: Any) -> None:
+    """Refuse a document with an object in which a key appears twice (raises InvalidRequest)."""
+    if twice := _first_twice(document):
+        raise InvalidRequest(422, [Problem(None, twice[:40], "appears twice")])
+
+
+def _count_keys(document: Any) -> int:
+    return sum(map(len, _objects(document)))
+
+
+def _first_twice(document: Any) -> str | None:
+    """A key that appears twice in some object, if there is one."""
+    return next((found.twice[0] for found in _objects(document) if isinstance(found, _Duplicate)), None)
+
+
+def _objects(document: Any) -> Iterator[dict[str, Any]]:
+    """Every object of a document, without recursion: JSON parsers accept deeper nesting than Python's stack."""
+    waiting = [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            yield value
+            value = value.values()
+        elif not isinstance(value, list):
+            continue
+        waiting += [one for one in value if isinstance(one, dict | list)]
+
+
+def _refusal(problems: list[Problem]) -> InvalidRequest | None:
+    return InvalidRequest(422, problems) if problems else None
+
+
+def _row_problems(
+    number: int | None, row: dict[str, Any], inputs: Sequence[Input], types: Mapping[str, Any]
+) -> list[Problem]:
+    problems = _strange_names(number, row, types)
+    for field in inputs:
+        if field.name not in row:
+            if field.required:
+                problems.append(Problem(number, field.name, f"is missing; wanted {wanted_of(field)}", "null"))
+        elif problem := _problem_of(field, row[field.name], types[field.name]):
+            kind, message = problem
+            problems.append(Problem(number, field.name, message, kind))
+    return problems
+
+
+def _problem_of(field: Input, value: Any, kind: Any) -> tuple[ProblemKind, str] | None:
+    is_text_of_time = field.type == "timestamp" and isinstance(value, str)
+    return _timestamp_problem(value) if is_text_of_time else _value_problem(field, value, kind)
+
+
+def _value_problem(field: Input, value: Any, kind: Any) -> tuple[ProblemKind, str] | None:
+    if value is None:
+        may_be_null = not field.required or NoneType in get_args(kind)
+        return None if may_be_null else ("null", f"wanted {wanted_of(field)}, found null")
+    if isinstance(value, float) and not math.isfinite(value):
+        return "type", f"wanted {TYPES[field.type]}, found {'NaN' if math.isnan(value) else 'an infinite number'}"
+    if field.type == "integer" and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if field.type == "boolean" and isinstance(value, int | float) and value in (0, 1):
+        return None
+    return _conversion_problem(field, value, kind)
+
+
+def _conversion_problem(field: Input, value: Any, kind: Any) -> tuple[ProblemKind, str] | None:
+    if field.type == "number" and isinstance(value, int) and not is_a_double(value):
+        return "type", f"wanted a number that a 64-bit float has, found {_shown(value)}"
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        if "Invalid enum value" in str(error):
+            return "allowed", f"wanted {wanted_of(field)}, found {found_of(field, value)}"
+        if any(sign in str(error) for sign in (">=", "<=", "out of range")):
+            is_bounded = (field.minimum, field.maximum) != (None, None)
+            limits = wanted_of(field) if is_bounded else f"{TYPES[field.type]} of 64 bits"
+            return "range", f"wanted {limits}, found {_shown(value)}"
+        return "type", f"wanted {TYPES[field.type]}, found {_shown(value)}"
+    return None
+
+
+def is_a_double(value: int) -> bool:
+    """Whether a whole number is the same as a 64-bit float, or its shortest spelling, as JavaScript writes it.
+
+    Examples
+    --------
+    >>> is_a_double(2**53), is_a_double(2**53 + 1), is_a_double(9223372036854776000)
+    (True, False, True)
+    """
+    if abs(value) <= WHOLE_DOUBLES:
+        return True
+    try:
+        number = float(value)
+    except OverflowError:
+        return False
+    return int(number) == value or Decimal(repr(number)) == value
+
+
+def _timestamp_problem(text: str) -> tuple[ProblemKind, str] | None:
+    try:
+        read_instant(text)
+    except ValueError as error:
+        return "type", f"wanted {TYPES['timestamp']}, found {shown(text)}: {error}"
+    return None
+
+
+def _strange_names(number: int | None, found: dict[str, Any], known: Mapping[str, Any]) -> list[Problem]:
+    """Problems of names: those that appear twice, and unknown ones."""
+    twice = getattr(found, "twice", ())[:MOST_COUNTED]
+    unknown = list(islice((name[:_NAME] for name in found if name not in known), MOST_COUNTED))
+    problems = [Problem(number, name[:_NAME], "appears twice") for name in twice]
+    problems += [Problem(number, name, _unknown(name, known)) for name in unknown[:MOST_PROBLEMS]]
+    return problems + [Problem(number, name, "is not a field of this request") for name in unknown[MOST_PROBLEMS:]]
+
+
+def _unknown(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
+    return f"is not a field of this request; {hint}"
+
+
+def _shown(value: Any) -> str:
+    """Show a value that was found; of an object or array only its kind."""
+    return _kind(value) if isinstance(value, dict | list) else shown(value)
+
+
+def _kind(value: Any) -> str:
+    names = {
+        dict: "an object",
+        list: "an array",
+        str: "a string",
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+    }
+    return next((name for kind, name in names.items() if isinstance(value, kind)), "null")

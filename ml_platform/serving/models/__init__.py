@@ -1,0 +1,1 @@
+"""Which models this worker serves, and how they are replaced while it serves."""

@@ -1,0 +1,203 @@
+"""What a worker serves: immutable objects, replaced by one assignment and read once per request."""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from ml_platform.features.online.store import Definition, OnlineStore
+from ml_platform.inference.log_policy import LogPolicyFilter
+from ml_platform.inference.scorer import Scorer
+from ml_platform.registry.input_contract import Contract
+from ml_platform.registry.manifest import Endpoint, Feature, Manifest, Target
+from ml_platform.registry.releases import ReleaseStore
+from ml_platform.serving.inputs.feature_lookup import Lookups, OnlineStoreFailed
+from ml_platform.serving.inputs.request_decoder import RowDecoder, decoder_of
+
+_TOLD = 10  # names in a message
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """One version of one model, loaded, checked and warm."""
+
+    name: str
+    version: int
+    digest: str
+    manifest: Manifest
+    scorer: Scorer
+    decoder: RowDecoder
+    lookups: Lookups
+    columns: tuple[str, ...]
+    contract: Contract | None  # violations that are answered with a flag, and defaults for nulls
+    own_features: tuple[tuple[int, Feature], ...]  # those not looked up, with their positions in the matrix
+    log_filter: LogPolicyFilter | None  # None: every request is logged in full
+
+    @classmethod
+    def load(
+        cls,
+        store: ReleaseStore,
+        online: OnlineStore,
+        target: Target,
+        model: str,
+        *,
+        keys_dir: Path,
+        fallback: Literal["fail", "nulls"] = "fail",
+        on_trust: bool = False,
+    ) -> "ServedModel":
+        """Load a bundle, replay its golden rows and compare its feature views with the online store's.
+
+        With `on_trust`, an online store that cannot be read is no error: the model answers with nulls until it can.
+
+        Raises
+        ------
+        BundleRefused
+            When the bundle is damaged or does not reproduce its golden rows.
+        LookupError
+            When the release store does not have the bundle, or it is another model's.
+        ViewsDiffer
+            When the online store does not hold the feature views that the model was trained on.
+        OnlineStoreFailed
+            When the online store cannot be read, unless `on_trust`.
+        """
+        path = store.bundle_path(target.digest)
+        if not path.is_dir():
+            raise LookupError(
+                f"bundle {target.digest[:12]} is not in the release store; publish version {target.version} again"
+            )
+        scorer = Scorer.load(path)
+        manifest = scorer.manifest
+        if manifest.model != model:
+            raise LookupError(f"bundle {target.digest[:12]} is a model '{manifest.model}', not '{model}'")
+        lookups = Lookups(manifest, online, fallback)
+        try:
+            lookups.check()
+        except OnlineStoreFailed:
+            if not on_trust:
+                raise
+            lookups.on_trust = True
+        columns = tuple(feature.name for feature in manifest.features)
+        looked_up = {column for view in lookups.views for _, column in view.columns}
+        return cls(
+            name=model,
+            version=target.version,
+            digest=target.digest,
+            manifest=manifest,
+            scorer=scorer,
+            decoder=decoder_of(manifest),
+            lookups=lookups,
+            columns=columns,
+            contract=Contract.flagging(manifest.inputs),
+            own_features=tuple(
+                (place, one) for place, one in enumerate(manifest.features) if one.name not in looked_up
+            ),
+            log_filter=LogPolicyFilter.of(manifest, keys_dir),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the newest release of a model does not take traffic."""
+
+    revision: int  # 0: of a document that cannot be read
+    reason: str
+    since: datetime
+    version: int | None = None  # the one that failed its checks; None when it was not one version
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One endpoint: its document and the versions that answer for it.
+
+    `endpoint` is the document in force, from which `served` was loaded; `refused` says why a newer one failed its
+    checks. Nothing is served while `served` is empty.
+    """
+
+    name: str
+    endpoint: Endpoint | None
+    served: tuple[ServedModel, ...] = ()
+    bounds: tuple[float, ...] = ()  # upper bound of each version's share of the traffic, the last one 1
+    refused: Refusal | None = None
+    shadows: tuple[ServedModel, ...] = ()  # scored and logged, never answered
+    shadow_refused: Refusal | None = None
+
+    @classmethod
+    def of(
+        cls,
+        endpoint: Endpoint,
+        served: tuple[ServedModel, ...],
+        shadows: tuple[ServedModel, ...] = (),
+        shadow_refused: Refusal | None = None,
+    ) -> "Slot":
+        """Make the slot of loaded versions, which share the traffic as the document says."""
+        shares = [target.share for target in live_targets(endpoint)]
+        total, bounds = 0.0, []
+        for share in shares:
+            total += share
+            bounds.append(total)
+        bounds = [bound / total for bound in bounds]
+        return cls(endpoint.name, endpoint, served, tuple(bounds), None, shadows, shadow_refused)
+
+    def version(self, number: int) -> ServedModel | None:
+        """A loaded version by its number, live or shadow; None when the endpoint names no such version."""
+        return next((model for model in (*self.served, *self.shadows) if model.version == number), None)
+
+    @property
+    def on_trust(self) -> bool:
+        """Whether some version was loaded without comparing its views with the online store's."""
+        return any(model.lookups.on_trust for model in (*self.served, *self.shadows))
+
+    def check_views(self) -> None:
+        """Compare the online store's views with what the served versions were trained on (raises ViewsDiffer)."""
+        for model in self.served:
+            model.lookups.check()
+
+    def choose(self, key: str | None) -> ServedModel:
+        """Choose the version that answers a request: always the same for a key, and each by its share over all keys."""
+        if len(self.served) == 1 or key is None:
+            return self.served[0]
+        point = zlib.crc32(key.encode()) / 2**32
+        return next(model for model, bound in zip(self.served, self.bounds, strict=True) if point < bound)
+
+
+@dataclass(slots=True)
+class ServingState:
+    """All slots by model name. `slots` is replaced whole by the watcher, never changed."""
+
+    slots: dict[str, Slot]
+    checked_at: datetime | None = None  # when the release store was last read without an error
+    trouble: str | None = None  # why it could not be read
+    views: Mapping[str, Definition] = field(default_factory=dict)  # feature views that take pushed rows, as last seen
+
+    def names(self) -> list[str]:
+        """Models that have an endpoint document."""
+        return sorted(self.slots)
+
+    def known(self) -> str:
+        """List these names for a message: the first ten, and how many more there are.
+
+        Examples
+        --------
+        >>> ServingState({name: Slot(name, None) for name in "abcdefghijkl"}).known()
+        'a, b, c, d, e, f, g, h, i, j and 2 more'
+        """
+        names = self.names()
+        more = f" and {len(names) - _TOLD:,} more" if len(names) > _TOLD else ""
+        return ", ".join(names[:_TOLD]) + more or "none yet"
+
+
+def live_targets(endpoint: Endpoint) -> tuple[Target, ...]:
+    """Targets that answer requests."""
+    return tuple(target for target in endpoint.targets if target.mode == "live" and target.share > 0)
+
+
+def shadow_targets(endpoint: Endpoint) -> tuple[Target, ...]:
+    """Targets that are scored and logged but never answer."""
+    return tuple(target for target in endpoint.targets if target.mode == "shadow")
+
+
+def refusal(revision: int, reason: str, version: int | None = None) -> Refusal:
+    """Make a refusal as of now."""
+    return Refusal(revision, reason, datetime.now(UTC), version)

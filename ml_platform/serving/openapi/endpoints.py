@@ -1,0 +1,78 @@
+"""`/endpoints/{model}` in the OpenAPI document: which versions answer, and their traffic shares."""
+
+from typing import Any
+
+import msgspec
+
+from ml_platform.serving.endpoints.routes import EndpointChange
+from ml_platform.serving.models.slots import ServingState
+from ml_platform.serving.openapi.operations import STORE, TIMES, Protocol, called, example_version, json_body
+from ml_platform.serving.openapi.schemas import listed, record
+
+ENDPOINTS = Protocol("endpoints", "Error")
+_TEXT_OR_NULL = {"type": ["string", "null"]}
+_NUMBER = {"type": "integer", "minimum": 0}
+_ENDPOINT = {
+    "title": "An endpoint",
+    **record(
+        name={"type": "string"},
+        model={"type": "string"},
+        revision={**_NUMBER, "description": "The ETag; 0 before the first."},
+        targets=listed(
+            record(
+                version={"type": "integer", "minimum": 1},
+                share={"type": "number", "minimum": 0, "maximum": 1},
+                mode={"enum": ["live", "shadow"]},
+                digest={"type": "string"},
+            ),
+            "None while it is out of service.",
+        ),
+        key={**_TEXT_OR_NULL, "description": "Input that decides between versions; the model's id when null."},
+        reason=_TEXT_OR_NULL,
+        updated_at=_TEXT_OR_NULL,
+        updated_by=_TEXT_OR_NULL,
+        in_force={"type": ["integer", "null"], "description": "Revision that this worker serves."},
+        refused={**_TEXT_OR_NULL, "description": "Why a newer revision does not serve."},
+        versions=listed({"type": "integer", "minimum": 1}, "Versions that may serve."),
+    ),
+}
+_IF_MATCH = {
+    "name": "If-Match",
+    "in": "header",
+    "required": True,
+    "description": "The ETag that GET gave, or * to overwrite whatever is there.",
+    "schema": {"type": "string", "pattern": r'^(\*|"[!#-~]*"|[0-9]{1,9})$', "examples": ["*"]},
+}
+_NOT_THERE = {"404": "There is no such endpoint; the message lists those that there are."}
+_CONFLICTS = {
+    "400": "The body is not JSON, or If-Match neither an ETag nor *.",
+    "412": "The endpoint was changed by somebody else meanwhile.",
+    "422": "The body does not fit, names versions that may not serve, or its shares do not add up to 1.",
+    "428": "If-Match is missing.",
+}
+
+
+def with_endpoints(document: dict[str, Any], state: ServingState) -> dict[str, Any]:
+    """Add the routes to a document."""
+    schemas = document["components"]["schemas"]
+    schemas["Endpoint"] = _ENDPOINT
+    schemas |= msgspec.json.schema_components([EndpointChange], ref_template="#/components/schemas/{name}")[1]
+    answer, name = {"$ref": "#/components/schemas/Endpoint"}, called(state)
+    body_errors = {"415": "The body is not application/json.", **TIMES}
+    example = {"targets": [{"version": example_version(state)[1], "share": 1.0}], "reason": "canary ended"}
+    document["paths"]["/endpoints/{model}"] = {
+        "get": ENDPOINTS.operation(
+            "show_endpoint", "Which versions answer", answer, _NOT_THERE | STORE, parameters=(name,)
+        ),
+        "put": ENDPOINTS.operation(
+            "change_endpoint", "Change which versions answer how much", answer,
+            _NOT_THERE | _CONFLICTS | body_errors | STORE,
+            about="`targets` replaces all targets: a version that is not among them no longer serves.",
+            parameters=(name, _IF_MATCH), body=json_body("EndpointChange", example),
+        ),
+        "delete": ENDPOINTS.operation(
+            "withdraw_endpoint", "Take an endpoint out of service", answer, _NOT_THERE | _CONFLICTS | STORE,
+            parameters=(name, _IF_MATCH),
+        ),
+    }  # fmt: skip
+    return document

@@ -1,0 +1,1 @@
+"""From rows to a logged answer: scores, explanations, and the prediction routes."""

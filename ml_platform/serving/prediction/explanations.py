@@ -1,0 +1,53 @@
+"""Adds to predictions, on request, the features that the model saw and what each added to the score."""
+
+from typing import Any
+
+import numpy as np
+
+from ml_platform.inference.explain import Explainer, describe
+from ml_platform.serving.http.messages import Refused
+from ml_platform.serving.models.slots import ServedModel
+from ml_platform.serving.prediction.score_rows import Scored
+
+MAX_EXPLAINED = 100  # rows of one request; each takes some milliseconds for a large ensemble
+
+_RAW = {"binary": "log-odds", "multiclass": "log-probability, up to a constant of the row"}
+
+
+def add_details(model: ServedModel, scored: Scored, *, explain: bool, features: bool) -> None:
+    """Put `features` and `explanation` into every prediction.
+
+    Raises
+    ------
+    Refused
+        When the version was exported without explanations.
+    """
+    rows = scored.features()
+    if features:
+        for prediction, row in zip(scored.predictions, rows, strict=True):
+            prediction.features = row
+    if explain:
+        explainer = model.scorer.explainer()
+        if explainer is None:
+            message = f"version {model.version} of '{model.name}' was exported without explanations: train it again"
+            raise Refused(422, "not_explainable", message)
+        matrix = model.scorer.encode(rows) if scored.matrix is None else scored.matrix
+        for prediction, explanation in zip(scored.predictions, _explain(model, explainer, matrix), strict=True):
+            prediction.explanation = explanation
+
+
+def _explain(model: ServedModel, explainer: Explainer, matrix: np.ndarray) -> list[dict[str, Any]]:
+    """Explain each row; with several classes, the score of the highest one."""
+    found = explainer.explain(matrix)
+    raw = found.base + found.contributions.sum(axis=2)
+    names = list(model.columns)
+    explanations = []
+    for row, target in enumerate(raw.argmax(axis=1).tolist()):
+        explanation: dict[str, Any] = {
+            "method": explainer.method,
+            "of": _RAW.get(model.manifest.task) or model.manifest.target_unit or model.manifest.target,
+        }
+        if model.manifest.task == "multiclass":
+            explanation["class"] = model.manifest.classes[target]
+        explanations.append(explanation | describe(names, found.base[target], found.contributions[row, target]))
+    return explanations

@@ -1,0 +1,301 @@
+"""Turns the bytes of a body into an answer that is logged before it is sent, for every protocol.
+
+Small requests are scored on the event loop, which costs less than handing them to a thread. Large requests wait for
+one thread in a bounded queue; when it is full, the caller is told to try again.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+from typing import Any
+
+import msgspec
+from starlette.types import Scope
+
+from ml_platform.inference.log import SHADOW, InferenceLog
+from ml_platform.registry.input_contract import violations_by_field
+from ml_platform.segment_log.segments import LogUnavailable
+from ml_platform.serving.bounded_worker import Turns
+from ml_platform.serving.http.messages import Refused
+from ml_platform.serving.http.problems import InvalidRequest, Problem
+from ml_platform.serving.inputs.feature_lookup import OnlineStoreFailed
+from ml_platform.serving.models.slots import ServedModel, ServingState, Slot
+from ml_platform.serving.prediction.explanations import MAX_EXPLAINED, add_details
+from ml_platform.serving.prediction.log_health import LogHealth
+from ml_platform.serving.prediction.responses import Answer, flags_of
+from ml_platform.serving.prediction.score_columns import score_columns
+from ml_platform.serving.prediction.score_rows import Scored, score_rows
+from ml_platform.serving.settings import ServingSettings
+from ml_platform.serving.telemetry.metrics import Metrics, ModelMetrics
+from ml_platform.serving.telemetry.stage_timer import SAMPLED, Stages
+
+INLINE_BYTES = 2**17  # some 500 rows, 10 ms of scoring: a larger body would keep other requests waiting
+
+logger = logging.getLogger("serving")
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What a request asks for, beside its rows, and who sent it."""
+
+    request_id: str
+    caller: str | None
+    version: int | None = None  # None: the endpoint chooses
+    explain: bool = False
+    features: bool = False
+    stages: Stages | None = None  # its timings; None when they are not recorded
+
+
+class Predictor:
+    """Answers for the models of `state`, each slot read once per request. One per worker."""
+
+    def __init__(
+        self,
+        state: ServingState,
+        log: InferenceLog,
+        metrics: Metrics,
+        settings: ServingSettings,
+        log_health: LogHealth,
+    ) -> None:
+        self.log_health = log_health
+        self.state = state
+        self.metrics = metrics
+        self.active = 0  # requests under way, of all protocols
+        self._log = log
+        self._settings = settings
+        self._count = -1
+        self._series: dict[tuple[str, int], ModelMetrics] = {}
+        self._turns = Turns("large", settings.max_queue, settings)
+        self._shadow_threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="shadow")
+        self._shadowing = 0
+
+    def check_active(self) -> None:
+        """Refuse a request when too many are under way (raises Refused)."""
+        if self.active > self._settings.max_active:
+            message = f"{self._settings.max_active:,} requests are being answered: try again"
+            raise Refused(503, "busy", message, retry_after=1)
+
+    def unlogged(self) -> Mapping[str, str]:
+        """Models whose requests are refused because their log cannot be written, with the reasons."""
+        return self.log_health.failing if self._settings.log_fallback == "refuse" else {}
+
+    def is_ready(self) -> bool:
+        """Whether this worker has a model to answer with, and can log what it answers."""
+        return not self.unlogged() and any(slot.served for slot in self.state.slots.values())
+
+    def slot(self, name: str) -> Slot:
+        """The slot of a model, which has a version that can answer (raises Refused)."""
+        slot = self.state.slots.get(name)
+        if slot is not None and slot.served:
+            return slot
+        if slot is not None:
+            reason = slot.refused.reason if slot.refused else "its release is being loaded"
+            raise Refused(503, "model_unavailable", f"model '{name}' cannot answer: {reason}", retry_after=1)
+        if not self.state.slots:
+            reason = self.state.trouble or "promote a model first: materialise its `release` asset"
+            raise Refused(503, "no_release", f"no model has been released yet; {reason}", retry_after=5)
+        raise Refused(404, "unknown_model", f"no released model is called '{name}'; released are: {self.state.known()}")
+
+    def series(self, model: str, version: int) -> ModelMetrics:
+        """Metrics of one version."""
+        found = self._series.get((model, version))
+        return found or self._series.setdefault((model, version), self.metrics.version_series(model, version))
+
+    def stages(self, scope: Scope, started: float) -> Stages | None:
+        """The timings of a request that is traced or sampled (one in `SAMPLED`), else None."""
+        self._count += 1
+        stages: Stages | None = scope.get("stages")
+        if not self._count % SAMPLED:
+            stages = stages or Stages(started)
+            stages.sampled = True
+        return stages
+
+    def note(self, scope: Scope, model: str, answer: Answer, asked: Asked, started: float) -> None:
+        """Count an answered request: its version, and how long it took until its answer was encoded."""
+        series = self.series(model, answer.version)
+        if asked.stages is not None:
+            asked.stages.mark("encode")
+            scope["model_version"] = answer.version
+            if asked.stages.sampled:
+                series.observe(asked.stages)
+        series.answered.inc()
+        series.seconds.observe(perf_counter() - started)
+
+    async def answer(self, slot: Slot, body: bytes, asked: Asked) -> Answer:
+        """Decode, look up, score and log (raises Refused)."""
+        if len(body) <= INLINE_BYTES and not asked.explain:
+            return self.answer_now(slot, body, asked)
+        answer: Answer = await self.in_turn(lambda: self._answer(slot, body, asked))
+        self._show_shadows(slot, body, asked, answer)
+        return answer
+
+    def answer_now(self, slot: Slot, body: bytes, asked: Asked) -> Answer:
+        """Do what `answer` does, for a body of at most `INLINE_BYTES` without explanations (raises Refused)."""
+        answer = self._answer(slot, body, asked)
+        if slot.shadows:
+            self._show_shadows(slot, body, asked, answer)
+        return answer
+
+    async def in_turn(self, work: Callable[[], Any]) -> Any:
+        """Do work in the thread for large requests, since it would block the event loop (raises Refused)."""
+        return await self._turns.take(work)
+
+    def queues(self) -> dict[str, int]:
+        """Number of requests that each thread works on or has waiting."""
+        return {"large": self._turns.queued, "shadow": self._shadowing}
+
+    def close(self) -> None:
+        """Finish the requests that wait, shadows' included."""
+        self._turns.close()
+        self._shadow_threads.shutdown()
+
+    def _answer(self, slot: Slot, body: bytes, asked: Asked) -> Answer:
+        stages = asked.stages
+        if stages is not None:
+            stages.mark("wait")
+        try:
+            model, scored = _score(slot, body, asked)
+        except InvalidRequest as invalid:
+            self._count_violations(slot.name, invalid.kinds)
+            raise Refused.of(invalid) from invalid
+        except OnlineStoreFailed as failed:
+            raise Refused(503, "online_store_failed", f"not answered: {failed}", retry_after=1) from failed
+        is_logged = self._write_log(model, scored, asked)
+        if stages is not None:
+            stages.mark("log")
+        self.series(slot.name, model.version).predictions.inc(len(scored.predictions))
+        for view, count in scored.missing.items():
+            self.metrics.not_found.labels(model.name, view).inc(count)
+        answer = Answer(
+            model=model.name, version=model.version, request_id=asked.request_id, predictions=scored.predictions
+        )
+        if scored.missing.store_failed or not is_logged:
+            self.metrics.degraded.labels(model.name).inc()
+            parts = {"online_store": scored.missing.store_failed, "inference_log": not is_logged}
+            answer.degraded = [part for part, has_failed in parts.items() if has_failed]
+        if scored.flags:
+            self._count_violations(model.name, violations_by_field(scored.flags))
+            answer.flags = flags_of(scored.flags)
+        if asked.explain or asked.features:
+            add_details(model, scored, explain=asked.explain, features=asked.features)
+            if stages is not None:
+                stages.mark("explain")
+        return answer
+
+    def _write_log(self, model: ServedModel, scored: Scored, asked: Asked) -> bool:
+        """Log the rows that the model's policy selects (raises Refused).
+
+        Returns
+        -------
+        bool
+            False when the rows could not be logged and the settings say to answer all the same.
+        """
+        records = scored.records
+        if model.log_filter is not None and not (records := model.log_filter.apply(records, asked.request_id)):
+            self.metrics.log_unsampled.labels(model.name).inc(len(scored.predictions))
+            return True
+        try:
+            self._log.append(model.name, records)
+        except LogUnavailable as error:
+            return self._without_log(model.name, len(scored.predictions), error)
+        return True
+
+    def _without_log(self, model: str, rows: int, error: LogUnavailable) -> bool:
+        """Count rows that cannot be logged: refuse to answer, or answer all the same (raises Refused)."""
+        if self._settings.log_fallback == "count":
+            self.log_health.note_failure(model, error, "answered and not logged")
+            self.metrics.log_lost.labels(model).inc(rows)
+            return False
+        self.log_health.note_failure(model, error, "refused, because they cannot be logged")
+        self.metrics.log_failures.labels(model).inc()
+        reason = f"not answered, because it cannot be logged: {error.reason}"
+        raise Refused(503, "log_unavailable", reason, retry_after=5) from error
+
+    def _count_violations(self, model: str, found: Mapping[Any, int]) -> None:
+        for (field, kind), number in found.items():
+            self.metrics.contract_violations.labels(model, field, kind).inc(number)
+
+    def _show_shadows(self, slot: Slot, body: bytes, asked: Asked, answer: Answer) -> None:
+        for shadow in slot.shadows:
+            if shadow.version != answer.version:
+                self._send_to_shadow(shadow, body, asked)
+
+    def _send_to_shadow(self, shadow: ServedModel, body: bytes, asked: Asked) -> None:
+        if self._shadowing >= self._settings.max_shadow_queue:
+            self.metrics.shadow_lost.labels(shadow.name, str(shadow.version), "busy").inc()
+            return
+        self._shadowing += 1
+        if asked.stages is not None:  # they time the live version
+            asked = msgspec.structs.replace(asked, stages=None)
+        self._shadow_threads.submit(self._shadow, shadow, body, asked)
+
+    def _shadow(self, shadow: ServedModel, body: bytes, asked: Asked) -> None:
+        """Score and log a request that a live version has answered; count and log whatever goes wrong."""
+        try:
+            scored = _score_by(shadow, body, asked)
+            records = scored.records
+            if shadow.log_filter is not None:
+                records = shadow.log_filter.apply(records, asked.request_id)
+            if records:
+                self._log.append(shadow.name + SHADOW, records)
+            self.metrics.shadowed.labels(shadow.name, str(shadow.version)).inc(len(scored.predictions))
+        except Exception as error:  # noqa: BLE001 - nobody waits for this thread: it must outlive any request
+            logger.error("%s: shadow version %d failed: %s", shadow.name, shadow.version, error)
+            self.metrics.shadow_lost.labels(shadow.name, str(shadow.version), type(error).__name__).inc()
+        finally:
+            self._shadowing -= 1
+
+
+def unknown_version(slot: Slot, version: int) -> Refused:
+    """Refuse a version that is not loaded, naming those that are."""
+    loaded = ", ".join(str(model.version) for model in (*slot.served, *slot.shadows))
+    message = f"'{slot.name}' has no version {version} loaded; loaded are: {loaded}"
+    return Refused(404, "unknown_version", message)
+
+
+def _score(slot: Slot, body: bytes, asked: Asked) -> tuple[ServedModel, Scored]:
+    """Score a body's rows with the version asked for, else with the one that the traffic split gives the first row.
+
+    Raises
+    ------
+    InvalidRequest
+        For a body that cannot be read, does not fit the signature, or from which features cannot be derived.
+    OnlineStoreFailed
+        When the online store cannot be read and the fallback is "fail".
+    """
+    if asked.version is not None:
+        model = slot.version(asked.version)
+        if model is None:
+            raise unknown_version(slot, asked.version)
+    elif len(slot.served) == 1:
+        model = slot.served[0]
+    else:
+        model = slot.choose(_key(slot, body) or asked.request_id)
+    return model, _score_by(model, body, asked)
+
+
+def _score_by(model: ServedModel, body: bytes, asked: Asked) -> Scored:
+    if asked.explain and (count := model.decoder.count(body)) > MAX_EXPLAINED:
+        problem = Problem(None, None, f"wanted at most {MAX_EXPLAINED} rows to explain, found {count:,}")
+        raise InvalidRequest(422, [problem])
+    stages = asked.stages
+    if model.decoder.is_long(body):
+        columns = model.decoder.decode_columns(body)
+        if stages is not None:
+            stages.mark("decode")
+        try:
+            return score_columns(model, columns, body, asked.request_id, asked.caller, stages=stages)
+        except (ValueError, ArithmeticError):
+            pass  # some row is at fault: scoring row by row finds and names it
+    rows = model.decoder.decode(body)
+    if stages is not None:
+        stages.mark("decode")
+    return score_rows(model, rows, asked.request_id, asked.caller, stages=stages)
+
+
+def _key(slot: Slot, body: bytes) -> str | None:
+    """The value of the first row that chooses its version, so that the same value always gets the same one."""
+    model = slot.served[0]
+    name = slot.endpoint.key if slot.endpoint and slot.endpoint.key else model.manifest.id
+    value = None if name is None else model.decoder.first(body, name)
+    return None if value is None else str(value)

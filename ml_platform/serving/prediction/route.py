@@ -1,0 +1,115 @@
+"""`POST /predict/{model}` and `/predict/{model}/versions/{version}`, in plain ASGI.
+
+Routes of the FastAPI app lead to this small ASGI application: it builds nothing per request that scoring one row does
+not need.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from time import perf_counter
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from ml_platform.serving.http.compression import plain_body
+from ml_platform.serving.http.messages import (
+    INTERNAL_ERROR,
+    BodyReader,
+    Head,
+    Refused,
+    Reply,
+    drain,
+    encode,
+    error_body,
+    reply_of,
+    send_reply,
+)
+from ml_platform.serving.http.query_options import read_options
+from ml_platform.serving.models.slots import Slot
+from ml_platform.serving.prediction.predictor import Asked, Predictor
+from ml_platform.serving.prediction.responses import Answer
+from ml_platform.serving.settings import ServingSettings
+from ml_platform.serving.telemetry.stage_timer import Stages
+
+logger = logging.getLogger("serving")
+
+
+class Predict:
+    """The prediction endpoint, as an ASGI application."""
+
+    def __init__(self, predictor: Predictor, settings: ServingSettings) -> None:
+        self._predictor = predictor
+        self._settings = settings
+        self._bodies = BodyReader(settings.body_seconds)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        started = perf_counter()
+        self._predictor.active += 1
+        try:
+            slot, asked = self._begin(scope, started)
+            body = await plain_body(await self._bodies.read(receive, started), Head.of(scope).encoding)
+            if asked.stages is not None:
+                asked.stages.mark("receive")
+            reply = self._answered(scope, asked, await self._predictor.answer(slot, body, asked), started)
+        except ClientDisconnect:
+            return
+        except Exception as error:  # noqa: BLE001 - reported in the answer or in the server's log
+            reply = self._failed(scope, error)
+            if isinstance(error, Refused) and error.drain:
+                with suppress(TimeoutError):  # a client that sends this slowly may miss the answer
+                    await asyncio.wait_for(drain(receive), self._settings.body_seconds)
+        finally:
+            self._predictor.active -= 1
+        await send_reply(scope, send, reply)
+
+    def at_once(self, scope: Scope, body: bytes) -> Reply:
+        """Answer a request that asks for no explanation and whose body, at most `INLINE_BYTES`, has arrived."""
+        started = perf_counter()
+        self._predictor.active += 1
+        try:
+            slot, asked = self._begin(scope, started)
+            if asked.stages is not None:
+                asked.stages.mark("receive")
+            return self._answered(scope, asked, self._predictor.answer_now(slot, body, asked), started)
+        except Exception as error:  # noqa: BLE001 - reported in the answer or in the server's log
+            return self._failed(scope, error)
+        finally:
+            self._predictor.active -= 1
+
+    def _begin(self, scope: Scope, started: float) -> tuple[Slot, Asked]:
+        """Find the model that is asked, and read what is asked of it (raises Refused)."""
+        head = Head.of(scope)
+        scope["request_id"] = head.request_id
+        stages = self._predictor.stages(scope, started)
+        head.check()
+        self._predictor.check_active()
+        return self._predictor.slot(scope["path_params"]["model"]), _asked(scope, head.request_id, stages)
+
+    def _answered(self, scope: Scope, asked: Asked, answer: Answer, started: float) -> Reply:
+        content = encode(answer)
+        self._predictor.note(scope, scope["path_params"]["model"], answer, asked, started)
+        return reply_of(200, content, asked.request_id)
+
+    def _failed(self, scope: Scope, error: Exception) -> Reply:
+        name, request_id = scope["path_params"]["model"], scope["request_id"]
+        if not isinstance(error, Refused):
+            logger.error("request %s failed", request_id, exc_info=error)
+            error = Refused(500, "internal", INTERNAL_ERROR)
+        known = name if name in self._predictor.state.slots else "unknown"
+        self._predictor.metrics.requests.labels(known, str(error.status)).inc()
+        content = error_body(error.code, error.message, request_id, error.problems)
+        return reply_of(error.status, content, request_id, close=error.close, retry_after=error.retry_after)
+
+
+def _asked(scope: Scope, request_id: str, stages: Stages | None) -> Asked:
+    """Read the options in the path and the query string (raises Refused)."""
+    caller = scope.get("caller") or (scope["client"][0] if scope.get("client") else None)
+    version = scope["path_params"].get("version")
+    if version is None and not scope["query_string"]:
+        return Asked(request_id, caller, stages=stages)
+    if version is not None and not (version.isascii() and version.isdigit() and len(version) < 10):
+        raise Refused(404, "unknown_version", "a version is a whole number, as in /predict/my_model/versions/3")
+    wanted = read_options(scope["query_string"])
+    return Asked(request_id, caller, None if version is None else int(version), stages=stages, **wanted)

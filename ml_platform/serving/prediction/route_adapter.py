@@ -1,0 +1,171 @@
+"""What the routes of all protocols share: read a body within the limits, ask the predictor, shape the errors."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from time import perf_counter
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from ml_platform.registry.manifest import Input
+from ml_platform.serving.http.compression import plain_body
+from ml_platform.serving.http.messages import (
+    INTERNAL_ERROR,
+    BodyReader,
+    Head,
+    Refused,
+    drain,
+    error_body,
+)
+from ml_platform.serving.http.problems import InvalidRequest
+from ml_platform.serving.inputs.parquet_worker import ParquetProcess
+from ml_platform.serving.inputs.tabular_formats import body_of
+from ml_platform.serving.prediction.predictor import INLINE_BYTES, Asked, Predictor
+from ml_platform.serving.prediction.responses import Answer
+from ml_platform.serving.settings import ServingSettings
+
+ToRows = Callable[[bytes, Sequence[Input]], list[Any]]
+Translate = Callable[[bytes, Sequence[Input]], Awaitable[bytes]]
+ErrorShape = Callable[[Refused, str], Response]
+
+_ANSWERED = "answered"  # key in the scope: arguments for `Predictor.note`, once the answer is written
+
+logger = logging.getLogger("serving")
+
+
+class Asking:
+    """Asks the predictor on behalf of a protocol's routes."""
+
+    def __init__(self, predictor: Predictor, settings: ServingSettings) -> None:
+        self.predictor = predictor
+        self.settings = settings
+        self.parquet = ParquetProcess(settings)
+        self._bodies = BodyReader(settings.body_seconds)
+
+    def model_of(self, request: Request) -> str:
+        """The model that the path names, else the only one there is (raises Refused when there are several)."""
+        if "model" in request.path_params:
+            return str(request.path_params["model"])
+        names = self.predictor.state.names()
+        if len(names) > 1:
+            known = self.predictor.state.known()
+            message = f"this server has several models: ask /models/<model>/invocations of one of them: {known}"
+            raise Refused(404, "ambiguous_model", message)
+        request.path_params["model"] = names[0] if names else ""  # for metrics and traces
+        return str(request.path_params["model"])
+
+    def by(self, to_rows: ToRows) -> Translate:
+        """Make a translator from a function that reads a body's rows; large bodies are translated in a thread."""
+
+        async def translate(body: bytes, inputs: Sequence[Input]) -> bytes:
+            def work() -> bytes:
+                try:
+                    return body_of(to_rows(body, inputs), inputs)
+                except InvalidRequest as invalid:
+                    raise Refused.of(invalid) from invalid
+
+            translated: bytes = work() if len(body) <= INLINE_BYTES else await self.predictor.in_turn(work)
+            return translated
+
+        return translate
+
+    async def ask(self, request: Request, model: str, translate: Translate, version: int | None = None) -> Answer:
+        """Translate a body into one of `/predict/{model}` and answer it (raises Refused, ClientDisconnect)."""
+        stages = self.predictor.stages(request.scope, perf_counter())
+        head = check_head(request)
+        slot = self.predictor.slot(model)
+        body = await self.body(request)
+        if stages is not None:
+            stages.mark("receive")
+        inputs = ((version and slot.version(version)) or slot.served[0]).manifest.inputs
+        translated = await translate(body, inputs)
+        if stages is not None:
+            stages.mark("translate")
+        asked = Asked(head.request_id, caller_of(request), version, stages=stages)
+        answer = await self.predictor.answer(slot, translated, asked)
+        request.scope[_ANSWERED] = model, answer, asked
+        return answer
+
+    async def body(self, request: Request) -> bytes:
+        """Read a request's body within the limits, decompressed (raises Refused, ClientDisconnect)."""
+        self.predictor.check_active()
+        body = await self._bodies.read(request.receive, perf_counter())
+        return await plain_body(body, Head.of(request.scope).encoding)
+
+    def shaped(
+        self, shape: ErrorShape, count: Callable[[Request, int], None] | None = None
+    ) -> Callable[[Callable[..., Awaitable[Response]]], Any]:
+        """Decorate a route so that its errors have a protocol's shape; `count` counts answers by status."""
+
+        def decorate(route: Callable[..., Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+            async def answer(request: Request) -> Response:
+                started = perf_counter()
+                self.predictor.active += 1
+                try:
+                    response = await route(request)
+                except Refused as refused:
+                    response = shape(refused, _request_id(request))
+                    if refused.drain:
+                        with suppress(TimeoutError):
+                            await asyncio.wait_for(drain(request.receive), self.settings.body_seconds)
+                    response.headers.update(refused.headers)
+                except ClientDisconnect:
+                    response = Response(status_code=499)  # nobody reads it
+                except Exception:
+                    logger.exception("request %s failed", _request_id(request))
+                    response = shape(Refused(500, "internal", INTERNAL_ERROR), _request_id(request))
+                finally:
+                    self.predictor.active -= 1
+                if (answered := request.scope.get(_ANSWERED)) is not None:
+                    model, found, asked = answered
+                    self.predictor.note(request.scope, model, found, asked, started)
+                else:
+                    (count or self._count)(request, response.status_code)
+                response.headers["x-request-id"] = _request_id(request)
+                return response
+
+            return answer
+
+        return decorate
+
+    def _count(self, request: Request, status: int) -> None:
+        model = request.path_params.get("model", "")
+        known = model if model in self.predictor.state.slots else "unknown"
+        if request.method == "POST":
+            self.predictor.metrics.requests.labels(known, str(status)).inc()
+
+
+def check_head(request: Request) -> Head:
+    """Read a request's headers, and give it its id (raises Refused when its body must not be read)."""
+    head = Head.of(request.scope)
+    request.scope["request_id"] = head.request_id
+    head.check()
+    return head
+
+
+def caller_of(request: Request) -> str | None:
+    """The caller: the name of its key, else its address."""
+    return request.scope.get("caller") or (request.client.host if request.client else None)
+
+
+def version_of(request: Request) -> int | None:
+    """The version that a path names (raises Refused)."""
+    text = request.path_params.get("version")
+    if text is not None and not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise Refused(404, "unknown_version", "a version is a whole number")
+    return None if text is None else int(text)
+
+
+def _request_id(request: Request) -> str:
+    if "request_id" not in request.scope:
+        request.scope["request_id"] = Head.of(request.scope).request_id
+    return str(request.scope["request_id"])
+
+
+def own_error(refused: Refused, request_id: str) -> Response:
+    """Shape an error as this server's own routes do."""
+    content = error_body(refused.code, refused.message, request_id, refused.problems)
+    return Response(content, refused.status, media_type="application/json")

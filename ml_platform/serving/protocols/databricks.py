@@ -1,0 +1,122 @@
+"""Databricks model serving's API, as `databricks-sdk` and `mlflow.deployments` call it.
+
+An endpoint there is an endpoint document here. Each model has one of its own name from its first release on; this API
+can create others. A served entity is a version in the release store; one without traffic is a shadow. Deleting takes
+an endpoint out of service, and a rollback restores it.
+"""
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ml_platform.registry.manifest import Endpoint
+from ml_platform.serving.access.authorization import covered
+from ml_platform.serving.endpoints.service import Changes
+from ml_platform.serving.http.messages import Refused, encode
+from ml_platform.serving.models.slots import Slot
+from ml_platform.serving.prediction.route_adapter import Asking
+from ml_platform.serving.protocols.databricks_schema import Config, Creation, change_of, endpoint_of, served_name
+from ml_platform.serving.protocols.mlflow import mlflow_error, predictions_of, translation
+
+
+def databricks_routes(asking: Asking, changes: Changes) -> list[Route]:
+    """Make the routes."""
+    state = asking.predictor.state
+
+    @asking.shaped(mlflow_error)
+    async def query(request: Request) -> Response:
+        name, version = request.path_params["model"], None
+        if (served := request.path_params.get("served")) is not None:
+            version = _version_called(asking.predictor.slot(name), served)
+        answer = await asking.ask(request, name, translation(asking, request), version)
+        slot = state.slots.get(name)
+        targets = slot.endpoint.targets if slot and slot.endpoint else ()
+        target = next((one for one in targets if one.version == answer.version), None)
+        label = served_name(answer.model, target) if target else f"{answer.model}-{answer.version}"
+        headers = {"served-model-name": label}
+        return Response(encode(predictions_of(answer)), headers=headers, media_type="application/json")
+
+    return [
+        Route("/serving-endpoints/{model}/invocations", query, methods=["POST"]),
+        Route("/serving-endpoints/{model}/served-models/{served}/invocations", query, methods=["POST"]),
+        *_api_routes(asking, changes),
+    ]
+
+
+def _api_routes(asking: Asking, changes: Changes) -> list[Route]:
+    state = asking.predictor.state
+
+    def _uncounted(request: Request, status: int) -> None:
+        """Count nothing: only prediction requests are counted, and these are in the endpoint's history."""
+
+    @asking.shaped(mlflow_error, _uncounted)
+    async def endpoints(request: Request) -> Response:
+        found = []
+        stored = await changes.documents()
+        for name in sorted({*stored, *state.slots}):
+            slot = state.slots.get(name)
+            document = stored.get(name) or (slot.endpoint if slot else None)  # it still serves without the store
+            if covered(request.scope, name) and (document is None or document.targets):
+                found.append(endpoint_of(name, document, await changes.first(name), slot))
+        return Response(encode({"endpoints": found}), media_type="application/json")
+
+    async def in_service(name: str) -> Endpoint | None:
+        slot = state.slots.get(name)
+        document = await changes.document(name) or (slot.endpoint if slot else None)
+        if (document is None and slot is None) or (document is not None and not document.targets):
+            raise Refused(404, "unknown_model", f"no endpoint has this name; there are: {state.known()}")
+        return document
+
+    async def described(name: str, document: Endpoint | None) -> Response:
+        found = endpoint_of(name, document, await changes.first(name), state.slots.get(name))
+        return Response(encode(found | {"permission_level": "CAN_QUERY"}), media_type="application/json")
+
+    @asking.shaped(mlflow_error, _uncounted)
+    async def endpoint(request: Request) -> Response:
+        name = request.path_params["model"]
+        return await described(name, await in_service(name))
+
+    @asking.shaped(mlflow_error, _uncounted)
+    async def create(request: Request) -> Response:
+        sent = await changes.read(request, Creation)
+        key = request.scope.get("key")
+        if key is not None and not key.may("promote", sent.name):
+            raise Refused(403, "forbidden", "this key is not for an endpoint of that name")
+        current = await changes.document(sent.name)
+        if current is not None and current.targets:
+            message = f"the endpoint '{sent.name}' exists; update its config instead"
+            raise Refused(409, "exists", message)
+        change = change_of(sent.config, current)
+        return await described(sent.name, await changes.set(request, sent.name, change, "created by Databricks' API"))
+
+    @asking.shaped(mlflow_error, _uncounted)
+    async def update(request: Request) -> Response:
+        name = request.path_params["model"]
+        sent = await changes.read(request, Config)
+        current = await in_service(name)
+        change = change_of(sent, current)
+        return await described(name, await changes.set(request, name, change, "config updated by Databricks' API"))
+
+    @asking.shaped(mlflow_error, _uncounted)
+    async def delete(request: Request) -> Response:
+        name = request.path_params["model"]
+        await in_service(name)
+        await changes.withdraw(request, name, "deleted by Databricks' API")
+        return Response(b"{}", media_type="application/json")
+
+    api = "/api/2.0/serving-endpoints"
+    routes = [
+        Route(f"{api}/{{model}}", endpoint, methods=["GET"]),
+        Route(f"{api}/{{model}}", delete, methods=["DELETE"]),
+        Route(f"{api}/{{model}}/config", update, methods=["PUT"]),
+    ]
+    for path in (api, f"{api}/"):
+        routes += [Route(path, endpoints, methods=["GET"]), Route(path, create, methods=["POST"])]
+    return routes
+
+
+def _version_called(slot: Slot, served: str) -> int:
+    for target in slot.endpoint.targets if slot.endpoint else ():
+        if served_name(slot.endpoint.model if slot.endpoint else slot.name, target) == served:
+            return target.version
+    raise Refused(404, "unknown_version", f"'{slot.name}' has no served entity of that name")

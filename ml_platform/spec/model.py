@@ -1,0 +1,214 @@
+"""What a model is, as its owner writes it in `defs.yaml`: every key typed, described and refused when misspelt."""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from typing import Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from ml_platform.spec.inputs import InputField
+from ml_platform.spec.monitoring import InferenceLogging, Monitoring, Retraining, Skew
+from ml_platform.spec.promotion import Promotion
+from ml_platform.spec.threshold import Threshold
+from ml_platform.spec.types import Duration, PositiveDuration, Strict, Tag
+
+Task = Literal["binary", "multiclass", "regression"]
+Family = Literal["logistic_regression", "ridge", "lightgbm"]
+
+CLASSIFICATION_METRICS = ("roc_auc", "average_precision", "log_loss", "brier", "f1", "accuracy")
+REGRESSION_METRICS = ("rmse", "mae", "r2")
+SCORE_COLUMNS = frozenset(
+    {
+        *("id", "row", "date", "request_id", "as_of", "scored_at", "model_version"),
+        *("digest", "score", "prediction", "caller", "inputs", "flags", "sample_weight"),
+    }
+)
+LOWER_IS_BETTER = frozenset({"log_loss", "brier", "rmse", "mae"})
+
+
+class Lookup(Strict):
+    """Features taken from one feature view, as of the spine's timestamp."""
+
+    view: str
+    name: str | None = Field(
+        None,
+        pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$",
+        description="What its features are called by (`<name>__<feature>`), for a view that is looked up twice, "
+        "e.g. the weather here and there; the view's name when absent.",
+    )
+    features: tuple[str, ...] = Field((), description="Names to take; all of the view's when empty.")
+    keys: dict[str, str] = Field(
+        default_factory=dict, description="View's entity column → column of the spine, where the names differ."
+    )
+    knowledge_time: bool = Field(
+        False, description="Use only rows whose `created` is not after the timestamp, so that no later backfill leaks."
+    )
+
+    @property
+    def called(self) -> str:
+        """What its features are called by."""
+        return self.name or self.view
+
+
+def check_lookups(lookups: Sequence[Lookup]) -> None:
+    """Refuse look-ups whose features would have the same names (raises ValueError)."""
+    for lookup in lookups:
+        if twice := sorted({name for name in lookup.features if lookup.features.count(name) > 1}):
+            raise ValueError(f"lookups: features {twice} of '{lookup.called}' more than once")
+    called = [lookup.called for lookup in lookups]
+    if twice := sorted({name for name in called if called.count(name) > 1}):
+        raise ValueError(
+            f"lookups: {twice} more than once: list the features of one look-up together, or give it a `name` of its "
+            "own if it has other keys"
+        )
+
+
+class Split(Strict):
+    """Time-ordered split: … train | gap | validation | gap | holdout, ending at the newest available label."""
+
+    holdout: PositiveDuration = Field(timedelta(days=28), description="Newest rows, for evaluation only.")
+    validation: PositiveDuration = Field(timedelta(days=14), description="Rows before the holdout, for tuning.")
+    gap: Duration = Field(timedelta(days=1), description="Rows left out between two parts.")
+    history: PositiveDuration | None = Field(None, description="How far back training rows go; all when absent.")
+
+
+class Leakage(Strict):
+    """What is too good to be true: what knows the label stops the training set, what may know it is shown."""
+
+    max_r2: float = Field(
+        0.999, gt=0, le=1, description="R² of one feature alone from which it is a leak (regression)."
+    )
+    max_auc: float = Field(
+        0.999, gt=0.5, le=1, description="AUC of one feature, or of a few together, from which it is a leak."
+    )
+    warn_r2: float = Field(0.95, gt=0, le=1, description="R² of one feature alone from which it is suspect.")
+    warn_auc: float = Field(
+        0.95, gt=0.5, le=1, description="AUC of one feature, or of a few together, from which it is suspect."
+    )
+    pairs: bool = Field(True, description="Also look for up to four features that give the label together.")
+    allow: tuple[str, ...] = Field((), description="Features known to be sound, e.g. the last value of a slow series.")
+    sample_rows: int = Field(20_000, ge=100, description="Rows that are looked at, drawn by chance.")
+
+
+class InputChecks(Strict):
+    """When a training set's inputs are fresh and whole enough to train on."""
+
+    max_lag: Duration = Field(
+        timedelta(0),
+        description="How old a change of a source may be that a feature view was not computed from yet; 0 for none.",
+    )
+    max_null_increase: float = Field(
+        0.2,
+        gt=0,
+        le=1,
+        description="Rise of a feature's share of nulls since the last accepted set that is a jump.",
+    )
+    significance: float = Field(
+        0.001, gt=0, lt=1, description="Family-wise error of the test for a jump, over all features (Bonferroni)."
+    )
+    min_rows: int = Field(200, ge=30, description="Rows below which shares of nulls are not compared.")
+
+
+class Tuning(Strict):
+    """The search over families and their parameters."""
+
+    trials: int = Field(8, ge=1, description="Trials per family.")
+    timeout_minutes: float | None = Field(None, gt=0, description="Budget per family.")
+    sample_rows: int | None = Field(None, ge=100, description="Newest training rows used in trials; all when absent.")
+    seed: int = 0
+    executor: Literal["local", "ray"] = "local"
+
+
+class Scoring(Strict):
+    """Batch scoring, one Dagster partition per UTC day of the timestamp."""
+
+    start: date = Field(ge=date(1678, 1, 1), description="First day that can be scored.")  # no request is earlier
+    end: date | None = Field(None, description="Last day, for data that has ended; open when absent.")
+    daily_at: str | None = Field(
+        "01:30",
+        pattern=r"^([01]\d|2[0-3]):[0-5]\d$",
+        description="When (UTC) the day before is scored; null for never.",
+    )
+
+    @field_validator("end")
+    @classmethod
+    def _is_after_the_start(cls, end: date | None, info: ValidationInfo) -> date | None:
+        start = info.data.get("start")
+        if end is not None and start is not None and end < start:
+            raise ValueError(f"{end} is before the start, {start}: no day could be scored")
+        return end
+
+
+class ModelSpec(Strict):
+    """One model, from its rows to its retraining.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        For an unknown key, a wrong value or parts that contradict each other; `spec_yaml` adds file and line.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")
+    description: str
+    owner: str
+    task: Task
+    target: str = Field(description="Label column of the spine.")
+    target_unit: str | None = Field(None, description="Unit of a regression's target, shown with predictions.")
+    spine: str = Field(description="SQL file beside defs.yaml: one row per thing to predict, over the lake's tables.")
+    id: str = Field(description="Column that identifies a row of the spine and of the scores.")
+    timestamp: str = Field(description="Column with the instant of prediction (UTC): features are taken as of it.")
+    label_available_at: str = Field(description="Column with the instant from which the label is known (UTC).")
+    inputs: tuple[InputField, ...] = Field(min_length=1)
+    request_features: str | None = Field(None, description="Python file beside defs.yaml with `REQUEST_FEATURES`.")
+    lookups: tuple[Lookup, ...] = ()
+    sample: float = Field(1.0, gt=0, le=1, description="Share of the labelled rows to train on, by a hash of the id.")
+    split: Split = Split()
+    leakage: Leakage = Leakage()
+    input_checks: InputChecks = InputChecks()
+    families: tuple[Family, ...] = Field(min_length=1)
+    tuning: Tuning = Tuning()
+    threshold: Threshold = Field(
+        Threshold(),
+        description="Binary: the probability from which the prediction is true. A number from 0 to 1, `best_f1`, or "
+        "`cost: {false_positive: …, false_negative: …}`; the latter two are chosen on the validation rows.",
+    )
+    promotion: Promotion = Promotion()
+    scoring: Scoring
+    monitoring: Monitoring = Monitoring()
+    skew: Skew = Skew()
+    retraining: Retraining = Retraining()
+    inference_log: InferenceLogging = InferenceLogging()
+    tags: dict[str, Tag] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [field.name for field in self.inputs]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"inputs: {twice} declared more than once")
+        if taken := sorted({field.name for field in self.inputs if field.feature} & SCORE_COLUMNS):
+            raise ValueError(
+                f"inputs: {taken} are columns of the scores' own; name them otherwise in the spine (… AS …)"
+            )
+        wrong = {"regression": {"logistic_regression"}}.get(self.task, {"ridge"}) & set(self.families)
+        if wrong:
+            raise ValueError(f"families: {sorted(wrong)} cannot do task '{self.task}'")
+        allowed = REGRESSION_METRICS if self.task == "regression" else CLASSIFICATION_METRICS
+        if self.promotion.metric and self.promotion.metric not in allowed:
+            raise ValueError(
+                f"promotion.metric: '{self.promotion.metric}' is not one of {', '.join(allowed)} for {self.task}"
+            )
+        if self.task != "binary" and self.threshold != Threshold():
+            raise ValueError(f"threshold: only a binary model has one, not task '{self.task}'; leave it out")
+        check_lookups(self.lookups)
+        return self
+
+    @property
+    def metric(self) -> str:
+        """Metric that tuning maximises (or minimises) and the gate compares."""
+        default = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
+        return self.promotion.metric or default[self.task]
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Direction of `metric`."""
+        return self.metric not in LOWER_IS_BETTER

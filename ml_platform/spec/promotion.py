@@ -1,0 +1,62 @@
+"""When a new version may take the champion's place: the keys under `promotion` in `defs.yaml`."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from ml_platform.spec.types import Strict
+
+BLOCK_UNITS = ("day", "week", "rows")
+
+
+class Promotion(Strict):
+    """The gate's rule, what it guards, and what happens once it passes."""
+
+    metric: str = Field("", description="Metric of the gate; roc_auc, log_loss or rmse by task when empty.")
+    mode: Literal["non_inferior", "superior"] = Field(
+        "non_inferior",
+        description="non_inferior: the gain is at least `min_gain`, and its lower bound above -`tolerance`. superior: "
+        "the lower bound is above `min_gain`.",
+    )
+    min_gain: float | None = Field(
+        None,
+        ge=0,
+        description="In units of the metric. When absent, superior: 0; non_inferior, more than another seed alone "
+        "gives: roc_auc and accuracy 0.005, average_precision, f1 and r2 0.01, others 1 % of the champion's value.",
+    )
+    tolerance: float | None = Field(
+        None, ge=0, description="How far below 0 the lower bound of the gain may be; a tenth of min_gain when absent."
+    )
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Of the two-sided interval of the gain.")
+    block: str = Field(
+        "day",
+        min_length=1,
+        description="Rows that are not independent: of one `day` or `week` (UTC) of the timestamp, of one value of a "
+        "column of the training set, or `rows` where each stands for itself.",
+    )
+    min_blocks: int = Field(7, ge=2, description="With fewer blocks in the holdout there is no verdict.")
+    min_rows: int = Field(200, ge=2, description="With fewer holdout rows there is no verdict.")
+    min_class_rows: int = Field(
+        30, ge=1, description="Classification: as many holdout rows must be of other classes than the most frequent."
+    )
+    slices: tuple[str, ...] = Field((), description="Columns whose every group is guarded.")
+    max_slice_loss: float = Field(0.05, ge=0, description="How much worse any large enough group may get.")
+    min_slice_rows: int = Field(500, ge=1)
+    max_latency_ms: float = Field(5.0, gt=0, description="Bound on the median time of a one-row prediction.")
+    refit: bool = Field(
+        True, description="A version that passed is fitted again, with the same parameters, on all labelled rows."
+    )
+    min_agreement: float = Field(
+        0.8,
+        ge=0,
+        le=1,
+        description="Smallest concordance (Lin) of the refitted model's scores with the judged one's on the holdout; "
+        "below, the judged model serves.",
+    )
+    automatic: bool = Field(True, description="False: a passing version waits as challenger for a person.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.mode == "superior" and self.tolerance is not None:
+            raise ValueError("tolerance: belongs to mode non_inferior; with superior the lower bound must be above 0")
+        return self

@@ -1,0 +1,323 @@
+"""Trained model → release bundle: manifest, graph, golden rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from ml_platform.features.expressions.compile import compile_tree
+from ml_platform.features.expressions.request_features import (
+    RequestFeature,
+    add_request_features,
+    derived_types,
+    load_request_features,
+)
+from ml_platform.features.point_in_time.lookup import feature_column
+from ml_platform.features.training_sets.build import TrainingSetRef
+from ml_platform.features.views.view import FeatureView
+from ml_platform.inference.log_policy import withheld
+from ml_platform.inference.scorer import Scorer
+from ml_platform.registry.digests import model_digest
+from ml_platform.registry.manifest import (
+    Derived,
+    Golden,
+    HoldoutError,
+    InferenceLogPolicy,
+    Input,
+    Judged,
+    Manifest,
+    Provenance,
+    ViewLookup,
+    Violated,
+)
+from ml_platform.registry.releases import ReleaseStore
+from ml_platform.spec.inputs import InputField
+from ml_platform.spec.model import ModelSpec
+from ml_platform.training.candidate_fit import Fitted
+from ml_platform.training.documents import Window
+
+GOLDEN_ROWS = 20
+UNSEEN = "never seen in training"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """How a request becomes a row of the matrix."""
+
+    inputs: tuple[Input, ...]
+    derived: tuple[Derived, ...]
+    lookups: tuple[ViewLookup, ...]
+    request_features: dict[str, RequestFeature]
+
+
+def build_signature(
+    spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView], ref: TrainingSetRef, frame: pl.DataFrame
+) -> Signature:
+    """Describe request, derived features and look-ups; examples that the spec leaves open come from the newest row.
+
+    Raises
+    ------
+    ValueError
+        When a view changed since the training set was made, so that serving would look up something else.
+    """
+    request = load_request_features(folder / spec.request_features) if spec.request_features else {}
+    types = derived_types(spec.inputs, request)
+    derived = tuple(
+        Derived(
+            name=name,
+            type=types[name],
+            tree=compile_tree(feature.expression),
+            description=feature.description,
+            unit=feature.unit,
+        )
+        for name, feature in request.items()
+    )
+    lookups = []
+    for lookup in spec.lookups:
+        view = views[lookup.view]
+        if view.hash != ref.view_hashes.get(view.name):
+            raise ValueError(
+                f"{spec.name}: the feature view '{view.name}' changed since the training set (version {ref.version}) "
+                f"was made; materialise features/{view.name} and the training set again"
+            )
+        taken = lookup.features or tuple(view.columns)
+        lookups.append(
+            ViewLookup(
+                view=view.name,
+                view_hash=view.hash,
+                keys={column: lookup.keys.get(column, column) for column in view.entity},
+                features=tuple(feature_column(lookup.called, name) for name in taken),
+                ttl_seconds=view.ttl.total_seconds() if view.ttl else None,
+                knowledge_time=lookup.knowledge_time,
+            )
+        )
+    example = _example_row(frame, spec)
+    hidden = {*spec.inference_log.redact, *spec.inference_log.hash}  # no example of these is taken from the data
+    inputs = tuple(_input(field, None if field.name in hidden else example[field.name]) for field in spec.inputs)
+    return Signature(inputs, derived, tuple(lookups), request)
+
+
+@dataclass(frozen=True)
+class StoredBundle:
+    """A bundle in the release store, which has replayed its own golden rows; nobody serves it yet."""
+
+    digest: str
+    manifest: Manifest
+    scorer: Scorer
+    example: np.ndarray  # matrix of the golden rows: (rows × features), float64
+
+
+def store_bundle(
+    fitted: Fitted,
+    onnx: bytes,
+    signature: Signature,
+    holdout: pl.DataFrame,
+    store: ReleaseStore,
+    *,
+    threshold: float | None,
+    importance: Mapping[str, float],
+    metrics: Mapping[str, float],
+    holdout_error: HoldoutError | None,
+    provenance: Provenance,
+) -> StoredBundle:
+    """Put a fitted model into the release store, and load it from there.
+
+    Parameters
+    ----------
+    fitted
+        The model.
+    onnx
+        Its export.
+    signature
+        How a request becomes a row of its matrix.
+    holdout
+        Rows that the golden ones are picked from.
+    store
+        Gets the bundle.
+    threshold
+        Probability from which a binary prediction is true.
+    importance
+        Share of each feature in the model.
+    metrics, holdout_error
+        What was measured on the holdout, and the standard error of the promotion metric there.
+    provenance
+        Data and code that made the model.
+
+    Raises
+    ------
+    ValueError
+        When the instant of logged rows would be computed from inputs that the log withholds.
+    BundleRefused
+        When the graph answers its golden rows otherwise than the fitted model.
+    """
+    manifest = _manifest(
+        fitted,
+        onnx,
+        signature,
+        threshold=threshold,
+        importance=importance,
+        metrics=metrics,
+        holdout_error=holdout_error,
+        provenance=provenance,
+    )
+    rows = _golden_frame(holdout, fitted.spec, signature)
+    example = fitted.encoder.transform(rows)
+    golden = _golden(rows, signature, example, fitted.predict(rows))
+    digest = store.put_bundle(
+        {
+            "manifest.json": msgspec.json.format(msgspec.json.encode(manifest), indent=2),
+            "model.onnx": onnx,
+            "golden.json": msgspec.json.format(msgspec.json.encode(golden), indent=1),
+        }
+    )
+    return StoredBundle(digest, manifest, Scorer.load(store.bundle_path(digest)), example)
+
+
+def _manifest(
+    fitted: Fitted,
+    onnx: bytes,
+    signature: Signature,
+    *,
+    threshold: float | None,
+    importance: Mapping[str, float],
+    metrics: Mapping[str, float],
+    holdout_error: HoldoutError | None,
+    provenance: Provenance,
+) -> Manifest:
+    """Assemble the manifest; its `model_digest` is computed over `onnx` and the signature."""
+    spec = fitted.spec
+    names = [field.name for field in signature.inputs]
+    timestamps = [field.name for field in signature.inputs if field.type == "timestamp"]
+    timestamps += [feature.name for feature in signature.derived if feature.type == "timestamp"]
+    manifest = Manifest(
+        model=spec.name,
+        model_digest="",
+        task=spec.task,
+        description=spec.description,
+        owner=spec.owner,
+        family=fitted.family,
+        id=spec.id if spec.id in names else None,
+        as_of=spec.timestamp if spec.timestamp in timestamps else None,
+        inputs=signature.inputs,
+        derived=signature.derived,
+        lookups=signature.lookups,
+        features=tuple(msgspec.structs.replace(item, importance=importance[item.name]) for item in fitted.features),
+        classes=fitted.classes,
+        threshold=threshold,
+        threshold_choice=spec.threshold.in_words if threshold is not None else "",
+        target=spec.target,
+        target_unit=spec.target_unit,
+        metric=spec.metric,
+        metrics=dict(metrics),
+        holdout_error=holdout_error,
+        provenance=provenance,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        tags=dict(spec.tags),
+        inference_log=InferenceLogPolicy(**spec.inference_log.model_dump()),
+    )
+    if manifest.as_of in withheld(manifest):
+        raise ValueError(
+            f"inference_log: '{manifest.as_of}', which every logged row has as its instant, is computed from inputs "
+            "that are redacted or hashed; leave those in the log"
+        )
+    return msgspec.structs.replace(manifest, model_digest=model_digest(onnx, manifest))
+
+
+def build_provenance(
+    ref: TrainingSetRef,
+    trained: Window,
+    *,
+    code_version: str,
+    run_id: str,
+    dagster_run_id: str | None,
+    judged: Judged | None = None,
+) -> Provenance:
+    """Say which data and code made the model, and which model the gate judged where this is its refit."""
+    return Provenance(
+        tables=dict(sorted(ref.tables.items())),
+        training_set=ref.table,
+        training_set_version=ref.version,
+        trained_from=iso(trained.first),
+        trained_until=iso(trained.last),
+        training_rows=trained.rows,
+        code_version=code_version,
+        mlflow_run_id=run_id,
+        dagster_run_id=dagster_run_id,
+        judged=judged,
+    )
+
+
+def _golden_frame(rows: pl.DataFrame, spec: ModelSpec, signature: Signature) -> pl.DataFrame:
+    """Pick rows to replay: spread over time, those with most nulls, and one with every string unseen.
+
+    Derived features of the altered row are computed anew, so that the whole frame is as offline would have it.
+    """
+    looked_up = [name for lookup in signature.lookups for name in lookup.features]
+    names = [field.name for field in signature.inputs]
+    used = rows.select(*names, *looked_up).with_columns(pl.selectors.float().fill_nan(None))
+    ordered = used.with_columns(nulls=pl.sum_horizontal(pl.all().is_null())).with_row_index("row")
+    emptiest = ordered.sort("nulls", "row", descending=[True, False]).head(GOLDEN_ROWS // 4)
+    spread = ordered.gather_every(max(1, ordered.height // (GOLDEN_ROWS * 3 // 4)))
+    chosen = pl.concat([spread.head(GOLDEN_ROWS * 3 // 4 - 1), emptiest]).unique("row").sort("row")
+    strings = [field.name for field in signature.inputs if field.type == "string" and field.name != spec.id]
+    unseen = chosen.head(1).with_columns(pl.lit(UNSEEN).alias(name) for name in strings)
+    picked = pl.concat([chosen, unseen]).drop("row", "nulls")
+    return add_request_features(picked.lazy(), signature.request_features).collect()
+
+
+def _golden(frame: pl.DataFrame, signature: Signature, matrix: np.ndarray, scores: np.ndarray) -> Golden:
+    """Golden rows: those of `_golden_frame`, their matrix, and the native model's scores."""
+    names = [field.name for field in signature.inputs]
+    looked_up = [name for lookup in signature.lookups for name in lookup.features]
+    return Golden(
+        inputs=tuple({name: _plain(value) for name, value in row.items()} for row in frame.select(names).to_dicts()),
+        looked_up=tuple(frame.select(looked_up).to_dicts()) if looked_up else ({},) * frame.height,
+        matrix=tuple(tuple(None if np.isnan(value) else float(value) for value in row) for row in matrix),
+        scores=tuple(scores.tolist()),
+    )
+
+
+def _example_row(frame: pl.DataFrame, spec: ModelSpec) -> dict[str, Any]:
+    names = [field.name for field in spec.inputs]
+    complete = frame.select(names).drop_nulls().tail(1)
+    return (complete if complete.height else frame.select(names).tail(1)).row(0, named=True)
+
+
+def _input(field: InputField, found: Any) -> Input:
+    return Input(
+        name=field.name,
+        type=field.type,
+        description=field.description,
+        unit=field.unit,
+        example=_plain(field.example if field.example is not None else found),
+        required=field.rejects_null,
+        minimum=field.minimum,
+        maximum=field.maximum,
+        allowed=field.allowed,
+        default=field.default,
+        flagged=_flagged(field),
+    )
+
+
+def _flagged(field: InputField) -> tuple[Violated, ...]:
+    """Which violations of a field's contract are flagged instead of refused."""
+    flagged: list[Violated] = ["null"] if field.nulls == "flag" else []
+    if field.on_violation == "flag" and field.allowed is not None:
+        flagged.append("allowed")
+    elif field.on_violation == "flag" and (field.minimum, field.maximum) != (None, None):
+        flagged.append("range")
+    return tuple(flagged)
+
+
+def _plain(value: Any) -> Any:
+    return iso(value) if isinstance(value, datetime) else value
+
+
+def iso(instant: datetime) -> str:
+    """Write an instant as manifests do: ISO 8601, UTC, with `Z`."""
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")

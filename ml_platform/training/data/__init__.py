@@ -1,0 +1,1 @@
+"""The rows of a training set and their split by time."""

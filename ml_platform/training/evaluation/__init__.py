@@ -1,0 +1,1 @@
+"""Evaluation: metrics with intervals, the comparison with the champion, and the gate."""

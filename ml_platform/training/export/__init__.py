@@ -1,0 +1,1 @@
+"""Export of trained models to ONNX, and the check that it gives the same scores."""

@@ -1,0 +1,101 @@
+"""Parity gate: the exported graph must give the trained model's scores, on real rows and on nasty ones."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ml_platform.registry.manifest import MISSING_CODE, UNSEEN_CODE, Feature
+from ml_platform.spec.model import Task
+from ml_platform.training.documents import ParityReport
+from ml_platform.training.families import predict
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+TOLERANCE = 1e-10  # double precision throughout; measured differences stay below 1e-14
+REAL_ROWS = 2000
+_ROWS_PER_FEATURE = 120
+
+
+class ParityError(RuntimeError):
+    """The exported graph and the trained model disagree: the model must not be released."""
+
+
+def check_parity(
+    estimator: "Pipeline", onnx: bytes, task: Task, features: tuple[Feature, ...], X: np.ndarray, *, seed: int = 0
+) -> ParityReport:
+    """Compare graph and pipeline on real rows `X` and on rows derived from them by `nasty_rows`.
+
+    Returns
+    -------
+    ParityReport
+        Rows compared and largest difference; relative to the size of the value for regression.
+
+    Raises
+    ------
+    ParityError
+        Naming the worst row and both answers.
+    """
+    import onnxruntime
+
+    step = max(1, len(X) // REAL_ROWS)
+    rows = np.ascontiguousarray(np.vstack([X[::step][:REAL_ROWS], nasty_rows(estimator, features, X, seed=seed)]))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+    exported = session.run(["score"], {"X": rows})[0]
+    native = predict(estimator, task, rows)
+    if exported.shape != native.shape:
+        raise ParityError(f"export: wanted scores of shape {native.shape}, the graph gives {exported.shape}")
+    scale = np.maximum(1.0, np.abs(native)) if task == "regression" else 1.0
+    differences = np.abs(exported - native) / scale
+    if not np.isfinite(exported).all() or differences.max() > TOLERANCE:
+        per_row = np.nan_to_num(differences, nan=np.inf).reshape(len(rows), -1).max(axis=1)
+        worst = int(per_row.argmax())
+        values = dict(zip((feature.name for feature in features), rows[worst].tolist(), strict=True))
+        raise ParityError(
+            f"export: the graph answers {exported[worst]}, the trained model {native[worst]} (tolerance {TOLERANCE:g}) "
+            f"for row {worst} of {len(rows)}: {values}. The model is not released; simplify the pipeline or correct "
+            "its export"
+        )
+    return ParityReport(rows=len(rows), max_difference=float(differences.max()), tolerance=TOLERANCE)
+
+
+def nasty_rows(estimator: "Pipeline", features: tuple[Feature, ...], X: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Real rows with one value changed to what a careless export gets wrong.
+
+    For numbers: missing, zero, tiny, large, the column's own smallest and largest with values beyond, and (trees)
+    thresholds of the model; of all these the neighbours one unit in the last place below and above too. For categories:
+    missing and unseen. One row is missing altogether.
+    """
+    random = np.random.default_rng(seed)
+    model = estimator.named_steps["model"]
+    known: dict[int, list[float]] = {}
+    if hasattr(model, "booster_"):
+        from ml_platform.training.export.onnx_trees import thresholds
+
+        known = thresholds(model.booster_)
+    made = [np.array([np.nan if feature.categories is None else MISSING_CODE for feature in features])]
+    for position, feature in enumerate(features):
+        if feature.categories is not None:
+            last = len(feature.categories) - 1.0
+            values = np.unique([MISSING_CODE, UNSEEN_CODE, min(0.0, last), last])
+        else:
+            some = np.array(known.get(position, [])[:: max(1, 3 * len(known.get(position, [])) // _ROWS_PER_FEATURE)])
+            some = np.concatenate([some, _ends(X[:, position])])
+            beside = np.concatenate([np.nextafter(some, -np.inf), some, np.nextafter(some, np.inf)])
+            extremes = [np.nan, 0.0, -0.0, 1e-36, -1e-36, 1e-35, -1e-35, 1e6, -1e6, 1e12, -1e12]
+            values = np.concatenate([extremes, beside])
+        rows = X[random.integers(0, len(X), len(values))].copy()
+        rows[:, position] = values
+        made.append(rows)
+    return np.vstack(made)
+
+
+def _ends(column: np.ndarray) -> np.ndarray:
+    """The smallest and largest of a column, and values as far beyond them as they are apart."""
+    known = column[np.isfinite(column)]
+    if not len(known):
+        return known
+    low, high = known.min(), known.max()
+    return np.array([low, high, low - (high - low), high + (high - low)])
