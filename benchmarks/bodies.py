@@ -2,9 +2,9 @@
 
     python benchmarks/bodies.py [--requests 20]
 
-The real server (`python -m ml_platform.serving`, one worker) answers rows that all differ, with three look-ups each, from one
-connection that waits for each answer. The figure is CPU time (user and system) of the worker, and of the process that
-decodes its Parquet files. Texts and instants are texts in all formats.
+The real server (`python -m ml_platform.serving`, one worker) answers rows that all differ, with three look-ups each,
+from one connection that waits for each answer. The figure is CPU time (user and system) of the worker, and of the
+process that decodes its Parquet files. Texts and instants are texts in all formats.
 """
 
 import argparse

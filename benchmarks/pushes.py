@@ -2,10 +2,11 @@
 
     python benchmarks/pushes.py [--requests 2000]
 
-The real server (`python -m ml_platform.serving`, one worker) takes rows of a view of seven numbers into SQLite, from one connection
-that waits for each answer. A prediction looks up three views; between two pushes it finds that none of the rows that it
-remembers count any more. The figure is the server process' CPU time (user and system). Offline, 100,000 one-row pushes
-are moved into the lake, and a view of one million computed rows is read whole with and without them.
+The real server (`python -m ml_platform.serving`, one worker) takes rows of a view of seven numbers into SQLite, from
+one connection that waits for each answer. A prediction looks up three views; between two pushes it finds that none of
+the rows that it remembers count any more. The figure is the server process' CPU time (user and system). Offline,
+100,000 one-row pushes are moved into the lake, and a view of one million computed rows is read whole with and without
+them.
 """
 
 import argparse

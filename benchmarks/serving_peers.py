@@ -2,14 +2,14 @@
 
     python benchmarks/serving_peers.py [--peers FOLDER] [--rounds 5] [--requests 1000]
 
-300 trees over 30 features. Ours is the server as people run it (`python -m ml_platform.serving`): an API key, validation, strings
-to codes, metrics, an audit line and a logged record per answer. The others run in an environment of their own, made
-from the package registry in a temporary folder or once in `--peers`; they log nothing and let anybody in. MLflow has
-two: what its users log, a scikit-learn pipeline that takes the same named columns, strings among them, and checks its
-signature; and LightGBM's own file behind an unnamed tensor, which spares it the pandas DataFrame. That file is what
-BentoML and MLServer load too, and these three are sent the codes as numbers. All have one worker and one thread for the
-trees, and must give the same scores. They take turns under the same eight connections; CPU time and memory are of all
-processes of a server.
+300 trees over 30 features. Ours is the server as people run it (`python -m ml_platform.serving`): an API key,
+validation, strings to codes, metrics, an audit line and a logged record per answer. The others run in an environment
+of their own, made from the package registry in a temporary folder or once in `--peers`; they log nothing and let
+anybody in. MLflow has two: what its users log, a scikit-learn pipeline that takes the same named columns, strings
+among them, and checks its signature; and LightGBM's own file behind an unnamed tensor, which spares it the pandas
+DataFrame. That file is what BentoML and MLServer load too, and these three are sent the codes as numbers. All have one
+worker and one thread for the trees, and must give the same scores. They take turns under the same eight connections;
+CPU time and memory are of all processes of a server.
 """
 
 import argparse

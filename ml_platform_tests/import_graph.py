@@ -63,7 +63,7 @@ def circles(edges: Mapping[str, Iterable[str]]) -> Iterator[list[str]]:
 
 
 def circles_in_words(imports: Iterable[Import], group: Mapping[str, str] | None = None) -> list[str]:
-    """Describe each circle of imports by the lines that close it; `group` joins modules (module → name of its group)."""
+    """Describe each circle of imports by the lines that close it; `group` joins modules (module → its group)."""
     lines: dict[tuple[str, str], Import] = {}
     edges: dict[str, dict[str, None]] = defaultdict(dict)
     for one in imports:

@@ -21,7 +21,7 @@ from ml_platform.segment_log.segments import SegmentLog
 from ml_platform.settings import Settings
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.data.split import TrainingRows
-from ml_platform.training.documents import Candidates, Evaluation, TrainedModel
+from ml_platform.training.documents import Evaluation, SearchResult, TrainedModel
 from ml_platform.training.evaluation.evaluate import evaluate
 from ml_platform.training.evaluation.rescoring import VersionRows
 from ml_platform.training.fit import fit_model
@@ -76,13 +76,13 @@ class Shops:
     def training_set(self, as_of: datetime | None = None) -> TrainingSetRef:
         return create_training_set(self.lake, self.spec, self.folder, self.views, as_of=as_of)
 
-    def candidates(self, ref: TrainingSetRef) -> Candidates:
+    def candidates(self, ref: TrainingSetRef) -> SearchResult:
         return search(self.rows(ref), self.spec, tracker=self.tracker)
 
     def rows(self, ref: TrainingSetRef) -> TrainingRows:
         return TrainingRows.read(self.lake, self.spec, ref)
 
-    def fit(self, candidates: Candidates) -> TrainedModel:
+    def fit(self, candidates: SearchResult) -> TrainedModel:
         return fit_model(
             self.rows(candidates.training_set),
             self.spec,

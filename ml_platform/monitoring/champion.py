@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ml_platform.inference.scorer import Scorer
 
 
-def champion_of(store: ReleaseStore, model: str) -> tuple[Target, Manifest]:
+def get_champion(store: ReleaseStore, model: str) -> tuple[Target, Manifest]:
     """Return the champion of a model and its manifest.
 
     Raises

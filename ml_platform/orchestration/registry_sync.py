@@ -30,7 +30,7 @@ def endpoints_behind(platform: Platform) -> dict[str, int]:
 
 
 @dg.op(name="follow_what_serves", description="Write into ledger and registry what was changed over HTTP.")
-def follow_what_serves(context: dg.OpExecutionContext, platform: Platform) -> None:
+def sync_registry_op(context: dg.OpExecutionContext, platform: Platform) -> None:
     """Bring ledger, aliases and release assets along."""
     for name in endpoints_behind(platform):
         release_changed(context, sync_registry(platform.settings, name))
@@ -43,7 +43,7 @@ def follow_what_serves(context: dg.OpExecutionContext, platform: Platform) -> No
 )
 def registry_sync() -> None:
     """Follow what serves."""
-    follow_what_serves()
+    sync_registry_op()
 
 
 @dg.sensor(

@@ -48,7 +48,7 @@ SHOWN = {
 }
 
 
-class WatchConfig(dg.Config):
+class MonitoringConfig(dg.Config):
     """Run configuration of performance and drift."""
 
     until: str | None = Field(
@@ -176,7 +176,7 @@ def _performance(spec: ModelSpec, folder: Path) -> dg.AssetsDefinition:
             "`monitoring.min_metric`, or than on the holdout where no minimum is set."
         },
     )
-    def performance(config: WatchConfig, platform: Platform) -> dg.MaterializeResult:
+    def performance(config: MonitoringConfig, platform: Platform) -> dg.MaterializeResult:
         report = measure_performance(platform.lake, spec, folder, platform.releases, until=config.instant)
         return dg.MaterializeResult(
             metadata={
@@ -211,7 +211,7 @@ def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
         kinds={"evidently"},
         checks={"no_drift": "Neither the prediction nor features of weight have drifted from the training data."},
     )
-    def drift_report(config: WatchConfig, platform: Platform) -> dg.MaterializeResult:
+    def drift_report(config: MonitoringConfig, platform: Platform) -> dg.MaterializeResult:
         report = detect_drift(platform.lake, spec, platform.releases, platform.settings, until=config.instant)
         return dg.MaterializeResult(
             metadata={

@@ -20,7 +20,7 @@ from ml_platform.orchestration.model_asset import model_asset
 from ml_platform.orchestration.resources import Platform
 from ml_platform.orchestration.retraining_history import earlier_training
 from ml_platform.spec.model import ModelSpec
-from ml_platform.training.documents import Candidates, TrainedModel
+from ml_platform.training.documents import SearchResult, TrainedModel
 from ml_platform.training.fit import fit_model
 from ml_platform.training.search import search
 
@@ -171,7 +171,7 @@ def _candidates(spec: ModelSpec) -> dg.AssetsDefinition:
     @model_asset(
         spec,
         "candidates",
-        document=Candidates,
+        document=SearchResult,
         takes=["training_set"],
         description=f"Search over {', '.join(spec.families)}, {spec.tuning.trials} trials each, by `{spec.metric}`.",
         kinds={"optuna", "mlflow"},
@@ -214,7 +214,7 @@ def _trained_model(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureVie
         blocking=True,
     )
     def trained_model(
-        context: dg.AssetExecutionContext, candidates: Candidates, platform: Platform
+        context: dg.AssetExecutionContext, candidates: SearchResult, platform: Platform
     ) -> dg.MaterializeResult:
         model = fit_model(
             platform.training_rows(spec, candidates.training_set),

@@ -254,7 +254,7 @@ def guard_against_sudden_end(token: str) -> "subprocess.Popen[bytes]":
     code = (
         "import sys; sys.stdin.buffer.read(); "
         "from ml_platform.processes import table; "
-        f"process_table.end_marked({{{RUNNER_MARK!r}: {token!r}}})"
+        f"table.end_marked({{{RUNNER_MARK!r}: {token!r}}})"
     )
     return subprocess.Popen(
         [sys.executable, "-c", code],

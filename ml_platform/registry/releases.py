@@ -23,7 +23,7 @@ from uuid import uuid4
 
 import msgspec
 
-from ml_platform.atomic_files import locked, replace_file, sync_folder, write_synced
+from ml_platform.atomic_files import locked, replace_file, sync_path, write_synced
 from ml_platform.registry.digests import BUNDLE_FILES, bundle_digest, check_bundle, is_digest
 from ml_platform.registry.manifest import Action, Endpoint, Manifest, Struct, Target
 
@@ -84,13 +84,13 @@ class ReleaseStore:
         try:
             for name, content in kept.items():
                 write_synced(staged / name, content)
-            sync_folder(staged)
+            sync_path(staged)
             os.rename(staged, target)
         except OSError:
             shutil.rmtree(staged, ignore_errors=True)
             if not target.is_dir():  # else another process stored the same content first
                 raise
-        sync_folder(target.parent)
+        sync_path(target.parent)
         return digest
 
     def bundle_path(self, digest: str) -> Path:

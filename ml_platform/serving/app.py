@@ -26,16 +26,23 @@ from ml_platform.serving.access.tokens import Tokens
 from ml_platform.serving.console.renderer import Console
 from ml_platform.serving.console.routes import add_pages
 from ml_platform.serving.endpoints.routes import endpoint_routes
-from ml_platform.serving.endpoints.service import Changes
+from ml_platform.serving.endpoints.service import EndpointService
 from ml_platform.serving.feature_push.routes import push_routes
 from ml_platform.serving.feature_push.service import Pusher
 from ml_platform.serving.host_names import host_of
-from ml_platform.serving.http.connection_limits import TURNED_AWAY
+from ml_platform.serving.http.connection_limits import REJECTED_EARLY
 from ml_platform.serving.http.fast_path import AT_ONCE
-from ml_platform.serving.http.messages import Head, Refused, Reply, noting
+from ml_platform.serving.http.messages import Head, Refused, Reply, record_status
 from ml_platform.serving.metric_collectors import Gauges
-from ml_platform.serving.models.descriptions import Health, ModelDetail, ModelList, detail, health, summary
-from ml_platform.serving.models.last_good import InForce
+from ml_platform.serving.models.descriptions import (
+    Health,
+    ModelDetail,
+    ModelList,
+    describe_endpoint,
+    readiness,
+    summary,
+)
+from ml_platform.serving.models.last_good import LastKnownGood
 from ml_platform.serving.models.release_alerts import ReleaseAlerts
 from ml_platform.serving.models.reloader import Watcher
 from ml_platform.serving.models.slots import ServingState
@@ -43,7 +50,7 @@ from ml_platform.serving.openapi.document import whole_document
 from ml_platform.serving.prediction.log_health import LogHealth
 from ml_platform.serving.prediction.predictor import INLINE_BYTES, Predictor
 from ml_platform.serving.prediction.route import Predict
-from ml_platform.serving.prediction.route_adapter import Asking
+from ml_platform.serving.prediction.route_adapter import RouteAdapter
 from ml_platform.serving.protocols.databricks import databricks_routes
 from ml_platform.serving.protocols.error_handlers import http_error, internal_error
 from ml_platform.serving.protocols.error_responses import refuse
@@ -82,7 +89,7 @@ class ServingApp(FastAPI):
         """Check who asks, then answer; when keys are in use, note the request for the audit log."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan" and "state" in scope:  # not every server has a lifespan state
-                scope["state"][TURNED_AWAY] = self.count_turned_away
+                scope["state"][REJECTED_EARLY] = self.count_rejected_early
                 if self.answers_at_once:
                     scope["state"][AT_ONCE] = self.at_once
             await super().__call__(scope, receive, send)
@@ -92,17 +99,17 @@ class ServingApp(FastAPI):
             if "keys_error" in scope or not self._admitted(scope, guarded):
                 await self._check(scope)
         except Refused as refused:
-            self.count_turned_away(refused.status)
-            await refuse(scope, receive, noting(scope, send), refused)
+            self.count_rejected_early(refused.status)
+            await refuse(scope, receive, record_status(scope, send), refused)
         else:
             await self._route(scope, receive, send)
         finally:
             if guarded:
                 self.auditing.note(scope)
 
-    def count_turned_away(self, status: int) -> None:
+    def count_rejected_early(self, status: int) -> None:
         """Count a request that was refused by the checks here, or earlier by `http.connection_limits`."""
-        self.metrics.turned_away.labels(str(status)).inc()
+        self.metrics.rejected_early.labels(str(status)).inc()
 
     def at_once(self, scope: Scope, body: bytes) -> Reply | None:
         """Answer a small prediction request at once, if its caller is known or no keys are in use; None otherwise."""
@@ -165,7 +172,7 @@ class ServingApp(FastAPI):
                 scope["path_params"] = {"model": last}
                 await self.predict(scope, receive, send)
                 return
-        await super().__call__(scope, receive, noting(scope, send))
+        await super().__call__(scope, receive, record_status(scope, send))
 
 
 def create_app(settings: Settings | None = None, options: ServingSettings | None = None) -> ServingApp:
@@ -201,7 +208,7 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
         online,
         metrics,
         alerts,
-        in_force=InForce(settings.in_force_dir, releases),
+        in_force=LastKnownGood(settings.in_force_dir, releases),
         keys_dir=settings.keys_dir,
         fallback=options.online_fallback,
     )
@@ -210,8 +217,8 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     predict = Predict(predictor, options)
     push_log = SegmentLog(settings.push_log_dir, "push log")
     pusher = Pusher(state, online, push_log, metrics, options)
-    asking = Asking(predictor, options)
-    queues = (predictor.queues, pusher.queues, asking.parquet.queues)
+    adapter = RouteAdapter(predictor, options)
+    queues = (predictor.queues, pusher.queues, adapter.parquet.queues)
     gauges = Gauges(metrics, predictor=predictor, queues=queues, online=online, settings=settings)
     metrics.before_collecting.append(gauges.refresh)
 
@@ -233,7 +240,7 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
         finally:
             for task in tasks:
                 task.cancel()
-            for opened in (asking.parquet, console, predictor, pusher, log, push_log, app.auditing, alerts):
+            for opened in (adapter.parquet, console, predictor, pusher, log, push_log, app.auditing, alerts):
                 opened.close()
 
     app = ServingApp(
@@ -251,9 +258,9 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
     _add_checks(app, settings, options, state, tokens)
     for path in ("/predict/{model}", "/predict/{model}/versions/{version}"):
         app.router.routes.append(Route(path, predict, methods=["POST"], include_in_schema=False))
-    changes = Changes(asking, releases)
-    protocols = (mlflow_routes(asking), databricks_routes(asking, changes), oip_routes(asking))
-    for routes in (*protocols, endpoint_routes(changes), push_routes(asking, pusher)):
+    changes = EndpointService(adapter, releases)
+    protocols = (mlflow_routes(adapter), databricks_routes(adapter, changes), oip_routes(adapter))
+    for routes in (*protocols, endpoint_routes(changes), push_routes(adapter, pusher)):
         app.router.routes.extend(routes)
     _add_descriptions(app, predictor)
     add_pages(app, state, console)
@@ -295,7 +302,7 @@ def _add_descriptions(app: FastAPI, predictor: Predictor) -> None:
 
         Models show to keys for all models.
         """
-        found = health(state, predictor.unlogged())
+        found = readiness(state, predictor.unlogged())
         response.status_code = 200 if found.status == "ready" else 503
         key = request.scope.get("key")
         if "key" in request.scope and (key is None or not key.covers(ALL_MODELS)):
@@ -314,7 +321,7 @@ def _add_descriptions(app: FastAPI, predictor: Predictor) -> None:
         slot = state.slots.get(model)
         if slot is None:
             raise HTTPException(404, f"no released model is called '{model}'; released are: {state.known()}")
-        return detail(slot)
+        return describe_endpoint(slot)
 
     @app.get("/metrics", tags=["health"], response_class=Response)
     async def prometheus() -> Response:

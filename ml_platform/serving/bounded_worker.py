@@ -9,7 +9,7 @@ from ml_platform.serving.http.messages import Refused
 from ml_platform.serving.settings import ServingSettings
 
 
-class Turns:
+class BoundedWorker:
     """Does work in one thread that would block the event loop; when the queue is full, callers are told to try again.
 
     Parameters
@@ -29,7 +29,7 @@ class Turns:
         self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix=what)
         self.queued = 0
 
-    async def take(self, work: Callable[[], Any]) -> Any:
+    async def submit(self, work: Callable[[], Any]) -> Any:
         """Do work after the work that waits already (raises Refused)."""
         if self.queued >= self._most:
             message = f"{self.queued} {self._what} requests are waiting already: try again"

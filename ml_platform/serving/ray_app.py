@@ -1,4 +1,4 @@
-"""The app on Ray Serve: replicas are started and stopped with the load, each like a worker of `python -m ml_platform.serving`.
+"""The app on Ray Serve: replicas are started and stopped with the load, each like a worker of the server.
 
 `python -m ml_platform.serving.ray_app` is `serve run deploy/ray_serve.yaml` with this project's defaults. Ray is
 imported inside functions only: the app itself knows nothing of it.

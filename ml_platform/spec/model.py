@@ -45,7 +45,7 @@ class Lookup(Strict):
     )
 
     @property
-    def called(self) -> str:
+    def alias(self) -> str:
         """What its features are called by."""
         return self.name or self.view
 
@@ -54,8 +54,8 @@ def check_lookups(lookups: Sequence[Lookup]) -> None:
     """Refuse look-ups whose features would have the same names (raises ValueError)."""
     for lookup in lookups:
         if twice := sorted({name for name in lookup.features if lookup.features.count(name) > 1}):
-            raise ValueError(f"lookups: features {twice} of '{lookup.called}' more than once")
-    called = [lookup.called for lookup in lookups]
+            raise ValueError(f"lookups: features {twice} of '{lookup.alias}' more than once")
+    called = [lookup.alias for lookup in lookups]
     if twice := sorted({name for name in called if called.count(name) > 1}):
         raise ValueError(
             f"lookups: {twice} more than once: list the features of one look-up together, or give it a `name` of its "

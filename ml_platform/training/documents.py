@@ -30,7 +30,7 @@ class SplitBounds(Strict):
     holdout: Window
 
 
-class Candidate(Strict):
+class Trial(Strict):
     """One trial of the search: trained on the training part, measured on the validation part."""
 
     number: int = Field(description="Position over all families, from 0.")
@@ -42,7 +42,7 @@ class Candidate(Strict):
     seconds: float = Field(description="Time that the trial took.")
 
 
-class Candidates(Strict):
+class SearchResult(Strict):
     """Outcome of a search over families and parameters."""
 
     model: str
@@ -50,25 +50,25 @@ class Candidates(Strict):
     higher_is_better: bool
     training_set: TrainingSetRef
     bounds: SplitBounds
-    candidates: tuple[Candidate, ...] = Field(min_length=1, description="In the order of their trials.")
+    candidates: tuple[Trial, ...] = Field(min_length=1, description="In the order of their trials.")
     run_id: str = Field(description="MLflow run under which every trial is a child run.")
     run_url: str
 
     @property
-    def ranked(self) -> tuple[Candidate, ...]:
+    def ranked(self) -> tuple[Trial, ...]:
         """Candidates, best first; the earlier trial wins a tie."""
         sign = -1.0 if self.higher_is_better else 1.0
         return tuple(sorted(self.candidates, key=lambda candidate: (sign * candidate.score, candidate.number)))
 
     @property
-    def best(self) -> Candidate:
+    def best(self) -> Trial:
         """The candidate to train in full."""
         return self.ranked[0]
 
     @property
-    def best_by_family(self) -> dict[str, Candidate]:
+    def best_by_family(self) -> dict[str, Trial]:
         """Best candidate of each family, best family first."""
-        best: dict[str, Candidate] = {}
+        best: dict[str, Trial] = {}
         for candidate in self.ranked:
             best.setdefault(candidate.family, candidate)
         return best

@@ -20,7 +20,7 @@ from ml_platform.training.artifacts.code_version import code_version as current_
 from ml_platform.training.artifacts.plots import model_plots
 from ml_platform.training.candidate_fit import NotExportable, fit_candidate
 from ml_platform.training.data.split import TrainingRows
-from ml_platform.training.documents import Candidate, Candidates, PassedOver, TrainedModel
+from ml_platform.training.documents import PassedOver, SearchResult, TrainedModel, Trial
 from ml_platform.training.evaluation.blocks import DAY, block_ids
 from ml_platform.training.evaluation.metric_errors import holdout_error
 from ml_platform.training.evaluation.metrics import measure
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def fit_model(
     rows: TrainingRows,
     spec: ModelSpec,
-    candidates: Candidates,
+    candidates: SearchResult,
     *,
     folder: Path,
     views: Mapping[str, FeatureView],
@@ -95,7 +95,7 @@ def fit_model(
 def _train(  # noqa: PLR0917 - private
     rows: TrainingRows,
     spec: ModelSpec,
-    candidate: Candidate,
+    candidate: Trial,
     passed_over: tuple[PassedOver, ...],
     signature: Signature,
     tags: Mapping[str, str],
@@ -192,7 +192,7 @@ def _tags(ref: TrainingSetRef, code: str, dagster_run_id: str | None) -> dict[st
     return tags | ({"dagster_run_id": dagster_run_id} if dagster_run_id else {})
 
 
-def _params(spec: ModelSpec, ref: TrainingSetRef, best: Candidate) -> dict[str, object]:
+def _params(spec: ModelSpec, ref: TrainingSetRef, best: Trial) -> dict[str, object]:
     return {
         "family": best.family,
         **best.params,

@@ -16,7 +16,7 @@ from ml_platform.spec.model import Family, ModelSpec, Task
 from ml_platform.spec.threshold import Threshold
 from ml_platform.training.candidate_fit import require_classes
 from ml_platform.training.data.split import Parts, TrainingRows
-from ml_platform.training.documents import Candidate, Candidates, Parameter
+from ml_platform.training.documents import Parameter, SearchResult, Trial
 from ml_platform.training.evaluation.metrics import choose_threshold, measure
 from ml_platform.training.families import (
     build_estimator,
@@ -49,7 +49,7 @@ class TrialData:
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialPlan:
     """One family with one set of parameters."""
 
     family: Family
@@ -57,7 +57,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialResult:
     """The result of a trial on the validation rows."""
 
     params: dict[str, Parameter]
@@ -66,14 +66,14 @@ class Outcome:
     seconds: float
 
 
-def run_trial(trial: Trial, data: TrialData) -> Outcome:
+def run_trial(trial: TrialPlan, data: TrialData) -> TrialResult:
     """Train on the training rows and measure on the validation rows."""
     started = time.perf_counter()
     estimator = build_estimator(trial.family, data.task, data.features, trial.params, data.seed)
     fit_estimator(estimator, data.X, data.y, (data.X_validation, data.y_validation))
     score = predict(estimator, data.task, data.X_validation)
     threshold = choose_threshold(data.threshold, data.y_validation, score) if data.task == "binary" else None
-    return Outcome(
+    return TrialResult(
         params=fitted_params(estimator, trial.params),
         metrics=measure(data.task, data.y_validation, score, threshold=threshold),
         threshold=threshold,
@@ -81,7 +81,7 @@ def run_trial(trial: Trial, data: TrialData) -> Outcome:
     )
 
 
-def search(rows: TrainingRows, spec: ModelSpec, *, tracker: Tracker) -> Candidates:
+def search(rows: TrainingRows, spec: ModelSpec, *, tracker: Tracker) -> SearchResult:
     """Try every family of the spec and return all candidates, measured on the validation part.
 
     The holdout part is never touched. The first trial of a family has its default parameters; the same rows, spec and
@@ -103,7 +103,7 @@ def search(rows: TrainingRows, spec: ModelSpec, *, tracker: Tracker) -> Candidat
     """
     ref, parts = rows.ref, rows.parts
     data = trial_data(parts, spec, ref)
-    trials: list[tuple[Family, Outcome]] = []
+    trials: list[tuple[Family, TrialResult]] = []
     with (
         tracker.run(spec.name, "search", tags={"stage": "search"}) as run_id,
         executor_session(spec.tuning.executor),
@@ -114,7 +114,7 @@ def search(rows: TrainingRows, spec: ModelSpec, *, tracker: Tracker) -> Candidat
             outcomes = _search_family(family, spec, data, seed=spec.tuning.seed + position)
             trials += [(family, outcome) for outcome in outcomes]
         candidates = tuple(
-            Candidate(
+            Trial(
                 number=number,
                 family=family,
                 params=outcome.params,
@@ -125,7 +125,7 @@ def search(rows: TrainingRows, spec: ModelSpec, *, tracker: Tracker) -> Candidat
             )
             for number, (family, outcome) in enumerate(trials)
         )
-        found = Candidates(
+        found = SearchResult(
             model=spec.name,
             metric=spec.metric,
             higher_is_better=spec.higher_is_better,
@@ -159,7 +159,7 @@ def trial_data(parts: Parts, spec: ModelSpec, ref: TrainingSetRef) -> TrialData:
     )
 
 
-def _search_family(family: Family, spec: ModelSpec, data: TrialData, *, seed: int) -> list[Outcome]:
+def _search_family(family: Family, spec: ModelSpec, data: TrialData, *, seed: int) -> list[TrialResult]:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -168,10 +168,10 @@ def _search_family(family: Family, spec: ModelSpec, data: TrialData, *, seed: in
         sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS),
     )
     study.enqueue_trial(default_params(family))
-    started, outcomes = time.perf_counter(), list[Outcome]()
+    started, outcomes = time.perf_counter(), list[TrialResult]()
     while len(outcomes) < spec.tuning.trials and not _out_of_time(spec, started, outcomes):
         asked = [study.ask() for _ in range(min(BATCH, spec.tuning.trials - len(outcomes)))]
-        proposals = [Trial(family, suggest(family, trial)) for trial in asked]
+        proposals = [TrialPlan(family, suggest(family, trial)) for trial in asked]
         results = map_tasks(run_trial, proposals, shared=data, executor=spec.tuning.executor)
         for trial, outcome in zip(asked, results, strict=True):
             _tell(study, trial, outcome, spec)
@@ -179,7 +179,7 @@ def _search_family(family: Family, spec: ModelSpec, data: TrialData, *, seed: in
     return outcomes
 
 
-def _tell(study: "optuna.Study", trial: "optuna.Trial", outcome: Outcome, spec: ModelSpec) -> None:
+def _tell(study: "optuna.Study", trial: "optuna.Trial", outcome: TrialResult, spec: ModelSpec) -> None:
     if spec.metric not in outcome.metrics:
         raise ValueError(
             f"{spec.name}: metric '{spec.metric}' is undefined on the validation rows (found "
@@ -188,12 +188,12 @@ def _tell(study: "optuna.Study", trial: "optuna.Trial", outcome: Outcome, spec: 
     study.tell(trial, outcome.metrics[spec.metric])
 
 
-def _out_of_time(spec: ModelSpec, started: float, outcomes: list[Outcome]) -> bool:
+def _out_of_time(spec: ModelSpec, started: float, outcomes: list[TrialResult]) -> bool:
     budget = spec.tuning.timeout_minutes
     return budget is not None and bool(outcomes) and time.perf_counter() - started > 60 * budget
 
 
-def _track(tracker: Tracker, spec: ModelSpec, found: Candidates) -> None:
+def _track(tracker: Tracker, spec: ModelSpec, found: SearchResult) -> None:
     for candidate in found.candidates:
         name = f"{candidate.family}-{candidate.number}"
         with tracker.run(spec.name, name, parent=found.run_id, tags={"stage": "trial"}) as run_id:

@@ -71,7 +71,9 @@ def test_a_scaffolded_source_table_is_checked_and_loads(project):
     assert "amount: {type: number}" in defs.read_text()
     assert tool(project, "dg", "check", "yaml").returncode == 0
     assert "raw/orders" in tool(project, "dg", "list", "defs").stdout
-    code = "from ml_platform.lake.sources.registry import declared_table; print(declared_table('raw/orders').contract.columns())"
+    code = (
+        "from ml_platform.lake.sources import registry as r; print(r.declared_table('raw/orders').contract.columns())"
+    )
     assert "amount" in tool(project, "python", "-c", code).stdout
 
     defs.write_text(defs.read_text().replace("type: number", "type: numbr"))

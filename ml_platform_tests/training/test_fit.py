@@ -16,7 +16,7 @@ from ml_platform.training import candidate_fit
 from ml_platform.training.artifacts.code_version import NOT_VERSIONED, PACKAGE, code_version
 from ml_platform.training.candidate_fit import NotExportable, fit_candidate
 from ml_platform.training.data.split import Parts, TrainingRows, read_rows, split_by_time
-from ml_platform.training.documents import Candidates, TrainedModel
+from ml_platform.training.documents import SearchResult, TrainedModel
 from ml_platform.training.evaluation.evaluate import evaluate
 from ml_platform.training.evaluation.metrics import measure
 from ml_platform.training.evaluation.rescoring import VersionRows
@@ -28,7 +28,7 @@ from ml_platform_tests.toy_world import START, Shops, multiclass_spec, regressio
 AS_OF = START + timedelta(days=50)
 
 
-def facts(found: Candidates) -> list[tuple[object, ...]]:
+def facts(found: SearchResult) -> list[tuple[object, ...]]:
     return [(c.number, c.family, c.params, c.score, c.metrics, c.threshold) for c in found.candidates]
 
 

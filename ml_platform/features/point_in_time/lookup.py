@@ -72,7 +72,7 @@ def resolve_lookup(lookup: Lookup, view: FeatureView, frame: pl.LazyFrame) -> Re
             f"lookups: keys {unknown} are no entity columns of '{view.name}'; those are {list(view.entity)}"
         )
     return ResolvedLookup(
-        view=lookup.called,
+        view=lookup.alias,
         frame=frame,
         on={column: lookup.keys.get(column, column) for column in view.entity},
         features=lookup.features or tuple(view.columns),

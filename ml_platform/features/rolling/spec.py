@@ -95,8 +95,8 @@ class Rolling(Strict):
         """Columns of the source that are aggregated."""
         return sorted({item.column for item in self.aggregates.values() if item.column})
 
-    def promise(self) -> Incremental:
-        """Make the promise for incremental computation that follows from the windows."""
+    def declaration(self) -> Incremental:
+        """Make the declaration for incremental computation that follows from the windows."""
         look_back = min(max(self.windows), LONGEST) + min(self.every or timedelta(0), LONGEST)
         return Incremental(look_back=look_back, times={self.source: self.time})
 

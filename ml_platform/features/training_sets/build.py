@@ -206,7 +206,7 @@ def feature_infos(
             column = view.columns[name]
             infos.append(
                 _info(
-                    feature_column(lookup.called, name),
+                    feature_column(lookup.alias, name),
                     column.type,
                     f"view:{view.name}",
                     column.description,

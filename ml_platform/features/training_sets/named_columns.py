@@ -125,7 +125,7 @@ def _lookups(
             message = f"{view.name} has no `created` column, the instant at which a row was written; leave it out"
             yield document.problem((*location, "knowledge_time"), message)
         for name in lookup.features or view.columns:
-            if (column := feature_column(lookup.called, name)) in {*types, spec.target, spec.id}:
+            if (column := feature_column(lookup.alias, name)) in {*types, spec.target, spec.id}:
                 message = f"'{column}' is another column's name too; give the look-up a `name` of its own"
                 yield document.problem(location, message)
 

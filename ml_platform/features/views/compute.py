@@ -61,7 +61,9 @@ def compute_view(lake: Lake, view: FeatureView, *, connection: duckdb.DuckDBPyCo
             version = lake.version(view.table)
         else:
             version = write_all(
-                lake, view, lambda: (checked_rows(view, frame) for frame in view_batches(lake, view, tables, connection))
+                lake,
+                view,
+                lambda: (checked_rows(view, frame) for frame in view_batches(lake, view, tables, connection)),
             )
     record_sources(lake, view, tables, version)
     record_definition(lake, view, version)

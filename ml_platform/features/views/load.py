@@ -48,7 +48,7 @@ def _declared_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(entity, list) or not all(isinstance(name, str) for name in entity):
         raise ValueError(f"{path}: entity: wanted a list of columns of {rolling.source}, found {entity!r}")
     compiled = {"columns": rolling.columns(), "sql": rolling.sql(tuple(entity), event_time), "rolling": rolling}
-    return {**declared, **compiled, "incremental": rolling.promise() if rolling.incremental else None}
+    return {**declared, **compiled, "incremental": rolling.declaration() if rolling.incremental else None}
 
 
 def _mapping(path: Path, text: str, what: str) -> dict[str, Any]:

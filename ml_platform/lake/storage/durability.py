@@ -4,11 +4,13 @@ Whoever deletes what a commit has taken over (a segment, a row of the quarantine
 first. An object store answers a write only when it holds it, so there is nothing to do.
 """
 
-import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from deltalake import DeltaTable
+
+from ml_platform.atomic_files import sync_path
 
 _NUMBERED = re.compile(r"(\d{20})\..*")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\..*")
@@ -32,7 +34,8 @@ def sync_table(snapshot: DeltaTable, folder: Path, root: Path) -> None:
     log = _log_files(folder / "_delta_log")
     folders = {parent for file in (*files, *log) for parent in file.parents if parent.is_relative_to(root)}
     for path in (*files, *log, *sorted(folders, reverse=True)):  # a file before the folder that names it
-        _sync(path)
+        with suppress(FileNotFoundError):  # compacted and vacuumed meanwhile: what replaced it was synced before
+            sync_path(path)
 
 
 def _log_files(folder: Path) -> list[Path]:
@@ -41,14 +44,3 @@ def _log_files(folder: Path) -> list[Path]:
     checkpoint = max((match[1] for name in names if (match := _CHECKPOINT.fullmatch(name))), default="")
     needed = [name for name in names if (match := _NUMBERED.fullmatch(name)) and match[1] >= checkpoint]
     return [folder / name for name in [*needed, *(["_last_checkpoint"] if "_last_checkpoint" in names else [])]]
-
-
-def _sync(path: Path) -> None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:  # compacted and vacuumed meanwhile: what replaced it was synced before
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

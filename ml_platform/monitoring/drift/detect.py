@@ -16,7 +16,7 @@ from ml_platform.inference.log_policy import unwatched
 from ml_platform.inference.recorded_columns import of_features
 from ml_platform.instants import earlier
 from ml_platform.lake.storage.tables import Lake
-from ml_platform.monitoring.champion import champion_of, load_scorer, released_digests, rescore
+from ml_platform.monitoring.champion import get_champion, load_scorer, released_digests, rescore
 from ml_platform.monitoring.drift.column_tests import Kind
 from ml_platform.monitoring.drift.comparison import Column, compare
 from ml_platform.monitoring.drift.report import DriftReport, judge, publish_drift, record
@@ -73,7 +73,7 @@ def detect_drift(
     LookupError
         If the model has no release, or its training set's version is gone.
     """
-    champion, manifest = champion_of(store, spec.name)
+    champion, manifest = get_champion(store, spec.name)
     until = until or newest_score(lake, spec.name) or datetime.fromisoformat(manifest.provenance.trained_until)
     since = earlier(until, spec.monitoring.window)
     lacking = _versions_lacking(store, spec.name, manifest) - {champion.version}

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from ml_platform.instants import earlier
 from ml_platform.lake.storage.tables import Lake
-from ml_platform.monitoring.champion import champion_of, load_scorer, released_digests
+from ml_platform.monitoring.champion import get_champion, load_scorer, released_digests
 from ml_platform.monitoring.performance.answers import Answers, answers_of, figures
 from ml_platform.monitoring.performance.holdout_comparison import (
     MIN_DAYS,
@@ -131,7 +131,7 @@ def measure_performance(
     LookupError
         If the model has no release.
     """
-    champion, manifest = champion_of(store, spec.name)
+    champion, manifest = get_champion(store, spec.name)
     end = until or newest_score(lake, spec.name) or datetime.fromisoformat(manifest.provenance.trained_until)
     trained_until = datetime.fromisoformat(manifest.provenance.trained_until)
     start = max(earlier(end, spec.monitoring.window), trained_until)  # rows that it has learned from prove nothing

@@ -115,7 +115,7 @@ class Access:
         revision = self._keys.revision()
         if revision != self._revision:
             self._passed, self._revision = {}, revision
-        key = self._passed.get(_likeness(scope))
+        key = self._passed.get(_cache_key(scope))
         if key is None or (key.expires_at is not None and not key.is_valid(datetime.now(UTC))):
             return None
         scope["key"] = key
@@ -160,10 +160,10 @@ class Access:
             return
         if len(self._passed) >= _REMEMBERED:
             self._passed.clear()
-        self._passed[_likeness(scope)] = key
+        self._passed[_cache_key(scope)] = key
 
 
-def _likeness(scope: Scope) -> tuple[Any, ...]:
+def _cache_key(scope: Scope) -> tuple[Any, ...]:
     """The parts of a request that `Access.check` looks at, when it names its model."""
     return scope["method"], scope["path"], scope["query_string"], Head.of(scope).credentials
 

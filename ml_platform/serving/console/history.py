@@ -50,7 +50,7 @@ class Interval:
         """Requests by status of their answer."""
         return {key[2]: count for key, count in self.counts.items() if key[:2] == (_REQUESTS, model)}
 
-    def turned_away(self) -> dict[str, float]:
+    def rejected_early(self) -> dict[str, float]:
         """Requests of all models that were refused before they reached a route, by status."""
         return {key[1]: count for key, count in self.counts.items() if key[0] == _TURNED_AWAY}
 

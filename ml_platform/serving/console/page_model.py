@@ -11,7 +11,7 @@ from ml_platform.registry.manifest import Derived, Input, Manifest
 from ml_platform.serving.console import formatting, plots
 from ml_platform.serving.console.history import History, Interval
 from ml_platform.serving.models.descriptions import ModelDetail, traffic_shares
-from ml_platform.serving.models.slots import ServedModel, Slot
+from ml_platform.serving.models.slots import EndpointState, ServedModel
 
 _DOOR = "at the door"  # in the place of a model
 
@@ -137,7 +137,7 @@ class ModelView:
 
 
 def model_view(
-    slot: Slot, about: ModelDetail, history: History, status: ModelStatus | None, trouble: str | None
+    slot: EndpointState, about: ModelDetail, history: History, status: ModelStatus | None, trouble: str | None
 ) -> ModelView:
     """Gather everything that a model's page shows."""
     intervals, total = history.intervals(), history.total()
@@ -149,7 +149,7 @@ def model_view(
     return ModelView(about, status, trouble, _versions(slot, total), drawn)
 
 
-def view_lines(slots: Mapping[str, Slot], online: OnlineStore, history: History) -> list[ViewLine]:
+def view_lines(slots: Mapping[str, EndpointState], online: OnlineStore, history: History) -> list[ViewLine]:
     """Every view that a served model looks up (raises what the online store raises)."""
     total = history.total()
     users: dict[str, dict[str, ServedModel]] = {}
@@ -182,15 +182,15 @@ def refused_lines(models: Sequence[str], history: History) -> list[RefusedLine]:
         for status, count in sorted(ever.statuses(model).items())
         if status != "200" and count
     ]
-    at_the_door = sorted(ever.turned_away().items())
+    at_the_door = sorted(ever.rejected_early().items())
     return lines + [
-        RefusedLine(_DOOR, status, lately.turned_away().get(status, 0.0), count)
+        RefusedLine(_DOOR, status, lately.rejected_early().get(status, 0.0), count)
         for status, count in at_the_door
         if count
     ]
 
 
-def violation_lines(slot: Slot, inputs: Sequence[Input], history: History) -> list[ViolationLine]:
+def violation_lines(slot: EndpointState, inputs: Sequence[Input], history: History) -> list[ViolationLine]:
     """Values that broke the contract of a model's inputs, since the server started."""
     flagged = {(field.name, kind) for field in inputs for kind in field.flagged}
     lately = history.total().violations(slot.name)
@@ -201,7 +201,7 @@ def violation_lines(slot: Slot, inputs: Sequence[Input], history: History) -> li
     ]
 
 
-def _versions(slot: Slot, total: Interval) -> list[VersionLine]:
+def _versions(slot: EndpointState, total: Interval) -> list[VersionLine]:
     share = traffic_shares(slot)
     return [
         VersionLine(

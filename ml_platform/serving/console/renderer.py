@@ -19,8 +19,8 @@ from ml_platform.serving.access.authorization import covered
 from ml_platform.serving.console import formatting, page_model
 from ml_platform.serving.console.form import form_fields
 from ml_platform.serving.console.history import SAMPLE_SECONDS, History
-from ml_platform.serving.models.descriptions import detail, main_version
-from ml_platform.serving.models.slots import ServingState, Slot
+from ml_platform.serving.models.descriptions import describe_endpoint, main_version
+from ml_platform.serving.models.slots import EndpointState, ServingState
 from ml_platform.serving.openapi.predictions import example_row
 from ml_platform.serving.telemetry.metrics import Metrics
 
@@ -93,7 +93,7 @@ class Console:
             call=f"curl -s {address}predict/{name} -d {shlex.quote(example)}",
         )
 
-    def _view(self, slot: Slot) -> page_model.ModelView:
+    def _view(self, slot: EndpointState) -> page_model.ModelView:
         status: ModelStatus | None = None
         trouble = None
         try:
@@ -101,9 +101,9 @@ class Console:
             status = read_status(self._releases, slot.name) if is_name(slot.name) else None
         except (StatusUnreadable, OSError) as error:
             trouble = f"what monitoring found cannot be read: {error}"
-        return page_model.model_view(slot, detail(slot), self.history, status, trouble)
+        return page_model.model_view(slot, describe_endpoint(slot), self.history, status, trouble)
 
-    def _render(self, template: str, slots: dict[str, Slot], **facts: object) -> str:
+    def _render(self, template: str, slots: dict[str, EndpointState], **facts: object) -> str:
         lines: list[page_model.ViewLine] = []
         trouble = self._state.trouble
         try:

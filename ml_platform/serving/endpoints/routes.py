@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Route
 
 from ml_platform.registry.manifest import Endpoint
 from ml_platform.registry.traffic import TrafficChange
-from ml_platform.serving.endpoints.service import Changes
+from ml_platform.serving.endpoints.service import EndpointService
 from ml_platform.serving.http.messages import Refused, encode
 from ml_platform.serving.prediction.route_adapter import own_error
 
@@ -37,9 +37,9 @@ class EndpointChange(msgspec.Struct, forbid_unknown_fields=True):
     model: str | None = None
 
 
-def endpoint_routes(changes: Changes) -> list[BaseRoute]:
+def endpoint_routes(changes: EndpointService) -> list[BaseRoute]:
     """Build the routes."""
-    state = changes.asking.predictor.state
+    state = changes.adapter.predictor.state
 
     async def described(name: str, document: Endpoint | None) -> Response:
         slot = state.slots.get(name)
@@ -65,12 +65,12 @@ def endpoint_routes(changes: Changes) -> list[BaseRoute]:
     def uncounted(request: Request, status: int) -> None:
         """Count nothing: only prediction requests are counted, and these are in the endpoint's history."""
 
-    @changes.asking.shaped(own_error, uncounted)
+    @changes.adapter.shaped(own_error, uncounted)
     async def show(request: Request) -> Response:
         name = request.path_params["model"]
         return await described(name, await changes.document(name))
 
-    @changes.asking.shaped(own_error, uncounted)
+    @changes.adapter.shaped(own_error, uncounted)
     async def change(request: Request) -> Response:
         name, expected = request.path_params["model"], _expected(request)
         sent = await changes.read(request, EndpointChange)
@@ -88,7 +88,7 @@ def endpoint_routes(changes: Changes) -> list[BaseRoute]:
         )
         return await described(name, await changes.set(request, name, wanted, sent.reason))
 
-    @changes.asking.shaped(own_error, uncounted)
+    @changes.adapter.shaped(own_error, uncounted)
     async def withdraw(request: Request) -> Response:
         name, expected = request.path_params["model"], _expected(request)
         document = await changes.document(name)

@@ -13,18 +13,18 @@ from ml_platform.registry.manifest import Endpoint
 from ml_platform.registry.releases import DocumentUnreadable, ReleaseConflict, ReleaseStore, is_name
 from ml_platform.registry.traffic import TrafficChange, set_traffic, withdraw
 from ml_platform.serving.http.messages import Refused
-from ml_platform.serving.prediction.route_adapter import Asking, caller_of, check_head
+from ml_platform.serving.prediction.route_adapter import RouteAdapter, caller_of, check_head
 
 T = TypeVar("T")
 Body = TypeVar("Body", bound=msgspec.Struct)
 _ROLE = "promote"
 
 
-class Changes:
+class EndpointService:
     """What the routes that show and change endpoints share."""
 
-    def __init__(self, asking: Asking, store: ReleaseStore) -> None:
-        self.asking = asking
+    def __init__(self, adapter: RouteAdapter, store: ReleaseStore) -> None:
+        self.adapter = adapter
         self.store = store
 
     async def read(self, request: Request, kind: type[Body]) -> Body:
@@ -33,7 +33,7 @@ class Changes:
         # Browsers let a page of another site post a form here, but not JSON.
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise Refused(415, "unsupported_type", "send application/json", close=True)
-        body = await self.asking.body(request)
+        body = await self.adapter.body(request)
         try:
             return msgspec.json.decode(body, type=kind)
         except msgspec.ValidationError as error:

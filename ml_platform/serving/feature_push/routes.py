@@ -6,20 +6,20 @@ from starlette.routing import BaseRoute, Route
 
 from ml_platform.serving.feature_push.service import Pusher
 from ml_platform.serving.http.messages import encode
-from ml_platform.serving.prediction.route_adapter import Asking, caller_of, check_head, own_error
+from ml_platform.serving.prediction.route_adapter import RouteAdapter, caller_of, check_head, own_error
 
 
-def push_routes(asking: Asking, pusher: Pusher) -> list[BaseRoute]:
+def push_routes(adapter: RouteAdapter, pusher: Pusher) -> list[BaseRoute]:
     """Build the route."""
 
     def count(request: Request, status: int) -> None:
         if status != 200:
             pusher.count_refused(request.path_params["view"], status)
 
-    @asking.shaped(own_error, count)
+    @adapter.shaped(own_error, count)
     async def push(request: Request) -> Response:
         head = check_head(request)
-        body = await asking.body(request)
+        body = await adapter.body(request)
         answer = await pusher.push(request.path_params["view"], body, head.request_id, caller_of(request))
         return Response(encode(answer), media_type="application/json")
 

@@ -10,7 +10,7 @@ import msgspec
 from ml_platform.features.online.push_log import Pushed, stream
 from ml_platform.features.online.store import Definition, DefinitionChanged, OnlineStore, PushedRow, ViewSchema
 from ml_platform.segment_log.segments import LogUnavailable, SegmentLog
-from ml_platform.serving.bounded_worker import Turns
+from ml_platform.serving.bounded_worker import BoundedWorker
 from ml_platform.serving.http.messages import Refused
 from ml_platform.serving.http.problems import InvalidRequest, Problem
 from ml_platform.serving.inputs.request_decoder import RowDecoder
@@ -45,8 +45,8 @@ class Pusher:
         self._log = log
         self._metrics = metrics
         self._settings = settings
-        self._small = Turns("push", settings.max_push_queue, settings)
-        self._large = Turns("large push", settings.max_queue, settings)
+        self._small = BoundedWorker("push", settings.max_push_queue, settings)
+        self._large = BoundedWorker("large push", settings.max_queue, settings)
         self._decoders: dict[str, tuple[ViewSchema, RowDecoder]] = {}
 
     async def push(self, view: str, body: bytes, request_id: str, caller: str | None) -> PushAnswer:
@@ -58,7 +58,7 @@ class Pusher:
             No row was kept, unless the message says so.
         """
         turns = self._small if len(body) <= INLINE_BYTES else self._large
-        answer: PushAnswer = await turns.take(lambda: self._push(view, body, request_id, caller))
+        answer: PushAnswer = await turns.submit(lambda: self._push(view, body, request_id, caller))
         self._metrics.pushed.labels(view).inc(answer.accepted)
         self._metrics.pushed_stale.labels(view).inc(answer.stale)
         return answer

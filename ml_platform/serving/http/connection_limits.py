@@ -15,8 +15,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from ml_platform.serving.http.messages import error_body, new_request_id
 from ml_platform.serving.settings import ServingSettings
 
-TURNED_AWAY = "turned_away"  # key in the lifespan state: the application's function that counts refusals made here
-TurnedAway = Callable[[int], None]  # takes a status
+REJECTED_EARLY = "rejected_early"  # key in the lifespan state: the app's function that counts refusals made here
+RejectedEarly = Callable[[int], None]  # takes a status
 
 _LINGER_SECONDS = 0.5  # for a client that still sends to read its answer, which a reset would discard
 
@@ -45,7 +45,7 @@ class BoundedProtocol(HttpToolsProtocol):
             settings.header_seconds,
             settings.idle_seconds,
         )
-        self._turned_away: TurnedAway | None = self.app_state.get(TURNED_AWAY)
+        self._rejected_early: RejectedEarly | None = self.app_state.get(REJECTED_EARLY)
         self._bytes = 0  # received since the last head or chunk header, without bodies
         self._awaited: object = None  # the head that was incomplete at the last look
         self._unread: tuple[object, int] = (None, 0)  # at the last look: the request answered, and its unread bytes
@@ -150,8 +150,8 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._is_refused = True
         self._timer.cancel()
-        if self._turned_away is not None:
-            self._turned_away(status)
+        if self._rejected_early is not None:
+            self._rejected_early(status)
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             if not cycle.more_body:

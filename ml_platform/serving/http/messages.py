@@ -231,7 +231,7 @@ async def drain(receive: Receive) -> None:
             return
 
 
-def noting(scope: Scope, send: Send) -> Send:
+def record_status(scope: Scope, send: Send) -> Send:
     """Wrap `send` so that the answer's status is put into the scope, for audit log, request log and traces."""
 
     async def noted(message: Message) -> None:

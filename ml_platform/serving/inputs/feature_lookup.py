@@ -121,7 +121,7 @@ class Lookups:
         self._fallback = fallback
         self._hashes = {lookup.view: lookup.view_hash for lookup in manifest.lookups}
         self._next_try = 0.0  # monotonic clock
-        self.on_trust = False  # the store's views could not be compared yet; until they are, it is not read
+        self.unverified = False  # the store's views could not be compared yet; until they are, it is not read
         self.views = tuple(LookedUp(lookup, manifest.features) for lookup in manifest.lookups)
 
     def check(self) -> None:
@@ -152,7 +152,7 @@ class Lookups:
                 )
         if problems:
             raise ViewsDiffer("; ".join(problems))
-        self.on_trust = False
+        self.unverified = False
 
     def find(self, columns: Columns, as_of: np.ndarray) -> tuple[list[FoundView], "Missing"]:
         """Look up many rows by column; each entity is read once.
@@ -207,7 +207,7 @@ class Lookups:
             return [], False
         failed: Exception | None = None
         started = time.monotonic()
-        if started >= self._next_try and not self.on_trust:
+        if started >= self._next_try and not self.unverified:
             try:
                 found = self._store.read(wanted)
                 if found[0] is None and found.count(None) == len(found) and not self._store.exists():

@@ -29,7 +29,7 @@ from typing import IO
 import msgspec
 
 from ml_platform.registry.manifest import Input
-from ml_platform.serving.bounded_worker import Turns
+from ml_platform.serving.bounded_worker import BoundedWorker
 from ml_platform.serving.http.messages import Refused
 from ml_platform.serving.http.problems import InvalidRequest, Problem
 from ml_platform.serving.inputs.parquet import body_of_parquet
@@ -74,22 +74,22 @@ class ParquetProcess:
     """The worker's end. Files are decoded one after another."""
 
     def __init__(self, settings: ServingSettings) -> None:
-        self._turns = Turns("Parquet", settings.max_queue, settings)
+        self._worker = BoundedWorker("Parquet", settings.max_queue, settings)
         self._process: subprocess.Popen[bytes] | None = None
 
     async def translate(self, body: bytes, inputs: Sequence[Input], *, strict: bool = False) -> bytes:
         """Write a file's rows as a body of `/predict/{model}`; with `strict`, refuse other columns (raises Refused)."""
         task = Task(list(inputs), strict)
-        written: bytes = await self._turns.take(lambda: self._translate(body, task))
+        written: bytes = await self._worker.submit(lambda: self._translate(body, task))
         return written
 
     def queues(self) -> dict[str, int]:
         """Number of files that the child works on or that wait for it."""
-        return {"parquet": self._turns.queued}
+        return {"parquet": self._worker.queued}
 
     def close(self) -> None:
         """Finish the files that wait, and end the child."""
-        self._turns.close()
+        self._worker.close()
         self._end()
 
     def _translate(self, body: bytes, task: Task) -> bytes:

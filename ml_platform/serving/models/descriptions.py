@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 from pydantic import BaseModel, Field
 
-from ml_platform.serving.models.slots import Refusal, ServedModel, ServingState, Slot
+from ml_platform.serving.models.slots import EndpointState, Refusal, ServedModel, ServingState
 
 
 class ServedVersion(BaseModel):
@@ -78,12 +78,12 @@ class Health(BaseModel):
     trouble: str | None = None
 
 
-def summary(slot: Slot) -> ModelSummary:
+def summary(slot: EndpointState) -> ModelSummary:
     """Describe a slot in one line."""
     return ModelSummary(**_summary(slot))
 
 
-def detail(slot: Slot) -> ModelDetail:
+def describe_endpoint(slot: EndpointState) -> ModelDetail:
     """Describe a slot in full."""
     main = main_version(slot)
     if main is None:
@@ -120,7 +120,7 @@ def detail(slot: Slot) -> ModelDetail:
     )
 
 
-def health(state: ServingState, unlogged: Mapping[str, str]) -> Health:
+def readiness(state: ServingState, unlogged: Mapping[str, str]) -> Health:
     """Ready as soon as one model serves, unless requests are refused because some log (`unlogged`) cannot be written.
 
     Why a release is refused is told in `/models`.
@@ -137,13 +137,13 @@ def health(state: ServingState, unlogged: Mapping[str, str]) -> Health:
     return Health(status="ready" if ready else "not ready", models=models, trouble=trouble)
 
 
-def main_version(slot: Slot) -> ServedModel | None:
+def main_version(slot: EndpointState) -> ServedModel | None:
     """Version with the largest share of the traffic."""
     shares = traffic_shares(slot)
     return max(slot.served, key=lambda model: shares[model.version], default=None)
 
 
-def traffic_shares(slot: Slot) -> dict[int, float]:
+def traffic_shares(slot: EndpointState) -> dict[int, float]:
     """Share of the traffic of each live version."""
     lower = (0.0, *slot.bounds[:-1]) if slot.bounds else ()
     return {
@@ -159,7 +159,7 @@ def _refused(refusal: Refusal | None) -> RefusedRelease | None:
     )
 
 
-def _summary(slot: Slot) -> dict[str, Any]:
+def _summary(slot: EndpointState) -> dict[str, Any]:
     main = main_version(slot)
     shares = traffic_shares(slot)
     return {

@@ -18,7 +18,7 @@ class _Note(msgspec.Struct, frozen=True):
     updated_at: str
 
 
-class InForce:
+class LastKnownGood:
     """A note for each endpoint, in the home folder, of the newest document that any server put in force.
 
     From it, a worker that starts while the newest release is refused knows what the other workers serve. Documents

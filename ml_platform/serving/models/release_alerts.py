@@ -20,7 +20,7 @@ from ml_platform.atomic_files import locked, replace_file
 from ml_platform.monitoring.alerts.alert import Alert, AlertSettings, record_alert, waiting_alerts
 from ml_platform.monitoring.alerts.delivery import deliver_alerts, post_alert
 from ml_platform.registry.manifest import Endpoint, describe_targets
-from ml_platform.serving.models.slots import Refusal, Slot, live_targets
+from ml_platform.serving.models.slots import EndpointState, Refusal, live_targets
 from ml_platform.serving.telemetry.metrics import Metrics
 from ml_platform.settings import Settings
 
@@ -61,7 +61,9 @@ class ReleaseAlerts:
         if self._sinks.webhook_url and waiting_alerts(self._settings):
             self._send()
 
-    def version_refused(self, slot: Slot, refused: Refusal, endpoint: Endpoint, *, is_shadow: bool = False) -> None:
+    def version_refused(
+        self, slot: EndpointState, refused: Refusal, endpoint: Endpoint, *, is_shadow: bool = False
+    ) -> None:
         """Raise an alert that a version of a release was refused, unless that was done.
 
         Parameters
@@ -79,7 +81,7 @@ class ReleaseAlerts:
         if key not in self._raised:
             self._raise(key, endpoint.revision, _version_alert(slot, refused, endpoint, is_shadow=is_shadow))
 
-    def document_refused(self, slot: Slot, refused: Refusal, *, written: int) -> None:
+    def document_refused(self, slot: EndpointState, refused: Refusal, *, written: int) -> None:
         """Raise an alert that an endpoint's document, last written at `written` (ns), cannot be read, unless done."""
         key = _key("document", slot.name, written)
         if key not in self._raised:
@@ -241,7 +243,7 @@ def _digest(*parts: str | int) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
-def _version_alert(slot: Slot, refused: Refusal, endpoint: Endpoint, *, is_shadow: bool) -> Alert:
+def _version_alert(slot: EndpointState, refused: Refusal, endpoint: Endpoint, *, is_shadow: bool) -> Alert:
     version = "its release" if refused.version is None else f"version {refused.version}"
     back = f"; or go back: ml-platform rollback {endpoint.name}" if endpoint.previous else ""
     return Alert(
@@ -260,7 +262,7 @@ def _version_alert(slot: Slot, refused: Refusal, endpoint: Endpoint, *, is_shado
     )
 
 
-def _document_alert(slot: Slot, refused: Refusal) -> Alert:
+def _document_alert(slot: EndpointState, refused: Refusal) -> Alert:
     return Alert(
         model=slot.endpoint.model if slot.endpoint else slot.name,
         kind="release_refused",
@@ -299,7 +301,7 @@ def _settled_alert(endpoint: Endpoint, notes: Sequence[_Raised]) -> Alert:
     )
 
 
-def _serving(slot: Slot) -> str:
+def _serving(slot: EndpointState) -> str:
     if slot.endpoint is None:
         return "nothing, as no earlier release may or can serve in its place: requests are answered 503"
     if not slot.served:

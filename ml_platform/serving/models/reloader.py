@@ -13,13 +13,13 @@ from ml_platform.features.online.store import OnlineStore
 from ml_platform.registry.manifest import Endpoint, Target
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.serving.inputs.feature_lookup import OnlineStoreFailed, ViewsDiffer
-from ml_platform.serving.models.last_good import InForce
+from ml_platform.serving.models.last_good import LastKnownGood
 from ml_platform.serving.models.release_alerts import ReleaseAlerts
 from ml_platform.serving.models.slots import (
+    EndpointState,
     Refusal,
     ServedModel,
     ServingState,
-    Slot,
     live_targets,
     refusal,
     shadow_targets,
@@ -80,7 +80,7 @@ class Watcher:
         metrics: Metrics,
         alerts: ReleaseAlerts,
         *,
-        in_force: InForce,
+        in_force: LastKnownGood,
         keys_dir: Path,
         fallback: Literal["fail", "nulls"] = "fail",
     ) -> None:
@@ -134,14 +134,14 @@ class Watcher:
     def _poll_model(self, name: str, stamp: tuple[int, int, int]) -> None:
         """Read an endpoint's document when it changed or another look is due, and serve what it says."""
         seen = self._seen.setdefault(name, _Seen())
-        slot = self._state.slots.get(name, Slot(name, None))
+        slot = self._state.slots.get(name, EndpointState(name, None))
         now = time.monotonic()
         changed = stamp != seen.stamp
         if not changed and now < seen.due:
             return
         seen.stamp, seen.due = stamp, now + CHECK_SECONDS
         seen.fall_back_due = 0.0 if changed else seen.fall_back_due
-        in_order = slot.served and not slot.on_trust and slot.refused is None and slot.shadow_refused is None
+        in_order = slot.served and not slot.unverified and slot.refused is None and slot.shadow_refused is None
         is_new = changed or not in_order
         try:
             endpoint = self._store.document(name) if is_new else slot.endpoint
@@ -170,7 +170,9 @@ class Watcher:
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one release, the others go on
             self._refuse_version(slot, endpoint, error, seen, now)
 
-    def _refuse_version(self, slot: Slot, endpoint: Endpoint, error: Exception, seen: _Seen, now: float) -> None:
+    def _refuse_version(
+        self, slot: EndpointState, endpoint: Endpoint, error: Exception, seen: _Seen, now: float
+    ) -> None:
         """Refuse a document for a version that failed its checks; fall back and raise an alert where that applies."""
         reason, version = (error.reason, error.version) if isinstance(error, _VersionRefused) else (error, None)
         if not isinstance(reason, ViewsDiffer | OnlineStoreFailed):
@@ -183,12 +185,12 @@ class Watcher:
         if not store_failed:
             self._alerts.version_refused(self._state.slots[slot.name], refused, endpoint)
 
-    def _swap(self, slot: Slot, endpoint: Endpoint) -> None:
+    def _swap(self, slot: EndpointState, endpoint: Endpoint) -> None:
         """Load and check a document's versions, then serve them."""
         loaded = self._load(slot, endpoint)
         self._take(endpoint, loaded)
         # Another worker may have refused a newer document meanwhile: its alert must stand.
-        if not self._state.slots[endpoint.name].on_trust and self._is_newest(endpoint):
+        if not self._state.slots[endpoint.name].unverified and self._is_newest(endpoint):
             self._alerts.settled(endpoint, with_shadows=loaded.shadow_refused is None)
         if slot.endpoint != endpoint or slot.refused is not None:  # else it is the release that served already
             self._show(endpoint)
@@ -226,13 +228,13 @@ class Watcher:
         except Exception as error:  # noqa: BLE001 - whatever is wrong with an old document, the other models go on
             logger.error("%s: nothing serves in the place of its refused release: %s", name, error)
 
-    def _load(self, slot: Slot, endpoint: Endpoint) -> _Loaded:
+    def _load(self, slot: EndpointState, endpoint: Endpoint) -> _Loaded:
         """Load and check the versions of a document; those already loaded are only compared with the online store.
 
         With the fallback "nulls", a worker that serves nothing yet skips that comparison while the online store cannot
         be read, provided that other workers already serve this document.
         """
-        on_trust = self._fallback == "nulls" and not slot.served and self._in_force.holds(endpoint)
+        unverified = self._fallback == "nulls" and not slot.served and self._in_force.holds(endpoint)
         known = {(model.version, model.digest): model for model in (*slot.served, *slot.shadows)}
 
         def load(target: Target) -> ServedModel:
@@ -245,7 +247,7 @@ class Watcher:
                     endpoint.model,
                     keys_dir=self._keys_dir,
                     fallback=self._fallback,
-                    on_trust=on_trust,
+                    unverified=unverified,
                 )
             model.lookups.check()
             return model
@@ -271,13 +273,13 @@ class Watcher:
     def _take(self, endpoint: Endpoint, loaded: _Loaded, refused: Refusal | None = None) -> None:
         """Put a document in force; `refused` is the newer one that it stands in for, if any."""
         name = endpoint.name
-        slot = Slot.of(endpoint, loaded.served, loaded.shadows, loaded.shadow_refused)
+        slot = EndpointState.of(endpoint, loaded.served, loaded.shadows, loaded.shadow_refused)
         self._assign(replace(slot, refused=refused))
         self._metrics.refused.labels(name).set(refused is not None)
         self._metrics.shadow_refused.labels(name).set(loaded.shadow_refused is not None)
         if loaded.alarming is not None:
             self._alerts.version_refused(self._state.slots[name], loaded.alarming, endpoint, is_shadow=True)
-        if slot.on_trust:
+        if slot.unverified:
             logger.warning(
                 "%s: revision %d answers with nulls until the online store can be read", name, endpoint.revision
             )
@@ -308,7 +310,7 @@ class Watcher:
         self._metrics.revision.labels(name).set(endpoint.revision)
         logger.info("%s: revision %d takes it out of service", name, endpoint.revision)
 
-    def _refuse(self, slot: Slot, refused: Refusal) -> None:
+    def _refuse(self, slot: EndpointState, refused: Refusal) -> None:
         """Note a refusal. What served keeps serving, unless its own feature views changed: it would answer wrongly."""
         known = slot.refused and (slot.refused.revision, slot.refused.reason)
         if known != (refused.revision, refused.reason):
@@ -324,7 +326,7 @@ class Watcher:
         except OnlineStoreFailed:
             pass  # the views are not known now; requests that need them follow `ServingSettings.online_fallback`
 
-    def _assign(self, slot: Slot) -> None:
+    def _assign(self, slot: EndpointState) -> None:
         self._state.slots = {**self._state.slots, slot.name: slot}
 
 

@@ -45,11 +45,11 @@ class ServedModel:
         *,
         keys_dir: Path,
         fallback: Literal["fail", "nulls"] = "fail",
-        on_trust: bool = False,
+        unverified: bool = False,
     ) -> "ServedModel":
         """Load a bundle, replay its golden rows and compare its feature views with the online store's.
 
-        With `on_trust`, an online store that cannot be read is no error: the model answers with nulls until it can.
+        With `unverified`, an online store that cannot be read is no error: the model answers with nulls until it can.
 
         Raises
         ------
@@ -60,7 +60,7 @@ class ServedModel:
         ViewsDiffer
             When the online store does not hold the feature views that the model was trained on.
         OnlineStoreFailed
-            When the online store cannot be read, unless `on_trust`.
+            When the online store cannot be read, unless `unverified`.
         """
         path = store.bundle_path(target.digest)
         if not path.is_dir():
@@ -75,9 +75,9 @@ class ServedModel:
         try:
             lookups.check()
         except OnlineStoreFailed:
-            if not on_trust:
+            if not unverified:
                 raise
-            lookups.on_trust = True
+            lookups.unverified = True
         columns = tuple(feature.name for feature in manifest.features)
         looked_up = {column for view in lookups.views for _, column in view.columns}
         return cls(
@@ -108,7 +108,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class EndpointState:
     """One endpoint: its document and the versions that answer for it.
 
     `endpoint` is the document in force, from which `served` was loaded; `refused` says why a newer one failed its
@@ -130,7 +130,7 @@ class Slot:
         served: tuple[ServedModel, ...],
         shadows: tuple[ServedModel, ...] = (),
         shadow_refused: Refusal | None = None,
-    ) -> "Slot":
+    ) -> "EndpointState":
         """Make the slot of loaded versions, which share the traffic as the document says."""
         shares = [target.share for target in live_targets(endpoint)]
         total, bounds = 0.0, []
@@ -145,9 +145,9 @@ class Slot:
         return next((model for model in (*self.served, *self.shadows) if model.version == number), None)
 
     @property
-    def on_trust(self) -> bool:
+    def unverified(self) -> bool:
         """Whether some version was loaded without comparing its views with the online store's."""
-        return any(model.lookups.on_trust for model in (*self.served, *self.shadows))
+        return any(model.lookups.unverified for model in (*self.served, *self.shadows))
 
     def check_views(self) -> None:
         """Compare the online store's views with what the served versions were trained on (raises ViewsDiffer)."""
@@ -166,7 +166,7 @@ class Slot:
 class ServingState:
     """All slots by model name. `slots` is replaced whole by the watcher, never changed."""
 
-    slots: dict[str, Slot]
+    slots: dict[str, EndpointState]
     checked_at: datetime | None = None  # when the release store was last read without an error
     trouble: str | None = None  # why it could not be read
     views: Mapping[str, Definition] = field(default_factory=dict)  # feature views that take pushed rows, as last seen
@@ -180,7 +180,7 @@ class ServingState:
 
         Examples
         --------
-        >>> ServingState({name: Slot(name, None) for name in "abcdefghijkl"}).known()
+        >>> ServingState({name: EndpointState(name, None) for name in "abcdefghijkl"}).known()
         'a, b, c, d, e, f, g, h, i, j and 2 more'
         """
         names = self.names()

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 
 from ml_platform.features.online.store import Definition
 from ml_platform.serving.http.messages import encode
-from ml_platform.serving.models.slots import ServingState, Slot
+from ml_platform.serving.models.slots import EndpointState, ServingState
 from ml_platform.serving.openapi.access import with_access
 from ml_platform.serving.openapi.databricks import with_databricks
 from ml_platform.serving.openapi.endpoints import with_endpoints
@@ -34,7 +34,7 @@ class WrittenDocument:
     def __init__(self, app: FastAPI, state: ServingState) -> None:
         self._app = app
         self._state = state
-        self._written: tuple[dict[str, Slot], Mapping[str, Definition], bytes] | None = None
+        self._written: tuple[dict[str, EndpointState], Mapping[str, Definition], bytes] | None = None
 
     def text(self) -> bytes:
         """Give the document in JSON; call it from a thread."""

@@ -16,11 +16,11 @@ from starlette.types import Scope
 from ml_platform.inference.log import SHADOW, InferenceLog
 from ml_platform.registry.input_contract import violations_by_field
 from ml_platform.segment_log.segments import LogUnavailable
-from ml_platform.serving.bounded_worker import Turns
+from ml_platform.serving.bounded_worker import BoundedWorker
 from ml_platform.serving.http.messages import Refused
 from ml_platform.serving.http.problems import InvalidRequest, Problem
 from ml_platform.serving.inputs.feature_lookup import OnlineStoreFailed
-from ml_platform.serving.models.slots import ServedModel, ServingState, Slot
+from ml_platform.serving.models.slots import EndpointState, ServedModel, ServingState
 from ml_platform.serving.prediction.explanations import MAX_EXPLAINED, add_details
 from ml_platform.serving.prediction.log_health import LogHealth
 from ml_platform.serving.prediction.responses import Answer, flags_of
@@ -28,14 +28,14 @@ from ml_platform.serving.prediction.score_columns import score_columns
 from ml_platform.serving.prediction.score_rows import Scored, score_rows
 from ml_platform.serving.settings import ServingSettings
 from ml_platform.serving.telemetry.metrics import Metrics, ModelMetrics
-from ml_platform.serving.telemetry.stage_timer import SAMPLED, Stages
+from ml_platform.serving.telemetry.stage_timer import SAMPLED, StageTimer
 
 INLINE_BYTES = 2**17  # some 500 rows, 10 ms of scoring: a larger body would keep other requests waiting
 
 logger = logging.getLogger("serving")
 
 
-class Asked(msgspec.Struct, frozen=True):
+class PredictionOptions(msgspec.Struct, frozen=True):
     """What a request asks for, beside its rows, and who sent it."""
 
     request_id: str
@@ -43,7 +43,7 @@ class Asked(msgspec.Struct, frozen=True):
     version: int | None = None  # None: the endpoint chooses
     explain: bool = False
     features: bool = False
-    stages: Stages | None = None  # its timings; None when they are not recorded
+    stages: StageTimer | None = None  # its timings; None when they are not recorded
 
 
 class Predictor:
@@ -65,7 +65,7 @@ class Predictor:
         self._settings = settings
         self._count = -1
         self._series: dict[tuple[str, int], ModelMetrics] = {}
-        self._turns = Turns("large", settings.max_queue, settings)
+        self._worker = BoundedWorker("large", settings.max_queue, settings)
         self._shadow_threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="shadow")
         self._shadowing = 0
 
@@ -83,7 +83,7 @@ class Predictor:
         """Whether this worker has a model to answer with, and can log what it answers."""
         return not self.unlogged() and any(slot.served for slot in self.state.slots.values())
 
-    def slot(self, name: str) -> Slot:
+    def slot(self, name: str) -> EndpointState:
         """The slot of a model, which has a version that can answer (raises Refused)."""
         slot = self.state.slots.get(name)
         if slot is not None and slot.served:
@@ -101,16 +101,16 @@ class Predictor:
         found = self._series.get((model, version))
         return found or self._series.setdefault((model, version), self.metrics.version_series(model, version))
 
-    def stages(self, scope: Scope, started: float) -> Stages | None:
+    def stages(self, scope: Scope, started: float) -> StageTimer | None:
         """The timings of a request that is traced or sampled (one in `SAMPLED`), else None."""
         self._count += 1
-        stages: Stages | None = scope.get("stages")
+        stages: StageTimer | None = scope.get("stages")
         if not self._count % SAMPLED:
-            stages = stages or Stages(started)
+            stages = stages or StageTimer(started)
             stages.sampled = True
         return stages
 
-    def note(self, scope: Scope, model: str, answer: Answer, asked: Asked, started: float) -> None:
+    def note(self, scope: Scope, model: str, answer: Answer, asked: PredictionOptions, started: float) -> None:
         """Count an answered request: its version, and how long it took until its answer was encoded."""
         series = self.series(model, answer.version)
         if asked.stages is not None:
@@ -121,7 +121,7 @@ class Predictor:
         series.answered.inc()
         series.seconds.observe(perf_counter() - started)
 
-    async def answer(self, slot: Slot, body: bytes, asked: Asked) -> Answer:
+    async def answer(self, slot: EndpointState, body: bytes, asked: PredictionOptions) -> Answer:
         """Decode, look up, score and log (raises Refused)."""
         if len(body) <= INLINE_BYTES and not asked.explain:
             return self.answer_now(slot, body, asked)
@@ -129,7 +129,7 @@ class Predictor:
         self._show_shadows(slot, body, asked, answer)
         return answer
 
-    def answer_now(self, slot: Slot, body: bytes, asked: Asked) -> Answer:
+    def answer_now(self, slot: EndpointState, body: bytes, asked: PredictionOptions) -> Answer:
         """Do what `answer` does, for a body of at most `INLINE_BYTES` without explanations (raises Refused)."""
         answer = self._answer(slot, body, asked)
         if slot.shadows:
@@ -138,18 +138,18 @@ class Predictor:
 
     async def in_turn(self, work: Callable[[], Any]) -> Any:
         """Do work in the thread for large requests, since it would block the event loop (raises Refused)."""
-        return await self._turns.take(work)
+        return await self._worker.submit(work)
 
     def queues(self) -> dict[str, int]:
         """Number of requests that each thread works on or has waiting."""
-        return {"large": self._turns.queued, "shadow": self._shadowing}
+        return {"large": self._worker.queued, "shadow": self._shadowing}
 
     def close(self) -> None:
         """Finish the requests that wait, shadows' included."""
-        self._turns.close()
+        self._worker.close()
         self._shadow_threads.shutdown()
 
-    def _answer(self, slot: Slot, body: bytes, asked: Asked) -> Answer:
+    def _answer(self, slot: EndpointState, body: bytes, asked: PredictionOptions) -> Answer:
         stages = asked.stages
         if stages is not None:
             stages.mark("wait")
@@ -182,7 +182,7 @@ class Predictor:
                 stages.mark("explain")
         return answer
 
-    def _write_log(self, model: ServedModel, scored: Scored, asked: Asked) -> bool:
+    def _write_log(self, model: ServedModel, scored: Scored, asked: PredictionOptions) -> bool:
         """Log the rows that the model's policy selects (raises Refused).
 
         Returns
@@ -215,12 +215,12 @@ class Predictor:
         for (field, kind), number in found.items():
             self.metrics.contract_violations.labels(model, field, kind).inc(number)
 
-    def _show_shadows(self, slot: Slot, body: bytes, asked: Asked, answer: Answer) -> None:
+    def _show_shadows(self, slot: EndpointState, body: bytes, asked: PredictionOptions, answer: Answer) -> None:
         for shadow in slot.shadows:
             if shadow.version != answer.version:
                 self._send_to_shadow(shadow, body, asked)
 
-    def _send_to_shadow(self, shadow: ServedModel, body: bytes, asked: Asked) -> None:
+    def _send_to_shadow(self, shadow: ServedModel, body: bytes, asked: PredictionOptions) -> None:
         if self._shadowing >= self._settings.max_shadow_queue:
             self.metrics.shadow_lost.labels(shadow.name, str(shadow.version), "busy").inc()
             return
@@ -229,7 +229,7 @@ class Predictor:
             asked = msgspec.structs.replace(asked, stages=None)
         self._shadow_threads.submit(self._shadow, shadow, body, asked)
 
-    def _shadow(self, shadow: ServedModel, body: bytes, asked: Asked) -> None:
+    def _shadow(self, shadow: ServedModel, body: bytes, asked: PredictionOptions) -> None:
         """Score and log a request that a live version has answered; count and log whatever goes wrong."""
         try:
             scored = _score_by(shadow, body, asked)
@@ -246,14 +246,14 @@ class Predictor:
             self._shadowing -= 1
 
 
-def unknown_version(slot: Slot, version: int) -> Refused:
+def unknown_version(slot: EndpointState, version: int) -> Refused:
     """Refuse a version that is not loaded, naming those that are."""
     loaded = ", ".join(str(model.version) for model in (*slot.served, *slot.shadows))
     message = f"'{slot.name}' has no version {version} loaded; loaded are: {loaded}"
     return Refused(404, "unknown_version", message)
 
 
-def _score(slot: Slot, body: bytes, asked: Asked) -> tuple[ServedModel, Scored]:
+def _score(slot: EndpointState, body: bytes, asked: PredictionOptions) -> tuple[ServedModel, Scored]:
     """Score a body's rows with the version asked for, else with the one that the traffic split gives the first row.
 
     Raises
@@ -274,7 +274,7 @@ def _score(slot: Slot, body: bytes, asked: Asked) -> tuple[ServedModel, Scored]:
     return model, _score_by(model, body, asked)
 
 
-def _score_by(model: ServedModel, body: bytes, asked: Asked) -> Scored:
+def _score_by(model: ServedModel, body: bytes, asked: PredictionOptions) -> Scored:
     if asked.explain and (count := model.decoder.count(body)) > MAX_EXPLAINED:
         problem = Problem(None, None, f"wanted at most {MAX_EXPLAINED} rows to explain, found {count:,}")
         raise InvalidRequest(422, [problem])
@@ -293,7 +293,7 @@ def _score_by(model: ServedModel, body: bytes, asked: Asked) -> Scored:
     return score_rows(model, rows, asked.request_id, asked.caller, stages=stages)
 
 
-def _key(slot: Slot, body: bytes) -> str | None:
+def _key(slot: EndpointState, body: bytes) -> str | None:
     """The value of the first row that chooses its version, so that the same value always gets the same one."""
     model = slot.served[0]
     name = slot.endpoint.key if slot.endpoint and slot.endpoint.key else model.manifest.id

@@ -26,11 +26,11 @@ from ml_platform.serving.http.messages import (
     send_reply,
 )
 from ml_platform.serving.http.query_options import read_options
-from ml_platform.serving.models.slots import Slot
-from ml_platform.serving.prediction.predictor import Asked, Predictor
+from ml_platform.serving.models.slots import EndpointState
+from ml_platform.serving.prediction.predictor import PredictionOptions, Predictor
 from ml_platform.serving.prediction.responses import Answer
 from ml_platform.serving.settings import ServingSettings
-from ml_platform.serving.telemetry.stage_timer import Stages
+from ml_platform.serving.telemetry.stage_timer import StageTimer
 
 logger = logging.getLogger("serving")
 
@@ -78,7 +78,7 @@ class Predict:
         finally:
             self._predictor.active -= 1
 
-    def _begin(self, scope: Scope, started: float) -> tuple[Slot, Asked]:
+    def _begin(self, scope: Scope, started: float) -> tuple[EndpointState, PredictionOptions]:
         """Find the model that is asked, and read what is asked of it (raises Refused)."""
         head = Head.of(scope)
         scope["request_id"] = head.request_id
@@ -87,7 +87,7 @@ class Predict:
         self._predictor.check_active()
         return self._predictor.slot(scope["path_params"]["model"]), _asked(scope, head.request_id, stages)
 
-    def _answered(self, scope: Scope, asked: Asked, answer: Answer, started: float) -> Reply:
+    def _answered(self, scope: Scope, asked: PredictionOptions, answer: Answer, started: float) -> Reply:
         content = encode(answer)
         self._predictor.note(scope, scope["path_params"]["model"], answer, asked, started)
         return reply_of(200, content, asked.request_id)
@@ -103,13 +103,13 @@ class Predict:
         return reply_of(error.status, content, request_id, close=error.close, retry_after=error.retry_after)
 
 
-def _asked(scope: Scope, request_id: str, stages: Stages | None) -> Asked:
+def _asked(scope: Scope, request_id: str, stages: StageTimer | None) -> PredictionOptions:
     """Read the options in the path and the query string (raises Refused)."""
     caller = scope.get("caller") or (scope["client"][0] if scope.get("client") else None)
     version = scope["path_params"].get("version")
     if version is None and not scope["query_string"]:
-        return Asked(request_id, caller, stages=stages)
+        return PredictionOptions(request_id, caller, stages=stages)
     if version is not None and not (version.isascii() and version.isdigit() and len(version) < 10):
         raise Refused(404, "unknown_version", "a version is a whole number, as in /predict/my_model/versions/3")
     wanted = read_options(scope["query_string"])
-    return Asked(request_id, caller, None if version is None else int(version), stages=stages, **wanted)
+    return PredictionOptions(request_id, caller, None if version is None else int(version), stages=stages, **wanted)

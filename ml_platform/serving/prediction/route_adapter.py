@@ -23,7 +23,7 @@ from ml_platform.serving.http.messages import (
 from ml_platform.serving.http.problems import InvalidRequest
 from ml_platform.serving.inputs.parquet_worker import ParquetProcess
 from ml_platform.serving.inputs.tabular_formats import body_of
-from ml_platform.serving.prediction.predictor import INLINE_BYTES, Asked, Predictor
+from ml_platform.serving.prediction.predictor import INLINE_BYTES, PredictionOptions, Predictor
 from ml_platform.serving.prediction.responses import Answer
 from ml_platform.serving.settings import ServingSettings
 
@@ -36,7 +36,7 @@ _ANSWERED = "answered"  # key in the scope: arguments for `Predictor.note`, once
 logger = logging.getLogger("serving")
 
 
-class Asking:
+class RouteAdapter:
     """Asks the predictor on behalf of a protocol's routes."""
 
     def __init__(self, predictor: Predictor, settings: ServingSettings) -> None:
@@ -72,7 +72,7 @@ class Asking:
 
         return translate
 
-    async def ask(self, request: Request, model: str, translate: Translate, version: int | None = None) -> Answer:
+    async def handle(self, request: Request, model: str, translate: Translate, version: int | None = None) -> Answer:
         """Translate a body into one of `/predict/{model}` and answer it (raises Refused, ClientDisconnect)."""
         stages = self.predictor.stages(request.scope, perf_counter())
         head = check_head(request)
@@ -84,7 +84,7 @@ class Asking:
         translated = await translate(body, inputs)
         if stages is not None:
             stages.mark("translate")
-        asked = Asked(head.request_id, caller_of(request), version, stages=stages)
+        asked = PredictionOptions(head.request_id, caller_of(request), version, stages=stages)
         answer = await self.predictor.answer(slot, translated, asked)
         request.scope[_ANSWERED] = model, answer, asked
         return answer

@@ -14,7 +14,7 @@ from ml_platform.serving.inputs.feature_lookup import FoundView
 from ml_platform.serving.models.slots import ServedModel
 from ml_platform.serving.prediction.responses import answer_of
 from ml_platform.serving.prediction.score_rows import Scored
-from ml_platform.serving.telemetry.stage_timer import Stages
+from ml_platform.serving.telemetry.stage_timer import StageTimer
 
 
 def score_columns(
@@ -24,7 +24,7 @@ def score_columns(
     request_id: str,
     caller: str | None,
     *,
-    stages: Stages | None = None,
+    stages: StageTimer | None = None,
 ) -> Scored:
     """Derive, look up and score the columns that `RowDecoder.decode_columns` made of a body.
 

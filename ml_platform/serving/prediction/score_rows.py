@@ -13,7 +13,7 @@ from ml_platform.serving.inputs.feature_lookup import Missing
 from ml_platform.serving.inputs.request_decoder import Rows
 from ml_platform.serving.models.slots import ServedModel
 from ml_platform.serving.prediction.responses import Prediction, answer_of
-from ml_platform.serving.telemetry.stage_timer import Stages
+from ml_platform.serving.telemetry.stage_timer import StageTimer
 
 
 class Scored(NamedTuple):
@@ -28,7 +28,7 @@ class Scored(NamedTuple):
 
 
 def score_rows(
-    model: ServedModel, rows: Rows, request_id: str, caller: str | None, *, stages: Stages | None = None
+    model: ServedModel, rows: Rows, request_id: str, caller: str | None, *, stages: StageTimer | None = None
 ) -> Scored:
     """Derive and look up features of rows, and score them.
 

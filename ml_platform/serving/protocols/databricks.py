@@ -11,24 +11,24 @@ from starlette.routing import Route
 
 from ml_platform.registry.manifest import Endpoint
 from ml_platform.serving.access.authorization import covered
-from ml_platform.serving.endpoints.service import Changes
+from ml_platform.serving.endpoints.service import EndpointService
 from ml_platform.serving.http.messages import Refused, encode
-from ml_platform.serving.models.slots import Slot
-from ml_platform.serving.prediction.route_adapter import Asking
+from ml_platform.serving.models.slots import EndpointState
+from ml_platform.serving.prediction.route_adapter import RouteAdapter
 from ml_platform.serving.protocols.databricks_schema import Config, Creation, change_of, endpoint_of, served_name
 from ml_platform.serving.protocols.mlflow import mlflow_error, predictions_of, translation
 
 
-def databricks_routes(asking: Asking, changes: Changes) -> list[Route]:
+def databricks_routes(adapter: RouteAdapter, changes: EndpointService) -> list[Route]:
     """Make the routes."""
-    state = asking.predictor.state
+    state = adapter.predictor.state
 
-    @asking.shaped(mlflow_error)
+    @adapter.shaped(mlflow_error)
     async def query(request: Request) -> Response:
         name, version = request.path_params["model"], None
         if (served := request.path_params.get("served")) is not None:
-            version = _version_called(asking.predictor.slot(name), served)
-        answer = await asking.ask(request, name, translation(asking, request), version)
+            version = _version_called(adapter.predictor.slot(name), served)
+        answer = await adapter.handle(request, name, translation(adapter, request), version)
         slot = state.slots.get(name)
         targets = slot.endpoint.targets if slot and slot.endpoint else ()
         target = next((one for one in targets if one.version == answer.version), None)
@@ -39,17 +39,17 @@ def databricks_routes(asking: Asking, changes: Changes) -> list[Route]:
     return [
         Route("/serving-endpoints/{model}/invocations", query, methods=["POST"]),
         Route("/serving-endpoints/{model}/served-models/{served}/invocations", query, methods=["POST"]),
-        *_api_routes(asking, changes),
+        *_api_routes(adapter, changes),
     ]
 
 
-def _api_routes(asking: Asking, changes: Changes) -> list[Route]:
-    state = asking.predictor.state
+def _api_routes(adapter: RouteAdapter, changes: EndpointService) -> list[Route]:
+    state = adapter.predictor.state
 
     def _uncounted(request: Request, status: int) -> None:
         """Count nothing: only prediction requests are counted, and these are in the endpoint's history."""
 
-    @asking.shaped(mlflow_error, _uncounted)
+    @adapter.shaped(mlflow_error, _uncounted)
     async def endpoints(request: Request) -> Response:
         found = []
         stored = await changes.documents()
@@ -71,12 +71,12 @@ def _api_routes(asking: Asking, changes: Changes) -> list[Route]:
         found = endpoint_of(name, document, await changes.first(name), state.slots.get(name))
         return Response(encode(found | {"permission_level": "CAN_QUERY"}), media_type="application/json")
 
-    @asking.shaped(mlflow_error, _uncounted)
+    @adapter.shaped(mlflow_error, _uncounted)
     async def endpoint(request: Request) -> Response:
         name = request.path_params["model"]
         return await described(name, await in_service(name))
 
-    @asking.shaped(mlflow_error, _uncounted)
+    @adapter.shaped(mlflow_error, _uncounted)
     async def create(request: Request) -> Response:
         sent = await changes.read(request, Creation)
         key = request.scope.get("key")
@@ -89,7 +89,7 @@ def _api_routes(asking: Asking, changes: Changes) -> list[Route]:
         change = change_of(sent.config, current)
         return await described(sent.name, await changes.set(request, sent.name, change, "created by Databricks' API"))
 
-    @asking.shaped(mlflow_error, _uncounted)
+    @adapter.shaped(mlflow_error, _uncounted)
     async def update(request: Request) -> Response:
         name = request.path_params["model"]
         sent = await changes.read(request, Config)
@@ -97,7 +97,7 @@ def _api_routes(asking: Asking, changes: Changes) -> list[Route]:
         change = change_of(sent, current)
         return await described(name, await changes.set(request, name, change, "config updated by Databricks' API"))
 
-    @asking.shaped(mlflow_error, _uncounted)
+    @adapter.shaped(mlflow_error, _uncounted)
     async def delete(request: Request) -> Response:
         name = request.path_params["model"]
         await in_service(name)
@@ -115,7 +115,7 @@ def _api_routes(asking: Asking, changes: Changes) -> list[Route]:
     return routes
 
 
-def _version_called(slot: Slot, served: str) -> int:
+def _version_called(slot: EndpointState, served: str) -> int:
     for target in slot.endpoint.targets if slot.endpoint else ():
         if served_name(slot.endpoint.model if slot.endpoint else slot.name, target) == served:
             return target.version

@@ -9,7 +9,7 @@ import msgspec
 from ml_platform.registry.manifest import Endpoint, Target
 from ml_platform.registry.traffic import TrafficChange
 from ml_platform.serving.http.messages import Refused
-from ml_platform.serving.models.slots import Slot
+from ml_platform.serving.models.slots import EndpointState
 
 
 class ServedEntity(msgspec.Struct):
@@ -123,7 +123,9 @@ def _invalid(message: str) -> Refused:
     return Refused(422, "invalid_request", message)
 
 
-def endpoint_of(name: str, document: Endpoint | None, first: Endpoint | None, slot: Slot | None) -> dict[str, Any]:
+def endpoint_of(
+    name: str, document: Endpoint | None, first: Endpoint | None, slot: EndpointState | None
+) -> dict[str, Any]:
     """Describe an endpoint in Databricks' terms, from its newest and its first document and its slot."""
     in_force = slot.endpoint.revision if slot and slot.endpoint else 0
     wanted = document.revision if document else 0
@@ -170,7 +172,7 @@ def _milliseconds(instant: str) -> int:
     return int(datetime.fromisoformat(instant).timestamp() * 1000)
 
 
-def _deployment(slot: Slot | None, target: Target, update: str) -> str:
+def _deployment(slot: EndpointState | None, target: Target, update: str) -> str:
     if slot is not None and slot.version(target.version):
         return "DEPLOYMENT_READY"
     return "DEPLOYMENT_CREATING" if update == "IN_PROGRESS" else "DEPLOYMENT_FAILED"

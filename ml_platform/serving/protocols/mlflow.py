@@ -14,7 +14,7 @@ from starlette.routing import Route
 from ml_platform.serving.http.messages import Refused, encode
 from ml_platform.serving.inputs.tabular_formats import rows_of_csv, rows_of_json
 from ml_platform.serving.prediction.responses import Answer
-from ml_platform.serving.prediction.route_adapter import Asking, Translate
+from ml_platform.serving.prediction.route_adapter import RouteAdapter, Translate
 
 PARQUET = "application/vnd.apache.parquet"
 _ROWS_OF = {"application/json": rows_of_json, "text/csv": rows_of_csv}
@@ -58,23 +58,23 @@ def predictions_of(answer: Answer) -> dict[str, object]:
     return found
 
 
-def mlflow_routes(asking: Asking) -> list[Route]:
+def mlflow_routes(adapter: RouteAdapter) -> list[Route]:
     """Make the routes."""
 
-    @asking.shaped(mlflow_error)
+    @adapter.shaped(mlflow_error)
     async def invocations(request: Request) -> Response:
-        model = asking.model_of(request)
-        answer = await asking.ask(request, model, translation(asking, request))
+        model = adapter.model_of(request)
+        answer = await adapter.handle(request, model, translation(adapter, request))
         return Response(encode(predictions_of(answer)), media_type="application/json")
 
-    @asking.shaped(mlflow_error)
+    @adapter.shaped(mlflow_error)
     async def ping(request: Request) -> Response:
         model = request.path_params.get("model")
-        slots = asking.predictor.state.slots
-        healthy = bool(slots[model].served) if model in slots else model is None and asking.predictor.is_ready()
+        slots = adapter.predictor.state.slots
+        healthy = bool(slots[model].served) if model in slots else model is None and adapter.predictor.is_ready()
         return Response("\n", 200 if healthy else 404, media_type="application/json")
 
-    @asking.shaped(mlflow_error)
+    @adapter.shaped(mlflow_error)
     async def version(_: Request) -> Response:
         return Response(installed_version("ml-platform"), media_type="application/json")
 
@@ -86,7 +86,7 @@ def mlflow_routes(asking: Asking) -> list[Route]:
     return routes
 
 
-def translation(asking: Asking, request: Request) -> Translate:
+def translation(adapter: RouteAdapter, request: Request) -> Translate:
     """Choose the translator for a request's content type (raises Refused for an unsupported one)."""
     sent = request.headers.get("content-type", "application/json")
     kind, *parameters = (part.strip().lower() for part in sent.split(";"))
@@ -97,7 +97,7 @@ def translation(asking: Asking, request: Request) -> Translate:
         name, _, value = parameter.partition("=")
         if name != "charset" or value.strip('"') != "utf-8":
             raise Refused(415, "unsupported_type", "the only parameter of a content type is charset=utf-8", close=True)
-    strict = asking.settings.mlflow_extras == "refuse"
+    strict = adapter.settings.mlflow_extras == "refuse"
     if kind == PARQUET:
-        return partial(asking.parquet.translate, strict=strict)
-    return asking.by(partial(_ROWS_OF[kind], strict=strict))
+        return partial(adapter.parquet.translate, strict=strict)
+    return adapter.by(partial(_ROWS_OF[kind], strict=strict))

@@ -15,7 +15,7 @@ from ml_platform.serving.inputs.validation_errors import parse
 from ml_platform.serving.models.slots import ServedModel
 from ml_platform.serving.prediction.predictor import unknown_version
 from ml_platform.serving.prediction.responses import Answer
-from ml_platform.serving.prediction.route_adapter import Asking, version_of
+from ml_platform.serving.prediction.route_adapter import RouteAdapter, version_of
 from ml_platform.serving.protocols.binary_tensors import HEADER, SIZE, decode_tensor, encode_tensor, split_body
 
 DATATYPES = {"string": "BYTES", "timestamp": "BYTES", "integer": "INT64", "number": "FP64", "boolean": "BOOL"}
@@ -34,9 +34,9 @@ def oip_error(refused: Refused, request_id: str) -> Response:  # noqa: ARG001 - 
     return Response(encode({"error": str(refused)}), status, media_type="application/json")
 
 
-def oip_routes(asking: Asking) -> list[Route]:
+def oip_routes(adapter: RouteAdapter) -> list[Route]:
     """Make the routes."""
-    predictor = asking.predictor
+    predictor = adapter.predictor
 
     def find(request: Request) -> ServedModel:
         slot = predictor.slot(request.path_params["model"])
@@ -48,24 +48,24 @@ def oip_routes(asking: Asking) -> list[Route]:
             raise unknown_version(slot, number)
         return found
 
-    @asking.shaped(oip_error)
+    @adapter.shaped(oip_error)
     async def server(_: Request) -> Response:
         return _json({"name": "ml-platform", "version": "1", "extensions": ["binary_tensor_data"]})
 
-    @asking.shaped(oip_error)
+    @adapter.shaped(oip_error)
     async def live(_: Request) -> Response:
         return _json({"live": True})
 
-    @asking.shaped(oip_error)
+    @adapter.shaped(oip_error)
     async def ready(_: Request) -> Response:
         is_ready = predictor.is_ready()
         return _json({"ready": is_ready}, 200 if is_ready else 503)
 
-    @asking.shaped(oip_error)
+    @adapter.shaped(oip_error)
     async def model_ready(request: Request) -> Response:
         return _json({"name": find(request).name, "ready": True})
 
-    @asking.shaped(oip_error)
+    @adapter.shaped(oip_error)
     async def metadata(request: Request) -> Response:
         model = find(request)
         slot = predictor.slot(model.name)
@@ -81,7 +81,7 @@ def oip_routes(asking: Asking) -> list[Route]:
             }
         )
 
-    @asking.shaped(oip_error)
+    @adapter.shaped(oip_error)
     async def infer(request: Request) -> Response:
         model = find(request)
         outputs = outputs_of(model.manifest)
@@ -95,7 +95,7 @@ def oip_routes(asking: Asking) -> list[Route]:
             sent.update(_request(text, outputs))
             return _rows(sent["inputs"], binary, inputs)
 
-        answer = await asking.ask(request, model.name, asking.by(to_rows), version_of(request))
+        answer = await adapter.handle(request, model.name, adapter.by(to_rows), version_of(request))
         reply: dict[str, Any] = {"model_name": answer.model, "model_version": str(answer.version)}
         if sent.get("id") is not None:
             reply["id"] = sent["id"]

@@ -17,7 +17,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from ml_platform.serving.telemetry.stage_timer import SAMPLED, Stages
+from ml_platform.serving.telemetry.stage_timer import SAMPLED, StageTimer
 from ml_platform.serving.telemetry.worker_ids import forget_ended
 
 SHARED_FOLDER = (
@@ -54,7 +54,7 @@ class ModelMetrics:
         self._stage_seconds = metrics.stage_seconds
         self._model = model
 
-    def observe(self, stages: Stages) -> None:
+    def observe(self, stages: StageTimer) -> None:
         """Record the time of each stage of a request."""
         for stage, _, seconds in stages.spans():
             self._stage_seconds.labels(self._model, stage).observe(seconds)
@@ -63,8 +63,8 @@ class ModelMetrics:
 class Metrics:
     """The metrics of one app.
 
-    With `PROMETHEUS_MULTIPROC_DIR` set before start (as `python -m ml_platform.serving --workers N` does), `exposition` sums over
-    all workers; without it, it covers this process only.
+    With `PROMETHEUS_MULTIPROC_DIR` set before start (as `python -m ml_platform.serving --workers N` does), `exposition`
+    sums over all workers; without it, it covers this process only.
 
     Examples
     --------
@@ -113,8 +113,8 @@ class Metrics:
         self.alert_failures = self._counter(
             "alert_failures", "Alerts that could not be written (file), or tries that the webhook refused.", "sink"
         )
-        self.turned_away = self._counter(
-            "turned_away", "Requests refused before they reached a route, by status.", "status"
+        self.rejected_early = self._counter(
+            "rejected_early", "Requests refused before they reached a route, by status.", "status"
         )
         self.online_reads = self._counter(
             "online_reads", "Rows looked up, by where they were found: this worker's memory or the store.", "source"

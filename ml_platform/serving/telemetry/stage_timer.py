@@ -7,12 +7,12 @@ from time import perf_counter
 SAMPLED = 32  # one request in this many is timed: timing each would cost it some ten microseconds
 
 
-class Stages:
+class StageTimer:
     """Instants of one request, each at the end of a stage.
 
     Examples
     --------
-    >>> stages = Stages(perf_counter())
+    >>> stages = StageTimer(perf_counter())
     >>> stages.mark("decode")
     >>> [(stage, seconds >= 0) for stage, _, seconds in stages.spans()]
     [('decode', True)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ml_platform.serving.telemetry.stage_timer import Stages
+from ml_platform.serving.telemetry.stage_timer import StageTimer
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -58,7 +58,7 @@ class TracedApp:
         if scope["type"] != "http" or scope["path"] in _UNTRACED:
             await self._app(scope, receive, self._flushing(send) if scope["type"] == "lifespan" else send)
             return
-        stages = scope["stages"] = Stages(perf_counter())
+        stages = scope["stages"] = StageTimer(perf_counter())
         path = scope["path"]
         try:
             await self._app(scope, receive, send)
@@ -75,7 +75,7 @@ class TracedApp:
 
         return flushing
 
-    def _record(self, scope: Scope, path: str, status: int, stages: Stages) -> None:
+    def _record(self, scope: Scope, path: str, status: int, stages: StageTimer) -> None:
         from opentelemetry.propagate import extract
         from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 

@@ -91,7 +91,7 @@ def build_signature(
                 view=view.name,
                 view_hash=view.hash,
                 keys={column: lookup.keys.get(column, column) for column in view.entity},
-                features=tuple(feature_column(lookup.called, name) for name in taken),
+                features=tuple(feature_column(lookup.alias, name) for name in taken),
                 ttl_seconds=view.ttl.total_seconds() if view.ttl else None,
                 knowledge_time=lookup.knowledge_time,
             )

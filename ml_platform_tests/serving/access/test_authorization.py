@@ -33,7 +33,7 @@ def test_a_revoked_key_soon_opens_nothing(settings: Settings, serve: Callable[..
     assert 2 * RELOAD_SECONDS < 1  # within a second, where the machine has the time
 
 
-def asking(path: str, token: str, method: str = "POST", query: bytes = b"") -> dict[str, Any]:
+def adapter(path: str, token: str, method: str = "POST", query: bytes = b"") -> dict[str, Any]:
     headers = [(b"host", b"localhost"), (b"authorization", f"Bearer {token}".encode())]
     return {"method": method, "path": path, "query_string": query, "headers": headers, "client": ("127.0.0.1", 1)}
 
@@ -43,22 +43,22 @@ def test_what_is_remembered_of_a_key_opens_nothing_else(settings: Settings) -> N
     _, token = store.create("job", roles=["predict"], models=[MODEL])
     access = Access(store, lambda: MODEL)
     path = f"/predict/{MODEL}"
-    assert access.recall(asking(path, token)) is None
-    caller = asyncio.run(access.check(asking(path, token)))
-    again = asking(path, token)
+    assert access.recall(adapter(path, token)) is None
+    caller = asyncio.run(access.check(adapter(path, token)))
+    again = adapter(path, token)
     assert access.recall(again) is again["key"] is caller is not None
     for other in (
-        asking(path, token, query=b"explain=true"),
-        asking(path, token, method="PUT"),
-        asking("/predict/other", token),
-        asking(path, token[:-1] + "_"),
-        asking(path, token.swapcase()),
-        {**asking(path, token), "headers": [(b"host", b"localhost")]},
-        {**asking(path, token), "headers": [(b"x-api-key", b"wrong"), *asking(path, token)["headers"]]},
+        adapter(path, token, query=b"explain=true"),
+        adapter(path, token, method="PUT"),
+        adapter("/predict/other", token),
+        adapter(path, token[:-1] + "_"),
+        adapter(path, token.swapcase()),
+        {**adapter(path, token), "headers": [(b"host", b"localhost")]},
+        {**adapter(path, token), "headers": [(b"x-api-key", b"wrong"), *adapter(path, token)["headers"]]},
     ):
         assert access.recall(other) is None
-    asyncio.run(access.check(asking("/invocations", token)))
-    assert access.recall(asking("/invocations", token)) is None  # the only model may be another one next time
+    asyncio.run(access.check(adapter("/invocations", token)))
+    assert access.recall(adapter("/invocations", token)) is None  # the only model may be another one next time
 
 
 class NextWeek(datetime):
@@ -76,7 +76,7 @@ def test_a_remembered_key_ends_when_it_expires_and_when_the_keys_change(
     key, long = store.create("long", roles=["predict"], days=8)
     _, short = store.create("short", roles=["predict"], days=6)
     access = Access(KeyStore(settings.keys_dir), lambda: None)
-    requests = {token: asking(f"/predict/{MODEL}", token) for token in (short, long)}
+    requests = {token: adapter(f"/predict/{MODEL}", token) for token in (short, long)}
     for request in requests.values():
         access.recall(request)
         asyncio.run(access.check(request))

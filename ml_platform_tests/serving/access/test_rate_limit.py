@@ -155,7 +155,7 @@ def limited(module_settings: Settings) -> Iterator[tuple[Server, str, str]]:
     server.stop()
 
 
-def turned_away(server: Server, key: str) -> float:
+def rejected_early(server: Server, key: str) -> float:
     lines = server.client.get("/metrics", headers={"X-API-Key": key}).text.splitlines()
     return sum(
         float(line.split()[1]) for line in lines if line.startswith('ml_platform_turned_away_total{status="429"')
@@ -167,8 +167,8 @@ def test_the_databricks_sdk_waits_as_long_as_it_is_told(limited: tuple[Server, s
 
     server, slow, free = limited
     endpoints = WorkspaceClient(host=server.url, token=slow, auth_type="pat").serving_endpoints
-    before = turned_away(server, free)
-    while turned_away(server, free) == before:  # until two come within half a second
+    before = rejected_early(server, free)
+    while rejected_early(server, free) == before:  # until two come within half a second
         assert len(endpoints.query(MODEL, dataframe_records=[ROW]).predictions or []) == 1
 
 
@@ -181,8 +181,8 @@ def test_mlflow_deployments_wait_as_long_as_they_are_told(
     monkeypatch.setenv("DATABRICKS_HOST", server.url)
     monkeypatch.setenv("DATABRICKS_TOKEN", slow)
     client = get_deploy_client("databricks")
-    before = turned_away(server, free)
-    while turned_away(server, free) == before:
+    before = rejected_early(server, free)
+    while rejected_early(server, free) == before:
         assert len(client.predict(endpoint=MODEL, inputs={"dataframe_records": [ROW]})["predictions"]) == 1
 
 

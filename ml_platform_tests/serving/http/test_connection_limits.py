@@ -54,7 +54,7 @@ def received(connection: socket.socket) -> list[tuple[int, bytes]]:
     return found
 
 
-def turned_away(server: Server) -> dict[str, float]:
+def rejected_early(server: Server) -> dict[str, float]:
     """Requests refused at the door by status, of all workers."""
     found = re.findall(
         r'^ml_platform_turned_away_total\{status="(\d+)"\} (\S+)$', server.client.get("/metrics").text, re.M
@@ -174,7 +174,7 @@ def test_what_is_refused_before_the_app_is_counted_over_all_workers(
         assert [status for status, _ in answers(server, b"hello there\r\n\r\n")] == [400]
     for _ in range(3):
         assert [status for status, _ in answers(server, *LARGE["many lines"])] == [431]
-    assert turned_away(server) == {"400": 6, "431": 3}
+    assert rejected_early(server) == {"400": 6, "431": 3}
     server.wait_until(lambda client: "the headers are too large" in client.get("/").text)
 
 
@@ -207,7 +207,7 @@ def test_a_head_has_so_long_to_arrive(
             if b"headers_too_slow" in got:
                 break
         assert got.startswith(b"HTTP/1.1 408 ")
-        assert turned_away(server) == {"408": 1}
+        assert rejected_early(server) == {"408": 1}
         assert received(silent) == []  # nothing was asked: a browser may open connections in advance
 
 
@@ -259,8 +259,8 @@ def test_a_client_that_does_not_read_its_answers_is_not_waited_for(
                     deaf.sendall(asked)
 
         assert is_open()
-        asking = threading.Thread(target=ask_on)
-        asking.start()
+        adapter = threading.Thread(target=ask_on)
+        adapter.start()
         with connected(server) as reading:
             for _ in range(12):
                 reading.sendall(asked)
@@ -268,4 +268,4 @@ def test_a_client_that_does_not_read_its_answers_is_not_waited_for(
                 answer.begin()
                 assert len(json.loads(answer.read())["predictions"]) == 5000
         server.wait_until(lambda _: not is_open())
-        asking.join()
+        adapter.join()

@@ -275,17 +275,17 @@ def test_a_decoder_that_died_is_replaced_without_loss(server: Server) -> None:
     child = the_child(server)
     child.suspend()
     answers: list[httpx.Response] = []
-    asking = threading.Thread(
+    adapter = threading.Thread(
         target=lambda: answers.append(
             httpx.post(f"{server.url}/invocations", content=file, headers=HEADERS, timeout=120)
         )
     )
-    asking.start()
+    adapter.start()
     taken = 'ml_platform_queue_length{queue="parquet"} 1.0'
     server.wait_until(lambda client: taken in client.get("/metrics").text)
     assert server.client.post(f"/predict/{MODEL}", json=ROW).status_code == 200  # nothing else waits for it
     child.kill()
-    asking.join(120)
+    adapter.join(120)
     assert answers[0].status_code == 200
     assert the_child(server) != child
 

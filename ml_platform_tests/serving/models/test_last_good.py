@@ -5,7 +5,7 @@ import pytest
 from ml_platform.registry.manifest import Endpoint, Target
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.traffic import withdraw
-from ml_platform.serving.models.last_good import InForce
+from ml_platform.serving.models.last_good import LastKnownGood
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.releases import MODEL, bundle
 
@@ -16,8 +16,8 @@ def store(settings: Settings) -> ReleaseStore:
 
 
 @pytest.fixture
-def in_force(settings: Settings, store: ReleaseStore) -> InForce:
-    return InForce(settings.in_force_dir, store)
+def in_force(settings: Settings, store: ReleaseStore) -> LastKnownGood:
+    return LastKnownGood(settings.in_force_dir, store)
 
 
 def released(store: ReleaseStore, version: int, action: str = "promotion") -> Endpoint:
@@ -25,11 +25,11 @@ def released(store: ReleaseStore, version: int, action: str = "promotion") -> En
     return store.publish(MODEL, targets, reason="test", by="pytest", action=action)  # type: ignore[arg-type]
 
 
-def revisions(in_force: InForce, before: int | None) -> list[int]:
+def revisions(in_force: LastKnownGood, before: int | None) -> list[int]:
     return [document.revision for document in in_force.fallbacks(MODEL, before)]
 
 
-def test_it_goes_back_to_what_was_in_force_and_no_further(store: ReleaseStore, in_force: InForce) -> None:
+def test_it_goes_back_to_what_was_in_force_and_no_further(store: ReleaseStore, in_force: LastKnownGood) -> None:
     documents = [released(store, version) for version in (1, 2, 3, 4)]
     in_force.note(documents[1])
     assert revisions(in_force, 4) == [3, 2]
@@ -39,7 +39,7 @@ def test_it_goes_back_to_what_was_in_force_and_no_further(store: ReleaseStore, i
     assert revisions(in_force, 4) == [3]
 
 
-def test_what_was_withdrawn_does_not_come_back(store: ReleaseStore, in_force: InForce) -> None:
+def test_what_was_withdrawn_does_not_come_back(store: ReleaseStore, in_force: LastKnownGood) -> None:
     in_force.note(released(store, 1))
     withdraw(store, MODEL, by="pytest", reason="test")
     released(store, 2)
@@ -50,7 +50,7 @@ def test_what_was_withdrawn_does_not_come_back(store: ReleaseStore, in_force: In
 
 @pytest.mark.parametrize("action", ["rollback", "traffic"])
 def test_without_a_note_it_stops_at_what_somebody_set_by_hand(
-    store: ReleaseStore, in_force: InForce, action: str
+    store: ReleaseStore, in_force: LastKnownGood, action: str
 ) -> None:
     released(store, 1)
     released(store, 2)
@@ -61,7 +61,7 @@ def test_without_a_note_it_stops_at_what_somebody_set_by_hand(
 
 
 def test_a_worker_that_is_late_takes_nothing_back_and_a_store_from_a_backup_does(
-    settings: Settings, store: ReleaseStore, in_force: InForce
+    settings: Settings, store: ReleaseStore, in_force: LastKnownGood
 ) -> None:
     first, second, third = (released(store, version) for version in (1, 2, 3))
     in_force.note(second)
@@ -73,11 +73,11 @@ def test_a_worker_that_is_late_takes_nothing_back_and_a_store_from_a_backup_does
     assert revisions(in_force, 3) == [2, 1]
 
 
-def test_a_name_that_no_model_can_have_leads_nowhere(in_force: InForce) -> None:
+def test_a_name_that_no_model_can_have_leads_nowhere(in_force: LastKnownGood) -> None:
     assert list(in_force.fallbacks("../releases", None)) == []
 
 
-def test_a_note_that_cannot_be_read_is_told(settings: Settings, store: ReleaseStore, in_force: InForce) -> None:
+def test_a_note_that_cannot_be_read_is_told(settings: Settings, store: ReleaseStore, in_force: LastKnownGood) -> None:
     in_force.note(released(store, 1))
     (settings.in_force_dir / f"{MODEL}.json").write_text("{")
     with pytest.raises(ValueError, match=f"{MODEL}.json: not a note of what was in force .*; delete it"):

@@ -20,7 +20,7 @@ from ml_platform.registry.manifest import Endpoint, Golden, Manifest, Target
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.traffic import withdraw
 from ml_platform.serving.models.release_alerts import ReleaseAlerts
-from ml_platform.serving.models.slots import Refusal, Slot
+from ml_platform.serving.models.slots import EndpointState, Refusal
 from ml_platform.serving.telemetry.metrics import Metrics
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server
@@ -319,7 +319,7 @@ def test_alerts_that_cannot_be_written_keep_nothing_from_serving_and_come_later(
     assert "cannot be written" in server.stop()
 
 
-def refusal_of(updated_at: str) -> tuple[Slot, Refusal, Endpoint]:
+def refusal_of(updated_at: str) -> tuple[EndpointState, Refusal, Endpoint]:
     endpoint = Endpoint(
         model=MODEL,
         revision=2,
@@ -328,7 +328,7 @@ def refusal_of(updated_at: str) -> tuple[Slot, Refusal, Endpoint]:
         updated_by="pytest",
         reason="test",
     )
-    return Slot(MODEL, None), Refusal(2, "damaged", datetime.now(UTC), 2), endpoint
+    return EndpointState(MODEL, None), Refusal(2, "damaged", datetime.now(UTC), 2), endpoint
 
 
 def test_the_same_revision_of_a_store_that_was_set_up_anew_is_told_of(settings: Settings) -> None:

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from ml_platform.governance.keys import KeyStore
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.serving.app import create_app
-from ml_platform.serving.models.slots import ServingState, Slot
+from ml_platform.serving.models.slots import EndpointState, ServingState
 from ml_platform.serving.openapi.document import WrittenDocument
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server
@@ -162,5 +162,5 @@ def test_the_document_is_written_again_only_after_a_change() -> None:
     before = document.text()
     state.views = dict(state.views)  # replaced by its equal, as after each look at the online store
     assert document.text() is before
-    state.slots = {"trial": Slot("trial", None)}
+    state.slots = {"trial": EndpointState("trial", None)}
     assert document.text() is not before
