@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import Response
@@ -47,6 +48,7 @@ from ml_platform.serving.models.release_alerts import ReleaseAlerts
 from ml_platform.serving.models.reloader import Watcher
 from ml_platform.serving.models.slots import ServingState
 from ml_platform.serving.openapi.document import whole_document
+from ml_platform.serving.prediction.hooks import Hooks
 from ml_platform.serving.prediction.log_health import LogHealth
 from ml_platform.serving.prediction.predictor import INLINE_BYTES, Predictor
 from ml_platform.serving.prediction.route import Predict
@@ -73,7 +75,14 @@ class ServingApp(FastAPI):
     auditing: Auditing
     metrics: Metrics
     guarded = True  # whether keys are asked for; until that is known, they are
+    has_middleware = False  # of the project; then every request goes through it
     answers_at_once = True  # see `ml_platform.serving.http.fast_path`; off when traces or a request log wrap the app
+
+    def add_middleware(self, middleware_class: Any, *args: Any, **kwargs: Any) -> None:
+        """Add middleware, which sees every request that was let in; predictions take no short cut around it."""
+        super().add_middleware(middleware_class, *args, **kwargs)
+        self.has_middleware = True
+        self.answers_at_once = False
 
     async def watch_keys(self) -> None:
         """Notice when keys come into use, until cancelled; while their file cannot be read, keys are asked for."""
@@ -166,7 +175,7 @@ class ServingApp(FastAPI):
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer `POST /predict/{model}` here, and leave everything else to FastAPI."""
-        if scope["method"] == "POST":
+        if scope["method"] == "POST" and not self.has_middleware:
             head, _, last = scope["path"].rpartition("/")
             if head == "/predict":
                 scope["path_params"] = {"model": last}
@@ -175,7 +184,9 @@ class ServingApp(FastAPI):
         await super().__call__(scope, receive, record_status(scope, send))
 
 
-def create_app(settings: Settings | None = None, options: ServingSettings | None = None) -> ServingApp:
+def create_app(
+    settings: Settings | None = None, options: ServingSettings | None = None, *, hooks: Hooks | None = None
+) -> ServingApp:
     """Make the app of one worker.
 
     Parameters
@@ -184,6 +195,8 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
         Locations of the release store, the online store and the logs; read from the environment when None.
     options
         Limits, and what to do when something fails; read from the environment when None.
+    hooks
+        What to do with a model's rows before they are scored, and with its predictions before they are sent.
 
     Examples
     --------
@@ -213,7 +226,7 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
         fallback=options.online_fallback,
     )
     console = Console(state, metrics, releases, online)
-    predictor = Predictor(state, log, metrics, options, LogHealth(log, alerts))
+    predictor = Predictor(state, log, metrics, options, LogHealth(log, alerts), hooks=hooks)
     predict = Predict(predictor, options)
     push_log = SegmentLog(settings.push_log_dir, "push log")
     pusher = Pusher(state, online, push_log, metrics, options)
@@ -227,6 +240,8 @@ def create_app(settings: Settings | None = None, options: ServingSettings | None
         alerts.start()
         await asyncio.to_thread(watcher.poll)  # so that the first request finds the models loaded
         app.guarded = app.access.in_use()
+        if hooks is not None and (unknown := sorted(hooks.models - set(state.slots))):
+            logger.warning("hooks wait for models that are not released: %s", ", ".join(unknown))
         loops = [
             watcher.run,
             predictor.log_health.watch,

@@ -164,6 +164,7 @@ def answer_schema(manifest: Manifest) -> dict[str, Any]:
         properties["probabilities"] = {"type": "object", "additionalProperties": {"type": "number"}}
     properties["features"] = {"type": "object", "description": "Where asked for: what the model saw, by name."}
     properties["explanation"] = _EXPLANATION
+    properties["extras"] = {"type": "object", "description": "What this server's own code adds, if it does."}
     return {
         "type": "object",
         "title": f"An answer of {manifest.model}",

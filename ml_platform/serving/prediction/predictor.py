@@ -22,6 +22,7 @@ from ml_platform.serving.http.problems import InvalidRequest, Problem
 from ml_platform.serving.inputs.feature_lookup import OnlineStoreFailed
 from ml_platform.serving.models.slots import EndpointState, ServedModel, ServingState
 from ml_platform.serving.prediction.explanations import MAX_EXPLAINED, add_details
+from ml_platform.serving.prediction.hooks import HookRequest, Hooks
 from ml_platform.serving.prediction.log_health import LogHealth
 from ml_platform.serving.prediction.responses import Answer, flags_of
 from ml_platform.serving.prediction.score_columns import score_columns
@@ -56,6 +57,8 @@ class Predictor:
         metrics: Metrics,
         settings: ServingSettings,
         log_health: LogHealth,
+        *,
+        hooks: Hooks | None = None,
     ) -> None:
         self.log_health = log_health
         self.state = state
@@ -63,6 +66,7 @@ class Predictor:
         self.active = 0  # requests under way, of all protocols
         self._log = log
         self._settings = settings
+        self._hooks = hooks or Hooks()
         self._count = -1
         self._series: dict[tuple[str, int], ModelMetrics] = {}
         self._worker = BoundedWorker("large", settings.max_queue, settings)
@@ -153,13 +157,15 @@ class Predictor:
         stages = asked.stages
         if stages is not None:
             stages.mark("wait")
+        request = HookRequest(slot.name, asked.request_id, asked.caller)
         try:
-            model, scored = _score(slot, body, asked)
+            model, scored = _score(slot, self._hooks.prepare(body, request), asked)
         except InvalidRequest as invalid:
             self._count_violations(slot.name, invalid.kinds)
             raise Refused.of(invalid) from invalid
         except OnlineStoreFailed as failed:
             raise Refused(503, "online_store_failed", f"not answered: {failed}", retry_after=1) from failed
+        scored = scored._replace(predictions=self._hooks.finish(scored.predictions, request))
         is_logged = self._write_log(model, scored, asked)
         if stages is not None:
             stages.mark("log")
@@ -232,7 +238,8 @@ class Predictor:
     def _shadow(self, shadow: ServedModel, body: bytes, asked: PredictionOptions) -> None:
         """Score and log a request that a live version has answered; count and log whatever goes wrong."""
         try:
-            scored = _score_by(shadow, body, asked)
+            request = HookRequest(shadow.name, asked.request_id, asked.caller)
+            scored = _score_by(shadow, self._hooks.prepare(body, request), asked)
             records = scored.records
             if shadow.log_filter is not None:
                 records = shadow.log_filter.apply(records, asked.request_id)

@@ -18,6 +18,7 @@ class Prediction(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     probabilities: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
     features: Mapping[str, Any] | msgspec.UnsetType = msgspec.UNSET
     explanation: Mapping[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    extras: Mapping[str, Any] | msgspec.UnsetType = msgspec.UNSET  # of the project's hook
 
 
 class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -4,6 +4,7 @@ A client of `mlflow models serve` works unchanged, and what MLflow ignores is ig
 otherwise. About values this server is stricter: `docs/serving.md` lists the differences.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version as installed_version
 
@@ -50,6 +51,8 @@ def predictions_of(answer: Answer) -> dict[str, object]:
         found["probabilities"] = [
             prediction.probabilities or prediction.probability for prediction in answer.predictions
         ]
+    if any(isinstance(prediction.extras, Mapping) for prediction in answer.predictions):
+        found["extras"] = [prediction.extras or None for prediction in answer.predictions]
     found["model_version"] = answer.version
     if answer.degraded:
         found["degraded"] = answer.degraded
