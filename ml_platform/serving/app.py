@@ -20,7 +20,7 @@ from ml_platform.inference.log import InferenceLog
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.segment_log.segments import SegmentLog
 from ml_platform.serving.access.audit import Auditing
-from ml_platform.serving.access.authorization import Access, covered
+from ml_platform.serving.access.authorization import Access
 from ml_platform.serving.access.hosts import Hosts
 from ml_platform.serving.access.rate_limit import Limits, shared_table
 from ml_platform.serving.access.tokens import Tokens
@@ -33,7 +33,8 @@ from ml_platform.serving.feature_push.service import Pusher
 from ml_platform.serving.host_names import host_of
 from ml_platform.serving.http.connection_limits import REJECTED_EARLY
 from ml_platform.serving.http.fast_path import AT_ONCE
-from ml_platform.serving.http.messages import Head, Refused, Reply, record_status
+from ml_platform.serving.http.messages import Refused, Reply
+from ml_platform.serving.http.request_context import RequestContext, record_status
 from ml_platform.serving.metric_collectors import Gauges
 from ml_platform.serving.models.descriptions import (
     Health,
@@ -103,9 +104,9 @@ class ServingApp(FastAPI):
                     scope["state"][AT_ONCE] = self.at_once
             await super().__call__(scope, receive, send)
             return
-        guarded = self.guarded
+        guarded, context = self.guarded, RequestContext.of(scope)
         try:
-            if "keys_error" in scope or not self._admitted(scope, guarded):
+            if context.keys_error is not None or not self._admitted(scope, guarded):
                 await self._check(scope)
         except Refused as refused:
             self.count_rejected_early(refused.status)
@@ -125,8 +126,9 @@ class ServingApp(FastAPI):
         head, _, model = scope["path"].rpartition("/")
         if head != "/predict" or scope["method"] != "POST" or scope["query_string"] or len(body) > INLINE_BYTES:
             return None
-        sent = Head.of(scope)
+        sent = RequestContext.of(scope)
         if sent.is_forwarded or sent.encoding:  # uvicorn's middleware finds the client's address; a thread decompresses
+            RequestContext.forget(scope)
             return None
         guarded = self.guarded
         try:
@@ -137,7 +139,7 @@ class ServingApp(FastAPI):
         scope["path_params"] = {"model": model}
         reply = self.predict.at_once(scope, body)
         if guarded:
-            scope["status"] = reply.status
+            RequestContext.of(scope).status = reply.status
             self.auditing.note(scope)
         return reply
 
@@ -151,21 +153,19 @@ class ServingApp(FastAPI):
             try:
                 key = self.access.recall(scope)
             except (OSError, ValueError) as error:
-                scope["keys_error"] = error
+                RequestContext.of(scope).keys_error = error
                 return False
             if key is None:
                 return False
-            scope["caller"] = key.name
         self.limits.check(scope)
         return True
 
     async def _check(self, scope: Scope) -> None:
         """Check the caller's key or token, and the rate (raises Refused)."""
         try:
-            if "keys_error" in scope:
-                raise scope["keys_error"]
-            caller = await self.access.check(scope)
-            scope["caller"] = None if caller is None else caller.name
+            if (failed := RequestContext.of(scope).keys_error) is not None:
+                raise failed
+            await self.access.check(scope)
         except (OSError, ValueError) as error:
             logger.error("the keys cannot be read: %s", error)
             message = "keys cannot be checked now; the server's log has the reason"
@@ -319,15 +319,16 @@ def _add_descriptions(app: FastAPI, predictor: Predictor) -> None:
         """
         found = readiness(state, predictor.unlogged())
         response.status_code = 200 if found.status == "ready" else 503
-        key = request.scope.get("key")
-        if "key" in request.scope and (key is None or not key.covers(ALL_MODELS)):
+        context = RequestContext.of(request.scope)
+        if context.is_keyed and (context.key is None or not context.covers(ALL_MODELS)):
             return Health(status=found.status)
         return found
 
     @app.get("/models", tags=["models"])
     async def models(request: Request) -> ModelList:
         """Every released model that the key covers, the versions that serve it, and what was refused."""
-        found = [summary(slot) for name, slot in sorted(state.slots.items()) if covered(request.scope, name)]
+        context = RequestContext.of(request.scope)
+        found = [summary(slot) for name, slot in sorted(state.slots.items()) if context.covers(name)]
         return ModelList(models=found, trouble=state.trouble)
 
     @app.get("/models/{model}", tags=["models"])

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from starlette.types import Scope
 
 from ml_platform.governance.audit import AuditLog, Entry
-from ml_platform.serving.access.authorization import Caller
+from ml_platform.serving.http.request_context import RequestContext
 
 SECONDS = 0.01
 
@@ -26,7 +26,7 @@ class Auditing:
         self._ended: list[Entry] = []
 
     def note(self, scope: Scope) -> None:
-        """Note a request that was answered with `scope["status"]`."""
+        """Note a request that was answered."""
         if not self._ended:
             asyncio.get_running_loop().call_later(SECONDS, self.write)
         self._ended.append(_entry(scope))  # not the scope itself: the garbage collector would have to walk it
@@ -49,14 +49,15 @@ class Auditing:
 
 def _entry(scope: Scope) -> Entry:
     """Make the audit log's entry of a request; its body and answer are never part of it."""
-    caller: Caller | None = scope.get("key")
+    context = RequestContext.of(scope)
+    caller = context.key
     return Entry(
         time=datetime.now(UTC),
-        request_id=scope.get("request_id"),
+        request_id=context.request_id,
         key=caller.id if caller else None,
         name=caller.name if caller else None,
-        client=scope["client"][0] if scope.get("client") else None,
+        client=context.client,
         method=scope["method"],
         path=scope["path"][:500],
-        status=scope.get("status", 0),
+        status=context.status,
     )

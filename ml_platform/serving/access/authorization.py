@@ -14,8 +14,9 @@ from starlette.types import Scope
 
 from ml_platform.governance.keys import ALL_MODELS, Key, KeyStore
 from ml_platform.serving.access.tokens import TokenCaller, Tokens
-from ml_platform.serving.http.messages import Head, Refused
+from ml_platform.serving.http.messages import Refused
 from ml_platform.serving.http.query_options import wants_details
+from ml_platform.serving.http.request_context import RequestContext
 
 PROBES = frozenset({"/health/live", "/health/ready", "/health", "/ping", "/v2/health/live", "/v2/health/ready"})
 # For keys of any model: lists show the models that the key covers.
@@ -102,7 +103,7 @@ class Access:
         A browser lets any page post text to this machine, where it would be read as JSON. Its header `Origin` names
         the page's site.
         """
-        head = Head.of(scope)
+        head = RequestContext.of(scope)
         if head.origin is not None and head.origin.partition(b"://")[2] != head.host:
             message = "this server has no keys yet and answers no pages but its own"
             raise Refused(403, "foreign_origin", message, close=True)
@@ -118,11 +119,12 @@ class Access:
         key = self._passed.get(_cache_key(scope))
         if key is None or (key.expires_at is not None and not key.is_valid(datetime.now(UTC))):
             return None
-        scope["key"] = key
+        context = RequestContext.of(scope)
+        context.is_keyed, context.key = True, key
         return key
 
     async def check(self, scope: Scope) -> Caller | None:
-        """The caller of a request that may pass, None for a probe without a key; also put into `scope["key"]`.
+        """The caller of a request that may pass, None for a probe without a key; also put into its context.
 
         Raises
         ------
@@ -130,13 +132,14 @@ class Access:
             401 without a valid key or token, 403 for one that lacks the role or the model, 503 while tokens cannot be
             checked.
         """
-        scope["key"] = None
+        context = RequestContext.of(scope)
+        context.is_keyed, context.key = True, None
         need = need_of(scope["method"], scope["path"], scope["query_string"], self._only_model)
         token = _token(scope)
         caller: Caller | None = None if token is None else self._keys.find(token)
         if caller is None and token is not None and self._tokens is not None and token.count(".") == 2:
             caller = self._tokens.remembered(token) if need is None else await self._tokens.find(token)
-        scope["key"] = caller
+        context.key = caller
         if need is None:
             return caller
         if caller is None:
@@ -155,7 +158,7 @@ class Access:
     def _remember(self, scope: Scope, key: Key) -> None:
         """Let `recall` find the next equal request. Not for tokens: their issuer's keys may be withdrawn."""
         length = len(scope["path"]) + len(scope["query_string"])
-        length += sum(len(value) for _, value in Head.of(scope).credentials)
+        length += sum(len(value) for _, value in RequestContext.of(scope).credentials)
         if length > _REMEMBERED_BYTES or scope["path"] == _OF_THE_ONLY_MODEL:  # which model that is may change
             return
         if len(self._passed) >= _REMEMBERED:
@@ -165,18 +168,12 @@ class Access:
 
 def _cache_key(scope: Scope) -> tuple[Any, ...]:
     """The parts of a request that `Access.check` looks at, when it names its model."""
-    return scope["method"], scope["path"], scope["query_string"], Head.of(scope).credentials
-
-
-def covered(scope: Scope, model: str) -> bool:
-    """Whether the caller may see a model."""
-    key = scope.get("key")
-    return key is None or key.covers(model)
+    return scope["method"], scope["path"], scope["query_string"], RequestContext.of(scope).credentials
 
 
 def _token(scope: Scope) -> str | None:
     """The key or token that a request carries, from the first header that holds one."""
-    for name, value in Head.of(scope).credentials:
+    for name, value in RequestContext.of(scope).credentials:
         text = value.decode("latin-1")
         if name == b"x-api-key":
             return text

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from starlette.types import Scope
 
 from ml_platform.serving.host_names import ANY, is_address
-from ml_platform.serving.http.messages import Head, Refused
+from ml_platform.serving.http.messages import Refused
+from ml_platform.serving.http.request_context import RequestContext
 
 SETTING = "ML_PLATFORM_SERVING_ALLOWED_HOSTS"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -50,7 +51,7 @@ class Hosts:
         """
         if self.any:
             return
-        host = Head.of(scope).host
+        host = RequestContext.of(scope).host
         if host is None:
             if scope["http_version"] != "1.0":
                 raise Refused(400, "no_host", "the request has no Host header", close=True)

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from starlette.types import Scope
 
-from ml_platform.serving.access.authorization import PROBES, Caller
+from ml_platform.serving.access.authorization import PROBES
 from ml_platform.serving.http.messages import Refused
+from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.serving.settings import ServingSettings
 from ml_platform.serving.telemetry.metrics import SHARED_FOLDER
 
@@ -98,7 +99,7 @@ class Limits:
 
     def check(self, scope: Scope) -> None:
         """Count a request against its key or token, or its address when it has none (raises Refused, 429)."""
-        caller: Caller | None = scope.get("key")
+        caller = RequestContext.of(scope).key
         rate, burst = self._rate, self._burst
         if caller is not None and caller.rate is not None:
             rate, burst = caller.rate, caller.burst
@@ -128,7 +129,7 @@ def shared_table() -> Path | None:
 
 def _network(scope: Scope) -> str:
     """Name of the bucket of an address; one per /64 of IPv6, which is usually a single customer's."""
-    host: str = scope["client"][0] if scope.get("client") else ""
+    host = RequestContext.of(scope).client or ""
     if ":" not in host:
         return f"address {host}"
     try:

@@ -15,10 +15,10 @@ from starlette.types import Scope
 from ml_platform.features.online.store import OnlineStore
 from ml_platform.monitoring.status import ModelStatus, StatusUnreadable, read_status
 from ml_platform.registry.releases import ReleaseStore, is_name
-from ml_platform.serving.access.authorization import covered
 from ml_platform.serving.console import formatting, page_model
 from ml_platform.serving.console.form import form_fields
 from ml_platform.serving.console.history import SAMPLE_SECONDS, History
+from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.serving.models.descriptions import describe_endpoint, main_version
 from ml_platform.serving.models.slots import EndpointState, ServingState
 from ml_platform.serving.openapi.predictions import example_row
@@ -75,7 +75,8 @@ class Console:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _overview(self, scope: Scope) -> str:
-        slots = {name: slot for name, slot in sorted(self._state.slots.items()) if covered(scope, name)}
+        context = RequestContext.of(scope)
+        slots = {name: slot for name, slot in sorted(self._state.slots.items()) if context.covers(name)}
         return self._render("overview.html", slots, models=[self._view(slot) for slot in slots.values()])
 
     def _model(self, scope: Scope, name: str, address: str) -> str:
@@ -86,7 +87,7 @@ class Console:
             "model.html",
             {name: slot},
             model=self._view(slot),
-            keyed="key" in scope,
+            keyed=RequestContext.of(scope).is_keyed,
             fields=form_fields(main.manifest) if main else [],
             names=page_model.result_names(main) if main else {},
             violations=page_model.violation_lines(slot, main.manifest.inputs if main else (), self.history),

@@ -13,7 +13,8 @@ from ml_platform.registry.manifest import Endpoint
 from ml_platform.registry.releases import DocumentUnreadable, ReleaseConflict, ReleaseStore, is_name
 from ml_platform.registry.traffic import TrafficChange, set_traffic, withdraw
 from ml_platform.serving.http.messages import Refused
-from ml_platform.serving.prediction.route_adapter import RouteAdapter, caller_of, check_head
+from ml_platform.serving.http.request_context import RequestContext
+from ml_platform.serving.prediction.route_adapter import RouteAdapter
 
 T = TypeVar("T")
 Body = TypeVar("Body", bound=msgspec.Struct)
@@ -29,7 +30,7 @@ class EndpointService:
 
     async def read(self, request: Request, kind: type[Body]) -> Body:
         """Read a JSON body (raises Refused)."""
-        check_head(request)
+        RequestContext.of(request.scope).check()
         # Browsers let a page of another site post a form here, but not JSON.
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise Refused(415, "unsupported_type", "send application/json", close=True)
@@ -84,7 +85,7 @@ class EndpointService:
     @staticmethod
     def _check_role(request: Request, model: str) -> None:
         """Check that the key may promote the model behind an endpoint, which may have another name (raises Refused)."""
-        key = request.scope.get("key")
+        key = RequestContext.of(request.scope).key
         if key is not None and not key.may(_ROLE, model):
             raise Refused(403, "forbidden", "this key is not for the model that the endpoint serves")
 
@@ -113,4 +114,4 @@ class EndpointService:
 
 
 def _by(request: Request) -> str:
-    return f"{caller_of(request)} (HTTP)"
+    return f"{RequestContext.of(request.scope).caller} (HTTP)"

@@ -6,7 +6,8 @@ from starlette.routing import BaseRoute, Route
 
 from ml_platform.serving.feature_push.service import Pusher
 from ml_platform.serving.http.messages import encode
-from ml_platform.serving.prediction.route_adapter import RouteAdapter, caller_of, check_head, own_error
+from ml_platform.serving.http.request_context import RequestContext
+from ml_platform.serving.prediction.route_adapter import RouteAdapter, own_error
 
 
 def push_routes(adapter: RouteAdapter, pusher: Pusher) -> list[BaseRoute]:
@@ -18,9 +19,10 @@ def push_routes(adapter: RouteAdapter, pusher: Pusher) -> list[BaseRoute]:
 
     @adapter.shaped(own_error, count)
     async def push(request: Request) -> Response:
-        head = check_head(request)
+        context = RequestContext.of(request.scope)
+        context.check()
         body = await adapter.body(request)
-        answer = await pusher.push(request.path_params["view"], body, head.request_id, caller_of(request))
+        answer = await pusher.push(request.path_params["view"], body, context.request_id, context.caller)
         return Response(encode(answer), media_type="application/json")
 
     return [Route("/features/{view}", push, methods=["POST"], include_in_schema=False)]

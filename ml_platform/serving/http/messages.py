@@ -6,23 +6,21 @@
 
 import asyncio
 import random
-import re
 from collections.abc import Sequence
+from contextlib import suppress
 from time import perf_counter
 from typing import Any, NamedTuple
 
 import msgspec
 from starlette.requests import ClientDisconnect
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Send
 
 from ml_platform.serving.http.problems import InvalidRequest, Problem
 
 INTERNAL_ERROR = "the server failed to answer; its log has the reason under this request id"
 MAX_BODY_BYTES = 16 * 2**20
 DRAINED_BYTES = 4 * MAX_BODY_BYTES
-ENCODINGS = frozenset({b"gzip", b"x-gzip", b"deflate"})  # of bodies, see `ml_platform.serving.http.compression`
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 CLOSE = (b"connection", b"close")
 _JSON = (b"content-type", b"application/json")
 
@@ -90,62 +88,6 @@ def error_body(code: str, message: str, request_id: str, problems: Sequence[Prob
 def new_request_id() -> str:
     """Make a request id: 128 random bits in hexadecimal."""
     return f"{_random.getrandbits(128):032x}"
-
-
-class Head:
-    """The headers that the server uses, read in one pass and kept in the scope.
-
-    When a header appears twice, the last one counts; of `host` and of `credentials` (the headers that may hold a key)
-    the first.
-    """
-
-    __slots__ = ("content_length", "credentials", "encoding", "host", "is_forwarded", "origin", "request_id", "sent_id")
-
-    def __init__(self, scope: Scope) -> None:
-        sent = host = None
-        credentials: tuple[tuple[bytes, bytes], ...] = ()
-        self.content_length = 0
-        self.encoding = b""
-        self.origin: bytes | None = None  # of the page that sent it, when a browser did
-        self.is_forwarded = False  # by a proxy, which names the client's address
-        for header in scope["headers"]:
-            name, value = header
-            if name == b"host":
-                host = value if host is None else host
-            elif name == b"content-length":
-                self.content_length = int(value) if value.isdigit() else 0
-            elif name == b"authorization" or name == b"x-api-key":  # noqa: PLR1714 - it takes half the time of `in`
-                credentials += (header,)
-            elif name == b"x-request-id":
-                sent = value.decode("latin-1")
-            elif name == b"content-encoding":
-                self.encoding = b"" if (named := value.strip().lower()) == b"identity" else named
-            elif name == b"origin":
-                self.origin = value
-            elif name.startswith(b"x-forwarded-"):
-                self.is_forwarded = True
-        self.host = host
-        self.credentials = credentials
-        self.sent_id = sent
-        self.request_id = sent if sent is not None and _REQUEST_ID.fullmatch(sent) else new_request_id()
-
-    @classmethod
-    def of(cls, scope: Scope) -> "Head":
-        """Read a request's headers, unless that was done before."""
-        head: Head = scope.get("head") or cls(scope)
-        scope["head"] = head
-        return head
-
-    def check(self) -> None:
-        """Refuse a request whose body must not be read (raises Refused)."""
-        if self.sent_id is not None and self.sent_id != self.request_id:
-            problem = Problem(None, "X-Request-ID", "wanted 1 to 128 letters, digits or any of . _ : / + = -")
-            raise Refused(422, "invalid_request", str(problem), [problem])
-        if self.encoding and self.encoding not in ENCODINGS:
-            message = "of the values of Content-Encoding, gzip and deflate are supported"
-            raise Refused(415, "unsupported_encoding", message, close=True)
-        if self.content_length > MAX_BODY_BYTES:
-            raise too_large(drain=self.content_length <= DRAINED_BYTES)
 
 
 def too_large(*, drain: bool = True) -> Refused:
@@ -221,25 +163,19 @@ async def _read_parts(message: Message, receive: Receive) -> bytes:
         message = await receive()
 
 
-async def drain(receive: Receive) -> None:
-    """Read past a refused body, up to `DRAINED_BYTES`: many clients listen for an answer only after sending it all."""
+async def drain(receive: Receive, seconds: float) -> None:
+    """Read past a refused body, up to `DRAINED_BYTES`: many clients listen for an answer only after sending it all.
+
+    A client that takes longer than `seconds` may miss the answer.
+    """
     size = 0
-    while size < DRAINED_BYTES:
-        message = await receive()
-        size += len(message.get("body", b""))
-        if message["type"] == "http.disconnect" or not message.get("more_body", False):
-            return
-
-
-def record_status(scope: Scope, send: Send) -> Send:
-    """Wrap `send` so that the answer's status is put into the scope, for audit log, request log and traces."""
-
-    async def noted(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            scope["status"] = message["status"]
-        await send(message)
-
-    return noted
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while size < DRAINED_BYTES:
+                message = await receive()
+                size += len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
 
 
 def reply_of(
@@ -254,9 +190,8 @@ def reply_of(
     return Reply(status, headers, body)
 
 
-async def send_reply(scope: Scope, send: Send, reply: Reply) -> None:
-    """Send a whole answer, and put its status into the scope."""
-    scope["status"] = reply.status
+async def send_reply(send: Send, reply: Reply) -> None:
+    """Send a whole answer."""
     await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
     await send({"type": "http.response.body", "body": reply.body})
 

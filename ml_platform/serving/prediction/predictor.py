@@ -11,7 +11,6 @@ from time import perf_counter
 from typing import Any
 
 import msgspec
-from starlette.types import Scope
 
 from ml_platform.inference.log import SHADOW, InferenceLog
 from ml_platform.registry.input_contract import violations_by_field
@@ -19,6 +18,7 @@ from ml_platform.segment_log.segments import LogUnavailable
 from ml_platform.serving.bounded_worker import BoundedWorker
 from ml_platform.serving.http.messages import Refused
 from ml_platform.serving.http.problems import InvalidRequest, Problem
+from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.serving.inputs.feature_lookup import OnlineStoreFailed
 from ml_platform.serving.models.slots import EndpointState, ServedModel, ServingState
 from ml_platform.serving.prediction.explanations import MAX_EXPLAINED, add_details
@@ -28,8 +28,8 @@ from ml_platform.serving.prediction.responses import Answer, flags_of
 from ml_platform.serving.prediction.score_columns import score_columns
 from ml_platform.serving.prediction.score_rows import Scored, score_rows
 from ml_platform.serving.settings import ServingSettings
+from ml_platform.serving.stage_timer import SAMPLED, StageTimer
 from ml_platform.serving.telemetry.metrics import Metrics, ModelMetrics
-from ml_platform.serving.telemetry.stage_timer import SAMPLED, StageTimer
 
 INLINE_BYTES = 2**17  # some 500 rows, 10 ms of scoring: a larger body would keep other requests waiting
 
@@ -105,21 +105,21 @@ class Predictor:
         found = self._series.get((model, version))
         return found or self._series.setdefault((model, version), self.metrics.version_series(model, version))
 
-    def stages(self, scope: Scope, started: float) -> StageTimer | None:
-        """The timings of a request that is traced or sampled (one in `SAMPLED`), else None."""
+    def time(self, context: RequestContext, started: float) -> None:
+        """Record the timings of one request in `SAMPLED`, beside those that are traced."""
         self._count += 1
-        stages: StageTimer | None = scope.get("stages")
         if not self._count % SAMPLED:
-            stages = stages or StageTimer(started)
-            stages.sampled = True
-        return stages
+            context.stages = context.stages or StageTimer(started)
+            context.stages.sampled = True
 
-    def note(self, scope: Scope, model: str, answer: Answer, asked: PredictionOptions, started: float) -> None:
+    def note(
+        self, context: RequestContext, model: str, answer: Answer, asked: PredictionOptions, started: float
+    ) -> None:
         """Count an answered request: its version, and how long it took until its answer was encoded."""
         series = self.series(model, answer.version)
         if asked.stages is not None:
             asked.stages.mark("encode")
-            scope["model_version"] = answer.version
+            context.model_version = answer.version
             if asked.stages.sampled:
                 series.observe(asked.stages)
         series.answered.inc()

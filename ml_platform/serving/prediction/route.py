@@ -4,9 +4,7 @@ Routes of the FastAPI app lead to this small ASGI application: it builds nothing
 not need.
 """
 
-import asyncio
 import logging
-from contextlib import suppress
 from time import perf_counter
 
 from starlette.requests import ClientDisconnect
@@ -16,7 +14,6 @@ from ml_platform.serving.http.compression import plain_body
 from ml_platform.serving.http.messages import (
     INTERNAL_ERROR,
     BodyReader,
-    Head,
     Refused,
     Reply,
     drain,
@@ -26,11 +23,11 @@ from ml_platform.serving.http.messages import (
     send_reply,
 )
 from ml_platform.serving.http.query_options import read_options
+from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.serving.models.slots import EndpointState
 from ml_platform.serving.prediction.predictor import PredictionOptions, Predictor
 from ml_platform.serving.prediction.responses import Answer
 from ml_platform.serving.settings import ServingSettings
-from ml_platform.serving.telemetry.stage_timer import StageTimer
 
 logger = logging.getLogger("serving")
 
@@ -49,7 +46,7 @@ class Predict:
         self._predictor.active += 1
         try:
             slot, asked = self._begin(scope, started)
-            body = await plain_body(await self._bodies.read(receive, started), Head.of(scope).encoding)
+            body = await plain_body(await self._bodies.read(receive, started), RequestContext.of(scope).encoding)
             if asked.stages is not None:
                 asked.stages.mark("receive")
             reply = self._answered(scope, asked, await self._predictor.answer(slot, body, asked), started)
@@ -58,11 +55,11 @@ class Predict:
         except Exception as error:  # noqa: BLE001 - reported in the answer or in the server's log
             reply = self._failed(scope, error)
             if isinstance(error, Refused) and error.drain:
-                with suppress(TimeoutError):  # a client that sends this slowly may miss the answer
-                    await asyncio.wait_for(drain(receive), self._settings.body_seconds)
+                await drain(receive, self._settings.body_seconds)
         finally:
             self._predictor.active -= 1
-        await send_reply(scope, send, reply)
+        RequestContext.of(scope).status = reply.status
+        await send_reply(send, reply)
 
     def at_once(self, scope: Scope, body: bytes) -> Reply:
         """Answer a request that asks for no explanation and whose body, at most `INLINE_BYTES`, has arrived."""
@@ -80,20 +77,19 @@ class Predict:
 
     def _begin(self, scope: Scope, started: float) -> tuple[EndpointState, PredictionOptions]:
         """Find the model that is asked, and read what is asked of it (raises Refused)."""
-        head = Head.of(scope)
-        scope["request_id"] = head.request_id
-        stages = self._predictor.stages(scope, started)
-        head.check()
+        context = RequestContext.of(scope)
+        self._predictor.time(context, started)
+        context.check()
         self._predictor.check_active()
-        return self._predictor.slot(scope["path_params"]["model"]), _asked(scope, head.request_id, stages)
+        return self._predictor.slot(scope["path_params"]["model"]), _asked(scope, context)
 
     def _answered(self, scope: Scope, asked: PredictionOptions, answer: Answer, started: float) -> Reply:
         content = encode(answer)
-        self._predictor.note(scope, scope["path_params"]["model"], answer, asked, started)
+        self._predictor.note(RequestContext.of(scope), scope["path_params"]["model"], answer, asked, started)
         return reply_of(200, content, asked.request_id)
 
     def _failed(self, scope: Scope, error: Exception) -> Reply:
-        name, request_id = scope["path_params"]["model"], scope["request_id"]
+        name, request_id = scope["path_params"]["model"], RequestContext.of(scope).request_id
         if not isinstance(error, Refused):
             logger.error("request %s failed", request_id, exc_info=error)
             error = Refused(500, "internal", INTERNAL_ERROR)
@@ -103,9 +99,9 @@ class Predict:
         return reply_of(error.status, content, request_id, close=error.close, retry_after=error.retry_after)
 
 
-def _asked(scope: Scope, request_id: str, stages: StageTimer | None) -> PredictionOptions:
+def _asked(scope: Scope, context: RequestContext) -> PredictionOptions:
     """Read the options in the path and the query string (raises Refused)."""
-    caller = scope.get("caller") or (scope["client"][0] if scope.get("client") else None)
+    request_id, caller, stages = context.request_id, context.caller, context.stages
     version = scope["path_params"].get("version")
     if version is None and not scope["query_string"]:
         return PredictionOptions(request_id, caller, stages=stages)

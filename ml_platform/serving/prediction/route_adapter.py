@@ -1,9 +1,7 @@
 """What the routes of all protocols share: read a body within the limits, ask the predictor, shape the errors."""
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
@@ -15,12 +13,12 @@ from ml_platform.serving.http.compression import plain_body
 from ml_platform.serving.http.messages import (
     INTERNAL_ERROR,
     BodyReader,
-    Head,
     Refused,
     drain,
     error_body,
 )
 from ml_platform.serving.http.problems import InvalidRequest
+from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.serving.inputs.parquet_worker import ParquetProcess
 from ml_platform.serving.inputs.tabular_formats import body_of
 from ml_platform.serving.prediction.predictor import INLINE_BYTES, PredictionOptions, Predictor
@@ -30,8 +28,6 @@ from ml_platform.serving.settings import ServingSettings
 ToRows = Callable[[bytes, Sequence[Input]], list[Any]]
 Translate = Callable[[bytes, Sequence[Input]], Awaitable[bytes]]
 ErrorShape = Callable[[Refused, str], Response]
-
-_ANSWERED = "answered"  # key in the scope: arguments for `Predictor.note`, once the answer is written
 
 logger = logging.getLogger("serving")
 
@@ -74,8 +70,10 @@ class RouteAdapter:
 
     async def handle(self, request: Request, model: str, translate: Translate, version: int | None = None) -> Answer:
         """Translate a body into one of `/predict/{model}` and answer it (raises Refused, ClientDisconnect)."""
-        stages = self.predictor.stages(request.scope, perf_counter())
-        head = check_head(request)
+        context = RequestContext.of(request.scope)
+        self.predictor.time(context, perf_counter())
+        stages = context.stages
+        context.check()
         slot = self.predictor.slot(model)
         body = await self.body(request)
         if stages is not None:
@@ -84,16 +82,16 @@ class RouteAdapter:
         translated = await translate(body, inputs)
         if stages is not None:
             stages.mark("translate")
-        asked = PredictionOptions(head.request_id, caller_of(request), version, stages=stages)
+        asked = PredictionOptions(context.request_id, context.caller, version, stages=stages)
         answer = await self.predictor.answer(slot, translated, asked)
-        request.scope[_ANSWERED] = model, answer, asked
+        context.answered = model, answer, asked
         return answer
 
     async def body(self, request: Request) -> bytes:
         """Read a request's body within the limits, decompressed (raises Refused, ClientDisconnect)."""
         self.predictor.check_active()
         body = await self._bodies.read(request.receive, perf_counter())
-        return await plain_body(body, Head.of(request.scope).encoding)
+        return await plain_body(body, RequestContext.of(request.scope).encoding)
 
     def shaped(
         self, shape: ErrorShape, count: Callable[[Request, int], None] | None = None
@@ -103,28 +101,28 @@ class RouteAdapter:
         def decorate(route: Callable[..., Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
             async def answer(request: Request) -> Response:
                 started = perf_counter()
+                context = RequestContext.of(request.scope)
                 self.predictor.active += 1
                 try:
                     response = await route(request)
                 except Refused as refused:
-                    response = shape(refused, _request_id(request))
+                    response = shape(refused, context.request_id)
                     if refused.drain:
-                        with suppress(TimeoutError):
-                            await asyncio.wait_for(drain(request.receive), self.settings.body_seconds)
+                        await drain(request.receive, self.settings.body_seconds)
                     response.headers.update(refused.headers)
                 except ClientDisconnect:
                     response = Response(status_code=499)  # nobody reads it
                 except Exception:
-                    logger.exception("request %s failed", _request_id(request))
-                    response = shape(Refused(500, "internal", INTERNAL_ERROR), _request_id(request))
+                    logger.exception("request %s failed", context.request_id)
+                    response = shape(Refused(500, "internal", INTERNAL_ERROR), context.request_id)
                 finally:
                     self.predictor.active -= 1
-                if (answered := request.scope.get(_ANSWERED)) is not None:
-                    model, found, asked = answered
-                    self.predictor.note(request.scope, model, found, asked, started)
+                if context.answered is not None:
+                    model, found, asked = context.answered
+                    self.predictor.note(context, model, found, asked, started)
                 else:
                     (count or self._count)(request, response.status_code)
-                response.headers["x-request-id"] = _request_id(request)
+                response.headers["x-request-id"] = context.request_id
                 return response
 
             return answer
@@ -138,31 +136,12 @@ class RouteAdapter:
             self.predictor.metrics.requests.labels(known, str(status)).inc()
 
 
-def check_head(request: Request) -> Head:
-    """Read a request's headers, and give it its id (raises Refused when its body must not be read)."""
-    head = Head.of(request.scope)
-    request.scope["request_id"] = head.request_id
-    head.check()
-    return head
-
-
-def caller_of(request: Request) -> str | None:
-    """The caller: the name of its key, else its address."""
-    return request.scope.get("caller") or (request.client.host if request.client else None)
-
-
 def version_of(request: Request) -> int | None:
     """The version that a path names (raises Refused)."""
     text = request.path_params.get("version")
     if text is not None and not (text.isascii() and text.isdigit() and len(text) < 10):
         raise Refused(404, "unknown_version", "a version is a whole number")
     return None if text is None else int(text)
-
-
-def _request_id(request: Request) -> str:
-    if "request_id" not in request.scope:
-        request.scope["request_id"] = Head.of(request.scope).request_id
-    return str(request.scope["request_id"])
 
 
 def own_error(refused: Refused, request_id: str) -> Response:

@@ -14,7 +14,7 @@ from ml_platform.serving.inputs.feature_lookup import FoundView
 from ml_platform.serving.models.slots import ServedModel
 from ml_platform.serving.prediction.responses import answer_of
 from ml_platform.serving.prediction.score_rows import Scored
-from ml_platform.serving.telemetry.stage_timer import StageTimer
+from ml_platform.serving.stage_timer import StageTimer
 
 
 def score_columns(

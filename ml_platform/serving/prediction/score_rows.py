@@ -13,7 +13,7 @@ from ml_platform.serving.inputs.feature_lookup import Missing
 from ml_platform.serving.inputs.request_decoder import Rows
 from ml_platform.serving.models.slots import ServedModel
 from ml_platform.serving.prediction.responses import Prediction, answer_of
-from ml_platform.serving.telemetry.stage_timer import StageTimer
+from ml_platform.serving.stage_timer import StageTimer
 
 
 class Scored(NamedTuple):

@@ -10,9 +10,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ml_platform.registry.manifest import Endpoint
-from ml_platform.serving.access.authorization import covered
 from ml_platform.serving.endpoints.service import EndpointService
 from ml_platform.serving.http.messages import Refused, encode
+from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.serving.models.slots import EndpointState
 from ml_platform.serving.prediction.route_adapter import RouteAdapter
 from ml_platform.serving.protocols.databricks_schema import Config, Creation, change_of, endpoint_of, served_name
@@ -56,7 +56,7 @@ def _api_routes(adapter: RouteAdapter, changes: EndpointService) -> list[Route]:
         for name in sorted({*stored, *state.slots}):
             slot = state.slots.get(name)
             document = stored.get(name) or (slot.endpoint if slot else None)  # it still serves without the store
-            if covered(request.scope, name) and (document is None or document.targets):
+            if RequestContext.of(request.scope).covers(name) and (document is None or document.targets):
                 found.append(endpoint_of(name, document, await changes.first(name), slot))
         return Response(encode({"endpoints": found}), media_type="application/json")
 
@@ -79,7 +79,7 @@ def _api_routes(adapter: RouteAdapter, changes: EndpointService) -> list[Route]:
     @adapter.shaped(mlflow_error, _uncounted)
     async def create(request: Request) -> Response:
         sent = await changes.read(request, Creation)
-        key = request.scope.get("key")
+        key = RequestContext.of(request.scope).key
         if key is not None and not key.may("promote", sent.name):
             raise Refused(403, "forbidden", "this key is not for an endpoint of that name")
         current = await changes.document(sent.name)

@@ -7,7 +7,8 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
-from ml_platform.serving.http.messages import INTERNAL_ERROR, Head, Refused
+from ml_platform.serving.http.messages import INTERNAL_ERROR, Refused
+from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.serving.protocols.error_responses import shaped
 
 _CODES = {404: "not_found", 405: "method_not_allowed"}
@@ -49,4 +50,4 @@ async def internal_error(request: Request, error: Exception) -> Response:
 
 
 def _request_id(request: Request) -> str:
-    return request.scope.get("request_id") or Head.of(request.scope).request_id
+    return RequestContext.of(request.scope).request_id

@@ -1,13 +1,12 @@
 """Answers a refused request with an error in the shape of the path's protocol."""
 
-import asyncio
-from contextlib import suppress
 from typing import Literal
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ml_platform.serving.http.messages import DRAINED_BYTES, Head, Refused, drain
+from ml_platform.serving.http.messages import DRAINED_BYTES, Refused, drain
+from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.serving.prediction.route_adapter import ErrorShape, own_error
 from ml_platform.serving.protocols.mlflow import mlflow_error
 from ml_platform.serving.protocols.open_inference import oip_error
@@ -36,15 +35,13 @@ def shaped(path: str, refused: Refused, request_id: str) -> Response:
 
 async def refuse(scope: Scope, receive: Receive, send: Send, refused: Refused) -> None:
     """Answer a refused request, without looking at its body."""
-    head = Head.of(scope)
-    request_id = scope["request_id"] = head.request_id
-    response = shaped(scope["path"], refused, request_id)
+    context = RequestContext.of(scope)
+    response = shaped(scope["path"], refused, context.request_id)
     response.headers.update(refused.headers)
     if refused.status == 401:
         response.headers["www-authenticate"] = "Bearer"
         if scope["method"] == "GET":  # a second header: browsers ignore all but the first challenge of a list
             response.headers.append("www-authenticate", 'Basic realm="ml_platform", charset="UTF-8"')
-    if scope["method"] not in ("GET", "HEAD") and head.content_length <= DRAINED_BYTES:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(drain(receive), _DRAIN_SECONDS)
+    if scope["method"] not in ("GET", "HEAD") and context.content_length <= DRAINED_BYTES:
+        await drain(receive, _DRAIN_SECONDS)
     await response(scope, receive, send)

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.logging import DefaultFormatter
 
 from ml_platform.printable import plain
+from ml_platform.serving.http.request_context import RequestContext
 
 LogFormat = Literal["text", "json"]
 LOGGED = {"failed": 500, "refused": 400, "all": 0}  # which requests: those with at least this status
@@ -100,15 +101,16 @@ class RequestLog:
         try:
             await self._app(scope, receive, send)
         finally:
-            status = scope.get("status", 0)
+            status = RequestContext.of(scope).status
             if status >= self._least:
                 self._write(scope, path, status, perf_counter() - started)
 
     def _write(self, scope: Scope, path: str, status: int, seconds: float) -> None:
+        context = RequestContext.of(scope)
         fields = {
-            "request_id": scope.get("request_id"),
+            "request_id": context.request_id,
             "model": scope.get("path_params", {}).get("model"),
-            "caller": scope.get("caller") or (scope["client"][0] if scope.get("client") else None),
+            "caller": context.caller,
             "method": scope["method"],
             "path": path,
             "status": status,

@@ -17,7 +17,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from ml_platform.serving.telemetry.stage_timer import SAMPLED, StageTimer
+from ml_platform.serving.stage_timer import SAMPLED, StageTimer
 from ml_platform.serving.telemetry.worker_ids import forget_ended
 
 SHARED_FOLDER = (

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ml_platform.serving.telemetry.stage_timer import StageTimer
+from ml_platform.serving.http.request_context import RequestContext
+from ml_platform.serving.stage_timer import StageTimer
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -58,12 +59,13 @@ class TracedApp:
         if scope["type"] != "http" or scope["path"] in _UNTRACED:
             await self._app(scope, receive, self._flushing(send) if scope["type"] == "lifespan" else send)
             return
-        stages = scope["stages"] = StageTimer(perf_counter())
+        context = RequestContext.of(scope)
+        stages = context.stages = StageTimer(perf_counter())
         path = scope["path"]
         try:
             await self._app(scope, receive, send)
         finally:
-            self._record(scope, path, scope.get("status", 500), stages)
+            self._record(scope, path, context.status or 500, stages)
 
     def _flushing(self, send: Send) -> Send:
         """Wrap `send` so that waiting spans are sent before the server is told that the app has stopped."""
@@ -129,13 +131,14 @@ def _name(scope: Scope, path: str, status: int) -> str:
 
 
 def _attributes(scope: Scope, path: str, status: int) -> dict[str, Any]:
+    context = RequestContext.of(scope)
     found = {
         "http.request.method": scope["method"],
         "url.path": path,
         "http.response.status_code": status,
-        "request.id": scope.get("request_id"),
+        "request.id": context.request_id,
         "model.name": scope.get("path_params", {}).get("model"),
-        "model.version": scope.get("model_version"),
-        "caller": scope.get("caller"),
+        "model.version": context.model_version,
+        "caller": None if context.key is None else context.key.name,
     }
     return {name: value for name, value in found.items() if value is not None}

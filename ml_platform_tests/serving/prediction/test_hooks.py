@@ -1,5 +1,6 @@
 """What a project adds to its server: hooks around predictions, routes, middleware; from a server as it is run."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from ml_platform.serving.http.messages import Refused
 from ml_platform.serving.http.problems import InvalidRequest, Problem
 from ml_platform.serving.prediction.hooks import HookRequest, Hooks
 from ml_platform.serving.prediction.responses import Prediction
-from ml_platform.settings import Settings
+from ml_platform.settings import PROJECT_ROOT, Settings
 from ml_platform_tests.serving.conftest import Server, start_server
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish, score
 
@@ -177,6 +178,21 @@ def test_own_middleware_sees_predictions_too(
         answer = server.client.post(PATH, json=ROW)
         assert (answer.status_code, answer.headers["x-stamp"]) == (200, "mine")
         assert server.client.get("/models").headers["x-stamp"] == "mine"
+    finally:
+        server.stop()
+
+
+def test_the_example_in_the_docs_is_an_app(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (PROJECT_ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```python\n# serving/app\.py\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "example_of_docs.py").write_text(example)
+    fill_online_store(settings)
+    publish(settings, 3)
+    server = start(settings, tmp_path, "example_of_docs:app", monkeypatch)
+    try:
+        [prediction] = server.client.post(PATH, json={**ROW, "carrier": "United"}).json()["predictions"]
+        assert prediction["extras"] == {"band": "rebook" if prediction["probability"] > 0.6 else "wait"}
+        assert server.client.get("/airlines").json() == {"United": "UA"}
     finally:
         server.stop()
 

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ml_platform.inference.ingest_log import ingest_log
 from ml_platform.lake.storage.tables import Lake
-from ml_platform.serving.telemetry.stage_timer import SAMPLED
+from ml_platform.serving.stage_timer import SAMPLED
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server
 from ml_platform_tests.serving.releases import MODEL, ROW, VIEWS, fill_online_store, publish
