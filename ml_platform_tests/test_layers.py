@@ -21,9 +21,9 @@ ROWS = (
     ("registry",),
     ("spec_yaml", "segment_log"),
     ("lake",),
-    ("spec", "processes", "compute", "bootstrap"),
+    ("spec", "processes", "compute", "local_ray", "bootstrap"),
     ("settings", "yaml_documents", "atomic_files", "secret_file", "private_files", "python_files"),
-    ("instants", "printable", "sqlite_uri", "terminal"),
+    ("boolean_texts", "instants", "printable", "sqlite_uri", "terminal"),
 )
 # Serving is installed without what trains and promotes.
 NEVER = {"serving": {"training", "promotion", "orchestration"}}

@@ -1,7 +1,7 @@
 """Gives what Ray Serve's own proxy refuses the status, the headers and the error shape of every other refusal.
 
-Serve calls `middlewares` in each proxy, where the environment variable `ml_platform.serving.ray_app.PROXY_SETTING` names it. The
-app of a replica marks its answers, so that those of the proxy can be told from them.
+Serve calls `middlewares` in each proxy, where the environment variable `ray_app.PROXY_SETTING` names it. The app of a
+replica marks its answers, so that those of the proxy can be told from them.
 """
 
 import json
@@ -11,8 +11,9 @@ from typing import Any, Final
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ml_platform.serving.http.messages import INTERNAL_ERROR, Head, Refused
+from ml_platform.serving.http.messages import INTERNAL_ERROR, Refused
 from ml_platform.serving.http.problems import Problem
+from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.serving.protocols.error_responses import shaped
 from ml_platform.serving.ray_app import FROM_REPLICA
 
@@ -46,7 +47,7 @@ class ProxyAnswers:
         if scope["type"] != "http" or scope["path"].startswith("/-/"):
             await self._app(scope, receive, send)
             return
-        head = Head(scope)
+        head = RequestContext(scope)
         answer = _Answer(send)
         if head.sent_id not in (None, head.request_id):  # the proxy fails at bytes that are no UTF-8
             problem = Problem(None, "X-Request-ID", "wanted 1 to 128 letters, digits or any of . _ : / + = -")

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from ml_platform.settings import Settings
-from ml_platform_tests.serving.releases import fill_online_store, publish
+from ml_platform_tests.serving.protocols.two_rows import ROWS
+from ml_platform_tests.serving.releases import MODEL, fill_online_store, publish
 
 
 @dataclass
@@ -123,3 +125,11 @@ def server(module_settings: Settings) -> Iterator[Server]:
 def client(server: Server) -> httpx.Client:
     """The client of the module's server."""
     return server.client
+
+
+@pytest.fixture
+def wanted(client: httpx.Client) -> list[dict[str, Any]]:
+    """What our own route answers to the two rows."""
+    found: list[dict[str, Any]] = client.post(f"/predict/{MODEL}", json={"rows": ROWS}).json()["predictions"]
+    assert found[0]["probability"] != found[1]["probability"]
+    return found

@@ -62,7 +62,7 @@ def read_spine(
     Returns
     -------
     polars.DataFrame
-        The columns that are wanted; ids as `ml_platform.features.training_sets.spine_ids` reads them, labels as `plain_labels`.
+        The columns that are wanted; ids as `training_sets.spine_ids` reads them, labels as `plain_labels`.
 
     Raises
     ------

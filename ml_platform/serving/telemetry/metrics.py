@@ -114,7 +114,7 @@ class Metrics:
             "alert_failures", "Alerts that could not be written (file), or tries that the webhook refused.", "sink"
         )
         self.rejected_early = self._counter(
-            "rejected_early", "Requests refused before they reached a route, by status.", "status"
+            "turned_away", "Requests refused before they reached a route, by status.", "status"
         )
         self.online_reads = self._counter(
             "online_reads", "Rows looked up, by where they were found: this worker's memory or the store.", "source"

@@ -12,6 +12,7 @@ import pytest
 from ml_platform.governance.keys import RELOAD_SECONDS, KeyStore
 from ml_platform.serving.access.authorization import Access
 from ml_platform.serving.http.messages import Refused
+from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server, bearer
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
@@ -46,7 +47,7 @@ def test_what_is_remembered_of_a_key_opens_nothing_else(settings: Settings) -> N
     assert access.recall(adapter(path, token)) is None
     caller = asyncio.run(access.check(adapter(path, token)))
     again = adapter(path, token)
-    assert access.recall(again) is again["key"] is caller is not None
+    assert access.recall(again) is RequestContext.of(again).key is caller is not None
     for other in (
         adapter(path, token, query=b"explain=true"),
         adapter(path, token, method="PUT"),

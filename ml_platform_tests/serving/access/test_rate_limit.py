@@ -64,14 +64,14 @@ def test_processes_share_a_table(tmp_path: Path) -> None:
 )
 def test_addresses_of_one_network_are_one_caller(first: str, second: str, same: bool) -> None:
     limits = Limits(ServingSettings(rate=0.001))
-    limits.check({"path": "/models", "client": (first, 1)})
+    limits.check({"path": "/models", "client": (first, 1), "headers": []})
     for _ in range(3):
-        limits.check({"path": "/health/live", "client": (first, 1)})  # probes are never turned away
+        limits.check({"path": "/health/live", "client": (first, 1), "headers": []})  # probes are never turned away
     if same:
         with pytest.raises(Refused, match="try again"):
-            limits.check({"path": "/models", "client": (second, 1)})
+            limits.check({"path": "/models", "client": (second, 1), "headers": []})
     else:
-        limits.check({"path": "/models", "client": (second, 1)})
+        limits.check({"path": "/models", "client": (second, 1), "headers": []})
 
 
 @pytest.mark.parametrize("workers", [1, 2])
