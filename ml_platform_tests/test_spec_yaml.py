@@ -105,7 +105,7 @@ def test_a_good_file_gives_the_spec(write):
             "plan, type: string, required: false, nulls: reject}",
             15,
             "inputs.2.nulls",
-            ["contradicts required: false"],
+            ["required: false cannot be set together"],
         ),
         (LOG, f"{LOG}  threshold: 1.5\n", 21, "threshold.value", ["less than or equal to 1; found 1.5"]),
         (LOG, f"{LOG}  threshold: yes\n", 21, "threshold", ["wanted a number from 0 to 1, best_f1, or cost", "True"]),

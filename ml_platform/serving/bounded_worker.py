@@ -41,7 +41,7 @@ class BoundedWorker:
             done, _ = await asyncio.wait({future}, timeout=self._seconds)
             if not done and job.cancel():
                 waited = f"{self._seconds:g} seconds"
-                raise Refused(503, "busy", f"did not get its turn within {waited}: try again", retry_after=1)
+                raise Refused(503, "busy", f"timed out after {waited} in the queue; retry", retry_after=1)
             return await future
         finally:
             job.cancel()  # work that nobody waits for any more; what has begun goes on

@@ -64,7 +64,7 @@ class InputField(Strict):
     @classmethod
     def _agrees_with_required(cls, nulls: str | None, info: ValidationInfo) -> str | None:
         if nulls == "reject" and not info.data.get("required", True):
-            raise ValueError("'reject' contradicts required: false; leave one of the two out")
+            raise ValueError("'reject' and required: false cannot be set together; leave one of the two out")
         return nulls
 
     @field_validator("default", "example")

@@ -122,8 +122,8 @@ def test_git_url(bake, template, tmp_path):
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        ("package_name=Churn-Lab", "'Churn-Lab' is no usable package name"),
-        ("package_name=2fast", "'2fast' is no usable package name"),
+        ("package_name=Churn-Lab", "'Churn-Lab' is not a valid package name"),
+        ("package_name=2fast", "'2fast' is not a valid package name"),
         ("package_name=class", "'class' is a word or module of Python itself"),
         ("package_name=json", "'json' is a word or module of Python itself"),
         ("package_name=dagster", "'dagster' is a package that the project depends on"),

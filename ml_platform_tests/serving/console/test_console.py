@@ -1,4 +1,4 @@
-"""The pages for people, in a browser and as they come from the server."""
+"""The web console, in a browser and as they come from the server."""
 
 import re
 from collections.abc import Callable, Iterator
