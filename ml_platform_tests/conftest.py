@@ -22,6 +22,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(1800))
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes by their argument: those with a time in them, as gzip's, would give each worker another name."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings whose state lives and dies with the test."""
