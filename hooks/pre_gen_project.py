@@ -26,7 +26,7 @@ def complaints() -> list:
     found = []
     if not re.fullmatch(r"[a-z][a-z0-9_]*", package) or package.endswith("_") or "__" in package:
         found.append(
-            f"package_name: {package!r} is not a valid package name: lower-case letters, digits and single underscores, "
+            f"package_name: {package!r} is not a valid package name: lower-case letters, digits, single underscores, "
             "beginning with a letter, for example 'churn_lab'"
         )
     elif keyword.iskeyword(package) or package in getattr(sys, "stdlib_module_names", ()):
