@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from _results import write_section
+from _results import ROOT, write_section
 from matplotlib.figure import Figure
 
 from ml_platform.defs.flights.tables import RAW_TABLES
@@ -24,15 +24,14 @@ from ml_platform.features.views.compute import compute_view
 from ml_platform.features.views.load import load_views
 from ml_platform.inference.matrix import FeatureEncoder, encode_labels
 from ml_platform.lake.storage.tables import Lake
-from ml_platform.settings import PROJECT_ROOT
 from ml_platform.spec.model import ModelSpec
 from ml_platform.spec_yaml import load_spec
 from ml_platform.training.data.split import read_rows
 from ml_platform.training.evaluation.metrics import measure
 from ml_platform.training.families import build_estimator, default_params, fit_estimator, fitted_params, predict
 
-DEFS = PROJECT_ROOT / "ml_platform" / "defs"
-PICTURE = PROJECT_ROOT / "docs" / "img" / "decay.png"
+DEFS = ROOT / "ml_platform" / "defs"
+PICTURE = ROOT / "docs" / "img" / "decay.png"
 MONTHS = range(4, 13)
 VALIDATION = timedelta(days=14)
 

@@ -15,14 +15,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
-from _results import write_section
+from _results import ROOT, write_section
 
 from ml_platform.features.expressions.compile import compile_tree, evaluator
 from ml_platform.features.expressions.request_features import add_request_features, load_request_features
 from ml_platform.features.online.open import open_online_store
-from ml_platform.settings import PROJECT_ROOT
 
-FEATURES = PROJECT_ROOT / "ml_platform" / "defs" / "flight_delay" / "request_features.py"
+FEATURES = ROOT / "ml_platform" / "defs" / "flight_delay" / "request_features.py"
 DEPARTURE = datetime(2013, 9, 12, 9, 15, tzinfo=UTC)
 ROWS = 100_000
 WRITTEN = 200_000

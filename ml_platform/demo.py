@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ml_platform import dev
 from ml_platform.private_files import private_umask
 from ml_platform.processes import platform, runner
+from ml_platform.project import current_project
 from ml_platform.settings import Settings
 
 if TYPE_CHECKING:
     import dagster as dg
 
-EXAMPLE = "ml_platform.defs.flights"
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}  # every event is in the UI
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
@@ -52,10 +52,10 @@ class Player:
     """Materialises the project on a scenario's days, in this process, into the instance that the UI will show."""
 
     def __init__(self, instance: "dg.DagsterInstance", clock: Clock) -> None:
-        from ml_platform.definitions import defs
+        from ml_platform.orchestration.project_definitions import project_definitions
 
         self.instance, self.clock = instance, clock
-        self.definitions = defs()
+        self.definitions = project_definitions()
         self.job = self.definitions.resolve_implicit_global_asset_job_def()
         self.graph = self.definitions.resolve_asset_graph()
 
@@ -181,12 +181,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(wanted: Sequence[runner.Process], clock: Clock, *, oneshot: bool) -> int:
     settings = Settings()
-    if util.find_spec(EXAMPLE) is None:
+    example = f"{current_project().package}.defs.flights"
+    if util.find_spec(example) is None:
         clock.say("This project has no example to run; starting what is there.")
         return runner.run(wanted, on_ready=lambda: print(platform.addresses(wanted)), oneshot=oneshot)
     import dagster as dg
 
-    scenario: Scenario = import_module(f"{EXAMPLE}.scenario")
+    scenario: Scenario = import_module(f"{example}.scenario")
     with dg.DagsterInstance.get() as instance:
         Player(instance, clock).play(scenario)
 

@@ -6,9 +6,8 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ml_platform.project import current_project
 from ml_platform.sqlite_uri import sqlite_uri
-
-PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 
 class Settings(BaseSettings):
@@ -23,7 +22,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="ML_PLATFORM_", frozen=True, extra="ignore")
 
-    home: Path = Field(PROJECT_ROOT / "data", description="Folder of all local state.")
+    home: Path = Field(default_factory=lambda: current_project().data, description="Folder of all local state.")
     lake_uri: str = Field("", description="Folder or object-store URI of the Delta tables; default `<home>/lake`.")
     tracking_uri: str = Field("", description="MLflow tracking and registry URI; default SQLite at `<home>/mlflow.db`.")
     online_uri: str = Field("", description="Online store URI; default `sqlite:///<home>/online.db`.")

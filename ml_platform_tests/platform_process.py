@@ -17,7 +17,8 @@ import dagster as dg
 import psutil
 from dagster._core.events import DagsterEventType
 
-from ml_platform.settings import PROJECT_ROOT, Settings
+from ml_platform.settings import Settings
+from ml_platform_tests.paths import PROJECT_ROOT
 from ml_platform_tests.ports import free_port
 
 PATIENCE = 600  # seconds; a busy machine takes minutes, what hangs fails all the same

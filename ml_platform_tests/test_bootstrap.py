@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from ml_platform.settings import PROJECT_ROOT
+from ml_platform_tests.paths import PROJECT_ROOT
 
 SOURCE = PROJECT_ROOT / "ml_platform" / "bootstrap.py"
 

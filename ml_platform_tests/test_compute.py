@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from ml_platform.compute import executor_session, map_tasks
-from ml_platform.settings import PROJECT_ROOT
+from ml_platform_tests.paths import PROJECT_ROOT
 
 
 def scaled(item: int, factor: int) -> tuple[int, int]:

@@ -17,11 +17,12 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from ml_platform.serving.__main__ import _options
 from ml_platform.serving.access.authorization import PROBES
-from ml_platform.serving.ray_app import CONFIG, Options
+from ml_platform.serving.ray_app import Options, default_config
 from ml_platform.serving.settings import ServingSettings
 from ml_platform.serving.telemetry.metrics import NAMESPACE, Metrics
-from ml_platform.settings import PROJECT_ROOT, Settings
+from ml_platform.settings import Settings
 from ml_platform_tests.needs import program
+from ml_platform_tests.paths import PROJECT_ROOT
 
 DEPLOY = PROJECT_ROOT / "deploy"
 MANIFESTS = sorted(path for path in (DEPLOY / "kubernetes").glob("*.yaml") if path.stem != "kustomization")
@@ -186,7 +187,7 @@ def test_the_configuration_of_ray_serve_names_what_there_is() -> None:
     from ray.serve.config import AutoscalingConfig
     from ray.serve.schema import ServeDeploySchema
 
-    config = ServeDeploySchema.model_validate(read(CONFIG))
+    config = ServeDeploySchema.model_validate(read(default_config()))
     assert config.http_options.host == "127.0.0.1"  # Ray's own default is all addresses
     [application] = config.applications
     Options.model_validate(application.args)

@@ -18,7 +18,8 @@ from ml_platform.lake.storage.tables import Lake
 from ml_platform.orchestration.model_asset import CHAIN
 from ml_platform.orchestration.resources import build_resources
 from ml_platform.orchestration.retraining import REASON_TAG, TRIGGER_TAG
-from ml_platform.settings import PROJECT_ROOT, Settings
+from ml_platform.settings import Settings
+from ml_platform_tests.paths import PROJECT_ROOT
 from ml_platform_tests.ports import free_port
 from ml_platform_tests.serving.conftest import answering
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ml_platform.settings import PROJECT_ROOT
 from ml_platform.spec.model import ModelSpec
 from ml_platform.spec_yaml import check_project, load_spec
 from ml_platform.yaml_documents import SpecError
+from ml_platform_tests.paths import PROJECT_ROOT
 
 GOOD = """\
 type: ml_platform.orchestration.TabularModel

@@ -5,19 +5,21 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from dagster._core.definitions.executor_definition import multiple_process_executor_requirements
 
+from ml_platform.project import current_project
+
 if TYPE_CHECKING:
     from ml_platform.orchestration.step_processes import StepProcesses
 
 # Forked steps find these already imported. Without the private module, each step imports Dagster's storage anew, which
 # costs several times the step itself; a test notices when a release moves it.
-PRELOAD = ["dagster._core.storage.sqlite_storage", "ml_platform.definitions", "lightgbm", "mlflow", "sklearn.pipeline"]
+PRELOAD = ("dagster._core.storage.sqlite_storage", "lightgbm", "mlflow", "sklearn.pipeline")  # and the project
 
 
 @dg.executor(name="multiprocess", requirements=multiple_process_executor_requirements())
 def _step_processes(_: dg.InitExecutorContext) -> "StepProcesses":
     from ml_platform.orchestration.step_processes import StepProcesses
 
-    return StepProcesses(max_concurrent=2, preload=PRELOAD)
+    return StepProcesses(max_concurrent=2, preload=[*PRELOAD, current_project().definitions])
 
 
 def executor() -> dg.ExecutorDefinition:

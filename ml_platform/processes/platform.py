@@ -13,11 +13,11 @@ from pathlib import Path
 import yaml
 
 from ml_platform.processes.runner import CannotStart, Process
-from ml_platform.settings import PROJECT_ROOT, Settings
+from ml_platform.project import current_project
+from ml_platform.settings import Settings
 
 PORTS = {"dagster": 3000, "serving": 8000, "mlflow": 5000}
 TITLES = {"dagster": "Dagster UI", "serving": "Predictions (OpenAPI at /docs)", "mlflow": "MLflow UI"}
-LOCATION = "ml_platform"
 DAGSTER_YAML = """\
 # Written when this folder was made; it is yours to change. docs/operations.md says what each part is for.
 telemetry:
@@ -120,7 +120,7 @@ def code_socket(settings: Settings) -> Path:
 def dagster_workspace(settings: Settings) -> Path:
     """Return the workspace file that points webserver and daemon at the code server, written anew."""
     path = dagster_home(settings) / "workspace.yaml"
-    server = {"socket": str(code_socket(settings)), "location_name": LOCATION}
+    server = {"socket": str(code_socket(settings)), "location_name": current_project().location}
     path.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}), encoding="utf-8")
     return path
 
@@ -153,6 +153,7 @@ def platform_processes(
     The MLflow UI is left out where the tracking URI is a server of its own, which has one already.
     """
     environment = platform_environment(settings, chosen)
+    project = current_project()
 
     def process(name: str, *arguments: str, ready_path: str | None = None, keeps_children: bool = False) -> Process:
         has_port = ready_path is not None
@@ -164,14 +165,14 @@ def platform_processes(
             ready_path=ready_path,
             title=TITLES.get(name, ""),
             environment=environment,
-            cwd=PROJECT_ROOT,
+            cwd=project.root,
             keeps_children=keeps_children,
         )
 
     found = []
     if "dagster" in names:
         workspace, socket = str(dagster_workspace(settings)), str(code_socket(settings))
-        code = ("-m", f"{LOCATION}.definitions", "-d", str(PROJECT_ROOT), "--location-name", LOCATION, "-s", socket)
+        code = ("-m", project.definitions, "-d", str(project.root), "--location-name", project.location, "-s", socket)
         found += [
             process("dagster-code", "dagster", "code-server", "start", *code, keeps_children=True),
             process("dagster-daemon", "ml_platform.orchestration.daemon", "-w", workspace),

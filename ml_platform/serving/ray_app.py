@@ -19,16 +19,20 @@ from pydantic import BaseModel, ConfigDict
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ml_platform.local_ray import LOOPBACK, ray_session
+from ml_platform.project import current_project
 from ml_platform.serving.http.listener import CannotListen, listen
 from ml_platform.serving.telemetry import logs
-from ml_platform.settings import PROJECT_ROOT
 
-CONFIG = PROJECT_ROOT / "deploy" / "ray_serve.yaml"
 NAME = "serving"
 FROM_REPLICA = "ml_platform.from_replica"  # a key of the message that starts a replica's answer
 PROXY_SETTING = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"  # names what Serve puts around the app of each proxy
 PROXY_CALLBACK = "ml_platform.serving.ray_proxy:middlewares"
 _REQUEST_ID = b"x-request-id"
+
+
+def default_config() -> Path:
+    """The project's configuration file for Ray Serve."""
+    return current_project().root / "deploy" / "ray_serve.yaml"
 
 
 class Options(BaseModel):
@@ -148,7 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     Requests under way are answered first, which `serve run` does not do: it ends the proxies at once.
     """
-    [config] = (sys.argv[1:] if arguments is None else arguments) or [str(CONFIG)]
+    [config] = (sys.argv[1:] if arguments is None else arguments) or [str(default_config())]
     try:
         _check(Path(config))
     except (OSError, ValueError, CannotListen) as error:

@@ -19,7 +19,8 @@ from ml_platform.orchestration.resources import Platform, build_resources
 from ml_platform.orchestration.scaffolding import ScaffoldError
 from ml_platform.orchestration.source_assets import FILES_TAG, source_table_defs
 from ml_platform.orchestration.source_scaffold import SourceTableParams, SourceTableScaffolder
-from ml_platform.settings import PROJECT_ROOT, Settings
+from ml_platform.settings import Settings
+from ml_platform_tests.paths import PROJECT_ROOT
 
 DATASETS = PROJECT_ROOT.parent / "shared" / "datasets"
 

@@ -12,9 +12,9 @@ from ml_platform.lake.sources.registry import declared_tables
 from ml_platform.lake.sources.source_spec import SourceSpec
 from ml_platform.orchestration.component import project_views
 from ml_platform.orchestration.spine_check import check_spines
-from ml_platform.settings import PROJECT_ROOT
 from ml_platform.spec_yaml import check_project
 from ml_platform.yaml_documents import SpecError
+from ml_platform_tests.paths import PROJECT_ROOT
 
 SPINE = """SELECT
     id, placed_at AS placed, placed_at AS known,

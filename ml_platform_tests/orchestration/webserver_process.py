@@ -15,7 +15,7 @@ import dagster as dg
 import yaml
 
 from ml_platform.processes.runner import Process
-from ml_platform.settings import PROJECT_ROOT
+from ml_platform_tests.paths import PROJECT_ROOT
 from ml_platform_tests.ports import free_port
 
 GREETING = """

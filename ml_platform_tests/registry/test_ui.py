@@ -11,7 +11,8 @@ import pytest
 from ml_platform.processes import table
 from ml_platform.processes.runner import Process
 from ml_platform.registry.ui import server_environment
-from ml_platform.settings import PROJECT_ROOT, Settings
+from ml_platform.settings import Settings
+from ml_platform_tests.paths import PROJECT_ROOT
 from ml_platform_tests.ports import free_port
 
 

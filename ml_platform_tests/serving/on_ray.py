@@ -15,8 +15,9 @@ from typing import Any
 
 import yaml
 
-from ml_platform.serving.ray_app import CONFIG
-from ml_platform.settings import PROJECT_ROOT, Settings
+from ml_platform.serving.ray_app import default_config
+from ml_platform.settings import Settings
+from ml_platform_tests.paths import PROJECT_ROOT
 from ml_platform_tests.ports import free_port
 from ml_platform_tests.serving.conftest import Server, client_of
 
@@ -51,7 +52,7 @@ def ray_server(
 ) -> Iterator[RayServer]:
     """Run the delivered configuration, changed for a test and on another port, until one replica is there."""
     folder = Path(tempfile.mkdtemp(prefix="ray-"))  # Ray's sockets need a short path
-    config = yaml.safe_load(CONFIG.read_text())
+    config = yaml.safe_load(default_config().read_text())
     port = config["http_options"]["port"] = free_port()
     deployment_of(config)["ray_actor_options"]["num_cpus"] = 0.1
     change(config)

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ml_platform.governance.audit_table import verify_audit
 from ml_platform.governance.keys import KeyStore
 from ml_platform.lake.storage.tables import Lake
-from ml_platform.serving.ray_app import CONFIG, main
+from ml_platform.serving.ray_app import default_config, main
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import bearer, start_server
 from ml_platform_tests.serving.inputs.test_parquet import HEADERS as AS_PARQUET
@@ -214,7 +214,7 @@ def test_what_cannot_be_is_told_before_ray_starts(
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        text = CONFIG.read_text().replace("port: 8000", f"port: {port}")
+        text = default_config().read_text().replace("port: 8000", f"port: {port}")
         if change:
             text = re.sub(rf"{change.split(':', maxsplit=1)[0]}:.*", change, text)
         config = tmp_path / "ray_serve.yaml"

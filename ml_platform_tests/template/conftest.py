@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_platform.settings import PROJECT_ROOT
+from ml_platform_tests.paths import PROJECT_ROOT
 from ml_platform_tests.template.baking import GIT, JINJA_LIKE, Bake, git
 
 

@@ -9,11 +9,12 @@ import pytest
 from ml_platform.features.views.view import FeatureView
 from ml_platform.inference.batch import score_rows, score_window
 from ml_platform.inference.scorer import Scorer
+from ml_platform.project import Project
 from ml_platform.promotion.versions import describe
 from ml_platform.registry.manifest import Target
 from ml_platform.spec.model import CLASSIFICATION_METRICS
 from ml_platform.training import candidate_fit
-from ml_platform.training.artifacts.code_version import NOT_VERSIONED, PACKAGE, code_version
+from ml_platform.training.artifacts.code_version import NOT_VERSIONED, code_version
 from ml_platform.training.candidate_fit import NotExportable, fit_candidate
 from ml_platform.training.data.split import Parts, TrainingRows, read_rows, split_by_time
 from ml_platform.training.documents import SearchResult, TrainedModel
@@ -260,7 +261,8 @@ def test_ray_tries_the_same_candidates(shops: Shops) -> None:
 def test_code_version(tmp_path) -> None:
     import subprocess
 
-    assert code_version(tmp_path) == NOT_VERSIONED
+    project = Project(tmp_path, "own", "own.definitions", "own")
+    assert code_version(project) == NOT_VERSIONED
 
     def git(*arguments: str) -> None:
         identity = ("-c", "user.name=a", "-c", "user.email=a@example.com")
@@ -270,16 +272,16 @@ def test_code_version(tmp_path) -> None:
     (tmp_path / "model.py").write_text("1")
     git("add", ".")
     git("commit", "-qm", "one")
-    clean = code_version(tmp_path)
+    clean = code_version(project)
     assert len(clean) == 40
     (tmp_path / "notes.ipynb").write_text("{}")
-    assert code_version(tmp_path) == clean
-    (tmp_path / PACKAGE / "defs" / "my_model").mkdir(parents=True)
-    (tmp_path / PACKAGE / "defs" / "my_model" / "defs.yaml").write_text("type: x")
-    assert code_version(tmp_path) == f"{clean}-dirty"
-    git("add", PACKAGE)
+    assert code_version(project) == clean
+    (project.root / project.package / "defs" / "my_model").mkdir(parents=True)
+    (project.root / project.package / "defs" / "my_model" / "defs.yaml").write_text("type: x")
+    assert code_version(project) == f"{clean}-dirty"
+    git("add", project.package)
     git("commit", "-qm", "two")
-    committed = code_version(tmp_path)
+    committed = code_version(project)
     assert (committed != clean, len(committed)) == (True, 40)
     (tmp_path / "model.py").write_text("2")
-    assert code_version(tmp_path) == f"{committed}-dirty"
+    assert code_version(project) == f"{committed}-dirty"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ml_platform.printable import plain
+from ml_platform.project import current_project
 from ml_platform.settings import Settings
 from ml_platform.spec.types import duration
 from ml_platform.terminal import say, show, stop
@@ -26,7 +27,7 @@ class Format(StrEnum):
 def features(
     view: Annotated[str | None, typer.Argument(help="Show one view with its features; all views by default.")] = None,
     format: Annotated[Format, typer.Option(help="How the catalogue is written.")] = Format.TABLE,
-    defs: Annotated[Path, typer.Option(help="The project's defs folder.")] = Path(__file__).parents[2] / "defs",
+    defs: Annotated[Path | None, typer.Option(help="A defs folder; the project's by default.")] = None,
 ) -> None:
     """List the feature views: entity, TTL, owner, definition, models, rows, newest event, share of nulls."""
     import msgspec
@@ -40,6 +41,7 @@ def features(
     from ml_platform.spec_yaml import check_project
 
     settings = Settings()
+    defs = defs or current_project().defs
     views = load_views(defs / "features")
     if view is not None and view not in views:
         stop(f"There is no feature view '{view}'; there are: {', '.join(views) or 'none'}")

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -20,13 +19,12 @@ from ml_platform.lake.query import sql
 from ml_platform.lake.query.overlays import Overlays
 from ml_platform.lake.storage.snapshots import instant
 from ml_platform.lake.storage.tables import Lake
-from ml_platform.settings import PROJECT_ROOT, Settings
+from ml_platform.project import current_project
+from ml_platform.settings import Settings
 from ml_platform.spec.model import Lookup, check_lookups
 
 if TYPE_CHECKING:
     import pandas
-
-VIEWS_FOLDER = PROJECT_ROOT / "ml_platform" / "defs" / "features"
 
 
 class NotebookLake(Lake):
@@ -61,7 +59,11 @@ def open_lake(uri: str | None = None) -> NotebookLake:
 
 def project_overlays(lake: Lake) -> Overlays:
     """Make the overlays by which SQL sees the pushed rows of the project's feature views."""
-    return pushed_overlays(lake, partial(load_views, VIEWS_FOLDER))
+    return pushed_overlays(lake, _project_views)
+
+
+def _project_views() -> dict[str, FeatureView]:
+    return load_views(current_project().defs / "features")
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def create_training_set(
         If a view has not been computed yet, or `versions` names a table that does not exist.
     """
     lake = lake or Lake(Settings().lake_uri)
-    views = views if views is not None else load_views(VIEWS_FOLDER)
+    views = views if views is not None else _project_views()
     if isinstance(lookups, str | Lookup):
         raise ValueError(f"lookups: wanted a list of them, found one: [{lookups!r}]")
     chosen = [Lookup(view=item) if isinstance(item, str) else item for item in lookups]

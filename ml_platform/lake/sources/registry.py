@@ -2,27 +2,26 @@
 
 import importlib
 from difflib import get_close_matches
-from pathlib import Path
 
 import yaml
 
 from ml_platform.lake.ingestion.raw_table import RawTable
 from ml_platform.lake.sources.from_spec import raw_table
 from ml_platform.lake.sources.source_spec import SourceSpec
+from ml_platform.project import current_project
 
-DEFS = Path(__file__).resolve().parents[2] / "defs"
 ATTRIBUTE = "RAW_TABLES"
 COMPONENT = "SourceTable"
 
 
 def declared_tables() -> dict[str, RawTable]:
     """Collect `RAW_TABLES` of every `defs/<folder>/tables.py`, and every `SourceTable` of a `defs.yaml`."""
-    package = f"{__name__.split('.', maxsplit=1)[0]}.defs"
+    project = current_project()
     tables: dict[str, RawTable] = {}
-    for path in sorted(DEFS.glob("*/tables.py")):
-        module = importlib.import_module(f"{package}.{path.parent.name}.tables")
+    for path in sorted(project.defs.glob("*/tables.py")):
+        module = importlib.import_module(f"{project.package}.defs.{path.parent.name}.tables")
         tables |= {raw.name: raw for raw in getattr(module, ATTRIBUTE, ())}
-    for path in sorted(DEFS.rglob("defs.yaml")):
+    for path in sorted(project.defs.rglob("defs.yaml")):
         for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
             if isinstance(document, dict) and str(document.get("type", "")).rpartition(".")[2] == COMPONENT:
                 raw = raw_table(SourceSpec.model_validate(document.get("attributes") or {}))
@@ -43,4 +42,6 @@ def declared_table(name: str) -> RawTable:
         return tables[name]
     near = get_close_matches(name, tables, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    raise LookupError(f"No raw table '{name}' is declared below {DEFS.name}/; there are: {', '.join(tables)}.{hint}")
+    raise LookupError(
+        f"No raw table '{name}' is declared below {current_project().defs}; there are: {', '.join(tables)}.{hint}"
+    )

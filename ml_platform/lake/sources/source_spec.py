@@ -18,7 +18,7 @@ from ml_platform.lake.contracts.conversion import NUMBERS
 from ml_platform.lake.contracts.date_formats import problem_of
 from ml_platform.lake.contracts.schema_evolution import Evolution
 from ml_platform.lake.sources.file_spec import Files
-from ml_platform.settings import PROJECT_ROOT
+from ml_platform.project import current_project
 from ml_platform.spec.types import Strict
 
 _RESERVED = (ROW, "ingest_day", "ingest_file")
@@ -236,4 +236,4 @@ def resolve(path: str) -> Path | str:
     expanded = os.path.expandvars(path)
     if "$" in expanded:
         raise ValueError(f"Path '{path}': its variable is not set in the environment.")
-    return expanded.rstrip("/") if "://" in expanded else PROJECT_ROOT / Path(expanded).expanduser()
+    return expanded.rstrip("/") if "://" in expanded else current_project().root / Path(expanded).expanduser()

@@ -3,13 +3,12 @@
 import subprocess
 from pathlib import Path
 
-from ml_platform.settings import PROJECT_ROOT
+from ml_platform.project import Project, current_project
 
 NOT_VERSIONED = "not under version control"
-PACKAGE = __name__.partition(".")[0]
 
 
-def code_version(root: Path = PROJECT_ROOT) -> str:
+def code_version(project: Project | None = None) -> str:
     """Git commit of the project, with `-dirty` when it is not the code that runs; `NOT_VERSIONED` outside of git.
 
     That is so when tracked files differ, and when the package has files that were never added, as a new model's are.
@@ -20,13 +19,15 @@ def code_version(root: Path = PROJECT_ROOT) -> str:
     RuntimeError
         When git itself fails on a repository, with what it said.
     """
+    project = project or current_project()
+    root = project.root
     try:
         found = _git(root, "rev-parse", "--verify", "HEAD")
     except FileNotFoundError:  # git is not installed
         return NOT_VERSIONED
     if found.returncode != 0:
         return NOT_VERSIONED
-    changed = _status(root, "--untracked-files=no") or _status(root, "--untracked-files=normal", "--", PACKAGE)
+    changed = _status(root, "--untracked-files=no") or _status(root, "--untracked-files=normal", "--", project.package)
     return found.stdout.strip() + ("-dirty" if changed else "")
 
 

@@ -35,6 +35,7 @@ from ml_platform.features.training_sets.build import feature_rows
 from ml_platform.features.training_sets.feature_definitions import FeatureDefinitions
 from ml_platform.features.training_sets.notebook_api import create_training_set
 from ml_platform.features.views.compute import compute_view
+from ml_platform.features.views.load import load_views
 from ml_platform.features.views.view import FeatureColumn, FeatureView
 from ml_platform.lake.query import sql
 from ml_platform.lake.storage.maintenance import maintain
@@ -174,7 +175,7 @@ def test_sql_sees_no_row_that_was_pushed_to_another_definition(
 def test_the_command_and_a_notebook_see_pushed_rows(
     lake: Lake, settings: Settings, view: FeatureView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notebook_api, "VIEWS_FOLDER", tmp_path)
+    monkeypatch.setattr(notebook_api, "_project_views", lambda: load_views(tmp_path))
     monkeypatch.setenv("ML_PLATFORM_HOME", str(settings.home))
     (tmp_path / "broken.sql").write_text("no view")
     select = "SELECT count(*) AS rows FROM features.shop_load"

@@ -15,7 +15,7 @@ from ml_platform.lake.sources.file_spec import Files
 from ml_platform.lake.sources.from_spec import raw_table
 from ml_platform.lake.sources.source_spec import SourceSpec, resolve
 from ml_platform.lake.storage.tables import Lake
-from ml_platform.settings import PROJECT_ROOT
+from ml_platform_tests.paths import PROJECT_ROOT
 
 
 class Readings(dy.Schema):

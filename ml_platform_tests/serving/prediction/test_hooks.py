@@ -12,7 +12,8 @@ from ml_platform.serving.http.messages import Refused
 from ml_platform.serving.http.problems import InvalidRequest, Problem
 from ml_platform.serving.prediction.hooks import HookRequest, Hooks
 from ml_platform.serving.prediction.responses import Prediction
-from ml_platform.settings import PROJECT_ROOT, Settings
+from ml_platform.settings import Settings
+from ml_platform_tests.paths import PROJECT_ROOT
 from ml_platform_tests.serving.conftest import Server, start_server
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish, score
 

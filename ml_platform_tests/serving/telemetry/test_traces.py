@@ -11,7 +11,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from ml_platform.settings import PROJECT_ROOT, Settings
+from ml_platform.settings import Settings
+from ml_platform_tests.paths import PROJECT_ROOT
 from ml_platform_tests.serving.conftest import Server
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
 

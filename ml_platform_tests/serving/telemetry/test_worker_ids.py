@@ -9,7 +9,7 @@ import pytest
 
 from ml_platform.serving.ray_app import share
 from ml_platform.serving.telemetry.worker_ids import forget_ended, take_number
-from ml_platform.settings import PROJECT_ROOT
+from ml_platform_tests.paths import PROJECT_ROOT
 
 WORKER = """
 import sys
