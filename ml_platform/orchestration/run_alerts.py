@@ -8,6 +8,7 @@ import dagster as dg
 from dagster._core.storage.tags import WILL_RETRY_TAG
 
 from ml_platform.monitoring.alerts.alert import Alert, record_alert
+from ml_platform.orchestration.dropped_retries import dropped_retries, dropped_retry
 from ml_platform.orchestration.resources import Platform
 from ml_platform.orchestration.run_workers import killed_because, run_worker
 
@@ -122,8 +123,11 @@ def run_alerts(models: frozenset[str]) -> dg.Definitions:
         description="Sends an alert for every run that failed, those included that a kill left and monitoring ended.",
     )
     def failed_runs(context: dg.RunFailureSensorContext, platform: Platform) -> None:
-        steps = _errors(context.get_step_failure_events())
         run = context.instance.get_run_by_id(context.dagster_run.run_id) or context.dagster_run  # with its newest tags
+        newest = context.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)[-1].get_dagster_event()
+        if newest != context.failure_event or dropped_retry(context.instance, run) is not None:
+            return  # the retry was or is asked for again, by a failure that is told in place of this one
+        steps = _errors(context.get_step_failure_events())
         message, killed = context.failure_event.message or "", killed_because(context.instance, run.run_id)
         record_alert(platform.settings, failure_alert(run, message, steps, models, killed))
 
@@ -145,7 +149,7 @@ def run_alerts(models: frozenset[str]) -> dg.Definitions:
         context.update_cursor(json.dumps(sorted(stuck)))
         return dg.SkipReason(f"{len(stuck)} runs make no progress" if stuck else "every run makes progress")
 
-    return dg.Definitions(sensors=[failed_runs, stuck_runs])
+    return dg.Definitions(sensors=[failed_runs, stuck_runs, dropped_retries])
 
 
 def _stuck(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRecord]:

@@ -3,6 +3,8 @@
 The runs differ in the instant that they train as of, so that each makes a version of its own.
 """
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
@@ -12,6 +14,9 @@ from dagster import DagsterRun, DagsterRunStatus, RunsFilter
 from dagster._core.events import DagsterEventType
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
+from ml_platform.orchestration.dropped_retries import DROPPED
+from ml_platform.processes import table
+from ml_platform.processes.child import NAME_MARK
 from ml_platform.promotion.reconcile import versions_of
 from ml_platform.promotion.sweep import sweep_bundles
 from ml_platform.registry.releases import ReleaseStore
@@ -174,6 +179,38 @@ def test_a_killed_retraining_ends_as_one_new_version(platform: RunningPlatform, 
     assert alert["title"] == f"run {killed[:8]} of {JOB} was killed and is retried"
     assert alert["body"].startswith("Its process ")
     assert alert_of(platform, retry.run_id) is None
+
+
+def test_runs_that_fall_with_the_code_server_are_retried_once_it_is_back(platform: RunningPlatform):
+    """One that is under way, and one that waits in the queue and cannot be launched; Dagster gives up both retries."""
+    running = platform.launch(JOB, trained_as_of("2024-05-13"))
+    platform.await_step(running, f"{MODEL}__training_set", DagsterEventType.STEP_SUCCESS)
+    waiting = platform.launch(JOB, trained_as_of("2024-05-20"))
+    marks = {NAME_MARK: "dagster-code", "ML_PLATFORM_HOME": str(platform.settings.home)}
+    fallen = set(table.marked(marks))
+    assert platform.worker(running).pid in fallen
+    for pid in fallen:
+        os.kill(pid, signal.SIGKILL)
+    # The server that is started in its place does not come to answer before Dagster has tried.
+    [server] = platform.wait_until(lambda: set(table.marked(marks)) - fallen, "a new code server")
+    os.kill(server, signal.SIGSTOP)
+    try:
+        for run_id in (running, waiting):
+            assert platform.await_end(run_id) is DagsterRunStatus.FAILURE
+            platform.wait_until(lambda run_id=run_id: was_dropped(platform, run_id), f"the lost retry of {run_id}")
+            assert retry_of(platform, run_id) is None
+    finally:
+        os.kill(server, signal.SIGCONT)
+
+    for run_id in (running, waiting):
+        retry = platform.wait_until(lambda run_id=run_id: retry_of(platform, run_id), f"a retry of {run_id}")
+        assert platform.await_end(retry.run_id) is DagsterRunStatus.SUCCESS
+        alert = platform.wait_until(lambda run_id=run_id: alert_of(platform, run_id), f"an alert of run {run_id}")
+        assert (alert["severity"], alert["title"].endswith(" and is retried")) == ("warning", True)
+
+
+def was_dropped(platform: RunningPlatform, run_id: str) -> bool:
+    return any(event.message == DROPPED for event in platform.events(run_id, DagsterEventType.ENGINE_EVENT))
 
 
 def retry_of(platform: RunningPlatform, run_id: str) -> DagsterRun | None:
