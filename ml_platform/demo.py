@@ -184,7 +184,9 @@ def _run(wanted: Sequence[runner.Process], clock: Clock, *, oneshot: bool) -> in
     example = f"{current_project().package}.defs.flights"
     if util.find_spec(example) is None:
         clock.say("This project has no example to run; starting what is there.")
-        return runner.run(wanted, on_ready=lambda: print(platform.addresses(wanted)), oneshot=oneshot)
+        return runner.run(
+            wanted, on_ready=lambda: print(platform.addresses(wanted)), on_given_up=dev.alert_given_up, oneshot=oneshot
+        )
     import dagster as dg
 
     scenario: Scenario = import_module(f"{example}.scenario")
@@ -197,7 +199,9 @@ def _run(wanted: Sequence[runner.Process], clock: Clock, *, oneshot: bool) -> in
             f"\n{predict(settings, scenario)}\n\n{platform.addresses(wanted)}\n\nCtrl-C stops everything.", flush=True
         )
 
-    return runner.run(wanted, on_ready=show, oneshot=oneshot, logs=settings.home / "logs")
+    return runner.run(
+        wanted, on_ready=show, on_given_up=dev.alert_given_up, oneshot=oneshot, logs=settings.home / "logs"
+    )
 
 
 if __name__ == "__main__":

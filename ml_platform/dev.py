@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ml_platform.monitoring.alerts.alert import Alert, record_alert
 from ml_platform.private_files import make_private
+from ml_platform.processes.output import TERMINAL
 from ml_platform.processes.platform import (
     PORTS,
     addresses,
@@ -43,7 +44,7 @@ def alert_given_up(process: Process, reason: str) -> None:
             kind="process",
             severity="error",
             title=f"{process.name} is down and is not started again",
-            body=f"{reason}. The other processes go on. Stop `make dev` and start it anew once the cause is mended.",
+            body=f"{reason}. The other processes go on. Stop the platform and start it anew once the cause is mended.",
         ),
     )
 
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prepare(settings, processes)
         return run(
             processes,
-            on_ready=lambda: print(f"\n{addresses(processes)}\n\nCtrl-C stops all of them.\n", flush=True),
+            on_ready=lambda: TERMINAL.write(f"\n{addresses(processes)}\n\nCtrl-C stops all of them.\n"),
             on_given_up=alert_given_up,
         )
     except (CannotStart, ValueError) as error:

@@ -15,11 +15,11 @@ import urllib.request
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from queue import SimpleQueue
 
 from ml_platform.processes import table
+from ml_platform.processes.output import Output
 
 HTTP_ERROR = 400
 TAIL_LINES = 15
@@ -83,25 +83,6 @@ class Process:
                 return int(response.status) < HTTP_ERROR
         except (OSError, urllib.error.URLError, ValueError):
             return False
-
-
-class Output:
-    """Prints the processes' lines, or keeps them in a file each so that the terminal stays readable."""
-
-    def __init__(self, names: Sequence[str], logs: Path | None) -> None:
-        self.logs, self._width, self._lock = logs, max(map(len, names), default=0), threading.Lock()
-        if logs is not None:
-            logs.mkdir(parents=True, exist_ok=True)
-
-    def write(self, name: str, line: str) -> None:
-        """Write one line of a process."""
-        now = f"{datetime.now():%H:%M:%S}"
-        with self._lock:
-            if self.logs is None:
-                print(f"{now} {name:{self._width}} | {line}", flush=True)
-                return
-            with (self.logs / f"{name}.log").open("a", encoding="utf-8") as file:
-                file.write(f"{now} {line}\n")
 
 
 @dataclass(frozen=True)

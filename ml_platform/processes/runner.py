@@ -26,12 +26,12 @@ from ml_platform.processes.child import (
     Ended,
     Late,
     Life,
-    Output,
     Process,
     Ready,
     describe_end,
     guard_against_sudden_end,
 )
+from ml_platform.processes.output import TERMINAL, Output
 
 __all__ = ["CannotStart", "Process", "check_ports", "end_leftovers", "run", "say"]
 
@@ -86,7 +86,7 @@ def end_leftovers(processes: Sequence[Process], home: Path) -> None:
 
 def say(text: str) -> None:
     """Print a line of the runner itself."""
-    print(f"platform: {text}", flush=True)
+    TERMINAL.write(f"platform: {text}")
 
 
 class _Supervisor:
@@ -194,7 +194,7 @@ class _Supervisor:
         how = describe_end(code)
         say(f"{name} ended by itself {how}; its last lines:")
         for line in list(child.tail):
-            print(f"    {line}", flush=True)
+            TERMINAL.write(f"    {line}")
         if self.logs is not None:
             say(f"all of them in {self.logs / (name + '.log')}")
         pause = child.pause()
@@ -212,7 +212,10 @@ class _Supervisor:
         child.given_up = True
         self.code = self.code or code or 1
         if self.on_given_up is not None:
-            self.on_given_up(child.process, reason)
+            try:
+                self.on_given_up(child.process, reason)
+            except Exception as error:  # noqa: BLE001  (whoever cannot be told, the others go on)
+                say(f"that {child.process.name} was given up could not be told: {error}")
         left = [other.process.name for other in self.children if not other.given_up]
         if self.oneshot or not left:
             self._stop(self.code)
@@ -270,7 +273,7 @@ def run(
     on_ready
         Called in a thread once every process with a `ready_path` has answered or was given up.
     on_given_up
-        Called with the process and the reason when one is given up.
+        Called with the process and the reason when one is given up; what it raises is printed, and the others go on.
     oneshot
         Stop all processes after `on_ready`.
     logs
