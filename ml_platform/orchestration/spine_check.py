@@ -19,7 +19,7 @@ from ml_platform.lake.ingestion.raw_table import RawTable
 from ml_platform.lake.names import quoted
 from ml_platform.lake.query.sql import referenced_tables
 from ml_platform.orchestration.dagster_rules import dagster_problems
-from ml_platform.spec.inputs import FieldType
+from ml_platform.spec.input_rules import FieldType
 from ml_platform.spec.model import ModelSpec, Task
 from ml_platform.yaml_documents import Document, Problem, SpecError, documents, nearest
 

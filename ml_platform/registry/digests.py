@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from ml_platform.registry.manifest import Input, Manifest, ViewLookup
+from ml_platform.spec.input_rules import rule_values
 
 BUNDLE_FILES = ("golden.json", "manifest.json", "model.onnx")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -59,9 +60,16 @@ def model_digest(onnx: bytes, manifest: Manifest) -> str:
 
 
 def _input_signature(field: Input) -> tuple[Any, ...]:
-    """The part of an input that decides an answer; the same as before contracts existed where it has none."""
+    """The part of an input that decides an answer; what it does not declare leaves the digest as it was without it."""
     signature = (field.name, field.type, field.required, field.minimum, field.maximum)
     contract = (field.allowed, field.default, field.flagged)
+    further = {
+        key: value
+        for key, value in rule_values(field).items()
+        if value is not None and key not in ("minimum", "maximum", "allowed")
+    }
+    if further:
+        return (*signature, *contract, further)
     return signature if contract == (None, None, ()) else (*signature, *contract)
 
 

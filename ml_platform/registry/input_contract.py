@@ -4,22 +4,20 @@ A violation is either refused or only flagged, as the input's owner chose. In se
 flags are found here; batch scoring, which decodes nothing, uses both.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from ml_platform.registry.manifest import Input, Violated
+from ml_platform.registry.manifest import Input
+from ml_platform.spec.input_rules import Rule, Violated, rules_of, shown
 
 if TYPE_CHECKING:
     from ml_platform.spec.inputs import InputField  # serving needs no spec
 
 # The whole years that nanosecond timestamps span: date arithmetic cannot overflow in them.
 FIRST_YEAR, LAST_YEAR = 1678, 2261
-MOST_LISTED = 10  # allowed values that a message names
 
 TYPES = {
     "string": "a string",
@@ -52,29 +50,28 @@ class Contract:
     'wanted a finite number of at most 6000, found null'
     """
 
-    def __init__(self, rules: "Sequence[_Rule]", defaults: Mapping[str, Any]) -> None:
-        self._rules = tuple(rules)
+    def __init__(self, checks: "Sequence[_Check]", defaults: Mapping[str, Any]) -> None:
+        self._checks = tuple(checks)
         self._defaults = tuple(defaults.items())
 
     @classmethod
     def flagging(cls, inputs: Iterable[Input]) -> Self | None:
         """Make the contract of flagged violations and defaults; None when no input declares either."""
         inputs = tuple(inputs)
-        rules = [_Rule(field, field.flagged) for field in inputs if field.flagged]
+        checks = [_Check(field, nulls="null" in field.flagged, flagged=True) for field in inputs if field.flagged]
         defaults = defaults_of(inputs)
-        return cls(rules, defaults) if rules or defaults else None
+        return cls(checks, defaults) if checks or defaults else None
 
     @classmethod
     def refusing(cls, inputs: Iterable[Input]) -> Self:
         """Make the contract of violations that serving refuses, given values of the right type."""
-        kinds: tuple[Violated, ...] = ("null", "range", "allowed")
-        rules = [_Rule(field, [kind for kind in kinds if kind not in field.flagged]) for field in inputs]
-        return cls([rule for rule in rules if rule.says_something], {})
+        checks = [_Check(field, nulls="null" not in field.flagged, flagged=False) for field in inputs]
+        return cls([check for check in checks if check.says_something], {})
 
     @property
     def fields(self) -> tuple[str, ...]:
         """Names of the inputs with a rule or a default."""
-        return tuple(dict.fromkeys([*(name for name, _ in self._defaults), *(rule.name for rule in self._rules)]))
+        return tuple(dict.fromkeys([*(name for name, _ in self._defaults), *(check.name for check in self._checks)]))
 
     def check_row(self, values: MutableMapping[str, Any], number: int = 0) -> list[Violation]:
         """Replace nulls of one row (values by name) by defaults, in place, and list its violations."""
@@ -82,9 +79,9 @@ class Contract:
             if values[name] is None:
                 values[name] = default
         return [
-            Violation(number, rule.name, kind, rule.message(values[rule.name]))
-            for rule in self._rules
-            if (kind := rule.violated_by(values[rule.name])) is not None
+            Violation(number, check.name, kind, check.message(values[check.name]))
+            for check in self._checks
+            if (kind := check.violated_by(values[check.name])) is not None
         ]
 
     def check_columns(self, columns: MutableMapping[str, list[Any]]) -> list[Violation]:
@@ -93,45 +90,42 @@ class Contract:
             if None in columns[name]:
                 columns[name] = [default if value is None else value for value in columns[name]]
         found = []
-        for rule in self._rules:
-            values = columns[rule.name]
-            bad = {value: kind for value in set(values) if (kind := rule.violated_by(value)) is not None}
-            if bad:
+        for check in self._checks:
+            values = columns[check.name]
+            if bad := check.violated_in(values):
                 found += [
-                    Violation(number, rule.name, bad[value], rule.message(value))
+                    Violation(number, check.name, bad[value], check.message(value))
                     for number, value in enumerate(values)
                     if value in bad
                 ]
         return sorted(found, key=lambda violation: violation.row)
 
 
-class _Rule:
-    """The rule of one input, restricted to some kinds of violations."""
+class _Check:
+    """Null and the rules of one input, as far as what breaks them is flagged, or refused."""
 
-    def __init__(self, field: Input, kinds: Iterable[Violated]) -> None:
-        kinds = set(kinds)
+    def __init__(self, field: Input, *, nulls: bool, flagged: bool) -> None:
         self.name = field.name
         self._field = field
-        self._null: Violated | None = "null" if "null" in kinds and not accepts_null(field) else None
-        self._allowed = frozenset(field.allowed) if field.allowed is not None and "allowed" in kinds else None
-        self._minimum = field.minimum if "range" in kinds else None
-        self._maximum = field.maximum if "range" in kinds else None
+        self._null: Violated | None = "null" if nulls and not accepts_null(field) else None
+        rules = [rule for rule in rules_of(field) if rule.kind in field.flagged] if flagged else refused_rules(field)
+        self._rules = tuple((rule.kind, rule.keeps) for rule in rules)
 
     @property
     def says_something(self) -> bool:
-        checks = (self._null, self._allowed, self._minimum, self._maximum)
-        return any(check is not None for check in checks)
+        return self._null is not None or bool(self._rules)
 
     def violated_by(self, value: Any) -> Violated | None:
         if value is None:
             return self._null
-        if self._allowed is not None and value not in self._allowed:
-            return "allowed"
-        if self._minimum is not None and value < self._minimum:
-            return "range"
-        if self._maximum is not None and value > self._maximum:
-            return "range"
+        for kind, keeps in self._rules:
+            if not keeps(value):
+                return kind
         return None
+
+    def violated_in(self, values: Iterable[Any]) -> dict[Any, Violated]:
+        """The distinct values of a column that break it, with what they break."""
+        return {value: kind for value in set(values) if (kind := self.violated_by(value)) is not None}
 
     def message(self, value: Any) -> str:
         return f"wanted {wanted_of(self._field)}, found {found_of(self._field, value)}"
@@ -140,6 +134,11 @@ class _Rule:
 def accepts_null(field: Input) -> bool:
     """Whether null is neither refused nor flagged."""
     return not field.required and "null" not in field.flagged
+
+
+def refused_rules(field: Input) -> tuple[Rule, ...]:
+    """The rules of a field whose violations are refused."""
+    return tuple(rule for rule in rules_of(field) if rule.kind not in field.flagged)
 
 
 def defaults_of(inputs: "Iterable[Input | InputField]") -> dict[str, Any]:
@@ -168,25 +167,13 @@ def wanted_of(field: Input) -> str:
     >>> wanted_of(Input(name="origin", type="string", allowed=("EWR", "JFK")))
     'one of "EWR", "JFK"'
     """
-    if field.allowed is not None:
-        listed = ", ".join(shown(value) for value in field.allowed[:MOST_LISTED])
-        more = len(field.allowed) - MOST_LISTED
-        return f"one of {listed} and {more:,} more" if more > 0 else f"one of {listed}"
-    bounds = (("at least", field.minimum), ("at most", field.maximum))
-    limits = [f"{word} {limit:g}" for word, limit in bounds if limit is not None]
-    return f"{TYPES[field.type]} of {' and '.join(limits)}" if limits else TYPES[field.type]
+    wanted = TYPES[field.type]
+    for rule in rules_of(field):
+        wanted = rule.wanted(wanted)
+    return wanted
 
 
 def found_of(field: Input, value: Any) -> str:
-    """Show a value that does not fit, with the allowed one that was probably meant."""
-    if field.allowed is not None and isinstance(value, str) and len(value) <= 100:
-        near = get_close_matches(value, [str(one) for one in field.allowed], n=1)
-        if near:
-            return f"{shown(value)}; did you mean {shown(near[0])}?"
-    return shown(value)
-
-
-def shown(value: Any) -> str:
-    """Show a value as JSON, cut off when it is long."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 40 else f"{text[:36]}…"
+    """Show a value that does not fit, with the one that was probably meant."""
+    meant = next((near for rule in rules_of(field) if (near := rule.meant(value)) is not None), None)
+    return shown(value) if meant is None else f"{shown(value)}; did you mean {shown(meant)}?"

@@ -11,13 +11,12 @@ from typing import Any, Literal
 
 import msgspec
 
+from ml_platform.spec.input_rules import FieldType, RuleValues, Violated
+
 MISSING_CODE = -2.0  # category code of a null
 UNSEEN_CODE = -1.0  # category code of a value that training did not see, or saw too rarely to learn from
 
 Label = str | int  # a class of a multiclass target, as the training rows have it
-Violated = Literal["null", "range", "allowed"]  # what of an input's contract a value breaks
-
-
 Action = Literal["promotion", "rollback", "traffic", "withdrawal"]
 
 
@@ -25,18 +24,13 @@ class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of the manifest's parts."""
 
 
-class Input(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """One field of a request."""
+class Input(RuleValues, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """One field of a request: name, type, the keys of its rules, and these."""
 
-    name: str
-    type: Literal["string", "integer", "number", "boolean", "timestamp"]
     description: str = ""
     unit: str | None = None
     example: Any = None
     required: bool = True
-    minimum: float | None = None
-    maximum: float | None = None
-    allowed: tuple[str | int, ...] | None = None
     default: str | int | float | bool | None = None  # what stands for a null
     flagged: tuple[Violated, ...] = ()  # answered with a flag; anything else that breaks the contract is refused
 
@@ -45,7 +39,7 @@ class Derived(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """One feature computed from the request: `tree` is a portable expression (`features.expressions.compile`)."""
 
     name: str
-    type: Literal["string", "integer", "number", "boolean", "timestamp"]
+    type: FieldType
     tree: Any
     description: str = ""
     unit: str | None = None

@@ -9,7 +9,8 @@ import polars as pl
 from ml_platform.features.expressions.compile import compile_tree, evaluator, same
 from ml_platform.features.views.declared_types import DTYPES
 from ml_platform.python_files import load_file
-from ml_platform.spec.inputs import FieldType, InputField
+from ml_platform.spec.input_rules import FieldType
+from ml_platform.spec.inputs import InputField
 
 _TYPES: dict[type[pl.DataType], FieldType] = {pl.String: "string", pl.Boolean: "boolean", pl.Datetime: "timestamp"}
 

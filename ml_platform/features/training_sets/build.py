@@ -23,7 +23,7 @@ from ml_platform.lake.query import sql
 from ml_platform.lake.query.sql_errors import naming_the_query
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.registry.input_contract import defaults_of
-from ml_platform.spec.inputs import FieldType
+from ml_platform.spec.input_rules import FieldType
 from ml_platform.spec.model import ModelSpec
 from ml_platform.spec.types import Strict
 

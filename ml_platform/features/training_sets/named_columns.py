@@ -12,7 +12,7 @@ from ml_platform.features.expressions.request_features import RequestFeature, de
 from ml_platform.features.point_in_time.lookup import feature_column
 from ml_platform.features.training_sets.build import feature_infos
 from ml_platform.features.views.view import FeatureView
-from ml_platform.spec.inputs import FieldType
+from ml_platform.spec.input_rules import FieldType
 from ml_platform.spec.model import SCORE_COLUMNS, ModelSpec
 from ml_platform.spec.promotion import BLOCK_UNITS
 from ml_platform.yaml_documents import Document, Location, Problem, nearest, unknown

@@ -10,7 +10,7 @@ import polars as pl
 from ml_platform.features.training_sets.refused_values import RefusedValue
 from ml_platform.features.views.declared_types import Undeclared, as_declared
 from ml_platform.lake.exact_casts import cast_exactly, first_lost, is_text, shown
-from ml_platform.spec.inputs import FieldType
+from ml_platform.spec.input_rules import FieldType
 
 
 def typed_ids(ids: pl.Series, declared: FieldType | None, where: str) -> pl.Series:

@@ -13,7 +13,7 @@ from ml_platform.features.training_sets.refused_values import RefusedValue
 from ml_platform.features.views.declared_types import DTYPES, Undeclared, as_declared, cast_to_declared
 from ml_platform.lake.exact_casts import shown
 from ml_platform.registry.input_contract import FIRST_YEAR, LAST_YEAR, TYPES
-from ml_platform.spec.inputs import FieldType
+from ml_platform.spec.input_rules import FieldType
 
 _REMEDIES: dict[FieldType, str] = {
     "string": "write the text in the query as a request sends it (CAST(CAST(x AS BIGINT) AS VARCHAR))",

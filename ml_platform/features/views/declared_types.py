@@ -3,7 +3,7 @@
 import polars as pl
 
 from ml_platform.lake.exact_casts import cast_exactly, first_lost, is_castable, shown
-from ml_platform.spec.inputs import FieldType
+from ml_platform.spec.input_rules import FieldType
 
 UTC_MICROSECONDS = pl.Datetime("us", "UTC")
 DTYPES: dict[str, pl.DataType] = {

@@ -1,11 +1,13 @@
 """The form of a model: a field for each input of its signature, filled in with the owner's example."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from ml_platform.registry.manifest import Input, Manifest
 from ml_platform.serving.openapi.predictions import example_row
+from ml_platform.spec.input_rules import rules_of
 
 _CONTROLS = {
     "string": "text",
@@ -27,8 +29,7 @@ class FormField:
     unit: str | None
     required: bool
     value: str
-    minimum: float | None  # enforced by the control
-    maximum: float | None
+    attributes: Mapping[str, Any]  # of the HTML input, which enforces them
     choices: tuple[str, ...]  # the only values of a select; suggestions of other controls
     when_empty: str  # what it shows when it is left empty
     hint: str  # shown beside the description
@@ -44,12 +45,14 @@ def form_fields(manifest: Manifest) -> list[FormField]:
 def _form_field(field: Input, example: Any, known: tuple[str, ...]) -> FormField:
     choices = known if field.type == "string" else ()
     control = _CONTROLS[field.type]
+    attributes: dict[str, Any] = {}
     if field.type == "boolean":
         choices = ("true", "false")
-    elif field.allowed is not None:
-        choices = tuple(map(str, field.allowed))
-        control = control if "allowed" in field.flagged else "select"
-    held = "range" not in field.flagged
+    for rule in rules_of(field):
+        choices = choices if rule.literals is None else tuple(map(str, rule.literals))
+        if rule.kind not in field.flagged:
+            control = control if rule.literals is None else "select"
+            attributes |= rule.form_attributes()
     return FormField(
         name=field.name,
         type=field.type,
@@ -58,8 +61,7 @@ def _form_field(field: Input, example: Any, known: tuple[str, ...]) -> FormField
         unit=field.unit,
         required=field.required,
         value=_text(field, example),
-        minimum=field.minimum if held else None,
-        maximum=field.maximum if held else None,
+        attributes=attributes,
         choices=choices,
         when_empty="none" if field.default is None else f"{_text(field, field.default)} by default",
         hint=_hint(field, choices),
@@ -67,12 +69,10 @@ def _form_field(field: Input, example: Any, known: tuple[str, ...]) -> FormField
 
 
 def _hint(field: Input, choices: tuple[str, ...]) -> str:
-    parts = []
-    if (within := _range(field)) is not None:
-        parts.append(f"{within}, flagged otherwise" if "range" in field.flagged else within)
-    if "allowed" in field.flagged:
-        parts.append(f"{len(choices)} known values, flagged otherwise")
-    elif field.allowed is None and field.type == "string" and choices:
+    rules = rules_of(field)
+    parts = [f"{rule.hint()}, flagged otherwise" for rule in rules if rule.kind in field.flagged]
+    parts += [rule.hint() for rule in rules if rule.kind not in field.flagged and rule.literals is None]
+    if field.type == "string" and choices and all(rule.literals is None for rule in rules):
         parts.append(f"{len(choices)} known values")
     if not field.required:
         if field.default is not None:
@@ -80,13 +80,6 @@ def _hint(field: Input, choices: tuple[str, ...]) -> str:
         else:
             parts.append("optional, flagged when empty" if "null" in field.flagged else "optional")
     return ", ".join(parts)
-
-
-def _range(field: Input) -> str | None:
-    low, high = (None if bound is None else f"{bound:,.10g}" for bound in (field.minimum, field.maximum))
-    if low is not None and high is not None:
-        return f"{low} to {high}"
-    return f"at least {low}" if low is not None else f"at most {high}" if high is not None else None
 
 
 def _text(field: Input, value: Any) -> str:

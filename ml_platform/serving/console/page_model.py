@@ -12,6 +12,7 @@ from ml_platform.serving.console import formatting, plots
 from ml_platform.serving.console.history import History, Interval
 from ml_platform.serving.models.descriptions import ModelDetail, traffic_shares
 from ml_platform.serving.models.slots import EndpointState, ServedModel
+from ml_platform.spec.input_rules import RULES
 
 _DOOR = "at the door"  # in the place of a model
 
@@ -39,10 +40,9 @@ DOOR_WORDS = {
     "503": "keys or tokens cannot be checked",
 }
 
-VIOLATION_WORDS = {
+VIOLATION_WORDS: dict[str, str] = {
     "null": "null, or left out",
-    "range": "a number outside its range",
-    "allowed": "a value that is not among those allowed",
+    **{rule.kind: rule.broken_words for rule in RULES},
     "type": "a value of another type",
 }
 

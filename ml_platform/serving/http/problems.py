@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ml_platform.registry.manifest import Violated
+from ml_platform.spec.input_rules import Violated
 
 MOST_PROBLEMS = 20  # listed in an answer, with the number of all
 

@@ -11,7 +11,7 @@ import json
 import keyword
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -22,10 +22,11 @@ from msgspec.structs import astuple
 from ml_platform.features.expressions.column_operations import NotVectorised
 from ml_platform.features.expressions.columns import Columns, microseconds
 from ml_platform.instants import read_instant
-from ml_platform.registry.input_contract import FIRST_YEAR, LAST_YEAR
+from ml_platform.registry.input_contract import FIRST_YEAR, LAST_YEAR, refused_rules
 from ml_platform.registry.manifest import Input, Manifest
 from ml_platform.serving.http.problems import InvalidRequest, Problem
 from ml_platform.serving.inputs.validation_errors import WHOLE_DOUBLES, find_problems, not_json
+from ml_platform.spec.input_rules import Rule
 
 MAX_ROWS = 10_000
 INT64 = (-(2**63), 2**63 - 1)
@@ -39,6 +40,7 @@ _FIRST_INSTANT, _LAST_INSTANT = microseconds(
 
 _NUMBERS: dict[str, Callable[[Any], int | float]] = {"integer": int, "number": float, "boolean": bool}
 _UTC = frozenset({UTC})
+_NO_VALUES = frozenset({None, msgspec.UNSET})
 _MANY = re.compile(rb'\s*\{\s*"rows"\s*:')
 _KEY = b'":'
 _NANOSECONDS = re.compile(rb":\d\d\.\d{6}0*[1-9]")  # msgspec would round them
@@ -53,20 +55,27 @@ def field_type(field: Input) -> Any:
     >>> msgspec.convert(12, field_type(Input(name="distance", type="number", minimum=0)))
     12.0
     """
-    base = _TYPES[field.type]
-    if field.allowed is not None and "allowed" not in field.flagged:
-        return Literal[field.allowed]
-    minimum, maximum = (None, None) if "range" in field.flagged else (field.minimum, field.maximum)
-    bounds: dict[str, Any] = {"ge": minimum, "le": maximum}
-    if field.type == "integer":
-        lowest, highest = INT64
-        bounds["ge"] = lowest if minimum is None else math.ceil(minimum)
-        bounds["le"] = highest if maximum is None else math.floor(maximum)
-    elif field.type == "timestamp":
+    rules = refused_rules(field)
+    if (listed := next((rule.literals for rule in rules if rule.literals is not None), None)) is not None:
+        return Literal[listed]
+    if field.type == "timestamp":
         return Annotated[datetime, msgspec.Meta(tz=True)]
-    elif field.type != "number":
-        return base
+    if field.type == "integer":
+        return _within(int, rules, *INT64)
+    return _within(float, rules) if field.type == "number" else _TYPES[field.type]
+
+
+def _within(base: type, rules: Iterable[Rule], least: float | None = None, most: float | None = None) -> Any:
+    """Type of numbers from `least` to `most` that are within the bounds of some rules too."""
+    lows = [least, *(rule.bounds[0] for rule in rules)]
+    highs = [most, *(rule.bounds[1] for rule in rules)]
+    bounds: dict[str, Any] = {
+        "ge": max((low for low in lows if low is not None), default=None),
+        "le": min((high for high in highs if high is not None), default=None),
+    }
     bounds = {name: bound for name, bound in bounds.items() if bound is not None}
+    if base is int:
+        bounds = {"ge": math.ceil(bounds["ge"]), "le": math.floor(bounds["le"])}
     return Annotated[base, msgspec.Meta(**bounds)] if bounds else base
 
 
@@ -120,6 +129,9 @@ class RowDecoder:
         self._kinds = {field.name: field.type for field in inputs}
         self._optional = tuple(field.name for field in inputs if not field.required)
         self._timestamps = tuple(field.name for field in inputs if field.type == "timestamp")
+        self._undecoded = tuple(
+            (attributes[field.name], rule) for field in inputs for rule in refused_rules(field) if not rule.is_decoded
+        )
 
     def decode(self, body: bytes) -> Rows:
         """Decode a body into rows.
@@ -211,6 +223,11 @@ class RowDecoder:
         if not 0 < len(sent) <= MAX_ROWS:
             problem = "at least one row" if not sent else f"at most {MAX_ROWS:,} rows"
             raise InvalidRequest(422, [Problem(None, "rows", f"wanted {problem}, found {len(sent):,}")])
+        for attribute, rule in self._undecoded:
+            values = {getattr(row, attribute) for row in sent} - _NO_VALUES
+            if broken := rule.broken_in(values):
+                found = Problem(None, None, rule.own_problem(min(broken)))  # never needed: it finds the same
+                raise find_problems(body, self.inputs, self._types, MAX_ROWS) or InvalidRequest(422, [found])
         return sent, keys
 
     def _check_keys(self, sent: bytes, keys: int) -> None:
@@ -259,10 +276,7 @@ class RowDecoder:
 def _within_whole_doubles(field: Input) -> Any:
     """Type of numbers within the field's bounds that are the same value for certain, however they are written."""
     most = WHOLE_DOUBLES - 1  # 2^53 + 1 is read as 2^53
-    flagged = "range" in field.flagged
-    minimum = -most if flagged or field.minimum is None else max(field.minimum, -most)
-    maximum = most if flagged or field.maximum is None else min(field.maximum, most)
-    return Annotated[float, msgspec.Meta(ge=minimum, le=maximum)]
+    return _within(float, refused_rules(field), -most, most)
 
 
 def _decoders(

@@ -5,6 +5,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from itertools import islice
 from types import NoneType
@@ -13,13 +14,15 @@ from typing import Any, get_args
 import msgspec
 
 from ml_platform.instants import read_instant
-from ml_platform.registry.input_contract import TYPES, found_of, shown, wanted_of
+from ml_platform.registry.input_contract import TYPES, found_of, refused_rules, wanted_of
 from ml_platform.registry.manifest import Input
 from ml_platform.serving.http.problems import MOST_COUNTED, MOST_PROBLEMS, InvalidRequest, Problem, ProblemKind
+from ml_platform.spec.input_rules import FieldType, rules_of, shown
 
 WHOLE_DOUBLES = 2**53  # up to here a 64-bit float has every whole number
 TOO_DEEP = "it is nested too deeply"
 _NAME = 100  # characters shown of an unknown name
+_PLAIN: dict[FieldType, Any] = {"string": str, "integer": int, "number": float, "boolean": bool, "timestamp": datetime}
 
 
 def not_json(reason: str) -> InvalidRequest:
@@ -198,17 +201,25 @@ def _value_problem(field: Input, value: Any, kind: Any) -> tuple[ProblemKind, st
 def _conversion_problem(field: Input, value: Any, kind: Any) -> tuple[ProblemKind, str] | None:
     if field.type == "number" and isinstance(value, int) and not is_a_double(value):
         return "type", f"wanted a number that a 64-bit float has, found {_shown(value)}"
+    if not _is_of_type(value, field.type):
+        return "type", f"wanted {TYPES[field.type]}, found {_shown(value)}"
+    for rule in refused_rules(field):
+        if not rule.keeps(value):
+            return rule.kind, f"wanted {wanted_of(field)}, found {found_of(field, value)}"
     try:
         msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        if "Invalid enum value" in str(error):
-            return "allowed", f"wanted {wanted_of(field)}, found {found_of(field, value)}"
-        if any(sign in str(error) for sign in (">=", "<=", "out of range")):
-            is_bounded = (field.minimum, field.maximum) != (None, None)
-            limits = wanted_of(field) if is_bounded else f"{TYPES[field.type]} of 64 bits"
-            return "range", f"wanted {limits}, found {_shown(value)}"
-        return "type", f"wanted {TYPES[field.type]}, found {_shown(value)}"
+    except msgspec.ValidationError:  # an integer beyond 64 bits
+        limits = wanted_of(field) if rules_of(field) else f"{TYPES[field.type]} of 64 bits"
+        return "range", f"wanted {limits}, found {_shown(value)}"
     return None
+
+
+def _is_of_type(value: Any, kind: FieldType) -> bool:
+    try:
+        msgspec.convert(value, _PLAIN[kind])
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def is_a_double(value: int) -> bool:

@@ -11,6 +11,7 @@ from ml_platform.serving.inputs.request_decoder import MAX_ROWS
 from ml_platform.serving.models.descriptions import main_version
 from ml_platform.serving.models.slots import ServingState
 from ml_platform.serving.prediction.explanations import MAX_EXPLAINED
+from ml_platform.spec.input_rules import rules_of
 
 _YEARS = r"^(167[89]|16[89]\d|1[7-9]\d\d|2[01]\d\d|22[0-5]\d|226[01])-"  # FIRST_YEAR to LAST_YEAR
 _TYPES: dict[str, dict[str, Any]] = {
@@ -223,14 +224,14 @@ def field_schema(field: Input) -> dict[str, Any]:
         schema["description"] = text
     if field.default is not None:
         schema["default"] = field.default
-    limits: dict[str, Any] = {"minimum": field.minimum, "maximum": field.maximum}
-    if field.allowed is not None:
-        limits["enum"] = [*field.allowed] if field.required else [*field.allowed, None]
-    limits = {name: limit for name, limit in limits.items() if limit is not None}
-    if {"range", "allowed"} & set(field.flagged):
-        schema["x-expected"] = limits  # not as limits of the schema: other values are answered, with a flag
-    else:
-        schema |= limits
+    for rule in rules_of(field):
+        limits = rule.schema()
+        if "enum" in limits and not field.required:
+            limits["enum"].append(None)
+        if rule.kind in field.flagged:  # not as limits of the schema: other values are answered, with a flag
+            schema.setdefault("x-expected", {}).update(limits)
+        else:
+            schema |= limits
     if field.unit:
         schema["x-unit"] = field.unit
     schema["examples"] = [EXAMPLES[field.type] if field.example is None else field.example]
@@ -241,10 +242,9 @@ def field_table(inputs: Sequence[Input]) -> str:
     """Make a Markdown table of the fields, shown above the schema on the API page."""
     lines = ["| field | type | unit | about |", "|---|---|---|---|"]
     for field in inputs:
-        bounds = (("≥", field.minimum), ("≤", field.maximum))
-        limits = [f"{sign} {bound:g}" for sign, bound in bounds if bound is not None]
-        limits += [f"one of {', '.join(map(str, field.allowed))}"] if field.allowed is not None else []
-        limits += ["else flagged"] if {"range", "allowed"} & set(field.flagged) else []
+        rules = rules_of(field)
+        limits = [words for rule in rules for words in rule.table_words()]
+        limits += ["else flagged"] if any(rule.kind in field.flagged for rule in rules) else []
         about = "; ".join([*filter(None, [field.description.rstrip(".")]), *limits])
         kind = field.type if field.required else f"{field.type}, {_null_words(field)}"
         lines.append(f"| `{field.name}` | {kind} | {field.unit or ''} | {about} |".replace("\n", " "))

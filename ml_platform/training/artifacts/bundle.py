@@ -33,9 +33,9 @@ from ml_platform.registry.manifest import (
     Manifest,
     Provenance,
     ViewLookup,
-    Violated,
 )
 from ml_platform.registry.releases import ReleaseStore
+from ml_platform.spec.input_rules import Violated, rule_values, rules_of
 from ml_platform.spec.inputs import InputField
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.candidate_fit import Fitted
@@ -296,22 +296,16 @@ def _input(field: InputField, found: Any) -> Input:
         unit=field.unit,
         example=_plain(field.example if field.example is not None else found),
         required=field.rejects_null,
-        minimum=field.minimum,
-        maximum=field.maximum,
-        allowed=field.allowed,
         default=field.default,
         flagged=_flagged(field),
+        **rule_values(field),
     )
 
 
 def _flagged(field: InputField) -> tuple[Violated, ...]:
     """Which violations of a field's contract are flagged instead of refused."""
-    flagged: list[Violated] = ["null"] if field.nulls == "flag" else []
-    if field.on_violation == "flag" and field.allowed is not None:
-        flagged.append("allowed")
-    elif field.on_violation == "flag" and (field.minimum, field.maximum) != (None, None):
-        flagged.append("range")
-    return tuple(flagged)
+    nulls: list[Violated] = ["null"] if field.nulls == "flag" else []
+    return (*nulls, *(rule.kind for rule in rules_of(field) if field.on_violation == "flag"))
 
 
 def _plain(value: Any) -> Any:
