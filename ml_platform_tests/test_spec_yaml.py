@@ -76,6 +76,23 @@ def test_a_good_file_gives_the_spec(write):
         (PLAN, "plan, type: string, allowed: [no]}", 15, "inputs.2.allowed", ["False is no string; quote"]),
         (PLAN, "plan, type: number, allowed: [1]}", 15, "inputs.2.allowed", ["numbers take minimum and maximum"]),
         (PLAN, "plan, type: string, minimum: 1}", 15, "inputs.2.minimum", ["a string has no minimum"]),
+        (PLAN, "plan, type: integer, pattern: a}", 15, "inputs.2.pattern", ["an integer has no pattern; only strings"]),
+        (PLAN, "plan, type: string, pattern: ^a$}", 15, "inputs.2.pattern", ["'^', is not needed: the whole text"]),
+        (PLAN, "plan, type: string, pattern: 7}", 15, "inputs.2.pattern", ["string"]),
+        (
+            PLAN,
+            "plan, type: string, allowed: [free], pattern: f.*}",
+            15,
+            "inputs.2.pattern",
+            ["which values are allowed, or their pattern, not both"],
+        ),
+        (
+            PLAN,
+            "plan, type: string, pattern: '[a-z]+', default: Free}",
+            15,
+            "inputs.2.default",
+            ["'Free' does not match the field's own pattern, [a-z]+"],
+        ),
         (
             PLAN,
             "plan, type: number, minimum: 3, maximum: 1}",

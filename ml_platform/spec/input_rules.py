@@ -17,10 +17,11 @@ from typing import Any, ClassVar, Literal, Self
 import msgspec
 from pydantic import Field, ValidationInfo, field_validator
 
+from ml_platform.spec.text_pattern import LONGEST_TEXT, text_pattern
 from ml_platform.spec.types import Strict
 
 FieldType = Literal["string", "integer", "number", "boolean", "timestamp"]
-Violated = Literal["null", "range", "allowed"]  # what of an input's contract a value breaks
+Violated = Literal["null", "range", "allowed", "pattern"]  # what of an input's contract a value breaks
 
 MOST_LISTED = 10  # allowed values that a message names
 
@@ -209,7 +210,47 @@ class _Allowed(Rule):
         return frozenset(self.allowed)
 
 
-RULES: tuple[type[Rule], ...] = (_Range, _Allowed)  # in the order in which they are checked
+@dataclass(frozen=True)
+class _Pattern(Rule):
+    """A regular expression that the whole text matches (`ml_platform.spec.text_pattern`)."""
+
+    pattern: str
+
+    kind = "pattern"
+    broken_words = "a text that does not match its pattern"
+
+    @classmethod
+    def check_key(cls, key: str, value: Any, declared: Mapping[str, Any]) -> None:
+        kind = declared.get("type")
+        if kind not in {"string", None}:
+            raise ValueError(f"{'an' if kind == 'integer' else 'a'} {kind} has no {key}; only strings have")
+        if _Allowed.of(declared) is not None:
+            raise ValueError("say which values are allowed, or their pattern, not both")
+        text_pattern(value)
+
+    def keeps(self, value: Any) -> bool:
+        return text_pattern(self.pattern).matches(value)
+
+    def wanted(self, noun: str) -> str:
+        return f"{noun} that matches {self.pattern}"
+
+    def own_problem(self, value: Any) -> str:
+        return f"{value!r} does not match the field's own pattern, {self.pattern}"
+
+    def schema(self) -> dict[str, Any]:
+        return {"pattern": text_pattern(self.pattern).portable, "maxLength": LONGEST_TEXT}
+
+    def table_words(self) -> list[str]:
+        return ["matches `" + self.pattern.replace("|", "\\|") + "`"]
+
+    def hint(self) -> str:
+        return f"matches {self.pattern}"
+
+    def form_attributes(self) -> dict[str, Any]:
+        return {"pattern": text_pattern(self.pattern).portable, "title": self.hint()}
+
+
+RULES: tuple[type[Rule], ...] = (_Range, _Allowed, _Pattern)  # in the order in which they are checked
 RULE_OF_KEY: dict[str, type[Rule]] = {key: rule for rule in RULES for key in rule.key_names()}
 
 
@@ -221,6 +262,7 @@ class RuleKeys(Strict):
     minimum: float | None = Field(None, description="Smallest value, of an integer or a number.")
     maximum: float | None = Field(None, description="Largest value, of an integer or a number.")
     allowed: tuple[Any, ...] | None = Field(None, description="The only values, of a string or an integer.")
+    pattern: str | None = Field(None, description="Regular expression that the whole of a string matches.")
 
     @field_validator(*RULE_OF_KEY)
     @classmethod
@@ -238,6 +280,7 @@ class RuleValues(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_field
     minimum: float | None = None
     maximum: float | None = None
     allowed: tuple[str | int, ...] | None = None
+    pattern: str | None = None
 
 
 def rules_among(declared: Mapping[str, Any]) -> tuple[Rule, ...]:
@@ -250,8 +293,8 @@ def rules_of(field: RuleKeys | RuleValues) -> tuple[Rule, ...]:
 
     Examples
     --------
-    >>> [rule.wanted("a number") for rule in rules_of(RuleValues(name="distance", type="number", minimum=0))]
-    ['a number of at least 0']
+    >>> [rule.wanted("a string") for rule in rules_of(RuleValues(name="tail", type="string", pattern="N.*"))]
+    ['a string that matches N.*']
     """
     return rules_among(rule_values(field))
 

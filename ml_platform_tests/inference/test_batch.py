@@ -74,15 +74,25 @@ def test_rows_that_serving_would_refuse_are_left_out_and_counted(shops: Shops) -
     weights = shops.lake.read("raw/orders").collect()["weight"]
     weight |= {"minimum": float(weights.quantile(0.1)), "on_violation": "reject"}
     plain |= {"allowed": ("shop-1", "shop-2"), "on_violation": "flag"}
+    order = next(field for field in inputs if field["name"] == "order_id")
+    order |= {"pattern": r"order-\d*[0-8]"}
     world = shops.respecified(inputs=inputs)
     trained = world.train(START + timedelta(days=50))
     world.store.publish("order_late", [Target(version=1, digest=trained.digest)], reason="test", by="ann")
     report = score(world, 60, 3)
     table = world.lake.read("predictions/order_late").collect()
-    assert report.refused_rows == report.refused["weight: range"] > 0
+    ordered = pl.col("ordered_at").is_between(START + timedelta(60), START + timedelta(63), closed="left")
+    orders = world.lake.read("raw/orders").filter(ordered).collect()
+    unmatched = orders["order_id"].str.ends_with("9")
+    light = (orders["weight"] < weight["minimum"]).fill_null(value=False)
+    assert report.refused == {"weight: range": light.sum(), "order_id: pattern": unmatched.sum()}
+    assert report.refused_rows == (unmatched | light).sum() > max(report.refused.values())
+    assert set(table["id"]) == set(orders.filter(~(unmatched | light))["order_id"])
     assert report.rows == table.height > report.refused_rows
     assert table["weight"].min() >= weight["minimum"]
-    assert "weight: wanted a finite number of at least" in report.refused_examples[0]
+    told = " ".join(report.refused_examples)
+    assert "weight: wanted a finite number of at least" in told
+    assert r'order_id: wanted a string that matches order-\d*[0-8], found "order-' in told
     flagged = table.filter(pl.col("flags").is_not_null())
     assert 0 < flagged.height == report.flagged["shop: allowed"] < table.height
     assert set(flagged["flags"].list.first().struct.field("field")) == {"shop"}

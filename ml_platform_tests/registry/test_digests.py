@@ -27,7 +27,7 @@ def test_a_bundle_from_before_contracts_still_loads() -> None:
     files = bundle(1)
     document = msgspec.json.decode(files["manifest.json"])
     for field in document["inputs"]:
-        for name in ("allowed", "default", "flagged"):
+        for name in ("allowed", "default", "flagged", "pattern"):
             field.pop(name, None)
     signature = {name: document[name] for name in ("model", "task", "target", "threshold", "classes", "as_of")}
     signature["lookups"] = msgspec.convert(document["lookups"], list[EarlierLookup])
@@ -48,7 +48,12 @@ def test_a_bundle_from_before_contracts_still_loads() -> None:
 def test_a_contract_is_part_of_the_digest() -> None:
     plain, onnx = manifest(), bundle(1)["model.onnx"]
     digests = {plain.model_digest}
-    for change in ({"allowed": ("AA",)}, {"allowed": ("AA",), "flagged": ("allowed",)}, {"default": "AA"}):
+    for change in (
+        {"allowed": ("AA",)},
+        {"allowed": ("AA",), "flagged": ("allowed",)},
+        {"default": "AA"},
+        {"pattern": "AA"},
+    ):
         inputs = [msgspec.structs.replace(one, **change) if one.name == "carrier" else one for one in plain.inputs]
         digests.add(model_digest(onnx, msgspec.structs.replace(plain, inputs=tuple(inputs))))
-    assert len(digests) == 4
+    assert len(digests) == 5

@@ -10,6 +10,7 @@ from ml_platform.registry.input_contract import Contract, wanted_of
 from ml_platform.registry.manifest import Input
 from ml_platform.serving.http.problems import InvalidRequest
 from ml_platform.serving.inputs.request_decoder import RowDecoder
+from ml_platform.spec.input_rules import RULES
 
 VALUES: dict[str, tuple[Any, ...]] = {
     "string": (None, "EWR", "JFK", "ewr", ""),
@@ -18,17 +19,18 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "boolean": (None, True, False),
     "timestamp": (None, "2013-07-01T12:00:00Z"),
 }
-RULES: dict[str, tuple[dict[str, Any], ...]] = {
-    "string": ({}, {"allowed": ("EWR", "JFK")}),
+DECLARED: dict[str, tuple[dict[str, Any], ...]] = {
+    "string": ({}, {"allowed": ("EWR", "JFK")}, {"pattern": "[A-Z]{3}"}),
     "integer": ({}, {"allowed": (0, 3)}, {"minimum": 0, "maximum": 10}, {"maximum": 10.5}),
     "number": ({}, {"minimum": 0, "maximum": 10}, {"minimum": 0.5}),
     "boolean": ({},),
     "timestamp": ({},),
 }
-FLAGGED = ((), ("null",), ("range", "allowed"), ("null", "range", "allowed"))
+BROKEN = tuple(rule.kind for rule in RULES)
+FLAGGED = ((), ("null",), BROKEN, ("null", *BROKEN))
 FIELDS = [
     Input(name="x", type=kind, required=required and "null" not in flagged, flagged=flagged, **rule)  # type: ignore[arg-type]
-    for kind, rules in RULES.items()
+    for kind, rules in DECLARED.items()
     for rule, required, flagged in product(rules, (True, False), FLAGGED)
 ]
 

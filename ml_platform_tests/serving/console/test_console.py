@@ -242,6 +242,7 @@ def test_a_form_has_a_control_for_every_type_and_tells_the_contract(
         Input(name="cabin", type="string", allowed=("first", "rear"), required=False, default="rear"),
         Input(name="bags", type="integer", minimum=0.0, maximum=2.0, flagged=("range",), example=1),
         Input(name="meal", type="string", allowed=("fish", "veal"), flagged=("allowed",), example="veal"),
+        Input(name="seat", type="string", pattern=r"\d{1,2}[A-F/\-]", example="12A"),
     )
     fill_online_store(settings)
     publish(settings, 1, inputs=inputs)
@@ -256,6 +257,10 @@ def test_a_form_has_a_control_for_every_type_and_tells_the_contract(
         page.get_by_label("cabin").select_option("first")
         page.get_by_label("bags").fill("3")  # which the page lets through, as the server does
         page.get_by_label("explain").uncheck()
+        seat = page.get_by_label("seat")
+        for text, fits in (("12a", False), ("12A ", False), ("7/", True), ("7-", True), ("7B", True)):
+            seat.fill(text)
+            assert seat.evaluate("control => control.checkValidity()") is fits
         with page.expect_response("**/predict/**") as answered:
             page.get_by_role("button", name="Predict").click()
         assert answered.value.status == 200
@@ -264,12 +269,15 @@ def test_a_form_has_a_control_for_every_type_and_tells_the_contract(
         assert '"rank": 9007199254740993' in sent
         assert '"rebooked": false' in sent
         assert page.locator("#known-carrier option").count() == 3
-        hints = {name: page.locator(f"#about-{name}").inner_text() for name in ("distance", "rank", "cabin", "bags")}
+        hints = {
+            name: page.locator(f"#about-{name}").inner_text() for name in ("distance", "rank", "cabin", "bags", "seat")
+        }
         assert hints == {
             "distance": "Flown · 0 to 6,000",
             "rank": "at least 1, optional, flagged when empty",
             "cabin": "optional, rear when empty",
             "bags": "0 to 2, flagged otherwise",
+            "seat": r"matches \d{1,2}[A-F/\-]",
         }
         assert page.locator("#about-meal").inner_text() == "2 known values, flagged otherwise"
 
