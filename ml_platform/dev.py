@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             on_ready=lambda: TERMINAL.write(f"\n{addresses(processes)}\n\nCtrl-C stops all of them.\n"),
             on_given_up=alert_given_up,
         )
-    except (CannotStart, ValueError) as error:
+    except (CannotStart, ValueError, OSError) as error:  # as of a full disk
         print(f"platform: {error}", file=sys.stderr)
         return 1
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from ml_platform.atomic_files import replace_file
 from ml_platform.processes.runner import CannotStart, Process
 from ml_platform.project import current_project
 from ml_platform.settings import Settings
@@ -84,7 +85,8 @@ def dagster_home(settings: Settings) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "dagster.yaml"
     if not config.exists() or config.read_text(encoding="utf-8") in EARLIER:
-        config.write_text(DAGSTER_YAML, encoding="utf-8")
+        # Half a file, as a full disk leaves one, would be taken for the user's own ever after.
+        replace_file(config, DAGSTER_YAML.encode())
     return folder
 
 

@@ -1,5 +1,7 @@
 """What `make dev` starts: Dagster's settings of old and new homes, the code server's socket, no secret in a command."""
 
+import resource
+
 import pytest
 import yaml
 
@@ -33,6 +35,19 @@ def test_a_file_that_was_never_touched_gets_the_new_settings(settings: Settings,
     config.write_text(earlier)
     dagster_home(settings)
     assert config.read_text() == DAGSTER_YAML
+
+
+def test_no_half_file_is_left_where_it_cannot_be_written(settings: Settings):
+    """It would count as the user's own, and monitoring and retries would be off for good."""
+    size, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # as on a full disk: a file can be made and not filled
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            dagster_home(settings)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    assert list((settings.home / "dagster_home").iterdir()) == []
+    assert missing_settings(dagster_home(settings)) is None
 
 
 def test_a_file_of_the_users_own_is_left_and_what_it_lacks_is_told(settings: Settings):
