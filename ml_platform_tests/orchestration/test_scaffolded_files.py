@@ -85,6 +85,11 @@ FILES: dict[str, tuple[str | bytes, list[tuple[Any, ...]], str]] = {
         "Lines of separators",
     ),
     "Excel with a title over all columns": ("Report 2024,,\nid,n,s\n1,2.5,x\n", [(1, 2.5, "x")], "Report 2024"),
+    "Excel with several titles over all columns": (
+        "Sales;;\nas of 2024-06-01;;\n;;\n\nid;n;s\n1;2,5;x\n",
+        [(1, 2.5, "x")],
+        "Lines above the header are left out: Sales;; / as of 2024-06-01;;",
+    ),
     "Excel with values under no name": (
         "a,b,\n1,2,x\n3,4,y\n",
         [(1, 2, "x"), (3, 4, "y")],

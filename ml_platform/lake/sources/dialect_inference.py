@@ -162,12 +162,16 @@ def _separator(bare: Sequence[str], filled: Sequence[int], first: str) -> tuple[
 
 
 def _is_title(lines: Sequence[str], place: int, separator: str) -> bool:
-    """Whether a line has a text in its first cell alone, where the next has more of them."""
-    cells = [cell.strip(' "') for cell in lines[place].split(separator)]
-    rest = [line for line in lines[place + 1 :] if line.strip()]
-    if len(cells) < 3 or any(cells[1:]) or not rest:
+    """Whether a line has a text in its first cell alone, where soon one has more of them."""
+    if lines[place].count(separator) < 2 or _is_filled(lines[place], separator):
         return False
-    return sum(bool(cell.strip(' "')) for cell in rest[0].split(separator)) > 1 or not rest[0].strip(f'{separator} "')
+    rest = [line for line in lines[place + 1 :] if line.strip()]
+    return any(_is_filled(line, separator) for line in rest[:_MOST_AROUND])
+
+
+def _is_filled(line: str, separator: str) -> bool:
+    """Whether a line has a text in another cell than the first."""
+    return bool(line.partition(separator)[2].strip(f'{separator} "'))
 
 
 def _lacks_a_name(lines: Sequence[str], header: int, above: Sequence[str], separator: str, usual: int) -> bool:

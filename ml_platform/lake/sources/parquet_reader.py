@@ -2,7 +2,8 @@
 
 INT96 reaches over all years and to the nanosecond, which no type of 64 bits does. Polars reads it as nanoseconds, of
 the years 1678 to 2261, and gives 2262-04-11 for every instant outside of them without a word. Columns with such
-instants are read as microseconds here, so that one of the year 9999 arrives as what it is.
+instants are read as microseconds here, so that one of the year 9999 arrives as what it is. Files that keep their Arrow
+schema, as pandas and PyArrow write them, say themselves what the timestamps were, and Polars obeys.
 """
 
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from polars._typing import PolarsDataType
 
 _MICROSECOND = 1_000  # nanoseconds
+_ARROW_SCHEMA = b"ARROW:schema"
 
 
 def read_parquet(path: Path | str) -> pl.DataFrame:
@@ -41,11 +43,14 @@ def read_parquet(path: Path | str) -> pl.DataFrame:
 
 
 def _int96(path: Path | str, names: list[str]) -> list[str]:
-    """Columns that hold, or are, timestamps of INT96."""
+    """Columns that hold, or are, timestamps of INT96 of which no Arrow schema says what they were."""
     import pyarrow.parquet as pq
 
     with opened(path) as file:
-        schema = pq.ParquetFile(file).schema
+        read = pq.ParquetFile(file)
+    if _ARROW_SCHEMA in (read.metadata.metadata or {}):
+        return []
+    schema = read.schema
     leaves = [schema.column(place).path for place in range(len(schema.names)) if _is_int96(schema.column(place))]
     return [name for name in names if any(leaf == name or leaf.startswith(f"{name}.") for leaf in leaves)]
 

@@ -41,9 +41,20 @@ def test_nested_instants_arrive(tmp_path: Path) -> None:
     assert rows["l.x"].to_list() == [[FIRST], [USUAL, LAST]]
 
 
-def test_nanoseconds_stay_where_all_instants_have_them(tmp_path: Path) -> None:
+def test_files_of_pandas_keep_zones_and_nested_nanoseconds(tmp_path: Path) -> None:
+    zoned = pa.array([USUAL, None], pa.timestamp("ns", tz="Europe/Berlin"))
+    nested = pa.array([[1], []], pa.list_(pa.int64())).cast(pa.list_(NANOSECONDS))
+    rows = read_parquet(written(tmp_path / "a.parquet", {"at": zoned, "l": nested}, stored_schema=True))
+    assert rows.schema == {"at": pl.Datetime("ns", "Europe/Berlin"), "l": pl.List(pl.Datetime("ns"))}
+    assert rows["at"].dt.convert_time_zone("UTC").to_list() == [USUAL.replace(tzinfo=UTC), None]
+    assert rows["l"].explode(empty_as_null=False).to_physical().to_list() == [1]
+
+
+@pytest.mark.parametrize("stored_schema", [False, True])
+def test_nanoseconds_stay_where_all_instants_have_them(tmp_path: Path, *, stored_schema: bool) -> None:
     ticks = pa.array([1_700_000_000_000_000_001, -7, None], pa.int64())
-    rows = read_parquet(written(tmp_path / "a.parquet", {"at": ticks.cast(NANOSECONDS)}))
+    columns = {"at": ticks.cast(NANOSECONDS)}
+    rows = read_parquet(written(tmp_path / "a.parquet", columns, stored_schema=stored_schema))
     assert rows.schema == {"at": pl.Datetime("ns")}
     assert rows["at"].to_physical().to_list() == ticks.to_pylist()
 
