@@ -7,7 +7,7 @@ For the power single columns of that one are shifted, and flags and sentinels ma
 preset sees the first draws too, without the column of float noise (0.3 beside 0.1 + 0.2), on which it stops with an
 error, and without the columns of thousands of categories, with which one report takes it minutes.
 
-    python benchmarks/drift_false_alarms.py [--rows 200 1000 20000] [--repetitions 300 300 100] [--power-repetitions 25]
+    python benchmarks/drift_false_alarms.py [--rows 200 1000 20000] [--repetitions 200 200 100] [--power-repetitions 25]
 """
 
 import argparse
@@ -143,7 +143,7 @@ def main() -> None:
     """Run and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[200, 1_000, 20_000])
-    parser.add_argument("--repetitions", type=int, nargs="+", default=[300, 300, 100], help="Of each report, by rows.")
+    parser.add_argument("--repetitions", type=int, nargs="+", default=[200, 200, 100], help="Of each report, by rows.")
     parser.add_argument("--power-repetitions", type=int, default=25)
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
@@ -153,6 +153,7 @@ def main() -> None:
         )
     alarms: dict[str, list[str]] = {name: [] for name in (*REPORTS, ALL, PRESET)}
     finds: dict[str, list[str]] = {}
+    total = 0
     measured = list(zip(options.rows, options.repetitions, strict=True))
     with get_context("spawn").Pool(options.processes, warnings.filterwarnings, ("ignore",)) as pool:
         told = {rows: pool.apply_async(evidently_alarms, (rows,)) for rows in options.rows}
@@ -163,15 +164,20 @@ def main() -> None:
             found = {name: counts[name, rows].get() for name in REPORTS}
             for name, count in found.items():
                 alarms[name].append(at_most(count, repetitions))
+            total += sum(found.values())
             alarms[ALL].append(at_most(sum(found.values()), repetitions * len(found)))
             alarms[PRESET].append(told[rows].get())
             for label, share in powers[rows].get().items():
                 finds.setdefault(label, []).append(f"{share:.0%}")
-            _write(options, number, alarms, finds)  # what is measured stays, should the rest take too long
+            _write(options, number, total, alarms, finds)  # what is measured stays, should the rest take too long
 
 
 def _write(
-    options: argparse.Namespace, measured: int, alarms: dict[str, list[str]], finds: dict[str, list[str]]
+    options: argparse.Namespace,
+    measured: int,
+    alarming: int,
+    alarms: dict[str, list[str]],
+    finds: dict[str, list[str]],
 ) -> None:
     sizes, repetitions = options.rows[:measured], options.repetitions[:measured]
     heads = [" | ".join(f"{rows:,} rows" for rows in sizes), "---|" * len(sizes)]
@@ -185,6 +191,8 @@ def _write(
         f"| report | {heads[0]} |",
         f"|---|{heads[1]}",
         *(f"| {name} | {' | '.join(cells)} |" for name, cells in alarms.items()),
+        "",
+        f"All kinds and sizes together: {at_most(alarming, sum(repetitions) * len(REPORTS))}.",
         "",
         f"Found, of {options.power_repetitions} repetitions, when the mixed columns are tested beside it:",
         "",

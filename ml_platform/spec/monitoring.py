@@ -18,7 +18,11 @@ class Monitoring(Strict):
     )
     min_rows: int = Field(500, ge=1, description="Smaller windows are reported as such, not judged.")
     significance: float = Field(
-        0.01, gt=0, lt=1, description="Share of reports on undrifted rows in which some column may count as drifted."
+        0.01,
+        gt=0,
+        lt=1,
+        description="Largest share of reports on undrifted rows in which some column may count as drifted; all tests "
+        "of a report share half of it.",
     )
     distance: float = Field(
         0.1,

@@ -3,8 +3,9 @@
 The chi-square distribution takes every expected count for large. Where some are next to 5 the statistic is more skewed,
 and at the small p-values that many tests leave each other, it is called significant two to four times too often. Given
 how often each category occurs on both sides together, undrifted rows are a draw without replacement, of which mean,
-variance and third moment follow exactly from the factorial moments of the counts. A Pearson type III distribution
-(gamma, moved and stretched) of these moments keeps the level to within a fraction of it.
+variance and third moment follow exactly from the factorial moments of the counts. Of the distributions with these three
+moments a log-normal one, moved and stretched, has a tail that is long enough: down to 2e-5 undrifted draws fall below a
+level as often as it says or more seldom. By a gamma distribution (Pearson's type III) it is up to 2.9 times as often.
 """
 
 import math
@@ -15,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 _DIGITS = 80  # central moments are small differences of large numbers
+_LEAST_SKEWNESS = 1e-3  # a log-normal distribution is never skewed to the left; this one is all but normal
 _STIRLING = {2: (0, 1, 1), 4: (0, 1, 7, 6, 1), 6: (0, 1, 31, 90, 65, 15, 1)}  # x**k by falling factorials of x
 
 Polynomial = list[Decimal]  # in a symbol of which the k-th power stands for a factorial moment of order k
@@ -35,17 +37,15 @@ def chi_square_p_value(table: np.ndarray) -> float:
     --------
     >>> chi_square_p_value(np.array([[500, 500, 9], [250, 250, 5]])) > 0.9
     True
-    >>> chi_square_p_value(np.array([[500, 500, 500], [200, 300, 400]])) < 1e-9
+    >>> chi_square_p_value(np.array([[500, 500, 500], [200, 300, 400]])) < 1e-6
     True
     """
-    from scipy.stats import pearson3
-
     moments = chi_square_moments(table.sum(axis=0).astype(int).tolist(), int(table[1].sum()))
     if moments.variance <= 0:  # every draw gives the same statistic
         return 1.0
     spread = math.sqrt(moments.variance)
     skewness = moments.third / spread**3
-    return float(pearson3.sf(_statistic(table), skewness, loc=moments.mean, scale=spread))
+    return _log_normal_tail((_statistic(table) - moments.mean) / spread, skewness)
 
 
 def chi_square_moments(counts: Iterable[int], drawn: int) -> Moments:
@@ -79,6 +79,16 @@ def chi_square_moments(counts: Iterable[int], drawn: int) -> Moments:
             float((second - first**2) * scale**2),
             float((third - 3 * first * second + 2 * first**3) * scale**3),
         )
+
+
+def _log_normal_tail(value: float, skewness: float) -> float:
+    """Chance of more than a value under the log-normal distribution of mean 0, variance 1 and a skewness."""
+    # Its skewness is u³ + 3 u, u² being e^(sigma²) − 1: solved for u.
+    u = 2 * math.sinh(math.asinh(max(skewness, _LEAST_SKEWNESS) / 2) / 3)
+    if u * value <= -1:
+        return 1.0
+    square = math.log1p(u * u)
+    return math.erfc((math.log1p(u * value) + square / 2) / math.sqrt(2 * square)) / 2
 
 
 def _statistic(table: np.ndarray) -> float:

@@ -8,69 +8,35 @@ A number is parted first, so that no test is fooled by what another is there for
 - of what is left the distribution is compared (Kolmogorov–Smirnov), which knows neither unit nor outliers, and the
   share outside the reference's middle 99 %, since ranks say little of the tails.
 
-A column of at most 20 values is compared value by value, as a category is. Categories that are rare on both sides
-together are pooled by a hash of their text, and where they hold 5 % of the rows and more, as ids do, the share of
-values that the reference lacks is held against the share that it foretells (Good–Turing).
+A column of at most 20 values is compared value by value, as a category is (`category_tests`).
 
 The reference side is prepared once and can be compared with many samples. Values are compared as the model sees them,
 as float64: what float64 does not tell apart is the same.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Literal, NamedTuple
-from zlib import crc32
 
 import numpy as np
 import polars as pl
 
-from ml_platform.monitoring.drift.two_sample import (
-    SMALLEST_EXPECTED,
-    cohens_h,
-    jensen_shannon,
-    ks_distance,
-    ks_p_value,
-    two_proportions,
-    two_sample_chi_square,
-    unseen_share,
-)
+from ml_platform.monitoring.drift.category_tests import FEW_VALUES, CategoricalReference, category_tests
+from ml_platform.monitoring.drift.share_test import ColumnTest, NotComparable, share_test, told_apart
+from ml_platform.monitoring.drift.two_sample import ks_distance, ks_p_value, two_proportions
 
 Kind = Literal["numeric", "categorical"]
 
-FEW_VALUES = 20
 _MASS_SHARE = (
     0.0025  # of the smaller side's rows: below, a value can be on neither side far more often than on the other
 )
 _MASS_RATIO = 10  # a value stands out when it has this many times the rows of its neighbours, on both sides together
 _MAX_MASSES = 20
 _TAIL = 0.005  # on each side
-_COMMON_SHARE = 0.005  # of both sides' rows: a category that is compared by itself
-_BUCKETS = 32  # for all others
-_UNSEEN_FROM = 0.05  # share of rare categories from which unseen ones are counted
 _GRID = 1e-6  # of the column's spread: closer values are one
 _NOISE = 1e-13  # of a value: closer values differ by rounding alone
 _NORMAL_IQR = 1.349  # of a normal distribution, in standard deviations
 _FAR = 1e15  # cells from the centre, up to which they are of one width
-
-
-class ColumnTest(NamedTuple):
-    """One test of a column against its reference."""
-
-    name: str  # what of the column: "distribution", "tails", "missing", …
-    method: str
-    distance: float
-    p_value: Callable[[], float]  # computed when asked for: distances alone are often enough
-    told: str  # the two sides in words and numbers
-
-    @property
-    def family(self) -> str:
-        """What tests of the same kind share: those of single values are made for whichever value stands out."""
-        return self.name.partition(" ")[0]
-
-
-class NotComparable(ValueError):
-    """Values are not of their column's kind; the message says what they are."""
 
 
 class _Side(NamedTuple):
@@ -134,7 +100,7 @@ class NumericReference:
         if not self.rows or not len(values):
             return []
         made = [
-            _share_test(name, count, self.rows, other, len(values))
+            share_test(name, count, self.rows, other, len(values))
             for (name, count), other in zip(self.shares.items(), _counts_of_no_number(values).values(), strict=True)
             if count + other
         ]
@@ -147,7 +113,7 @@ class NumericReference:
         names = told_apart([self._of_cell(cell, old, new) for cell in masses], digits=6)
         for cell, name in zip(masses, names, strict=True):
             counts = [int(np.count_nonzero(side.cells == cell)) for side in (old, new)]
-            made.append(_share_test(f"value {name}", counts[0], len(old.cells), counts[1], len(new.cells)))
+            made.append(share_test(f"value {name}", counts[0], len(old.cells), counts[1], len(new.cells)))
         rest = [side.without(masses) for side in (old, new)]
         return made + (self._distribution(*rest) if all(len(side.cells) for side in rest) else [])
 
@@ -165,7 +131,7 @@ class NumericReference:
         ends = [np.quantile(side, [_TAIL, 1 - _TAIL], method="nearest") for side in old]
         low, high = ends[1]
         outside = [int(np.count_nonzero((side.cells < low) | (side.cells > high))) for side in (old, new)]
-        tails = _share_test("tails", outside[0], len(old.cells), outside[1], len(new.cells))
+        tails = share_test("tails", outside[0], len(old.cells), outside[1], len(new.cells))
         # The bounds are the reference's own: beyond each a new row falls as if the bound itself were outside too.
         p_value = partial(two_proportions, outside[0] + 1, len(old.cells) + 1, outside[1], len(new.cells))
         bounds = " to ".join(told_apart([self._told(value) for value in ends[0]], digits=4))
@@ -190,29 +156,6 @@ class NumericReference:
         return [{name: int(number) for name, number in zip(names, count, strict=True) if number} for count in counts]
 
 
-class CategoricalReference:
-    """Reference side of a categorical column; null is missing."""
-
-    def __init__(self, column: pl.Series) -> None:
-        values = _texts(column)
-        self.rows = len(values)
-        self._missing = values.null_count()
-        self._counts = _counted(values)
-
-    def tests(self, column: pl.Series) -> list[ColumnTest]:
-        """Test other values against the reference."""
-        values = _texts(column)
-        if not self.rows or not len(values):
-            return []
-        counts = _counted(values)
-        made = []
-        if self._missing + values.null_count():
-            made.append(_share_test("missing", self._missing, self.rows, values.null_count(), len(values)))
-        if self._counts and counts:
-            made += category_tests(self._counts, counts, name="categories")
-        return made
-
-
 def reference_side(kind: Kind, column: pl.Series) -> NumericReference | CategoricalReference:
     """Prepare the reference side of a column of a kind.
 
@@ -230,59 +173,6 @@ def reference_side(kind: Kind, column: pl.Series) -> NumericReference | Categori
     return NumericReference(column) if kind == "numeric" else CategoricalReference(column)
 
 
-def told_apart(values: Sequence[float], *, digits: int) -> list[str]:
-    """Texts of values with so many significant digits, and with more where different values would read alike.
-
-    Examples
-    --------
-    >>> told_apart([0.123456, 0.5, 0.5], digits=4), told_apart([1013.25, 1013.31], digits=4)
-    (['0.1235', '0.5', '0.5'], ['1013.2', '1013.3'])
-    """
-    different = len(set(values))
-    for precision in range(digits, 17):
-        texts = [f"{value:.{precision}g}" for value in values]
-        if len(set(texts)) == different:
-            return texts
-    return [f"{value!r}" for value in values]
-
-
-def category_tests(reference: dict[str, int], current: dict[str, int], *, name: str) -> list[ColumnTest]:
-    """Test the counts of two samples of categories: the common ones and the hashed rare ones, the rare, the unseen."""
-    rows, new_rows = sum(reference.values()), sum(current.values())
-    common = _common(reference, current)
-    cells = [_in_cells(counts, common) for counts in (reference, current)]
-    rare = [sum(count for value, count in side.items() if value not in common) for side in (reference, current)]
-    made = []
-    if len(common) + (sum(rare) >= _fewest(rows, new_rows)) > 1:
-        apart = {
-            cell: cohens_h(cells[0].get(cell, 0) / rows, cells[1].get(cell, 0) / new_rows)
-            for cell in sorted({*cells[0], *cells[1]} & common)
-        }
-        # Of two values both are as far apart: the rarer one tells more.
-        worst = max(apart, key=lambda cell: (round(apart[cell], 9), -cells[0].get(cell, 0)), default=None)
-        shift = [cells[side].get(worst, 0) / total for side, total in ((0, rows), (1, new_rows))] if worst else []
-        told = f"{worst} {shift[0]:.2%} → {shift[1]:.2%}" if worst else "rare categories"
-        distance = max(jensen_shannon(*cells), *apart.values(), 0.0)
-        method = "chi-square" if len({*cells[0], *cells[1]}) > 2 else "two proportions"
-        made.append(ColumnTest(name, method, distance, partial(two_sample_chi_square, *cells), told))
-    if sum(rare):
-        made.append(_share_test(f"rare {name}", rare[0], rows, rare[1], new_rows))
-    if sum(rare) / (rows + new_rows) >= _UNSEEN_FROM and len(reference) > FEW_VALUES:
-        share, worth = unseen_share(np.array(list(reference.values())))
-        unseen = sum(count for value, count in current.items() if value not in reference)
-        # Fewer than foretold are no harm: rows of the training set itself, scored again, have none.
-        found = _share_test("unseen categories", share * worth, worth, max(unseen, share * new_rows), new_rows)
-        told = f"unseen categories {unseen / new_rows:.1%} of the rows, expected {share:.1%}"
-        made.append(found._replace(method="good-turing", told=told))
-    return made
-
-
-def _share_test(name: str, reference: float, reference_rows: float, current: float, current_rows: float) -> ColumnTest:
-    old, new = reference / reference_rows, current / current_rows
-    p_value = partial(two_proportions, reference, reference_rows, current, current_rows)
-    return ColumnTest(name, "two proportions", cohens_h(old, new), p_value, f"{name} {old:.2%} → {new:.2%}")
-
-
 def _numbers(column: pl.Series) -> np.ndarray:
     """Values as the model sees them: float64, NaN where missing."""
     try:
@@ -290,15 +180,6 @@ def _numbers(column: pl.Series) -> np.ndarray:
     except pl.exceptions.PolarsError:
         raise NotComparable(f"values are {column.dtype} and not all numbers") from None
     return numbers.fill_null(float("nan")).to_numpy()
-
-
-def _texts(column: pl.Series) -> pl.Series:
-    try:
-        if column.dtype.is_nested() or column.dtype == pl.Binary:
-            raise pl.exceptions.InvalidOperationError
-        return column.cast(pl.String)
-    except pl.exceptions.PolarsError:
-        raise NotComparable(f"values are {column.dtype}, which are no categories") from None
 
 
 def _counts_of_no_number(values: np.ndarray) -> dict[str, int]:
@@ -325,33 +206,8 @@ def _masses(reference: np.ndarray, current: np.ndarray) -> np.ndarray:
     """Cells that stand out of their neighbours by the number of their rows; both sides are sorted."""
     # By the rows of both sides together: picked by one side's, those would be tested that chance has driven apart.
     values, counts = np.unique(np.concatenate([reference, current]), return_counts=True)
+    enough = np.flatnonzero(counts >= _MASS_SHARE * min(len(reference), len(current)))
     padded = np.pad(counts.astype(float), 3, constant_values=np.nan)
-    around = np.stack([padded[offset : offset + len(counts)] for offset in (0, 1, 2, 4, 5, 6)])
-    enough = counts >= _MASS_SHARE * min(len(reference), len(current))
-    stands_out = enough & (counts >= _MASS_RATIO * np.nanmedian(around, axis=0))
-    found = np.flatnonzero(stands_out)
+    around = np.stack([padded[enough + offset] for offset in (0, 1, 2, 4, 5, 6)])
+    found = enough[counts[enough] >= _MASS_RATIO * np.nanmedian(around, axis=0)]
     return values[found[np.argsort(-counts[found], kind="stable")][:_MAX_MASSES]]
-
-
-def _counted(values: pl.Series) -> dict[str, int]:
-    return dict(values.drop_nulls().value_counts().iter_rows())
-
-
-def _common(reference: dict[str, int], current: dict[str, int]) -> set[str]:
-    """Categories with enough rows on both sides together to be compared by themselves."""
-    rows, new_rows = sum(reference.values()), sum(current.values())
-    fewest = max(_COMMON_SHARE * (rows + new_rows), _fewest(rows, new_rows))
-    return {value for value in {*reference, *current} if reference.get(value, 0) + current.get(value, 0) >= fewest}
-
-
-def _fewest(rows: int, new_rows: int) -> float:
-    """Rows on both sides together with which enough are expected on the smaller one for a chi-square test."""
-    return SMALLEST_EXPECTED * (rows + new_rows) / min(rows, new_rows)
-
-
-def _in_cells(counts: dict[str, int], common: Iterable[str]) -> dict[str, int]:
-    cells: dict[str, int] = {}
-    for value, count in counts.items():
-        cell = value if value in common else f"(rare {crc32(value.encode()) % _BUCKETS})"
-        cells[cell] = cells.get(cell, 0) + count
-    return cells

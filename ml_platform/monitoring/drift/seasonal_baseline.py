@@ -13,8 +13,9 @@ from datetime import timedelta
 import polars as pl
 
 from ml_platform.instants import bounded
-from ml_platform.monitoring.drift.column_tests import ColumnTest, NotComparable, reference_side
+from ml_platform.monitoring.drift.column_tests import reference_side
 from ml_platform.monitoring.drift.comparison import Column, full_name
+from ml_platform.monitoring.drift.share_test import ColumnTest, NotComparable
 
 MAX_WINDOWS = 26  # spread evenly over the reference
 MAX_WINDOW_ROWS = 2_000

@@ -50,7 +50,7 @@ def test_significance_is_shared_by_all_tests(rng: np.random.Generator) -> None:
     )
     found, tests = compare(old, old, [Column("x", "numeric"), Column("y", "numeric")], MONITORING)
     assert tests == 5  # distribution and tails of x and of y, and whether y is missing
-    assert [one.p_threshold for one in found] == [pytest.approx(0.01 / 5)] * 2
+    assert [one.p_threshold for one in found] == [pytest.approx(0.01 / 2 / 5)] * 2
 
 
 def test_significant_but_tiny_is_no_drift(rng: np.random.Generator) -> None:
