@@ -213,9 +213,8 @@ def test_the_network_policy_is_of_the_servers_pods_and_port():
 def test_systemd_units(unit, tmp_path):
     text = unit.read_text(encoding="utf-8")
     (module,) = re.findall(r"^ExecStart=/srv/ml-platform/\.venv/bin/python -m (\S+)", text, re.MULTILINE)
-    assert (PROJECT_ROOT / module.replace(".", "/")).with_suffix(".py").exists() or (
-        PROJECT_ROOT / module / "__main__.py"
-    ).exists()
+    path = PROJECT_ROOT / module.replace(".", "/")
+    assert path.with_suffix(".py").exists() or (path / "__main__.py").exists()
     assert "UMask=0077" in text
     analyze = program("systemd-analyze", package="systemd")
     # The paths and the user of the unit are an installation's; here they are this machine's.

@@ -74,7 +74,8 @@ def exact_cast(column: pl.Expr, found: "PolarsDataType", wanted: "PolarsDataType
         if found.is_float() and isinstance(wanted, pl.Decimal):  # Polars raises where a decimal would be too long
             column = pl.when(column.abs() < 10 ** (wanted.precision - wanted.scale)).then(column)
         cast = column.cast(wanted, strict=False)
-        back = cast.cast(found, strict=False)
+        lacks_cast = wanted == pl.Boolean and isinstance(found, pl.Decimal)  # in Polars
+        back = (cast.cast(pl.Int64) if lacks_cast else cast).cast(found, strict=False)
         cast = pl.when(back.eq_missing(column)).then(cast)  # so are NaN and NaN, 0.0 and -0.0
     else:
         cast = column

@@ -127,7 +127,7 @@ def test_served_refit_is_registered_once_and_judged_as_it_was(
     again = register(shops.spec, shops.refit(trained, passed), passed, tracker=shops.tracker)
     assert again == version
     repeated = promote(shops.settings, shops.spec, again, passed, tracker=shops.tracker, by="ann")
-    assert not repeated.promoted
+    assert (repeated.promoted, repeated.revision) == (True, decision.revision)
     assert "already serves" in repeated.reasons[0]
 
     # From the evaluation on: the challenger is the champion itself.

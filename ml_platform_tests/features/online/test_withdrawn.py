@@ -289,20 +289,22 @@ PUBLISH = """
 import os, signal, sys
 from pathlib import Path
 import polars as pl
-from ml_platform.features.online import store, packing
+from ml_platform.features.online import packing
+from ml_platform.features.online.open import open_online_store
+from ml_platform.features.online.publish import publish_view
 from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.settings import Settings
 settings = Settings(home=Path(sys.argv[1]))
 view = FeatureView.model_validate_json(sys.argv[3])
-parts = online_packed.PackedRows.parts
+parts = packing.PackedRows.parts
 def killed(self, *prefix):
     for number, part in enumerate(parts(self, *prefix)):
         yield part
         os.kill(os.getpid(), signal.SIGKILL)
-online_packed.PackedRows.parts = killed
-with online.open_online_store(sys.argv[2]) as store:
-    online.publish_view(Lake(settings.lake_uri), view, store, push_log=settings.push_log_dir)
+packing.PackedRows.parts = killed
+with open_online_store(sys.argv[2]) as store:
+    publish_view(Lake(settings.lake_uri), view, store, push_log=settings.push_log_dir)
 """
 
 
