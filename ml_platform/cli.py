@@ -48,11 +48,19 @@ def status(model: Annotated[str | None, typer.Argument(help="Only this one; all 
     from ml_platform.registry.releases import ReleaseStore
 
     settings = Settings()
-    endpoints = ReleaseStore(settings.releases_dir).endpoints()
-    if not endpoints:
+    store = ReleaseStore(settings.releases_dir)
+    endpoints = store.endpoints()
+    served = {endpoint.model for endpoint in endpoints.values()}
+    waiting = {name: version for name, version in store.registered().items() if name not in served}
+    for name, version in waiting.items():
+        if model in (None, name):
+            say(f"{name}: version {version} is registered, and none is released.")
+            say(f"  Why is on `{name}/release` in the Dagster UI; to release it whatever the gate found:")
+            say(f"  ml-platform promote {name} {version} --reason …")
+    if not endpoints and not waiting:
         say("Nothing is released yet: materialise a model's assets up to `release` in the Dagster UI.")
-    elif model is not None and model not in endpoints:
-        stop(f"'{model}' is not released. Released are: {', '.join(endpoints)}")
+    elif model is not None and model not in {*endpoints, *waiting}:
+        stop(f"'{model}' is not released. Released are: {', '.join(endpoints) or 'none'}")
     for name, endpoint in endpoints.items():
         if model not in (None, name):
             continue

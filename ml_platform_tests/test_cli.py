@@ -85,6 +85,20 @@ def test_before_a_release_it_says_what_to_do(run):
     assert "'order_late' was never released" in failed.output
 
 
+def test_status_names_a_version_that_waits_for_its_release(
+    shops: Shops, trained_shops: tuple[Shops, TrainedModel], run
+):
+    trained = trained_shops[1]
+    register(shops.spec, trained, shops.evaluate(trained), tracker=shops.tracker)
+    said = run("status").output
+    assert "order_late: version 1 is registered, and none is released." in said
+    assert "ml-platform promote order_late 1" in said
+    assert run("status", "order_late").output == said
+    assert run("promote", "order_late", "1", "--reason", "for a test").exit_code == 0
+    assert "order_late: version 1 (live 100%)" in run("status").output
+    assert "none is released" not in run("status").output
+
+
 def test_status_tells_version_revision_and_reason(released, run):
     said = run("status").output
     assert "order_late: version 1 (live 100%); revision 1" in said

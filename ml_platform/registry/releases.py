@@ -145,6 +145,13 @@ class ReleaseStore:
         }
         return dict(sorted((served | registered).items()))
 
+    def registered(self) -> dict[str, int]:
+        """Newest registered version of every model, released or not."""
+        numbers: dict[str, int] = {}
+        for path in (self.folder / "versions").glob("*/*.json"):
+            numbers[path.parent.name] = max(numbers.get(path.parent.name, 0), int(path.stem))
+        return dict(sorted(numbers.items()))
+
     def endpoint(self, name: str) -> Endpoint | None:
         """Return the endpoint document of a model, or None before its first release and while it is withdrawn."""
         document = self.document(name)
