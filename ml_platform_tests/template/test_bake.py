@@ -110,7 +110,7 @@ def test_without_the_example_no_flight_is_left(bake, tmp_path):
     kept = (project / "churn_lab_tests" / "conftest.py").read_text()
     assert "def settings(" in kept  # the fixtures that all tests share stay, those of the flights go
     assert "flights" not in kept
-    assert (project / "churn_lab_tests" / "lake" / "test_tables.py").exists()
+    assert (project / "churn_lab_tests" / "lake" / "storage" / "test_tables.py").exists()
 
 
 def test_git_url(bake, template, tmp_path):

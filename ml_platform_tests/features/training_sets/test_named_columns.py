@@ -95,7 +95,15 @@ ELSEWHERE = {("target", "plan"): "inputs.2.name", ("inputs.3.type", "integer"): 
 # Keys of texts that name something else than a column.
 OTHERS = {
     *("name", "description", "owner", "target_unit", "spine", "request_features", "tags", "promotion.metric"),
-    *("inputs.description", "inputs.unit", "lookups.view", "lookups.name", "scoring.daily_at", "monitoring.schedule"),
+    *(
+        "inputs.description",
+        "inputs.unit",
+        "inputs.pattern",
+        "lookups.view",
+        "lookups.name",
+        "scoring.daily_at",
+        "monitoring.schedule",
+    ),
     *("skew.schedule", "retraining.schedule"),
 }
 
