@@ -2,9 +2,11 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from pydantic import TypeAdapter
 
 from ml_platform.spec.model import ModelSpec
 from ml_platform.spec_yaml import check_project, load_spec
@@ -238,10 +240,24 @@ def test_an_input_may_not_take_the_name_of_a_score_column(write):
         load_spec(write(text), VIEWS)
 
 
-def test_the_model_in_the_docs_is_a_valid_one_and_so_are_the_keys_shown_apart() -> None:
-    text = (PROJECT_ROOT / "docs" / "models.md").read_text("utf-8")
-    model, *parts = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+GUIDES_WITH_PARTS_OF_A_MODEL = (
+    "models/input-checks",
+    "features/leakage",
+    "monitoring/skew",
+    "serving/inference-log",
+    "serving/inputs",
+)
+
+
+def test_the_model_in_the_guides_is_a_valid_one_and_so_are_the_keys_shown_apart() -> None:
+    def blocks(page: str) -> list[dict[str, Any]]:
+        text = (PROJECT_ROOT / "docs" / "how-to" / f"{page}.md").read_text("utf-8")
+        return [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+
+    [model] = blocks("models/add-a-model")
     spec = ModelSpec.model_validate(model["attributes"])
     assert (spec.name, spec.lookups[0].keys) == ("late_orders", {"customer_id": "customer"})
-    for part in parts:
-        ModelSpec.model_validate(model["attributes"] | part)
+    for page in GUIDES_WITH_PARTS_OF_A_MODEL:
+        [part] = blocks(page)
+        for key, value in part.items():
+            TypeAdapter(ModelSpec.model_fields[key].annotation).validate_python(value)

@@ -1,4 +1,7 @@
-"""The app that serves this project's models. Routes and middleware of your own go here, see docs/serving.md."""
+"""The app that serves this project's models; routes and middleware of your own go here.
+
+"Add routes, middleware and hooks" in the documentation shows how.
+"""
 
 from ml_platform.serving.app import create_app
 

@@ -20,7 +20,7 @@ from ml_platform.settings import Settings
 PORTS = {"dagster": 3000, "serving": 8000, "mlflow": 5000}
 TITLES = {"dagster": "Dagster UI", "serving": "Predictions (OpenAPI at /docs)", "mlflow": "MLflow UI"}
 DAGSTER_YAML = """\
-# Written when this folder was made; it is yours to change. docs/operations.md says what each part is for.
+# Written when this folder was made; it is yours to change. "Runs that fail" in the documentation explains each part.
 telemetry:
   enabled: false
 nux:
@@ -104,7 +104,8 @@ def missing_settings(folder: Path) -> str | None:
         return None
     return (
         f"{config} is your own and was left as it is. It lacks {', '.join(missing)}: without them killed runs are "
-        "noticed at the next start only, and two trainings of a model may run at once. docs/operations.md has the text"
+        "noticed at the next start only, and two trainings of a model may run at once. "
+        "'Runs that fail' in the documentation has the text"
     )
 
 

@@ -25,7 +25,7 @@ HOW_TO_ALLOW = (
 )
 _HOW_TO_CHANGE = (
     "A type cannot change in place and a column cannot go: write the table anew once with Lake.replace (old "
-    "versions stay readable; docs/lake.md, 'When columns change'), or give the column another name."
+    "versions stay readable; see 'When columns change' in the documentation), or give the column another name."
 )
 
 

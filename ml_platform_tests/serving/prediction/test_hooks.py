@@ -184,7 +184,7 @@ def test_own_middleware_sees_predictions_too(
 
 
 def test_the_example_in_the_docs_is_an_app(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (PROJECT_ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    text = (PROJECT_ROOT / "docs" / "how-to" / "serving" / "hooks.md").read_text(encoding="utf-8")
     [example] = re.findall(r"```python\n# serving/app\.py\n(.*?)```", text, re.DOTALL)
     (tmp_path / "example_of_docs.py").write_text(example)
     fill_online_store(settings)

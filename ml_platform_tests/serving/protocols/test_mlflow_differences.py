@@ -1,4 +1,4 @@
-"""What MLflow's own scoring server makes of a body beside this one: the table in docs/serving.md, row by row."""
+"""What MLflow's own scoring server makes of a body beside this one: the table in the documentation, row by row."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from ml_platform_tests.serving.conftest import start_server
 from ml_platform_tests.serving.releases import INPUTS, ROW, fill_online_store, publish
 
 JSON = "application/json"
-DOCS = Path(__file__).parents[3] / "docs" / "serving.md"
+DOCS = Path(__file__).parents[3] / "docs" / "how-to" / "serving" / "protocols.md"
 Ask = Callable[[str, bytes], bool]
 
 
