@@ -6,6 +6,7 @@ column's unit, and the names of a column's `check` rules read as statements (`ch
 can also say how a column's values are written in the source (see `ml_platform.lake.contracts.conversion`).
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -76,6 +77,43 @@ class OneOf:
 def one_of(*allowed: str) -> dict[str, Callable[[pl.Expr], pl.Expr]]:
     """Make a text column's `check`: its value is one of these."""
     return {f"one of {', '.join(allowed)}": OneOf(allowed)}
+
+
+@dataclass(frozen=True)
+class Like:
+    """Rule that a whole text matches a regular expression."""
+
+    pattern: str
+
+    def __call__(self, column: pl.Expr) -> pl.Expr:
+        """Apply the rule to a column."""
+        return column.str.contains(rf"\A(?:{self.pattern})\z")
+
+
+def like(pattern: str) -> dict[str, Callable[[pl.Expr], pl.Expr]]:
+    r"""Make a text column's `check`: the whole value matches a regular expression of Rust's syntax, in linear time.
+
+    Raises
+    ------
+    ValueError
+        If the pattern cannot be compiled; with the engine's reason.
+
+    Examples
+    --------
+    >>> (rule,) = like(r"N\d+").values()
+    >>> pl.select(rule(pl.Series(["N1", "xN1", "N1\n", "n1", None]))).to_series().to_list()
+    [True, False, False, False, None]
+    """
+    for text in (pattern, rf"\A(?:{pattern})\z"):  # "a)(b" is one in parentheses only
+        try:
+            pl.select(pl.lit("").str.contains(text))
+        except pl.exceptions.PolarsError as error:
+            reason = re.search("error: (?!regex parse error)(.*)", str(error))
+            raise ValueError(
+                f"{pattern!r} cannot be a pattern: {reason.group(1) if reason else error}. Wanted is a regular "
+                "expression in the syntax of Rust's regex, which has no look-around and no backreferences"
+            ) from error
+    return {f"like {pattern}": Like(pattern)}
 
 
 def match_columns(frame: pl.DataFrame, contract: type[dy.Schema], where: str) -> None:

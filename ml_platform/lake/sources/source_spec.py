@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from ml_platform.instants import LONGEST
-from ml_platform.lake.contracts.contract import ROW, one_of
+from ml_platform.lake.contracts.contract import ROW, like, one_of
 from ml_platform.lake.contracts.conversion import NUMBERS
 from ml_platform.lake.contracts.date_formats import problem_of
 from ml_platform.lake.contracts.schema_evolution import Evolution
@@ -33,8 +33,13 @@ class ColumnSpec(Strict):
     nullable: bool = Field(False, description="Whether it may be missing.")
     minimum: float | None = Field(None, description="Smallest allowed value.")
     maximum: float | None = Field(None, description="Largest allowed value.")
-    allowed: tuple[str, ...] | None = Field(None, description="The only values of a string.")
-    pattern: str | None = Field(None, description="Regular expression that a string matches.")
+    allowed: tuple[str, ...] | None = Field(None, min_length=1, description="The only values of a string.")
+    pattern: str | None = Field(
+        None,
+        min_length=1,
+        description="Regular expression that the whole of a string matches, in the syntax of Rust's regex: case counts "
+        "unless it begins with (?i), a missing value is a matter of `nullable` alone.",
+    )
     description: str = Field("", description="What it means.")
     unit: str | None = Field(None, description="Unit of its values.")
     format: str | None = Field(
@@ -80,7 +85,12 @@ class ColumnSpec(Strict):
         }
         builders: dict[str, Callable[[], dy.Column]] = {
             "string": lambda: dy.String(
-                **common, regex=self.pattern, check=one_of(*self.allowed) if self.allowed else None
+                **common,
+                check={
+                    **(one_of(*self.allowed) if self.allowed else {}),
+                    **(like(self.pattern) if self.pattern else {}),
+                }
+                or None,
             ),
             "integer": lambda: dy.Int64(**common, **bounds),
             "number": lambda: dy.Float64(**common, **bounds),

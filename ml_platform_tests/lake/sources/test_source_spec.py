@@ -8,7 +8,7 @@ import dataframely as dy
 import polars as pl
 import pytest
 
-from ml_platform.lake.contracts.contract import describe
+from ml_platform.lake.contracts.contract import apply_contract, describe
 from ml_platform.lake.errors import EmptyInput
 from ml_platform.lake.sources.file_readers import read_file
 from ml_platform.lake.sources.file_spec import Files
@@ -49,6 +49,41 @@ def test_inline_columns_are_a_contract() -> None:
     assert facts["at"].type == pl.Datetime("us", "UTC")
 
 
+@pytest.mark.parametrize(
+    ("pattern", "matching", "other"),
+    [
+        (r"N\d{1,5}", ["N1", "N12345"], ["xN1", "N1x", "N1\n", "n1", "", "N123456"]),
+        ("a|bc", ["a", "bc"], ["ac", "abc", "b"]),
+        ("(?i)ab", ["ab", "AB"], ["abc"]),
+        ("^ab$", ["ab"], ["ab\n", "xab"]),
+        (".*part.*", ["a part of it", "part"], ["a\npart"]),
+        (r"\d", ["7", "٣"], ["77"]),
+        ("[0-9]", ["7"], ["٣"]),
+    ],
+)
+def test_a_pattern_is_matched_by_the_whole_value(pattern: str, matching: list[str], other: list[str]) -> None:
+    column = {"type": "string", "nullable": True, "pattern": pattern}
+    contract = _spec(columns={"id": {"type": "integer", "key": True}, "x": column}).schema_class()
+    rows = pl.DataFrame({"x": [*matching, None, *other]}).with_row_index("id")
+    verdict = apply_contract(rows, contract, where="x.csv")
+    assert verdict.accepted["x"].to_list() == [*matching, None]
+    assert verdict.rejected["reasons"].to_list() == [[f"x: not like {pattern}"]] * len(other)
+    assert describe(contract)[1].constraints == (f"like {pattern}",)
+
+
+def test_texts_of_a_pattern_or_list_that_mean_a_missing_value_are_checked_by_nullable_alone(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("id,code,size\n1,AB1,S\n2,,\n3,NA,NA\n4,nope,XL\n")
+    columns: dict[str, Any] = {
+        "id": {"type": "integer", "key": True},
+        "code": {"type": "string", "pattern": r"[A-Z]{2}\d", "nullable": True, "null_values": ["NA"]},
+        "size": {"type": "string", "allowed": ["S", "M"], "null_values": ["NA"]},
+    }
+    lake = Lake(str(tmp_path / "lake"))
+    report = raw_table(_spec(columns=columns, file={"path": str(tmp_path / "x.csv")})).load(lake)
+    assert lake.read("raw/readings").collect()["id"].to_list() == [1]
+    assert report.reasons == {"size: missing": 2, r"code: not like [A-Z]{2}\d": 1, "size: not one of S, M": 1}
+
+
 def test_a_contract_can_be_a_class() -> None:
     spec = _spec(columns=None, contract=f"{__name__}:Readings")
     assert spec.schema_class() is Readings
@@ -67,6 +102,12 @@ def test_a_contract_can_be_a_class() -> None:
         ({"columns": {"x": {"type": "text"}}}, "Input should be 'string'"),
         ({"columns": {"x": {"type": "string", "minimum": 1}}}, "minimum and maximum are for integer"),
         ({"columns": {"x": {"type": "date", "pattern": "a"}}}, "allowed and pattern are for string"),
+        ({"columns": {"x": {"type": "string", "allowed": []}}}, "at least 1 item"),
+        ({"columns": {"x": {"type": "string", "pattern": ""}}}, "at least 1 character"),
+        ({"columns": {"x": {"type": "string", "pattern": "("}}}, r"'\(' cannot be a pattern: unclosed group"),
+        ({"columns": {"x": {"type": "string", "pattern": "a)(b"}}}, r"cannot be a pattern: unopened group"),
+        ({"columns": {"x": {"type": "string", "pattern": "(?=a)a"}}}, "look-ahead and look-behind, is not supported"),
+        ({"columns": {"x": {"type": "string", "pattern": "(.{1000}){1000}"}}}, "exceeds size limit"),
         ({"partition_by": ["day"]}, "partition_by names no column of the contract: day"),
         ({"name": "Readings"}, "should match pattern"),
         ({"shedule": "@daily"}, "Extra inputs are not permitted"),
