@@ -11,7 +11,7 @@ from ml_platform.sqlite_uri import sqlite_uri
 
 
 class Settings(BaseSettings):
-    """Locations and addresses, each read from `ML_PLATFORM_<NAME>` and else derived from `home`.
+    """Locations, addresses and time limits, each read from `ML_PLATFORM_<NAME>` and else derived from `home`.
 
     Examples
     --------
@@ -31,6 +31,12 @@ class Settings(BaseSettings):
         ge=0,
         le=36_500,
         description="How long a replaced version of a table stays readable; a released model's stay for good.",
+    )
+    start_timeout_seconds: float = Field(
+        900,
+        gt=0,
+        description="How long a process of `make dev` may take until it answers; on a very busy machine imports "
+        "alone take minutes.",
     )
     serving_url: str = Field("http://127.0.0.1:8000", description="Where people and assets reach the serving app.")
     mlflow_ui_url: str = Field("http://127.0.0.1:5000", description="Where links to MLflow runs point.")

@@ -53,6 +53,8 @@ class Process:
         Directory it runs in.
     ready_seconds
         How long it may take to become ready; then it is ended and counts as failed.
+    ready_seconds_variable
+        Environment variable that sets `ready_seconds`, named when they were too few.
     restarts
         How often in a row it is started again when it ends by itself, after 1, 2, 4 … 30 s.
     keeps_children
@@ -67,7 +69,8 @@ class Process:
     title: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     cwd: Path | None = None
-    ready_seconds: float = 180.0
+    ready_seconds: float = 900.0
+    ready_seconds_variable: str = ""
     restarts: int = 5
     keeps_children: bool = False
 

@@ -169,6 +169,8 @@ def platform_processes(
             title=TITLES.get(name, ""),
             environment=environment,
             cwd=project.root,
+            ready_seconds=settings.start_timeout_seconds,
+            ready_seconds_variable="ML_PLATFORM_START_TIMEOUT_SECONDS",
             keeps_children=keeps_children,
         )
 

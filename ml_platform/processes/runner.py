@@ -140,9 +140,11 @@ class _Supervisor:
                 self._check_ready()
             case Late(life) if life is life.child.life and self.stopping is None:
                 process = life.child.process
+                variable = process.ready_seconds_variable
+                remedy = f"; if the machine is only busy, set {variable}=<more seconds>" if variable else ""
                 say(
                     f"{process.name} gave no answer at {process.url}{process.ready_path} "
-                    f"within {process.ready_seconds:.0f} s: it is ended"
+                    f"within {process.ready_seconds:.0f} s: it is ended{remedy}"
                 )
                 life.child.signal(signal.SIGKILL)
             case signal.Signals() as number:

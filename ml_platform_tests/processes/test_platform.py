@@ -74,6 +74,16 @@ def test_dagster_is_three_processes_that_end_one_by_one(settings: Settings):
     assert serving.name == "serving"
 
 
+def test_how_long_a_start_may_take_is_a_setting(tmp_path, monkeypatch):
+    monkeypatch.setenv("ML_PLATFORM_START_TIMEOUT_SECONDS", "7200")
+    processes = platform_processes(Settings(home=tmp_path), PORTS)
+    assert {process.ready_seconds for process in processes} == {7200}
+    (variable,) = {process.ready_seconds_variable for process in processes}
+    monkeypatch.setenv(variable, "0")
+    with pytest.raises(ValueError, match="start_timeout_seconds"):
+        Settings(home=tmp_path)
+
+
 def test_no_password_is_among_the_arguments(tmp_path):
     """They can be read by every user of the machine, unlike the environment."""
     secret = Settings(home=tmp_path, tracking_uri="postgresql://u:hunter2@db/m", online_uri="redis://:hunter2@r/0")

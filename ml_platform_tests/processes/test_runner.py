@@ -181,10 +181,13 @@ def test_process_that_never_answers_ends_the_run(tmp_path, capsys):
         port=free_port(),
         ready_path="/",
         ready_seconds=1,
+        ready_seconds_variable="PATIENCE_SECONDS",
         restarts=0,
     )
     assert run([silent], logs=tmp_path) == 128 + signal.SIGKILL
-    assert "silent gave no answer at http://127.0.0.1:" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"silent gave no answer at {silent.url}/ within 1 s: it is ended" in printed
+    assert "; if the machine is only busy, set PATIENCE_SECONDS=<more seconds>" in printed
 
 
 def test_process_that_ignores_sigterm_is_killed(tmp_path, monkeypatch):
