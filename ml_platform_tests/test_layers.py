@@ -10,6 +10,7 @@ ROWS = (
     ("cli", "demo"),
     ("dev", "definitions"),
     ("defs",),
+    ("testing",),
     ("orchestration",),  # the only one that imports Dagster
     ("serving",),
     ("monitoring",),

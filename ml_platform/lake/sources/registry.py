@@ -21,12 +21,18 @@ def declared_tables() -> dict[str, RawTable]:
     for path in sorted(project.defs.glob("*/tables.py")):
         module = importlib.import_module(f"{project.package}.defs.{path.parent.name}.tables")
         tables |= {raw.name: raw for raw in getattr(module, ATTRIBUTE, ())}
-    for path in sorted(project.defs.rglob("defs.yaml")):
+    return tables | {name: raw_table(spec) for name, spec in declared_sources().items()}
+
+
+def declared_sources() -> dict[str, SourceSpec]:
+    """Read every `SourceTable` of a `defs.yaml`, by the name of its table."""
+    sources: dict[str, SourceSpec] = {}
+    for path in sorted(current_project().defs.rglob("defs.yaml")):
         for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
             if isinstance(document, dict) and str(document.get("type", "")).rpartition(".")[2] == COMPONENT:
-                raw = raw_table(SourceSpec.model_validate(document.get("attributes") or {}))
-                tables[raw.name] = raw
-    return tables
+                spec = SourceSpec.model_validate(document.get("attributes") or {})
+                sources[spec.name] = spec
+    return sources
 
 
 def declared_table(name: str) -> RawTable:
