@@ -2,6 +2,9 @@
 
 PYTHON ?= python3
 RUN := .venv/bin/python
+# What is installed, by the extras of pyproject.toml.
+EXTRAS ?= platform example
+SETUP = @$(PYTHON) ml_platform/bootstrap.py $(EXTRAS)
 # Two workers share the files of tests between them; -n 0 shows a test's output as it comes.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
@@ -9,13 +12,16 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-slow check format lock bench clean clean-data
+.PHONY: help setup setup-dev demo dev test test-slow check format lock bench clean clean-data
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make .venv and install the locked packages (returns at once when nothing changed)
-	@$(PYTHON) ml_platform/bootstrap.py
+	$(SETUP)
+
+setup-dev: ## the same, with what tests, checks and benchmarks use
+	$(SETUP) dev
 
 demo: setup ## real data to a served prediction, then keep Dagster and serving up (ONESHOT=1: stop after the prediction)
 	@$(RUN) -m ml_platform.demo $(if $(filter-out 0,$(ONESHOT)),--oneshot)
@@ -26,22 +32,25 @@ dev: setup ## Dagster UI and daemon, serving and MLflow UI until Ctrl-C
 test: check ## check, then the tests (minutes)
 	$(RUN) -m pytest $(PYTEST_ARGS)
 
-test-slow: setup ## the slow tests: whole loops, a baked copy of the template (tens of minutes)
+test-slow: setup-dev ## the slow tests: whole loops, a baked copy of the template (tens of minutes)
 	$(RUN) -m pytest -m slow $(PYTEST_ARGS)
 
-check: setup ## formatting, lint, types
+check: setup-dev ## formatting, lint, types
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 
-format: setup ## format the code and fix what lint can
+format: setup-dev ## format the code and fix what lint can
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
 
-lock: setup ## update requirements.lock from pyproject.toml
+.venv/bin/uv:
+	$(SETUP)
+
+lock: .venv/bin/uv ## update requirements.lock from pyproject.toml, also where the two disagree
 	.venv/bin/uv pip compile pyproject.toml --all-extras --universal --no-emit-index-url --upgrade -o requirements.lock
 
-bench: setup ## run the benchmarks, which write benchmarks/RESULTS.md
+bench: setup-dev ## run the benchmarks, which write benchmarks/RESULTS.md
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(RUN) $$file || exit 1; done
 
 clean: ## remove .venv and caches, keep data/

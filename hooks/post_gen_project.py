@@ -11,7 +11,7 @@ from pathlib import Path
 
 ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 PACKAGE, SLUG = ANSWERS["package_name"], ANSWERS["project_slug"]
-OLD_NAME = re.compile(r"ml([_-])platform", re.IGNORECASE)
+OLD_NAME = re.compile(r"(?:dagster-)?ml([_-])platform", re.IGNORECASE)
 EXAMPLE_FOLDERS = ("flights", "flight_delay", "arrival_minutes")  # of `defs/`
 EXAMPLE_FILES = ("docs/img/*", "benchmarks/RESULTS.md", f"{PACKAGE}/defs/features/*.sql", "*/*/graph_snapshot.json")
 # What a test says that needs the example itself, not just a table or a model of the same name.

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
+from ml_platform.distribution import extra
 from ml_platform.local_ray import ray_session
 
 Executor = Literal["local", "ray"]
@@ -27,7 +28,7 @@ def map_tasks(
     executor
         `local` runs one after the other in this process: right for work of seconds, where libraries such as LightGBM
         use all cores themselves. `ray` spreads the calls, over the cluster in `RAY_ADDRESS` or over local processes;
-        starting those takes about ten seconds.
+        starting those takes about ten seconds, and it needs the extra `ray`.
 
     Examples
     --------
@@ -36,7 +37,8 @@ def map_tasks(
     """
     if executor == "local":
         return [function(item, shared) for item in items]
-    import ray
+    with extra("ray"):
+        import ray
 
     with executor_session(executor):
         reference = ray.put(shared)
@@ -54,7 +56,8 @@ def executor_session(executor: Executor) -> Iterator[None]:
     if executor == "local":
         yield
         return
-    import ray
+    with extra("ray"):
+        import ray
 
     if ray.is_initialized():
         yield

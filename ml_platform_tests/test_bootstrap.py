@@ -4,7 +4,9 @@ import ast
 import importlib.util
 import json
 import shutil
+import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from types import ModuleType
 
@@ -22,19 +24,24 @@ def bootstrap(tmp_path: Path) -> ModuleType:
     script.parent.mkdir()
     shutil.copy(SOURCE, script)
     (tmp_path / "requirements.lock").write_text("polars==2.1.0\n")
-    (tmp_path / "pyproject.toml").write_text("[project]\n")
+    (tmp_path / "pyproject.toml").write_text("[project.optional-dependencies]\nplatform = []\ndev = []\n")
     spec = importlib.util.spec_from_file_location("bootstrap_under_test", script)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def finish(bootstrap: ModuleType) -> None:
-    """Leave what a finished set-up leaves."""
+def finish(bootstrap: ModuleType, *extras: str) -> None:
+    """Leave what a finished set-up with these extras leaves."""
     python = Path(bootstrap.VENV_PYTHON)
     python.parent.mkdir(parents=True)
     python.touch()
-    stamp = {"fingerprint": bootstrap.fingerprint(), "python": sys.version, "root": bootstrap.ROOT}
+    stamp = {
+        "fingerprint": bootstrap.fingerprint(),
+        "extras": extras,
+        "python": sys.version,
+        "root": bootstrap.ROOT,
+    }
     Path(bootstrap.STAMP).write_text(json.dumps(stamp))
 
 
@@ -44,7 +51,7 @@ def test_an_old_python_can_read_it():
 
 def test_a_python_that_is_too_old_is_told_so_in_one_line(bootstrap, capsys):
     bootstrap.OLDEST = bootstrap.NEWEST = (3, 99)
-    assert bootstrap.main() == 1
+    assert bootstrap.main([]) == 1
     said = capsys.readouterr().err
     version = "{}.{}".format(*sys.version_info)
     assert said.startswith(f"setup: Python {version} is too old: 3.99–3.99 wanted, set PYTHON=…")
@@ -75,17 +82,31 @@ def test_a_step_that_fails_shows_its_last_lines_and_what_to_do(bootstrap, capsys
 
 
 def test_a_finished_set_up_returns_at_once(bootstrap):
-    finish(bootstrap)
-    assert bootstrap.main() == 0
+    finish(bootstrap, "dev", "platform")
+    assert bootstrap.main(["platform"]) == bootstrap.main(["platform", "dev"]) == bootstrap.main([]) == 0
 
 
-@pytest.mark.parametrize("changed", ["requirements.lock", "pyproject.toml"])
+def test_a_new_extra_is_installed(bootstrap):
+    finish(bootstrap, "platform")
+    assert not bootstrap.is_current(bootstrap.fingerprint(), ["dev", "platform"])
+
+
+def test_an_extra_that_is_not_declared_is_told_in_one_line(bootstrap, capsys):
+    assert bootstrap.main(["platform", "postgres"]) == 1
+    assert capsys.readouterr().err == (
+        f"setup: no extra postgres in {bootstrap.PYPROJECT}, which declares: dev, platform\n"
+    )
+
+
+@pytest.mark.parametrize("changed", ["requirements.lock", "pyproject.toml", "vendor/engine-1.0-py3-none-any.whl"])
 def test_a_changed_file_sets_up_again(bootstrap, changed):
     finish(bootstrap)
-    assert bootstrap.is_current(bootstrap.fingerprint())
-    with Path(bootstrap.ROOT, changed).open("a") as file:
+    assert bootstrap.is_current(bootstrap.fingerprint(), [])
+    path = Path(bootstrap.ROOT, changed)
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a") as file:
         file.write("# changed\n")
-    assert not bootstrap.is_current(bootstrap.fingerprint())
+    assert not bootstrap.is_current(bootstrap.fingerprint(), [])
 
 
 def test_an_interrupted_set_up_is_made_anew(bootstrap):
@@ -93,3 +114,70 @@ def test_an_interrupted_set_up_is_made_anew(bootstrap):
     assert bootstrap.can_reuse()
     Path(bootstrap.UNFINISHED).touch()
     assert not bootstrap.can_reuse()
+
+
+def test_a_folder_without_a_project_is_told_so(tmp_path):
+    script = shutil.copy(SOURCE, tmp_path)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.stderr == f"setup: no pyproject.toml in {tmp_path} or a folder above it\n"
+    assert done.returncode == 1
+
+
+def tiny_wheel(folder: Path, name: str, requires: str = "") -> None:
+    """Write a wheel of one empty module."""
+    folder.mkdir(exist_ok=True)
+    files = {
+        f"{name}.py": "",
+        f"{name}-1.0.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{requires}",
+        f"{name}-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+        for path, text in files.items():
+            wheel.writestr(path, text)
+        wheel.writestr(f"{name}-1.0.dist-info/RECORD", "".join(f"{path},,\n" for path in [*files, "RECORD"]))
+
+
+PROJECT = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[project]
+name = "project-of-its-own"
+version = "1.0"
+dependencies = ["tiny_engine[platform]==1.0"]
+optional-dependencies = {dev = ["tiny_tests"]}
+[tool.hatch.build.targets.wheel]
+packages = ["package"]
+"""
+
+
+@pytest.mark.slow  # installs uv and hatchling from the index
+def test_a_project_with_the_engine_in_vendor_is_set_up_and_extras_are_added(tmp_path):
+    for folder in ("package", "scripts"):
+        (tmp_path / folder).mkdir()
+    script = shutil.copy(SOURCE, tmp_path / "scripts")
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
+    (tmp_path / "requirements.lock").write_text("tiny-engine==1.0\ntiny-library==1.0\ntiny-tests==1.0\n")
+    vendor = tmp_path / "vendor"
+    tiny_wheel(vendor, "tiny_engine", "Provides-Extra: platform\nRequires-Dist: tiny_library; extra == 'platform'\n")
+    tiny_wheel(vendor, "tiny_library")
+    tiny_wheel(vendor, "tiny_tests")
+
+    def set_up(*extras: str) -> str:
+        done = subprocess.run([sys.executable, script, *extras], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr + done.stdout
+        return done.stdout
+
+    def installed() -> set[str]:
+        return {path.stem for path in tmp_path.glob(".venv/lib/python*/site-packages/tiny_*.py")}
+
+    assert "making .venv" in set_up()
+    assert installed() == {"tiny_engine", "tiny_library"}
+    marker = next(tmp_path.glob(".venv/lib/python*/site-packages")) / "still_there"
+    marker.touch()
+    assert "with dev" in set_up("dev")
+    assert installed() == {"tiny_engine", "tiny_library", "tiny_tests"}
+    assert set_up() == set_up("dev") == ""
+    tiny_wheel(vendor, "tiny_more")
+    assert "with dev" in set_up()  # what was installed once is kept up to date
+    assert marker.exists()

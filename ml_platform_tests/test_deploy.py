@@ -171,16 +171,15 @@ def test_selectors_agree() -> None:
     assert target["name"] == manifest("Deployment")["metadata"]["name"]
 
 
-def test_the_image_installs_what_serving_is_declared_to_need() -> None:
-    """What stands under "# serving" in pyproject.toml, and nothing else."""
-    text = (PROJECT_ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    section = re.search(r"^  # serving\n(.*?)^  # ", text, re.MULTILINE | re.DOTALL)
-    assert section
-    declared = tomllib.loads(f"found = [{section[1]}]")["found"]
-    wanted = {re.match(r"[\w.-]+(\[\w+\])?", name)[0] for name in declared}  # type: ignore[index]
-    command = re.search(r"pip install --constraint \S+ \\\n(.*?)\n && ", (DEPLOY / "Dockerfile").read_text(), re.DOTALL)
-    assert command
-    assert set(command[1].replace("\\", "").replace('"', "").split()) == wanted
+def test_the_image_installs_the_extra_of_the_server_and_lists_no_packages_itself() -> None:
+    text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+    assert re.findall(r"pip install (.*?) &&", text) == ['--constraint requirements.lock ".[serving]"']
+    ignored = (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    copied = {name for line in re.findall(r"^COPY (.*) \S+$", text, re.MULTILINE) for name in line.split()}
+    assert copied == {line.removeprefix("!") for line in ignored if line.startswith("!")}
+    assert all((PROJECT_ROOT / name).exists() for name in copied)
+    described = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {described["readme"], *described["license-files"]} <= copied  # without them it cannot be built
 
 
 def test_the_configuration_of_ray_serve_names_what_there_is() -> None:

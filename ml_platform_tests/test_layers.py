@@ -7,6 +7,7 @@ from ml_platform_tests.paths import PROJECT_ROOT
 
 # From the top. Imports inside functions and under TYPE_CHECKING count too.
 ROWS = (
+    ("__main__",),
     ("cli", "demo"),
     ("dev", "definitions"),
     ("defs",),
@@ -24,7 +25,7 @@ ROWS = (
     ("lake",),
     ("spec", "processes", "compute", "local_ray", "bootstrap"),
     ("project", "settings", "yaml_documents", "atomic_files", "secret_file", "private_files", "python_files"),
-    ("boolean_texts", "instants", "printable", "sqlite_uri", "terminal"),
+    ("boolean_texts", "distribution", "instants", "printable", "sqlite_uri", "terminal"),
 )
 # Serving is installed without what trains and promotes.
 NEVER = {"serving": {"training", "promotion", "orchestration"}}

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ml_platform.distribution import ExtraMissing, extra
 from ml_platform.local_ray import LOOPBACK, ray_session
 from ml_platform.project import current_project
 from ml_platform.serving.http.listener import CannotListen, listen
@@ -155,7 +156,7 @@ def main(arguments: list[str] | None = None) -> int:
     [config] = (sys.argv[1:] if arguments is None else arguments) or [str(default_config())]
     try:
         _check(Path(config))
-    except (OSError, ValueError, CannotListen) as error:
+    except (OSError, ValueError, CannotListen, ExtraMissing) as error:
         print(f"serving: {config}: {error}", file=sys.stderr)
         return 1
     os.environ.setdefault(PROXY_SETTING, PROXY_CALLBACK)
@@ -198,7 +199,9 @@ def _check(config: Path) -> None:
     if os.environ.get("RAY_ADDRESS"):
         raise ValueError("RAY_ADDRESS names a cluster, which outlives this process: use `serve deploy` there")
     import yaml
-    from ray.serve.schema import ServeDeploySchema
+
+    with extra("ray-serve"):
+        from ray.serve.schema import ServeDeploySchema
 
     try:
         found = ServeDeploySchema.model_validate(yaml.safe_load(config.read_text(encoding="utf-8")))

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from ml_platform.settings import Settings
+from ml_platform_tests.paths import PROJECT_ROOT
 from ml_platform_tests.serving.protocols.two_rows import ROWS
 from ml_platform_tests.serving.releases import MODEL, fill_online_store, publish
 
@@ -46,17 +47,19 @@ def client_of(url: str) -> httpx.Client:
     return httpx.Client(base_url=url, timeout=60, limits=httpx.Limits(keepalive_expiry=1))
 
 
-def start_server(settings: Settings, *options: str) -> Server:
-    """Start a server and wait until it answers."""
+def start_server(
+    settings: Settings, *options: str, python: Path = Path(sys.executable), folder: Path = PROJECT_ROOT
+) -> Server:
+    """Start a server, with an environment's Python in a folder, and wait until it answers."""
     environment = {**os.environ, "ML_PLATFORM_HOME": str(settings.home)}
-    command = [sys.executable, "-m", "ml_platform.serving", "--port", "0", "--log-level", "warning", *options]
+    command = [str(python), "-m", "ml_platform.serving", "--port", "0", "--log-level", "warning", *options]
     process = subprocess.Popen(
         command,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=folder,
     )
     assert process.stdout is not None
     line = process.stdout.readline()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from ml_platform.distribution import extra
 from ml_platform.instants import earlier
 from ml_platform.lake.contracts.contract import ROW
 from ml_platform.lake.contracts.delta_constraints import loosen, tighten
@@ -159,10 +160,8 @@ def _batches(source: SqlSource, since: datetime | date | int | None) -> Iterator
 
 
 def _connect(source: SqlSource) -> "psycopg.Connection":
-    try:
+    with extra("postgres"):
         import psycopg
-    except ImportError as error:
-        raise ImportError("Reading from PostgreSQL wants psycopg: pip install 'ml-platform[postgres]'.") from error
     url = os.environ.get(source.url_variable)
     if not url:
         raise ValueError(

@@ -6,12 +6,12 @@ otherwise. About values this server is stricter: `docs/how-to/serving/protocols.
 
 from collections.abc import Mapping
 from functools import partial
-from importlib.metadata import version as installed_version
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ml_platform.distribution import engine_version
 from ml_platform.serving.http.messages import Refused, encode
 from ml_platform.serving.inputs.tabular_formats import rows_of_csv, rows_of_json
 from ml_platform.serving.prediction.responses import Answer
@@ -79,7 +79,7 @@ def mlflow_routes(adapter: RouteAdapter) -> list[Route]:
 
     @adapter.shaped(mlflow_error)
     async def version(_: Request) -> Response:
-        return Response(installed_version("ml-platform"), media_type="application/json")
+        return Response(engine_version(), media_type="application/json")
 
     routes = []
     for prefix in ("", "/models/{model}"):

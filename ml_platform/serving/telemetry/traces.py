@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ml_platform.distribution import ExtraMissing, extra
 from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.serving.stage_timer import StageTimer
 
@@ -106,13 +107,13 @@ class TracedApp:
 
 def _provider() -> "TracerProvider":
     try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    except ImportError as error:
-        message = f"traces are asked for by {_SWITCHES[0]}, but {error.name} is not installed: install the extra 'otel'"
-        raise TracesMissing(message) from error
+        with extra("otel"):
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+            from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+            from opentelemetry.sdk.trace import TracerProvider
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ExtraMissing as error:
+        raise TracesMissing(f"{_SWITCHES[0]} asks for traces, but {error}") from error
     # Other attributes come from OTEL_RESOURCE_ATTRIBUTES, and the sampler from OTEL_TRACES_SAMPLER.
     named = {} if os.environ.get("OTEL_SERVICE_NAME") else {SERVICE_NAME: SERVICE}
     provider = TracerProvider(resource=Resource.create(named), shutdown_on_exit=False)
