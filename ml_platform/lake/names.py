@@ -48,6 +48,17 @@ def check_folder(path: str) -> None:
         )
 
 
+def is_selector(name: str) -> bool:
+    """Whether Polars takes a column's name for several columns: all, or those that match a regular expression.
+
+    Examples
+    --------
+    >>> is_selector("*"), is_selector("^a.*$"), is_selector("a*"), is_selector("^")
+    (True, True, False, False)
+    """
+    return name == "*" or (len(name) > 1 and name.startswith("^") and name.endswith("$"))
+
+
 def quoted(name: str) -> str:
     """Write an identifier in SQL.
 

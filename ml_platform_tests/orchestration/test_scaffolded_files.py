@@ -115,6 +115,11 @@ FILES: dict[str, tuple[str | bytes, list[tuple[Any, ...]], str]] = {
     "commas in a tab-separated file": ("name\tnote, x\n1\t2, y\n", [(1, "2, y")], ""),
     "the same name twice": ("a,b,A\n1,2,3\n", [(1, 2, 3)], "names lists all: a, A_3"),
     "names that Python keeps for itself": ("__id,filter,columns,a|b\n1,2,3,4\n", [(1, 2, 3, 4)], ""),
+    "names that mean several columns": (
+        "id,*,^i.*$,a*\n1,2,3,4\n",
+        [(1, 2, 3, 4)],
+        "* and ^…$, which no column can have; names lists all: column_2, column_3",
+    ),
     "names that YAML reads otherwise": ("yes,null,1.5,<<,a: b\n1,2,3,4,5\n", [(1, 2, 3, 4, 5)], ""),
     "two-digit years": ("id,d\n1,31.12.24\n2,01.02.24\n", [(1, "31.12.24"), (2, "01.02.24")], 'format: "%d.%m.%y"'),
     "shares": ("id,s\n1,12.5%\n2,3%\n", [(1, "12.5%"), (2, "3%")], "Column s is a string, and looks like shares in %"),
@@ -188,7 +193,9 @@ def test_an_empty_file_in_a_folder_is_passed_over(tmp_path: Path) -> None:
 
 # -- Any file at all.
 NAMES = st.one_of(
-    st.sampled_from(["id", "ID", "X", "__id", "filter", "columns", "a|b", "a b", " a", "", "yes", "1", "2024", "<<"]),
+    st.sampled_from(
+        ["id", "ID", "X", "__id", "filter", "columns", "a|b", "a b", " a", "", "yes", "1", "2024", "<<", "*", "^i.*$"]
+    ),
     st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=5),
 )
 KINDS: Sequence[st.SearchStrategy[str]] = (
@@ -269,7 +276,7 @@ def test_whatever_is_scaffolded_takes_all_rows_of_its_own_file(tmp_path: Path, c
 
 
 @pytest.mark.slow
-@settings(QUICK, max_examples=3_000)
+@settings(QUICK, max_examples=3_000, derandomize=False, print_blob=True)  # `--hypothesis-seed` chooses the files
 @given(files())
 def test_whatever_is_scaffolded_takes_all_rows_of_its_own_file_at_length(tmp_path: Path, content: bytes) -> None:
     is_table_or_refused(tmp_path, content, _NUMBERS.getrandbits(60))

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from ml_platform.lake.contracts.conversion import NUMBERS, typed
+from ml_platform.lake.names import is_selector
 from ml_platform.lake.sources.file_readers import read_file
 from ml_platform.lake.sources.file_spec import Files
 from ml_platform.lake.sources.source_spec import ColumnSpec
@@ -33,7 +34,8 @@ _WRITTEN: list[dict[str, Any]] = [
 def guess_columns(path: Path | str, files: Files | None = None) -> dict[str, dict[str, Any]]:
     """Guess the columns of a file as a `SourceTable` lists them: types, formats, and which may be missing.
 
-    Columns without a name, or that no type of a `SourceTable` can hold (lists, times, durations, …), are left out.
+    Columns are left out that have no name, one that means several columns (`*`), or values that no type of a
+    `SourceTable` can hold (lists, times, durations, …).
     """
     return columns_of(read_file(path, files))
 
@@ -44,7 +46,7 @@ def columns_of(rows: pl.DataFrame) -> dict[str, dict[str, Any]]:
         name: read_texts(values) if values.dtype == pl.String else _typed_as(values)
         for name, values in zip(rows.columns, rows.iter_columns(), strict=True)
     }
-    return {name: column for name, column in guessed.items() if name and column is not None}
+    return {name: column for name, column in guessed.items() if name and not is_selector(name) and column is not None}
 
 
 def read_texts(texts: pl.Series) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import polars as pl
 
+from ml_platform.lake.names import is_selector
 from ml_platform.lake.sources import csv_reader
 from ml_platform.lake.sources.contract_inference import read_texts
 from ml_platform.lake.sources.csv_reader import read_csv, read_start
@@ -231,8 +232,8 @@ def _is_data(first: tuple[str | None, ...], below: pl.DataFrame) -> bool:
 
 
 def _with_names(files: Files, header: tuple[str | None, ...], below: pl.DataFrame) -> tuple[Files, list[str]]:
-    """Name the columns whose names are missing, or are not told apart by tables."""
-    names = [name or "" for name in header]
+    """Name the columns whose names are missing, not told apart by tables, or mean several columns."""
+    names = ["" if name is None or is_selector(name) else name for name in header]
     same = Counter(name.strip().casefold() for name in names if name)
     again = [place for place, name in enumerate(names) if name and same[name.strip().casefold()] > 1]
     nameless = [place for place, name in enumerate(names) if not name]
@@ -251,7 +252,10 @@ def _with_names(files: Files, header: tuple[str | None, ...], below: pl.DataFram
         seen.add(name.casefold())
         names[place] = name
     named = ", ".join(names[place] for place in sorted([*again, *nameless]))
-    note = f"Names are missing in the header, or the same but for case and blanks; names lists all: {_shown([named])}"
+    note = (
+        "Names are missing in the header, the same but for case and blanks, or * and ^…$, which no column can have; "
+        f"names lists all: {_shown([named])}"
+    )
     return files.model_copy(update={"names": tuple(names)}), [note]
 
 

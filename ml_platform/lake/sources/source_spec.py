@@ -3,7 +3,7 @@
 import importlib
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, Self
 from zoneinfo import available_timezones
@@ -17,6 +17,7 @@ from ml_platform.lake.contracts.contract import ROW, like, one_of
 from ml_platform.lake.contracts.conversion import NUMBERS
 from ml_platform.lake.contracts.date_formats import problem_of
 from ml_platform.lake.contracts.schema_evolution import Evolution
+from ml_platform.lake.names import is_selector
 from ml_platform.lake.sources.file_spec import Files
 from ml_platform.project import current_project
 from ml_platform.spec.types import Strict
@@ -193,6 +194,7 @@ class SourceSpec(Strict):
                 f"columns {', '.join(again)} differ in nothing but case, which tables do not tell apart: name all "
                 "columns of the file by names:, or those of a query by AS"
             )
+        _check_not_selectors(names)
         if taken := [name for name in names if name in _RESERVED]:
             raise ValueError(
                 f"ingest has a column {taken[0]} of its own: name it otherwise, by names: or in the query by AS"
@@ -230,9 +232,18 @@ class SourceSpec(Strict):
             if name in marks and dtype == pl.String
         )
         if self.unlisted == "reject":
+            _check_not_selectors(rows.columns)
             return rows
         listed = self.schema_class().columns()
         return rows.select([name for name in rows.columns if name in listed])
+
+
+def _check_not_selectors(names: Iterable[str]) -> None:
+    if selectors := [name for name in names if is_selector(name)]:
+        raise ValueError(
+            f"a column cannot be named {selectors[0]}, which means several columns in queries: name it otherwise, by "
+            "names: or in the query by AS, or leave it out and say unlisted: drop"
+        )
 
 
 def resolve(path: str) -> Path | str:

@@ -108,6 +108,8 @@ def test_a_contract_can_be_a_class() -> None:
         ({"columns": {"x": {"type": "string", "pattern": "a)(b"}}}, r"cannot be a pattern: unopened group"),
         ({"columns": {"x": {"type": "string", "pattern": "(?=a)a"}}}, "look-ahead and look-behind, is not supported"),
         ({"columns": {"x": {"type": "string", "pattern": "(.{1000}){1000}"}}}, "exceeds size limit"),
+        ({"columns": {"*": {"type": "string"}}}, r"a column cannot be named \*, which means several columns"),
+        ({"columns": {"^a.*$": {"type": "string"}}}, r"cannot be named \^a\.\*\$, .* by names: or in the query by AS"),
         ({"partition_by": ["day"]}, "partition_by names no column of the contract: day"),
         ({"name": "Readings"}, "should match pattern"),
         ({"shedule": "@daily"}, "Extra inputs are not permitted"),
@@ -244,3 +246,13 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         read_file(tmp_path / "x.data")
     with pytest.raises(ValueError, match=r"x\.data cannot be read as parquet"):
         read_file(tmp_path / "x.data", Files(format="parquet"))
+
+
+def test_columns_that_polars_takes_for_several_are_dropped_or_refused(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"sensor": ["a"], "^sens.*$": ["b"], "*": ["c"]})
+    rows.write_parquet(tmp_path / "x.parquet")
+    file = {"path": str(tmp_path / "x.parquet")}
+    dropped = raw_table(_spec(file=file, unlisted="drop")).read(None, None)
+    assert dropped.to_dicts() == [{"sensor": "a"}]
+    with pytest.raises(ValueError, match=r"cannot be named \^sens\.\*\$, .* say unlisted: drop"):
+        raw_table(_spec(file=file, evolution="add_columns")).read(None, None)
