@@ -19,6 +19,8 @@ _FORM = re.compile(
 _END_OF_DAY = 24
 # No two instants of the years 1 to 9999 lie that far apart: a longer span means the same, but overflows in 64 bits.
 LONGEST = datetime.max - datetime.min + timedelta(days=1)
+# The whole years that nanosecond timestamps span: date arithmetic cannot overflow in them.
+FIRST_YEAR, LAST_YEAR = 1678, 2261
 _MICROSECONDS = 6  # decimals of a second
 
 

@@ -16,9 +16,6 @@ from ml_platform.spec.input_rules import Rule, Violated, rules_of, shown
 if TYPE_CHECKING:
     from ml_platform.spec.inputs import InputField  # serving needs no spec
 
-# The whole years that nanosecond timestamps span: date arithmetic cannot overflow in them.
-FIRST_YEAR, LAST_YEAR = 1678, 2261
-
 TYPES = {
     "string": "a string",
     "integer": "an integer",

@@ -7,6 +7,7 @@ rules of a field (`rules_of`). A new one is a class here, listed in `RULES`, its
 """
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -23,6 +24,7 @@ from ml_platform.spec.types import Strict
 FieldType = Literal["string", "integer", "number", "boolean", "timestamp"]
 Violated = Literal["null", "range", "allowed", "pattern"]  # what of an input's contract a value breaks
 
+INT64 = (-(2**63), 2**63 - 1)
 MOST_LISTED = 10  # allowed values that a message names
 
 
@@ -80,6 +82,10 @@ class Rule(ABC):
     def hint(self) -> str:
         """Its words beside a form's control."""
 
+    @abstractmethod
+    def examples(self) -> Iterable[Any]:
+        """Values that may keep it, the plainest first; whoever shows one checks it, for its type too."""
+
     def form_attributes(self) -> dict[str, Any]:
         """Attributes of an HTML input that enforce it."""
         return {}
@@ -116,8 +122,14 @@ class _Range(Rule):
         kind, minimum = declared.get("type"), declared.get("minimum")
         if kind not in {"integer", "number", None}:
             raise ValueError(f"a {kind} has no {key}; only integers and numbers have")
+        if not math.isfinite(value):
+            raise ValueError(f"wanted a finite number, found {value}; leave {key} out where there is no limit")
         if minimum is not None and key == "maximum" and value < minimum:
             raise ValueError(f"{value:g} is less than the minimum, {minimum:g}: no value would do")
+        low, high = (value, None) if key == "minimum" else (minimum, value)
+        least = math.ceil(INT64[0] if low is None else max(low, INT64[0]))
+        if kind == "integer" and least > math.floor(INT64[1] if high is None else min(high, INT64[1])):
+            raise ValueError(f"no integer of 64 bits is {cls(low, high).hint()}")
 
     def keeps(self, value: Any) -> bool:
         low, high = self.minimum, self.maximum
@@ -140,6 +152,13 @@ class _Range(Rule):
         if low is not None and high is not None:
             return f"{low} to {high}"
         return f"at least {low}" if low is not None else f"at most {high}"
+
+    def examples(self) -> Iterable[int | float]:
+        low, high = self.bounds
+        if low is not None and math.isfinite(low):
+            yield from (math.ceil(low), low)
+        if high is not None and math.isfinite(high):
+            yield from (math.floor(high), high)
 
     def form_attributes(self) -> dict[str, Any]:
         return _given(min=self.minimum, max=self.maximum)
@@ -201,6 +220,9 @@ class _Allowed(Rule):
     def hint(self) -> str:
         return f"{len(self.allowed)} known values"
 
+    def examples(self) -> Iterable[str | int]:
+        return self.allowed
+
     @property
     def literals(self) -> tuple[str | int, ...]:
         return self.allowed
@@ -245,6 +267,9 @@ class _Pattern(Rule):
 
     def hint(self) -> str:
         return f"matches {self.pattern}"
+
+    def examples(self) -> Iterable[str]:
+        return (text_pattern(self.pattern).example,)
 
     def form_attributes(self) -> dict[str, Any]:
         return {"pattern": text_pattern(self.pattern).portable, "title": self.hint()}

@@ -5,8 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from ml_platform.spec.input_rules import RuleKeys, rules_among
-
-_PLAIN: dict[str, Any] = {"string": str, "integer": int, "number": (int, float), "boolean": bool}
+from ml_platform.spec.input_values import type_problem
 
 
 class InputField(RuleKeys):
@@ -43,8 +42,8 @@ class InputField(RuleKeys):
                 raise ValueError("stands for a null already: leave `nulls` out")
             if kind == "timestamp":
                 raise ValueError("a timestamp has none: no instant is right for all requests")
-        if kind in _PLAIN and (not isinstance(value, _PLAIN[kind]) or isinstance(value, bool) != (kind == "boolean")):
-            raise ValueError(f"{value!r} is no {kind}")
+        if (problem := type_problem(value, kind)) is not None:
+            raise ValueError(problem)
         for rule in rules_among(info.data):
             if not rule.keeps(value):
                 raise ValueError(rule.own_problem(value))

@@ -6,6 +6,8 @@ characters, `.`, `[classes]`, `\d` and `\w` (ASCII), `\` before punctuation, gro
 patterns of so many states that even this engine becomes slow are refused when they are declared.
 """
 
+import string
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache, reduce
@@ -23,6 +25,9 @@ _WORD = (*_DIGITS, (ord("A"), ord("Z")), (ord("_"), ord("_")), (ord("a"), ord("z
 _LINE_ENDS = ((0x0A, 0x0A), (0x0D, 0x0D), (0x2028, 0x2029))
 _OUTSIDE = frozenset("^$\\.*+?()[]{}|/")  # characters that JavaScript has escaped outside of a class
 _INSIDE = frozenset("^\\()[]{}|/-")  # and in a class
+_PLAINEST = tuple(map(ord, f"{string.ascii_uppercase}{string.digits}{string.ascii_lowercase}-_.,:;/ "))
+_SURROGATES = (0xD800, 0xDFFF)  # in no text of UTF-8
+_AFTER_SURROGATES = _SURROGATES[1] + 1
 _QUANTIFIERS = frozenset("*+?{")
 
 _Ranges = tuple[tuple[int, int], ...]
@@ -35,6 +40,15 @@ class _Set:
     ranges: _Ranges
     negated: bool = False
     text: str | None = None  # how JavaScript writes it, where that is not a class
+
+    @property
+    def plainest(self) -> str:
+        """A character of the set, a capital letter or a digit if it has one; none if the set is empty."""
+        ends = sorted(point for low, high in self.ranges for point in (low, high + 1))  # a set begins at one of these
+        return next((chr(point) for point in (*_PLAINEST, *ends, _AFTER_SURROGATES) if self._has_text(point)), "")
+
+    def _has_text(self, point: int) -> bool:
+        return self.has(point) and point <= sys.maxunicode and not _SURROGATES[0] <= point <= _SURROGATES[1]
 
     def has(self, point: int) -> bool:
         return any(low <= point <= high for low, high in self.ranges) != self.negated
@@ -102,6 +116,7 @@ class TextPattern:
         except SchemaError as error:
             raise ValueError(f"{text!r} cannot be compiled: {error}") from error
         self.portable = f"^{_written(root, rust=False)}$"  # for JSON Schema and HTML, which search otherwise
+        self.example = _shortest(root)  # a text that matches, of letters and digits where the pattern lets it
 
     def matches(self, text: str) -> bool:
         """Whether the whole text matches; one of more than `LONGEST_TEXT` characters does not."""
@@ -315,6 +330,15 @@ def _bits(positions: int) -> list[int]:
         found.append(lowest.bit_length() - 1)
         positions ^= lowest
     return found
+
+
+def _shortest(node: _Node) -> str:
+    """A text that matches, with as few repetitions as may be."""
+    if isinstance(node, _Set):
+        return node.plainest
+    if isinstance(node, _Repeat):
+        return _shortest(node.item) * node.least
+    return "".join(map(_shortest, node.ways[0]))
 
 
 def _written(node: _Node, *, rust: bool) -> str:

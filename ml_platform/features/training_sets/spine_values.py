@@ -11,8 +11,9 @@ import polars as pl
 
 from ml_platform.features.training_sets.refused_values import RefusedValue
 from ml_platform.features.views.declared_types import DTYPES, Undeclared, as_declared, cast_to_declared
+from ml_platform.instants import FIRST_YEAR, LAST_YEAR
 from ml_platform.lake.exact_casts import shown
-from ml_platform.registry.input_contract import FIRST_YEAR, LAST_YEAR, TYPES
+from ml_platform.registry.input_contract import TYPES
 from ml_platform.spec.input_rules import FieldType
 
 _REMEDIES: dict[FieldType, str] = {

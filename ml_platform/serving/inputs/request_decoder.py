@@ -21,15 +21,14 @@ from msgspec.structs import astuple
 
 from ml_platform.features.expressions.column_operations import NotVectorised
 from ml_platform.features.expressions.columns import Columns, microseconds
-from ml_platform.instants import read_instant
-from ml_platform.registry.input_contract import FIRST_YEAR, LAST_YEAR, refused_rules
+from ml_platform.instants import FIRST_YEAR, LAST_YEAR, read_instant
+from ml_platform.registry.input_contract import refused_rules
 from ml_platform.registry.manifest import Input, Manifest
 from ml_platform.serving.http.problems import InvalidRequest, Problem
 from ml_platform.serving.inputs.validation_errors import WHOLE_DOUBLES, find_problems, not_json
-from ml_platform.spec.input_rules import Rule
+from ml_platform.spec.input_rules import INT64, Rule
 
 MAX_ROWS = 10_000
-INT64 = (-(2**63), 2**63 - 1)
 MANY_BYTES = 2_000  # some ten rows: above this, decoding by column costs less than by row
 
 _YEARS = frozenset(range(FIRST_YEAR, LAST_YEAR + 1))

@@ -12,6 +12,7 @@ from ml_platform.serving.models.descriptions import main_version
 from ml_platform.serving.models.slots import ServingState
 from ml_platform.serving.prediction.explanations import MAX_EXPLAINED
 from ml_platform.spec.input_rules import rules_of
+from ml_platform.spec.input_values import example_of
 
 _YEARS = r"^(167[89]|16[89]\d|1[7-9]\d\d|2[01]\d\d|22[0-5]\d|226[01])-"  # FIRST_YEAR to LAST_YEAR
 _TYPES: dict[str, dict[str, Any]] = {
@@ -20,13 +21,6 @@ _TYPES: dict[str, dict[str, Any]] = {
     "number": {"type": "number", "format": "double"},
     "boolean": {"type": "boolean"},
     "timestamp": {"type": "string", "format": "date-time", "pattern": _YEARS},
-}
-EXAMPLES: dict[str, Any] = {
-    "string": "text",
-    "integer": 1,
-    "number": 1.0,
-    "boolean": True,
-    "timestamp": "2013-07-01T12:00:00Z",
 }
 _ERRORS = {
     "400": "The body is not JSON.",
@@ -202,12 +196,16 @@ def answer_schema(manifest: Manifest) -> dict[str, Any]:
 
 
 def example_row(manifest: Manifest) -> dict[str, Any]:
-    """Make a row that the model accepts, from its owner's examples."""
-    return {
-        field.name: EXAMPLES[field.type] if field.example is None else field.example
-        for field in manifest.inputs
-        if field.required or field.example is not None
+    """Make a row that the model accepts, from its owner's examples; inputs of which no value is known are left out."""
+    values = {
+        field.name: field_example(field) for field in manifest.inputs if field.required or field.example is not None
     }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def field_example(field: Input) -> Any:
+    """Give a value that keeps the rules of an input, also those that only flag; None if none is known."""
+    return example_of(field, field.example, field.default)
 
 
 def _names(model: str) -> tuple[str, str]:
@@ -234,7 +232,8 @@ def field_schema(field: Input) -> dict[str, Any]:
             schema |= limits
     if field.unit:
         schema["x-unit"] = field.unit
-    schema["examples"] = [EXAMPLES[field.type] if field.example is None else field.example]
+    if (example := field_example(field)) is not None:
+        schema["examples"] = [example]
     return schema
 
 

@@ -9,9 +9,9 @@ from ml_platform.features.online.store import Definition, ViewSchema
 from ml_platform.registry.manifest import Input
 from ml_platform.serving.inputs.request_decoder import MAX_ROWS
 from ml_platform.serving.openapi.predictions import (
-    EXAMPLES,
     REQUEST_ID,
     error_responses,
+    field_example,
     field_schema,
     field_table,
     json_content,
@@ -82,7 +82,8 @@ def _row_schema(name: str, schema: ViewSchema) -> dict[str, Any]:
 
 
 def _operation(name: str, definition: Definition, schema: ViewSchema) -> dict[str, Any]:
-    example = {field.name: EXAMPLES[field.type] for field in schema.fields}
+    values = {field.name: field_example(field) for field in schema.fields}
+    example = {name: value for name, value in values.items() if value is not None}
     about = (
         f"Logged, then in the online store before the answer leaves. Definition {definition.hash[:12]}.\n\n"
         f'Send one row as an object, or up to {MAX_ROWS:,} as `{{"rows": [...]}}`.\n\n{field_table(_fields(schema))}'

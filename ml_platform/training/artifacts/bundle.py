@@ -42,6 +42,7 @@ from ml_platform.training.candidate_fit import Fitted
 from ml_platform.training.documents import Window
 
 GOLDEN_ROWS = 20
+_EXAMPLE_ROWS = 1_000  # last ones, among which the example of a request is
 UNSEEN = "never seen in training"
 
 
@@ -283,9 +284,13 @@ def _golden(frame: pl.DataFrame, signature: Signature, matrix: np.ndarray, score
 
 
 def _example_row(frame: pl.DataFrame, spec: ModelSpec) -> dict[str, Any]:
+    """One of the last rows: the last of those without nulls that keep all rules, else without nulls, else of all."""
     names = [field.name for field in spec.inputs]
-    complete = frame.select(names).drop_nulls().tail(1)
-    return (complete if complete.height else frame.select(names).tail(1)).row(0, named=True)
+    rules = {field.name: found for field in spec.inputs if (found := rules_of(field))}
+    last = frame.select(names).tail(1).row(0, named=True)
+    complete = frame.select(names).drop_nulls().tail(_EXAMPLE_ROWS).reverse().rows(named=True)
+    keeping = (row for row in complete if all(rule.keeps(row[name]) for name in rules for rule in rules[name]))
+    return next(keeping, complete[0] if complete else last)
 
 
 def _input(field: InputField, found: Any) -> Input:
