@@ -49,12 +49,18 @@ def alert_given_up(process: Process, reason: str) -> None:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the platform until Ctrl-C; return the exit code."""
+def argument_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m ml_platform.dev", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=f"which to run; all of {', '.join(PORTS)} when none")
     for name, usual in PORTS.items():
         parser.add_argument(f"--{name}-port", type=int, help=f"instead of {port_variable(name)} (usually {usual})")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the platform until Ctrl-C; return the exit code."""
+    parser = argument_parser()
     options = parser.parse_args(arguments)
     if unknown := sorted(set(options.names) - set(PORTS)):
         parser.error(f"no process is called {', '.join(unknown)}: choose from {', '.join(PORTS)}")

@@ -12,11 +12,16 @@ from ml_platform.orchestration.run_workers import reap_orphans
 from ml_platform.private_files import private_umask
 
 
+def argument_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m ml_platform.orchestration.daemon", description=__doc__)
+    parser.add_argument("-w", "--workspace", default="workspace.yaml", help="workspace file (default: %(default)s)")
+    return parser
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """End orphaned runs, then become the daemon: schedules, sensors, the queue, monitoring and retries."""
-    parser = argparse.ArgumentParser(prog="python -m ml_platform.orchestration.daemon", description=__doc__)
-    parser.add_argument("-w", "--workspace", default="workspace.yaml", help="workspace file (%(default)s)")
-    options = parser.parse_args(arguments)
+    options = argument_parser().parse_args(arguments)
     private_umask()
     with dg.DagsterInstance.get() as instance:
         for run, reason in reap_orphans(instance):

@@ -32,13 +32,18 @@ def workspace(path: str) -> Iterator[WorkspaceProcessContext]:
             yield context
 
 
+def argument_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m ml_platform.orchestration.webserver", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=3000, help="port to listen on (default: %(default)s)")
+    parser.add_argument("-w", "--workspace", default="workspace.yaml", help="workspace file (default: %(default)s)")
+    return parser
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve Dagster's UI until SIGTERM or Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="python -m ml_platform.orchestration.webserver", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    parser.add_argument("--port", type=int, default=3000, help="port to listen on (%(default)s)")
-    parser.add_argument("-w", "--workspace", default="workspace.yaml", help="workspace file (%(default)s)")
-    options = parser.parse_args(arguments)
+    options = argument_parser().parse_args(arguments)
 
     private_umask()
     configure_loggers(log_level="INFO")

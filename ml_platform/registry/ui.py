@@ -36,15 +36,20 @@ def server_environment(settings: Settings, port: int, given: Mapping[str, str]) 
     }
 
 
+def argument_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m ml_platform.registry.ui", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=5000, help="port to listen on (default: %(default)s)")
+    return parser
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Create the store if need be, then become the MLflow server: one worker, no job runners.
 
     The store is created by `Tracker`, under its lock: a server that did it would crash beside a first training run.
     """
-    parser = argparse.ArgumentParser(prog="python -m ml_platform.registry.ui", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    parser.add_argument("--port", type=int, default=5000, help="port to listen on (%(default)s)")
-    options = parser.parse_args(arguments)
+    options = argument_parser().parse_args(arguments)
     private_umask()
     settings = Settings()
     settings.home.mkdir(parents=True, exist_ok=True)

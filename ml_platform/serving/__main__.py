@@ -73,7 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _options(arguments: list[str] | None) -> argparse.Namespace:
+def argument_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m ml_platform.serving", description="Serve the released models over HTTP."
     )
@@ -87,7 +88,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         help=f"port to listen on; 0 takes a free one (default: {_PORT}, else 8000)",
     )
     parser.add_argument("--workers", type=int, default=1, help="processes, one per core at most (default: %(default)s)")
-    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    parser.add_argument(
+        "--log-level",
+        default="info",
+        choices=["debug", "info", "warning", "error"],
+        help="least severe messages of the server that are logged (default: %(default)s)",
+    )
     parser.add_argument(
         "--log-format", default="text", choices=["text", "json"], help="of what goes to stderr (default: %(default)s)"
     )
@@ -97,6 +103,11 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         help="log none, those that failed (5xx), were refused as well (4xx), or all of them "
         "(default: none, failed with --log-format json)",
     )
+    return parser
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argument_parser()
     options = parser.parse_args(arguments)
     if options.workers < 1:
         parser.error(f"--workers: wanted at least 1, found {options.workers}")

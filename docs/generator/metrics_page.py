@@ -1,0 +1,31 @@
+"""The metrics at `/metrics`, from the objects that count them."""
+
+from docs.generator.markdown import page, table
+from ml_platform.serving.telemetry.metrics import NAMESPACE, Metrics
+
+_SUFFIX = {"counter": "_total", "histogram": "", "gauge": ""}
+
+
+def exposed() -> dict[str, tuple[str, tuple[str, ...], str]]:
+    """Return kind, labels and meaning of every metric by the name that a query uses."""
+    metrics = {}
+    for collector in vars(Metrics()).values():
+        if hasattr(collector, "_labelnames"):
+            name = f"{collector._name}{_SUFFIX[collector._type]}"
+            metrics[name] = (collector._type, collector._labelnames, collector._documentation)
+    return metrics
+
+
+def metrics_page() -> str:
+    """Return the page of all metrics."""
+    rows = (
+        [f"`{name}`", kind, " ".join(f"`{label}`" for label in labels), meaning]
+        for name, (kind, labels, meaning) in sorted(exposed().items())
+    )
+    return page(
+        "Metrics",
+        f"""`GET /metrics` exposes these in Prometheus' text format, summed over the workers of a server; all names
+begin with `{NAMESPACE}_`. A histogram has the series `…_bucket`, `…_sum` and `…_count`. [Observe the
+server](../how-to/serving/observe.md) shows how to use them, `deploy/` has a dashboard and alert rules over them.""",
+        table(["metric", "kind", "labels", "meaning"], rows),
+    )

@@ -1,0 +1,114 @@
+"""The keys that a project writes in YAML, from the descriptions of their fields."""
+
+from collections.abc import Iterator
+
+from pydantic import BaseModel
+
+from docs.generator.markdown import code, page, table
+from docs.generator.pydantic_fields import bounds, default_words, models_in, type_words
+from ml_platform.features.views.view import FeatureView
+from ml_platform.lake.sources.source_spec import SourceSpec
+from ml_platform.spec.model import ModelSpec
+
+# Fields of a feature view that are no keys of its YAML: from the file's name, its query or its Python.
+NO_KEYS = {FeatureView: {"name", "sql", "code", "sources"}}
+
+
+def sections(spec: type[BaseModel], path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """Yield a model of keys and, after it, those nested in it, each with its path and once.
+
+    Examples
+    --------
+    >>> [path for path, _ in sections(ModelSpec)][:4]
+    ['', 'inputs', 'lookups', 'split']
+    """
+    waiting, seen = [(path, spec)], set()
+    while waiting:
+        path, model = waiting.pop(0)
+        if model in seen:
+            continue
+        seen.add(model)
+        yield path, model
+        nested = [
+            (f"{path}.{name}".lstrip("."), inner)
+            for name, field in keys(model).items()
+            for inner in models_in(field.rebuild_annotation())
+        ]
+        waiting = nested + waiting
+
+
+def keys(model: type[BaseModel]) -> dict:
+    """Return the fields of a model that are keys in YAML, by name."""
+    left_out = NO_KEYS.get(model, set())
+    return {name: field for name, field in model.model_fields.items() if name not in left_out}
+
+
+def _rows(model: type[BaseModel], path: str) -> Iterator[list[str]]:
+    for name, field in keys(model).items():
+        annotation = field.rebuild_annotation()
+        kind = type_words(annotation)
+        if any(True for _ in models_in(annotation)):
+            kind = kind.replace("keys", f"[keys](#{anchor(f'{path}.{name}')})")
+        limits = bounds(field)
+        default = "**required**" if field.is_required() else code(default_words(field))
+        yield [f"`{name}`", f"{kind}, {limits}" if limits else kind, default, field.description or ""]
+
+
+def anchor(path: str) -> str:
+    """Return the anchor of a section's heading.
+
+    Examples
+    --------
+    >>> anchor(".threshold.cost")
+    'threshold-cost'
+    """
+    return path.lstrip(".").replace(".", "-")
+
+
+def keys_page(title: str, introduction: str, spec: type[BaseModel]) -> str:
+    """Return the page of all keys below a spec."""
+    parts = [introduction]
+    for path, model in sections(spec):
+        if path:
+            about = (model.__doc__ or "").strip().split("\n\n")[0]
+            parts += [f"## {path} {{: #{anchor(path)} }}", about]
+        parts.append(table(["key", "value", "default", "meaning"], _rows(model, path)))
+    return page(title, *parts)
+
+
+def model_keys() -> str:
+    """Return the page of the keys of a model."""
+    return keys_page(
+        "Keys of a model",
+        """The `attributes` of a `defs.yaml` of type `ml_platform.orchestration.TabularModel`. [Add a
+model](../how-to/models/add-a-model.md) shows them in use. A key that is not listed here is refused, with its line and
+the nearest spelling.
+
+A *span of time* is a number and a unit, such as `6 hours`, `30 days` or `90 minutes`, or ISO 8601 (`PT6H`). All times
+are UTC.""",
+        ModelSpec,
+    )
+
+
+def source_keys() -> str:
+    """Return the page of the keys of a raw table."""
+    return keys_page(
+        "Keys of a source table",
+        """The `attributes` of a `defs.yaml` of type `ml_platform.orchestration.SourceTable`. [Load your own
+data](../how-to/lake/sources.md) shows them in use.""",
+        SourceSpec,
+    )
+
+
+def feature_view_keys() -> str:
+    """Return the page of the keys of a feature view."""
+    return keys_page(
+        "Keys of a feature view",
+        """What the comment in front of a view's SQL declares, or a `.yaml` file, or the arguments of
+`polars_view`. The view's name is that of its file. With `rolling`, a `.yaml` file declares no `columns` and no
+`incremental` of its own: both follow. [Define a feature view](../how-to/features/views.md) and [rolling
+aggregates](../how-to/features/rolling.md) show them in use.
+
+A *span of time* is a number and a unit, such as `6 hours` or `30 days`, or ISO 8601 (`PT6H`).""",
+        FeatureView,
+    )
