@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo dev test test-slow check format lock bench clean clean-data
+.PHONY: help setup setup-dev demo dev test test-slow check docs format lock bench clean clean-data
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,10 +35,15 @@ test: check ## check, then the tests (minutes)
 test-slow: setup-dev ## the slow tests: whole loops, a baked copy of the template (tens of minutes)
 	$(RUN) -m pytest -m slow $(PYTEST_ARGS)
 
-check: setup-dev ## formatting, lint, types
+check: setup-dev ## formatting, lint, types, the documentation
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet
+
+docs: setup-dev ## build the documentation into site/, strictly: a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet
+	@echo "docs: site/index.html"
 
 format: setup-dev ## format the code and fix what lint can
 	$(RUN) -m ruff format .

@@ -137,7 +137,8 @@ def dagster_page() -> str:
     """Return the page of all that a project shows in Dagster."""
     return page(
         "Assets, jobs, schedules and sensors",
-        """What a project shows in Dagster. `<model>`, `<view>` and `<table>` stand for your own names. Schedules are those of the
-defaults; the keys `schedule`, `daily_at` and `on_drift` of [a model](model-keys.md) change them or turn them off.""",
+        """What a project shows in Dagster. `<model>`, `<view>` and `<table>` stand for your own names. Schedules
+are those of the defaults; the keys `schedule`, `daily_at` and `on_drift` of [a model](model-keys.md) change or
+turn them off.""",
         *_sections(items()),
     )
