@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo dev test test-slow check docs format lock bench clean clean-data
+.PHONY: help setup setup-dev demo dev test test-slow check docs format lock bench sbom clean clean-data
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,16 @@ lock: .venv/bin/uv ## update requirements.lock from pyproject.toml, also where t
 
 bench: setup-dev ## run the benchmarks, which write benchmarks/RESULTS.md
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(RUN) $$file || exit 1; done
+
+# Of an environment of its own, so that EXTRAS=serving gives what the image of the server has.
+sbom: setup-dev ## bill of materials (CycloneDX) and licences of what EXTRAS install, in build/
+	.venv/bin/uv venv --quiet --clear --python $(RUN) build/installed
+	.venv/bin/uv pip install --quiet --python build/installed/bin/python --constraint requirements.lock \
+		--requirements pyproject.toml $(EXTRAS:%=--extra %)
+	.venv/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-file build/sbom.json build/installed/bin/python
+	.venv/bin/pip-licenses --python build/installed/bin/python --with-system --with-urls --format csv \
+		--output-file build/licenses.csv
 
 clean: ## remove .venv and caches, keep data/
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
