@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo dev test test-slow check docs format lock bench sbom clean clean-data
+.PHONY: help setup setup-dev demo dev test test-slow check docs format lock bench coverage sbom clean clean-data
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ dev: setup ## Dagster UI and daemon, serving and MLflow UI until Ctrl-C
 
 test: check ## check, then the tests (minutes)
 	$(RUN) -m pytest $(PYTEST_ARGS)
+
+coverage: setup-dev ## the tests with the lines that they run, into build/coverage/index.html (COVERED: only these tests)
+	$(RUN) -m pytest $(PYTEST_ARGS) --cov --cov-report=html --cov-report=term:skip-covered $(COVERED)
 
 test-slow: setup-dev ## the slow tests: whole loops, a baked copy of the template (tens of minutes)
 	$(RUN) -m pytest -m slow $(PYTEST_ARGS)
