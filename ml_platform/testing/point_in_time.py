@@ -18,6 +18,8 @@ def check_view_is_point_in_time(view: str, home: SampleHome) -> None:
       created last, null where there is none.
 
     It shows nothing of rows outside the sample; nor that a row of a source was really known at the time that it says.
+    The four instants are some at which something became known, so that a view on a grid of hours, which goes on to the
+    newest event, has reached them: a row that counts too early by less than the time between two events passes.
 
     Parameters
     ----------
