@@ -12,6 +12,7 @@ from ml_platform.orchestration.dropped_retries import dropped_retries, dropped_r
 from ml_platform.orchestration.resources import Platform
 from ml_platform.orchestration.run_workers import killed_because, run_worker
 
+TOLD_TAG = "ml_platform/failure_told"  # of a run: the severity of its alert
 PLATFORM = "platform"  # stands for the model in alerts of runs that belong to none
 LIMITS = {
     dg.DagsterRunStatus.QUEUED: timedelta(minutes=30),
@@ -129,7 +130,11 @@ def run_alerts(models: frozenset[str]) -> dg.Definitions:
             return  # the retry was or is asked for again, by a failure that is told in place of this one
         steps = _errors(context.get_step_failure_events())
         message, killed = context.failure_event.message or "", killed_because(context.instance, run.run_id)
-        record_alert(platform.settings, failure_alert(run, message, steps, models, killed))
+        alert = failure_alert(run, message, steps, models, killed)
+        if run.tags.get(TOLD_TAG) == alert.severity:
+            return  # its failure was reported anew, because the retry that was told then was given up meanwhile
+        record_alert(platform.settings, alert)
+        context.instance.add_run_tags(run.run_id, {TOLD_TAG: alert.severity})
 
     @dg.sensor(
         name="stuck_runs",

@@ -38,23 +38,33 @@ def sensor(name: str) -> dg.SensorDefinition:
     return found
 
 
-@pytest.mark.parametrize("retried", [False, True])
-def test_a_failed_run_is_told_with_its_step_and_reason(instance, settings, sent, retried):
+def failed_release() -> dg.AssetsDefinition:
     @dg.asset(key=["toy", "release"])
     def release() -> None:
         raise ValueError("no rows")
 
-    result = dg.materialize([release], instance=instance, raise_on_error=False)
-    if retried:
-        instance.add_run_tags(result.run_id, {"dagster/will_retry": "true"})
+    return release
+
+
+def tell(instance: dg.DagsterInstance, settings: Settings, run_id: str) -> None:
+    """Evaluate the sensor for the newest failure that a run has reported."""
+    failure = instance.all_logs(run_id, of_type=dg.DagsterEventType.RUN_FAILURE)[-1].get_dagster_event()
     context = dg.build_run_status_sensor_context(
         sensor_name="failed_runs",
-        dagster_event=result.get_run_failure_event(),
+        dagster_event=failure,
         dagster_instance=instance,
-        dagster_run=result.dagster_run,
+        dagster_run=instance.get_run_by_id(run_id),
         resources={"platform": build_resources(settings)["platform"]},
     ).for_run_failure()
     sensor("failed_runs")(context)
+
+
+@pytest.mark.parametrize("retried", [False, True])
+def test_a_failed_run_is_told_with_its_step_and_reason(instance, settings, sent, retried):
+    result = dg.materialize([failed_release()], instance=instance, raise_on_error=False)
+    if retried:
+        instance.add_run_tags(result.run_id, {"dagster/will_retry": "true"})
+    tell(instance, settings, result.run_id)
     (alert,) = sent()
     assert (alert["model"], alert["kind"]) == ("platform", "run_failed")  # the whole job of a test has no model's name
     assert alert["severity"] == ("warning" if retried else "error")
@@ -62,6 +72,16 @@ def test_a_failed_run_is_told_with_its_step_and_reason(instance, settings, sent,
     assert alert["facts"]["failed steps"] == "toy__release"
     assert alert["facts"]["run"] == result.run_id
     assert alert["body"].startswith("toy__release: ValueError: no rows\n")
+
+
+def test_a_failure_that_is_reported_anew_is_told_again_only_when_it_has_become_worse(instance, settings, sent):
+    run_id = dg.materialize([failed_release()], instance=instance, raise_on_error=False).run_id
+    for retried in ("true", "true", "false", "false"):
+        instance.add_run_tags(run_id, {"dagster/will_retry": retried})
+        instance.report_run_failed(instance.get_run_by_id(run_id), "The retry is asked for again.")
+        instance.add_run_tags(run_id, {"dagster/will_retry": retried})
+        tell(instance, settings, run_id)
+    assert [alert["severity"] for alert in sent()] == ["warning", "error"]
 
 
 @pytest.mark.parametrize("retried", [False, True])
