@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import Response
@@ -76,14 +75,7 @@ class ServingApp(FastAPI):
     auditing: Auditing
     metrics: Metrics
     guarded = True  # whether keys are asked for; until that is known, they are
-    has_middleware = False  # of the project; then every request goes through it
     answers_at_once = True  # see `ml_platform.serving.http.fast_path`; off when traces or a request log wrap the app
-
-    def add_middleware(self, middleware_class: Any, *args: Any, **kwargs: Any) -> None:
-        """Add middleware, which sees every request that was let in; predictions take no short cut around it."""
-        super().add_middleware(middleware_class, *args, **kwargs)
-        self.has_middleware = True
-        self.answers_at_once = False
 
     async def watch_keys(self) -> None:
         """Notice when keys come into use, until cancelled; while their file cannot be read, keys are asked for."""
@@ -100,7 +92,7 @@ class ServingApp(FastAPI):
         if scope["type"] != "http":
             if scope["type"] == "lifespan" and "state" in scope:  # not every server has a lifespan state
                 scope["state"][REJECTED_EARLY] = self.count_rejected_early
-                if self.answers_at_once:
+                if self.answers_at_once and not self.user_middleware:  # which has to see every request
                     scope["state"][AT_ONCE] = self.at_once
             await super().__call__(scope, receive, send)
             return
@@ -126,8 +118,10 @@ class ServingApp(FastAPI):
         head, _, model = scope["path"].rpartition("/")
         if head != "/predict" or scope["method"] != "POST" or scope["query_string"] or len(body) > INLINE_BYTES:
             return None
-        sent = RequestContext.of(scope)
-        if sent.is_forwarded or sent.encoding:  # uvicorn's middleware finds the client's address; a thread decompresses
+        context = RequestContext.of(scope)
+        if (
+            context.is_forwarded or context.encoding
+        ):  # uvicorn's middleware finds the client's address; a thread decompresses
             RequestContext.forget(scope)
             return None
         guarded = self.guarded
@@ -139,7 +133,7 @@ class ServingApp(FastAPI):
         scope["path_params"] = {"model": model}
         reply = self.predict.at_once(scope, body)
         if guarded:
-            RequestContext.of(scope).status = reply.status
+            context.status = reply.status
             self.auditing.note(scope)
         return reply
 
@@ -175,7 +169,7 @@ class ServingApp(FastAPI):
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer `POST /predict/{model}` here, and leave everything else to FastAPI."""
-        if scope["method"] == "POST" and not self.has_middleware:
+        if scope["method"] == "POST" and not self.user_middleware:
             head, _, last = scope["path"].rpartition("/")
             if head == "/predict":
                 scope["path_params"] = {"model": last}

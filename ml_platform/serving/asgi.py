@@ -25,7 +25,7 @@ def create_app() -> ASGIApp:
     logged = os.environ.get(logs.SETTING, "none")
     if logged != "none":
         made = logs.RequestLog(made, logs.LOGGED[logged])
-    inner.answers_at_once = inner.answers_at_once and made is inner
+    inner.answers_at_once = made is inner
     return made
 
 

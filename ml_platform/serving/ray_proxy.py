@@ -67,8 +67,7 @@ class ProxyAnswers:
                     return
                 refused = await self._refused(answer, scope)
         response = shaped(scope["path"], refused, head.request_id)
-        if refused.retry_after is not None:
-            response.headers["retry-after"] = str(refused.retry_after)
+        response.headers.update(refused.headers)
         await response(scope, receive, send)
 
     async def _refused(self, answer: "_Answer", scope: Scope) -> Refused:

@@ -36,10 +36,8 @@ def typed_ids(ids: pl.Series, declared: FieldType | None, where: str) -> pl.Seri
     >>> typed_ids(pl.Series("number", [1.0, 20.0]), None, "spine.sql").to_list()
     [1, 20]
     """
-    dtype, remedy = (
-        ids.dtype,
-        f"write it in the query as a request sends it (CAST({ids.name} AS BIGINT), or AS VARCHAR)",
-    )
+    dtype = ids.dtype
+    remedy = f"write it in the query as a request sends it (CAST({ids.name} AS BIGINT), or AS VARCHAR)"
     if declared is not None:
         try:
             return as_declared(ids, declared)

@@ -66,7 +66,7 @@ class Predictor:
         self.active = 0  # requests under way, of all protocols
         self._log = log
         self._settings = settings
-        self._hooks = hooks or Hooks()
+        self._hooks = hooks
         self._count = -1
         self._series: dict[tuple[str, int], ModelMetrics] = {}
         self._worker = BoundedWorker("large", settings.max_queue, settings)
@@ -157,15 +157,16 @@ class Predictor:
         stages = asked.stages
         if stages is not None:
             stages.mark("wait")
-        request = HookRequest(slot.name, asked.request_id, asked.caller)
         try:
-            model, scored = _score(slot, self._hooks.prepare(body, request), asked)
+            model, scored = _score(slot, self._prepared(slot.name, body, asked), asked)
         except InvalidRequest as invalid:
             self._count_violations(slot.name, invalid.kinds)
             raise Refused.of(invalid) from invalid
         except OnlineStoreFailed as failed:
             raise Refused(503, "online_store_failed", f"not answered: {failed}", retry_after=1) from failed
-        scored = scored._replace(predictions=self._hooks.finish(scored.predictions, request))
+        if self._hooks is not None:
+            predictions = self._hooks.finish(scored.predictions, _hook_request(slot.name, asked))
+            scored = scored._replace(predictions=predictions)
         is_logged = self._write_log(model, scored, asked)
         if stages is not None:
             stages.mark("log")
@@ -187,6 +188,10 @@ class Predictor:
             if stages is not None:
                 stages.mark("explain")
         return answer
+
+    def _prepared(self, model: str, body: bytes, asked: PredictionOptions) -> bytes:
+        """The body as the project's hook wants it scored (raises InvalidRequest, Refused)."""
+        return body if self._hooks is None else self._hooks.prepare(body, _hook_request(model, asked))
 
     def _write_log(self, model: ServedModel, scored: Scored, asked: PredictionOptions) -> bool:
         """Log the rows that the model's policy selects (raises Refused).
@@ -238,8 +243,7 @@ class Predictor:
     def _shadow(self, shadow: ServedModel, body: bytes, asked: PredictionOptions) -> None:
         """Score and log a request that a live version has answered; count and log whatever goes wrong."""
         try:
-            request = HookRequest(shadow.name, asked.request_id, asked.caller)
-            scored = _score_by(shadow, self._hooks.prepare(body, request), asked)
+            scored = _score_by(shadow, self._prepared(shadow.name, body, asked), asked)
             records = scored.records
             if shadow.log_filter is not None:
                 records = shadow.log_filter.apply(records, asked.request_id)
@@ -251,6 +255,10 @@ class Predictor:
             self.metrics.shadow_lost.labels(shadow.name, str(shadow.version), type(error).__name__).inc()
         finally:
             self._shadowing -= 1
+
+
+def _hook_request(model: str, asked: PredictionOptions) -> HookRequest:
+    return HookRequest(model, asked.request_id, asked.caller)
 
 
 def unknown_version(slot: EndpointState, version: int) -> Refused:

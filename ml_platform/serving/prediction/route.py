@@ -42,54 +42,55 @@ class Predict:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        started = perf_counter()
+        started, context = perf_counter(), RequestContext.of(scope)
         self._predictor.active += 1
         try:
-            slot, asked = self._begin(scope, started)
-            body = await plain_body(await self._bodies.read(receive, started), RequestContext.of(scope).encoding)
+            slot, asked = self._begin(scope, context, started)
+            body = await plain_body(await self._bodies.read(receive, started), context.encoding)
             if asked.stages is not None:
                 asked.stages.mark("receive")
-            reply = self._answered(scope, asked, await self._predictor.answer(slot, body, asked), started)
+            reply = self._answered(scope, context, asked, await self._predictor.answer(slot, body, asked), started)
         except ClientDisconnect:
             return
         except Exception as error:  # noqa: BLE001 - reported in the answer or in the server's log
-            reply = self._failed(scope, error)
+            reply = self._failed(scope, context, error)
             if isinstance(error, Refused) and error.drain:
                 await drain(receive, self._settings.body_seconds)
         finally:
             self._predictor.active -= 1
-        RequestContext.of(scope).status = reply.status
+        context.status = reply.status
         await send_reply(send, reply)
 
     def at_once(self, scope: Scope, body: bytes) -> Reply:
         """Answer a request that asks for no explanation and whose body, at most `INLINE_BYTES`, has arrived."""
-        started = perf_counter()
+        started, context = perf_counter(), RequestContext.of(scope)
         self._predictor.active += 1
         try:
-            slot, asked = self._begin(scope, started)
+            slot, asked = self._begin(scope, context, started)
             if asked.stages is not None:
                 asked.stages.mark("receive")
-            return self._answered(scope, asked, self._predictor.answer_now(slot, body, asked), started)
+            return self._answered(scope, context, asked, self._predictor.answer_now(slot, body, asked), started)
         except Exception as error:  # noqa: BLE001 - reported in the answer or in the server's log
-            return self._failed(scope, error)
+            return self._failed(scope, context, error)
         finally:
             self._predictor.active -= 1
 
-    def _begin(self, scope: Scope, started: float) -> tuple[EndpointState, PredictionOptions]:
+    def _begin(self, scope: Scope, context: RequestContext, started: float) -> tuple[EndpointState, PredictionOptions]:
         """Find the model that is asked, and read what is asked of it (raises Refused)."""
-        context = RequestContext.of(scope)
         self._predictor.time(context, started)
         context.check()
         self._predictor.check_active()
         return self._predictor.slot(scope["path_params"]["model"]), _asked(scope, context)
 
-    def _answered(self, scope: Scope, asked: PredictionOptions, answer: Answer, started: float) -> Reply:
+    def _answered(
+        self, scope: Scope, context: RequestContext, asked: PredictionOptions, answer: Answer, started: float
+    ) -> Reply:
         content = encode(answer)
-        self._predictor.note(RequestContext.of(scope), scope["path_params"]["model"], answer, asked, started)
+        self._predictor.note(context, scope["path_params"]["model"], answer, asked, started)
         return reply_of(200, content, asked.request_id)
 
-    def _failed(self, scope: Scope, error: Exception) -> Reply:
-        name, request_id = scope["path_params"]["model"], RequestContext.of(scope).request_id
+    def _failed(self, scope: Scope, context: RequestContext, error: Exception) -> Reply:
+        name, request_id = scope["path_params"]["model"], context.request_id
         if not isinstance(error, Refused):
             logger.error("request %s failed", request_id, exc_info=error)
             error = Refused(500, "internal", INTERNAL_ERROR)
