@@ -34,19 +34,19 @@ class NoRelease(LookupError):
 class BatchReport(Strict):
     """The result of scoring a time span."""
 
-    table: str
+    table: str = Field(description="Table of the scores.")
     version: int = Field(description="Version of the predictions' table that has the rows.")
-    rows: int
+    rows: int = Field(description="Rows scored.")
     unscored: int = Field(description="Rows whose score is not finite.")
     refused_rows: int = Field(0, description="Rows left out: serving would refuse them.")
     refused: dict[str, int] = Field(default_factory=dict, description="Their values by `field: kind`.")
     flagged: dict[str, int] = Field(default_factory=dict, description="Values scored with a flag, by `field: kind`.")
-    refused_examples: tuple[str, ...] = ()
-    model_version: int
-    digest: str
+    refused_examples: tuple[str, ...] = Field((), description="Examples of refused rows, with the reasons.")
+    model_version: int = Field(description="Version in the registry that scored.")
+    digest: str = Field(description="Digest of its bundle.")
     mean_score: float | None = Field(description="Null without rows, and for multiclass.")
-    start: datetime
-    end: datetime
+    start: datetime = Field(description="First instant of the span (UTC).")
+    end: datetime = Field(description="Instant at which the span ends, exclusive (UTC).")
 
 
 def score_window(  # noqa: PLR0917 - start and end read well as positional arguments

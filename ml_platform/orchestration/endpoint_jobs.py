@@ -13,7 +13,7 @@ from ml_platform.spec.model import ModelSpec
 class RollbackConfig(dg.Config):
     """Run configuration of a rollback."""
 
-    reason: str = "rolled back by hand"
+    reason: str = Field("rolled back by hand", description="Why; it goes into the ledger and the endpoint document.")
 
 
 class TrafficConfig(dg.Config):

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import dagster as dg
-from pydantic import BaseModel, PrivateAttr
+from pydantic import BaseModel, Field, PrivateAttr
 
 KEPT = 50  # documents of an asset; older ones are removed
 
@@ -25,10 +25,10 @@ class MixedHandoffs(RuntimeError):
 class Handoff(BaseModel):
     """One asset's document of one run, as it is stored."""
 
-    run_id: str
-    made_from: dict[str, str]
+    run_id: str = Field(description="Run of Dagster that made the document.")
+    made_from: dict[str, str] = Field(description="Upstream asset → run whose document was read.")
     """Asset before this one → the run whose document of it was used."""
-    document: dict[str, object]
+    document: dict[str, object] = Field(description="The document itself.")
 
 
 @cache
@@ -58,7 +58,7 @@ class HandoffIOManager(dg.ConfigurableIOManager):
     Only pydantic models travel this way. Rows live in the lake, models in the release store; a document names them.
     """
 
-    folder: str
+    folder: str = Field(description="Folder of the documents, `<home>/handoffs`.")
     # What the inputs of a step were made from, from its first input to its output: both happen in one process.
     _origins: dict[tuple[str, str], dict[str, str]] = PrivateAttr(default_factory=dict)
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)

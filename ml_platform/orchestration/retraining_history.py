@@ -9,7 +9,7 @@ from pathlib import Path
 
 import dagster as dg
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from ml_platform.features.views.view import FeatureView
 from ml_platform.instants import bounded, later
@@ -29,7 +29,7 @@ RETRY_PATIENCE = timedelta(minutes=10)
 class _TablesRead(BaseModel):
     """What is asked of a training set's document: an older version of the project may have written it."""
 
-    tables: dict[str, int]
+    tables: dict[str, int] = Field(description="Table read → its version.")
 
 
 def definitions_digest(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) -> str:

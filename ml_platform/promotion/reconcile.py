@@ -7,6 +7,8 @@ under a lock, so that neither a process killed halfway nor one that is slow can 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from ml_platform.atomic_files import locked
 from ml_platform.registry.manifest import Endpoint, champion_of_targets
 from ml_platform.registry.releases import ReleaseStore
@@ -25,8 +27,8 @@ STAGING, PRODUCTION, ARCHIVED = "Staging", "Production", "Archived"
 class RegistryState(Strict):
     """Aliases and stages of a model's versions."""
 
-    stages: dict[int, str]
-    aliases: dict[str, int]
+    stages: dict[int, str] = Field(description="Version → stage: Production, Staging or Archived.")
+    aliases: dict[str, int] = Field(description="Alias → version.")
 
 
 def desired_state(model: str, versions: Sequence[int], histories: Mapping[str, Sequence[Endpoint]]) -> RegistryState:

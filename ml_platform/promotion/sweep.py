@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+from pydantic import Field
+
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.spec.types import Strict
 
@@ -17,9 +19,9 @@ _DIGEST = re.compile(rb"\b[0-9a-f]{64}\b")
 class Sweep(Strict):
     """What was removed from a release store."""
 
-    bundles: tuple[str, ...]
-    unfinished: int
-    freed_bytes: int
+    bundles: tuple[str, ...] = Field(description="Digests of the bundles that were removed.")
+    unfinished: int = Field(description="Unfinished uploads that were removed.")
+    freed_bytes: int = Field(description="Bytes that were freed.")
 
 
 def sweep_bundles(store: ReleaseStore, *, grace: timedelta = GRACE) -> Sweep:

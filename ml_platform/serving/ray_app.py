@@ -15,7 +15,7 @@ from logging.config import dictConfig
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ml_platform.distribution import ExtraMissing, extra
@@ -41,9 +41,13 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    log_format: logs.LogFormat = "text"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_requests: Literal["none", "failed", "refused", "all"] = "none"
+    log_format: logs.LogFormat = Field("text", description="How log records are written to stderr.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe log records that are written."
+    )
+    log_requests: Literal["none", "failed", "refused", "all"] = Field(
+        "none", description="Requests that are logged: none, failed ones (5xx), refused ones (4xx) too, or all."
+    )
 
 
 def application(options: Options) -> Any:

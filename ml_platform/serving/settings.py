@@ -15,8 +15,10 @@ class Grant(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    roles: tuple[str, ...] = Field(min_length=1)
-    models: tuple[str, ...] = Field((ALL_MODELS,), min_length=1)
+    roles: tuple[str, ...] = Field(
+        min_length=1, description="What the bearers may do: predict, explain, push, promote or admin."
+    )
+    models: tuple[str, ...] = Field((ALL_MODELS,), min_length=1, description="Models on which they may; `*` for all.")
 
     @field_validator("roles")
     @classmethod

@@ -282,8 +282,10 @@ RULE_OF_KEY: dict[str, type[Rule]] = {key: rule for rule in RULES for key in rul
 class RuleKeys(Strict):
     """The keys of the rules, as `defs.yaml` has them, after name and type, with which they are checked."""
 
-    name: str
-    type: FieldType
+    name: str = Field(description="Name of the input: a field of requests, and the same column of the spine.")
+    type: FieldType = Field(
+        description="Type of its values; a value of another is refused, in requests and in training."
+    )
     minimum: float | None = Field(None, description="Smallest value, of an integer or a number.")
     maximum: float | None = Field(None, description="Largest value, of an integer or a number.")
     allowed: tuple[Any, ...] | None = Field(None, description="The only values, of a string or an integer.")

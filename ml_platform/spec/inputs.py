@@ -11,8 +11,8 @@ from ml_platform.spec.input_values import type_problem
 class InputField(RuleKeys):
     """One field of a prediction request; the same column of the spine offline."""
 
-    description: str = ""
-    unit: str | None = None
+    description: str = Field("", description="What it means, shown at `/docs` and in the console's form.")
+    unit: str | None = Field(None, description="Unit of its values, shown beside them.")
     required: bool = Field(True, description="False: may be left out or null.")
     feature: bool = Field(True, description="False: the model never sees it (an identifier, a raw timestamp).")
     nulls: Literal["reject", "accept", "flag"] | None = Field(
@@ -22,7 +22,10 @@ class InputField(RuleKeys):
     on_violation: Literal["reject", "flag"] = Field(
         "reject", description="What a value that breaks a rule gets: 422, or an answer that carries a flag."
     )
-    example: Any = None
+    example: Any = Field(
+        None,
+        description="Value shown at `/docs` and filled into the console's form; one that fits when absent.",
+    )
 
     @field_validator("nulls")
     @classmethod

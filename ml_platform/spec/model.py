@@ -29,7 +29,7 @@ LOWER_IS_BETTER = frozenset({"log_loss", "brier", "rmse", "mae"})
 class Lookup(Strict):
     """Features taken from one feature view, as of the spine's timestamp."""
 
-    view: str
+    view: str = Field(description="Name of a feature view of the project.")
     name: str | None = Field(
         None,
         pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$",
@@ -115,8 +115,13 @@ class Tuning(Strict):
     trials: int = Field(8, ge=1, description="Trials per family.")
     timeout_minutes: float | None = Field(None, gt=0, description="Budget per family.")
     sample_rows: int | None = Field(None, ge=100, description="Newest training rows used in trials; all when absent.")
-    seed: int = 0
-    executor: Literal["local", "ray"] = "local"
+    seed: int = Field(
+        0, description="Of the search and of the training: the same rows, versions and seed give the same model."
+    )
+    executor: Literal["local", "ray"] = Field(
+        "local",
+        description="Where trials run: in this process, or on the machines of a Ray cluster (the extra `ray`).",
+    )
 
 
 class Scoring(Strict):
@@ -148,37 +153,60 @@ class ModelSpec(Strict):
         For an unknown key, a wrong value or parts that contradict each other; `spec_yaml` adds file and line.
     """
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")
-    description: str
-    owner: str
-    task: Task
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9_]{1,62}$",
+        description="Lower case, digits and underscores. Assets, tables and the endpoint are called by it.",
+    )
+    description: str = Field(description="What is predicted, for whom, and how long before it happens.")
+    owner: str = Field(description="Who answers for it and is told: an e-mail address, or team:<name>.")
+    task: Task = Field(description="What is predicted: true or false, one of several classes, or a number.")
     target: str = Field(description="Label column of the spine.")
     target_unit: str | None = Field(None, description="Unit of a regression's target, shown with predictions.")
     spine: str = Field(description="SQL file beside defs.yaml: one row per thing to predict, over the lake's tables.")
     id: str = Field(description="Column that identifies a row of the spine and of the scores.")
     timestamp: str = Field(description="Column with the instant of prediction (UTC): features are taken as of it.")
     label_available_at: str = Field(description="Column with the instant from which the label is known (UTC).")
-    inputs: tuple[InputField, ...] = Field(min_length=1)
+    inputs: tuple[InputField, ...] = Field(
+        min_length=1,
+        description="What a request sends: columns of the spine that are features, or that identify the row.",
+    )
     request_features: str | None = Field(None, description="Python file beside defs.yaml with `REQUEST_FEATURES`.")
-    lookups: tuple[Lookup, ...] = ()
+    lookups: tuple[Lookup, ...] = Field(
+        (), description="What the platform knows by itself, as of the timestamp; none when empty."
+    )
     sample: float = Field(1.0, gt=0, le=1, description="Share of the labelled rows to train on, by a hash of the id.")
-    split: Split = Split()
-    leakage: Leakage = Leakage()
-    input_checks: InputChecks = InputChecks()
-    families: tuple[Family, ...] = Field(min_length=1)
-    tuning: Tuning = Tuning()
+    split: Split = Field(
+        Split(), description="How the labelled rows are divided by time, for training, search and evaluation."
+    )
+    leakage: Leakage = Field(Leakage(), description="From when on a feature is too good to be true.")
+    input_checks: InputChecks = Field(
+        InputChecks(), description="When the inputs are fresh and whole enough to train on."
+    )
+    families: tuple[Family, ...] = Field(
+        min_length=1,
+        description="Kinds of estimators that are tried: the best by the gate's metric is taken. `ridge` is for "
+        "regressions, `logistic_regression` for classes.",
+    )
+    tuning: Tuning = Field(Tuning(), description="How long the search is, and where it runs.")
     threshold: Threshold = Field(
         Threshold(),
         description="Binary: the probability from which the prediction is true. A number from 0 to 1, `best_f1`, or "
         "`cost: {false_positive: …, false_negative: …}`; the latter two are chosen on the validation rows.",
     )
-    promotion: Promotion = Promotion()
-    scoring: Scoring
-    monitoring: Monitoring = Monitoring()
-    skew: Skew = Skew()
-    retraining: Retraining = Retraining()
-    inference_log: InferenceLogging = InferenceLogging()
-    tags: dict[str, Tag] = Field(default_factory=dict)
+    promotion: Promotion = Field(Promotion(), description="When a new version may serve.")
+    scoring: Scoring = Field(description="Which days are scored in batch, and when.")
+    monitoring: Monitoring = Field(
+        Monitoring(), description="What is watched once the model serves, and when it alarms."
+    )
+    skew: Skew = Field(Skew(), description="How served features are compared with the lake's.")
+    retraining: Retraining = Field(Retraining(), description="What starts training again.")
+    inference_log: InferenceLogging = Field(
+        InferenceLogging(), description="What of its answers is logged; everything by default."
+    )
+    tags: dict[str, Tag] = Field(
+        default_factory=dict,
+        description="Tags of its assets, runs and versions, of at most 63 letters, digits, `_`, `.` and `-`.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -75,6 +75,6 @@ class Retraining(Strict):
     """What starts training again."""
 
     schedule: Cron | None = Field("0 6 * * 1", description="Cron, UTC; null for none.")
-    on_drift: bool = True
-    on_performance: bool = True
+    on_drift: bool = Field(True, description="Whether a failed check on drift starts it.")
+    on_performance: bool = Field(True, description="Whether a failed check on performance starts it.")
     cooldown: Duration = Field(timedelta(hours=24), description="Quiet time after a triggered run.")

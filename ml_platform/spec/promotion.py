@@ -41,7 +41,7 @@ class Promotion(Strict):
     )
     slices: tuple[str, ...] = Field((), description="Columns whose every group is guarded.")
     max_slice_loss: float = Field(0.05, ge=0, description="How much worse any large enough group may get.")
-    min_slice_rows: int = Field(500, ge=1)
+    min_slice_rows: int = Field(500, ge=1, description="Groups with fewer holdout rows are shown, not guarded.")
     max_latency_ms: float = Field(5.0, gt=0, description="Bound on the median time of a one-row prediction.")
     refit: bool = Field(
         True, description="A version that passed is fitted again, with the same parameters, on all labelled rows."

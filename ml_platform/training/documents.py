@@ -19,22 +19,22 @@ class Window(Strict):
 
     first: datetime = Field(description="Timestamp of the earliest row (UTC).")
     last: datetime = Field(description="Timestamp of the newest row (UTC).")
-    rows: int
+    rows: int = Field(description="Rows of the part.")
 
 
 class SplitBounds(Strict):
     """The parts of a training set: every training label was known before the next part's first row."""
 
-    train: Window
-    validation: Window
-    holdout: Window
+    train: Window = Field(description="Rows that are learned from.")
+    validation: Window = Field(description="Rows on which candidates are compared.")
+    holdout: Window = Field(description="Newest rows, on which the gate compares.")
 
 
 class Trial(Strict):
     """One trial of the search: trained on the training part, measured on the validation part."""
 
     number: int = Field(description="Position over all families, from 0.")
-    family: Family
+    family: Family = Field(description="Its kind of estimator.")
     params: dict[str, Parameter] = Field(description="As `build_estimator` takes them, the number of trees included.")
     score: float = Field(description="The search's metric on the validation rows.")
     metrics: dict[str, float] = Field(description="All metrics on the validation rows.")
@@ -45,14 +45,14 @@ class Trial(Strict):
 class SearchResult(Strict):
     """Outcome of a search over families and parameters."""
 
-    model: str
-    metric: str
-    higher_is_better: bool
-    training_set: TrainingSetRef
-    bounds: SplitBounds
+    model: str = Field(description="Name of the model, as in its defs.yaml.")
+    metric: str = Field(description="Metric that the search optimises.")
+    higher_is_better: bool = Field(description="Direction of the metric.")
+    training_set: TrainingSetRef = Field(description="The rows that were searched on.")
+    bounds: SplitBounds = Field(description="The parts of the rows.")
     candidates: tuple[Trial, ...] = Field(min_length=1, description="In the order of their trials.")
     run_id: str = Field(description="MLflow run under which every trial is a child run.")
-    run_url: str
+    run_url: str = Field(description="Address of the search's run in MLflow.")
 
     @property
     def ranked(self) -> tuple[Trial, ...]:
@@ -79,15 +79,15 @@ class ParityReport(Strict):
 
     rows: int = Field(description="Rows compared: real rows and rows made to break a careless export.")
     max_difference: float = Field(description="Largest absolute difference of a score.")
-    tolerance: float
+    tolerance: float = Field(description="Largest difference of a score that is allowed.")
 
 
 class PassedOver(Strict):
     """A candidate with a better score than the one that was taken, which could not be exported."""
 
     number: int = Field(description="Its number among the candidates.")
-    family: Family
-    reason: str
+    family: Family = Field(description="Its kind of estimator.")
+    reason: str = Field(description="Why it could not be exported.")
 
     @property
     def told(self) -> str:
@@ -99,40 +99,42 @@ class Refit(Strict):
     """How the model to be registered relates to the one that the gate judged."""
 
     judged_digest: str = Field(description="Bundle of the judged model.")
-    judged_model_digest: str
+    judged_model_digest: str = Field(description="Digest of what decides the judged model's scores.")
     judged: Window = Field(description="Rows that the judged model learned from.")
     refitted: bool = Field(description="False: the judged model is registered itself.")
     agreement: float | None = Field(
         None, description="Concordance (Lin) of both models' scores on the holdout rows, 1 for the same scores."
     )
-    reasons: tuple[str, ...]
+    reasons: tuple[str, ...] = Field(description="What was checked, and what was found.")
 
 
 class TrainedModel(Strict):
     """A model trained in full, exported, and stored as a bundle."""
 
-    model: str
+    model: str = Field(description="Name of the model, as in its defs.yaml.")
     digest: str = Field(description="Digest of the bundle in the release store.")
     model_digest: str = Field(description="Digest of graph and signature: equal for equal training.")
-    family: Family
-    params: dict[str, Parameter]
-    threshold: float | None = None
-    run_id: str
-    run_url: str
+    family: Family = Field(description="Its kind of estimator.")
+    params: dict[str, Parameter] = Field(description="Its parameters.")
+    threshold: float | None = Field(
+        None, description="Probability from which a binary model says true; null for other tasks."
+    )
+    run_id: str = Field(description="MLflow run of the training.")
+    run_url: str = Field(description="Address of that run.")
     model_uri: str = Field(description="MLflow URI of the logged ONNX model.")
-    training_set: TrainingSetRef
-    bounds: SplitBounds
+    training_set: TrainingSetRef = Field(description="The rows that it was made from.")
+    bounds: SplitBounds = Field(description="The parts of the rows.")
     trained: Window = Field(description="Rows that the model learned from: training and validation parts.")
     metrics: dict[str, float] = Field(description="On the holdout rows; a refit has those of the judged model.")
     validation_metrics: dict[str, float] = Field(
         description="On the validation rows, of the candidate trained without them."
     )
     importance: dict[str, float] = Field(description="Feature → share of the total importance, largest first.")
-    parity: ParityReport
+    parity: ParityReport = Field(description="How the export compares with it.")
     passed_over: tuple[PassedOver, ...] = Field((), description="Better candidates that could not be exported.")
-    code_version: str
-    dagster_run_id: str | None = None
-    seconds: float
+    code_version: str = Field(description="Commit of the code; `-dirty` where something was not committed.")
+    dagster_run_id: str | None = Field(None, description="Run of Dagster; null outside of one.")
+    seconds: float = Field(description="How long the training took.")
     refit: Refit | None = Field(None, description="None before the gate has judged.")
 
     @property
@@ -144,23 +146,23 @@ class TrainedModel(Strict):
 class SliceResult(Strict):
     """The gate's metric on one group of holdout rows."""
 
-    column: str
-    value: str
-    rows: int
-    challenger: float
-    reference: float
+    column: str = Field(description="Column by which rows are grouped.")
+    value: str = Field(description="The group's value.")
+    rows: int = Field(description="Its rows in the holdout.")
+    challenger: float = Field(description="The challenger's metric on them.")
+    reference: float = Field(description="The champion's, or the naive answer's.")
     loss: float = Field(description="How much worse the challenger is; negative when better.")
-    passed: bool
+    passed: bool = Field(description="Whether it loses no more than allowed, or has too few rows to be guarded.")
 
 
 class Interval(Strict):
     """Cluster t interval of the challenger's gain over another answer to the same rows (positive is better)."""
 
-    gain: float
-    lower: float
-    upper: float
-    confidence: float
-    standard_error: float
+    gain: float = Field(description="How much better the challenger is, in units of the metric; negative when worse.")
+    lower: float = Field(description="Lower bound of the gain.")
+    upper: float = Field(description="Upper bound of the gain.")
+    confidence: float = Field(description="Of the two-sided interval, 0 to 1.")
+    standard_error: float = Field(description="Of the gain, over blocks.")
     blocks: int = Field(description="Blocks of rows, independent of one another, that it rests on.")
     block: str = Field(description="What they are: `promotion.block`.")
 
@@ -168,7 +170,7 @@ class Interval(Strict):
 class Support(Strict):
     """How much the compared rows can tell."""
 
-    rows: int
+    rows: int = Field(description="Holdout rows.")
     class_rows: int | None = Field(None, description="Rows of other classes than the most frequent; None: regression.")
     blocks: int = Field(description="Blocks of `promotion.block` that hold rows.")
     effective_blocks: float = Field(description="Equally large blocks that would tell as much (Kish).")
@@ -178,11 +180,11 @@ class Support(Strict):
 class Evaluation(Strict):
     """Challenger against champion (or naive baseline) on the same rows, and what the gate concludes."""
 
-    model: str
-    metric: str
-    higher_is_better: bool
-    challenger_digest: str
-    challenger_model_digest: str
+    model: str = Field(description="Name of the model, as in its defs.yaml.")
+    metric: str = Field(description="Metric of the gate.")
+    higher_is_better: bool = Field(description="Direction of the metric.")
+    challenger_digest: str = Field(description="Digest of the challenger's bundle.")
+    challenger_model_digest: str = Field(description="Digest of what decides its scores.")
     champion_version: int | None = Field(None, description="None before the first release.")
     champion_digest: str | None = Field(None, description="Of the bundle that serves.")
     judged_digest: str | None = Field(None, description="Of the champion as it was judged: what was compared.")
@@ -190,41 +192,43 @@ class Evaluation(Strict):
     revision: int = Field(description="Revision of the endpoint document that the comparison is based on; 0 for none.")
     holdout: Window | None = Field(None, description="Rows compared; None when no row is new to both.")
     challenger: dict[str, float] = Field(default_factory=dict, description="The challenger's metrics on these rows.")
-    champion: dict[str, float] | None = None
+    champion: dict[str, float] | None = Field(
+        None, description="Metric → value of the champion on the holdout; null where there is none."
+    )
     naive: dict[str, float] = Field(default_factory=dict, description="Metrics of the naive baseline on these rows.")
-    naive_description: str = ""
+    naive_description: str = Field("", description="What the naive answer is.")
     reference: str = Field(description="What the challenger had to beat: 'champion (version 3)' or 'naive baseline'.")
     interval: Interval | None = Field(None, description="Of the gain over the reference.")
     over_naive: Interval | None = Field(None, description="Of the gain over the naive baseline.")
     over_chance: Interval | None = Field(None, description="Of the gain over the best answer that is always the same.")
-    support: Support | None = None
+    support: Support | None = Field(None, description="How much the holdout can tell; null where it was not asked.")
     tries: float = Field(1.0, description="How often these rows served to choose, this time included.")
-    slices: tuple[SliceResult, ...] = ()
+    slices: tuple[SliceResult, ...] = Field((), description="Results on the groups of the guarded columns.")
     latency_ms: float = Field(description="Median time of a one-row prediction.")
-    parity: ParityReport
-    promote: bool
+    parity: ParityReport = Field(description="How the export compares with the trained model.")
+    promote: bool = Field(description="Whether the gate lets it pass.")
     reasons: tuple[str, ...] = Field(description="Why, in words and numbers, passed and failed conditions alike.")
 
 
 class RegisteredVersion(Strict):
     """A version in the model registry."""
 
-    model: str
-    version: int
-    digest: str
+    model: str = Field(description="Name of the model, as in its defs.yaml.")
+    version: int = Field(description="Number in the registry.")
+    digest: str = Field(description="Digest of the release bundle.")
     judged_digest: str | None = Field(None, description="Bundle that the gate judged, where this is its refit.")
-    model_digest: str
-    run_id: str
-    model_uri: str
+    model_digest: str = Field(description="Digest of what decides its scores.")
+    run_id: str = Field(description="MLflow run that it came from.")
+    model_uri: str = Field(description="Address of the logged model in MLflow.")
     url: str = Field(description="Page of the version in the MLflow UI.")
 
 
 class ReleaseDecision(Strict):
     """What the promotion did."""
 
-    model: str
-    promoted: bool
-    version: int
-    previous_version: int | None = None
+    model: str = Field(description="Name of the model, as in its defs.yaml.")
+    promoted: bool = Field(description="Whether the version serves now.")
+    version: int = Field(description="The version that was decided on.")
+    previous_version: int | None = Field(None, description="The version that served before; null for none.")
     revision: int = Field(description="Revision of the endpoint document afterwards; 0 when nothing serves yet.")
-    reasons: tuple[str, ...]
+    reasons: tuple[str, ...] = Field(description="Why, one sentence each.")

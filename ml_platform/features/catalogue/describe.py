@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
+from pydantic import Field
 
 from ml_platform.features.online.pushed_rows import read_view
 from ml_platform.features.online.store import OnlineStore
@@ -19,30 +20,36 @@ from ml_platform.spec.types import Strict
 class FeatureState(Strict):
     """One feature: its declaration and statistics of its column."""
 
-    name: str
-    type: str
-    unit: str | None
-    description: str
-    null_share: float | None
-    last: Any  # value of the newest row that has one
+    name: str = Field(description="Name of the feature, a column of the view.")
+    type: str = Field(description="Type of its values: number, integer, boolean or string.")
+    unit: str | None = Field(description="Unit of its values, as declared; null for none.")
+    description: str = Field(description="What it means, as declared.")
+    null_share: float | None = Field(
+        description="Share of the table's rows without a value, 0 to 1; null for an empty table."
+    )
+    last: Any = Field(description="Value in the newest row that has one; null when none has.")
 
 
 class ViewState(Strict):
     """One view: its declaration, the models that use it, and the state of its table and the online store."""
 
-    name: str
-    description: str
-    owner: str
-    entity: tuple[str, ...]
-    ttl: timedelta | None
-    tags: dict[str, str]
-    hash: str
-    models: tuple[str, ...]
-    rows: int | None  # None while it has not been computed
-    newest: datetime | None
-    newest_online: datetime | None
-    features: tuple[FeatureState, ...]
-    problems: tuple[str, ...]  # where another definition is still in use, and what to do
+    name: str = Field(description="Name of the view.")
+    description: str = Field(description="What a row says, as declared.")
+    owner: str = Field(description="Who answers for it: an e-mail address or team:<name>.")
+    entity: tuple[str, ...] = Field(description="Columns that identify what the features describe.")
+    ttl: timedelta | None = Field(description="Age up to which a row may be used; null for unlimited.")
+    tags: dict[str, str] = Field(description="Tags, as declared.")
+    hash: str = Field(description="SHA-256 of what decides values and their meaning, in hexadecimal.")
+    models: tuple[str, ...] = Field(description="Models of the project that look it up.")
+    rows: int | None = Field(description="Rows of its table, pushed ones included; null before it is computed.")
+    newest: datetime | None = Field(description="Newest event time in the lake (UTC); null when there is no row.")
+    newest_online: datetime | None = Field(
+        description="Newest event time in the online store (UTC); null when there is no row."
+    )
+    features: tuple[FeatureState, ...] = Field(description="Its features, in the order of their declaration.")
+    problems: tuple[str, ...] = Field(
+        description="Where another definition is still in use, and what to do: one sentence each."
+    )
 
     @property
     def null_share(self) -> float | None:

@@ -21,10 +21,12 @@ _MICROSECOND = timedelta(microseconds=1)
 class Aggregate(Strict):
     """A function of the events in each window; it gives one feature per window, `time_since` only one."""
 
-    function: Function
+    function: Function = Field(
+        description="What is computed of the events in a window; `time_since` are the seconds since the newest event."
+    )
     column: str | None = Field(None, description="Column of the source; none for count and time_since.")
-    description: str
-    unit: str | None = None
+    description: str = Field(description="What it means, without the window: `Sales.` becomes `Sales, last 7d.`")
+    unit: str | None = Field(None, description="Unit of its values; seconds for time_since when absent.")
     type: Literal["number", "integer", "boolean", "string"] | None = Field(
         None, description="Type of `last`, `min` and `max`; number when absent."
     )
@@ -50,7 +52,10 @@ class Rolling(Strict):
     source: str = Field(pattern=r"^[a-z][a-z0-9_]*(/[A-Za-z0-9_]+)+$", description="Lake table, e.g. raw/orders.")
     time: str = Field(description="Column with the instant from which an event was known (UTC).")
     filter: str | None = Field(None, description="SQL condition that selects the events that count.")
-    windows: tuple[Duration, ...] = Field(min_length=1)
+    windows: tuple[Duration, ...] = Field(
+        min_length=1,
+        description="Lengths of the trailing windows, in whole seconds; each aggregate gives one feature per window.",
+    )
     rows: Literal["changes", "events"] = Field(
         "changes", description="When a row is written: whenever an event enters or leaves a window, or only at events."
     )

@@ -20,7 +20,7 @@ from ml_platform.spec.types import Strict
 class ViewReport(Strict):
     """The result of computing a view."""
 
-    rows: int
+    rows: int = Field(description="Rows of the view's table afterwards.")
     version: int = Field(description="Version of the view's table that holds the result.")
     tables: dict[str, int] = Field(description="Lake table → version read.")
     newest: datetime | None = Field(description="Newest event time; null for an empty view.")

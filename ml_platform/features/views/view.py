@@ -21,9 +21,13 @@ _QUOTED_OR_BLANK = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|(?:\s|--[^\n]*|/
 class FeatureColumn(Strict):
     """One feature of a view."""
 
-    type: Literal["number", "integer", "boolean", "string"]
-    description: str
-    unit: str | None = None
+    type: Literal["number", "integer", "boolean", "string"] = Field(
+        description="Type of its values; another is refused when the view is computed."
+    )
+    description: str = Field(description="What it means, and from which rows it is made.")
+    unit: str | None = Field(
+        None, description="Unit of its values, shown in the catalogue and part of the view's hash; none when absent."
+    )
 
 
 class FeatureView(Strict):
@@ -32,17 +36,25 @@ class FeatureView(Strict):
     A row holds the newest known values of its entity from `event_time` on, until a newer row or the end of `ttl`.
     """
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")
-    description: str
-    owner: str
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9_]{1,62}$",
+        description="Name of the view, from its file's name: lower case, digits and underscores.",
+    )
+    description: str = Field(description="What a row says.")
+    owner: str = Field(description="Who answers for it: an e-mail address, or team:<name>.")
     entity: tuple[str, ...] = Field(min_length=1, description="Columns that identify what the features describe.")
     event_time: str = Field("event_time", description="Column with the instant from which the row was known (UTC).")
     created: str | None = Field(
         None, description="Column that decides between rows with the same event time: the latest wins."
     )
     ttl: Duration | None = Field(None, description="Age up to which a row may be used; unlimited when absent.")
-    tags: dict[str, Tag] = Field(default_factory=dict)
-    columns: dict[str, FeatureColumn] = Field(min_length=1)
+    tags: dict[str, Tag] = Field(
+        default_factory=dict,
+        description="Tags of its assets in Dagster, of at most 63 letters, digits, `_`, `.` and `-`.",
+    )
+    columns: dict[str, FeatureColumn] = Field(
+        min_length=1, description="Its features: name → type, description and unit."
+    )
     sql: str = Field("", description="Query over the lake's tables that gives every row of the view.")
     incremental: Incremental | None = Field(None, description="Allows computing only the changed days.")
     rolling: Rolling | None = Field(None, description="Windows that `sql` was compiled from.")

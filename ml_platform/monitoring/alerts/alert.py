@@ -59,19 +59,19 @@ class AlertSettings(BaseSettings):
 class Alert(Strict):
     """One thing that somebody should know."""
 
-    model: str
+    model: str = Field(description="Name of the model, or `platform`.")
     kind: str = Field(description="What happened: `drift`, `performance`, `promotion`, …")
-    severity: Severity
-    title: str
-    body: str = ""
+    severity: Severity = Field(description="info, warning or error.")
+    title: str = Field(description="What happened, in one line.")
+    body: str = Field("", description="What was found, and what to do; may be empty.")
     facts: dict[str, Any] = Field(default_factory=dict, description="Numbers and names, JSON-able.")
 
 
 class RecordedAlert(Strict):
     """An alert that is written down and, where there is a webhook, waits for it."""
 
-    alert_id: str
-    file: Path
+    alert_id: str = Field(description="Id of the alert, sent as Idempotency-Key.")
+    file: Path = Field(description="File in the spool, as long as it waits for the webhook.")
     waiting: Path | None = Field(description="Its place in the spool; None without a webhook.")
 
 

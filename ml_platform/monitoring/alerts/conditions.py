@@ -23,16 +23,16 @@ _RANK: dict[Severity, int] = {"info": 0, "warning": 1, "error": 2}
 class Condition(Strict):
     """Something about a model that lasts."""
 
-    model: str
-    kind: str
+    model: str = Field(description="Name of the model.")
+    kind: str = Field(description="What goes on, such as no_drift.")
     subject: str = Field("", description="What of the model it is about, where several can go on at once.")
-    state: Literal["firing", "resolved"]
-    severity: Severity
-    title: str
-    body: str = ""
-    starts: datetime
-    ends: datetime | None = None
-    last_seen: datetime
+    state: Literal["firing", "resolved"] = Field(description="Whether it still goes on.")
+    severity: Severity = Field(description="warning or error, as last seen.")
+    title: str = Field(description="What goes on, in one line, as last seen.")
+    body: str = Field("", description="What was found, and what to do, as last seen.")
+    starts: datetime = Field(description="When it was first seen (UTC).")
+    ends: datetime | None = Field(None, description="When it was first seen to be over (UTC); null while it goes on.")
+    last_seen: datetime = Field(description="When it was last seen (UTC).")
     occurrences: int = Field(1, description="How often it was seen since it started.")
     notified_at: datetime = Field(description="When an alert on it was recorded last.")
     notifications: int = Field(1, description="Alerts recorded since it started.")

@@ -40,10 +40,10 @@ class JudgedTest(Strict):
     """One test of a column, judged."""
 
     name: str = Field(description="What was compared: distribution, tails, missing, value -999, categories, …")
-    method: str
-    p_value: float
-    distance: float
-    distance_threshold: float
+    method: str = Field(description="Which test it is, with what it compares.")
+    p_value: float = Field(description="Two-sided p-value, before the division by the number of tests.")
+    distance: float = Field(description="Distance by the test's measure, 0 for equal distributions.")
+    distance_threshold: float = Field(description="Distance from which it counts.")
     drifted: bool = Field(description="Significant, and at least the threshold apart.")
     text: str = Field(description="Both sides in words and numbers.")
 
@@ -61,28 +61,32 @@ class JudgedTest(Strict):
 class ColumnDrift(Strict):
     """How one column of the current rows differs from the reference, and its worst test in one flat row of numbers."""
 
-    column: str
+    column: str = Field(description="Name of the column.")
     importance: float = Field(description="Share of the model's importance; 0 for the prediction.")
     drifted: bool = Field(description="Some test of it is significant, and at least its threshold apart.")
     judged: bool = Field(description="False where nothing can be compared; `not_judged` says why.")
     not_judged: str = Field("", description="Why the column, or its values, cannot be compared.")
-    kind: Kind
+    kind: Kind = Field(description="Of which kind its values are, which decides the tests.")
     method: str = Field(description="Of the worst test: a drifted one before others, then by severity.")
-    p_value: float | None
+    p_value: float | None = Field(description="p-value of its worst test, two-sided; null when none could be made.")
     p_threshold: float = Field(description="Half of the significance, shared by all tests of all columns.")
-    distance: float | None
-    distance_threshold: float | None
+    distance: float | None = Field(
+        description="Distance of its worst test, 0 for equal distributions; its measure is the test's."
+    )
+    distance_threshold: float | None = Field(
+        description="Distance from which that test counts, raised by ordinary weeks."
+    )
     shift: float | None = Field(
         None, description="Numeric: how far the median moved, in robust standard deviations of the reference."
     )
-    missing_share: float
-    reference_missing_share: float
+    missing_share: float = Field(description="Share of current rows without a value, 0 to 1.")
+    reference_missing_share: float = Field(description="The same of the reference rows.")
     new_categories: str = Field("", description="Commonest categories that the reference lacks, with their shares.")
     severity: float | None = Field(description="Distance of the worst test over its threshold.")
-    rows: int
-    reference_rows: int
+    rows: int = Field(description="Current rows that were compared.")
+    reference_rows: int = Field(description="Reference rows that were compared.")
     reason: str = Field(description="The finding in words and numbers; empty where there is none.")
-    tests: tuple[JudgedTest, ...] = ()
+    tests: tuple[JudgedTest, ...] = Field((), description="All its tests, judged.")
 
 
 def compare(

@@ -22,21 +22,21 @@ Verdict = Literal["drift", "no drift", "not judged"]
 class DriftReport(Strict):
     """What one comparison found."""
 
-    model: str
+    model: str = Field(description="Name of the model, as in its defs.yaml.")
     version: int = Field(description="The champion, whose training data is the reference.")
     window_from: datetime = Field(description="Exclusive, UTC.")
     window_until: datetime = Field(description="Inclusive, UTC.")
     rows: int = Field(description="Scored rows in the window.")
     compared_rows: int = Field(description="Of these, the deterministic sample that was compared.")
     reference_rows: int = Field(description="Rows of the champion's training set.")
-    compared_reference_rows: int
+    compared_reference_rows: int = Field(description="Reference rows that were compared, at most 20,000.")
     columns: tuple[ColumnDrift, ...] = Field(description="Features by falling importance.")
     prediction: ColumnDrift | None = Field(description="The champion's prediction on both sides.")
     drifted_importance: float = Field(description="Share of the judged features' importance that drifted.")
     skewed_share: float | None = Field(
         description="Share of the champion's rows whose recorded score is not what it gives for the recorded features."
     )
-    verdict: Verdict
+    verdict: Verdict = Field(description="Whether it drifted, did not, or could not be judged.")
     reasons: tuple[str, ...] = Field(description="In words and numbers.")
     tests: int = Field(0, description="Tests over all columns, which share `monitoring.significance`.")
     html: Path | None = Field(description="The report with Evidently's plots.")

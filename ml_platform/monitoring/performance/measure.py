@@ -65,9 +65,9 @@ _COLUMNS = {
 class PerformanceReport(Strict):
     """How well the champion does on the labelled rows of a window, and what was recorded per day."""
 
-    model: str
-    version: int
-    metric: str
+    model: str = Field(description="Name of the model, as in its defs.yaml.")
+    version: int = Field(description="Version of the champion.")
+    metric: str = Field(description="The promotion metric, which is judged.")
     window_from: datetime = Field(description="Exclusive, UTC; not before the champion's newest training row.")
     window_until: datetime = Field(description="Inclusive, UTC.")
     scored_rows: int = Field(description="The champion's scored rows in the window, and those that it scored again.")
@@ -83,8 +83,8 @@ class PerformanceReport(Strict):
     minimum: float | None = Field(description="`monitoring.min_metric`.")
     holdout: float | None = Field(description="The promotion metric on the holdout rows, from the manifest.")
     days: int = Field(description="Days recorded in `monitoring/performance`.")
-    verdict: Verdict
-    reasons: tuple[str, ...]
+    verdict: Verdict = Field(description="Whether it is as good as wanted, below that, or could not be judged.")
+    reasons: tuple[str, ...] = Field(description="Why, one sentence each.")
 
     def plots(self, lake: Lake) -> dict[str, bytes]:
         """Pictures of the recorded days: name → PNG; none while no day has a label."""

@@ -41,8 +41,8 @@ Verdict = Literal["no skew", "skew", "not judged"]
 class FeatureSkew(Strict):
     """How often one feature differed from the lake."""
 
-    feature: str
-    rows: int
+    feature: str = Field(description="Name of the feature, a column of the matrix.")
+    rows: int = Field(description="Rows that were compared.")
     mismatches: int = Field(description="Rows that differ for no accepted reason.")
     accepted: int = Field(description="Rows that differ for an accepted reason (see `find_skew`).")
 
@@ -55,25 +55,25 @@ class FeatureSkew(Strict):
 class SkewExample(Strict):
     """One value that differed."""
 
-    request_id: str
-    row: int
-    as_of: datetime
-    feature: str
-    online: float | str | None
-    offline: float | str | None
-    cause: Cause
+    request_id: str = Field(description="Id of the request.")
+    row: int = Field(description="Position of the row in the request, from 0.")
+    as_of: datetime = Field(description="Instant of the prediction (UTC).")
+    feature: str = Field(description="Name of the feature.")
+    online: float | str | None = Field(description="Value that serving used; null for none.")
+    offline: float | str | None = Field(description="Value in the lake as of that instant; null for none.")
+    cause: Cause = Field(description="Why they differ.")
 
 
 class SkewReport(Strict):
     """The result of comparing a sample of logged requests."""
 
-    model: str
-    verdict: Verdict
-    reasons: tuple[str, ...]
+    model: str = Field(description="Name of the model, as in its defs.yaml.")
+    verdict: Verdict = Field(description="Whether a feature is skewed, none is, or too few rows could be compared.")
+    reasons: tuple[str, ...] = Field(description="Why, one sentence each.")
     rows: int = Field(description="Logged rows compared.")
     not_comparable: int = Field(description="Sampled rows whose model stood on other definitions of its views.")
-    features: tuple[FeatureSkew, ...] = ()
-    examples: tuple[SkewExample, ...] = ()
+    features: tuple[FeatureSkew, ...] = Field((), description="Every compared feature, the most skewed first.")
+    examples: tuple[SkewExample, ...] = Field((), description="Some values that differed.")
 
 
 def find_skew(lake: Lake, spec: ModelSpec, views: Mapping[str, FeatureView], store: ReleaseStore) -> SkewReport:

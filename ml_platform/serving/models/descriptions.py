@@ -12,10 +12,10 @@ from ml_platform.serving.models.slots import EndpointState, Refusal, ServedModel
 class ServedVersion(BaseModel):
     """One version that takes traffic."""
 
-    version: int
+    version: int = Field(description="Number in the registry.")
     digest: str = Field(description="Of the release bundle: the same bytes wherever this digest is named.")
     share: float = Field(description="Of the traffic, 0 to 1.")
-    family: str
+    family: str = Field(description="Kind of estimator, such as lightgbm.")
 
 
 class RefusedRelease(BaseModel):
@@ -23,29 +23,31 @@ class RefusedRelease(BaseModel):
 
     revision: int = Field(description="Of the endpoint; 0 where its document cannot be read.")
     version: int | None = Field(None, description="The version that failed its checks; null if it was not just one.")
-    reason: str
-    since: str
+    reason: str = Field(description="Which check failed, and what to do.")
+    since: str = Field(description="When it was first refused (UTC).")
 
 
 class ModelSummary(BaseModel):
     """One line of `/models`."""
 
-    name: str
-    status: Literal["serving", "unavailable"]
-    description: str | None
-    task: str | None
-    versions: list[ServedVersion]
-    endpoint_revision: int | None
-    refused: RefusedRelease | None
+    name: str = Field(description="Name of the endpoint, by which it is asked.")
+    status: Literal["serving", "unavailable"] = Field(description="`unavailable` while no version can be loaded.")
+    description: str | None = Field(description="What the model predicts; null while no version is loaded.")
+    task: str | None = Field(description="binary, multiclass or regression; null while no version is loaded.")
+    versions: list[ServedVersion] = Field(description="Versions that take traffic, with their shares.")
+    endpoint_revision: int | None = Field(
+        description="Revision of the endpoint document in force; null before the first."
+    )
+    refused: RefusedRelease | None = Field(description="The newest release, while it is refused.")
     shadows: list[int] = Field([], description="Versions that are scored and logged but never answer.")
-    shadow_refused: RefusedRelease | None = None
+    shadow_refused: RefusedRelease | None = Field(None, description="A shadow version, while it is refused.")
     predict: str = Field(description="Path to post rows to.")
 
 
 class ModelList(BaseModel):
     """Every model that has ever been released."""
 
-    models: list[ModelSummary]
+    models: list[ModelSummary] = Field(description="One line for each, by name.")
     trouble: str | None = Field(
         None, description="Why the release store cannot be read; what served before still does."
     )
@@ -54,28 +56,32 @@ class ModelList(BaseModel):
 class ModelDetail(ModelSummary):
     """One model: inputs, features, metrics and provenance of the version with the largest share."""
 
-    owner: str | None = None
-    target: dict[str, Any] | None = None
-    inputs: list[dict[str, Any]] = []
-    derived: list[dict[str, Any]] = []
+    owner: str | None = Field(None, description="Who answers for the model.")
+    target: dict[str, Any] | None = Field(None, description="What is predicted: name, unit and classes.")
+    inputs: list[dict[str, Any]] = Field([], description="Fields of a request, with their types and contract.")
+    derived: list[dict[str, Any]] = Field([], description="Features computed from the request alone.")
     lookups: list[dict[str, Any]] = Field(
         [], description="Features read from the online store, with their view's hash."
     )
     features: list[dict[str, Any]] = Field([], description="Columns of the model's matrix, most important first.")
     metric: str | None = Field(None, description="The one of `metrics` by which versions are compared and promoted.")
     metrics: dict[str, float] = Field({}, description="On the holdout, when the version was evaluated.")
-    provenance: dict[str, Any] | None = None
+    provenance: dict[str, Any] | None = Field(
+        None, description="What it was made from: training set, table versions, commit and run."
+    )
     endpoint: dict[str, Any] | None = Field(None, description="The endpoint document in force.")
-    tags: dict[str, str] = {}
-    created_at: str | None = None
+    tags: dict[str, str] = Field({}, description="Tags, as declared.")
+    created_at: str | None = Field(None, description="When the version was trained (UTC).")
 
 
 class Health(BaseModel):
     """State of this worker."""
 
-    status: Literal["live", "ready", "not ready"]
+    status: Literal["live", "ready", "not ready"] = Field(
+        description="`live` of a worker that answers at all; `ready` or `not ready` to predict."
+    )
     models: dict[str, str] = Field({}, description="Model → version that serves; else refused, or loading.")
-    trouble: str | None = None
+    trouble: str | None = Field(None, description="Why it is not ready; null when it is.")
 
 
 def summary(slot: EndpointState) -> ModelSummary:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
+from pydantic import Field
 
 from ml_platform.features.training_sets.build import FeatureInfo
 from ml_platform.features.training_sets.leakage.combinations import (
@@ -46,11 +47,13 @@ Measure = Literal["R²", "AUC"]
 class Leak(Strict):
     """One finding: features that predict the label, how, and how well."""
 
-    features: tuple[str, ...]
-    kind: Kind
-    measure: Measure
-    value: float
-    note: str = ""
+    features: tuple[str, ...] = Field(description="The features that give the label, one or up to four together.")
+    kind: Kind = Field(description="In which way they give it.")
+    measure: Measure = Field(description="What `value` is.")
+    value: float = Field(description="How well they predict the label, 0 to 1; 1 is without error.")
+    note: str = Field(
+        "", description="Text that follows the value, such as how well the label of the row before does; may be empty."
+    )
 
     @property
     def reason(self) -> str:
@@ -72,12 +75,12 @@ class Leak(Strict):
 class LeakageReport(Strict):
     """The result of the search."""
 
-    rows: int
-    judged: bool
-    leaks: tuple[Leak, ...]
-    suspects: tuple[Leak, ...] = ()
-    strength: dict[str, float]  # feature → R² or AUC of the feature alone, strongest first
-    not_judged: str = ""  # why nothing could be said, or not everything
+    rows: int = Field(description="Labelled rows that were looked at.")
+    judged: bool = Field(description="Whether there were enough rows to judge.")
+    leaks: tuple[Leak, ...] = Field(description="What knows the label and stops the training set.")
+    suspects: tuple[Leak, ...] = Field((), description="What may know the label, shown and not stopped.")
+    strength: dict[str, float] = Field(description="Feature → R² or AUC of the feature alone, strongest first.")
+    not_judged: str = Field("", description="Why nothing could be said, or not everything; empty when all was judged.")
 
 
 def find_leakage(

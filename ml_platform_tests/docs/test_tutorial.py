@@ -1,0 +1,145 @@
+"""The tutorial, block by block as it stands, in a fresh project and on fresh state."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ml_platform_tests.paths import PROJECT_ROOT
+from ml_platform_tests.ports import free_port
+
+PAGE = PROJECT_ROOT / "docs" / "tutorial" / "own-table.md"
+BLOCK = re.compile(r'^```(?P<language>\w+)(?: title="(?P<title>[^"]*)")?\n(?P<text>.*?)^```$', re.DOTALL | re.MULTILINE)
+SECOND_TERMINAL = "a second terminal"
+PACKAGE = "order_lab"
+FILES = {
+    "pyproject.toml": f'[project]\nname = "order-lab"\nversion = "0"\n\n[tool.dg]\ndirectory_type = "project"\n\n'
+    f'[tool.dg.project]\nroot_module = "{PACKAGE}"\n',
+    f"{PACKAGE}/__init__.py": "",
+    f"{PACKAGE}/definitions.py": "from ml_platform.orchestration import project_definitions\n\n"
+    "defs = project_definitions.project_definitions\n",
+    f"{PACKAGE}/defs/features/defs.yaml": "type: ml_platform.orchestration.FeatureViews\n",
+    "serving/__init__.py": "",
+    "serving/app.py": "from ml_platform.serving.app import create_app\n\napp = create_app()\n",
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of code of the page: commands, or a file if it has the title of one."""
+
+    language: str
+    title: str
+    text: str
+
+
+def blocks() -> list[Block]:
+    """The page's blocks, in order."""
+    found = BLOCK.finditer(PAGE.read_text(encoding="utf-8"))
+    return [Block(match["language"], match["title"] or "", match["text"]) for match in found]
+
+
+class Reader:
+    """Somebody who does what the page says, in a project of their own."""
+
+    def __init__(self, project: Path) -> None:
+        self.project = project
+        self.port = free_port()
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("ML_PLATFORM", "DAGSTER"))},
+            "ML_PLATFORM_PROJECT": str(project),
+            "ML_PLATFORM_SERVING_PORT": str(self.port),
+            "PYTHONPATH": str(project),
+            "PYTHONWARNINGS": "ignore",
+        }
+        self.second: list[subprocess.Popen[str]] = []
+
+    def _script(self, commands: str) -> list[str]:
+        opened = f'eval "$({Path(sys.executable).parent}/ml-platform env)"'
+        return ["bash", "-euo", "pipefail", "-c", f"{opened}\n{commands.replace('localhost:8000', self.address)}"]
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def write(self, block: Block) -> None:
+        path = self.project / block.title
+        assert path.parent == self.project or path.parent.is_dir(), f"{block.title}: no earlier step made its folder"
+        path.write_text(block.text, encoding="utf-8")
+
+    def run(self, block: Block) -> str:
+        done = subprocess.run(
+            self._script(block.text),
+            cwd=self.project,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{block.text}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+        return done.stdout
+
+    def start(self, block: Block) -> None:
+        self.second.append(
+            subprocess.Popen(self._script(f"exec {block.text}"), cwd=self.project, env=self.environment, text=True)
+        )
+        deadline = time.monotonic() + 300
+        while True:
+            assert self.second[-1].poll() is None, f"{block.text} ended"
+            assert time.monotonic() < deadline, f"{block.text} does not answer"
+            try:
+                if httpx.get(f"http://{self.address}/health/ready").status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.1)
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    project = tmp_path / "order-lab"
+    for name, text in FILES.items():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(text, encoding="utf-8")
+    someone = Reader(project)
+    yield someone
+    for process in someone.second:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def test_every_block_is_a_file_or_commands() -> None:
+    assert {(block.language, bool(block.title)) for block in blocks() if block.title != SECOND_TERMINAL} == {
+        ("python", True),
+        ("yaml", True),
+        ("sql", True),
+        ("sh", False),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_all_of_it_works_in_order(reader: Reader) -> None:
+    outputs: dict[str, str] = {}
+    for block in blocks():
+        if block.title == SECOND_TERMINAL:
+            reader.start(block)
+        elif block.title:
+            reader.write(block)
+        else:
+            outputs[block.text] = reader.run(block)
+    answers = [json.loads(output) for text, output in outputs.items() if text.startswith("curl")]
+    answered, refused = answers
+    [prediction] = answered["predictions"]
+    assert (answered["model"], answered["version"], prediction["id"]) == ("late_orders", 1, "o-12000")
+    assert prediction["prediction"] == (prediction["probability"] > prediction["threshold"]) or prediction["prediction"]
+    assert [problem["field"] for problem in refused["error"]["problems"]] == ["amount"]
+    statuses = [output for text, output in outputs.items() if "ml-platform status" in text]
+    assert all("late_orders: version 1" in status or "late_orders: 1" in status for status in statuses), statuses
