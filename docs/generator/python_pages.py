@@ -43,6 +43,7 @@ PUBLIC = {
         "ml_platform.serving.prediction.hooks.Row",
         "ml_platform.serving.prediction.responses.Prediction",
     ],
+    "Tests of a project": ["ml_platform.testing"],
     "The project": [
         "ml_platform.settings.Settings",
         "ml_platform.project.current_project",
