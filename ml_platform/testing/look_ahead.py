@@ -15,7 +15,7 @@ from ml_platform.testing.home import SampleHome
 INSTANTS = 4  # at which the sources are cut off
 _RELATIVE, _ABSOLUTE = 1e-7, 1e-9  # sums of floats depend on their order, which later rows may change
 _EXAMPLES = 3
-_SIDE, _LATER = "__side", "__later"
+_LATER = "__later"
 
 
 def compare_earlier_states(view: FeatureView, home: SampleHome) -> int | None:
@@ -44,21 +44,40 @@ def compare_earlier_states(view: FeatureView, home: SampleHome) -> int | None:
     if not dated:
         return None
     whole = home.rows(view.table).select(*view.keys, *view.columns).collect()
-    compared = 0
-    for number, instant in enumerate(_instants(dated, home)):
+    compared, instants = 0, _instants(dated, home)
+    for number, instant in enumerate(instants):
         earlier = Lake(str(home.settings.home / "earlier" / view.name / str(number)))
         for table in view.source_tables:
             rows = home.rows(table)
             earlier.replace(table, (dated[table].known(rows, instant) if table in dated else rows).collect())
-        try:
-            compute_view(earlier, view)
-        except Exception as error:
-            raise AssertionError(
-                f"view '{view.name}': wanted it to be computed from its sources as they were at {instant}, found "
-                f"{type(error).__name__}: {error}"
-            ) from error
-        compared += _compare(view, instant, whole, earlier.read(view.table).select(whole.columns).collect(), dated)
+        compared += _compare(view, instant, whole, _computed(view, earlier, f"as they were at {instant}"), dated)
+        if view.incremental is not None and number == len(instants) - 1:
+            _compare_by_days(view, earlier, home, whole)
     return compared
+
+
+def _computed(view: FeatureView, lake: Lake, when: str) -> pl.DataFrame:
+    """Compute a view in a lake of its own (raises AssertionError)."""
+    try:
+        compute_view(lake, view)
+    except Exception as error:
+        raise AssertionError(
+            f"view '{view.name}': wanted it to be computed from its sources {when}, found {type(error).__name__}: "
+            f"{error}"
+        ) from error
+    return lake.read(view.table).select(*view.keys, *view.columns).collect()
+
+
+def _compare_by_days(view: FeatureView, earlier: Lake, home: SampleHome, whole: pl.DataFrame) -> None:
+    """Compare an incremental view with itself, computed anew only for the days that later rows can affect."""
+    for table in view.source_tables:
+        earlier.replace(table, home.rows(table).collect())
+    if differences := _differences(view, whole, _computed(view, earlier, "when the later rows were added")):
+        raise AssertionError(
+            f"view '{view.name}': wanted the days that later rows affect, computed by its `incremental`, to make it "
+            f"what it is as a whole; found that {differences}.\nIts promise is wrong: look_back must reach as far back "
+            "as a row of the view needs rows of its sources, and times must name when those are"
+        )
 
 
 def arrival(view: FeatureView, table: str, home: SampleHome) -> Arrives | None:
@@ -86,27 +105,31 @@ def _compare(
     """Compare the rows up to an instant; return how many there are (raises AssertionError)."""
     known_at = pl.max_horizontal(view.event_time, view.created) if view.created else pl.col(view.event_time)
     now, then = whole.filter(known_at <= instant), earlier.filter(known_at <= instant)
-    keys = list(view.keys)
-    marked = then.with_columns(pl.lit(value=True).alias(_SIDE)).rename({name: name + _LATER for name in view.columns})
-    both = now.join(marked, on=keys, how="full", coalesce=True, nulls_equal=True)
-    only_now = both.filter(pl.col(_SIDE).is_null())
-    only_then = then.join(now, on=keys, how="anti", nulls_equal=True)
-    shared = both.filter(pl.col(_SIDE).is_not_null()).join(only_then, on=keys, how="anti", nulls_equal=True)
-    changed = shared.filter(pl.any_horizontal(_differs(shared.schema, name) for name in view.columns))
-    if only_now.is_empty() and only_then.is_empty() and changed.is_empty():
+    if not (differences := _differences(view, now, then)):
         return now.height
-    told = (
-        [f"{changed.height:,} of {now.height:,} have other values{_changes(view, changed)}"] if changed.height else []
-    )
-    for frame, what in ((only_now, "exist only because of later rows"), (only_then, "vanish because of later rows")):
-        told += [f"{frame.height:,} {what}{_keys(view, frame)}"] if frame.height else []
     cut = ", ".join(f"{table} ({_when(arrives)})" for table, arrives in dated.items())
     raise AssertionError(
         f"view '{view.name}': wanted its rows up to {instant} to be the same whether or not later rows are in its "
-        f"sources, cut off by: {cut}. Found that " + "; ".join(told) + ".\nIt looks ahead: let a row depend only on "
-        f"rows known by its {view.event_time} (end windows at CURRENT ROW; count an event from when it was known). If "
-        "the rows of a source become known at another time, say so: sample_home(…, arrives={…})"
+        f"sources, cut off by: {cut}. Found that {differences}.\nIt looks ahead: let a row depend only on rows known "
+        f"by its {view.event_time} (end windows at CURRENT ROW; count an event from when it was known). If the rows of "
+        "a source become known at another time, say so: sample_home(…, arrives={…})"
     )
+
+
+def _differences(view: FeatureView, now: pl.DataFrame, then: pl.DataFrame) -> str:
+    """Say in words how the rows of a view differ from those of another state of it; nothing if they are the same."""
+    keys = list(view.keys)
+    both = now.join(then.rename({name: name + _LATER for name in view.columns}), on=keys, how="inner")
+    changed = both.filter(pl.any_horizontal(_differs(both.schema, name) for name in view.columns))
+    told = (
+        [f"{changed.height:,} of {now.height:,} have other values{_changes(view, changed)}"] if changed.height else []
+    )
+    for frame, what in (
+        (now.join(then, on=keys, how="anti"), "exist only because of later rows"),
+        (then.join(now, on=keys, how="anti"), "vanish because of later rows"),
+    ):
+        told += [f"{frame.height:,} {what}{_keys(view, frame)}"] if frame.height else []
+    return "; ".join(told)
 
 
 def _differs(schema: pl.Schema, name: str) -> pl.Expr:

@@ -93,7 +93,7 @@ def _sliced(spec: ModelSpec, folder: Path, home: SampleHome) -> ModelSpec:
     )
     return spec.model_copy(
         update={
-            "sample": min(spec.sample, ROWS / number),
+            "sample": min(1.0, ROWS / number),
             "split": split,
             "tuning": Tuning(trials=1, seed=spec.tuning.seed),
         }

@@ -8,11 +8,13 @@ from ml_platform.testing.look_ahead import compare_earlier_states
 def check_view_is_point_in_time(view: str, home: SampleHome) -> None:
     """Check, on a sample and by brute force, that a feature view never gives a training row what was not known yet.
 
-    Two things are compared:
+    These are compared:
 
     - *no look-ahead in the view itself*: the view is computed again from its sources as they were at four instants of
       the sample; its rows up to each instant must be the same then and now. By when a row of a source was known is
       taken from `sample_home(arrives=…)`, see there; a source without any time counts as known from the beginning.
+    - *the promise of an incremental view*: from its last earlier state, the days that later rows affect are computed
+      anew; the result must be the view as it is when it is computed as a whole.
     - *the as-of join*: what the engine joins to some hundred rows of a spine is what a plain loop over the view's rows
       finds: the newest row with event time ≤ the row's timestamp, its age at most the TTL, of equal times the one
       created last, null where there is none.

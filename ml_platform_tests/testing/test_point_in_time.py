@@ -146,6 +146,19 @@ def test_the_time_that_incremental_names_is_taken(project: ShopProject, make_hom
     check_view_is_point_in_time("tried", make_home())
 
 
+def test_an_incremental_view_that_reaches_less_far_back_than_it_promises_is_told(
+    project: ShopProject, make_home: Home
+) -> None:
+    select = _over("raw.loads", "seen_at", "avg(load)", "RANGE INTERVAL 5 DAYS PRECEDING")
+    more = "incremental:\n  look_back: {} days\n  times: {{raw/loads: seen_at}}\n"
+    project.write_view("kept", _view(select, more=more.format(6)))
+    project.write_view("short", _view(select, more=more.format(2)))
+    home = make_home()
+    check_view_is_point_in_time("kept", home)
+    with pytest.raises(AssertionError, match=r"(?s)have other values.*Its promise is wrong"):
+        check_view_is_point_in_time("short", home)
+
+
 def test_rows_created_later_than_an_instant_are_not_wanted_at_it(
     project: ShopProject, tables: tuple[pl.DataFrame, pl.DataFrame], make_home: Home
 ) -> None:
