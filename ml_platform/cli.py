@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ml_platform.documentation import docs
 from ml_platform.features.catalogue.cli import features
 from ml_platform.governance import audit_cli, keys_cli
 from ml_platform.lake.cli import quarantine, sql, tables
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ml_platform.lake.query.overlays import Overlays
     from ml_platform.lake.storage.tables import Lake
 
-MODELS, DATA, ACCESS = "What serves", "Tables and features", "Access"
+MODELS, DATA, ACCESS, TERMINAL = "What serves", "Tables and features", "Access", "This terminal"
 Model = Annotated[str, typer.Argument(help="Name of the model, as in its defs.yaml.")]
 REASON = "Why; it goes into the ledger and the endpoint document."
 
@@ -137,7 +138,10 @@ app.add_typer(keys_cli.app, name="keys", rich_help_panel=ACCESS)
 app.add_typer(audit_cli.app, name="audit", rich_help_panel=ACCESS)
 
 
-@app.command(rich_help_panel="This terminal")
+app.command("docs", rich_help_panel=TERMINAL)(docs)
+
+
+@app.command(rich_help_panel=TERMINAL)
 def env() -> None:
     """Print the shell commands that put a terminal on the project's state: `eval "$(.venv/bin/ml-platform env)"`."""
     from ml_platform.processes.platform import platform_environment, ports

@@ -48,12 +48,13 @@ def test_the_wheel_has_the_engine_without_the_example_and_without_the_projects_a
     assert {name.split("/")[0] for name in names} == {"ml_platform", f"{stem}.dist-info"}
     assert "ml_platform/py.typed" in names
     tracked = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "ml_platform"],
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "ml_platform", "docs/*.md", "README.md"],
         cwd=PROJECT_ROOT, capture_output=True, text=True, check=True,
     ).stdout.splitlines()  # fmt: skip
-    example = re.compile(r"ml_platform/(defs/.*|definitions\.py)")
-    packed = {name for name in names if name.startswith("ml_platform/")}
-    assert packed == {name for name in tracked if not example.fullmatch(name)}
+    left_out = re.compile(r"ml_platform/(defs/.*|definitions\.py|bootstrap\.py)")
+    packed = {name.removeprefix("ml_platform/") for name in names if name.startswith("ml_platform/")}
+    wanted = {name for name in tracked if not left_out.fullmatch(name)}
+    assert packed == {f"docs/{name}" if name == "README.md" else name.removeprefix("ml_platform/") for name in wanted}
 
 
 def test_the_extra_serving_brings_all_that_the_server_imports(serving_python: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from ml_platform.code_version import engine_code_version
 from ml_platform.features.training_sets.build import TrainingSetRef, create_training_set
 from ml_platform.features.training_sets.leakage import Leak, LeakageReport, find_leakage
 from ml_platform.features.views.view import FeatureView
@@ -244,6 +245,7 @@ def _trained_model(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureVie
                 "tables read": versions(model.training_set.tables),
                 "MLflow run": dg.MetadataValue.url(model.run_url),
                 "code version": model.code_version,
+                "engine version": engine_code_version(),
                 "bundle": model.digest,
                 "model digest": model.model_digest,
                 **plots(platform.tracker.read_plots(model.run_id)),

@@ -118,7 +118,8 @@ class Provenance(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     trained_from: str  # ISO 8601, UTC
     trained_until: str
     training_rows: int
-    code_version: str
+    code_version: str  # of the project
+    engine_version: str = ""
     mlflow_run_id: str | None = None
     dagster_run_id: str | None = None
     judged: Judged | None = None  # where this is the refit of a model that the gate judged

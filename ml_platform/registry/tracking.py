@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ml_platform.atomic_files import locked
+from ml_platform.code_version import engine_code_version
 from ml_platform.processes.identity import is_gone, this_process
 from ml_platform.registry.artifacts import default_location, make_locations_relative
 from ml_platform.settings import Settings
@@ -77,7 +78,12 @@ class Tracker:
         """
         if parent is None:
             self.close_dead_runs(model)
-        every = {"mlflow.source.name": "ml_platform", PROCESS_TAG: this_process(), **(tags or {})}
+        every = {
+            "mlflow.source.name": "ml_platform",
+            "engine_version": engine_code_version(),
+            PROCESS_TAG: this_process(),
+            **(tags or {}),
+        }
         if parent is not None:
             every["mlflow.parentRunId"] = parent
         opened = self.client.create_run(self.experiment_id(model), run_name=name, tags=every)

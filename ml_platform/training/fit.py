@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from ml_platform.code_version import code_version as current_code_version
 from ml_platform.features.training_sets.build import TrainingSetRef
 from ml_platform.features.views.view import FeatureView
 from ml_platform.inference.matrix import encode_labels
@@ -16,7 +17,6 @@ from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import PLOTS, Tracker
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.artifacts.bundle import Signature, build_provenance, build_signature, store_bundle
-from ml_platform.training.artifacts.code_version import code_version as current_code_version
 from ml_platform.training.artifacts.plots import model_plots
 from ml_platform.training.candidate_fit import NotExportable, fit_candidate
 from ml_platform.training.data.split import TrainingRows

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from ml_platform.code_version import code_version as current_code_version
 from ml_platform.features.views.view import FeatureView
 from ml_platform.inference.batch import score_rows
 from ml_platform.inference.matrix import encode_labels
@@ -22,7 +23,6 @@ from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import Tracker
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.artifacts.bundle import build_provenance, build_signature, iso, store_bundle
-from ml_platform.training.artifacts.code_version import code_version as current_code_version
 from ml_platform.training.candidate_fit import NotExportable, fit_candidate
 from ml_platform.training.data.split import refit_rows, split_by_time
 from ml_platform.training.documents import Evaluation, Refit, TrainedModel

@@ -1,4 +1,4 @@
-"""Makes a copy of the template as its users do, and runs `make` in it."""
+"""Makes projects from the template as its users do, and runs `make` in them."""
 
 import os
 import subprocess
@@ -6,12 +6,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-Bake = Callable[..., subprocess.CompletedProcess]
-JINJA_LIKE = "a: ${{ secrets.TOKEN }}\r\n{% raw %}{{ x }}{# note #}\n{%- endraw %} naïve\t\n\n"
+Bake = Callable[..., subprocess.CompletedProcess[str]]
 GIT = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
 
 
 def git(folder: Path, *arguments: str) -> str:
+    """Run git in a folder, as somebody, and return what it prints; 1 is how `git grep` says that there is nothing."""
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
     # A commit may leave upkeep running behind it, whose lock comes and goes while the template is copied.
     alone = ["-c", "maintenance.auto=false", "-c", "gc.auto=0"]
@@ -27,9 +27,9 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def make(project: Path, *arguments: str, **environment: str) -> None:
-    """Run `make` in a project as its user would, who has none of this run's variables."""
-    ours = ("ML_PLATFORM_", "PYTEST_", "MAKE", "MFLAGS")
+def make(project: Path, *arguments: str, **environment: str) -> str:
+    """Run `make` in a project as its user would, who has none of this run's variables, and return its output."""
+    ours = ("ML_PLATFORM_", "PYTEST_", "MAKE", "MFLAGS", "VIRTUAL_ENV", "PYTHONPATH")
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
     done = subprocess.run(
         ["make", f"PYTHON={sys._base_executable}", *arguments],  # type: ignore[attr-defined]
@@ -40,3 +40,13 @@ def make(project: Path, *arguments: str, **environment: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def engine_pin(project: Path) -> str:
+    """What follows the engine's name in a project's lock."""
+    lines = (project / "requirements.lock").read_text("utf-8").splitlines()
+    [line] = [line for line in lines if line.startswith("dagster-ml-platform")]
+    pin = line.removeprefix("dagster-ml-platform")
+    assert f'"dagster-ml-platform[platform]{pin}"' in (project / "pyproject.toml").read_text("utf-8")
+    return pin

@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from ml_platform.code_version import NOT_VERSIONED, code_version
 from ml_platform.features.views.view import FeatureView
 from ml_platform.inference.batch import score_rows, score_window
 from ml_platform.inference.scorer import Scorer
@@ -14,7 +15,6 @@ from ml_platform.promotion.versions import describe
 from ml_platform.registry.manifest import Target
 from ml_platform.spec.model import CLASSIFICATION_METRICS
 from ml_platform.training import candidate_fit
-from ml_platform.training.artifacts.code_version import NOT_VERSIONED, code_version
 from ml_platform.training.candidate_fit import NotExportable, fit_candidate
 from ml_platform.training.data.split import Parts, TrainingRows, read_rows, split_by_time
 from ml_platform.training.documents import SearchResult, TrainedModel

@@ -2,7 +2,8 @@
 
 import dagster as dg
 
-from ml_platform.defs.flights.tables import RAW_TABLES
 from ml_platform.orchestration.raw_assets import raw_table_asset
+
+from .tables import RAW_TABLES
 
 defs = dg.Definitions(assets=[raw_table_asset(table, owners=["team:flights"]) for table in RAW_TABLES])

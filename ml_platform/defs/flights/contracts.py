@@ -43,13 +43,13 @@ class FlightsFile(dy.Schema):
     time_hour = dy.Datetime(time_zone="UTC")
 
     @dy.rule()
-    def clock_times_have_sixty_minutes(cls) -> pl.Expr:  # noqa: N805 - dataframely hands the class in
+    def clock_times_have_sixty_minutes(cls) -> pl.Expr:
         """A clock time ends in 00 to 59."""
         clocks = [cls.dep_time.col, cls.sched_dep_time.col, cls.arr_time.col, cls.sched_arr_time.col]
         return pl.all_horizontal([(clock % 100 < 60).fill_null(True) for clock in clocks])
 
     @dy.rule()
-    def date_exists(cls) -> pl.Expr:  # noqa: N805
+    def date_exists(cls) -> pl.Expr:
         """Rules out 30 February."""
         return _written_date(cls.year.col, cls.month.col, cls.day.col).is_not_null()
 
@@ -90,23 +90,23 @@ class Flights(dy.Schema):
     distance = dy.Int64(min=1, max=12000, description="Between the airports.", metadata={"unit": "miles"})
 
     @dy.rule()
-    def lands_somewhere_else(cls) -> pl.Expr:  # noqa: N805
+    def lands_somewhere_else(cls) -> pl.Expr:
         """Origin and destination differ."""
         return cls.origin.col != cls.dest.col
 
     @dy.rule()
-    def scheduled_to_take_less_than_a_day(cls) -> pl.Expr:  # noqa: N805
+    def scheduled_to_take_less_than_a_day(cls) -> pl.Expr:
         """The arrival is after the departure, by less than 18 hours."""
         span = cls.scheduled_arrival.col - cls.scheduled_departure.col
         return (span > timedelta(0)) & (span < timedelta(hours=18))
 
     @dy.rule()
-    def arrives_after_departing(cls) -> pl.Expr:  # noqa: N805
+    def arrives_after_departing(cls) -> pl.Expr:
         """Nothing lands before it took off."""
         return cls.actual_arrival.col > cls.actual_departure.col
 
     @dy.rule()
-    def arrived_only_if_departed(cls) -> pl.Expr:  # noqa: N805
+    def arrived_only_if_departed(cls) -> pl.Expr:
         """An arrival without a departure is a contradiction."""
         return cls.arr_delay.col.is_null() | cls.dep_delay.col.is_not_null()
 
@@ -131,12 +131,12 @@ class WeatherFile(dy.Schema):
     time_hour = dy.Datetime(time_zone="UTC")
 
     @dy.rule()
-    def date_exists(cls) -> pl.Expr:  # noqa: N805
+    def date_exists(cls) -> pl.Expr:
         """Rules out 30 February."""
         return _written_date(cls.year.col, cls.month.col, cls.day.col).is_not_null()
 
     @dy.rule()
-    def clock_agrees_with_time_hour(cls) -> pl.Expr:  # noqa: N805
+    def clock_agrees_with_time_hour(cls) -> pl.Expr:
         """Local date and hour are `time_hour` seen in New York."""
         local = cls.time_hour.col.dt.convert_time_zone("America/New_York")
         return (local.dt.date() == _written_date(cls.year.col, cls.month.col, cls.day.col)) & (

@@ -3,10 +3,11 @@
 from datetime import date, timedelta
 from typing import Any
 
-from ml_platform.defs.flights.contracts import FlightsFile
-from ml_platform.defs.flights.sources import airport_zones, dated_rows, flights_table, source_folder
 from ml_platform.lake.contracts.contract import apply_contract
 from ml_platform.lake.ingestion.ingest import DAY
+
+from .contracts import FlightsFile
+from .sources import airport_zones, dated_rows, flights_table, source_folder
 
 MODELS = ("flight_delay",)
 TRAINED_AS_OF = "2013-06-01T00:00:00+00:00"  # so that there is something to be learned since

@@ -5,8 +5,9 @@ from datetime import date
 
 import polars as pl
 
-from ml_platform.defs.flights import contracts, sources
 from ml_platform.lake.ingestion.raw_table import Calendar, RawTable
+
+from . import contracts, sources
 
 
 def _whole(name: str) -> Callable[[date | None, date | None], pl.DataFrame]:

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from ml_platform.code_version import engine_code_version
 from ml_platform.features.expressions.compile import compile_tree
 from ml_platform.features.expressions.request_features import (
     RequestFeature,
@@ -247,6 +248,7 @@ def build_provenance(
         trained_until=iso(trained.last),
         training_rows=trained.rows,
         code_version=code_version,
+        engine_version=engine_code_version(),
         mlflow_run_id=run_id,
         dagster_run_id=dagster_run_id,
         judged=judged,

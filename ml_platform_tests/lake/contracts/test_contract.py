@@ -16,7 +16,7 @@ class Trips(dy.Schema):
     started = dy.Datetime(time_zone="UTC", nullable=True)
 
     @dy.rule()
-    def long_trips_cost(cls) -> pl.Expr:  # noqa: N805
+    def long_trips_cost(cls) -> pl.Expr:
         return (cls.minutes.col < 300) | (cls.price.col > 0)
 
 

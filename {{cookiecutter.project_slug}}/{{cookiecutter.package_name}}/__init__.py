@@ -1,0 +1,1 @@
+"""What this project defines: where its data come from, features, models."""

@@ -1,0 +1,1 @@
+"""Sources and contracts, feature views, and one folder per model."""
