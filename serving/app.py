@@ -3,6 +3,6 @@
 "Add routes, middleware and hooks" in the documentation shows how.
 """
 
-from ml_platform.serving.app import create_app
+from ml_platform.serving import create_app
 
 app = create_app()

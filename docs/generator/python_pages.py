@@ -4,6 +4,8 @@ Public is what a project's own code may import: all that the guides, the README 
 to do by hand what the assets do. A test holds that nothing else is shown there.
 """
 
+from importlib import import_module
+
 from docs.generator.markdown import page, table
 
 PUBLIC = {
@@ -34,6 +36,7 @@ PUBLIC = {
     "What serves": [
         "ml_platform.registry.releases.ReleaseStore",
         "ml_platform.registry.pins.pinned_versions",
+        "ml_platform.registry.traffic.TrafficChange",
         "ml_platform.promotion.promote",
     ],
     "The server": [
@@ -77,12 +80,25 @@ def python_pages() -> dict[str, str]:
     return {path_of(name): object_page(name) for names in PUBLIC.values() for name in names}
 
 
+def exported_by(name: str) -> str:
+    """Return the module that an object is to be imported from: the package that exports it, else its own module.
+
+    Examples
+    --------
+    >>> exported_by("ml_platform.lake.storage.tables.Lake"), exported_by("ml_platform.settings.Settings")
+    ('ml_platform.lake', 'ml_platform.settings')
+    """
+    module, _, short = name.rpartition(".")
+    package = ".".join(module.split(".")[:2])
+    return package if short in getattr(import_module(package), "__all__", ()) else module
+
+
 def python_index() -> str:
     """Return the page that lists them."""
     parts = []
     for group, names in PUBLIC.items():
         rows = (
-            [f"[`{name.rsplit('.', 1)[-1]}`]({path_of(name).rsplit('/', 1)[-1]})", f"`{name.rsplit('.', 1)[0]}`"]
+            [f"[`{name.rsplit('.', 1)[-1]}`]({path_of(name).rsplit('/', 1)[-1]})", f"`{exported_by(name)}`"]
             for name in names
         )
         parts += [f"## {group}", table(["name", "from"], rows)]

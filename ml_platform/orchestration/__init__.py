@@ -8,5 +8,6 @@ import dagster as dg
 warnings.filterwarnings("ignore", category=dg.BetaWarning, module=r"dagster\.")
 
 from ml_platform.orchestration.component import FeatureViews, SourceTable, TabularModel  # noqa: E402 - after the filter
+from ml_platform.orchestration.raw_assets import raw_table_asset  # noqa: E402
 
-__all__ = ["FeatureViews", "SourceTable", "TabularModel"]
+__all__ = ["FeatureViews", "SourceTable", "TabularModel", "raw_table_asset"]

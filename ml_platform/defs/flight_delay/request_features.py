@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import polars as pl
 
-from ml_platform.features.expressions.request_features import RequestFeature
+from ml_platform.features import RequestFeature
 
 departure = pl.col("scheduled_departure")
 new_york = departure.dt.convert_time_zone("America/New_York")

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from ml_platform.orchestration.raw_assets import raw_table_asset
+from ml_platform.orchestration import raw_table_asset
 
 from .tables import RAW_TABLES
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 import dataframely as dy
 import polars as pl
 
-from ml_platform.lake.contracts.contract import one_of
+from ml_platform.lake import one_of
 
 _ORIGIN = one_of("EWR", "JFK", "LGA")
 _CODE = r"^[A-Z0-9]{2}$"

@@ -3,8 +3,7 @@
 from datetime import date, timedelta
 from typing import Any
 
-from ml_platform.lake.contracts.contract import apply_contract
-from ml_platform.lake.ingestion.ingest import DAY
+from ml_platform.lake import DAY, apply_contract
 
 from .contracts import FlightsFile
 from .sources import airport_zones, dated_rows, flights_table, source_folder

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from ml_platform.lake.errors import EmptyInput, SchemaMismatch
-from ml_platform.lake.ingestion.ingest import DAY
+from ml_platform.lake import DAY, EmptyInput, SchemaMismatch
 
 HOME_ZONE = "America/New_York"
 FIRST_DAY, LAST_DAY = date(2013, 1, 1), date(2013, 12, 31)

@@ -5,7 +5,7 @@ from datetime import date
 
 import polars as pl
 
-from ml_platform.lake.ingestion.raw_table import Calendar, RawTable
+from ml_platform.lake import Calendar, RawTable
 
 from . import contracts, sources
 
