@@ -16,10 +16,10 @@ from ml_platform.distribution import DISTRIBUTION
 from ml_platform_tests.paths import PROJECT_ROOT
 
 
-def build_wheel(folder: Path) -> Path:
+def build_wheel(folder: Path, source: Path = PROJECT_ROOT) -> Path:
     """Build the engine's wheel into a folder, without a network."""
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     [path] = folder.glob("*.whl")
     return path
