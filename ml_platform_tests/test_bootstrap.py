@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -114,6 +115,17 @@ def test_an_interrupted_set_up_is_made_anew(bootstrap):
     assert bootstrap.can_reuse()
     Path(bootstrap.UNFINISHED).touch()
     assert not bootstrap.can_reuse()
+
+
+@pytest.mark.parametrize(
+    ("target", "has_tools"),
+    [("setup", False), ("demo", False), ("dev", False), ("check", True), ("test", True), ("bench", True)],
+)
+def test_only_targets_that_test_install_the_tools_for_it(target: str, has_tools: bool) -> None:
+    command = ["make", "--dry-run", target]
+    done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
+    [extras] = re.findall(r"bootstrap\.py (.*)", done.stdout)
+    assert extras.split() == ["platform", "example", *(["dev"] if has_tools else [])]
 
 
 def test_a_folder_without_a_project_is_told_so(tmp_path):
