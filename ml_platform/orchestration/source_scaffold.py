@@ -1,5 +1,6 @@
 """`dg scaffold defs ml_platform.orchestration.SourceTable <name>`: a raw table from your own data."""
 
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from ml_platform.lake.sources.contract_inference import columns_of
 from ml_platform.lake.sources.csv_reader import read_start
 from ml_platform.lake.sources.dialect_inference import guess_dialect
 from ml_platform.lake.sources.file_readers import read_file
+from ml_platform.lake.sources.file_spec import Files
 from ml_platform.lake.sources.inference_notes import notes_of
 from ml_platform.lake.sources.source_spec import SourceSpec, resolve
 from ml_platform.lake.sources.stored_files import list_folder
@@ -107,6 +109,7 @@ def _guessed(params: SourceTableParams) -> _Guess:
         raise ValueError(f"{place} is empty: there is nothing to guess from")
     dialect = guess_dialect(paths[0])
     files, notes = dialect.files, list(dialect.notes)
+    notes += _notes_of_last_lines(paths, files)
     frames = [read_file(path, files) for path in paths]
     differing = [path for path, frame in zip(paths, frames, strict=True) if frame.schema != frames[0].schema]
     if differing:
@@ -131,6 +134,21 @@ def _guessed(params: SourceTableParams) -> _Guess:
             f"{place} has no column with a name and a type that a table can have: {', '.join(rows.columns)}"
         )
     return kind, source | files.model_dump(mode="json", exclude_defaults=True), columns, notes, bool(omitted)
+
+
+def _notes_of_last_lines(paths: Sequence[Path | str], files: Files) -> list[str]:
+    """Notes of the further files' last lines; refuses files of which only some end in lines that are no rows."""
+    notes = []
+    for path in paths[1:]:
+        other = guess_dialect(path)
+        if other.files.skip_last_lines != files.skip_last_lines:
+            raise ValueError(
+                f"{path} ends in {other.files.skip_last_lines} lines that look like no rows (totals, footers), "
+                f"{paths[0]} in {files.skip_last_lines}: scaffold from one of them by --path and --kind folder, and "
+                "have the files end alike, as skip_last_lines is one for all"
+            )
+        notes += [f"{path}: {note}" for note in other.notes if note.startswith("The last line ")]
+    return notes
 
 
 def _files_in(folder: Path | str) -> tuple[str, list[str]]:

@@ -108,7 +108,38 @@ FILES: dict[str, tuple[str | bytes, list[tuple[Any, ...]], str]] = {
     "an index X": ("X,v\n1,5\n2,6\n", [(1, 5), (2, 6)], "Column X counts the rows"),
     "numbers aligned right": (SAP, [("100-100", 12, 1234.5), ("100-200", 3, -10.0)], ""),
     "a total": ("id,v\n1,2.5\n2,3.5\nTotal,6.0\n", [(1, 2.5), (2, 3.5)], "looks like a total and is left out: Total"),
-    "a total among texts": ("shop,v\nA,2\nTotal,2\n", [("A", 2), ("Total", 2)], "say skip_last_lines: 1. Found: Total"),
+    "a total among texts": (
+        "shop,v\nA,2\nTotal,2\n",
+        [("A", 2), ("Total", 2)],
+        "say skip_last_lines: 1 beside its path. Found: Total",
+    ),
+    "a total of sums among texts": (
+        "Filiale;Ort;Menge;Wert\nNord;Kiel;2;1.000,50\nSüd;Ulm;3;10,25\nSumme;;5;1.010,75\n",
+        [("Nord", "Kiel", 2, 1000.5), ("Süd", "Ulm", 3, 10.25)],
+        "looks like a total and is left out: Summe, , 5, 1.010,75",
+    ),
+    "sums with another label": ("shop,v\nA,2\nB,3\nC,5\n", [("A", 2), ("B", 3), ("C", 5)], ""),
+    "a total that is no sum": (
+        "shop,v\nA,2\nB,3\nTotal,6\n",
+        [("A", 2), ("B", 3), ("Total", 6)],
+        "is kept as a row; if it is a total, say skip_last_lines: 1 beside its path. Found: Total, 6",
+    ),
+    "a row that begins like a total": (
+        "shop,v\nA,2\nB,3\nTotal Wine,5\n",
+        [("A", 2), ("B", 3), ("Total Wine", 5)],
+        "is kept as a row",
+    ),
+    "a total row with a text": (
+        "shop,place,v\nA,x,2\nB,y,3\nTotal,z,5\n",
+        [("A", "x", 2), ("B", "y", 3), ("Total", "z", 5)],
+        "is kept as a row",
+    ),
+    "zeros and a total": ("shop,v\nA,0\nB,0\nTotal,0\n", [("A", 0), ("B", 0), ("Total", 0)], "is kept as a row"),
+    "a total above a footer": (
+        "shop,v,w\nA,2,x\nB,3,y\nTotal,9,\n\n2 rows\n",
+        [("A", 2, "x"), ("B", 3, "y"), ("Total", 9, None)],
+        "is kept as a row; if it is a total, say skip_last_lines: 2 beside its path. Found: Total, 9,",
+    ),
     "a total without a name": ("id,v\n1,2\n2,3\n,5\n", [(1, 2), (2, 3), (None, 5)], "no value in its first column"),
     "a footer": ("id,v,w\n1,2,a\n2,3,b\n\n2 rows\n", [(1, 2, "a"), (2, 3, "b")], "last lines are left out: 2 rows"),
     "lines within quotes": (MULTILINE, [(1, "Hello,\r\nworld"), (2, 'a "b"')], ""),
@@ -189,6 +220,33 @@ def test_an_empty_file_in_a_folder_is_passed_over(tmp_path: Path) -> None:
     write(tmp_path, "id;v\n1;2,5\n", "in/2.csv")
     declared, _ = scaffold(tmp_path / "defs" / "x", tmp_path / "in")
     assert declared["columns"] == {"id": {"type": "integer"}, "v": {"type": "number", "format": "1.234,5"}}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(TOTALLED := "s,v\na,1\nb,2\nTotal,3\n", ROWS := "s,v\na,1\nb,3\n"), (ROWS, TOTALLED)]
+)
+def test_files_of_a_folder_of_which_some_end_in_a_total_are_refused(tmp_path: Path, first: str, second: str) -> None:
+    """The last rows of the others would be lost, or the totals be rows."""
+    write(tmp_path, first, "in/1.csv")
+    write(tmp_path, second, "in/2.csv")
+    with pytest.raises(
+        ScaffoldError, match=r"2\.csv ends in [01] lines that look like no rows .* skip_last_lines is one"
+    ):
+        scaffold(tmp_path / "defs" / "x", tmp_path / "in")
+
+
+def test_files_of_a_folder_that_all_end_in_a_total_lose_that_line_alone(tmp_path: Path) -> None:
+    for number in (1, 2):
+        write(tmp_path, f"s,v\na,{number}\nb,2\nTotal,{number + 2}\n", f"in/{number}.csv")
+    declared, _ = scaffold(tmp_path / "defs" / "x", tmp_path / "in")
+    assert declared["folder"]["skip_last_lines"] == 1
+
+
+def test_a_line_that_may_be_a_total_is_noted_of_each_file_of_a_folder(tmp_path: Path) -> None:
+    write(tmp_path, "s,v\na,1\nb,2\n", "in/1.csv")
+    write(tmp_path, "s,v\na,1\nTotal,7\n", "in/2.csv")
+    _, notes = scaffold(tmp_path / "defs" / "x", tmp_path / "in")
+    assert [note for note in notes if "2.csv: The last line looks like a total and is kept as a row" in note]
 
 
 # -- Any file at all.

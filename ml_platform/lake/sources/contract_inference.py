@@ -81,6 +81,12 @@ def _guessed(known: pl.Series) -> dict[str, Any]:
     return fitting[0] if all(alike) else as_text
 
 
+def read_numbers(texts: pl.Series, column: dict[str, Any]) -> pl.Series:
+    """Read texts as a guessed column of numbers; null where a text is none."""
+    declared = {key: value for key, value in column.items() if key in ("type", "format")}
+    return _read(texts.str.strip_chars(" ").alias("x").to_frame(), declared).cast(pl.Float64)
+
+
 def _read(rows: pl.DataFrame, column: dict[str, Any]) -> pl.Series:
     built = ColumnSpec.model_validate(column).build()
     return rows.select(typed("x", pl.String(), built.dtype, built.metadata or {})).to_series()

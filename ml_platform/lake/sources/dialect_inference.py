@@ -5,6 +5,7 @@ A guess is taken only if the strict reader reads the whole file by it. What some
 
 import codecs
 import csv
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ import polars as pl
 
 from ml_platform.lake.names import is_selector
 from ml_platform.lake.sources import csv_reader
-from ml_platform.lake.sources.contract_inference import read_texts
+from ml_platform.lake.sources.contract_inference import read_numbers, read_texts
 from ml_platform.lake.sources.csv_reader import read_csv, read_start
 from ml_platform.lake.sources.csv_records import MalformedCsv
 from ml_platform.lake.sources.file_contents import encoding_of, what_else
@@ -29,7 +30,6 @@ _TOP = {"skip_lines": 0, "skip_last_lines": 0}
 _VARIANTS: tuple[dict[str, Any], ...] = ({}, {"trailing_separator": True}, {"trim": True}, {"escape": "\\"})
 _ENOUGH = 0.3  # share of lines with as many separators, among titles and texts of several lines
 _MOST_LINES = 1000  # that are looked at
-_SAY = "say skip_last_lines: 1"
 _MOST_AROUND = 10  # lines above the header, or below the last row
 _TOTAL = re.compile(
     r"(grand |sub)?(total|sum|summe|gesamt|gesamtsumme|insgesamt|somme|totale|suma)s?\b:?", re.IGNORECASE
@@ -268,17 +268,41 @@ def counts_rows(values: pl.Series) -> bool:
 
 
 def _without_total(files: Files, rows: pl.DataFrame) -> tuple[Files, list[str]]:
-    """Leave out a last row that says that it is a total, where the other rows have numbers or dates for texts."""
+    """Leave out a last row that is a total by its name and its numbers; say where there may be one.
+
+    It is one where its label stands among numbers or dates, or where its numbers are the sums of those above.
+    """
     if rows.height < 2:
         return files, []
     last = rows.row(-1)
     place = next((place for place, text in enumerate(last) if text), None)
+    without = files.model_copy(update={"skip_last_lines": files.skip_last_lines + 1})
+    remedy = f"say skip_last_lines: {without.skip_last_lines} beside its path. Found: "
+    shown = _shown([", ".join(text or "" for text in last)])
     if place is None or not _TOTAL.match(last[place]):
         is_odd = last[0] is None and rows.height > 2 and not rows.to_series(0)[:-1].null_count()
-        note = f"The last line alone has no value in its first column: if it is a total, {_SAY}. Found: "
-        return files, [note + _shown([", ".join(text or "" for text in last)])] if is_odd else []
-    shown = _shown([", ".join(text or "" for text in last)])
-    if read_texts(rows.to_series(place)[:-1])["type"] == "string":
-        return files, [f"The last line looks like a total; if it is one, {_SAY}. Found: {shown}"]
-    note = f"The last line looks like a total and is left out: {shown}"
-    return files.model_copy(update={"skip_last_lines": files.skip_last_lines + 1}), [note]
+        note = f"The last line alone has no value in its first column: if it is a total, {remedy}{shown}"
+        return files, [note] if is_odd else []
+    if read_texts(rows.to_series(place)[:-1])["type"] != "string" or _has_sums(rows, place):
+        return without, [f"The last line looks like a total and is left out: {shown}"]
+    return files, [f"The last line looks like a total and is kept as a row; if it is a total, {remedy}{shown}"]
+
+
+def _has_sums(rows: pl.DataFrame, label: int) -> bool:
+    """Whether the last row has a total's label, and beside it nothing but sums of two values or more, not all 0."""
+    last = rows.row(-1)
+    if _TOTAL.fullmatch(last[label].strip()) is None:
+        return False
+    sums = []
+    for place, (text, values) in enumerate(zip(last, rows.iter_columns(), strict=True)):
+        if place == label or text is None:
+            continue
+        column = read_texts(values[:-1])
+        if column["type"] not in ("integer", "number"):
+            return False
+        *above, total = read_numbers(values, column)
+        known = [value for value in above if value is not None]
+        if total is None or len(known) < 2 or not math.isclose(math.fsum(known), total, rel_tol=1e-9):
+            return False
+        sums.append(total)
+    return any(sums)
