@@ -1,4 +1,4 @@
-"""The tutorial, block by block as it stands, in a fresh project and on fresh state."""
+"""The tutorial, block by block as it stands, in a fresh project and on fresh state; then a backup of it, restored."""
 
 import json
 import os
@@ -16,9 +16,11 @@ import pytest
 from ml_platform_tests.paths import PROJECT_ROOT
 from ml_platform_tests.ports import free_port
 
-PAGE = PROJECT_ROOT / "docs" / "tutorial" / "own-table.md"
+TUTORIAL = PROJECT_ROOT / "docs" / "tutorial" / "own-table.md"
+BACKUP = PROJECT_ROOT / "docs" / "operations" / "backup.md"
 BLOCK = re.compile(r'^```(?P<language>\w+)(?: title="(?P<title>[^"]*)")?\n(?P<text>.*?)^```$', re.DOTALL | re.MULTILINE)
 SECOND_TERMINAL = "a second terminal"
+SERVES = "late_orders: version 1 (live 100%)"
 PACKAGE = "order_lab"
 FILES = {
     "pyproject.toml": f'[project]\nname = "order-lab"\nversion = "0"\n\n[tool.dg]\ndirectory_type = "project"\n\n'
@@ -41,9 +43,9 @@ class Block:
     text: str
 
 
-def blocks() -> list[Block]:
-    """The page's blocks, in order."""
-    found = BLOCK.finditer(PAGE.read_text(encoding="utf-8"))
+def blocks(page: Path = TUTORIAL) -> list[Block]:
+    """A page's blocks, in order."""
+    found = BLOCK.finditer(page.read_text(encoding="utf-8"))
     return [Block(match["language"], match["title"] or "", match["text"]) for match in found]
 
 
@@ -139,7 +141,11 @@ def test_all_of_it_works_in_order(reader: Reader) -> None:
     answered, refused = answers
     [prediction] = answered["predictions"]
     assert (answered["model"], answered["version"], prediction["id"]) == ("late_orders", 1, "o-12000")
-    assert prediction["prediction"] == (prediction["probability"] > prediction["threshold"]) or prediction["prediction"]
+    assert isinstance(prediction["prediction"], bool)
+    assert 0 < prediction["probability"] < 1
     assert [problem["field"] for problem in refused["error"]["problems"]] == ["amount"]
     statuses = [output for text, output in outputs.items() if "ml-platform status" in text]
-    assert all("late_orders: version 1" in status or "late_orders: 1" in status for status in statuses), statuses
+    assert all(SERVES in status for status in statuses), statuses
+    restored = reader.run(Block("sh", "", "\n".join(block.text for block in blocks(BACKUP))))
+    assert "raw/orders" in restored
+    assert SERVES in restored
