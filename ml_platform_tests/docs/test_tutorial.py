@@ -15,23 +15,14 @@ import pytest
 
 from ml_platform_tests.paths import PROJECT_ROOT
 from ml_platform_tests.ports import free_port
+from ml_platform_tests.template.baking import GIT
 
 TUTORIAL = PROJECT_ROOT / "docs" / "tutorial" / "own-table.md"
 BACKUP = PROJECT_ROOT / "docs" / "operations" / "backup.md"
 BLOCK = re.compile(r'^```(?P<language>\w+)(?: title="(?P<title>[^"]*)")?\n(?P<text>.*?)^```$', re.DOTALL | re.MULTILINE)
 SECOND_TERMINAL = "a second terminal"
 SERVES = "late_orders: version 1 (live 100%)"
-PACKAGE = "order_lab"
-FILES = {
-    "pyproject.toml": f'[project]\nname = "order-lab"\nversion = "0"\n\n[tool.dg]\ndirectory_type = "project"\n\n'
-    f'[tool.dg.project]\nroot_module = "{PACKAGE}"\n',
-    f"{PACKAGE}/__init__.py": "",
-    f"{PACKAGE}/definitions.py": "from ml_platform.orchestration import project_definitions\n\n"
-    "defs = project_definitions.project_definitions\n",
-    f"{PACKAGE}/defs/features/defs.yaml": "type: ml_platform.orchestration.FeatureViews\n",
-    "serving/__init__.py": "",
-    "serving/app.py": "from ml_platform.serving.app import create_app\n\napp = create_app()\n",
-}
+ANSWERS = ("project_name=Order Lab", "example=none")
 
 
 @dataclass(frozen=True)
@@ -50,7 +41,7 @@ def blocks(page: Path = TUTORIAL) -> list[Block]:
 
 
 class Reader:
-    """Somebody who does what the page says, in a project of their own."""
+    """Somebody who does what the page says in a project of their own, with the environment that runs the tests."""
 
     def __init__(self, project: Path) -> None:
         self.project = project
@@ -106,11 +97,12 @@ class Reader:
 
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[Reader]:
-    project = tmp_path / "order-lab"
-    for name, text in FILES.items():
-        (project / name).parent.mkdir(parents=True, exist_ok=True)
-        (project / name).write_text(text, encoding="utf-8")
-    someone = Reader(project)
+    command = [sys.executable, "-m", "cookiecutter", str(PROJECT_ROOT), "--no-input", "-o", str(tmp_path), *ANSWERS]
+    made = subprocess.run(
+        command, env={**os.environ, **GIT, "HOME": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
+    someone = Reader(tmp_path / "order-lab")
     yield someone
     for process in someone.second:
         process.terminate()
