@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from ml_platform.code_version import engine_code_version
 from ml_platform.registry.tracking import Tracker
 from ml_platform.settings import Settings
 from ml_platform.training.documents import TrainedModel
@@ -34,6 +35,7 @@ def test_training_run_holds_what_a_reader_asks_for(trained_shops: tuple[Shops, T
     assert run.data.metrics["holdout_roc_auc"] == pytest.approx(trained.metrics["roc_auc"])
     assert run.data.metrics["validation_roc_auc"] == pytest.approx(trained.validation_metrics["roc_auc"])
     assert run.data.tags["code_version"] == "test"
+    assert run.data.tags["engine_version"] == engine_code_version()
     assert run.data.tags["delta_version.raw/orders"] == "0"
     assert run.data.tags["delta_version.training_sets/order_late"] == str(trained.training_set.version)
     assert trained.run_url.startswith(shops.settings.mlflow_ui_url)
