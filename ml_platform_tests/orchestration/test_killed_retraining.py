@@ -51,7 +51,7 @@ attributes:
   families: [logistic_regression, lightgbm]
   tuning: {trials: 2}
   scoring: {start: 2024-01-01}
-  promotion: {max_latency_ms: 1000}
+  promotion: {max_latency_ms: 1000, min_agreement: 0} # the refit alone knows the newest amounts
 """
 SPINE = """
 SELECT
