@@ -83,9 +83,10 @@ def _problem_of(header: Sequence[str], block: Block, files: Files) -> str | None
         how = "the same name more than once" if len(again) == 1 else "names that differ only in case or blanks"
         return f"has {how}: {_listed(again)}: say names: to name all columns"
     if files.separator != "\t" and (tabs := [name for name in header if "\t" in name]):
-        said = _listed([json.dumps(name) for name in tabs])
+        quoted = _listed([json.dumps(name) for name in tabs])
         return (
-            f'has a tab in a name, {said}: say separator: "\\t" if tabs part the columns, or names: to name all columns'
+            f'has a tab in a name, {quoted}: say separator: "\\t" if tabs part the columns, or names: to name all '
+            "columns"
         )
     nameless = [place for place, name in enumerate(header) if not name]
     if not nameless or len(header) == 1:
@@ -159,19 +160,19 @@ def _check_start(start: bytes, files: Files) -> None:
     other, declared = what_else(start), files.encoding
     if other is not None and not (other.startswith("JSON") and (files.quote != '"' or files.skip_lines)):
         raise MalformedCsv(f"it is {other}")
-    found, is_wide = encoding_of(start), declared.startswith(("utf-16", "utf-32"))
-    if found is None:
+    encoding, is_wide = encoding_of(start), declared.startswith(("utf-16", "utf-32"))
+    if encoding is None:
         if is_wide and len(start) > 1 and start.isascii() and b"\0" not in start:
             raise MalformedCsv(f"it is not in {declared}: leave out encoding:")
-    elif found == "utf-8":
+    elif encoding == "utf-8":
         if declared not in ("utf-8", "utf-8-sig"):
             raise MalformedCsv(f"it begins with the mark of UTF-8: leave out encoding: {declared}")
-    elif found in ("utf-16", "utf-32"):
-        is_same = declared.startswith(found)
+    elif encoding in ("utf-16", "utf-32"):
+        is_same = declared.startswith(encoding)
         if not is_same or codecs.getincrementaldecoder(declared)("replace").decode(start[:4]).startswith("\ufffe"):
-            raise MalformedCsv(f"it begins with the mark of {found.upper()}: say encoding: {found}")
-    elif declared != found and not (declared == "utf-16" and found == "utf-16-le"):
-        raise MalformedCsv(f"it looks like UTF-16 without a byte order mark: say encoding: {found}")
+            raise MalformedCsv(f"it begins with the mark of {encoding.upper()}: say encoding: {encoding}")
+    elif declared != encoding and not (declared == "utf-16" and encoding == "utf-16-le"):
+        raise MalformedCsv(f"it looks like UTF-16 without a byte order mark: say encoding: {encoding}")
 
 
 def _without_last_lines(chunks: Iterable[bytes], files: Files) -> Iterator[bytes]:
@@ -181,14 +182,14 @@ def _without_last_lines(chunks: Iterable[bytes], files: Files) -> Iterator[bytes
     if not number:
         yield from chunks
         return
-    held = b""
+    tail = b""
     for chunk in chunks:
-        held += chunk
-        place = len(held)
+        tail += chunk
+        place = len(tail)
         for _ in range(number):
-            while place and held[place - 1] in blank:
+            while place and tail[place - 1] in blank:
                 place -= 1
-            place = max(held.rfind(b"\n", 0, place), held.rfind(b"\r", 0, place)) + 1
+            place = max(tail.rfind(b"\n", 0, place), tail.rfind(b"\r", 0, place)) + 1
         if place:
-            yield held[:place]
-            held = held[place:]
+            yield tail[:place]
+            tail = tail[place:]

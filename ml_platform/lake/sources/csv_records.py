@@ -139,12 +139,12 @@ class _Cutter:
         """Find out, by the first one outside of quotes, how lines end; None if there is none yet."""
         alphabet = Alphabet.of(self.files, LF)
         is_free = bool(self.files.skip_lines) or text.startswith(alphabet.comment or b"\0")  # quotes mean nothing
-        for found in re.finditer(rb"\r?\n|\r", text):
-            if found.end() == len(text) and not is_last:
+        for line_end in re.finditer(rb"\r?\n|\r", text):
+            if line_end.end() == len(text) and not is_last:
                 return None
-            before, _ = alphabet.without_escapes(np.frombuffer(text, np.uint8)[: found.start()])
+            before, _ = alphabet.without_escapes(np.frombuffer(text, np.uint8)[: line_end.start()])
             if is_free or np.count_nonzero(before == alphabet.quote) % 2 == 0:
-                self._alphabet = Alphabet.of(self.files, CR if found.group() == b"\r" else LF)
+                self._alphabet = Alphabet.of(self.files, CR if line_end.group() == b"\r" else LF)
                 break
         else:
             self._alphabet = alphabet if is_last else None
@@ -299,17 +299,17 @@ class _Cutter:
         if not wrong.size:
             return
         number = int(wrong[0])
-        place, found = records.starts[number], int(fields[number])
+        place, width = records.starts[number], int(fields[number])
         header = "the header has" if self.files.names is None else "names has"
-        said = f"has {found} field{'' if found == 1 else 's'}, {header} {columns}"
-        if found < columns:
+        problem = f"has {width} field{'' if width == 1 else 's'}, {header} {columns}"
+        if width < columns:
             remedy = self._when_short(work, records, number)
-        elif np.isin(records.ends[number] - 1 - np.arange(found - columns), separators).all():
-            ends = "a separator" if found == columns + 1 else f"{found - columns} separators"
+        elif np.isin(records.ends[number] - 1 - np.arange(width - columns), separators).all():
+            ends = "a separator" if width == columns + 1 else f"{width - columns} separators"
             remedy = f"it ends in {ends}; say trailing_separator: true if each line does"
         else:
             remedy = self._when_long(work, records, number)
-        raise Misplaced(place, f"{said}: {remedy}")
+        raise Misplaced(place, f"{problem}: {remedy}")
 
     def _when_short(self, work: Bytes, records: _Records, number: int) -> str:
         text = work[records.starts[number] : records.ends[number]].tobytes()

@@ -68,11 +68,11 @@ class Alphabet:
 
     def without_escapes(self, raw: Bytes) -> tuple[Bytes, Places]:
         """Replace each escape and what it escapes by plain bytes; also give the positions of the escapes."""
-        if self.escape is None or not (found := np.flatnonzero(raw == self.escape)).size:
+        if self.escape is None or not (places := np.flatnonzero(raw == self.escape)).size:
             return raw, np.zeros(0, np.intp)
-        new_run = np.concatenate([[True], np.diff(found) > 1])
-        first = found[new_run][np.cumsum(new_run) - 1]
-        escapes = found[(found - first) % 2 == 0]
+        new_run = np.concatenate([[True], np.diff(places) > 1])
+        first = places[new_run][np.cumsum(new_run) - 1]
+        escapes = places[(places - first) % 2 == 0]
         work = raw.copy()
         work[escapes] = PLAIN
         work[np.minimum(escapes + 1, len(raw) - 1)] = PLAIN
@@ -125,10 +125,10 @@ class Alphabet:
         if self.quote is not None:
             is_mark |= work == self.quote
         places = np.flatnonzero(is_mark)
-        found = work[places]
+        mark_bytes = work[places]
         # Only whether the number is odd counts, so it may overflow.
-        is_open = (np.cumsum(found == self.quote, dtype=np.uint8) & 1).view(np.bool_)
-        return Marks(places, found, is_open)
+        is_open = (np.cumsum(mark_bytes == self.quote, dtype=np.uint8) & 1).view(np.bool_)
+        return Marks(places, mark_bytes, is_open)
 
     def check_quotes(self, work: Bytes, marks: Marks, is_last: bool) -> None:
         """Refuse a quote that opens a value not at its beginning, or closes it not at its end, in all whole records."""

@@ -83,15 +83,15 @@ def guess_dialect(path: Path | str) -> Dialect:
         if files.skip_lines:  # what is above is no title: the file is broken
             raise ValueError(f"{path} cannot be read as csv: {_problem_of(path, files.model_copy(update=_TOP))}.")
         return Dialect(files.model_copy(update={"header": "none", "names": tuple(lines.columns)}), tuple(notes))
-    files, said = _with_names(files, lines.row(0), lines[1:])
-    files, more = _without_total(files, lines[1:])
-    return Dialect(files, (*notes, *said, *more))
+    files, of_names = _with_names(files, lines.row(0), lines[1:])
+    files, of_total = _without_total(files, lines[1:])
+    return Dialect(files, (*notes, *of_names, *of_total))
 
 
 def _decoded(start: bytes) -> tuple[str, str]:
     """Guess the encoding of a file's first bytes, and decode them."""
-    if (found := encoding_of(start)) not in (None, "utf-8"):
-        return str(found), start[: len(start) // 4 * 4].decode(str(found), errors="replace")
+    if (encoding := encoding_of(start)) not in (None, "utf-8"):
+        return str(encoding), start[: len(start) // 4 * 4].decode(str(encoding), errors="replace")
     try:
         return "utf-8", codecs.getincrementaldecoder("utf-8")().decode(start)
     except UnicodeDecodeError:
@@ -111,9 +111,9 @@ def _plain(text: str, encoding: str, *, is_whole: bool) -> tuple[Files, list[str
     ends_in_line = not lines[-1].strip()
     is_whole = is_whole and len(lines) <= _MOST_LINES
     lines = lines if is_whole else lines[: min(len(lines) - 1, _MOST_LINES)]
-    said = re.fullmatch('"?sep=(.)"?', lines[0] if lines else "", re.IGNORECASE)
-    if said:
-        return Files(encoding=encoding, separator=said.group(1)), []
+    separator_line = re.fullmatch('"?sep=(.)"?', lines[0] if lines else "", re.IGNORECASE)
+    if separator_line:
+        return Files(encoding=encoding, separator=separator_line.group(1)), []
     bare = [re.sub('"[^"]*"', "", line) for line in lines]
     filled = [place for place, line in enumerate(lines) if line.strip()]
     if not filled:
@@ -243,13 +243,13 @@ def _with_names(files: Files, header: tuple[str | None, ...], below: pl.DataFram
             nameless = []  # a table leaves it out
     if not again and not nameless:
         return files, []
-    taken = {name.strip().casefold() for name in names}
-    seen: set[str] = set()
+    of_header = {name.strip().casefold() for name in names}
+    given: set[str] = set()
     for place in sorted([*again, *nameless]):
         name = names[place].strip() or f"column_{place + 1}"
-        while name.casefold() in seen or (place in nameless and name.casefold() in taken):
+        while name.casefold() in given or (place in nameless and name.casefold() in of_header):
             name = f"{name}_{place + 1}"
-        seen.add(name.casefold())
+        given.add(name.casefold())
         names[place] = name
     named = ", ".join(names[place] for place in sorted([*again, *nameless]))
     note = (

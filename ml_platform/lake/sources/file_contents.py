@@ -74,8 +74,8 @@ def what_else(start: bytes) -> str | None:
     text = few.decode(encoding_of(few) or "utf-8", errors="replace").lstrip("\ufeff \t\r\n")
     kind = next((kind for pattern, kind in _TEXTS if pattern.match(text)), None)
     if kind is not None and kind.startswith("an HTML"):
-        found = re.search(r"<title[^>]*>([^<]*)", text, re.IGNORECASE)
-        title = " ".join(found.group(1).split())[:80] if found else ""
+        match = re.search(r"<title[^>]*>([^<]*)", text, re.IGNORECASE)
+        title = " ".join(match.group(1).split())[:80] if match else ""
         return f"{kind}{f' ({title})' if title else ''}: download the file itself"
     return kind
 

@@ -89,10 +89,10 @@ def file_format(path: Path | str, files: Files) -> FileFormat:
     """Format of a file, as declared or by its suffix (raises ValueError if neither says it)."""
     # `.csv.gz` is a CSV file too: Polars unpacks it.
     suffixes = PurePosixPath(str(path).lower()).suffixes
-    found = files.format or next((_BY_SUFFIX[suffix] for suffix in reversed(suffixes) if suffix in _BY_SUFFIX), None)
-    if found is None:
+    kind = files.format or next((_BY_SUFFIX[suffix] for suffix in reversed(suffixes) if suffix in _BY_SUFFIX), None)
+    if kind is None:
         raise ValueError(f"{path}: the suffix does not tell the format; say format: csv, parquet or jsonl.")
-    return found
+    return kind
 
 
 def _check_header(path: Path | str, header: Sequence[str], spec: SourceSpec) -> None:

@@ -48,19 +48,19 @@ def list_files(lake: Lake, spec: SourceSpec) -> FolderFiles:
     """
     source = _source(spec)
     try:
-        found = list_folder(resolve(source.path), source.pattern)
+        files = list_folder(resolve(source.path), source.pattern)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error} Make it, or correct folder.path of '{spec.name}'.") from None
     done = lake.deliveries(spec.name, lake.version(spec.name)) if lake.exists(spec.name) else {}
     sorted_out: dict[str, list[str]] = {"new": [], "read": [], "changed": [], "unsettled": []}
-    for file in found:
+    for file in files:
         read = done.get(_transaction(file.name))
         if read is not None:
             sorted_out["read" if read == file.changed_at else "changed"].append(file.name)
         else:
             sorted_out["new" if file.age >= source.quiet_seconds else "unsettled"].append(file.name)
     groups = {state: tuple(names) for state, names in sorted_out.items()}
-    return FolderFiles(**groups, changed_at={file.name: file.changed_at for file in found})
+    return FolderFiles(**groups, changed_at={file.name: file.changed_at for file in files})
 
 
 def load_new_files(lake: Lake, spec: SourceSpec, *, progress: Progress = lambda _line: None) -> IngestReport:
@@ -182,15 +182,15 @@ def _commit(lake: Lake, spec: SourceSpec, files: Sequence[_File]) -> tuple[int, 
 
 def _again(lake: Lake, spec: SourceSpec, rows: pl.DataFrame) -> pl.DataFrame:
     """Reject rows whose primary key is in the table already, or in an earlier row."""
-    found = rows.clear()
+    repeated = rows.clear()
     if key := spec.schema_class().primary_key():
         first = rows.select(pl.struct(key).is_first_distinct()).to_series()
-        found = rows.filter(~first)
+        repeated = rows.filter(~first)
         if lake.exists(spec.name):
-            taken = rows.filter(first).lazy().join(lake.read(spec.name).select(key), on=key, how="semi").collect()
-            found = pl.concat([found, taken])
+            in_table = rows.filter(first).lazy().join(lake.read(spec.name).select(key), on=key, how="semi").collect()
+            repeated = pl.concat([repeated, in_table])
     reason = [f"the table has a row with this {', '.join(key)} already"]
-    return found.select(ROW, pl.lit(reason, dtype=pl.List(pl.String)).alias("reasons"), _FILE)
+    return repeated.select(ROW, pl.lit(reason, dtype=pl.List(pl.String)).alias("reasons"), _FILE)
 
 
 def _problem(name: str, error: Exception) -> str:

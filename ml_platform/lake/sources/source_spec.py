@@ -195,9 +195,9 @@ class SourceSpec(Strict):
                 "columns of the file by names:, or those of a query by AS"
             )
         _check_not_selectors(names)
-        if taken := [name for name in names if name in _RESERVED]:
+        if reserved := [name for name in names if name in _RESERVED]:
             raise ValueError(
-                f"ingest has a column {taken[0]} of its own: name it otherwise, by names: or in the query by AS"
+                f"ingest has a column {reserved[0]} of its own: name it otherwise, by names: or in the query by AS"
             )
 
     def schema_class(self) -> type[dy.Schema]:
@@ -216,12 +216,12 @@ class SourceSpec(Strict):
             return type(self.name.removeprefix("raw/"), (dy.Schema,), columns)
         module, _, name = str(self.contract).partition(":")
         try:
-            found = getattr(importlib.import_module(module), name, None)
+            contract = getattr(importlib.import_module(module), name, None)
         except ImportError as error:
             raise ValueError(f"contract '{self.contract}': {error}") from error
-        if not (isinstance(found, type) and issubclass(found, dy.Schema)):
+        if not (isinstance(contract, type) and issubclass(contract, dy.Schema)):
             raise ValueError(f"contract wants module:Class of a dataframely schema, found none at '{self.contract}'")
-        return found
+        return contract
 
     def take(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Make texts that mean a missing value null, and drop unlisted columns if the spec says so."""

@@ -193,10 +193,10 @@ def _check_cursor(frame: pl.DataFrame, source: SqlSource) -> None:
         or not (cursor.dtype.is_integer() or cursor.dtype == pl.Date or isinstance(cursor.dtype, pl.Datetime))
         or (isinstance(cursor.dtype, pl.Datetime) and cursor.dtype.time_zone is None)
     ):
-        found = "no such column" if cursor is None else f"{cursor.dtype} with {cursor.null_count()} nulls"
+        described = "no such column" if cursor is None else f"{cursor.dtype} with {cursor.null_count()} nulls"
         raise ValueError(
             f"sql.cursor '{source.cursor}' wants a column of the query that is a timestamp with time zone, a date or "
-            f"an integer, and never null; found {found}."
+            f"an integer, and never null; found {described}."
         )
     if cursor.dtype.is_integer() and source.lookback_seconds:
         raise ValueError(

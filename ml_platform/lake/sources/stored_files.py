@@ -47,14 +47,17 @@ def list_folder(folder: Path | str, pattern: str) -> list[FoundFile]:
         if not folder.is_dir():
             raise FileNotFoundError(f"No folder {folder}.")
         paths = [path for path in folder.glob(pattern) if path.is_file()]
-        found = [FoundFile(path.relative_to(folder).as_posix(), path.stat().st_mtime_ns // 1000) for path in paths]
+        files = [FoundFile(path.relative_to(folder).as_posix(), path.stat().st_mtime_ns // 1000) for path in paths]
     else:
         import pyarrow.fs
 
         infos = store(folder).get_file_info(pyarrow.fs.FileSelector("", recursive=True, allow_not_found=True))
-        files = [info for info in infos if info.type == pyarrow.fs.FileType.File]
-        found = [FoundFile(info.path.lstrip("/"), info.mtime_ns // 1000) for info in files]
-    shown = [file for file in found if _matches(file.name.split("/"), pattern.split("/")) and not _is_hidden(file.name)]
+        files = [
+            FoundFile(info.path.lstrip("/"), info.mtime_ns // 1000)
+            for info in infos
+            if info.type == pyarrow.fs.FileType.File
+        ]
+    shown = [file for file in files if _matches(file.name.split("/"), pattern.split("/")) and not _is_hidden(file.name)]
     return sorted(shown, key=lambda file: file.name)
 
 
