@@ -1,17 +1,19 @@
 """Markdown that the generated pages are made of."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 
 def cell(text: str) -> str:
-    """Return a text as the cell of a table: one line, its bars escaped.
+    """Return a text as the cell of a table: one line, its bars escaped, and `<` outside of code no tag.
 
     Examples
     --------
-    >>> cell("one | two\\nthree")
-    'one \\\\| two three'
+    >>> cell("one | two\\nthree"), cell("`<a>` or <b>")
+    ('one \\\\| two three', '`<a>` or &lt;b>')
     """
-    return " ".join(text.split()).replace("|", "\\|")
+    parts = re.split("(`[^`]*`)", " ".join(text.split()).replace("|", "\\|"))
+    return "".join(part if part.startswith("`") else part.replace("<", "&lt;") for part in parts)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
