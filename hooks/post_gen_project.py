@@ -126,8 +126,35 @@ def pin_engine(repository: Path) -> str:
     return f"vendor/, version {engine_wheel.pin_wheel(repository, Path.cwd())}"
 
 
+def record_template(repository: Path) -> None:
+    """Write what an upgrade needs into `.template.json`: where the template is from, its commit and the answers.
+
+    The commit is null where the template was not that of a commit.
+    """
+    git_folder = (repository / ".git").exists()
+    of_a_commit = git_folder and not git(repository, "status", "--porcelain")
+    record = {
+        "source": published_url(repository) or local_source(),
+        "commit": git(repository, "rev-parse", "HEAD") if of_a_commit else None,
+        "answers": {key: value for key, value in ANSWERS.items() if not key.startswith("_")},
+    }
+    Path(".template.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def local_source() -> str:
+    """Return the template's absolute path, or what else it was called."""
+    for start in (os.environ.get("PWD", ""), ANSWERS.get("_output_dir", "")):
+        path = Path(start, ANSWERS["_template"]).absolute()
+        if path.exists():
+            return os.path.normpath(path)
+    return ANSWERS["_template"]
+
+
 def first_commit() -> None:
-    """Make the project a git repository with one commit, by the user's name or, where git has none, by the owner's."""
+    """Make the project a git repository with one commit, by the user's name or, where git has none, by the owner's.
+
+    The commit names its own tree: an upgrade knows by it a commit that is as the template has rendered it.
+    """
     identity = []
     for key, value in (("user.name", ANSWERS["project_name"]), ("user.email", ANSWERS["owner_email"])):
         if subprocess.run(["git", "config", key], capture_output=True, check=False).returncode:
@@ -136,7 +163,7 @@ def first_commit() -> None:
     git(here, "init", "--quiet")
     git(here, "symbolic-ref", "HEAD", "refs/heads/main")
     git(here, "add", "--all")
-    message = f"Start {ANSWERS['project_name']}"
+    message = f"Start {ANSWERS['project_name']}\n\nTemplate-Tree: {git(here, 'write-tree')}"
     git(here, *identity, "-c", "commit.gpgsign=false", "commit", "--quiet", "--no-verify", "--message", message)
 
 
@@ -149,6 +176,7 @@ def main() -> None:
         if WITH_FLIGHTS:
             adopt_example()
         engine = pin_engine(repository)
+        record_template(repository)
     if "_repo_dir" in ANSWERS:  # cruft keeps its own file with the project, and compares projects without a repository
         first_commit()
     last = (
