@@ -2,7 +2,7 @@
 
 Every check is a plain function that raises AssertionError, saying what was wanted, what was found and what to do. Parts
 are named by strings, so that a test is parametrised by `tables()`, `views()` or `models()`, and a project without any
-has nothing to check. `docs/testing.md` has a whole test file.
+has nothing to check. `ml-platform docs testing` shows a whole test file.
 
 Nothing is read or written outside of the folder that `sample_home` is given, except for the sources themselves; nothing
 asks the network but the project's own sources.

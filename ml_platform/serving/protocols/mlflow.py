@@ -1,7 +1,7 @@
 """MLflow's scoring protocol: `/models/{model}/invocations`, and `/invocations` while there is only one model.
 
 A client of `mlflow models serve` works unchanged, and what MLflow ignores is ignored here unless the settings say
-otherwise. About values this server is stricter: `docs/how-to/serving/protocols.md` lists the differences.
+otherwise. About values this server is stricter: `ml-platform docs protocols` lists the differences.
 """
 
 from collections.abc import Mapping
