@@ -11,6 +11,7 @@ import polars as pl
 
 from ml_platform.features.training_sets.build import FeatureInfo
 from ml_platform.features.training_sets.labels import plain_labels
+from ml_platform.inference.missing_values import infinite_as_missing
 from ml_platform.registry.manifest import MISSING_CODE, UNSEEN_CODE, Feature, Label
 from ml_platform.spec.model import ModelSpec
 
@@ -22,6 +23,8 @@ _PRIOR_ROWS = 20.0  # weight of the overall mean in a category's mean, in rows
 
 class FeatureEncoder:
     """Encodes rows by the manifest's features: numbers as they are, categories as their position, null as NaN or code.
+
+    Infinite numbers are missing, see `infinite_as_missing`.
 
     Categories are ordered by the mean of the target on the rows that `fit` saw (shrunk to the overall mean), so that a
     tree's `code <= threshold` parts the risky from the safe. For multiclass they are in alphabetical order.
@@ -71,7 +74,7 @@ class FeatureEncoder:
         for position, feature in enumerate(self.features):
             column = frame.get_column(feature.name)
             matrix[:, position] = _numbers(column) if feature.categories is None else _codes(column, feature.categories)
-        return matrix
+        return infinite_as_missing(matrix)
 
 
 def feature_columns(frame: pl.DataFrame, features: Sequence[Feature]) -> pl.DataFrame:

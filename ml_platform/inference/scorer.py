@@ -18,6 +18,7 @@ import numpy as np
 from ml_platform.features.expressions.columns import compile_columns
 from ml_platform.features.expressions.compile import evaluator
 from ml_platform.inference.explain import METADATA_KEY, Explainer, unpack
+from ml_platform.inference.missing_values import infinite_as_missing
 from ml_platform.instants import read_instant
 from ml_platform.registry.digests import BUNDLE_FILES, BundleRefused, check_bundle, is_digest
 from ml_platform.registry.manifest import MISSING_CODE, UNSEEN_CODE, Golden, Manifest
@@ -131,7 +132,8 @@ class Scorer:
 
     def matrix_row(self, values: Mapping[str, Any]) -> list[float]:
         """Make one row of the matrix from inputs, derived and looked-up features by name; absent ones are null."""
-        return [math.nan if value is None else float(value) for value in self._codes(values)]
+        row = np.array(self._codes(values), dtype=np.float64)
+        return infinite_as_missing(row).tolist()
 
     def _codes(self, values: Mapping[str, Any]) -> list[Any]:
         """Make one row of the matrix before conversion to floats, with None for null."""
@@ -156,12 +158,13 @@ class Scorer:
 
     def score(self, matrix: np.ndarray) -> np.ndarray:
         """Scores of a matrix: (rows,) for binary and regression, (rows × classes) for multiclass."""
-        return self._run(self._outputs, {"X": matrix})[0]
+        return self._run(self._outputs, {"X": infinite_as_missing(matrix)})[0]
 
     def score_row(self, values: Mapping[str, Any]) -> float | list[float]:
         """Score one row of values; the fastest way for a request of one row."""
         with self._one_row:
             self._row[0] = self._codes(values)
+            np.copyto(self._row, np.nan, where=np.isinf(self._row))
             self._session.run_with_iobinding(self._binding)
             score: float | list[float] = self._row_score[0].tolist()
         return score

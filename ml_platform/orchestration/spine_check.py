@@ -23,6 +23,7 @@ from ml_platform.spec.input_rules import FieldType
 from ml_platform.spec.model import ModelSpec, Task
 from ml_platform.yaml_documents import Document, Problem, SpecError, documents, nearest
 
+REQUEST_FEATURES = "request_features.py"  # its usual name
 _DATED = re.compile(r"\bAT\s*\(\s*(VERSION|TIMESTAMP)\b", re.IGNORECASE)
 _LINE = re.compile(r"LINE (\d+):")
 _INSTANT = "TIMESTAMP WITH TIME ZONE"
@@ -131,6 +132,12 @@ def _check(
         derived = request_features(spec, path.parent)
     except Exception as error:  # noqa: BLE001 - whatever a user's file raises is told as its mistake
         problems.append(document.problem(("attributes", "request_features"), f"{type(error).__name__}: {error}"))
+    if spec.request_features is None and (path.parent / REQUEST_FEATURES).is_file():
+        message = (
+            f"{REQUEST_FEATURES} lies beside this file and is not used; write `request_features: {REQUEST_FEATURES}`, "
+            "or give the file another name"
+        )
+        problems.append(document.problem(("attributes", "request_features"), message))
     named = list(column_problems(document, spec, derived, views))
     problems += named
     if derived is not None and not named:

@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 
 import msgspec
 import numpy as np
+import polars as pl
 import pytest
 
+from ml_platform.inference.matrix import FeatureEncoder
 from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.digests import BundleRefused, bundle_digest
 from ml_platform.registry.manifest import MISSING_CODE, UNSEEN_CODE, Golden, Manifest
@@ -49,6 +51,22 @@ def test_null_absent_and_unseen_values(scorer: Scorer) -> None:
     assert row["channel"] == MISSING_CODE
     assert math.isnan(row["weight"])
     assert math.isfinite(scorer.score_row({}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("feature", ["weight", "shop_load__load"])
+def test_an_infinite_number_is_scored_as_missing_wherever_it_is_scored(scorer: Scorer, feature: str) -> None:
+    values = {**REQUEST, **scorer.derive(REQUEST), **FOUND}
+    missing = scorer.score_row({**values, feature: None})
+    assert missing != scorer.score_row(values)
+    names = [each.name for each in scorer.manifest.features]
+    for infinite in (math.inf, -math.inf):
+        row = {**values, feature: infinite}
+        assert scorer.score_row(row) == missing
+        assert scorer.score(scorer.encode([row, values]))[0] == missing
+        assert math.isnan(scorer.matrix_row(row)[names.index(feature)])
+        frame = pl.DataFrame({name: [row[name]] for name in names})
+        assert scorer.score(FeatureEncoder(scorer.manifest.features).transform(frame))[0] == missing
+    assert scorer.score_row(values) != missing  # nothing of it stays in the arrays that requests share
 
 
 def test_one_row_alone_scores_as_it_does_among_others_in_any_thread(scorer: Scorer) -> None:

@@ -151,3 +151,11 @@ def test_a_key_that_nothing_gives_is_told(tmp_path: Path, tables: dict[str, RawT
     specs = check_project(tmp_path, {"customers": ["orders"]})
     with pytest.raises(SpecError, match=r"lookups\.0\.keys\.customer: 'custmer' is no input and no request"):
         check_spines(specs, {"customers": view}, tables)
+
+
+def test_a_file_of_request_features_that_is_not_named_is_told(tmp_path, tables):
+    request = "REQUEST_FEATURES = {}\n"
+    told = problems(tmp_path, tables, request=request)
+    assert "request_features: request_features.py lies beside this file and is not used" in told
+    assert "write `request_features: request_features.py`" in told
+    assert not problems(tmp_path, tables, request=request, request_features="request_features.py")

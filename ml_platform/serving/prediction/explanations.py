@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from ml_platform.inference.explain import Explainer, describe
+from ml_platform.inference.missing_values import infinite_as_missing
 from ml_platform.serving.http.messages import Refused
 from ml_platform.serving.models.slots import ServedModel
 from ml_platform.serving.prediction.score_rows import Scored
@@ -38,7 +39,7 @@ def add_details(model: ServedModel, scored: Scored, *, explain: bool, features: 
 
 def _explain(model: ServedModel, explainer: Explainer, matrix: np.ndarray) -> list[dict[str, Any]]:
     """Explain each row; with several classes, the score of the highest one."""
-    found = explainer.explain(matrix)
+    found = explainer.explain(infinite_as_missing(matrix))
     raw = found.base + found.contributions.sum(axis=2)
     names = list(model.columns)
     explanations = []
