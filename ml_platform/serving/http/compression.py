@@ -33,7 +33,7 @@ def decompress(body: bytes, encoding: bytes) -> bytes:
     except zlib.error as error:
         raise _damaged(encoding) from error
     if len(plain) > MAX_BODY_BYTES:
-        raise too_large()
+        raise too_large(drain=False)
     if not decompressor.eof or decompressor.unused_data:  # cut off, or followed by something else
         raise _damaged(encoding)
     return plain

@@ -91,7 +91,10 @@ def new_request_id() -> str:
 
 
 def too_large(*, drain: bool = True) -> Refused:
-    """Refuse a body past the limit; the connection closes, since the rest of it is not read."""
+    """Refuse a body past the limit; the connection closes, since the rest of it is not read.
+
+    There is nothing to `drain` of a body that has arrived: waiting for more of it would only hold the answer back.
+    """
     limit = f"{MAX_BODY_BYTES // 2**20} MiB"
     return Refused(
         413, "body_too_large", f"the body is larger than {limit}: send fewer rows per request", close=True, drain=drain
@@ -122,7 +125,7 @@ class BodyReader:
             if not message.get("more_body", False) and message["type"] == "http.request":
                 body: bytes = message.get("body", b"")
                 if len(body) > MAX_BODY_BYTES:
-                    raise too_large()
+                    raise too_large(drain=False)
                 return body
             return await _read_parts(message, receive)
         except asyncio.CancelledError:
@@ -157,7 +160,7 @@ async def _read_parts(message: Message, receive: Receive) -> bytes:
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > MAX_BODY_BYTES:
-            raise too_large()
+            raise too_large(drain=message.get("more_body", False))
         if not message.get("more_body", False):
             return b"".join(parts)
         message = await receive()
