@@ -187,10 +187,10 @@ def _run(wanted: Sequence[runner.Process], clock: Clock, *, oneshot: bool) -> in
         return runner.run(
             wanted, on_ready=lambda: print(platform.addresses(wanted)), on_given_up=dev.alert_given_up, oneshot=oneshot
         )
-    from ml_platform.orchestration.instance import open_instance
+    import dagster as dg
 
     scenario: Scenario = import_module(f"{example}.scenario")
-    with open_instance() as instance:
+    with dg.DagsterInstance.get() as instance:
         Player(instance, clock).play(scenario)
 
     def show() -> None:

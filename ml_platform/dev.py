@@ -11,6 +11,7 @@ from ml_platform.processes.platform import (
     PORTS,
     addresses,
     dagster_home,
+    make_databases,
     missing_settings,
     platform_processes,
     port_variable,
@@ -21,16 +22,18 @@ from ml_platform.settings import Settings
 
 
 def prepare(settings: Settings, processes: Sequence[Process]) -> None:
-    """Make the home private, end what a killed run left on it, and say what its `dagster.yaml` lacks.
+    """Make the home private and ready, end what a killed run left on it, and say what its `dagster.yaml` lacks.
 
     Raises
     ------
     CannotStart
-        When another run has one of the processes on the same home.
+        When another run has one of the processes on the same home, or Dagster's databases cannot be made.
     """
     if changed := make_private(settings.home):
         say(f"{changed} files and folders in {settings.home} could be read by others; they are private now")
     end_leftovers(processes, settings.home)
+    if any(process.name == "dagster-daemon" for process in processes):
+        make_databases(settings)
     if missing := missing_settings(dagster_home(settings)):
         say(missing)
 

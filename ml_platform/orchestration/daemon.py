@@ -5,8 +5,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+import dagster as dg
+
 from ml_platform.orchestration.code_server import await_code_servers
-from ml_platform.orchestration.instance import open_instance
 from ml_platform.orchestration.run_workers import reap_orphans
 from ml_platform.private_files import private_umask
 
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """End orphaned runs, then become the daemon: schedules, sensors, the queue, monitoring and retries."""
     options = argument_parser().parse_args(arguments)
     private_umask()
-    with open_instance() as instance:
+    with dg.DagsterInstance.get() as instance:
         for run, reason in reap_orphans(instance):
             print(f"run {run.run_id} of {run.job_name} was left by a kill and is ended: {reason}", flush=True)
     if silent := await_code_servers(options.workspace):

@@ -1,35 +1,25 @@
-"""Opens Dagster's instance: its databases are made by one process, whoever else starts beside it."""
+"""Makes the databases of Dagster's instance: `python -m ml_platform.orchestration.instance`, with `DAGSTER_HOME` set.
+
+Dagster makes the SQLite databases of an empty home when it opens it. Processes that do so at once, as code server,
+daemon and webserver at the first start, each write the version of the schema into them, and such an instance can never
+be opened again ("more than one head present"). So one process opens it before any of them is started.
+"""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
 
 from ml_platform.atomic_files import locked
+from ml_platform.private_files import private_umask
 
-LOCK = "instance.lock"
+
+def main() -> None:
+    """Open the instance once, after any process that is doing the same."""
+    private_umask()
+    with locked(Path(os.environ["DAGSTER_HOME"]) / "instance.lock"), dg.DagsterInstance.get():
+        pass
 
 
-@contextmanager
-def open_instance() -> Iterator[dg.DagsterInstance]:
-    """Open the instance of `DAGSTER_HOME`, after any process that is opening it at this moment.
-
-    Dagster makes the SQLite databases of an empty home on opening it. Two processes that do so at once, as daemon and
-    webserver at the first start, both write the version of the schema into them, and such an instance can never be
-    opened again ("more than one head present").
-
-    Raises
-    ------
-    DagsterHomeNotSetError
-        When `DAGSTER_HOME` is not set.
-    """
-    home = os.environ.get("DAGSTER_HOME")
-    if not home:
-        instance = dg.DagsterInstance.get()
-    else:
-        with locked(Path(home) / LOCK):
-            instance = dg.DagsterInstance.get()
-    with instance:
-        yield instance
+if __name__ == "__main__":
+    main()

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import dagster as dg
 import uvicorn
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
@@ -15,7 +16,6 @@ from dagster_webserver.version import __version__
 
 from ml_platform.orchestration.check_status import show_last_evaluations
 from ml_platform.orchestration.code_server import await_code_servers
-from ml_platform.orchestration.instance import open_instance
 from ml_platform.orchestration.webserver_guard import HOSTS_VARIABLE, Guard, own_hosts
 from ml_platform.private_files import private_umask
 
@@ -25,7 +25,7 @@ REFRESH_MILLISECONDS = 2000
 @contextmanager
 def workspace(path: str) -> Iterator[WorkspaceProcessContext]:
     """Open Dagster's instance and the workspace of a file, as Dagster's own command does."""
-    with open_instance() as instance:
+    with dg.DagsterInstance.get() as instance:
         instance.optimize_for_webserver(DEFAULT_DB_STATEMENT_TIMEOUT, DEFAULT_POOL_RECYCLE, DEFAULT_POOL_MAX_OVERFLOW)
         target = WorkspaceFileTarget([path])
         with WorkspaceProcessContext(instance, workspace_load_target=target, version=__version__) as context:

@@ -5,6 +5,8 @@ Ports come from `ML_PLATFORM_DAGSTER_PORT`, `ML_PLATFORM_SERVING_PORT`, `ML_PLAT
 
 import hashlib
 import os
+import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -88,6 +90,33 @@ def dagster_home(settings: Settings) -> Path:
         # Half a file, as a full disk leaves one, would be taken for the user's own ever after.
         replace_file(config, DAGSTER_YAML.encode())
     return folder
+
+
+def make_databases(settings: Settings) -> None:
+    """Let Dagster make its databases once, before processes that would all do so at once are started.
+
+    Raises
+    ------
+    CannotStart
+        When they cannot be made or opened.
+    """
+    folder = dagster_home(settings)
+    made = folder / "history" / "made"  # beside the databases, so that it goes with them
+    if made.exists():
+        return
+    done = subprocess.run(
+        [sys.executable, "-m", "ml_platform.orchestration.instance"],
+        cwd=current_project().root,
+        env={**os.environ, "DAGSTER_HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        errors = re.findall(r"^[\w.]+: .*$", done.stderr, re.MULTILINE) or [done.stderr.strip()]
+        raise CannotStart(f"Dagster's databases in {folder} cannot be made or opened: {errors[-1]}")
+    made.parent.mkdir(exist_ok=True)
+    made.touch()
 
 
 def missing_settings(folder: Path) -> str | None:
