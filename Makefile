@@ -36,7 +36,7 @@ coverage: setup-dev ## the tests with the lines that they run, into build/covera
 	$(RUN) -m pytest $(PYTEST_ARGS) --cov --cov-report=html --cov-report=term:skip-covered $(COVERED)
 
 test-slow: setup-dev ## the slow tests: whole loops, a baked copy of the template (tens of minutes)
-	$(RUN) -m pytest -m slow $(PYTEST_ARGS)
+	$(RUN) -m pytest -m slow --hypothesis-seed=0 $(PYTEST_ARGS)
 
 check: setup-dev ## formatting, lint, types, the documentation
 	$(RUN) -m ruff format --check .
