@@ -66,7 +66,7 @@ def test_engine_never_imports_dagster(path):
 def test_code_location_loads_nothing_heavy():
     loaded = loaded_by("import ml_platform.definitions")
     assert "dagster" in loaded  # the statement did load the code location
-    assert not loaded & HEAVY
+    assert not loaded & (HEAVY | {"alembic", "sqlalchemy"})  # Dagster's storages bring the latter two
 
 
 def test_serving_loads_no_orchestrator_and_no_training_library():

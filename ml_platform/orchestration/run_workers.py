@@ -13,7 +13,6 @@ from enum import Enum
 
 import dagster as dg
 from dagster._core.events import DagsterEventType, EngineEventData, JobFailureData, RunFailureReason
-from dagster._core.storage.runs import SqliteRunStorage
 
 from ml_platform.processes import table
 
@@ -67,6 +66,8 @@ def _launched_elsewhere(instance: dg.DagsterInstance, run: dg.DagsterRun, here: 
     host = run.tags.get(HOST_TAG)
     if host is not None:
         return None if host == here else f"it was launched on {host}, this is {here}"
+    from dagster._core.storage.runs import SqliteRunStorage  # brings SQLAlchemy and Alembic
+
     # SQLite is not shared between machines: whoever wrote the run there was here.
     return None if isinstance(instance.run_storage, SqliteRunStorage) else "its host is not known"
 
