@@ -39,11 +39,16 @@ class RunningPlatform:
         """Return the condition's first value that is true; fail with the platform's last lines when none comes."""
         deadline = time.monotonic() + PATIENCE
         while not (value := condition()):
-            tail = "\n".join(self.log.read_text().splitlines()[-40:])
-            assert self.process.poll() is None, f"the platform ended:\n{tail}"
-            assert time.monotonic() < deadline, f"not within {PATIENCE} s: {what}\n{tail}"
+            assert self.process.poll() is None, f"the platform ended:\n{self.last_lines()}"
+            assert time.monotonic() < deadline, f"not within {PATIENCE} s: {what}\n{self.last_lines()}"
             time.sleep(0.02)
         return value
+
+    def last_lines(self) -> str:
+        """The end of the platform's output, without the sensors that had nothing to do."""
+        idle = ("Checking for new runs", " skipped: ")
+        lines = [line for line in self.log.read_text().splitlines() if not any(words in line for words in idle)]
+        return "\n".join(lines[-60:])
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         """Ask the webserver by GraphQL, as the UI does."""

@@ -5,10 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-from dagster._core.storage.tags import WILL_RETRY_TAG
 
 from ml_platform.monitoring.alerts.alert import Alert, record_alert
-from ml_platform.orchestration.dropped_retries import dropped_retries, dropped_retry
+from ml_platform.orchestration.dropped_retries import dropped_retries, dropped_retry, will_retry
 from ml_platform.orchestration.resources import Platform
 from ml_platform.orchestration.run_workers import killed_because, run_worker
 
@@ -39,31 +38,38 @@ def model_of(run: dg.DagsterRun, models: frozenset[str]) -> str:
 
 
 def failure_alert(
-    run: dg.DagsterRun, message: str, steps: Mapping[str, str], models: frozenset[str], killed: str | None = None
+    run: dg.DagsterRun,
+    message: str,
+    steps: Mapping[str, str],
+    models: frozenset[str],
+    *,
+    retried: bool = False,
+    killed: str | None = None,
 ) -> Alert:
     """Say which run failed or was killed, where and why, and whether it is retried.
 
     Parameters
     ----------
     run
-        With its newest tags.
+        The run.
     message
         What Dagster says of the failure.
     steps
         Step that failed → its error.
     models
         Names of the project's models.
+    retried
+        Whether Dagster means to retry it.
     killed
         How it is known that a process of the run was killed; None when it failed by itself.
 
     Examples
     --------
     >>> run = dg.DagsterRun(job_name="toy_retrain", run_id="0a1b2c3d-0000-0000-0000-000000000000")
-    >>> alert = failure_alert(run, "", {}, frozenset({"toy"}), "its process on here (pid 12) is gone")
+    >>> alert = failure_alert(run, "", {}, frozenset({"toy"}), killed="its process on here (pid 12) is gone")
     >>> alert.title
     'run 0a1b2c3d of toy_retrain was killed'
     """
-    retried = run.tags.get(WILL_RETRY_TAG) == "true"
     reasons = [f"{step}: {error}" for step, error in steps.items()]
     if killed is not None:
         reasons = [
@@ -130,7 +136,8 @@ def run_alerts(models: frozenset[str]) -> dg.Definitions:
             return  # the retry was or is asked for again, by a failure that is told in place of this one
         steps = _errors(context.get_step_failure_events())
         message, killed = context.failure_event.message or "", killed_because(context.instance, run.run_id)
-        alert = failure_alert(run, message, steps, models, killed)
+        retried = will_retry(context.instance, run)
+        alert = failure_alert(run, message, steps, models, retried=retried, killed=killed)
         if run.tags.get(TOLD_TAG) == alert.severity:
             return  # its failure was reported anew, because the retry that was told then was given up meanwhile
         record_alert(platform.settings, alert)

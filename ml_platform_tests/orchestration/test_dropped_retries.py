@@ -1,7 +1,8 @@
-"""A retry that Dagster gave up because no code server answered is asked for again; Dagster's own daemon gives it up."""
+"""A retry that Dagster gave up or overlooked is asked for again; it is Dagster's own daemon that loses them here."""
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
@@ -11,9 +12,18 @@ from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobO
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import GrpcServerTarget
 from dagster._daemon.auto_run_reexecution.auto_run_reexecution import consume_new_runs_for_automatic_reexecution
+from dagster._daemon.auto_run_reexecution.event_log_consumer import EventLogConsumerDaemon
 from dagster._utils.error import SerializableErrorInfo
 
-from ml_platform.orchestration.dropped_retries import ATTEMPTS, DROPPED, ask_again, dropped_retries
+from ml_platform.orchestration.dropped_retries import (
+    ATTEMPTS,
+    CURSOR,
+    DROPPED,
+    REFUSED,
+    ask_again,
+    dropped_retries,
+    will_retry,
+)
 from ml_platform.orchestration.run_alerts import run_alerts
 from ml_platform_tests.ports import free_port
 
@@ -28,7 +38,13 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 
 def killed_run(instance: dg.DagsterInstance) -> dg.DagsterRun:
-    """A run of a code server that is away, which Dagster means to retry."""
+    """A failed run of a code server that is away, which Dagster means to retry."""
+    run = running(instance)
+    fail(instance, run)
+    return run
+
+
+def running(instance: dg.DagsterInstance) -> dg.DagsterRun:
     server = GrpcServerCodeLocationOrigin(host="127.0.0.1", port=PORT, location_name="toy")
     origin = RemoteJobOrigin(RemoteRepositoryOrigin(server, "__repository__"), "toy_retrain")
     run = dg.DagsterRun(
@@ -38,7 +54,6 @@ def killed_run(instance: dg.DagsterInstance) -> dg.DagsterRun:
         job_code_origin=None,
     )
     instance.add_run(run)
-    fail(instance, run)
     return run
 
 
@@ -47,17 +62,47 @@ def fail(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     instance.report_run_failed(run, "The run was killed.", data)
 
 
-def daemon_retries(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
-    """Let Dagster's daemon look at a failed run, with no code server there."""
+@contextmanager
+def workspace_without_server(instance: dg.DagsterInstance) -> Iterator[WorkspaceProcessContext]:
+    """What Dagster's daemon works with while no code server is there."""
     target = GrpcServerTarget(host="127.0.0.1", port=PORT, socket=None, location_name="toy")
-    record = instance.get_run_record_by_id(run.run_id)
     with pytest.warns(UserWarning, match="Error loading repository location toy"):
         workspace = WorkspaceProcessContext(instance, target)
     with workspace:
+        yield workspace
+
+
+def daemon_retries(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Let Dagster's daemon look at a failed run, with no code server there."""
+    record = instance.get_run_record_by_id(run.run_id)
+    with workspace_without_server(instance) as workspace:
         list(consume_new_runs_for_automatic_reexecution(workspace, [record], logging.getLogger("daemon")))
 
 
-def will_retry(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
+def daemon_passes(instance: dg.DagsterInstance) -> None:
+    """Let the daemon look at all events that are new to it, as it does every few seconds."""
+    with workspace_without_server(instance) as workspace:
+        list(EventLogConsumerDaemon().run_iteration(workspace))
+
+
+def fail_under_the_daemon_s_eyes(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Report a failure as Dagster does, while its daemon looks between the two writes: of the event, of the status."""
+    daemon_passes(instance)  # it starts from here
+    storage, store = instance.event_log_storage, instance.event_log_storage.store_event
+
+    def store_and_look(entry: dg.EventLogEntry) -> None:
+        store(entry)
+        if entry.is_dagster_event and entry.get_dagster_event().is_run_failure:
+            daemon_passes(instance)
+
+    storage.store_event = store_and_look
+    try:
+        fail(instance, run)
+    finally:
+        del storage.store_event
+
+
+def tagged_to_retry(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
     return instance.get_run_by_id(run.run_id).tags["dagster/will_retry"]
 
 
@@ -70,15 +115,15 @@ def give_up(instance: dg.DagsterInstance, run: dg.DagsterRun, error: str) -> Non
 
 def test_what_dagster_gave_up_is_asked_for_again(instance):
     run = killed_run(instance)
-    assert will_retry(instance, run) == "true"
+    assert tagged_to_retry(instance, run) == "true"
     assert list(ask_again(instance)) == []  # Dagster has yet to try
     daemon_retries(instance, run)
-    assert will_retry(instance, run) == "false"  # for good, without us
+    assert tagged_to_retry(instance, run) == "false"  # for good, without us
 
     context = dg.build_sensor_context(instance=instance)
     tick = dropped_retries.evaluate_tick(context)
     assert tick.skip_message == f"retries asked for again: {run.run_id}"
-    assert will_retry(instance, run) == "true"
+    assert tagged_to_retry(instance, run) == "true"
     failures = instance.all_logs(run.run_id, of_type=DagsterEventType.RUN_FAILURE)  # each of which Dagster looks at
     assert len(failures) == 2
     assert instance.get_run_by_id(run.run_id).tags["dagster/failure_reason"] == "UNEXPECTED_TERMINATION"
@@ -113,8 +158,73 @@ def test_a_run_that_failed_by_itself_is_left_alone(instance):
     instance.add_run(run)
     failed = JobFailureData(error=None, failure_reason=RunFailureReason.STEP_FAILURE)
     instance.report_run_failed(run, "A step failed.", failed)
-    assert will_retry(instance, run) == "false"
+    assert tagged_to_retry(instance, run) == "false"
     assert list(ask_again(instance)) == []
+
+
+def test_a_retry_that_the_daemon_overlooked_is_asked_for_again(instance):
+    run = running(instance)
+    fail_under_the_daemon_s_eyes(instance, run)
+    daemon_passes(instance)
+    assert tagged_to_retry(instance, run) == "true"
+    assert gave_up(instance, run) == 0  # it has not even tried, and never would
+
+    assert [asked.run_id for asked in ask_again(instance)] == [run.run_id]
+    assert list(ask_again(instance)) == []  # the daemon has yet to look
+    daemon_passes(instance)
+    assert gave_up(instance, run) == 1  # now it tries; that no code server is there is another story
+    assert instance.get_run_by_id(run.run_id).tags["dagster/failure_reason"] == "UNEXPECTED_TERMINATION"
+
+
+def test_a_retry_that_is_under_way_is_not_asked_for_again(instance):
+    run = running(instance)
+    fail_under_the_daemon_s_eyes(instance, run)
+    instance.add_run_tags(run.run_id, {"dagster/auto_retry_run_id": "the-retry"})
+    assert list(ask_again(instance)) == []
+
+
+def test_an_overlooked_retry_that_somebody_has_made_is_left_alone(instance):
+    run = running(instance)
+    fail_under_the_daemon_s_eyes(instance, run)
+    tags = {"dagster/parent_run_id": run.run_id, "dagster/root_run_id": run.run_id}
+    instance.add_run(dg.DagsterRun(job_name="toy_retrain", parent_run_id=run.run_id, root_run_id=run.run_id, tags=tags))
+    assert list(ask_again(instance)) == []
+
+
+def test_a_retry_that_dagster_refused_is_not_asked_for_again(instance):
+    """The run belongs to a backfill that was deleted."""
+    run = running(instance)
+    instance.add_run_tags(run.run_id, {"dagster/backfill": "deleted"})
+    fail_under_the_daemon_s_eyes(instance, run)
+    assert [asked.run_id for asked in ask_again(instance)] == [run.run_id]
+    daemon_passes(instance)
+    assert any(message.startswith(REFUSED) for message in engine_messages(instance, run))
+    assert list(ask_again(instance)) == []
+
+
+def test_an_overlooked_retry_is_asked_for_a_few_times_only(instance):
+    run = killed_run(instance)
+    instance.daemon_cursor_storage.set_cursor_values({CURSOR: "1000000"})  # whatever is reported, it has passed on
+    for _ in range(ATTEMPTS - 1):
+        assert [asked.run_id for asked in ask_again(instance)] == [run.run_id]
+    assert list(ask_again(instance)) == []
+
+
+def test_whether_a_run_is_retried_is_known_before_its_tag_is_written(instance):
+    run = running(instance)
+    assert will_retry(instance, run)
+    by_itself = run.with_tags({"dagster/failure_reason": "STEP_FAILURE"})
+    assert not will_retry(instance, by_itself)
+    assert will_retry(instance, by_itself.with_tags({"dagster/will_retry": "true"}))
+
+
+def engine_messages(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
+    entries = instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)
+    return [entry.get_dagster_event().message or "" for entry in entries]
+
+
+def gave_up(instance: dg.DagsterInstance, run: dg.DagsterRun) -> int:
+    return engine_messages(instance, run).count(DROPPED)
 
 
 def test_the_sensor_is_among_the_platform_s():
