@@ -1,6 +1,5 @@
 """`ml-platform`: what people do from a terminal rather than in the Dagster UI."""
 
-import getpass
 import shlex
 import sys
 from pathlib import Path
@@ -8,15 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ml_platform.doctor import cli as doctor_cli
 from ml_platform.documentation import docs
+from ml_platform.environments import EnvironmentUnknown
 from ml_platform.features.catalogue.cli import features
 from ml_platform.governance import audit_cli, keys_cli
 from ml_platform.lake.cli import quarantine, sql, tables
 from ml_platform.monitoring.alerts.cli import app as alerts
 from ml_platform.private_files import private_umask
 from ml_platform.promotion import traffic_cli
+from ml_platform.promotion.promoters import MayNotPromote, promoter
 from ml_platform.settings import Settings
 from ml_platform.terminal import say, stop
+from ml_platform.yaml_documents import SpecError
 
 if TYPE_CHECKING:
     from ml_platform.lake.query.overlays import Overlays
@@ -102,8 +105,9 @@ def promote(
     from ml_platform.registry.digests import BundleRefused
 
     try:
-        endpoint = promote_version(Settings(), model, version, by=getpass.getuser(), reason=reason)
-    except (LookupError, ValueError, BundleRefused) as error:
+        settings = Settings()
+        endpoint = promote_version(settings, model, version, by=promoter(settings), reason=reason)
+    except (LookupError, ValueError, BundleRefused, MayNotPromote) as error:
         stop(f"{model} version {version} was not promoted: {error}")
     except RegistryBehind as error:
         stop(str(error))
@@ -119,8 +123,9 @@ def rollback(model: Model, reason: Annotated[str, typer.Option(help=REASON)] = "
     from ml_platform.registry.releases import ReleaseConflict
 
     try:
-        endpoint = roll_back(Settings(), model, by=getpass.getuser(), reason=reason)
-    except (LookupError, ValueError, BundleRefused, ReleaseConflict) as error:
+        settings = Settings()
+        endpoint = roll_back(settings, model, by=promoter(settings), reason=reason)
+    except (LookupError, ValueError, BundleRefused, ReleaseConflict, MayNotPromote) as error:
         stop(f"{model} was not rolled back: {error}")
     except RegistryBehind as error:
         stop(str(error))
@@ -139,6 +144,7 @@ app.add_typer(audit_cli.app, name="audit", rich_help_panel=ACCESS)
 
 
 app.command("docs", rich_help_panel=TERMINAL)(docs)
+app.command("settings", rich_help_panel=TERMINAL)(doctor_cli.settings)
 
 
 @app.command(rich_help_panel=TERMINAL)
@@ -159,4 +165,7 @@ def env() -> None:
 def main() -> None:
     """Run the command line."""
     private_umask()
-    app()
+    try:
+        app()
+    except (SpecError, EnvironmentUnknown) as error:  # of environments.yaml, which any command reads
+        sys.exit(f"ml-platform: {error}")

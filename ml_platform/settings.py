@@ -1,17 +1,19 @@
-"""Where the platform keeps its state: one folder by default, moved piece by piece through the environment."""
+"""Where the platform keeps its state: one folder, moved piece by piece by variables or by `environments.yaml`."""
 
+import re
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
+from ml_platform.environments import EnvironmentSettings
 from ml_platform.project import current_project
 from ml_platform.sqlite_uri import sqlite_uri
 
 
-class Settings(BaseSettings):
-    """Locations, addresses and time limits, each read from `ML_PLATFORM_<NAME>` and else derived from `home`.
+class Settings(EnvironmentSettings):
+    """Locations, addresses and limits: of `ML_PLATFORM_<NAME>`, else of `environments.yaml`, else derived from `home`.
 
     Examples
     --------
@@ -40,6 +42,24 @@ class Settings(BaseSettings):
     )
     serving_url: str = Field("http://127.0.0.1:8000", description="Where people and assets reach the serving app.")
     mlflow_ui_url: str = Field("http://127.0.0.1:5000", description="Where links to MLflow runs point.")
+    schedules: bool = Field(
+        True, description="Whether schedules run. Where not, each can still be switched on in Dagster's UI."
+    )
+    sensors: bool = Field(
+        True,
+        description="Whether sensors run that start work: retraining, new files, features to refresh, pushed rows. "
+        "Those that send alerts and keep ledger and registry in step always do.",
+    )
+    promoters: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Users of the machine who may change at a terminal what serves, comma-separated; anybody who may "
+        "write there when empty.",
+    )
+
+    @field_validator("promoters", mode="before")
+    @classmethod
+    def _split_names(cls, value: Any) -> Any:
+        return tuple(filter(None, re.split(r"[\s,]+", value))) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _derive(self) -> Self:

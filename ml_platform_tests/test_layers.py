@@ -9,7 +9,7 @@ from ml_platform_tests.paths import PROJECT_ROOT
 ROWS = (
     ("__main__",),
     ("cli", "demo"),
-    ("dev", "definitions", "documentation"),
+    ("dev", "definitions", "doctor", "documentation"),
     ("defs",),
     ("testing",),
     ("orchestration",),  # the only one that imports Dagster
@@ -24,7 +24,7 @@ ROWS = (
     ("spec_yaml", "segment_log"),
     ("lake",),
     ("spec", "processes", "compute", "local_ray", "bootstrap"),
-    ("code_version", "project", "settings"),
+    ("code_version", "environments", "project", "settings"),
     ("yaml_documents", "atomic_files", "secret_file", "private_files", "python_files"),
     ("boolean_texts", "distribution", "lazy_exports", "instants", "printable", "sqlite_uri", "terminal", "upgrade"),
 )

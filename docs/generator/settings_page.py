@@ -6,7 +6,7 @@ from pydantic_settings import BaseSettings
 
 from docs.generator.markdown import code, page, table
 from docs.generator.pydantic_fields import bounds, default_words, type_words
-from ml_platform import private_files, project
+from ml_platform import environments, private_files, project
 from ml_platform.monitoring.alerts.alert import AlertSettings
 from ml_platform.orchestration import webserver_guard
 from ml_platform.processes.platform import PORTS, TITLES, port_variable
@@ -43,6 +43,10 @@ def process_variables() -> dict[str, tuple[str, str]]:
             "the one around the working directory, else around the environment",
             "Folder of the project that is worked for: the one with its `pyproject.toml`.",
         ),
+        environments.VARIABLE: (
+            "the first of `environments.yaml`",
+            "Which environment of the project's `environments.yaml` counts.",
+        ),
         **ports,
         webserver_guard.HOSTS_VARIABLE: (
             "none",
@@ -77,7 +81,10 @@ def settings_page() -> str:
     process = ([f"`{name}`", default, meaning] for name, (default, meaning) in process_variables().items())
     return page(
         "Settings",
-        """Everything is set by environment variables. `<home>` is the folder that `ML_PLATFORM_HOME` names. Lists in
+        """Everything is set by environment variables, or by the keys of an environment in
+[`environments.yaml`](../how-to/environments.md), over which variables win: `ML_PLATFORM_LAKE_URI` is `lake_uri` there,
+`ML_PLATFORM_SERVING_RATE` is `rate` in `serving`, `ML_PLATFORM_ALERT_REPEAT_HOURS` is `repeat_hours` in `alert`, and
+ports are in `ports`. `<home>` is the folder that `ML_PLATFORM_HOME` names. Lists in
 the environment are comma-separated, mappings are JSON. Under systemd they go into `/etc/ml-platform.env`
 ([systemd](../operations/systemd.md)).""",
         *parts,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from dagster._core.definitions.executor_definition import multiple_process_executor_requirements
 
+from ml_platform.orchestration.automation import schedule_status, sensor_status
 from ml_platform.project import current_project
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def scheduled(asset: dg.AssetsDefinition, *, job_name: str, cron: str, descripti
         job=job,
         cron_schedule=cron,
         description=description,
-        default_status=dg.DefaultScheduleStatus.RUNNING,
+        default_status=schedule_status(),
     )
     return dg.Definitions(assets=[asset], jobs=[job], schedules=[schedule])
 
@@ -46,6 +47,6 @@ def refresh_sensor() -> dg.AutomationConditionSensorDefinition:
         "refresh_features",
         target=dg.AssetSelection.groups("features", "online"),
         description="Brings feature tables and the online store up to date when what they read has changed.",
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=sensor_status(),
         minimum_interval_seconds=60,
     )

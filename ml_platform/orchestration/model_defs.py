@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from ml_platform.features.views.view import FeatureView
+from ml_platform.orchestration.automation import schedule_status
 from ml_platform.orchestration.endpoint_jobs import endpoint_jobs
 from ml_platform.orchestration.model_asset import CHAIN, key
 from ml_platform.orchestration.release_assets import release_assets
@@ -85,7 +86,7 @@ def _scoring(spec: ModelSpec) -> dg.Definitions:
         hour_of_day=hour,
         minute_of_hour=minute,
         description=job.description,
-        default_status=dg.DefaultScheduleStatus.RUNNING,
+        default_status=schedule_status(),
     )
     return dg.Definitions(jobs=[job], schedules=[schedule])
 
@@ -109,7 +110,7 @@ def _schedule(spec: ModelSpec, purpose: str, job_name: str, cron: str | None) ->
         job_name=job_name,
         cron_schedule=cron,
         description=f"Starts {job_name}, once a version is released.",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
+        default_status=schedule_status(),
     )
     def schedule(platform: Platform) -> dg.RunRequest | dg.SkipReason:
         if platform.releases.endpoint(spec.name) is None:

@@ -7,6 +7,7 @@ import dagster as dg
 
 from ml_platform.features.online.pushed_rows import PUSHED_AT, has_pushed, ingest_pushed, pushed_table
 from ml_platform.features.views.view import FeatureView
+from ml_platform.orchestration.automation import sensor_status
 from ml_platform.orchestration.metadata import ingested, table
 from ml_platform.orchestration.resources import Platform
 
@@ -62,7 +63,7 @@ def push_defs(views: Sequence[FeatureView]) -> dg.Definitions:
         name=f"{JOB}_sensor",
         job=job,
         minimum_interval_seconds=60,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=sensor_status(),
         description="Takes pushed rows into the lake as soon as there are any, in one run at a time.",
     )
     def sensor(context: dg.SensorEvaluationContext, platform: Platform) -> Iterator[dg.RunRequest | dg.SkipReason]:

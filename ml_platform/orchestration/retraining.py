@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
+from ml_platform.orchestration.automation import schedule_status, sensor_status
 from ml_platform.orchestration.resources import Platform
 from ml_platform.orchestration.retraining_history import (
     CHECK_TAG,
@@ -82,7 +83,7 @@ def retraining_sensor(spec: ModelSpec, job_name: str, definitions: str) -> dg.Se
         name=f"{spec.name}_retraining",
         job_name=job_name,
         minimum_interval_seconds=30,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=sensor_status(),
         description=(
             f"Retrains {spec.name} when the newest finished check on {' or '.join(keys)} failed with severity ERROR, "
             f"at most once per failure and once in {duration(spec.retraining.cooldown)}, more seldom after runs that "
@@ -158,7 +159,7 @@ def retraining_schedule(spec: ModelSpec, job_name: str, definitions: str) -> lis
         job_name=job_name,
         cron_schedule=spec.retraining.schedule,
         description=f"Starts {job_name}, unless one is under way or nothing has changed since the last.",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
+        default_status=schedule_status(),
     )
     def schedule(context: dg.ScheduleEvaluationContext, platform: Platform) -> dg.RunRequest | dg.SkipReason:
         reason = training_under_way(context.instance, spec) or unchanged_since_last(

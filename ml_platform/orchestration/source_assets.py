@@ -11,6 +11,7 @@ from ml_platform.lake.sources.incremental_folder import FolderFiles, list_files,
 from ml_platform.lake.sources.source_spec import SourceSpec
 from ml_platform.lake.sources.sql_database import last_cursor, load_changes
 from ml_platform.lake.storage.tables import Lake
+from ml_platform.orchestration.automation import schedule_status, sensor_status
 from ml_platform.orchestration.metadata import sample
 from ml_platform.orchestration.raw_assets import (
     CHECK,
@@ -48,7 +49,7 @@ def source_table_defs(spec: SourceSpec) -> dg.Definitions:
         job=job,
         cron_schedule=spec.schedule,
         description=job.description,
-        default_status=dg.DefaultScheduleStatus.RUNNING,
+        default_status=schedule_status(),
     )
     return dg.Definitions(assets=[asset], jobs=[job], schedules=[schedule])
 
@@ -115,7 +116,7 @@ def _folder_sensor(spec: SourceSpec, asset: dg.AssetsDefinition) -> dg.SensorDef
         name=f"{spec.name.replace('/', '_')}_files",
         target=[asset],
         minimum_interval_seconds=30,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=sensor_status(),
         description=f"Loads the files of {source_of(spec)} that '{spec.name}' has not read yet.",
     )
     def sensor(context: dg.SensorEvaluationContext, platform: Platform) -> Iterator[dg.RunRequest | dg.SkipReason]:

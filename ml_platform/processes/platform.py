@@ -1,6 +1,7 @@
 """The platform's processes on one machine: Dagster's three, serving and the MLflow UI; `make dev` runs them all.
 
-Ports come from `ML_PLATFORM_DAGSTER_PORT`, `ML_PLATFORM_SERVING_PORT`, `ML_PLATFORM_MLFLOW_PORT` or the command line.
+Ports come from `ML_PLATFORM_DAGSTER_PORT`, `ML_PLATFORM_SERVING_PORT`, `ML_PLATFORM_MLFLOW_PORT`, the command line, or
+`ports:` in `environments.yaml`.
 """
 
 import hashlib
@@ -11,15 +12,22 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import yaml
+from pydantic import Field
+from pydantic.fields import FieldInfo
 
 from ml_platform.atomic_files import replace_file
+from ml_platform.environments import VARIABLE as ENVIRONMENT
+from ml_platform.environments import current_environment
 from ml_platform.processes.runner import CannotStart, Process
 from ml_platform.project import current_project
 from ml_platform.settings import Settings
 
 PORTS = {"dagster": 3000, "serving": 8000, "mlflow": 5000}
+# What `ports:` of an environment may hold.
+PORT_FIELDS = {name: FieldInfo(annotation=Annotated[int, Field(ge=1, le=65_535)]) for name in PORTS}
 TITLES = {"dagster": "Dagster UI", "serving": "Predictions (OpenAPI at /docs)", "mlflow": "MLflow UI"}
 DAGSTER_YAML = """\
 # Written when this folder was made; it is yours to change. "Runs that fail" in the documentation explains each part.
@@ -62,15 +70,19 @@ def port_variable(name: str) -> str:
 
 
 def ports() -> dict[str, int]:
-    """Return each process's port, as the environment says or the usual one.
+    """Return each process's port: of its variable, else of `ports:` in `environments.yaml`, else the usual one.
 
     Raises
     ------
     CannotStart
         When a variable holds no port number.
+    SpecError
+        When the file names no process or port.
     """
+    environment = current_environment()
+    of_file = environment.values("ports", PORT_FIELDS) if environment else {}
     chosen = {}
-    for name, usual in PORTS.items():
+    for name, usual in (PORTS | of_file).items():
         text = os.environ.get(port_variable(name), str(usual))
         if not text.isdigit() or not 0 < int(text) < 65536:
             raise CannotStart(f"{port_variable(name)}: a port from 1 to 65535 is wanted, found {text!r}")
@@ -166,8 +178,10 @@ def platform_environment(settings: Settings, chosen: Mapping[str, int]) -> dict[
         for name, port in addresses.items()
         if getattr(settings, name) == usual[name].default
     }
+    environment = current_environment()
     return {
         "ML_PLATFORM_HOME": str(settings.home),
+        **({ENVIRONMENT: environment.name} if environment else {}),
         "DAGSTER_HOME": str(dagster_home(settings)),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "1",

@@ -1,11 +1,11 @@
 """`ml-platform traffic`: which versions answer how much of an endpoint's traffic, shown and changed."""
 
-import getpass
 import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ml_platform.promotion.promoters import MayNotPromote, promoter
 from ml_platform.settings import Settings
 from ml_platform.terminal import say, stop
 
@@ -78,12 +78,13 @@ def traffic(  # noqa: PLR0917 - typer takes options as arguments
                 expected_revision=revision,
             )
             before = ReleaseStore(Settings().releases_dir).revision(name)
-            endpoint = change_traffic(Settings(), name, change, by=getpass.getuser(), reason=reason)
+            settings = Settings()
+            endpoint = change_traffic(settings, name, change, by=promoter(settings), reason=reason)
             if endpoint.revision == before:
                 say("nothing changed: this is what serves already")
         elif shadow or key or model:
             raise ValueError("wanted shares too, such as 3=100%: a change says who answers")
-    except (LookupError, ValueError, ReleaseConflict, BundleRefused, RegistryBehind) as error:
+    except (LookupError, ValueError, ReleaseConflict, BundleRefused, RegistryBehind, MayNotPromote) as error:
         stop(f"traffic of {name}: {error}")
     _show(ReleaseStore(Settings().releases_dir), name)
 

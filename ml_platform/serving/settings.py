@@ -1,11 +1,12 @@
-"""Settings of the server, each read from `ML_PLATFORM_SERVING_<NAME>`."""
+"""Settings of the server: of `ML_PLATFORM_SERVING_<NAME>`, else of `serving:` in `environments.yaml`."""
 
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
+from ml_platform.environments import EnvironmentSettings
 from ml_platform.governance.keys import ALL_MODELS, ROLES
 from ml_platform.serving.host_names import checked_names
 
@@ -28,7 +29,7 @@ class Grant(BaseModel):
         return roles
 
 
-class ServingSettings(BaseSettings):
+class ServingSettings(EnvironmentSettings):
     """Limits of one worker, and what it does when something else fails.
 
     Examples

@@ -17,8 +17,10 @@ from docs.generator.metrics_page import exposed, metrics_page
 from docs.generator.python_pages import PUBLIC, exported_by
 from docs.generator.settings_page import documented_variables, settings_page
 from docs.generator.yaml_keys import feature_view_keys, keys, model_keys, sections, source_keys
+from ml_platform.doctor.effective_settings import KINDS
 from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.sources.source_spec import SourceSpec
+from ml_platform.processes.platform import PORTS
 from ml_platform.spec.model import ModelSpec
 from ml_platform_tests.docs.pages import blocks, code_files, pages, text_of_all
 from ml_platform_tests.test_public_api import ROOMS
@@ -108,6 +110,12 @@ def test_every_key_of_the_yaml_on_the_pages_exists() -> None:
     for path, text in blocks("yaml"):
         document = yaml.safe_load(text)
         if top & set(document):
+            continue
+        if set(document) <= {"dev", "staging", "prod"}:
+            groups = {kind.group(): set(kind.model_fields) for kind in KINDS} | {"ports": set(PORTS)}
+            for environment in document.values():
+                assert set(environment) <= groups[""] | set(groups), (path, environment)
+                assert all(set(environment[group]) <= groups[group] for group in groups if group in environment), path
             continue
         for key in document:
             assert key in known, (path, key)

@@ -18,9 +18,10 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from ml_platform.atomic_files import append_line, replace_file
+from ml_platform.environments import EnvironmentSettings
 from ml_platform.settings import Settings
 from ml_platform.spec.types import Strict
 
@@ -30,8 +31,8 @@ Severity = Literal["info", "warning", "error"]
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-class AlertSettings(BaseSettings):
-    """Where alerts go beside the log and the file, each read from `ML_PLATFORM_ALERT_<NAME>`."""
+class AlertSettings(EnvironmentSettings):
+    """Where alerts go beside the log and the file: `ML_PLATFORM_ALERT_<NAME>`, else `alert:` in `environments.yaml`."""
 
     model_config = SettingsConfigDict(
         env_prefix="ML_PLATFORM_ALERT_", frozen=True, extra="ignore", hide_input_in_errors=True

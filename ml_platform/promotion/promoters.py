@@ -1,0 +1,37 @@
+"""Who may change at a terminal what an environment serves."""
+
+import os
+import pwd
+
+from ml_platform.settings import Settings
+
+
+class MayNotPromote(PermissionError):
+    """The user of this process is none of the environment's promoters."""
+
+
+def promoter(settings: Settings) -> str:
+    """Return the name of this process's user, if that may change what is served under these settings.
+
+    The name is that of the process's user id, which the environment variables `USER` and `LOGNAME` do not change.
+
+    Raises
+    ------
+    MayNotPromote
+        When the setting `promoters` names others alone.
+    """
+    user = this_user()
+    if settings.promoters and user not in settings.promoters:
+        raise MayNotPromote(
+            f"{user} may not change what is served in {settings.home}: the setting promoters names "
+            f"{', '.join(settings.promoters)}; ask one of them, or have the list changed"
+        )
+    return user
+
+
+def this_user() -> str:
+    """Return the name of this process's user, or its number where the machine has no name for it."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"user {os.getuid()}"
