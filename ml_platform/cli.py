@@ -14,6 +14,7 @@ from ml_platform.features.catalogue.cli import features
 from ml_platform.governance import audit_cli, keys_cli
 from ml_platform.lake.cli import quarantine, sql, tables
 from ml_platform.monitoring.alerts.cli import app as alerts
+from ml_platform.new_model.cli import app as new
 from ml_platform.private_files import private_umask
 from ml_platform.promotion import traffic_cli
 from ml_platform.promotion.promoters import MayNotPromote, promoter
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ml_platform.lake.query.overlays import Overlays
     from ml_platform.lake.storage.tables import Lake
 
-MODELS, DATA, ACCESS, TERMINAL = "What serves", "Tables and features", "Access", "This terminal"
+BUILD, MODELS, DATA, ACCESS, TERMINAL = "Make models", "What serves", "Tables and features", "Access", "This terminal"
 Model = Annotated[str, typer.Argument(help="Name of the model, as in its defs.yaml.")]
 REASON = "Why; it goes into the ledger and the endpoint document."
 
@@ -133,6 +134,7 @@ def rollback(model: Model, reason: Annotated[str, typer.Option(help=REASON)] = "
     say(f"{model} now serves version {versions} (revision {endpoint.revision})")
 
 
+app.add_typer(new, name="new", rich_help_panel=BUILD)
 app.command("traffic", rich_help_panel=MODELS)(traffic_cli.traffic)
 app.add_typer(alerts, name="alerts", rich_help_panel=MODELS)
 app.command("sql", rich_help_panel=DATA)(sql.sql_command(_overlays))

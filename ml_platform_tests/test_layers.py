@@ -14,7 +14,7 @@ ROWS = (
     ("testing",),
     ("orchestration",),  # the only one that imports Dagster
     ("serving",),
-    ("monitoring",),
+    ("monitoring", "new_model"),
     ("promotion",),
     ("training",),
     ("governance",),

@@ -1,13 +1,22 @@
-"""`dg scaffold defs ml_platform.orchestration.TabularModel <name>`: a model folder that loads, to be filled in."""
+"""`dg scaffold defs ml_platform.orchestration.TabularModel <name>`: a model's folder from a table, or to be filled in.
+
+With `--from` it is what `ml-platform new model` writes.
+"""
 
 from pathlib import Path
 from string import Template
-from typing import Literal
 
+import click
 import dagster as dg
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from ml_platform.new_model.create import create_model, table_name
+from ml_platform.new_model.draft import Wanted
 from ml_platform.orchestration.scaffolding import whole_or_nothing
+from ml_platform.printable import plain
+from ml_platform.project import current_project
+from ml_platform.settings import Settings
+from ml_platform.spec.model import Task
 
 DEFS_YAML = Template("""\
 type: $type_name
@@ -53,10 +62,18 @@ LABELS = {
 class TabularModelParams(BaseModel):
     """Options of the scaffold command."""
 
-    task: Literal["binary", "multiclass", "regression"] = Field("binary", description="What is predicted.")
+    model_config = ConfigDict(populate_by_name=True)
+
+    table: str = Field(
+        "", alias="from", description="Table raw/… from whose rows all is guessed; an example to fill in when left out."
+    )
+    data: str = Field("", description="CSV or Parquet file that is declared as the table first.")
     target: str = Field("label", description="Name of the label column.")
+    task: Task | None = Field(None, description="What is predicted; guessed from the table, binary in the example.")
+    id: str = Field("", description="Column that identifies a row; guessed, or made, when left out.")
+    time: str = Field("", description="Column with the instant of prediction; guessed, or made, when left out.")
     owner: str = Field("team@example.com", description="Who answers for the model.")
-    start: str = Field("2024-01-01", description="First day that can be scored (YYYY-MM-DD).")
+    start: str = Field("2024-01-01", description="First day that can be scored (YYYY-MM-DD), in the example.")
 
 
 class TabularModelScaffolder(dg.Scaffolder[TabularModelParams]):
@@ -73,19 +90,43 @@ class TabularModelScaffolder(dg.Scaffolder[TabularModelParams]):
         Raises
         ------
         ScaffoldError
-            When Python was asked for: a model is declared in YAML.
+            When Python was asked for: a model is declared in YAML; or no model can be made of the table.
         """
         with whole_or_nothing(request):
             params = request.params or TabularModelParams.model_validate({})
             folder = Path(request.target_path)
-            linear = "ridge" if params.task == "regression" else "logistic_regression"
-            values = {
-                **params.model_dump(),
-                "type_name": request.type_name,
-                "name": folder.name,
-                "families": f"{linear}, lightgbm",
-                "label": LABELS[params.task],
-            }
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "defs.yaml").write_text(DEFS_YAML.substitute(values), encoding="utf-8")
-            (folder / "spine.sql").write_text(SPINE_SQL.substitute(values), encoding="utf-8")
+            if params.table or params.data:
+                _from_table(folder, params)
+            else:
+                _example(folder, params, request.type_name)
+
+
+def _from_table(folder: Path, params: TabularModelParams) -> None:
+    data = Path(params.data) if params.data else None
+    wanted = Wanted(
+        name=folder.name,
+        table=params.table or f"raw/{table_name(Path(params.data))}",
+        target=params.target,
+        id=params.id or None,
+        time=params.time or None,
+        task=params.task,
+        owner=params.owner,
+    )
+    for note in create_model(current_project(), Settings(), wanted, data=data, folder=folder).notes:
+        click.echo(f"{folder.name}: {plain(note)}")
+
+
+def _example(folder: Path, params: TabularModelParams, type_name: str) -> None:
+    task = params.task or "binary"
+    linear = "ridge" if task == "regression" else "logistic_regression"
+    values = {
+        **params.model_dump(include={"target", "owner", "start"}),
+        "task": task,
+        "type_name": type_name,
+        "name": folder.name,
+        "families": f"{linear}, lightgbm",
+        "label": LABELS[task],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "defs.yaml").write_text(DEFS_YAML.substitute(values), encoding="utf-8")
+    (folder / "spine.sql").write_text(SPINE_SQL.substitute(values), encoding="utf-8")

@@ -207,3 +207,15 @@ def test_a_class_that_stands_apart_is_no_leak():
     split = named.with_columns(rest=rest).with_columns(part=pl.col("code") - pl.col("rest")).drop("code")
     [leak] = find_leakage(split, infos(split, "Class"), target="Class", task="multiclass").leaks
     assert leak.features == ("rest", "part")
+
+
+@pytest.mark.parametrize("name", ["f", "y", "n", "sum", "mean"])
+def test_a_category_may_be_called_as_anything(name: str) -> None:
+    draw = np.random.default_rng(0)
+    rows = pl.DataFrame({name: ["a", "b"] * 100, "speed": draw.normal(size=200), "late": draw.random(200) < 0.5})
+    infos = [
+        FeatureInfo(name=name, kind="categorical", source="input"),
+        FeatureInfo(name="speed", kind="numeric", source="input"),
+    ]
+    report = find_leakage(rows, infos, target="late", task="binary")
+    assert (report.judged, report.leaks) == (True, ())

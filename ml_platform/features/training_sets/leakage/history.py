@@ -79,7 +79,8 @@ def holds_own_label(frame: pl.DataFrame, name: str, label: pl.Series, groups: Se
     Such a target encoding made of the rows that are trained on knows the label of small groups. Found by its values, of
     any grouping, also where it is drawn towards a prior; and by the given groups where each row leaves itself out.
     """
-    keys = {group: frame.get_column(group) for group in group_keys(frame, groups)}
+    # Numbered, since a column may be called as one of those here.
+    keys = {f"group {number}": frame.get_column(group) for number, group in enumerate(group_keys(frame, groups))}
     table = pl.DataFrame({"f": frame.get_column(name).cast(pl.Float64), "y": label.cast(pl.Float64), **keys}).filter(
         pl.col("f").is_finite() & pl.col("y").is_finite()
     )
