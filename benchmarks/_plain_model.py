@@ -53,11 +53,10 @@ def boosted_model(width: int) -> "LGBMClassifier":
 
 def boosted_graph(width: int = len(releases.features())) -> bytes:
     """These trees as training exports them; over the columns of the tests' model, or so many others."""
-    from sklearn.pipeline import Pipeline
+    from ml_platform.training.export.onnx_trees import export_trees
+    from ml_platform.training.families.lightgbm import trees_of
 
-    from ml_platform.training.export.onnx import export_onnx
-
-    return export_onnx(Pipeline([("model", boosted_model(width))]), "binary", width)
+    return export_trees(trees_of(boosted_model(width).booster_, "binary"), "binary", width)
 
 
 def write_plain(path: Path) -> None:

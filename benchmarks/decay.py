@@ -28,7 +28,8 @@ from ml_platform.spec.model import ModelSpec
 from ml_platform.spec_yaml import load_spec
 from ml_platform.training.data.split import read_rows
 from ml_platform.training.evaluation.metrics import measure
-from ml_platform.training.families import build_estimator, default_params, fit_estimator, fitted_params, predict
+from ml_platform.training.families.fitting import train_estimator
+from ml_platform.training.families.registry import get_family
 
 DEFS = ROOT / "ml_platform" / "defs"
 PICTURE = ROOT / "docs" / "img" / "decay.png"
@@ -65,12 +66,13 @@ def fit_before(
     y = encode_labels(known[spec.target], spec)
     encoder = FeatureEncoder.fit(known, infos, y)
     X, recent = encoder.transform(known), known.select(newest).to_series().to_numpy()
-    params = default_params("lightgbm")
-    trial = build_estimator("lightgbm", spec.task, encoder.features, params, spec.tuning.seed)
-    fit_estimator(trial, X[~recent], y[~recent], (X[recent], y[recent]))
-    final = build_estimator("lightgbm", spec.task, encoder.features, fitted_params(trial, params), spec.tuning.seed)
-    fit_estimator(final, X, y)
-    return lambda part: predict(final, spec.task, encoder.transform(part))
+    lightgbm = get_family("lightgbm")
+    params, seed = lightgbm.default_params(spec.task), spec.tuning.seed
+    validation = (X[recent], y[recent])
+    trial = train_estimator(lightgbm, spec.task, encoder.features, params, seed, X[~recent], y[~recent], validation)
+    params = lightgbm.fitted_params(trial, params)
+    final = train_estimator(lightgbm, spec.task, encoder.features, params, seed, X, y)
+    return lambda part: lightgbm.predict(final, spec.task, encoder.transform(part))
 
 
 def measure_months(home: Path) -> pl.DataFrame:

@@ -26,7 +26,8 @@ from ml_platform.monitoring.drift.detect import MAX_COMPARED_ROWS
 from ml_platform.monitoring.drift.seasonal_baseline import ordinary_distances
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.evaluation.metrics import shares
-from ml_platform.training.families import build_estimator, default_params, importance
+from ml_platform.training.families.fitting import train_estimator
+from ml_platform.training.families.registry import get_family
 
 WEEK = timedelta(days=7)
 QUARTERS = ((1, 4), (4, 7), (7, 10))
@@ -41,9 +42,10 @@ def weighed_columns(spec: ModelSpec, infos: tuple[FeatureInfo, ...], rows: pl.Da
     y = encode_labels(rows[spec.target], spec)
     encoder = FeatureEncoder.fit(rows, infos, y)
     X = encoder.transform(rows)
-    params = {**default_params("lightgbm"), "n_estimators": TREES}
-    model = build_estimator("lightgbm", spec.task, encoder.features, params, 0).fit(X, y)
-    weights = shares(importance(model, encoder.features, X))
+    lightgbm = get_family("lightgbm")
+    params = {**lightgbm.default_params(spec.task), "n_estimators": TREES}
+    model = train_estimator(lightgbm, spec.task, encoder.features, params, 0, X, y)
+    weights = shares(lightgbm.importance(model, spec.task, encoder.features, X))
     return [Column(one.name, one.kind, weights[one.name], one.categories) for one in encoder.features]
 
 

@@ -33,6 +33,7 @@ PUBLIC = {
         "ml_platform.features.training_sets.leakage.find_leakage",
         "ml_platform.spec.model.Lookup",
     ],
+    "Families of estimators": ["ml_platform.training"],
     "What serves": [
         "ml_platform.registry.releases.ReleaseStore",
         "ml_platform.registry.pins.pinned_versions",

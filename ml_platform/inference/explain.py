@@ -11,6 +11,7 @@ Training writes what is needed into the metadata of the model's graph (`ml_platf
 
 import base64
 import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -34,6 +35,7 @@ class Tree(msgspec.Struct, kw_only=True):
     cover: list[float]  # training rows that came to the node
     leaf_value: list[float]
     leaf_cover: list[float]
+    leaf_vector: list[list[float]] = []  # in place of target and leaf_value: a leaf's value for each target
 
 
 class Trees(msgspec.Struct, kw_only=True, tag="tree_shap"):
@@ -41,6 +43,7 @@ class Trees(msgspec.Struct, kw_only=True, tag="tree_shap"):
 
     targets: int
     trees: list[Tree]
+    probabilities: bool = False  # raw scores are probabilities themselves, and not log-odds
 
 
 class Linear(msgspec.Struct, kw_only=True, tag="linear"):
@@ -71,6 +74,11 @@ class Explainer(Protocol):
     @property
     def method(self) -> str:
         """Name of the method."""
+        ...
+
+    @property
+    def probabilities(self) -> bool:
+        """Whether the raw scores of a classifier are probabilities, and not log-odds."""
         ...
 
     def explain(self, matrix: np.ndarray) -> Explanations:
@@ -105,6 +113,7 @@ class TreeExplainer:
 
     def __init__(self, ensemble: Trees, width: int) -> None:
         leaves = [leaf for tree in ensemble.trees for leaf in _leaves(tree)]
+        self.probabilities = ensemble.probabilities
         depth = max((len(leaf.features) for leaf in leaves), default=0)
         shape = (len(leaves), max(depth, 1))
         # Empty slots of short paths have o = z = 1: a factor of 1, and a contribution of 0.
@@ -120,11 +129,14 @@ class TreeExplainer:
                 self._low[number, slot], self._high[number, slot] = low, high
                 self._nan[number, slot], self._share[number, slot] = nan, share
             self._empty[number, :used] = False
-        self._value = np.array([leaf.value for leaf in leaves])
-        self._target = np.array([leaf.target for leaf in leaves], dtype=np.int64)
         self._targets, self._width = ensemble.targets, width
+        self._target = np.array([leaf.target for leaf in leaves], dtype=np.int64)
         weight = np.array([leaf.weight for leaf in leaves])
-        self._base = np.bincount(self._target, weight * self._value, minlength=ensemble.targets)
+        self._value = np.array([leaf.value for leaf in leaves])  # (leaves,), or (leaves × targets)
+        if self._value.ndim == 1:
+            self._base = np.bincount(self._target, weight * self._value, minlength=ensemble.targets)
+        else:
+            self._base = weight @ self._value
         points, weights = np.polynomial.legendre.leggauss(depth // 2 + 1)
         self._points, self._weights = (points + 1) / 2, weights / 2
 
@@ -136,14 +148,28 @@ class TreeExplainer:
         step = max(1, _CELLS // (slots * len(self._points)))
         for start in range(0, leaves, step):
             part = slice(start, start + step)
-            place = (self._target[part, None] * self._width + self._feature[part]).ravel()
+            add = self._add_to_targets(part) if self._value.ndim == 1 else self._add_to_all(part)
             for row, values in enumerate(matrix):
-                added = self._added(values, part).ravel()
-                contributions[row] += np.bincount(place, added, minlength=self._targets * self._width)
+                contributions[row] += add(self._shares(values, part))
         return Explanations(self._base, contributions.reshape(len(matrix), self._targets, self._width))
 
-    def _added(self, values: np.ndarray, part: slice) -> np.ndarray:
-        """Contribution of each slot of some leaves (leaves × slots)."""
+    def _add_to_targets(self, part: slice) -> Callable[[np.ndarray], np.ndarray]:
+        """From shares of leaves that have one target each to contributions (targets · features)."""
+        place = (self._target[part, None] * self._width + self._feature[part]).ravel()
+        size, value = self._targets * self._width, self._value[part, None]
+        return lambda shares: np.bincount(place, (shares * value).ravel(), minlength=size)
+
+    def _add_to_all(self, part: slice) -> Callable[[np.ndarray], np.ndarray]:
+        """From shares of leaves that have a value for each target to contributions (targets · features)."""
+        value = self._value[part]
+        place = (self._feature[part] * len(value) + np.arange(len(value))[:, None]).ravel()
+        shape = (self._width, len(value))
+        return lambda shares: (
+            value.T @ np.bincount(place, shares.ravel(), minlength=shape[0] * shape[1]).reshape(shape).T
+        ).ravel()
+
+    def _shares(self, values: np.ndarray, part: slice) -> np.ndarray:
+        """What each slot of some leaves contributes of the leaf's value (leaves × slots)."""
         found = values[self._feature[part]]
         goes = np.where(np.isnan(found), self._nan[part], (found > self._low[part]) & (found <= self._high[part]))
         goes = np.where(self._empty[part], 1.0, goes)
@@ -151,14 +177,15 @@ class TreeExplainer:
         factors = goes[..., None] * self._points + share[..., None] * (1 - self._points)
         product = factors.prod(axis=1) * self._weights
         integral = np.einsum("lq,lsq->ls", product, 1 / factors)
-        added: np.ndarray = (goes - share) * integral * self._value[part, None]
-        return added
+        shares: np.ndarray = (goes - share) * integral
+        return shares
 
 
 class LinearExplainer:
     """Coefficient times standardised value; the base is the intercept, which is the score of average numbers."""
 
     method = "linear"
+    probabilities = False
 
     def __init__(self, model: Linear, width: int) -> None:
         self._model = model
@@ -185,21 +212,22 @@ class _Leaf:
     """A leaf; for each feature on its path: lower and upper bound, whether NaN goes this way, share of rows that do."""
 
     target: int
-    value: float
+    value: float | list[float]
     weight: float  # share of the tree's training rows that came here
     features: dict[int, tuple[float, float, bool, float]]
 
 
 def _leaves(tree: Tree) -> list[_Leaf]:
+    values: Sequence[float | list[float]] = tree.leaf_vector or tree.leaf_value
     if not tree.feature:
-        return [_Leaf(tree.target, tree.leaf_value[0], 1.0, {})]
+        return [_Leaf(tree.target, values[0], 1.0, {})]
     leaves = []
     pending: list[tuple[int, dict[int, tuple[float, float, bool, float]]]] = [(0, {})]
     while pending:
         node, path = pending.pop()
         if node < 0:
             weight = tree.leaf_cover[~node] / tree.cover[0]
-            leaves.append(_Leaf(tree.target, tree.leaf_value[~node], weight, path))
+            leaves.append(_Leaf(tree.target, values[~node], weight, path))
             continue
         feature, split = tree.feature[node], tree.split[node]
         low, high, nan, share = path.get(feature, (-np.inf, np.inf, True, 1.0))

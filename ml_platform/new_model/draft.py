@@ -25,7 +25,8 @@ from ml_platform.new_model.strong_inputs import StrongInputs, find_strong_inputs
 from ml_platform.new_model.table_columns import check_known, table_columns
 from ml_platform.new_model.target import Target, guess_target
 from ml_platform.spec.inputs import InputField
-from ml_platform.spec.model import ModelSpec, Task
+from ml_platform.spec.model import ModelSpec
+from ml_platform.spec.types import Task
 from ml_platform.spec_yaml import load_spec
 from ml_platform.training.data.split import split_by_time
 

@@ -13,7 +13,7 @@ from ml_platform.new_model.split_size import DraftSplit
 from ml_platform.new_model.strong_inputs import StrongInputs
 from ml_platform.new_model.target import Target
 from ml_platform.printable import plain
-from ml_platform.spec.model import Task
+from ml_platform.spec.types import Task
 
 COMPONENT = "ml_platform.orchestration.TabularModel"
 _LABEL_KNOWN = "from when the label is known: say when, if that is later"

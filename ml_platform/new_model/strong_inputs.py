@@ -8,7 +8,8 @@ import polars as pl
 from ml_platform.features.training_sets.build import FeatureInfo
 from ml_platform.features.training_sets.leakage import find_leakage
 from ml_platform.new_model.inputs import DraftInput
-from ml_platform.spec.model import Leakage, Task
+from ml_platform.spec.model import Leakage
+from ml_platform.spec.types import Task
 
 # R² or AUC of one input alone from which somebody should say whether it is known in time, and how many are asked about.
 ASKED_FROM = {"binary": 0.75, "multiclass": 0.9, "regression": 0.6}

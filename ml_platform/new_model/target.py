@@ -8,7 +8,7 @@ import polars as pl
 from ml_platform.features.training_sets.labels import YES_NO
 from ml_platform.lake.names import literal
 from ml_platform.new_model.table_columns import TableColumn
-from ml_platform.spec.model import Task
+from ml_platform.spec.types import Task
 
 FEWEST_LABELS = 100  # with fewer rows neither the search for leaks nor the gate can say anything
 MOST_CLASSES = 200

@@ -16,7 +16,7 @@ from ml_platform.orchestration.scaffolding import whole_or_nothing
 from ml_platform.printable import plain
 from ml_platform.project import current_project
 from ml_platform.settings import Settings
-from ml_platform.spec.model import Task
+from ml_platform.spec.types import Task
 
 DEFS_YAML = Template("""\
 type: $type_name

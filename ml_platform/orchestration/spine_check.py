@@ -20,7 +20,8 @@ from ml_platform.lake.names import quoted
 from ml_platform.lake.query.sql import referenced_tables
 from ml_platform.orchestration.dagster_rules import dagster_problems
 from ml_platform.spec.input_rules import FieldType
-from ml_platform.spec.model import ModelSpec, Task
+from ml_platform.spec.model import ModelSpec
+from ml_platform.spec.types import Task
 from ml_platform.yaml_documents import Document, Problem, SpecError, documents, nearest
 
 REQUEST_FEATURES = "request_features.py"  # its usual name

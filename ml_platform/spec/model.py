@@ -6,14 +6,12 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from ml_platform.spec.families import BUILT_IN, family_info
 from ml_platform.spec.inputs import InputField
 from ml_platform.spec.monitoring import InferenceLogging, Monitoring, Retraining, Skew
 from ml_platform.spec.promotion import Promotion
 from ml_platform.spec.threshold import Threshold
-from ml_platform.spec.types import Duration, PositiveDuration, Strict, Tag
-
-Task = Literal["binary", "multiclass", "regression"]
-Family = Literal["logistic_regression", "ridge", "lightgbm"]
+from ml_platform.spec.types import Duration, PositiveDuration, Strict, Tag, Task
 
 CLASSIFICATION_METRICS = ("roc_auc", "average_precision", "log_loss", "brier", "f1", "accuracy")
 REGRESSION_METRICS = ("rmse", "mae", "r2")
@@ -182,10 +180,10 @@ class ModelSpec(Strict):
     input_checks: InputChecks = Field(
         InputChecks(), description="When the inputs are fresh and whole enough to train on."
     )
-    families: tuple[Family, ...] = Field(
+    families: tuple[str, ...] = Field(
         min_length=1,
-        description="Kinds of estimators that are tried: the best by the gate's metric is taken. `ridge` is for "
-        "regressions, `logistic_regression` for classes.",
+        description="Kinds of estimators that are tried: the best by the gate's metric is taken. "
+        f"{', '.join(f'`{name}`' for name in BUILT_IN)}, or the dotted path of a class of your own.",
     )
     tuning: Tuning = Field(Tuning(), description="How long the search is, and where it runs.")
     threshold: Threshold = Field(
@@ -208,6 +206,13 @@ class ModelSpec(Strict):
         description="Tags of its assets, runs and versions, of at most 63 letters, digits, `_`, `.` and `-`.",
     )
 
+    @field_validator("families")
+    @classmethod
+    def _are_known(cls, families: tuple[str, ...]) -> tuple[str, ...]:
+        for name in families:
+            family_info(name)
+        return families
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         names = [field.name for field in self.inputs]
@@ -217,9 +222,9 @@ class ModelSpec(Strict):
             raise ValueError(
                 f"inputs: {taken} are columns of the scores' own; name them otherwise in the spine (… AS …)"
             )
-        wrong = {"regression": {"logistic_regression"}}.get(self.task, {"ridge"}) & set(self.families)
-        if wrong:
-            raise ValueError(f"families: {sorted(wrong)} cannot do task '{self.task}'")
+        if wrong := sorted(name for name in self.families if self.task not in family_info(name).tasks):
+            able = ", ".join(info.name for info in BUILT_IN.values() if self.task in info.tasks)
+            raise ValueError(f"families: {wrong} cannot do task '{self.task}'; of the engine's families can: {able}")
         allowed = REGRESSION_METRICS if self.task == "regression" else CLASSIFICATION_METRICS
         if self.promotion.metric and self.promotion.metric not in allowed:
             raise ValueError(

@@ -1,9 +1,11 @@
 """What the values in `defs.yaml` are made of: spans of time, schedules, tags, and objects without unknown keys."""
 
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+Task = Literal["binary", "multiclass", "regression"]
 
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
 

@@ -18,6 +18,7 @@ Examples
 from ml_platform.testing.arrival import Arrives
 from ml_platform.testing.contracts import check_contract_holds
 from ml_platform.testing.definitions import check_definitions_load
+from ml_platform.testing.families import FamilyCase, check_family, family_cases
 from ml_platform.testing.graph import check_graph_snapshot
 from ml_platform.testing.home import SampleHome, sample_home
 from ml_platform.testing.point_in_time import check_view_is_point_in_time
@@ -26,12 +27,15 @@ from ml_platform.testing.served_scores import check_model_serves_what_it_trained
 
 __all__ = [
     "Arrives",
+    "FamilyCase",
     "SampleHome",
     "check_contract_holds",
     "check_definitions_load",
+    "check_family",
     "check_graph_snapshot",
     "check_model_serves_what_it_trained",
     "check_view_is_point_in_time",
+    "family_cases",
     "models",
     "sample_home",
     "tables",

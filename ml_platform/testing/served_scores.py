@@ -25,7 +25,6 @@ from ml_platform.testing.home import SampleHome, settings_in
 from ml_platform.testing.model_slice import TrainedSlice, train_slice
 from ml_platform.testing.project_parts import part, project_models
 from ml_platform.testing.server import running_server
-from ml_platform.training.export.parity import TOLERANCE
 
 _MICROSECOND = timedelta(microseconds=1)
 _ONE_BY_ONE = 5  # rows that are also asked for in a request each, which the server answers by other code
@@ -141,10 +140,12 @@ def _compare(
         )
     native = slice_.native.predict(asked)
     served = np.array([_score(manifest, answer) for answer in answers])
-    _hold(manifest, "the trained model", served, native, asked, answers)
+    _hold(manifest, slice_, "the trained model", served, native, asked, answers)
     if not is_now:
         batch = asked.get_column("batch_score").to_numpy()
-        _hold(manifest, "batch scoring", served.max(axis=1) if served.ndim > 1 else served, batch, asked, answers)
+        _hold(
+            manifest, slice_, "batch scoring", served.max(axis=1) if served.ndim > 1 else served, batch, asked, answers
+        )
 
 
 def _score(manifest: Manifest, answer: Mapping[str, Any]) -> float | list[float]:
@@ -156,6 +157,7 @@ def _score(manifest: Manifest, answer: Mapping[str, Any]) -> float | list[float]
 
 def _hold(  # noqa: PLR0917 - private
     manifest: Manifest,
+    slice_: TrainedSlice,
     whose: str,
     served: np.ndarray,
     wanted: np.ndarray,
@@ -163,9 +165,10 @@ def _hold(  # noqa: PLR0917 - private
     answers: Sequence[Mapping[str, Any]],
 ) -> None:
     """Hold served scores against others (both rows, or rows × classes)."""
+    tolerance = slice_.trained.parity.tolerance
     scale = np.maximum(1.0, np.abs(wanted)) if manifest.task == "regression" else 1.0
     differences = np.nan_to_num(np.abs(served - wanted) / scale, nan=np.inf).reshape(len(served), -1).max(axis=1)
-    if not (wrong := int((differences > TOLERANCE).sum())):
+    if not (wrong := int((differences > tolerance).sum())):
         return
     worst = int(differences.argmax())
     row, features = asked.row(worst, named=True), answers[worst].get("features", {})
@@ -176,7 +179,7 @@ def _hold(  # noqa: PLR0917 - private
     ]
     why = "\n  ".join(unlike) or "none: the scores differ on equal features"
     raise AssertionError(
-        f"model '{manifest.model}': wanted its server to answer with the scores of {whose} (tolerance {TOLERANCE:g}); "
+        f"model '{manifest.model}': wanted its server to answer with the scores of {whose} (tolerance {tolerance:g}); "
         f"found {wrong} of {len(served)} that differ, most that of row {row['__id']}: wanted {wanted[worst]}, served "
         f"{served[worst]}. Features of this row that differ:\n  {why}\n"
         "Make them the same in both: a request feature must depend on the request alone, and a hook of serving/app.py "

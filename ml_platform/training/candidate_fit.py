@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,16 +10,14 @@ import polars as pl
 from ml_platform.features.training_sets.build import FeatureInfo
 from ml_platform.inference.matrix import FeatureEncoder, encode_labels, label_classes
 from ml_platform.registry.manifest import Feature, Label
-from ml_platform.spec.model import Family, ModelSpec
+from ml_platform.spec.families import Parameter
+from ml_platform.spec.model import ModelSpec
 from ml_platform.training.data.split import window
-from ml_platform.training.documents import Parameter, ParityReport, Window
+from ml_platform.training.documents import ParityReport, Window
 from ml_platform.training.evaluation.metrics import shares
-from ml_platform.training.export.onnx import export_onnx
 from ml_platform.training.export.parity import check_parity
-from ml_platform.training.families import build_estimator, fit_estimator, importance, predict
-
-if TYPE_CHECKING:
-    from sklearn.pipeline import Pipeline
+from ml_platform.training.families.fitting import train_estimator
+from ml_platform.training.families.registry import get_family
 
 _IMPORTANCE_ROWS = 5000
 
@@ -30,10 +28,10 @@ class NotExportable(RuntimeError):
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted pipeline, and the rows that it learned from."""
+    """A fitted estimator, and the rows that it learned from."""
 
-    family: Family
-    estimator: "Pipeline"
+    family: str
+    estimator: Any
     encoder: FeatureEncoder
     classes: tuple[Label, ...]
     X: np.ndarray
@@ -45,26 +43,50 @@ class Fitted:
         """Columns of the matrix, in order."""
         return self.encoder.features
 
+    @property
+    def family_name(self) -> str:
+        """What the family is called, also where it is named by the path of its class."""
+        return get_family(self.family).info.name
+
     def predict(self, rows: pl.DataFrame) -> np.ndarray:
         """Score rows: (rows,), or (rows × classes) for multiclass."""
-        return predict(self.estimator, self.spec.task, self.encoder.transform(rows))
+        return self._predict(self.encoder.transform(rows))
+
+    def _predict(self, X: np.ndarray) -> np.ndarray:
+        return get_family(self.family).predict(self.estimator, self.spec.task, X)
 
     def importance(self) -> dict[str, float]:
         """Share of each feature in the model, largest first."""
-        return shares(importance(self.estimator, self.features, self.X[-_IMPORTANCE_ROWS:]))
+        return shares(
+            get_family(self.family).importance(
+                self.estimator, self.spec.task, self.features, self.X[-_IMPORTANCE_ROWS:]
+            )
+        )
+
+    def native_files(self) -> dict[str, bytes]:
+        """The model in its library's own data format, by file name."""
+        return get_family(self.family).native_files(self.estimator)
 
     def export(self) -> tuple[bytes, ParityReport]:
-        """Export to ONNX, and compare the graph with the pipeline.
+        """Export to ONNX, and compare the graph with the estimator.
 
         Raises
         ------
         NotExportable
             When the exporter refuses the model, or the graph answers otherwise.
         """
-        spec = self.spec
+        spec, family = self.spec, get_family(self.family)
         try:
-            onnx = export_onnx(self.estimator, spec.task, len(self.features))
-            parity = check_parity(self.estimator, onnx, spec.task, self.features, self.X, seed=spec.tuning.seed)
+            onnx = family.export(self.estimator, spec.task, self.features)
+            parity = check_parity(
+                self._predict,
+                onnx,
+                spec.task,
+                self.features,
+                self.X,
+                tolerance=family.info.tolerance,
+                seed=spec.tuning.seed,
+            )
         except Exception as error:  # whatever a converter or the runtime raises: the reason is told, not lost
             raise NotExportable(f"{type(error).__name__}: {error}") from error
         return onnx, parity
@@ -74,7 +96,7 @@ def fit_candidate(
     spec: ModelSpec,
     features: Sequence[FeatureInfo],
     rows: pl.DataFrame,
-    family: Family,
+    family: str,
     params: Mapping[str, Parameter],
 ) -> Fitted:
     """Train a family with fixed parameters on all of some rows.
@@ -101,8 +123,7 @@ def fit_candidate(
     require_classes(spec, y)
     encoder = FeatureEncoder.fit(rows, features, None if spec.task == "multiclass" else y)
     X = encoder.transform(rows)
-    estimator = build_estimator(family, spec.task, encoder.features, params, spec.tuning.seed)
-    fit_estimator(estimator, X, y)
+    estimator = train_estimator(get_family(family), spec.task, encoder.features, params, spec.tuning.seed, X, y)
     return Fitted(family, estimator, encoder, classes, X, window(rows, spec), spec)
 
 

@@ -8,10 +8,8 @@ from datetime import datetime
 from pydantic import Field
 
 from ml_platform.features.training_sets.build import TrainingSetRef
-from ml_platform.spec.model import Family
+from ml_platform.spec.families import Parameter
 from ml_platform.spec.types import Strict
-
-Parameter = bool | int | float | str
 
 
 class Window(Strict):
@@ -34,8 +32,8 @@ class Trial(Strict):
     """One trial of the search: trained on the training part, measured on the validation part."""
 
     number: int = Field(description="Position over all families, from 0.")
-    family: Family = Field(description="Its kind of estimator.")
-    params: dict[str, Parameter] = Field(description="As `build_estimator` takes them, the number of trees included.")
+    family: str = Field(description="Its kind of estimator.")
+    params: dict[str, Parameter] = Field(description="As its family takes them, the number of trees included.")
     score: float = Field(description="The search's metric on the validation rows.")
     metrics: dict[str, float] = Field(description="All metrics on the validation rows.")
     threshold: float | None = Field(None, description="Binary: as `threshold` in defs.yaml, on validation rows.")
@@ -86,7 +84,7 @@ class PassedOver(Strict):
     """A candidate with a better score than the one that was taken, which could not be exported."""
 
     number: int = Field(description="Its number among the candidates.")
-    family: Family = Field(description="Its kind of estimator.")
+    family: str = Field(description="Its kind of estimator.")
     reason: str = Field(description="Why it could not be exported.")
 
     @property
@@ -114,7 +112,7 @@ class TrainedModel(Strict):
     model: str = Field(description="Name of the model, as in its defs.yaml.")
     digest: str = Field(description="Digest of the bundle in the release store.")
     model_digest: str = Field(description="Digest of graph and signature: equal for equal training.")
-    family: Family = Field(description="Its kind of estimator.")
+    family: str = Field(description="Its kind of estimator.")
     params: dict[str, Parameter] = Field(description="Its parameters.")
     threshold: float | None = Field(
         None, description="Probability from which a binary model says true; null for other tasks."

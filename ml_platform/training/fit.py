@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -24,9 +23,6 @@ from ml_platform.training.documents import PassedOver, SearchResult, TrainedMode
 from ml_platform.training.evaluation.blocks import DAY, block_ids
 from ml_platform.training.evaluation.metric_errors import holdout_error
 from ml_platform.training.evaluation.metrics import measure
-
-if TYPE_CHECKING:
-    from sklearn.pipeline import Pipeline
 
 
 def fit_model(
@@ -152,7 +148,7 @@ def _train(  # noqa: PLR0917 - private
             {
                 **{f"{PLOTS}/{name}": image for name, image in plots.items()},
                 **_documents(ref, importance, bundle.manifest.model_digest),
-                **_native(fitted.estimator),
+                **fitted.native_files(),
             },
         )
         model_uri = log_model(tracker, run_id, onnx, bundle.manifest, example=bundle.example)
@@ -211,9 +207,3 @@ def _documents(ref: TrainingSetRef, weights: Mapping[str, float], digest: str) -
         "features.json": json.dumps(features, indent=2).encode(),
         "training_set.json": json.dumps({"model_digest": digest, **ref.model_dump(mode="json")}, indent=2).encode(),
     }
-
-
-def _native(estimator: "Pipeline") -> dict[str, bytes]:
-    """The native model as data: LightGBM's text format. Of a linear model the graph says all."""
-    model = estimator.named_steps["model"]
-    return {"model.lgb": model.booster_.model_to_string().encode()} if hasattr(model, "booster_") else {}

@@ -12,20 +12,16 @@ from ml_platform.features.training_sets.build import TrainingSetRef
 from ml_platform.inference.matrix import FeatureEncoder, encode_labels, label_classes
 from ml_platform.registry.manifest import Feature
 from ml_platform.registry.tracking import Tracker
-from ml_platform.spec.model import Family, ModelSpec, Task
+from ml_platform.spec.families import Parameter
+from ml_platform.spec.model import ModelSpec
 from ml_platform.spec.threshold import Threshold
+from ml_platform.spec.types import Task
 from ml_platform.training.candidate_fit import require_classes
 from ml_platform.training.data.split import Parts, TrainingRows
-from ml_platform.training.documents import Parameter, SearchResult, Trial
+from ml_platform.training.documents import SearchResult, Trial
 from ml_platform.training.evaluation.metrics import choose_threshold, measure
-from ml_platform.training.families import (
-    build_estimator,
-    default_params,
-    fit_estimator,
-    fitted_params,
-    predict,
-    suggest,
-)
+from ml_platform.training.families.fitting import train_estimator
+from ml_platform.training.families.registry import get_family
 
 if TYPE_CHECKING:
     import optuna
@@ -52,7 +48,7 @@ class TrialData:
 class TrialPlan:
     """One family with one set of parameters."""
 
-    family: Family
+    family: str
     params: Mapping[str, Parameter]
 
 
@@ -69,12 +65,12 @@ class TrialResult:
 def run_trial(trial: TrialPlan, data: TrialData) -> TrialResult:
     """Train on the training rows and measure on the validation rows."""
     started = time.perf_counter()
-    estimator = build_estimator(trial.family, data.task, data.features, trial.params, data.seed)
-    fit_estimator(estimator, data.X, data.y, (data.X_validation, data.y_validation))
-    score = predict(estimator, data.task, data.X_validation)
+    family, validation = get_family(trial.family), (data.X_validation, data.y_validation)
+    estimator = train_estimator(family, data.task, data.features, trial.params, data.seed, data.X, data.y, validation)
+    score = family.predict(estimator, data.task, data.X_validation)
     threshold = choose_threshold(data.threshold, data.y_validation, score) if data.task == "binary" else None
     return TrialResult(
-        params=fitted_params(estimator, trial.params),
+        params=family.fitted_params(estimator, trial.params),
         metrics=measure(data.task, data.y_validation, score, threshold=threshold),
         threshold=threshold,
         seconds=time.perf_counter() - started,
@@ -103,7 +99,7 @@ def search(rows: TrainingRows, spec: ModelSpec, *, tracker: Tracker) -> SearchRe
     """
     ref, parts = rows.ref, rows.parts
     data = trial_data(parts, spec, ref)
-    trials: list[tuple[Family, TrialResult]] = []
+    trials: list[tuple[str, TrialResult]] = []
     with (
         tracker.run(spec.name, "search", tags={"stage": "search"}) as run_id,
         executor_session(spec.tuning.executor),
@@ -159,7 +155,7 @@ def trial_data(parts: Parts, spec: ModelSpec, ref: TrainingSetRef) -> TrialData:
     )
 
 
-def _search_family(family: Family, spec: ModelSpec, data: TrialData, *, seed: int) -> list[TrialResult]:
+def _search_family(family: str, spec: ModelSpec, data: TrialData, *, seed: int) -> list[TrialResult]:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -167,11 +163,11 @@ def _search_family(family: Family, spec: ModelSpec, data: TrialData, *, seed: in
         direction="maximize" if spec.higher_is_better else "minimize",
         sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS),
     )
-    study.enqueue_trial(default_params(family))
+    study.enqueue_trial(get_family(family).default_params(spec.task))
     started, outcomes = time.perf_counter(), list[TrialResult]()
     while len(outcomes) < spec.tuning.trials and not _out_of_time(spec, started, outcomes):
         asked = [study.ask() for _ in range(min(BATCH, spec.tuning.trials - len(outcomes)))]
-        proposals = [TrialPlan(family, suggest(family, trial)) for trial in asked]
+        proposals = [TrialPlan(family, get_family(family).suggest(spec.task, trial)) for trial in asked]
         results = map_tasks(run_trial, proposals, shared=data, executor=spec.tuning.executor)
         for trial, outcome in zip(asked, results, strict=True):
             _tell(study, trial, outcome, spec)

@@ -9,24 +9,23 @@ import onnxruntime
 import pytest
 
 from ml_platform.inference.explain import METADATA_KEY, Explainer, Tree, TreeExplainer, Trees, unpack
-from ml_platform.spec.model import Family, Task
-from ml_platform.training.export.onnx import export_onnx
-from ml_platform.training.export.onnx_trees import thresholds
-from ml_platform_tests.training.export.test_onnx import FEATURES, fitted
+from ml_platform.spec.types import Task
+from ml_platform.training.export.thresholds import thresholds
+from ml_platform_tests.training.export.test_onnx import FEATURES, export, fitted
 
 WIDTH = len(FEATURES)
 
 
-def explainer(estimator: Any, task: Task) -> Explainer:
+def explainer(family: str, estimator: Any, task: Task) -> Explainer:
     """The explainer that serving makes of the exported graph."""
-    session = onnxruntime.InferenceSession(export_onnx(estimator, task, WIDTH))
+    session = onnxruntime.InferenceSession(export(family, estimator, task))
     return unpack(session.get_modelmeta().custom_metadata_map[METADATA_KEY], WIDTH)
 
 
-def edge_rows(estimator: Any, X: np.ndarray) -> np.ndarray:
+def edge_rows(onnx: bytes, X: np.ndarray) -> np.ndarray:
     """Real rows, rows of nulls, infinities, zeros, unseen codes, and rows on and beside thresholds."""
     rows = [X[:60], np.full((1, WIDTH), np.nan), np.full((1, WIDTH), 1e308), np.zeros((1, WIDTH))]
-    for feature, values in thresholds(estimator.named_steps["model"].booster_).items():
+    for feature, values in thresholds(onnx).items():
         beside = np.repeat(X[:1], 9, axis=0)
         some = np.array(values[:3])
         beside[: 3 * len(some), feature] = np.concatenate(
@@ -48,9 +47,9 @@ def edge_rows(estimator: Any, X: np.ndarray) -> np.ndarray:
 )
 def test_trees_are_explained_as_lightgbm_does(task: Task, params: dict[str, Any]) -> None:
     estimator, X = fitted(task, "lightgbm", **params)
-    model = estimator.named_steps["model"]
-    rows = edge_rows(estimator, X)
-    found = explainer(estimator, task)
+    model = estimator
+    rows = edge_rows(export("lightgbm", estimator, task), X)
+    found = explainer("lightgbm", estimator, task)
     assert found.method == "tree_shap"
     explained = found.explain(rows)
     wanted = np.asarray(model.booster_.predict(rows, pred_contrib=True)).reshape(len(rows), -1, WIDTH + 1)
@@ -64,10 +63,10 @@ def test_trees_are_explained_as_lightgbm_does(task: Task, params: dict[str, Any]
     ("task", "family"),
     [("binary", "logistic_regression"), ("multiclass", "logistic_regression"), ("regression", "ridge")],
 )
-def test_linear_contributions_sum_to_the_raw_score(task: Task, family: Family) -> None:
+def test_linear_contributions_sum_to_the_raw_score(task: Task, family: str) -> None:
     estimator, X = fitted(task, family)
     rows = np.vstack([X[:200], np.full((1, WIDTH), np.nan)])
-    explained = explainer(estimator, task).explain(rows)
+    explained = explainer(family, estimator, task).explain(rows)
     model = estimator.named_steps["model"]
     columns = estimator.named_steps["columns"].transform(rows)
     raw = model.predict(columns) if task == "regression" else model.decision_function(columns)

@@ -17,8 +17,8 @@ from ml_platform.registry.manifest import Golden, Input, Manifest, Provenance, T
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
 from ml_platform.spec.model import ModelSpec
-from ml_platform.training.export.onnx import export_onnx
-from ml_platform.training.families import build_estimator, default_params, predict
+from ml_platform.training.families.fitting import train_estimator
+from ml_platform.training.families.registry import get_family
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 TRAINED_DAYS = 60
@@ -129,10 +129,9 @@ def bundle() -> tuple[dict[str, bytes], pl.DataFrame]:
     frame = draw(0, TRAINED_DAYS)
     y = frame["fault"].cast(pl.Float64).to_numpy()
     encoder = FeatureEncoder.fit(frame, FEATURES, y)
-    params = default_params("logistic_regression")
-    estimator = build_estimator("logistic_regression", "binary", encoder.features, params, 0)
-    estimator.fit(encoder.transform(frame), y)
-    onnx = export_onnx(estimator, "binary", len(FEATURES))
+    logistic, X = get_family("logistic_regression"), encoder.transform(frame)
+    estimator = train_estimator(logistic, "binary", encoder.features, logistic.default_params("binary"), 0, X, y)
+    onnx = logistic.export(estimator, "binary", encoder.features)
     features = tuple(msgspec.structs.replace(one, importance=IMPORTANCE[one.name]) for one in encoder.features)
     manifest = Manifest(
         model=MODEL,
@@ -168,7 +167,7 @@ def bundle() -> tuple[dict[str, bytes], pl.DataFrame]:
         inputs=(frame.select("vibration", "wind", "maker").row(0, named=True),),
         looked_up=({},),
         matrix=(tuple(matrix[0].tolist()),),
-        scores=tuple(predict(estimator, "binary", matrix).tolist()),
+        scores=tuple(logistic.predict(estimator, "binary", matrix).tolist()),
     )
     files = {
         "model.onnx": onnx,

@@ -14,14 +14,13 @@ from ml_platform.project import Project
 from ml_platform.promotion.versions import describe
 from ml_platform.registry.manifest import Target
 from ml_platform.spec.model import CLASSIFICATION_METRICS
-from ml_platform.training import candidate_fit
 from ml_platform.training.candidate_fit import NotExportable, fit_candidate
 from ml_platform.training.data.split import Parts, TrainingRows, read_rows, split_by_time
 from ml_platform.training.documents import SearchResult, TrainedModel
 from ml_platform.training.evaluation.evaluate import evaluate
 from ml_platform.training.evaluation.metrics import measure
 from ml_platform.training.evaluation.rescoring import VersionRows
-from ml_platform.training.families import default_params
+from ml_platform.training.families.registry import get_family
 from ml_platform.training.fit import fit_model
 from ml_platform.training.search import search
 from ml_platform_tests.toy_world import START, Shops, multiclass_spec, regression_spec
@@ -126,20 +125,25 @@ def test_the_next_candidate_is_taken_where_the_best_cannot_be_exported(
     found = shops.candidates(shops.training_set(AS_OF))
     ranked = found.ranked
     refused = {ranked[0].number, ranked[1].number}
-    own, fits = candidate_fit.export_onnx, []
+    logistic, fits = get_family("logistic_regression"), []
+    own_export = logistic.export
 
-    def export(estimator: Any, task: Any, width: int) -> bytes:
-        fits.append(estimator)
-        if len(fits) == 1:
-            raise ValueError("its objective has no exact export")
-        if len(fits) == 2:
-            return own(found_other, task, width)
-        return own(estimator, task, width)
+    def exporter(own: Any) -> Any:
+        def export(estimator: Any, task: Any, features: Any) -> bytes:
+            fits.append(estimator)
+            if len(fits) == 1:
+                raise ValueError("its objective has no exact export")
+            if len(fits) == 2:
+                return own_export(found_other, task, features)
+            return own(estimator, task, features)
 
-    params = {**default_params("logistic_regression"), "C": 1e-4}
+        return export
+
+    params = {"C": 1e-4}
     rows = shops.rows(found.training_set).parts.train
     found_other = fit_candidate(shops.spec, found.training_set.features, rows, "logistic_regression", params).estimator
-    monkeypatch.setattr(candidate_fit, "export_onnx", export)
+    for family in map(get_family, shops.spec.families):
+        monkeypatch.setattr(family, "export", exporter(family.export))
     trained = shops.fit(found)
     assert {item.number for item in trained.passed_over} == refused
     assert trained.params == ranked[2].params

@@ -3,7 +3,7 @@
 import polars as pl
 
 from ml_platform.lake.exact_casts import cast_exactly, first_lost, is_text, shown
-from ml_platform.spec.model import Task
+from ml_platform.spec.types import Task
 
 _MOST_SHOWN = 5
 _WANTED: dict[Task, str] = {

@@ -17,7 +17,7 @@ from math import sqrt
 import numpy as np
 
 from ml_platform.registry.manifest import HoldoutError
-from ml_platform.spec.model import Task
+from ml_platform.spec.types import Task
 from ml_platform.training.evaluation.metric_errors import metric_errors
 from ml_platform.training.evaluation.metrics import gain, metric_range
 

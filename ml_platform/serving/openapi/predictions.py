@@ -95,7 +95,10 @@ _EXPLANATION = {
     "required": ["method", "of", "base", "raw_score", "contributions"],
     "properties": {
         "method": {"enum": ["tree_shap", "linear"]},
-        "of": {"type": "string", "description": "What the raw score is: log-odds, or the target's unit."},
+        "of": {
+            "type": "string",
+            "description": "What the raw score is: log-odds, a probability, or the target's unit.",
+        },
         "class": {"description": "With several classes: the one explained, whose score is highest."},
         "base": {"type": "number"},
         "raw_score": {"type": "number"},

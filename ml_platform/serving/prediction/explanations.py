@@ -44,9 +44,10 @@ def _explain(model: ServedModel, explainer: Explainer, matrix: np.ndarray) -> li
     names = list(model.columns)
     explanations = []
     for row, target in enumerate(raw.argmax(axis=1).tolist()):
+        raw_of = _RAW.get(model.manifest.task) or model.manifest.target_unit or model.manifest.target
         explanation: dict[str, Any] = {
             "method": explainer.method,
-            "of": _RAW.get(model.manifest.task) or model.manifest.target_unit or model.manifest.target,
+            "of": "probability" if explainer.probabilities else raw_of,
         }
         if model.manifest.task == "multiclass":
             explanation["class"] = model.manifest.classes[target]

@@ -202,7 +202,7 @@ def _manifest(
         task=spec.task,
         description=spec.description,
         owner=spec.owner,
-        family=fitted.family,
+        family=fitted.family_name,
         id=spec.id if spec.id in names else None,
         as_of=spec.timestamp if spec.timestamp in timestamps else None,
         inputs=signature.inputs,

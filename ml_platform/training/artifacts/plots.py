@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml_platform.registry.manifest import Label
-from ml_platform.spec.model import Task
+from ml_platform.spec.types import Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ml_platform.spec.model import Task
+from ml_platform.spec.types import Task
 from ml_platform.training.evaluation.metrics import gain, metric_range, weighted
 
 _MOST_GROUPS = 100  # of more blocks, several are left out at a time: the quantile hardly falls any further

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ml_platform.registry.manifest import HoldoutError
-from ml_platform.spec.model import Task
+from ml_platform.spec.types import Task
 from ml_platform.training.evaluation.cluster_interval import metric_interval
 
 

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ml_platform.spec.model import CLASSIFICATION_METRICS, LOWER_IS_BETTER, REGRESSION_METRICS, Task
+from ml_platform.spec.model import CLASSIFICATION_METRICS, LOWER_IS_BETTER, REGRESSION_METRICS
 from ml_platform.spec.threshold import Threshold
+from ml_platform.spec.types import Task
 
 _EPSILON = 1e-15
 

@@ -4,51 +4,36 @@ The stock converters impute and scale in float32, in which epoch seconds, eight-
 are rounded before their mean is taken away: what is left of them is noise. Here numbers stay doubles from end to end.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from ml_platform.inference.explain import Linear
-from ml_platform.spec.model import Task
-
-if TYPE_CHECKING:
-    import onnx
+from ml_platform.spec.types import Task
+from ml_platform.training.export.graph import Graph
 
 
-class _Graph:
-    """Nodes and constants, as they are added."""
+def export_linear(model: Linear, task: Task, width: int) -> bytes:
+    """Write a linear model as a graph, as `ml_platform.inference.explain` explains it.
 
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def constant(self, name: str, values: object, dtype: type[np.generic] = np.float64) -> str:
-        from onnx import numpy_helper
-
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values, dtype), name))
-        return name
-
-    def add(self, op: str, inputs: list[str], output: str, **attributes: int) -> str:
-        from onnx import helper
-
-        self.nodes.append(helper.make_node(op, inputs, [output], **attributes))
-        return output
+    Parameters
+    ----------
+    model
+        Its raw scores are log-odds, of each class for multiclass, or the value.
+    task
+        Kind of model.
+    width
+        Number of features.
+    """
+    graph, outputs = Graph(), len(model.intercept)
+    raw = add_linear(graph, model, alone=outputs == 1)
+    return graph.finish(raw, task, width=width, outputs=outputs, probabilities=False, explanation=model)
 
 
-def linear_nodes(model: Linear, task: Task) -> tuple[list["onnx.NodeProto"], list["onnx.TensorProto"], int]:
-    """Nodes that turn a matrix `X` (rows × features, double) into `score`, as `inference.explain` explains it.
+def add_linear(graph: Graph, model: Linear, *, alone: bool) -> str:
+    """Add the raw scores of a matrix `X`: (rows,) if there is one `alone`, else (rows × targets).
 
     Numbers are imputed, centred and weighed (weights already divided by the scale); codes of categories, which are
     whole numbers from the smallest code on, pick their weights from one table.
-
-    Returns
-    -------
-    tuple
-        The nodes, their constants, and the number of outputs (1, or the number of classes).
     """
-    graph = _Graph()
-    outputs = len(model.intercept)
-    alone = outputs == 1
     parts = []
     if model.numeric:
         parts.append(_numeric(graph, model, alone=alone))
@@ -56,17 +41,10 @@ def linear_nodes(model: Linear, task: Task) -> tuple[list["onnx.NodeProto"], lis
         parts.append(_categorical(graph, model, alone=alone))
     else:
         parts.append(graph.constant("intercept", model.intercept[0] if alone else model.intercept))
-    raw = graph.add("Add", parts, "raw") if len(parts) > 1 else parts[0]
-    if task == "regression":
-        graph.nodes[-1].output[0] = "score"
-    elif task == "binary":
-        graph.add("Sigmoid", [raw], "score")
-    else:
-        graph.add("Softmax", [raw], "score", axis=1)
-    return graph.nodes, graph.constants, outputs
+    return graph.add("Add", parts, "linear") if len(parts) > 1 else parts[0]
 
 
-def _numeric(graph: _Graph, model: Linear, *, alone: bool) -> str:
+def _numeric(graph: Graph, model: Linear, *, alone: bool) -> str:
     """Weighted sum of the numbers; other columns have weight 0, which is cheaper than to leave them out."""
     width = 1 + max([*model.numeric, *model.categorical])
     fill, mean, weights = np.zeros(width), np.zeros(width), np.zeros((width, len(model.intercept)))
@@ -79,7 +57,7 @@ def _numeric(graph: _Graph, model: Linear, *, alone: bool) -> str:
     return graph.add("MatMul", [centred, weighed], "of_numbers")
 
 
-def _categorical(graph: _Graph, model: Linear, *, alone: bool) -> str:
+def _categorical(graph: Graph, model: Linear, *, alone: bool) -> str:
     """Sum of the weights of the categories, and the intercept, which is in those of the first feature."""
     by_feature = zip(*model.categorical_coefficients, strict=True)
     tables = [np.array(targets).T for targets in by_feature]  # codes × targets

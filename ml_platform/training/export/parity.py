@@ -1,18 +1,14 @@
 """Parity gate: the exported graph must give the trained model's scores, on real rows and on nasty ones."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ml_platform.registry.manifest import MISSING_CODE, UNSEEN_CODE, Feature
-from ml_platform.spec.model import Task
+from ml_platform.spec.types import Task
 from ml_platform.training.documents import ParityReport
-from ml_platform.training.families import predict
+from ml_platform.training.export.thresholds import thresholds
 
-if TYPE_CHECKING:
-    from sklearn.pipeline import Pipeline
-
-TOLERANCE = 1e-10  # double precision throughout; measured differences stay below 1e-14
 REAL_ROWS = 2000
 _ROWS_PER_FEATURE = 120
 
@@ -22,9 +18,33 @@ class ParityError(RuntimeError):
 
 
 def check_parity(
-    estimator: "Pipeline", onnx: bytes, task: Task, features: tuple[Feature, ...], X: np.ndarray, *, seed: int = 0
+    native: Callable[[np.ndarray], np.ndarray],
+    onnx: bytes,
+    task: Task,
+    features: Sequence[Feature],
+    X: np.ndarray,
+    *,
+    tolerance: float,
+    seed: int = 0,
 ) -> ParityReport:
-    """Compare graph and pipeline on real rows `X` and on rows derived from them by `nasty_rows`.
+    """Compare a graph with the model that was trained, on real rows and on rows derived from them by `nasty_rows`.
+
+    Parameters
+    ----------
+    native
+        Gives the trained model's scores of a matrix.
+    onnx
+        Its export.
+    task
+        Kind of model.
+    features
+        Columns of the matrix, in order.
+    X
+        Real rows × features.
+    tolerance
+        Largest difference that is rounding.
+    seed
+        Of the choice of rows.
 
     Returns
     -------
@@ -39,42 +59,37 @@ def check_parity(
     import onnxruntime
 
     step = max(1, len(X) // REAL_ROWS)
-    rows = np.ascontiguousarray(np.vstack([X[::step][:REAL_ROWS], nasty_rows(estimator, features, X, seed=seed)]))
+    rows = np.ascontiguousarray(np.vstack([X[::step][:REAL_ROWS], nasty_rows(onnx, features, X, seed=seed)]))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
     exported = session.run(["score"], {"X": rows})[0]
-    native = predict(estimator, task, rows)
-    if exported.shape != native.shape:
-        raise ParityError(f"export: wanted scores of shape {native.shape}, the graph gives {exported.shape}")
-    scale = np.maximum(1.0, np.abs(native)) if task == "regression" else 1.0
-    differences = np.abs(exported - native) / scale
-    if not np.isfinite(exported).all() or differences.max() > TOLERANCE:
+    wanted = native(rows)
+    if exported.shape != wanted.shape:
+        raise ParityError(f"export: wanted scores of shape {wanted.shape}, the graph gives {exported.shape}")
+    scale = np.maximum(1.0, np.abs(wanted)) if task == "regression" else 1.0
+    differences = np.abs(exported - wanted) / scale
+    if not np.isfinite(exported).all() or differences.max() > tolerance:
         per_row = np.nan_to_num(differences, nan=np.inf).reshape(len(rows), -1).max(axis=1)
         worst = int(per_row.argmax())
         values = dict(zip((feature.name for feature in features), rows[worst].tolist(), strict=True))
         raise ParityError(
-            f"export: the graph answers {exported[worst]}, the trained model {native[worst]} (tolerance {TOLERANCE:g}) "
+            f"export: the graph answers {exported[worst]}, the trained model {wanted[worst]} (tolerance {tolerance:g}) "
             f"for row {worst} of {len(rows)}: {values}. The model is not released; simplify the pipeline or correct "
             "its export"
         )
-    return ParityReport(rows=len(rows), max_difference=float(differences.max()), tolerance=TOLERANCE)
+    return ParityReport(rows=len(rows), max_difference=float(differences.max()), tolerance=tolerance)
 
 
-def nasty_rows(estimator: "Pipeline", features: tuple[Feature, ...], X: np.ndarray, *, seed: int = 0) -> np.ndarray:
+def nasty_rows(onnx: bytes, features: Sequence[Feature], X: np.ndarray, *, seed: int = 0) -> np.ndarray:
     """Real rows with one value changed to what a careless export gets wrong.
 
-    For numbers: missing, zero, tiny, large, the column's own smallest and largest with values beyond, and (trees)
-    thresholds of the model; of all these the neighbours one unit in the last place below and above too. For categories:
+    For numbers: missing, zero, tiny, large, the column's own smallest and largest with values beyond, and thresholds of
+    the graph's trees; of all these the neighbours one unit in the last place below and above too. For categories:
     missing and unseen. One row is missing altogether.
     """
     random = np.random.default_rng(seed)
-    model = estimator.named_steps["model"]
-    known: dict[int, list[float]] = {}
-    if hasattr(model, "booster_"):
-        from ml_platform.training.export.onnx_trees import thresholds
-
-        known = thresholds(model.booster_)
+    known = thresholds(onnx)
     made = [np.array([np.nan if feature.categories is None else MISSING_CODE for feature in features])]
     for position, feature in enumerate(features):
         if feature.categories is not None:

@@ -19,16 +19,16 @@ PATH = "/predict/flight_delay"
 def boosted() -> tuple[Any, bytes]:
     """A few trees over the columns of the tests' model, and their graph."""
     from lightgbm import LGBMClassifier
-    from sklearn.pipeline import Pipeline
 
-    from ml_platform.training.export.onnx import export_onnx
+    from ml_platform.training.export.onnx_trees import export_trees
+    from ml_platform.training.families.lightgbm import trees_of
 
     random = np.random.default_rng(0)
     X = random.normal(size=(5000, len(features()))) * 20
     X[:, 7] = np.where(random.random(len(X)) < 0.3, np.nan, X[:, 7])
     y = (X[:, 1] / 50 + X[:, 5] + np.nan_to_num(X[:, 7]) + random.normal(size=len(X)) * 10) > 0
     model = LGBMClassifier(n_estimators=30, num_leaves=15, verbosity=-1, random_state=0).fit(X, y)
-    return model, export_onnx(Pipeline([("model", model)]), "binary", len(features()))
+    return model, export_trees(trees_of(model.booster_, "binary"), "binary", len(features()))
 
 
 @pytest.fixture(scope="module")

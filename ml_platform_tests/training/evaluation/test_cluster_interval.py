@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ml_platform.spec.model import CLASSIFICATION_METRICS, REGRESSION_METRICS, Task
+from ml_platform.spec.model import CLASSIFICATION_METRICS, REGRESSION_METRICS
+from ml_platform.spec.types import Task
 from ml_platform.training.evaluation.blocks import block_ids
 from ml_platform.training.evaluation.cluster_interval import gain_interval, metric_interval
 from ml_platform.training.evaluation.metrics import gain, weighted

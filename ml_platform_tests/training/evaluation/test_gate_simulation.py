@@ -10,7 +10,8 @@ from ml_platform.spec.promotion import Promotion
 from ml_platform.training.evaluation.cluster_interval import gain_interval
 from ml_platform.training.evaluation.metrics import measure
 from ml_platform.training.evaluation.rule import rule_of
-from ml_platform.training.families import build_estimator, default_params, fit_estimator, predict
+from ml_platform.training.families.fitting import train_estimator
+from ml_platform.training.families.registry import get_family
 
 DAYS, ROWS_PER_DAY = 28, 100
 DAY = np.repeat(np.arange(DAYS), ROWS_PER_DAY)
@@ -75,12 +76,12 @@ def test_another_seed_of_the_same_training_is_promoted_in_at_most_5_percent() ->
         log_odds = X[:, 0] + 0.7 * X[:, 1] * X[:, 2] - 0.5 * np.abs(X[:, 3]) + rng.normal(0, 0.3, 2 * DAYS)[day]
         y = (rng.random(len(day)) < probability(log_odds)).astype(np.float64)
         before = day < DAYS
-        params = default_params("lightgbm") | {"n_estimators": 100}
+        lightgbm = get_family("lightgbm")
+        params = lightgbm.default_params("binary") | {"n_estimators": 100}
         scores = []
         for seed in range(8):
-            estimator = build_estimator("lightgbm", "binary", features, params, seed)
-            fit_estimator(estimator, X[before], y[before])
-            scores.append(predict(estimator, "binary", X[~before]))
+            estimator = train_estimator(lightgbm, "binary", features, params, seed, X[before], y[before])
+            scores.append(lightgbm.predict(estimator, "binary", X[~before]))
         verdicts += [promoted("roc_auc", y[~before], one, other) for one, other in permutations(scores, 2)]
     assert len(verdicts) == 6 * 56
     assert np.mean(verdicts) <= 0.05

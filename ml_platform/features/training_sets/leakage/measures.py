@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from ml_platform.spec.model import Task
+from ml_platform.spec.types import Task
 
 FEWEST_ROWS = 100  # with fewer rows nothing is judged
 FLAWLESS = 1e-6  # tolerance below an AUC or R² of one, at which a feature is the label itself

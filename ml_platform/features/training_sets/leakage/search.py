@@ -30,8 +30,8 @@ from ml_platform.features.training_sets.leakage.measures import (
     numbers_of,
     tells_ranges,
 )
-from ml_platform.spec.model import Leakage, Task
-from ml_platform.spec.types import Strict
+from ml_platform.spec.model import Leakage
+from ml_platform.spec.types import Strict, Task
 
 _EXACT = 1e-6  # share of the label's variance that noise may leave in what counts as an equality
 _EXACT_PAIR = 1e-9  # the same of two features, which are fitted on more rows

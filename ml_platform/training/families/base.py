@@ -1,0 +1,116 @@
+"""What a family of estimators is to the engine: the one class that a library, or a project of its own, is added by."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ml_platform.registry.manifest import Feature
+from ml_platform.spec.families import FamilyInfo, Parameter
+from ml_platform.spec.types import Task
+
+if TYPE_CHECKING:
+    import optuna
+
+Validation = tuple[np.ndarray, np.ndarray]
+
+
+class EstimatorFamily(ABC):
+    """One kind of estimator: its parameters, how it is fitted, and how it becomes a graph that serves without it.
+
+    Its estimators are whatever its library has; the engine hands them from one method to the next. They see the float64
+    matrix of `FeatureEncoder`: numbers with NaN for null, categories as their position, with `UNSEEN_CODE` and
+    `MISSING_CODE` for the rest. Labels are float64: 0 and 1, the position of a class, or the value; of a classifier
+    every class from 0 on occurs, and there are two or more.
+
+    A subclass imports its library inside its methods, since its module is loaded with the project's definitions.
+
+    Attributes
+    ----------
+    info
+        Name, tasks, and what else is known of it without its library.
+    """
+
+    info: ClassVar[FamilyInfo]
+
+    @abstractmethod
+    def default_params(self, task: Task) -> dict[str, Parameter]:
+        """Sensible parameters: the first trial of every search."""
+
+    @abstractmethod
+    def suggest(self, task: Task, trial: "optuna.Trial") -> dict[str, Parameter]:
+        """Draw parameters from an Optuna trial; the names are those of `default_params`."""
+
+    @abstractmethod
+    def build(self, task: Task, features: Sequence[Feature], params: Mapping[str, Parameter], seed: int) -> Any:
+        """Build an unfitted estimator.
+
+        Parameters
+        ----------
+        task
+            Kind of model, one of `info.tasks`.
+        features
+            Columns of the matrix, in order; those with `categories` hold codes.
+        params
+            As `suggest` gives them, or `fitted_params`.
+        seed
+            Of everything random: the same seed and rows give the same scores, on any number of cores.
+        """
+
+    @abstractmethod
+    def fit(self, estimator: Any, X: np.ndarray, y: np.ndarray, validation: Validation | None = None) -> Any:
+        """Fit an estimator and return it.
+
+        Parameters
+        ----------
+        estimator
+            Of `build`.
+        X, y
+            Rows × features, and the labels (rows,).
+        validation
+            Later rows and labels, with the classes of `y` alone: to stop early on, never to learn from.
+        """
+
+    @abstractmethod
+    def export(self, estimator: Any, task: Task, features: Sequence[Feature]) -> bytes:
+        """Write a fitted estimator as an ONNX graph; the same one gives the same bytes.
+
+        Input `X` is the matrix in double, output `score` (double) what `predict` gives. `ml_platform.training` has
+        `export_trees`, `export_linear` and `export_mlp`, which also make its scores explainable.
+
+        Raises
+        ------
+        ValueError
+            For what the graph could not give as the library does.
+        """
+
+    def fitted_params(self, estimator: Any, params: Mapping[str, Parameter]) -> dict[str, Parameter]:  # noqa: ARG002
+        """Parameters that fit the same model without validation rows, the number of rounds for example."""
+        return dict(params)
+
+    def predict(self, estimator: Any, task: Task, X: np.ndarray) -> np.ndarray:
+        """Scores: probability of the positive class (rows,), of every class (rows × classes), or the value (rows,)."""
+        if task == "regression":
+            return np.asarray(estimator.predict(X), dtype=np.float64)
+        probabilities = np.asarray(estimator.predict_proba(X), dtype=np.float64)
+        return probabilities[:, 1] if task == "binary" else probabilities
+
+    def importance(self, estimator: Any, task: Task, features: Sequence[Feature], X: np.ndarray) -> dict[str, float]:
+        """Weight of each feature in the model (not normalised).
+
+        Unless the library knows better: how far scores move, as a mean over rows, when the feature's values are those
+        of other rows.
+        """
+        scores = self.predict(estimator, task, X)
+        order = np.random.default_rng(0).permutation(len(X))
+        weights = {}
+        for position, feature in enumerate(features):
+            shuffled = X.copy()
+            shuffled[:, position] = X[order, position]
+            weights[feature.name] = float(np.abs(self.predict(estimator, task, shuffled) - scores).mean())
+        return weights
+
+    def native_files(self, estimator: Any) -> dict[str, bytes]:  # noqa: ARG002
+        """The estimator in its library's own data format, by file name; none where the graph says all."""
+        return {}

@@ -1,0 +1,181 @@
+"""LightGBM: boosted trees, exported exactly."""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ml_platform.inference.explain import Tree, Trees
+from ml_platform.registry.manifest import Feature
+from ml_platform.spec.families import BUILT_IN, Parameter
+from ml_platform.spec.types import Task
+from ml_platform.training.export.onnx_trees import export_trees, halved
+from ml_platform.training.families.base import EstimatorFamily, Validation
+
+if TYPE_CHECKING:
+    import lightgbm
+    import optuna
+
+MAX_THREADS = 8  # more gain little; in its deterministic mode LightGBM grows the same trees on any number
+_ONE_THREAD_CELLS = 500_000  # smaller matrices are faster without a second thread to wait for
+MAX_TREES = 400
+EARLY_STOPPING_ROUNDS = 25
+ZERO_THRESHOLD = float(np.float32(1e-35))  # LightGBM reads |x| up to this as 0
+_INFINITE = 1e300  # how LightGBM's dump writes an infinite threshold
+
+
+class LightGBMFamily(EstimatorFamily):
+    """Boosted trees; of the scikit-learn interface, so that its estimators score and stop early as usual."""
+
+    info = BUILT_IN["lightgbm"]
+
+    def default_params(self, task: Task) -> dict[str, Parameter]:  # noqa: ARG002
+        """See `EstimatorFamily`."""
+        return {
+            "learning_rate": 0.1,
+            "num_leaves": 31,
+            "min_child_samples": 100,
+            "colsample_bytree": 0.8,
+            "subsample": 0.8,
+            "reg_lambda": 1.0,
+        }
+
+    def suggest(self, task: Task, trial: "optuna.Trial") -> dict[str, Parameter]:  # noqa: ARG002
+        """See `EstimatorFamily`."""
+        return {
+            "learning_rate": trial.suggest_float("learning_rate", 0.04, 0.25, log=True),
+            "num_leaves": trial.suggest_int("num_leaves", 15, 95, log=True),
+            "min_child_samples": trial.suggest_int("min_child_samples", 20, 400, log=True),
+            "colsample_bytree": trial.suggest_float("colsample_bytree", 0.4, 1.0),
+            "subsample": trial.suggest_float("subsample", 0.5, 1.0),
+            "reg_lambda": trial.suggest_float("reg_lambda", 0.01, 30.0, log=True),
+        }
+
+    def build(self, task: Task, features: Sequence[Feature], params: Mapping[str, Parameter], seed: int) -> Any:  # noqa: ARG002
+        """See `EstimatorFamily`; `params` may have `n_estimators`, else there are up to `MAX_TREES`."""
+        from lightgbm import LGBMClassifier, LGBMRegressor
+
+        chosen: dict[str, Any] = {
+            "n_estimators": MAX_TREES,
+            "subsample_freq": 1,
+            "random_state": seed,
+            "deterministic": True,
+            "force_row_wise": True,
+            "verbosity": -1,
+            **params,
+        }
+        return LGBMRegressor(**chosen) if task == "regression" else LGBMClassifier(**chosen)
+
+    def fit(self, estimator: Any, X: np.ndarray, y: np.ndarray, validation: Validation | None = None) -> Any:
+        """See `EstimatorFamily`."""
+        estimator.set_params(n_jobs=min(os.cpu_count() or 1, MAX_THREADS) if X.size > _ONE_THREAD_CELLS else 1)
+        if validation is None:
+            return estimator.fit(X, y)
+        from lightgbm import early_stopping
+
+        stop = early_stopping(EARLY_STOPPING_ROUNDS, verbose=False)
+        return estimator.fit(X, y, eval_X=validation[0], eval_y=validation[1], callbacks=[stop])
+
+    def fitted_params(self, estimator: Any, params: Mapping[str, Parameter]) -> dict[str, Parameter]:
+        """See `EstimatorFamily`: with the number of trees kept."""
+        return {**params, "n_estimators": int(estimator.best_iteration_ or estimator.n_estimators_)}
+
+    def importance(
+        self,
+        estimator: Any,
+        task: Task,  # noqa: ARG002
+        features: Sequence[Feature],
+        X: np.ndarray,  # noqa: ARG002
+    ) -> dict[str, float]:
+        """See `EstimatorFamily`: the total gain of the feature's splits."""
+        gains = estimator.booster_.feature_importance("gain").tolist()
+        return dict(zip((feature.name for feature in features), gains, strict=True))
+
+    def native_files(self, estimator: Any) -> dict[str, bytes]:
+        """See `EstimatorFamily`: LightGBM's text format."""
+        return {"model.lgb": estimator.booster_.model_to_string().encode()}
+
+    def export(self, estimator: Any, task: Task, features: Sequence[Feature]) -> bytes:
+        """See `EstimatorFamily`.
+
+        Raises
+        ------
+        ValueError
+            For what the conversion cannot do exactly: categorical splits, `zero_as_missing`, linear trees, and
+            objectives whose answer is not a sigmoid, a softmax or the plain sum.
+        """
+        return export_trees(trees_of(estimator.booster_, task), task, len(features))
+
+
+def trees_of(booster: "lightgbm.Booster", task: Task) -> Trees:
+    """Read a booster's trees, whose raw scores are log-odds or the value (raises ValueError, see `export`)."""
+    model = booster.dump_model()
+    targets, scale = int(model["num_tree_per_iteration"]), _scale(str(model["objective"]), task)
+    trees = [_tree(tree["tree_structure"], int(tree["tree_index"]) % targets, scale) for tree in model["tree_info"]]
+    return halved(trees) if task == "multiclass" and targets == 1 else Trees(targets=targets, trees=trees)
+
+
+def _tree(root: dict[str, Any], target: int, scale: float) -> Tree:
+    tree = Tree(
+        target=target, feature=[], split=[], nan_left=[], left=[], right=[], cover=[], leaf_value=[], leaf_cover=[]
+    )
+    pending: list[tuple[dict[str, Any], list[int] | None, int]] = [(root, None, 0)]
+    while pending:
+        node, siblings, parent = pending.pop()
+        if "split_feature" in node:
+            number = len(tree.feature)
+            split = split_of(node)
+            tree.feature.append(int(node["split_feature"]))
+            tree.split.append(split)
+            tree.nan_left.append(_nan_goes_left(node, split))
+            tree.cover.append(float(node["internal_count"]))
+            tree.left.append(0)
+            tree.right.append(0)
+            pending += [(node["right_child"], tree.right, number), (node["left_child"], tree.left, number)]
+        else:
+            number = ~len(tree.leaf_value)
+            tree.leaf_value.append(float(node["leaf_value"]) * scale)
+            tree.leaf_cover.append(float(node.get("leaf_count", 1)))
+        if siblings is not None:
+            siblings[parent] = number
+    return tree
+
+
+def split_of(node: Mapping[str, Any]) -> float:
+    """Threshold that splits doubles as LightGBM does, which treats tiny values as 0."""
+    if node["decision_type"] != "<=":
+        raise ValueError(
+            f"LightGBM split '{node['decision_type']}' cannot be exported exactly: encode categories as numbers first"
+        )
+    value = float(node["threshold"])
+    if abs(value) >= _INFINITE:
+        return math.copysign(math.inf, value)
+    if abs(value) <= ZERO_THRESHOLD:
+        return ZERO_THRESHOLD if value >= 0 else math.nextafter(-ZERO_THRESHOLD, -math.inf)
+    return value
+
+
+def _nan_goes_left(node: Mapping[str, Any], split: float) -> bool:
+    """Whether a null takes the branch of `value <= split`."""
+    if node["missing_type"] == "NaN":
+        return bool(node["default_left"])
+    if node["missing_type"] == "None":  # training saw no NaN here, and LightGBM then reads one as 0
+        return split >= 0
+    raise ValueError("LightGBM trained with zero_as_missing cannot be exported exactly: leave that parameter out")
+
+
+def _scale(objective: str, task: Task) -> float:
+    """Factor by which raw scores become log-odds (raises ValueError for objectives that have none)."""
+    name, *options = objective.split()
+    if task in ("binary", "multiclass") and name == "binary":
+        sigmoid = [float(option.partition(":")[2]) for option in options if option.startswith("sigmoid:")]
+        return sigmoid[0] if sigmoid else 1.0
+    if task == "multiclass" and name == "multiclass":
+        return 1.0
+    if task == "regression" and name in ("regression", "regression_l1", "huber", "quantile") and "sqrt" not in options:
+        return 1.0
+    raise ValueError(
+        f"LightGBM objective '{objective}' has no exact export for task '{task}'; use the default objective"
+    )

@@ -1,0 +1,27 @@
+"""Every family of the engine against the conformance suite that a project's own are checked by."""
+
+import os
+
+import pytest
+
+from ml_platform.spec.families import BUILT_IN
+from ml_platform.testing import FamilyCase, check_family, family_cases
+
+
+def cases() -> list[object]:
+    """The cases of all families; one that fails to say what to install, of a family without its library."""
+    found: list[object] = []
+    for name in BUILT_IN:
+        try:
+            found += [pytest.param(c, marks=[pytest.mark.slow] * c.slow, id=str(c)) for c in family_cases(name)]
+        except ValueError as error:
+            found.append(pytest.param(error, id=name))
+    return found
+
+
+@pytest.mark.parametrize("case", cases())
+def test_family_conforms(case: FamilyCase | ValueError) -> None:
+    if isinstance(case, ValueError):
+        assert "CI" not in os.environ, f"continuous integration has all families: {case}"
+        pytest.skip(str(case))
+    check_family(case)
