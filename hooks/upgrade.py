@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from engine_wheel import DISTRIBUTION, FILE_NAME, PIN, pin
+from state_check import check_state, database_changes
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 TRAILER = "Template-Tree"  # of a commit that is a rendering: its own tree, which no squashed commit has
@@ -174,6 +175,11 @@ def new_lock(before: str, project: str, after: str) -> str:
     return after + "".join(f"{line}\n" for line in lines)
 
 
+def locked_versions(lock: str) -> "dict[str, str]":
+    """Return the version of each package that a lock pins once."""
+    return {name: re.split(r"==|;", lines[0])[1].strip() for name, lines in locked(lock).items() if "==" in lines[0]}
+
+
 def move_engine(git: Git, rendering: Path, base: str) -> None:
     """Write the new engine's pin, wheel and lock into the project, and stage them where they have no conflict."""
     project, unmerged = git.folder, conflicts(git)
@@ -200,7 +206,7 @@ def changes(record: "dict[str, Any]", source: str) -> str:
 
 
 def upgrade(project: Path, source: str, workspace: Path, *, dry_run: bool) -> int:
-    """Upgrade a project without uncommitted changes; return 1 where conflicts are left to resolve, else 0."""
+    """Upgrade a project without uncommitted changes; return 1 where conflicts or unreadable state are left, else 0."""
     record = json.loads((project / ".template.json").read_text("utf-8"))
     git = Git(project, record["answers"])
     old_pin = engine_pin((project / "pyproject.toml").read_text("utf-8"))
@@ -219,7 +225,11 @@ def upgrade(project: Path, source: str, workspace: Path, *, dry_run: bool) -> in
         merge(git, base, rendered, title)
     move_engine(git, rendering, base)
     unmerged = conflicts(git)
+    state, breaks = check_state(project)
+    locks = (git.run("show", "HEAD:requirements.lock").stdout, (rendering / "requirements.lock").read_text("utf-8"))
+    state += database_changes(*map(locked_versions, locks))
     print(f"{title}\n\n{git('diff', '--cached', '--stat', 'HEAD')}\n\n{changes(record, source)}\n")
+    print("\n".join(state) + "\n")
     for name in unmerged:
         print(f"conflict: {name}")
     if dry_run:
@@ -228,7 +238,9 @@ def upgrade(project: Path, source: str, workspace: Path, *, dry_run: bool) -> in
         if unmerged:
             print("Both sides changed these. Edit them, then `git add` them: `git diff` shows what is left.")
         print("Next: `make test`, then `git commit`. `git merge --abort` instead takes all of it back.")
-    return 1 if unmerged else 0
+    if breaks:
+        print("The new engine does not read all that is stored: see above, and back up before you go on.")
+    return 1 if unmerged or breaks else 0
 
 
 def main() -> int:

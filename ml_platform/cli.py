@@ -146,6 +146,7 @@ app.add_typer(audit_cli.app, name="audit", rich_help_panel=ACCESS)
 
 
 app.command("docs", rich_help_panel=TERMINAL)(docs)
+app.command("doctor", rich_help_panel=TERMINAL)(doctor_cli.doctor)
 app.command("settings", rich_help_panel=TERMINAL)(doctor_cli.settings)
 
 

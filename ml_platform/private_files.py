@@ -8,10 +8,10 @@ UMASK_VARIABLE = "ML_PLATFORM_UMASK"
 PRIVATE = 0o077
 
 
-def private_umask() -> int:
-    """Let this process and all it starts create files that nobody else can read; return the umask.
+def denied_permissions() -> int:
+    """Return the permissions that files are made without: of `ML_PLATFORM_UMASK`, else all of others.
 
-    `ML_PLATFORM_UMASK` (octal, such as 007) lets a group in where several users share one volume.
+    The variable (octal, such as 007) lets a group in where several users share one volume.
 
     Raises
     ------
@@ -21,8 +21,20 @@ def private_umask() -> int:
     text = os.environ.get(UMASK_VARIABLE) or f"{PRIVATE:03o}"
     if not text.isascii() or not text.isdigit() or not set(text) <= set("01234567") or int(text, 8) > 0o777:
         raise ValueError(f"{UMASK_VARIABLE}: an octal umask such as 077 or 007 is wanted, found {text!r}")
-    os.umask(int(text, 8))
     return int(text, 8)
+
+
+def private_umask() -> int:
+    """Let this process and all it starts create files that nobody else can read; return the umask.
+
+    Raises
+    ------
+    ValueError
+        See `denied_permissions`.
+    """
+    denied = denied_permissions()
+    os.umask(denied)
+    return denied
 
 
 def make_private(folder: Path) -> int:

@@ -26,7 +26,17 @@ ROWS = (
     ("spec", "processes", "compute", "local_ray", "bootstrap"),
     ("code_version", "environments", "project", "settings"),
     ("yaml_documents", "atomic_files", "secret_file", "private_files", "python_files"),
-    ("boolean_texts", "distribution", "lazy_exports", "instants", "printable", "sqlite_uri", "terminal", "upgrade"),
+    (
+        "boolean_texts",
+        "distribution",
+        "formats",
+        "lazy_exports",
+        "instants",
+        "printable",
+        "sqlite_uri",
+        "terminal",
+        "upgrade",
+    ),
 )
 # Serving is installed without what trains and promotes.
 NEVER = {"serving": {"training", "promotion", "orchestration"}}

@@ -74,14 +74,20 @@ def end_leftovers(processes: Sequence[Process], home: Path) -> None:
     for process in processes:
         for pid in table.marked({NAME_MARK: process.name, "ML_PLATFORM_HOME": str(home)}):
             token = table.variable(pid, RUNNER_MARK) or ""
-            runner, _, rest = token.partition(".")
-            if runner.isdigit() and table.started(int(runner)) == int(rest.partition(".")[0] or -1):
+            if (runner := runner_of(token)) is not None:
                 raise CannotStart(
                     f"{process.name} already runs on {home}: pid {pid}, started by pid {runner}. "
                     f"Stop that run first (kill {runner}), or set ML_PLATFORM_HOME to another folder"
                 )
             say(f"ending what an earlier run left behind: {process.name}, pid {pid}")
             table.end([pid])
+
+
+def runner_of(token: str) -> int | None:
+    """Return the process of the run that marked its children with a token; None when it has ended."""
+    runner, _, rest = token.partition(".")
+    is_alive = runner.isdigit() and table.started(int(runner)) == int(rest.partition(".")[0] or -1)
+    return int(runner) if is_alive else None
 
 
 def say(text: str) -> None:

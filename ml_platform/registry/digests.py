@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from ml_platform.formats import MANIFEST
 from ml_platform.registry.manifest import Input, Manifest, ViewLookup
 from ml_platform.spec.input_rules import rule_values
 
@@ -87,6 +88,15 @@ def _lookup_signature(lookup: ViewLookup) -> _LookupSignature:
     return _LookupSignature(lookup.view, lookup.view_hash, lookup.keys, lookup.features, lookup.ttl_seconds)
 
 
+class _Formatted(msgspec.Struct):
+    format: int = 1
+
+
+def manifest_format(content: bytes) -> int:
+    """Return the format of a manifest, also of one that this engine does not read (raises msgspec.MsgspecError)."""
+    return msgspec.json.decode(content, type=_Formatted).format
+
+
 def check_bundle(files: Mapping[str, bytes], expected: str) -> Manifest:
     """Decode the manifest of a bundle after verifying that its digest is `expected`.
 
@@ -107,6 +117,13 @@ def check_bundle(files: Mapping[str, bytes], expected: str) -> Manifest:
             "publication; roll back, or publish the model again from its training run"
         )
     try:
+        number = manifest_format(files["manifest.json"])
+        if number not in MANIFEST.reads:
+            readable = ", ".join(map(str, MANIFEST.reads))
+            raise BundleRefused(
+                f"bundle {expected[:12]}: its manifest has the format {number}, this engine reads {readable}; "
+                f"{MANIFEST.migration}"
+            )
         manifest = msgspec.json.decode(files["manifest.json"], type=Manifest)
     except msgspec.MsgspecError as error:
         raise BundleRefused(

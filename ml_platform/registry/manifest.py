@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from ml_platform.formats import MANIFEST
 from ml_platform.spec.input_rules import FieldType, RuleValues, Violated
 
 MISSING_CODE = -2.0  # category code of a null
@@ -128,7 +129,7 @@ class Provenance(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
 class Manifest(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """A model as serving sees it; `version` is given by the registry and lives in the endpoint document, not here."""
 
-    format: int = 1
+    format: int = MANIFEST.reads[-1]
     model: str
     model_digest: str  # of the ONNX graph and the signature alone: equal for equal training, whenever it ran
     task: Literal["binary", "multiclass", "regression"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -110,6 +111,37 @@ def test_a_project_records_its_template(project, source):
     }
 
 
+@pytest.mark.slow
+def test_it_says_what_of_the_state_the_new_engine_would_not_read(project, source):
+    bundle = project / "data" / "releases" / "bundles" / ("0" * 64)
+    bundle.mkdir(parents=True)
+    (bundle / "manifest.json").write_text('{"format": 1}')
+    git(source, "checkout", "--quiet", "-b", "newer-format", "v2")
+    edit(
+        source / "ml_platform" / "formats.py",
+        '    "release manifest",\n    (1,),',
+        '    "release manifest",\n    (2,),',
+    )
+    edit(source / "requirements.lock", "of-the-second-version==2.0\n", "of-the-second-version==2.1\n")
+    lock = source / "requirements.lock"
+    lock.write_text(re.sub(r"^mlflow==.*$", "mlflow==99.1", lock.read_text(), flags=re.MULTILINE))
+    commit(source, "another format")
+    git(source, "checkout", "--quiet", "v1")
+
+    done = upgrade(project, "TO=newer-format", "DRY=1")
+
+    assert done.returncode != 0
+    assert (
+        "would not be read any more: release manifest: format 1 is stored, 2 can be read; of an older one: train"
+        in (done.stdout)
+    )
+    assert "wrong already: releases: bundle 000000000000" in done.stdout
+    assert "→ 99.1: after `make setup`, `ml-platform doctor` says whether MLflow's database" in done.stdout
+    assert "Nothing was changed" in done.stdout
+    assert status(project) == ""
+    assert "State: none in data/." not in done.stdout
+
+
 def test_what_the_user_has_changed_stays_and_what_the_template_has_changed_comes(project, source):
     for name, line in EDITED.items():
         with (project / name).open("a") as file:
@@ -124,6 +156,7 @@ def test_what_the_user_has_changed_stays_and_what_the_template_has_changed_comes
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "- Notes, said the second version." in done.stdout
+    assert "State: none in data/." in done.stdout
     assert "`make test`, then `git commit`" in done.stdout
     new = git(source, "rev-parse", "v2").strip()[:12]
     lines = (project / "requirements.lock").read_text().splitlines()
