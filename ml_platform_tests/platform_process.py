@@ -124,8 +124,9 @@ def copy_project(target: Path, models: dict[str, dict[str, str]]) -> Path:
     for name in ("pyproject.toml", "workspace.yaml", "README.md"):
         shutil.copy(PROJECT_ROOT / name, target)
     definitions = target.joinpath("ml_platform", "defs")
-    for folder in [path for path in definitions.iterdir() if path.is_dir() and path.name != "features"]:
-        shutil.rmtree(folder)
+    for path in list(definitions.iterdir()):
+        if path.is_dir() and path.name != "features":
+            shutil.rmtree(path)
     for view in (definitions / "features").glob("*.sql"):
         view.unlink()
     for folder, files in models.items():

@@ -27,6 +27,8 @@ def bootstrap(tmp_path: Path) -> ModuleType:
     (tmp_path / "requirements.lock").write_text("polars==2.1.0\n")
     (tmp_path / "pyproject.toml").write_text("[project.optional-dependencies]\nplatform = []\ndev = []\n")
     spec = importlib.util.spec_from_file_location("bootstrap_under_test", script)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

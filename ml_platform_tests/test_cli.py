@@ -12,7 +12,8 @@ import click
 import msgspec
 import pytest
 import typer
-from typer.testing import CliRunner, Result
+from click.testing import Result
+from typer.testing import CliRunner
 
 from ml_platform.atomic_files import replace_file
 from ml_platform.cli import app
@@ -58,21 +59,25 @@ def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[s
             yield *path, name
 
 
-COMMANDS = list(commands(typer.main.get_command(app)))
+ROOT = typer.main.get_group(app)
+COMMANDS = list(commands(ROOT))
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_help_describes_the_command_and_everything_it_takes(words: tuple[str, ...], run):
     said = run(*words, "--help", env={"COLUMNS": "400"})
     assert said.exit_code == 0
-    command = typer.main.get_command(app)
+    command: click.Command = ROOT
     for word in words:
+        assert isinstance(command, click.Group)
         command = command.commands[word]
     described = " ".join(said.output.split())
+    assert command.help is not None
     assert command.help.split("\n")[0] in described
     for parameter in command.params:
-        assert parameter.help, f"{parameter.name} is not described"
-        assert parameter.help in described
+        meaning = getattr(parameter, "help", None)
+        assert meaning, f"{parameter.name} is not described"
+        assert meaning in described
 
 
 def test_before_a_release_it_says_what_to_do(run):

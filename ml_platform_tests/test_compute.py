@@ -35,7 +35,7 @@ def test_local_runs_in_this_process_in_order() -> None:
 
 def test_error_of_a_task_is_the_callers() -> None:
     with pytest.raises(TypeError):
-        map_tasks(scaled, [None], shared=None)  # type: ignore[list-item]
+        map_tasks(scaled, [None], shared=None)  # type: ignore[misc]
 
 
 @pytest.mark.slow

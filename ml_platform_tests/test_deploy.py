@@ -15,6 +15,7 @@ import promql_parser
 import pytest
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
+from pydantic import BaseModel
 
 from ml_platform.serving.__main__ import _options
 from ml_platform.serving.access.authorization import PROBES
@@ -47,7 +48,7 @@ def container() -> dict[str, Any]:
 
 def known_metrics() -> dict[str, set[str]]:
     """Every series of the exposition, with its labels."""
-    found = {}
+    found: dict[str, set[str]] = {}
     for metric in vars(Metrics()).values():
         if isinstance(metric, MetricWrapperBase):
             labels = set(metric._labelnames)
@@ -129,7 +130,7 @@ def test_probes_ports_and_options_are_the_servers() -> None:
 
 
 def test_variables_and_folders_are_the_servers() -> None:
-    prefixes = {"ML_PLATFORM_SERVING_": ServingSettings, "ML_PLATFORM_": Settings}
+    prefixes: dict[str, type[BaseModel]] = {"ML_PLATFORM_SERVING_": ServingSettings, "ML_PLATFORM_": Settings}
     variables = [variable["name"] for variable in container()["env"]]
     variables += re.findall(r"^ENV (ML_PLATFORM_\w+)=", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     for variable in variables:

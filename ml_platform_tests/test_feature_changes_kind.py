@@ -145,11 +145,14 @@ def test_a_number_becomes_a_category_and_all_goes_on(
     evaluation = after.retrain(START + timedelta(days=85))
     store = after.shops.store
     if change == "derived feature":
+        assert evaluation.champion is not None
         assert set(evaluation.champion) == set(evaluation.challenger)
     else:
         assert evaluation.champion is None
         assert NOT_A_NUMBER in evaluation.reasons[0]
-    if store.endpoint(MODEL).targets[0].version == 1:
+    endpoint = store.endpoint(MODEL)
+    assert endpoint is not None
+    if endpoint.targets[0].version == 1:
         promote_version(settings, MODEL, 2, by="ann", reason="whatever the gate says")
     asked[2] = ask(server, after.shops, 86, 2)
     after.score(87)
@@ -189,5 +192,8 @@ def judged(checks: dict[str, dg.AssetCheckEvaluation]) -> str:
     assert drift.metadata["verdict"].value in {"drift", "no drift"}, drift.description
     assert drift.metadata["features not judged"].value == 0
     assert performance.metadata["verdict"].value in {"fine", "below"}, performance.description
-    assert performance.metadata["labelled rows"].value > 0
+    labelled = performance.metadata["labelled rows"]
+    assert isinstance(labelled, dg.IntMetadataValue)
+    assert (labelled.value or 0) > 0
+    assert performance.description is not None
     return performance.description

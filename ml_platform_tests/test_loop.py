@@ -127,6 +127,7 @@ def answer_of(ask, wanted: int) -> dict:
 def check(world: World, asset: str, name: str) -> dg.AssetCheckEvaluation:
     key = dg.AssetCheckKey(dg.AssetKey([MODEL, asset]), name)
     record = world.instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key]
+    assert record.evaluation is not None
     return record.evaluation
 
 

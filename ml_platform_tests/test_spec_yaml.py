@@ -260,4 +260,5 @@ def test_the_model_in_the_guides_is_a_valid_one_and_so_are_the_keys_shown_apart(
     for page in GUIDES_WITH_PARTS_OF_A_MODEL:
         [part] = blocks(page)
         for key, value in part.items():
-            TypeAdapter(ModelSpec.model_fields[key].annotation).validate_python(value)
+            annotation: Any = ModelSpec.model_fields[key].annotation
+            TypeAdapter(annotation).validate_python(value)

@@ -19,10 +19,10 @@ from ml_platform.training.data.split import TrainingRows
 class Platform(dg.ConfigurableResource):
     """The stores that the platform keeps: lake, tracking, releases. Empty fields follow the environment's settings."""
 
-    home: str = Field("", description="Folder of all local state; ML_PLATFORM_HOME or data/ when empty.")
-    lake_uri: str = Field("", description="Folder or object-store URI of the lake.")
-    tracking_uri: str = Field("", description="MLflow tracking and registry URI.")
-    online_uri: str = Field("", description="Online store URI.")
+    home: str = Field(default="", description="Folder of all local state; ML_PLATFORM_HOME or data/ when empty.")
+    lake_uri: str = Field(default="", description="Folder or object-store URI of the lake.")
+    tracking_uri: str = Field(default="", description="MLflow tracking and registry URI.")
+    online_uri: str = Field(default="", description="Online store URI.")
     _rows: tuple[ModelSpec, TrainingRows] | None = PrivateAttr(None)  # the last that was asked for
 
     @property

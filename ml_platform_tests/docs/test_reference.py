@@ -3,7 +3,7 @@
 import importlib
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -29,7 +29,11 @@ from ml_platform_tests.test_public_api import ROOMS
 INTERNAL = {"ML_PLATFORM_PROCESS", "ML_PLATFORM_RUNNER", "ML_PLATFORM_SERVING_LOGGED_REQUESTS"}
 OF_THE_EXAMPLE = {"ML_PLATFORM_FLIGHTS_DIR"}
 VARIABLE = re.compile(r"\bML_PLATFORM_[A-Z_]*[A-Z]\b(?!_)")
-PAGES = {ModelSpec: model_keys, SourceSpec: source_keys, FeatureView: feature_view_keys}
+PAGES: dict[type[BaseModel], Callable[[], str]] = {
+    ModelSpec: model_keys,
+    SourceSpec: source_keys,
+    FeatureView: feature_view_keys,
+}
 
 
 @pytest.fixture(scope="module")

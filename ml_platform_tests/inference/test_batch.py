@@ -72,7 +72,7 @@ def test_rows_that_serving_would_refuse_are_left_out_and_counted(shops: Shops) -
     weight = next(field for field in inputs if field["name"] == "weight")
     plain = next(field for field in inputs if field["name"] == "shop")
     weights = shops.lake.read("raw/orders").collect()["weight"]
-    weight |= {"minimum": float(weights.quantile(0.1)), "on_violation": "reject"}
+    weight |= {"minimum": float(weights.quantile(0.1) or 0.0), "on_violation": "reject"}
     plain |= {"allowed": ("shop-1", "shop-2"), "on_violation": "flag"}
     order = next(field for field in inputs if field["name"] == "order_id")
     order |= {"pattern": r"order-\d*[0-8]"}

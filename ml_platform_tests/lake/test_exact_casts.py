@@ -123,7 +123,7 @@ def same(before: pl.Series, after: pl.Series) -> bool:
 
 
 def _nanoseconds(values: pl.Series) -> int:
-    unit = values.dtype.time_unit if isinstance(values.dtype, pl.Datetime) else None  # type: ignore[attr-defined]
+    unit = values.dtype.time_unit if isinstance(values.dtype, pl.Datetime) else None
     return int(values.to_physical()[0]) * {"ns": 1, "us": 1_000, "ms": 1_000_000, None: 86_400 * 10**9}[unit]
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ml_platform.inference.matrix import FeatureEncoder, FeatureInfo
+from ml_platform.features.training_sets.build import FeatureInfo
+from ml_platform.inference.matrix import FeatureEncoder
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.registry.digests import model_digest
 from ml_platform.registry.manifest import Golden, Input, Manifest, Provenance, Target
@@ -154,7 +155,7 @@ def bundle() -> tuple[dict[str, bytes], pl.DataFrame]:
             training_set=f"training_sets/{MODEL}",
             training_set_version=0,
             trained_from=START.isoformat(),
-            trained_until=frame["at"].max().isoformat(),
+            trained_until=frame["at"].sort()[-1].isoformat(),
             training_rows=frame.height,
             code_version="test",
         ),

@@ -44,6 +44,7 @@ def enqueue(server: Dagster) -> dg.DagsterRun:
     """Put a run that is to evaluate the check into the queue, where it stays: no daemon is there."""
     run_id = server.ask(LAUNCH)["launchRun"]["run"]["runId"]
     run = server.instance.get_run_by_id(run_id)
+    assert run is not None
     assert run.status == dg.DagsterRunStatus.QUEUED
     newest = server.instance.event_log_storage.get_latest_asset_check_execution_by_key([KEY])[KEY]
     assert newest.run_id == run_id
@@ -70,7 +71,9 @@ def test_the_last_evaluation_is_shown_until_there_is_another(server: Dagster):
     run = enqueue(server)
     assert shown(server) == failed, "a queued run"
     server.instance.handle_run_event(run.run_id, started(run))
-    assert server.instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.STARTED
+    started_run = server.instance.get_run_by_id(run.run_id)
+    assert started_run is not None
+    assert started_run.status == dg.DagsterRunStatus.STARTED
     assert shown(server) == failed, "a run that works, or is stuck"
     server.instance.report_run_canceled(run)
     assert shown(server) == failed, "a run that was canceled before it came to the check"

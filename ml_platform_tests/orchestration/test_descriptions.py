@@ -34,7 +34,9 @@ def materialised(shops: Shops, name: str, day: date | None = None) -> Sequence[d
         asset_selection=[dg.AssetKey([shops.spec.name, name])], partition_key=str(day) if day else None
     )
     (event,) = result.get_asset_materialization_events()
-    return event.materialization.metadata["dagster/column_schema"].value.columns
+    schema = event.materialization.metadata["dagster/column_schema"]
+    assert isinstance(schema, dg.TableSchemaMetadataValue)
+    return schema.value.columns
 
 
 def test_every_column_of_scored_rows_is_described(shops: Shops, trained_shops: tuple[Shops, TrainedModel]) -> None:

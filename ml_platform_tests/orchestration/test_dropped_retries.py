@@ -228,4 +228,4 @@ def gave_up(instance: dg.DagsterInstance, run: dg.DagsterRun) -> int:
 
 
 def test_the_sensor_is_among_the_platform_s():
-    assert dropped_retries in run_alerts(frozenset()).sensors
+    assert dropped_retries in (run_alerts(frozenset()).sensors or ())

@@ -33,7 +33,9 @@ def test_a_run_is_retried_when_a_step_was_killed_and_not_when_it_failed(tmp_path
         config = {"ops": {"ending": {"config": {"killed": name == "killed"}}}}
         with dg.execute_job(dg.reconstructable(one_ending), instance=instance, run_config=config) as result:
             assert not result.success
-        assert instance.get_run_by_id(result.run_id).tags["dagster/will_retry"] == retried
+        run = instance.get_run_by_id(result.run_id)
+        assert run is not None
+        assert run.tags["dagster/will_retry"] == retried
         assert (killed_because(instance, result.run_id) is not None) == (name == "killed")
 
 

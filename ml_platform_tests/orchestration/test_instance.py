@@ -38,8 +38,10 @@ def test_processes_that_start_together_on_a_new_home_all_open_it(settings: Setti
         for _ in range(4)
     ]
     for process in processes:
+        assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
     for process in processes:
+        assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
     for process in processes:

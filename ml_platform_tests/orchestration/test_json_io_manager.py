@@ -1,6 +1,7 @@
 """Documents between assets belong to runs: two runs never mix, a retry goes on, an asset alone takes finished ones."""
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -65,7 +66,12 @@ def run(tmp_path, instance):
 
 @pytest.fixture
 def made(tmp_path, instance):
-    return lambda name: newest_handoff(tmp_path, dg.AssetKey(["toy", name]), instance).document["made"]
+    def _made(name: str) -> Any:
+        handoff = newest_handoff(tmp_path, dg.AssetKey(["toy", name]), instance)
+        assert handoff is not None
+        return handoff.document["made"]
+
+    return _made
 
 
 def test_a_run_reads_what_it_made_itself(run, made):

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 
 import psutil
 import pytest
@@ -116,11 +117,17 @@ def version_is_registered(platform: RunningPlatform, run_id: str) -> None:
     platform.wait_until(lambda: versions(platform) > before, f"a version of run {run_id}")
 
 
+def revision_of(store: ReleaseStore) -> int:
+    endpoint = store.endpoint(MODEL)
+    assert endpoint is not None
+    return endpoint.revision
+
+
 def version_is_published(platform: RunningPlatform, run_id: str) -> None:
     """The version serves; ledger and aliases are still behind."""
     store = ReleaseStore(platform.settings.releases_dir)
-    before = store.endpoint(MODEL).revision
-    platform.wait_until(lambda: store.endpoint(MODEL).revision > before, f"a release of run {run_id}")
+    before = revision_of(store)
+    platform.wait_until(lambda: revision_of(store) > before, f"a release of run {run_id}")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +143,7 @@ def version_is_published(platform: RunningPlatform, run_id: str) -> None:
 )
 def test_a_killed_retraining_ends_as_one_new_version(platform: RunningPlatform, day: str, moment: Moment, kill: Kill):
     tracker, store = Tracker(platform.settings), ReleaseStore(platform.settings.releases_dir)
-    before, revision = versions(platform), store.endpoint(MODEL).revision
+    before, revision = versions(platform), revision_of(store)
     killed = platform.launch(JOB, trained_as_of(day))
     moment(platform, killed)
     kill(platform.worker(killed))
@@ -162,6 +169,7 @@ def test_a_killed_retraining_ends_as_one_new_version(platform: RunningPlatform, 
     after = versions(platform)
     assert len(after - before) == 1
     endpoint = store.endpoint(MODEL)
+    assert endpoint is not None
     assert [target.version for target in endpoint.targets] == sorted(after - before), endpoint.reason
     assert endpoint.revision == revision + 1
     aliases = tracker.client.get_registered_model(MODEL).aliases
@@ -198,15 +206,15 @@ def test_runs_that_fall_with_the_code_server_are_retried_once_it_is_back(platfor
     try:
         for run_id in (running, waiting):
             assert platform.await_end(run_id) is DagsterRunStatus.FAILURE
-            platform.wait_until(lambda run_id=run_id: was_dropped(platform, run_id), f"the lost retry of {run_id}")
+            platform.wait_until(partial(was_dropped, platform, run_id), f"the lost retry of {run_id}")
             assert retry_of(platform, run_id) is None
     finally:
         os.kill(server, signal.SIGCONT)
 
     for run_id in (running, waiting):
-        retry = platform.wait_until(lambda run_id=run_id: retry_of(platform, run_id), f"a retry of {run_id}")
+        retry = platform.wait_until(partial(retry_of, platform, run_id), f"a retry of {run_id}")
         assert platform.await_end(retry.run_id) is DagsterRunStatus.SUCCESS
-        alert = platform.wait_until(lambda run_id=run_id: alert_of(platform, run_id), f"an alert of run {run_id}")
+        alert = platform.wait_until(partial(alert_of, platform, run_id), f"an alert of run {run_id}")
         assert (alert["severity"], alert["title"].endswith(" and is retried")) == ("warning", True)
 
 

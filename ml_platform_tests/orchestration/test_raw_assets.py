@@ -49,9 +49,14 @@ def _sales(folder: Path, *, amounts: dict[int, str] | None = None) -> dg.AssetsD
 def _materialise(
     asset: dg.AssetsDefinition, settings: Settings, first: str, last: str | None = None
 ) -> dg.ExecuteInProcessResult:
-    where = {"partition_key": first} if last is None else {}
     tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last} if last else {}
-    return dg.materialize([asset], resources=build_resources(settings), tags=tags, raise_on_error=False, **where)
+    return dg.materialize(
+        [asset],
+        resources=build_resources(settings),
+        tags=tags,
+        raise_on_error=False,
+        partition_key=first if last is None else None,
+    )
 
 
 def _sold(lake: Lake) -> list[int]:
@@ -88,12 +93,16 @@ def test_the_materialisation_says_what_became_of_the_rows(settings: Settings, la
     }
     assert metadata["dagster/row_count"].value == 98
     assert metadata["delta version"].value == lake.version("raw/sales") - 1  # then came the constraints
-    assert "| 2013-01-" in metadata["sample"].value
-    assert {record.data["reason"]: record.data["rows"] for record in metadata["reasons"].records} == {
+    sample, reasons, schema = (metadata[name] for name in ("sample", "reasons", "dagster/column_schema"))
+    assert isinstance(sample, dg.MarkdownMetadataValue)
+    assert isinstance(reasons, dg.TableMetadataValue)
+    assert isinstance(schema, dg.TableSchemaMetadataValue)
+    assert "| 2013-01-" in (sample.value or "")
+    assert {record.data["reason"]: record.data["rows"] for record in reasons.records} == {
         "amount: not a number": 1,
         "amount: below 0": 1,
     }
-    columns = {column.name: column for column in metadata["dagster/column_schema"].value.columns}
+    columns = {column.name: column for column in schema.value.columns}
     assert columns["amount"].description == "Price. [€]"
     assert list(columns["amount"].constraints.other) == ["at least 0"]
     assert columns["sale"].constraints.unique
@@ -127,7 +136,10 @@ def test_wrong_columns_fail_the_step_and_name_the_column(settings: Settings, lak
     )
     assert not result.success
     (failure,) = result.get_step_failure_events()
-    message = failure.step_failure_data.error.cause.message
+    error = failure.step_failure_data.error
+    assert error is not None
+    assert error.cause is not None
+    message = error.cause.message
     assert "till for 'raw/sales': column 'amount': wanted Float64, found no such column (is it 'amuont'?)" in message
     assert lake.tables() == []
 
@@ -138,14 +150,16 @@ def test_the_flights_are_five_assets_the_dated_ones_daily() -> None:
     assert specs.keys() == {"raw/flights", "raw/weather", "raw/planes", "raw/airports", "raw/airlines"}
     daily = {key for key, spec in specs.items() if spec.partitions_def is not None}
     assert daily == {"raw/flights", "raw/weather"}
-    days = specs["raw/flights"].partitions_def.get_partition_keys()
+    partitions = specs["raw/flights"].partitions_def
+    assert partitions is not None
+    days = partitions.get_partition_keys()
     assert (days[0], days[-1], len(days)) == ("2013-01-01", "2013-12-31", 365)
     assert {spec.group_name for spec in specs.values()} == {"raw"}
     assert all(spec.kinds == {"deltalake", "polars"} and spec.owners for spec in specs.values())
 
 
 def test_a_real_day_with_a_clock_change_is_materialised(settings: Settings, lake: Lake) -> None:
-    (weather,) = [asset for asset in flights_defs.assets or () if asset.key == dg.AssetKey(["raw", "weather"])]
+    weather = flights_defs.get_assets_def(["raw", "weather"])
     assert _materialise(weather, settings, "2013-11-03").success
     by_origin = lake.read("raw/weather").group_by("origin").len().collect()
     assert sorted(by_origin["len"]) == [24, 24, 24]

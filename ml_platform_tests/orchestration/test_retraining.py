@@ -69,6 +69,7 @@ def evaluate(instance, settings: Settings):
     def _evaluate(wanted: ModelSpec) -> tuple[dg.RunRequest | None, str | None]:
         sensor = retraining_sensor(wanted, "toy_retrain", "definitions")
         context = dg.build_sensor_context(instance=instance, resources=build_resources(settings))
+        assert sensor is not None
         done = sensor.evaluate_tick(context)
         return next(iter(done.run_requests or ()), None), done.skip_message
 
@@ -145,7 +146,9 @@ def test_a_check_that_is_planned_does_not_hide_the_failure_before_it(instance):
             ),
         )
     )
-    assert latest_finished(instance, CHECK).run_id == run.run_id
+    finished = latest_finished(instance, CHECK)
+    assert finished is not None
+    assert finished.run_id == run.run_id
 
 
 def _planned():
@@ -181,7 +184,9 @@ def test_quiet_time_doubles_with_each_run_that_released_nothing(instance, settin
         retrain(outcome)
     platform = build_resources(settings)["platform"]
     history = list(retrainings(instance, platform, spec()))
-    until, why = quiet_until(history, timedelta(hours=1))
+    quiet = quiet_until(history, timedelta(hours=1))
+    assert quiet is not None
+    until, why = quiet
     assert until - history[0].created == factor * timedelta(hours=1)
     assert ("in a row released nothing" in why) == (factor > 1)
 
@@ -189,7 +194,9 @@ def test_quiet_time_doubles_with_each_run_that_released_nothing(instance, settin
 def test_a_cooldown_of_any_length_is_quiet_for_good(instance, settings, retrain):
     retrain("refused")
     history = list(retrainings(instance, build_resources(settings)["platform"], spec()))
-    assert quiet_until(history, timedelta.max)[0] == datetime.max.replace(tzinfo=UTC)
+    quiet = quiet_until(history, timedelta.max)
+    assert quiet is not None
+    assert quiet[0] == datetime.max.replace(tzinfo=UTC)
 
 
 def test_a_failure_is_answered_once_however_the_gate_decided(instance, evaluate, retrain):

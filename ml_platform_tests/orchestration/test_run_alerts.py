@@ -34,7 +34,7 @@ def sent(settings: Settings):
 
 
 def sensor(name: str) -> dg.SensorDefinition:
-    (found,) = [each for each in run_alerts.run_alerts(MODELS).sensors if each.name == name]
+    (found,) = [each for each in run_alerts.run_alerts(MODELS).sensors or () if each.name == name]
     return found
 
 
@@ -49,11 +49,13 @@ def failed_release() -> dg.AssetsDefinition:
 def tell(instance: dg.DagsterInstance, settings: Settings, run_id: str) -> None:
     """Evaluate the sensor for the newest failure that a run has reported."""
     failure = instance.all_logs(run_id, of_type=dg.DagsterEventType.RUN_FAILURE)[-1].get_dagster_event()
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
     context = dg.build_run_status_sensor_context(
         sensor_name="failed_runs",
         dagster_event=failure,
         dagster_instance=instance,
-        dagster_run=instance.get_run_by_id(run_id),
+        dagster_run=run,
         resources={"platform": build_resources(settings)["platform"]},
     ).for_run_failure()
     sensor("failed_runs")(context)

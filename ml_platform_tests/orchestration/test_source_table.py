@@ -175,7 +175,7 @@ def _tick(definitions: dg.Definitions, settings: Settings, instance: dg.DagsterI
     platform = build_resources(settings)["platform"]
     assert isinstance(platform, Platform)
     context = dg.build_sensor_context(instance=instance, resources={"platform": platform})
-    return sensor.evaluate_tick(context)  # type: ignore[union-attr]
+    return sensor.evaluate_tick(context)
 
 
 def test_a_folder_is_watched_and_each_file_loaded_once(settings: Settings, lake: Lake, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """What a run would find in a spine or its request features is found when the definitions load, with its place."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -123,11 +124,11 @@ def test_all_mistakes_of_a_model_are_told_at_once(tmp_path: Path, tables: dict[s
     ],
 )
 def test_what_dagster_would_refuse_is_told_with_its_line(
-    tmp_path: Path, tables: dict[str, RawTable], changes: dict[str, object], said: str
+    tmp_path: Path, tables: dict[str, RawTable], changes: dict[str, Any], said: str
 ) -> None:
-    told = problems(tmp_path, tables, **changes)
-    assert said in told
-    assert bool(told) == bool(said)
+    message = problems(tmp_path, tables, **changes)
+    assert said in message
+    assert bool(message) == bool(said)
 
 
 def test_what_cannot_be_known_without_data_is_not_judged(tmp_path: Path, tables: dict[str, RawTable]) -> None:

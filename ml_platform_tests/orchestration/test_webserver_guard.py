@@ -1,11 +1,17 @@
 """What the guard before Dagster's webserver lets through, request by request; a browser tries it in test_webserver."""
 
+from typing import Any
+
 import pytest
 
 from ml_platform.orchestration.webserver_guard import Guard, own_hosts
 
 HOST = {"host": "localhost:3000"}
 JSON = {"content-type": "application/json"}
+
+
+async def nothing(scope: Any, receive: Any, send: Any) -> None:
+    """The webserver behind the guard, which is not asked here."""
 
 
 def status(method: str = "GET", path: str = "/", kind: str = "http", headers: dict | list | None = None) -> int | None:
@@ -23,8 +29,8 @@ def status(method: str = "GET", path: str = "/", kind: str = "http", headers: di
         "headers": [(name.encode(), value.encode()) for name, value in pairs],
         **({"method": method} if kind == "http" else {}),
     }
-    refusal = Guard(None, own_hosts(3000, "dagster.example.com")).judge(scope)
-    return refusal and refusal.status
+    refusal = Guard(nothing, own_hosts(3000, "dagster.example.com")).judge(scope)
+    return refusal.status if refusal else None
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
 """What `make dev` starts: Dagster's settings of old and new homes, the code server's socket, no secret in a command."""
 
 import resource
+import tempfile
 
 import pytest
 import yaml
 
-from ml_platform.processes import platform
 from ml_platform.processes.platform import (
     DAGSTER_YAML,
     EARLIER,
@@ -55,16 +55,19 @@ def test_a_file_of_the_users_own_is_left_and_what_it_lacks_is_told(settings: Set
     config.parent.mkdir(parents=True)
     own = "concurrency:\n  runs:\n    max_concurrent_runs: 8\ntelemetry: {enabled: false}\nnux: {enabled: true}\n"
     config.write_text(own)
-    told = missing_settings(dagster_home(settings))
+    message = missing_settings(dagster_home(settings))
     assert config.read_text() == own
-    assert "It lacks run_launcher, concurrency.pools, run_monitoring, run_retries" in told
+    assert message is not None
+    assert "It lacks run_launcher, concurrency.pools, run_monitoring, run_retries" in message
 
 
 def test_an_empty_file_lacks_everything(settings: Settings):
     config = settings.home / "dagster_home" / "dagster.yaml"
     config.parent.mkdir(parents=True)
     config.write_text("")
-    assert "run_monitoring" in missing_settings(dagster_home(settings))
+    message = missing_settings(dagster_home(settings))
+    assert message is not None
+    assert "run_monitoring" in message
 
 
 def test_dagster_is_three_processes_that_end_one_by_one(settings: Settings):
@@ -92,7 +95,7 @@ def test_no_password_is_among_the_arguments(tmp_path):
 
 
 def test_the_socket_stands_in_a_folder_that_nobody_else_can_enter(settings: Settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(platform.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     socket = code_socket(settings)
     assert socket.parent.stat().st_mode & 0o777 == 0o700
     assert code_socket(Settings(home=tmp_path / "another")) != socket

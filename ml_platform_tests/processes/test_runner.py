@@ -9,6 +9,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,7 +95,8 @@ def test_process_that_ends_well_by_itself_still_fails_the_run(tmp_path, capsys):
 
 def test_a_process_that_is_given_up_takes_no_other_with_it(tmp_path, capsys):
     """Even at the start: what can run is up, and the exit code remembers the loss."""
-    web, lost = http_server(free_port()), []
+    web = http_server(free_port())
+    lost: list[Any] = []
 
     def stop_when_up() -> None:
         while not lost:
@@ -226,6 +228,7 @@ def test_signal_stops_all(tmp_path, number, ready, code):
     environment = {**os.environ, "TEST_SESSION": str(tmp_path)}
     runner = subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True)
     wanted, printed = ("READY", "grandchild") if ready else ("grandchild",), ""
+    assert runner.stdout is not None
     for line in runner.stdout:
         printed += line
         if all(text in printed for text in wanted):  # they come in any order
@@ -248,6 +251,7 @@ def start_runner(tmp_path: Path, port: int, home: Path) -> subprocess.Popen:
     """)
     environment = {**os.environ, "TEST_SESSION": str(tmp_path)}
     runner = subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True)
+    assert runner.stdout is not None
     printed = ""
     while "READY" not in printed or "grandchild" not in printed:
         printed += runner.stdout.readline()

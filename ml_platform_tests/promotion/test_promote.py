@@ -108,7 +108,9 @@ def test_repeated_promotion_changes_nothing(shops: Shops, trained: TrainedModel)
     assert (again.previous_version, again.revision) == (None, 1)
     assert read_ledger(shops.lake).height == 1
     promote_version(shops.settings, "order_late", 1, by="ann", reason="once more, with another reason")
-    assert shops.store.document("order_late").revision == 2
+    document = shops.store.document("order_late")
+    assert document is not None
+    assert document.revision == 2
     later = promote(shops.settings, shops.spec, version, evaluation, tracker=shops.tracker, by="ann")
     assert not later.promoted
     assert later.reasons == ("Version 1 already serves (revision 2).",)

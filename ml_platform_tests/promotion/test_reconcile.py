@@ -5,6 +5,7 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -33,8 +34,8 @@ with Tracker(Settings(home=Path(sys.argv[1]))).run("order_late", "interrupted") 
 """
 
 
-def _document(revision: int, *targets: Target, **changes: str) -> Endpoint:
-    about = {"updated_at": "2024-01-01T00:00:00Z", "updated_by": "ann", "reason": "test"}
+def _document(revision: int, *targets: Target, **changes: Any) -> Endpoint:
+    about: dict[str, Any] = {"updated_at": "2024-01-01T00:00:00Z", "updated_by": "ann", "reason": "test"}
     return Endpoint(model="m", revision=revision, targets=targets, **about, **changes)
 
 

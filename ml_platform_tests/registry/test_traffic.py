@@ -6,7 +6,8 @@ from collections.abc import Callable
 import dagster as dg
 import msgspec
 import pytest
-from typer.testing import CliRunner, Result
+from click.testing import Result
+from typer.testing import CliRunner
 
 from ml_platform.cli import app
 from ml_platform.orchestration.endpoint_jobs import endpoint_jobs

@@ -61,3 +61,8 @@ def judged(server: Server, versions: Iterable[int]) -> Iterator[list[int]]:
     with clients(len(_ROWS), work):
         yield seen
     assert wrong == []
+
+
+def is_seen(version: int, seen: list[int], since: int, _client: httpx.Client) -> bool:
+    """Whether a version has answered after the first so many requests."""
+    return version in seen[since:]

@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -74,6 +75,10 @@ def workers_of(server: Server) -> set[int]:
     return found
 
 
+def has_a_new_worker(server: Server, before: set[int], _client: httpx.Client) -> bool:
+    return len(workers_of(server) - before) == 1
+
+
 def both_workers_of(server: Server) -> set[int]:
     """Process ids of two workers, of which the first may answer before the second is started."""
     server.wait_until(lambda _: len(workers_of(server)) == 2)
@@ -111,7 +116,7 @@ def test_workers_killed_one_by_one_are_replaced_and_lose_no_answered_prediction(
         for killed in first:
             before = workers_of(server)
             os.kill(killed, signal.SIGKILL)
-            server.wait_until(lambda _, before=before: len(workers_of(server) - before) == 1)
+            server.wait_until(partial(has_a_new_worker, server, before))
             server.wait_until(lambda _: len(workers_of(server)) == 2 and have_answered(workers_of(server)))
         assert not first & workers_of(server)
         count = len(answered)

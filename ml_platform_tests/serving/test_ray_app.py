@@ -172,12 +172,16 @@ def test_what_is_under_way_is_answered_before_it_ends(on_ray: RayServer, module_
 
     late: list[httpx.Response] = []
 
+    def is_refused(client: httpx.Client) -> bool:
+        late.append(client.post(PATH, json=ROW))
+        return late[-1].status_code != 401
+
     def slowly() -> Iterator[bytes]:
         body = json.dumps(ROW).encode()
         yield body[:20]
         on_ray.process.send_signal(signal.SIGTERM)
         on_ray.wait_until(lambda _: "RUNNING" not in on_ray.replicas())
-        on_ray.wait_until(lambda client: late.append(client.post(PATH, json=ROW)) or late[-1].status_code != 401)
+        on_ray.wait_until(is_refused)
         yield body[20:]
 
     answer = httpx.post(on_ray.url + PATH, content=slowly(), headers={"X-API-Key": key}, timeout=120)

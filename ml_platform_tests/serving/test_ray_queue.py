@@ -161,5 +161,5 @@ def test_a_late_answer_is_504_whatever_the_client_asks_for(module_settings: Sett
         assert is_refusal(held.ask().result(), 504, "timeout")
         for headers in ({"X_Request_Timeout_Seconds": "0"}, {"X_Request_Disconnect_Disabled": "?1"}):
             assert is_refusal(held.ask(**headers).result(), 504, "timeout")
-        odd = server.client.post(PATH, json=ROW, headers={"X-Request-ID": b"\xff\xfe"})
+        odd = server.client.post(PATH, json=ROW, headers={b"X-Request-ID": b"\xff\xfe"})
         assert (odd.status_code, odd.json()["error"]["code"]) == (422, "invalid_request")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import date
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -81,9 +82,10 @@ def test_a_sample_file_stands_for_a_source(project: ShopProject, tables: Tables,
     rows = _with_negative(tables[0].head(100), 1).with_columns(
         pl.col("ordered_at", "known_at").dt.to_string("iso:strict")
     )
-    {"csv": rows.write_csv, "parquet": rows.write_parquet, "jsonl": rows.write_ndjson}[suffix](
-        folder / f"orders.{suffix}"
-    )
+    writers: dict[str, Callable[[Path], None]] = {
+        "csv": rows.write_csv, "parquet": rows.write_parquet, "jsonl": rows.write_ndjson
+    }  # fmt: skip
+    writers[suffix](folder / f"orders.{suffix}")
     home = make_home(samples=project.root / "samples")
     with pytest.raises(AssertionError, match="found 1 of 100"):
         check_contract_holds("raw/orders", home)

@@ -27,7 +27,7 @@ TEXTS = [None, "", " EWR\t", "ewr", "Straße", "été ", "\x1cjfk\u2003", "UA"]
 TIMES = [
     None,
     *(
-        datetime(*moment, tzinfo=UTC)
+        datetime(*moment).replace(tzinfo=UTC)  # type: ignore[arg-type]  # six numbers at most
         for moment in [
             (2012, 2, 29, 12), (2013, 1, 1, 0), (2013, 1, 1, 4, 59, 59), (2013, 3, 10, 6, 59), (2013, 3, 10, 7),
             (2013, 3, 31, 0, 59), (2013, 3, 31, 1), (2013, 10, 27, 0, 30), (2013, 10, 27, 1, 30), (2013, 11, 3, 5, 30),

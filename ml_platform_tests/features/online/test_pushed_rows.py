@@ -69,8 +69,9 @@ def load_view(**changes: Any) -> FeatureView:
 
 
 def source(lake: Lake, *rows: tuple[str, datetime, int]) -> None:
-    schema = {"shop": pl.String, "seen_at": pl.Datetime("us", "UTC"), "waiting": pl.Int64}
-    frame = pl.DataFrame(rows, schema=schema, orient="row")
+    frame = pl.DataFrame(
+        rows, schema={"shop": pl.String, "seen_at": pl.Datetime("us", "UTC"), "waiting": pl.Int64}, orient="row"
+    )
     lake.append("raw/loads", frame.with_columns(mood=pl.lit("computed"), written=pl.lit(at(0))))
 
 
@@ -245,7 +246,7 @@ def test_computing_again_keeps_pushed_rows(lake: Lake, settings: Settings, view:
 
 def test_computing_changed_days_alone_keeps_pushed_rows(lake: Lake, settings: Settings) -> None:
     source(lake, ("A", at(0), 1), ("A", at(48), 2))
-    view = load_view(incremental=Incremental(look_back="1 hour", times={"raw/loads": "seen_at"}))  # type: ignore[arg-type]
+    view = load_view(incremental=Incremental(look_back="1 hour", times={"raw/loads": "seen_at"}))
     compute_view(lake, view)
     push(settings, view, ("A", at(1), 10), ("A", at(49), 20))
     ingest(lake, settings, view)

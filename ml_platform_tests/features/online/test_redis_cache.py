@@ -84,7 +84,7 @@ def test_beside_a_writing_process_rows_of_one_read_are_of_one_state_and_time_run
     store = SqliteOnlineStore(path)
 
     def read() -> None:
-        newest, steps = 0, set()
+        newest, steps = 0, set[int]()
         while len(steps) <= 20 and writer.poll() is None:
             for keys in (KEYS[:2], KEYS, KEYS[3:]):  # some of a read are remembered, some are not
                 values = {row.values["x"] for row in store.read(keys) if row is not None}

@@ -32,9 +32,10 @@ NOON = datetime(2013, 7, 4, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
-def rows(*items: tuple[str, datetime, float | None]) -> pl.DataFrame:
-    schema = {"origin": pl.String, "event_time": pl.Datetime("us", "UTC"), "temp": pl.Float64}
-    return pl.DataFrame(items, schema=schema, orient="row")
+def rows(*items: tuple[str | None, datetime, float | None]) -> pl.DataFrame:
+    return pl.DataFrame(
+        items, schema={"origin": pl.String, "event_time": pl.Datetime("us", "UTC"), "temp": pl.Float64}, orient="row"
+    )
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -187,10 +188,10 @@ with open_online_store(sys.argv[1]) as store:
     faults: list[str] = []
     done = threading.Event()
 
-    def watch() -> None:
+    def watch(reader: OnlineStore) -> None:
         last = -1
         while not done.is_set():
-            a, b = store.read([("v", ("a",)), ("v", ("b",))])
+            a, b = reader.read([("v", ("a",)), ("v", ("b",))])
             if a is None or b is None:
                 continue
             if a.values["n"] != b.values["n"] or a.values["n"] < last:
@@ -198,7 +199,7 @@ with open_online_store(sys.argv[1]) as store:
             last = a.values["n"]
 
     with open_online_store(uri) as store:
-        threads = [threading.Thread(target=watch) for _ in range(2)]
+        threads = [threading.Thread(target=watch, args=(store,)) for _ in range(2)]
         for thread in threads:
             thread.start()
         finished = subprocess.run([sys.executable, "-c", writer, uri], check=False, capture_output=True, text=True)
@@ -277,7 +278,7 @@ def test_a_store_written_before_schemas_were_recorded_is_read_and_gets_them_at_t
     else:
         with redis.Redis.from_url(uri) as client:
             key = b"ml_platform:online:view:weather"
-            record: list[object] = msgspec.msgpack.decode(client.get(key))  # type: ignore[arg-type]  # sync client
+            record: list[object] = msgspec.msgpack.decode(client.get(key))
             client.set(key, msgspec.msgpack.encode(record[:3]))
     with open_online_store(uri) as reopened:
         assert reopened.definition("weather") == Definition("one", None)
@@ -305,7 +306,7 @@ def test_an_unknown_address_is_refused(address: str, message: str):
 
 @pytest.mark.parametrize("ttl", [None, timedelta(hours=1), timedelta.max])
 def test_the_first_and_the_last_instant_are_published_and_read(lake: Lake, store: OnlineStore, ttl: timedelta | None):
-    first, last = (datetime(*at, tzinfo=UTC) for at in ((1, 1, 1), (9999, 12, 31, 23, 59, 59, 999_999)))
+    first, last = (at.replace(tzinfo=UTC) for at in (datetime.min, datetime.max))
     view = FeatureView(
         name="weather", description="Weather.", owner="a@b", entity=("origin",), ttl=ttl,
         columns={"temp": FeatureColumn(type="number", description="Temperature.")}, sql="SELECT 1",

@@ -82,7 +82,7 @@ class World:
 
     def online(self, *keys: str) -> list[float | None]:
         rows = self.store.read([(self.view.name, (key,)) for key in keys])
-        return [row and row.values["v"] for row in rows]
+        return [row.values["v"] if row else None for row in rows]
 
     def offline(self, *keys: str) -> list[float | None]:
         """Newest value of each entity as every reader of the lake sees it."""

@@ -104,7 +104,9 @@ def test_rows_at_events_alone_are_those_of_polars_rolling(connection, rows):
 
 def test_each_key_is_in_one_frame_alone(connection, monkeypatch):
     monkeypatch.setattr(numpy_engine, "ROWS", 300)
-    frames = list(compute_sums(connection, declared(), ENTITY, "event_time"))
+    sums = compute_sums(connection, declared(), ENTITY, "event_time")
+    assert sums is not None
+    frames = list(sums)
     keys = pl.concat(frame.select(ENTITY).unique() for frame in frames)
     assert len(frames) > 1
     assert not keys.is_duplicated().any()

@@ -9,7 +9,7 @@ import pytest
 
 from ml_platform.features.training_sets.build import FeatureInfo
 from ml_platform.features.training_sets.leakage import find_leakage
-from ml_platform.spec.model import Leakage
+from ml_platform.spec.model import Leakage, Task
 
 ROWS = 3000
 BIKES = Path(os.environ.get("ML_PLATFORM_BIKE_HOURLY", "../shared/datasets/bike_hourly.csv"))
@@ -35,7 +35,7 @@ def world() -> pl.DataFrame:
     )
 
 
-def found(frame: pl.DataFrame, target: str, task: str, **limits) -> list[tuple[tuple[str, ...], str]]:
+def found(frame: pl.DataFrame, target: str, task: Task, **limits) -> list[tuple[tuple[str, ...], str]]:
     left_out = {"y", "late"}
     report = find_leakage(frame, infos(frame, *left_out), target=target, task=task, limits=Leakage(**limits))
     return [(leak.features, leak.kind) for leak in report.leaks]

@@ -8,7 +8,7 @@ import pytest
 
 from ml_platform.features.training_sets.build import FeatureInfo
 from ml_platform.features.training_sets.leakage import LeakageReport, find_leakage, single_strength
-from ml_platform.spec.model import Leakage
+from ml_platform.spec.model import Leakage, Task
 
 ROWS = 4000
 TIMES = pl.datetime_range(
@@ -29,7 +29,7 @@ def world(random: np.random.Generator) -> pl.DataFrame:
     return pl.DataFrame({"time": TIMES, "group": group, "a": a, "b": b, "c": c})
 
 
-def judge(frame: pl.DataFrame, task: str = "regression") -> LeakageReport:
+def judge(frame: pl.DataFrame, task: Task = "regression") -> LeakageReport:
     infos = [
         FeatureInfo(name=name, kind="categorical" if kind == pl.String else "numeric", source="input")
         for name, kind in frame.schema.items()
@@ -43,7 +43,11 @@ def kinds(findings) -> list[tuple[tuple[str, ...], str]]:
 
 
 def test_independent_features_are_neither(world: pl.DataFrame, random: np.random.Generator) -> None:
-    for task, label in (("regression", random.normal(size=ROWS)), ("binary", random.random(ROWS) < 0.1)):
+    cases: list[tuple[Task, np.ndarray]] = [
+        ("regression", random.normal(size=ROWS)),
+        ("binary", random.random(ROWS) < 0.1),
+    ]
+    for task, label in cases:
         report = judge(world.with_columns(label=label), task)
         assert (report.leaks, report.suspects, report.not_judged) == ((), (), "")
 
@@ -68,7 +72,9 @@ def test_a_class_with_three_flips_in_a_hundred_is_suspect(
 
 def test_a_pair_with_noise_of_one_percent_is_suspect(world: pl.DataFrame, random: np.random.Generator) -> None:
     total = world["a"] - 3 * world["b"]
-    report = judge(world.with_columns(label=total + random.normal(size=ROWS) * 0.01 * total.std()))
+    report = judge(
+        world.with_columns(label=total + pl.Series(random.normal(size=ROWS)) * 0.01 * total.to_numpy().std(ddof=1))
+    )
     assert (report.leaks, kinds(report.suspects)) == ((), [(("a", "b"), "combination")])
 
 
@@ -91,8 +97,8 @@ def test_exact_combinations_are_leaks(world: pl.DataFrame, label: pl.Expr, names
 def test_columns_that_cancel_each_other_out_are_seen(world: pl.DataFrame, random: np.random.Generator) -> None:
     label = random.normal(size=ROWS)
     large = random.normal(size=ROWS) * 1e4
-    parts = {"x": large + label, "y": large + world["a"], "z": world["a"]}
-    report = judge(world.select("time", "group", "b").with_columns(label=label, **parts))
+    rest = world.select("time", "group", "b")
+    report = judge(rest.with_columns(label=label, x=large + label, y=large + world["a"], z=world["a"]))
     assert kinds(report.leaks) == [(("x", "y", "z"), "combination")]
 
 
@@ -144,7 +150,7 @@ def test_a_strong_sensor_stops_nothing(world: pl.DataFrame, random: np.random.Ge
 @pytest.mark.parametrize("task", ["regression", "binary"])
 @pytest.mark.parametrize("kind", ["mean", "drawn towards a prior", "of the others"])
 def test_a_target_encoding_on_the_rows_themselves_is_a_leak(
-    world: pl.DataFrame, random: np.random.Generator, task: str, kind: str
+    world: pl.DataFrame, random: np.random.Generator, task: Task, kind: str
 ) -> None:
     label = random.normal(size=ROWS) + 5 if task == "regression" else (random.random(ROWS) < 0.3)
     frame = world.with_columns(label=pl.Series(label)).with_columns(y=pl.col("label").cast(pl.Float64))

@@ -36,8 +36,11 @@ def views(lake, tmp_path):
         ("EWR", NOON, NOON + 24 * HOUR, 99.0, 2.0),  # backfilled a day later
         ("JFK", NOON - 9 * HOUR, NOON - 9 * HOUR, 10.0, 3.0),  # too old
     ]
-    schema = {"origin": pl.String, "at": TIME, "written": TIME, "temp": pl.Float64, "wind": pl.Float64}
-    frame = pl.DataFrame(rows, schema=schema, orient="row")
+    frame = pl.DataFrame(
+        rows,
+        schema={"origin": pl.String, "at": TIME, "written": TIME, "temp": pl.Float64, "wind": pl.Float64},
+        orient="row",
+    )
     lake.append("raw/weather", frame)
     found = load_views(tmp_path)
     lake.append("features/weather", frame.rename({"at": "event_time"}))
@@ -181,4 +184,4 @@ def test_what_is_not_there_is_named(lake, views):
     with pytest.raises(TableNotFound, match=r"no table 'features/wether'.* Did you mean 'features/weather'"):
         create_training_set(flights(), ["weather"], "late", versions={"features/wether": 0}, **asked)
     with pytest.raises(ValueError, match="there is no engine 'spark'; there are polars, duckdb"):
-        create_training_set(flights(), [Lookup(view="weather", keys=AIRPORT)], "late", engine="spark", **asked)
+        create_training_set(flights(), [Lookup(view="weather", keys=AIRPORT)], "late", engine="spark", **asked)  # type: ignore[arg-type]

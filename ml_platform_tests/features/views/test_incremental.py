@@ -7,11 +7,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ml_platform.features.training_sets.build import sql
 from ml_platform.features.views.compute import ViewReport, compute_view
 from ml_platform.features.views.incremental import STATE
 from ml_platform.features.views.load import load_view
 from ml_platform.features.views.view import FeatureView
+from ml_platform.lake.query import sql
 from ml_platform.lake.storage.tables import Lake
 
 START = datetime(2013, 7, 1, tzinfo=UTC)
@@ -110,7 +110,7 @@ def days(report: ViewReport) -> list[tuple[int, int | None]]:
     """Spans as numbers of days since the start."""
     assert report.spans is not None
     first = START.date()
-    return [((begin - first).days, end and (end - first).days) for begin, end in report.spans]
+    return [((begin - first).days, (end - first).days if end else None) for begin, end in report.spans]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -47,10 +47,12 @@ def test_each_is_read_at_its_own_version_or_at_one_instant(fixed: Lake) -> None:
     assert query(fixed, SELECT, versions=pinned, overlays=overlays).height == 3
     assert query(fixed, SELECT, versions={"raw/readings": 0}, overlays=overlays)["value"].to_list() == [1.0, 2.0, 3.0]
     first = fixed.history("fixes/readings")["timestamp"].min()
+    created = fixed.history("raw/readings")["timestamp"].min()
     assert isinstance(first, datetime)
+    assert isinstance(created, datetime)
     assert query(fixed, SELECT, as_of=datetime.now(UTC), overlays=overlays).height == 4
     before = first - timedelta(milliseconds=1)
-    if before >= fixed.history("raw/readings")["timestamp"].min():  # both were created within a millisecond otherwise
+    if before >= created:  # both were created within a millisecond otherwise
         assert query(fixed, SELECT, as_of=before, overlays=overlays)["value"].to_list() == [1.0, 2.0, 3.0]
 
 

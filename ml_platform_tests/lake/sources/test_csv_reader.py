@@ -266,7 +266,9 @@ def test_tables_come_back_from_every_dialect_at_length(
 # -- Texts that nobody wrote on purpose.
 def strictly(text: str) -> Rows | None:  # noqa: PLR0912
     """Read by RFC 4180, a character at a time; None if that cannot be done in only one way."""
-    rows, row, place = [], [], 0
+    rows: Rows = []
+    row: list[str | None] = []
+    place = 0
     while place < len(text):
         start = place
         if text[place] == '"':

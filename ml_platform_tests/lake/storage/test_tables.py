@@ -108,7 +108,7 @@ def test_types_are_kept_or_turned_into_delta_s_own(lake: Lake) -> None:
     )
     lake.append("raw/types", frame)
     assert lake.schema("raw/types") == pl.Schema(
-        {"small": pl.Int16, "kind": pl.String, "at": pl.Datetime("us", "UTC"), "nothing": pl.Float64}
+        {"small": pl.Int16(), "kind": pl.String(), "at": pl.Datetime("us", "UTC"), "nothing": pl.Float64()}
     )
     assert lake.read("raw/types").collect()["at"].item() == datetime(2013, 1, 1, tzinfo=UTC)
 

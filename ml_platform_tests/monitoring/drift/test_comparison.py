@@ -65,6 +65,7 @@ def test_far_but_by_chance_is_no_drift(rng: np.random.Generator) -> None:
     old, new = rng.normal(size=5000), rng.normal(size=30)
     (found,), _ = compare(pl.DataFrame({"x": old}), pl.DataFrame({"x": new}), [Column("x", "numeric")], MONITORING)
     assert found.distance is not None
+    assert found.distance_threshold is not None
     assert found.distance > found.distance_threshold
     assert not found.drifted
 
@@ -327,7 +328,9 @@ def test_values_that_cancel_out_to_nothing_are_told_as_zero_whatever_the_median(
             values = random.gamma(2.0, centre, 4_000)
             values[: int(4_000 * zeros)] = np.where(random.random(int(4_000 * zeros)) < 0.9, 0.0, 1.4e-17)
             sides.append(values)
-        names = [test.name for test in one(*sides).tests if test.drifted and test.method == "two proportions"]
+        names = [
+            test.name for test in one(sides[0], sides[1]).tests if test.drifted and test.method == "two proportions"
+        ]
         assert names == ["value 0"]
 
 

@@ -1,6 +1,6 @@
 """Skew between what serving computed and what the lake says: planted ones are found, honest lags are told apart."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from ml_platform.features.online.store import PushedRow
 from ml_platform.features.point_in_time.lookup import resolve_lookup
 from ml_platform.features.views.compute import compute_view
 from ml_platform.inference.ingest_log import ingest_model_log
-from ml_platform.inference.log import InferenceLog, Record
+from ml_platform.inference.log import Batch, InferenceLog, Record
 from ml_platform.inference.log_policy import LogPolicyFilter
 from ml_platform.monitoring.skew.causes import ROW, find_causes
 from ml_platform.monitoring.skew.detect import SkewReport, find_skew
@@ -66,7 +66,7 @@ class Live:
                     inputs=order, features={item.name: row[item.name] for item in self.manifest.features}, score=0.5,
                     prediction=True,
                 )  # fmt: skip
-                records = [record]
+                records: Sequence[Record | Batch] = [record]
                 if self.log_filter is not None:
                     records = self.log_filter.apply(records, record.request_id)
                 self.log.append(self.manifest.model, records)

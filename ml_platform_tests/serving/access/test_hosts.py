@@ -33,7 +33,7 @@ FOREIGN = [
 @pytest.mark.parametrize(("method", "path"), [("POST", f"/predict/{MODEL}"), ("GET", "/models"), ("GET", "/health")])
 def test_a_foreign_host_gets_421(server: Server, method: str, path: str, host: str) -> None:
     body = ROW if method == "POST" else None
-    answer = server.client.request(method, path, json=body, headers={"Host": host.encode("latin-1")})
+    answer = server.client.request(method, path, json=body, headers={b"Host": host.encode("latin-1")})
     assert (answer.status_code, answer.json()["error"]["code"]) == (421, "misdirected")
     assert "evil" not in answer.text
     assert answer.headers["connection"] == "close"

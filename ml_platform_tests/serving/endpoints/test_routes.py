@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import httpx
@@ -13,7 +14,7 @@ from ml_platform.governance.keys import KeyStore
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server
-from ml_platform_tests.serving.load import judged
+from ml_platform_tests.serving.load import is_seen, judged
 from ml_platform_tests.serving.releases import MODEL, ROW, bundle, fill_online_store, publish
 
 PATH = f"/endpoints/{MODEL}"
@@ -144,7 +145,7 @@ def test_fifty_changes_under_load_with_two_workers_fail_no_request_and_give_no_w
             if change < 46:
                 time.sleep(0.1)  # some are overtaken before they are in force
             else:
-                server.wait_until(lambda _, wanted=1 + (change + 1) % 4, asked=asked: wanted in seen[asked:])
+                server.wait_until(partial(is_seen, 1 + (change + 1) % 4, seen, asked))
         assert put(server.client, '"51"', {"version": 4, "share": 1.0}).status_code == 200
         # Twenty connections in a row may all reach one worker: what each has logged tells that both serve it.
         server.wait_until(lambda _: newest_answers(settings) == [{4}, {4}])

@@ -73,7 +73,8 @@ def post(path: str, body: bytes, *headers: str, version: str = "1.1") -> bytes:
 
 def read(raw: socket.socket, answers: int) -> list[bytes]:
     """Bodies of so many answers."""
-    data, found = b"", []
+    data = b""
+    found: list[bytes] = []
     while len(found) < answers:
         head, mark, rest = data.partition(b"\r\n\r\n")
         length = next(

@@ -12,10 +12,17 @@ import redis
 from ml_platform.features.expressions.columns import Columns
 from ml_platform.features.online.open import open_online_store
 from ml_platform.features.online.store import to_micros
+from ml_platform.registry.manifest import Manifest
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.serving.inputs.feature_lookup import Lookups, OnlineStoreFailed
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.releases import KNOWN_AT, MODEL, VIEWS, fill_online_store, publish
+
+
+def manifest_in_force(releases: ReleaseStore) -> Manifest:
+    endpoint = releases.endpoint(MODEL)
+    assert endpoint is not None
+    return releases.load_manifest(endpoint.targets[0].digest)
 
 
 @pytest.mark.parametrize("store_kind", ["sqlite", "redis"])
@@ -25,7 +32,7 @@ def test_values_older_than_the_ttl_are_not_used(settings, store_kind, request):
     fill_online_store(settings)
     publish(settings, 1)
     releases = ReleaseStore(settings.releases_dir)
-    manifest = releases.load_manifest(releases.endpoint(MODEL).targets[0].digest)
+    manifest = manifest_in_force(releases)
     ttl = VIEWS["origin_weather"][2]
     late = [KNOWN_AT - timedelta(days=1), KNOWN_AT + ttl, KNOWN_AT + ttl + timedelta(microseconds=1)]
     with open_online_store(settings.online_uri) as store:
@@ -45,7 +52,7 @@ def test_a_row_of_the_first_instant_is_known(settings, store_kind, ttl, request)
     fill_online_store(settings, known_at=datetime(1, 1, 1, tzinfo=UTC))
     publish(settings, 1)
     releases = ReleaseStore(settings.releases_dir)
-    manifest = releases.load_manifest(releases.endpoint(MODEL).targets[0].digest)
+    manifest = manifest_in_force(releases)
     seconds = ttl and ttl.total_seconds()
     known = tuple(msgspec.structs.replace(lookup, ttl_seconds=seconds) for lookup in manifest.lookups)
     keys = {"origin": ["EWR", "EWR", "XXX"], "carrier": ["UA"] * 3, "tailnum": ["N14228"] * 3}
@@ -68,7 +75,7 @@ def test_a_store_that_hangs_is_left_alone_for_a_while_and_asked_again(settings, 
     fill_online_store(settings)
     publish(settings, 1)
     releases = ReleaseStore(settings.releases_dir)
-    manifest = releases.load_manifest(releases.endpoint(MODEL).targets[0].digest)
+    manifest = manifest_in_force(releases)
     with redis.Redis.from_url(redis_uri) as client:
         server = psutil.Process(client.info()["process_id"])
     with open_online_store(settings.online_uri) as store:

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from functools import partial
 
 import httpx
 import msgspec
@@ -16,7 +17,7 @@ from ml_platform.registry.traffic import withdraw
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server, client_of
 from ml_platform_tests.serving.releases import HASHES, MODEL, ROW, bundle, fill_online_store, publish
-from ml_platform_tests.serving.test_process import both_workers_of, workers_of
+from ml_platform_tests.serving.test_process import both_workers_of, has_a_new_worker, workers_of
 
 PATH = f"/predict/{MODEL}"
 Serve = Callable[..., Server]
@@ -58,7 +59,7 @@ def test_a_replaced_worker_and_a_server_started_anew_serve_the_last_good_release
     for killed in both_workers_of(server):
         before = workers_of(server)
         os.kill(killed, signal.SIGKILL)
-        server.wait_until(lambda _, before=before: len(workers_of(server) - before) == 1)
+        server.wait_until(partial(has_a_new_worker, server, before))
     server.client.close()
     server.client = client_of(server.url)
     assert seen(server) == {1}

@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 
 import httpx
 
@@ -12,7 +13,7 @@ from ml_platform.registry.releases import ReleaseStore
 from ml_platform.serving.models.reloader import POLL_SECONDS
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server
-from ml_platform_tests.serving.load import judged
+from ml_platform_tests.serving.load import is_seen, judged
 from ml_platform_tests.serving.releases import HASHES, MODEL, ROW, bundle, fill_online_store, publish
 
 PATH = "/predict/flight_delay"
@@ -52,7 +53,7 @@ def test_twenty_five_swaps_under_load_fail_no_request_and_give_no_wrong_answer(
             number = 2 + swap % 4
             store.publish(MODEL, [Target(version=number, digest=digests[number])], reason="swap", by="pytest")
             asked = len(seen)
-            server.wait_until(lambda _, wanted=number, asked=asked: wanted in seen[asked:])
+            server.wait_until(partial(is_seen, number, seen, asked))
         server.wait_until(lambda _: len(seen) > 100)
     assert set(seen) >= {2, 3, 4, 5}
 

@@ -26,7 +26,7 @@ def test_a_generated_client_predicts(
     document = tmp_path / "openapi.json"
     document.write_bytes(server.client.get("/openapi.json", headers=bearer(token)).content)
     tools = Path(sys.executable).parent
-    options = ["--path", document, "--output-path", tmp_path / "made", "--meta", "none"]
+    options: list[str | Path] = ["--path", document, "--output-path", tmp_path / "made", "--meta", "none"]
     subprocess.run(
         [tools / "openapi-python-client", "generate", *options],
         check=True,

@@ -58,7 +58,10 @@ def metric(client: httpx.Client, name: str) -> float:
 
 def test_redacted_values_never_reach_disk_and_hashed_ones_still_group(settings: Settings, serve: Serve) -> None:
     fill_online_store(settings)
-    changes = {"dest": {"required": False}, "carrier": {"allowed": ("UA", "AA"), "flagged": ("allowed",)}}
+    changes: dict[str, dict[str, Any]] = {
+        "dest": {"required": False},
+        "carrier": {"allowed": ("UA", "AA"), "flagged": ("allowed",)},
+    }
     inputs = tuple(msgspec.structs.replace(field, **changes.get(field.name, {})) for field in INPUTS)
     publish(settings, 1, inputs=inputs, inference_log=HIDDEN)
     server = serve(settings)
@@ -94,8 +97,8 @@ def test_redacted_values_never_reach_disk_and_hashed_ones_still_group(settings: 
         .select(same)
         .equals(table.filter(pl.col("request_id").str.starts_with("one-")).select(same))
     )
-    secret = settings.keys_dir / "inference_log.secret"
-    assert (len(secret.read_bytes()), secret.stat().st_mode & 0o077) == (32, 0)
+    file = settings.keys_dir / "inference_log.secret"
+    assert (len(file.read_bytes()), file.stat().st_mode & 0o077) == (32, 0)
 
 
 def test_features_computed_from_redacted_inputs_are_withheld_too(settings: Settings, serve: Serve) -> None:

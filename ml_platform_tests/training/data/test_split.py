@@ -1,3 +1,4 @@
+from datetime import datetime
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -42,8 +43,11 @@ def test_order_of_the_rows_does_not_matter() -> None:
 @pytest.mark.parametrize("late", [timedelta(days=1), timedelta(days=3), timedelta(days=9)])
 def test_labels_were_known_before_the_next_part(late: timedelta) -> None:
     parts = split_by_time(frame(label_after=late), shop_spec())
-    assert parts.train["known_at"].max() < parts.validation["ordered_at"].min()
-    assert parts.validation["known_at"].max() < parts.holdout["ordered_at"].min()
+    for before, after in ((parts.train, parts.validation), (parts.validation, parts.holdout)):
+        newest, oldest = before["known_at"].max(), after["ordered_at"].min()
+        assert isinstance(newest, datetime)
+        assert isinstance(oldest, datetime)
+        assert newest < oldest
 
 
 def test_history_bounds_the_training_rows() -> None:

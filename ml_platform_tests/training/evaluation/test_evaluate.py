@@ -182,6 +182,7 @@ def test_champion_that_knows_a_class_which_the_challenger_does_not_is_measured_b
     scorer = Scorer.load(world.store.bundle_path(champion.digest))
     y = encode_labels(rows["outcome"], spec, scorer.manifest.classes)
     assert found.champion == pytest.approx(measure("multiclass", y, score_rows(scorer, rows)))
+    assert found.champion is not None
     assert found.champion["accuracy"] > found.challenger["accuracy"]
 
 

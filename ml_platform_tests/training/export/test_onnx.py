@@ -17,7 +17,7 @@ from ml_platform.training.families.fitting import train_estimator
 from ml_platform.training.families.lightgbm import ZERO_THRESHOLD
 from ml_platform.training.families.registry import get_family
 
-FEATURES = (
+FEATURES: tuple[Feature, ...] = (
     Feature(name="a", kind="numeric", source="input"),
     Feature(name="b", kind="numeric", source="input"),
     Feature(name="rarely", kind="numeric", source="input"),
