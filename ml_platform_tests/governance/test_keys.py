@@ -2,7 +2,6 @@
 
 import re
 import stat
-import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,7 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from ml_platform.cli import app
+from ml_platform.governance import keys
 from ml_platform.governance.keys import RELOAD_SECONDS, KeyStore
+from ml_platform_tests.clock import Clock, datetime_after
 
 
 @pytest.fixture
@@ -61,8 +62,10 @@ def test_roles_include_others(store: KeyStore, held: str, predict: bool, explain
     assert [key.has_role(role) for role in ("predict", "explain", "promote")] == [predict, explain, promote]
 
 
-def test_keys_end_by_time_by_revocation_and_after_the_grace_of_a_rotation(store: KeyStore) -> None:
-    brief, short = store.create("short", roles=["predict"], days=0.2 / 86400)
+def test_keys_end_by_time_by_revocation_and_after_the_grace_of_a_rotation(
+    store: KeyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brief, short = store.create("short", roles=["predict"], days=1)
     assert brief.expires_at is not None
     assert brief.is_valid(brief.created_at)
     assert not brief.is_valid(brief.expires_at)
@@ -71,12 +74,13 @@ def test_keys_end_by_time_by_revocation_and_after_the_grace_of_a_rotation(store:
     other, soon = store.create("soon rotated", roles=["explain"])
     assert all(fresh(store).find(token) for token in (revoked, before, soon))
     store.revoke(key.id)
-    new, after = store.rotate(old.id, grace=timedelta(hours=1))
+    new, after = store.rotate(old.id, grace=timedelta(days=3))
     assert (new.name, new.roles, new.models, new.expires_at) == (old.name, old.roles, old.models, old.expires_at)
     assert fresh(store).find(revoked) is None
     assert fresh(store).find(before) is not None
-    store.rotate(other.id, grace=timedelta(seconds=0.2))
-    time.sleep(0.3)
+    store.rotate(other.id, grace=timedelta(days=1))
+    assert fresh(store).find(soon) is not None
+    monkeypatch.setattr(keys, "datetime", datetime_after(timedelta(days=2)))
     assert fresh(store).find(short) is None
     assert fresh(store).find(soon) is None
     assert fresh(store).find(before) is not None
@@ -85,18 +89,20 @@ def test_keys_end_by_time_by_revocation_and_after_the_grace_of_a_rotation(store:
         store.rotate(other.id)
 
 
-def test_a_running_process_follows(store: KeyStore) -> None:
+def test_a_running_process_follows(store: KeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(keys, "time", clock)
     reader = fresh(store)
     assert not reader.in_use()
     key, token = store.create("job", roles=["predict"])
-    time.sleep(RELOAD_SECONDS + 0.1)
+    clock.now += RELOAD_SECONDS + 0.1
     assert reader.in_use()
     assert reader.find(token) is not None
     store.revoke(key.id)
-    time.sleep(RELOAD_SECONDS + 0.1)
+    clock.now += RELOAD_SECONDS + 0.1
     assert reader.find(token) is None
     (store.folder / "keys.json").unlink()
-    time.sleep(RELOAD_SECONDS + 0.1)
+    clock.now += RELOAD_SECONDS + 0.1
     assert reader.in_use()  # a file that goes opens nothing
 
 

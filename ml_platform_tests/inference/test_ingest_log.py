@@ -1,8 +1,3 @@
-import os
-import signal
-import subprocess
-import sys
-import time
 from datetime import date
 from pathlib import Path
 
@@ -18,6 +13,7 @@ from ml_platform.registry.manifest import Feature
 from ml_platform.segment_log import ingest
 from ml_platform.settings import Settings
 from ml_platform_tests.inference.test_log import record
+from ml_platform_tests.killed_ingest import kill_an_ingest
 
 TABLE = "inference_log/flight_delay"
 
@@ -178,33 +174,14 @@ def test_predictions_of_another_kind_stop_nothing(settings: Settings, lake: Lake
     log.close()
 
 
-INGEST = """
-import sys
-from pathlib import Path
-from ml_platform.segment_log import ingest
-from ml_platform.inference.ingest_log import ingest_log
-from ml_platform.lake.storage.tables import Lake
-from ml_platform.settings import Settings
-ingest_segments.CHUNK_BYTES = 2_000
-settings = Settings(home=Path(sys.argv[1]))
-print("started", flush=True)
-ingest_log(Lake(settings.lake_uri), settings)
-"""
-
-
 @pytest.mark.slow
 def test_an_ingest_killed_with_9_at_any_moment_loses_and_doubles_nothing(settings: Settings, lake: Lake) -> None:
     log = InferenceLog(settings.inference_log_dir, segment_bytes=20_000)
     for number in range(300):
         log.append("flight_delay", [record(number)])
-    for pause in (0.05, 0.15, 0.3, 0.5, 0.7):
-        command = [sys.executable, "-c", INGEST, str(settings.home)]
-        ingest = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert ingest.stdout is not None
-        ingest.stdout.readline()
-        time.sleep(pause)
-        os.kill(ingest.pid, signal.SIGKILL)
-        ingest.communicate()
+    call = "from ml_platform.inference.ingest_log import ingest_log\ningest_log(lake, settings)"
+    for commits in (0, 1, 2, 5, 9):
+        kill_an_ingest(settings, call, commits)
     log.close()
     ingest_log(lake, settings)
     assert ids(lake) == list(range(300))

@@ -1,11 +1,6 @@
 """Pushed rows in the lake: beside the computed ones wherever a view is read, and never lost."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -43,6 +38,7 @@ from ml_platform.lake.storage.tables import Lake
 from ml_platform.segment_log.segments import SegmentLog
 from ml_platform.settings import Settings
 from ml_platform.spec.model import Lookup
+from ml_platform_tests.killed_ingest import kill_an_ingest
 from ml_platform_tests.toy_world import START, Shops, push_loads
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -343,37 +339,17 @@ def test_a_torn_line_is_counted_and_the_rest_goes_on(lake: Lake, settings: Setti
     assert (report.rows, report.torn, report.deleted) == (1, 1, 1)
 
 
-INGEST = """
-import sys
-from pathlib import Path
-from ml_platform.features.online.pushed_rows import ingest_pushed
-from ml_platform.segment_log import ingest
-from ml_platform.lake.storage.tables import Lake
-from ml_platform.settings import Settings
-ingest_segments.CHUNK_BYTES = 2_000
-settings = Settings(home=Path(sys.argv[1]))
-print("started", flush=True)
-ingest_pushed(Lake(settings.lake_uri), settings.push_log_dir, sys.argv[2])
-"""
-
-
-def kill_an_ingest(settings: Settings, view: str, pause: float) -> None:
-    """Start one in a process of its own, and end it with -9 after so many seconds of work."""
-    command = [sys.executable, "-c", INGEST, str(settings.home), view]
-    killed = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3])
-    assert killed.stdout is not None
-    killed.stdout.readline()
-    time.sleep(pause)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.communicate()
+def kill_an_ingest_of_pushes(settings: Settings, view: str, commits: int) -> None:
+    load = "from ml_platform.features.online.pushed_rows import ingest_pushed"
+    kill_an_ingest(settings, f"{load}\ningest_pushed(lake, settings.push_log_dir, {view!r})", commits)
 
 
 def test_an_ingest_killed_with_9_loses_and_doubles_nothing(lake: Lake, settings: Settings, view: FeatureView) -> None:
     log = SegmentLog(settings.push_log_dir, "push log", segment_bytes=10_000)
     for number in range(150):
         log.append(stream(view.name, view.hash), [pushed(view, ("A", at(number), number))])
-    for pause in (0.02, 0.1, 0.3):
-        kill_an_ingest(settings, view.name, pause)
+    for commits in (0, 3):
+        kill_an_ingest_of_pushes(settings, view.name, commits)
     log.close()
     ingest(lake, settings, view)
     rows = lake.read(pushed_table(view)).collect()

@@ -1,19 +1,21 @@
 """Keys that are revoked, end, or are remembered: they open what they should for as long as they should."""
 
 import asyncio
-import time
 from collections.abc import Callable
-from datetime import datetime, timedelta, tzinfo
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 
+from ml_platform.governance import keys
 from ml_platform.governance.keys import RELOAD_SECONDS, KeyStore
+from ml_platform.serving.access import authorization
 from ml_platform.serving.access.authorization import Access
 from ml_platform.serving.http.messages import Refused
 from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.settings import Settings
+from ml_platform_tests.clock import Clock, datetime_after
 from ml_platform_tests.serving.conftest import Server, bearer
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
 
@@ -62,17 +64,11 @@ def test_what_is_remembered_of_a_key_opens_nothing_else(settings: Settings) -> N
     assert access.recall(adapter("/invocations", token)) is None  # the only model may be another one next time
 
 
-class NextWeek(datetime):
-    """The clock of a week from now."""
-
-    @classmethod
-    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
-        return datetime.now(tz) + timedelta(days=7)
-
-
 def test_a_remembered_key_ends_when_it_expires_and_when_the_keys_change(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    clock = Clock()
+    monkeypatch.setattr(keys, "time", clock)
     store = KeyStore(settings.keys_dir)
     key, long = store.create("long", roles=["predict"], days=8)
     _, short = store.create("short", roles=["predict"], days=6)
@@ -83,11 +79,11 @@ def test_a_remembered_key_ends_when_it_expires_and_when_the_keys_change(
         asyncio.run(access.check(request))
         assert access.recall(request) is not None
     with monkeypatch.context() as patch:
-        patch.setattr("ml_platform.serving.access.authorization.datetime", NextWeek)
+        patch.setattr(authorization, "datetime", datetime_after(timedelta(days=7)))
         assert access.recall(requests[short]) is None
         assert access.recall(requests[long]) is not None
     store.revoke(key.id)
-    time.sleep(RELOAD_SECONDS + 0.1)
+    clock.now += RELOAD_SECONDS + 0.1
     assert access.recall(requests[long]) is None
     with pytest.raises(Refused, match="send a valid API key"):
         asyncio.run(access.check(requests[long]))

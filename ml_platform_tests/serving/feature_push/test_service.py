@@ -20,7 +20,7 @@ from ml_platform.governance.keys import KeyStore
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
-from ml_platform_tests.features.online.test_pushed_rows import kill_an_ingest
+from ml_platform_tests.features.online.test_pushed_rows import kill_an_ingest_of_pushes
 from ml_platform_tests.serving.conftest import Server, bearer, start_server
 from ml_platform_tests.serving.load import clients
 from ml_platform_tests.serving.pushing import COLUMNS, VIEW, observe, refresh, release, row, set_up, weather_view
@@ -121,12 +121,18 @@ def test_kill_9_of_server_and_ingest_loses_and_doubles_nothing(settings: Setting
     def have_answers(more_than: int) -> Callable[[httpx.Client], bool]:
         return lambda _: all(sum(name.startswith(f"{worker}-") for name in answered) > more_than for worker in range(3))
 
+    def wait_for_another_answer() -> None:
+        before = len(answered)
+        server.wait_until(lambda _: len(answered) > before)
+
     with clients(3, load):
         server.wait_until(have_answers(10))
         ingest_pushed(lake, settings.push_log_dir, VIEW)  # while the server writes
-        kill_an_ingest(settings, VIEW, 0.05)
+        wait_for_another_answer()  # so that the ingest has something to do
+        kill_an_ingest_of_pushes(settings, VIEW, 0)
+        wait_for_another_answer()
         server.stop(signal.SIGKILL)
-    kill_an_ingest(settings, VIEW, 0.1)
+    kill_an_ingest_of_pushes(settings, VIEW, 0)
     for _ in range(2):
         ingest_pushed(lake, settings.push_log_dir, VIEW)
     logged = Counter(lake.read(pushed_table(weather_view())).collect()["__request_id"].to_list())

@@ -242,24 +242,6 @@ def test_a_document_that_cannot_be_read_is_told_of_once_over_a_restart(
     assert receiver.taken[1]["facts"]["was told"] == "its endpoint document is refused"
 
 
-def test_a_document_that_is_being_written_in_place_is_not_told_of(
-    settings: Settings, serve: Serve, receiver: Receiver
-) -> None:
-    fill_online_store(settings)
-    publish(settings, 1)
-    server = serve(settings)
-    store = ReleaseStore(settings.releases_dir)
-    document = store.endpoint_path(MODEL).read_bytes()
-    newer = document.replace(b'"revision": 1', b'"revision": 2')
-    assert newer != document
-    for content in (b"", newer[:100], newer):
-        for _ in range(6):  # more than one look
-            store.endpoint_path(MODEL).write_bytes(content)
-            time.sleep(0.05)
-    server.wait_until(lambda client: client.get("/models").json()["models"][0]["endpoint_revision"] == 2)
-    settle(server, settings, receiver, 0)
-
-
 def test_a_refused_shadow_is_told_of_as_a_warning(
     settings: Settings,
     serve: Serve,

@@ -1,7 +1,5 @@
 """Releases that come and go while requests are answered."""
 
-import shutil
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -147,13 +145,3 @@ def test_versions_share_the_traffic_as_the_document_says_and_an_id_stays_with_on
         entry["version"]: entry["share"] for entry in server.client.get("/models").json()["models"][0]["versions"]
     }
     assert shares == {1: 0.75, 2: 0.25}
-
-
-def test_what_serves_survives_the_loss_of_the_release_store(settings: Settings, serve: Serve) -> None:
-    fill_online_store(settings)
-    publish(settings, 1)
-    server = serve(settings)
-    assert version(server.client) == 1
-    shutil.rmtree(settings.releases_dir)
-    time.sleep(0.6)
-    assert version(server.client) == 1
