@@ -19,7 +19,7 @@ from _results import ROOT, write_section
 from matplotlib.figure import Figure
 
 from ml_platform.defs.flights.tables import RAW_TABLES
-from ml_platform.features.training_sets.build import FeatureInfo, create_training_set
+from ml_platform.features.training_sets.build import FeatureInfo, build_training_set
 from ml_platform.features.views.compute import compute_view
 from ml_platform.features.views.load import load_views
 from ml_platform.inference.matrix import FeatureEncoder, encode_labels
@@ -48,7 +48,7 @@ def training_rows(home: Path) -> tuple[ModelSpec, tuple[FeatureInfo, ...], pl.Da
     for lookup in spec.lookups:
         if not lake.exists(views[lookup.view].table):
             compute_view(lake, views[lookup.view])
-    ref = create_training_set(lake, spec, DEFS / "flight_delay", views)
+    ref = build_training_set(lake, spec, DEFS / "flight_delay", views)
     return spec, ref.features, read_rows(lake, spec, ref)
 
 

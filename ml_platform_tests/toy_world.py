@@ -10,7 +10,7 @@ import polars as pl
 
 from ml_platform.features.online.push_log import Pushed, stream
 from ml_platform.features.online.pushed_rows import ingest_pushed
-from ml_platform.features.training_sets.build import TrainingSetRef, create_training_set
+from ml_platform.features.training_sets.build import TrainingSetRef, build_training_set
 from ml_platform.features.views.compute import compute_view
 from ml_platform.features.views.load import load_views
 from ml_platform.features.views.view import FeatureView
@@ -74,7 +74,7 @@ class Shops:
         self.tracker = Tracker(self.settings)
 
     def training_set(self, as_of: datetime | None = None) -> TrainingSetRef:
-        return create_training_set(self.lake, self.spec, self.folder, self.views, as_of=as_of)
+        return build_training_set(self.lake, self.spec, self.folder, self.views, as_of=as_of)
 
     def candidates(self, ref: TrainingSetRef) -> SearchResult:
         return search(self.rows(ref), self.spec, tracker=self.tracker)

@@ -10,7 +10,7 @@ DAY_COLUMN = "event_date"  # UTC day of the event time, the partition of an incr
 
 
 class Incremental(Strict):
-    """A promise by which a view can be computed day by day.
+    """A declaration by which a view can be computed day by day.
 
     A row of the view at an instant t depends only on source rows with t − look_back < time ≤ t, and on the newest time
     of a source, as the end of its rows.

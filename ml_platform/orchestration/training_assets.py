@@ -9,7 +9,7 @@ import dagster as dg
 from pydantic import Field
 
 from ml_platform.code_version import engine_code_version
-from ml_platform.features.training_sets.build import TrainingSetRef, create_training_set
+from ml_platform.features.training_sets.build import TrainingSetRef, build_training_set
 from ml_platform.features.training_sets.leakage import Leak, LeakageReport, find_leakage
 from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.query.sql import referenced_tables
@@ -74,7 +74,7 @@ def _training_set(
             raise dg.Failure(f"run {other} trains {spec.name} already: start this one again when that has ended")
         lake = platform.lake
         as_of = datetime.fromisoformat(config.as_of) if config.as_of else None
-        ref = create_training_set(lake, spec, folder, views, as_of=as_of)
+        ref = build_training_set(lake, spec, folder, views, as_of=as_of)
         frame = lake.read(ref.table, version=ref.version).collect()
         reason = config.accept_inputs_because.strip()
         early = frame.filter(frame[spec.label_available_at] < frame[spec.timestamp]).height

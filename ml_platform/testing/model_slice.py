@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from ml_platform.features.training_sets.build import TrainingSetRef, create_training_set, spine_labels
+from ml_platform.features.training_sets.build import TrainingSetRef, build_training_set, spine_labels
 from ml_platform.features.training_sets.spine import spine_text
 from ml_platform.lake.query.sql import referenced_tables
 from ml_platform.registry.releases import ReleaseStore
@@ -54,7 +54,7 @@ def train_slice(spec: ModelSpec, folder: Path, home: SampleHome, store: ReleaseS
         home.view(lookup.view)
     try:
         sliced = _sliced(spec, folder, home)
-        ref = create_training_set(home.lake, sliced, folder, home.views)
+        ref = build_training_set(home.lake, sliced, folder, home.views)
         return _train(sliced, folder, home, store, ref)
     except Exception as error:
         raise AssertionError(

@@ -11,7 +11,7 @@ import yaml
 from polars.testing import assert_frame_equal
 
 from ml_platform import defs
-from ml_platform.features.training_sets.build import FeatureInfo, create_training_set, feature_rows
+from ml_platform.features.training_sets.build import FeatureInfo, build_training_set, feature_rows
 from ml_platform.features.training_sets.feature_definitions import FeatureDefinitions
 from ml_platform.features.training_sets.leakage import find_leakage
 from ml_platform.features.views.compute import compute_view
@@ -217,7 +217,7 @@ def test_what_happens_later_changes_no_past_training_row(flights_lake, views, tm
     for lake in (then, later):
         for view in views.values():
             compute_view(lake, view)
-        ref = create_training_set(lake, spec, folder, views, as_of=now)
+        ref = build_training_set(lake, spec, folder, views, as_of=now)
         frames.append(lake.read(ref.table).collect())
     assert frames[0].height > 9_000
     assert frames[1].equals(frames[0])
@@ -225,13 +225,13 @@ def test_what_happens_later_changes_no_past_training_row(flights_lake, views, tm
 
 def test_every_label_became_known_after_its_prediction(weeks, views):
     spec = load_spec("flight_delay")
-    ref = create_training_set(weeks, spec, DEFS / "flight_delay", views)
+    ref = build_training_set(weeks, spec, DEFS / "flight_delay", views)
     gap = weeks.read(ref.table).select(pl.col(spec.label_available_at) - pl.col(spec.timestamp)).collect().to_series()
     assert gap.min() > timedelta(0)
 
 
 def test_both_models_learn_from_the_same_features(weeks, views):
-    refs = [create_training_set(weeks, load_spec(model), DEFS / model, views) for model in MODELS]
+    refs = [build_training_set(weeks, load_spec(model), DEFS / model, views) for model in MODELS]
     assert refs[0].features == refs[1].features
     assert refs[0].rows == refs[1].rows
     assert 25 <= len(refs[0].features) <= 45
@@ -243,7 +243,7 @@ def test_both_models_learn_from_the_same_features(weeks, views):
 @pytest.mark.parametrize("model", MODELS)
 def test_no_feature_of_the_flights_is_taken_for_a_leak_and_the_arrival_would_be(model, weeks, views):
     spec = load_spec(model)
-    ref = create_training_set(weeks, spec, DEFS / model, views)
+    ref = build_training_set(weeks, spec, DEFS / model, views)
     frame = weeks.read(ref.table).collect()
     report = find_leakage(frame, ref.features, target=spec.target, task=spec.task, limits=spec.leakage)
     assert report.leaks == ()

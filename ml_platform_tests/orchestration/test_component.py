@@ -6,7 +6,7 @@ from textwrap import dedent
 import dagster as dg
 import pytest
 
-from ml_platform.features.training_sets.build import create_training_set
+from ml_platform.features.training_sets.build import build_training_set
 from ml_platform.features.training_sets.leakage import find_leakage
 from ml_platform.features.views.load import load_views
 from ml_platform.orchestration.component import TabularModel
@@ -41,7 +41,7 @@ def test_a_scaffolded_model_is_valid(tmp_path, task):
 def test_the_rows_of_a_scaffolded_model_can_be_trained_on(lake, tmp_path, task):
     folder = scaffold(tmp_path / "new_model", task)
     spec = load_spec(folder / "defs.yaml", views={})
-    ref = create_training_set(lake, spec, folder, {})
+    ref = build_training_set(lake, spec, folder, {})
     rows = lake.read(ref.table).collect()
     parts = split_by_time(rows, spec)
     assert min(parts.train.height, parts.validation.height, parts.holdout.height) > 300

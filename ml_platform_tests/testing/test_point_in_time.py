@@ -155,7 +155,7 @@ def test_an_incremental_view_that_reaches_less_far_back_than_it_promises_is_told
     project.write_view("short", _view(select, more=more.format(2)))
     home = make_home()
     check_view_is_point_in_time("kept", home)
-    with pytest.raises(AssertionError, match=r"(?s)have other values.*Its promise is wrong"):
+    with pytest.raises(AssertionError, match=r"(?s)have other values.*Its declaration is wrong"):
         check_view_is_point_in_time("short", home)
 
 

@@ -129,7 +129,7 @@ def _describe(
 def _contents(table: pl.LazyFrame, view: FeatureView) -> tuple[int, datetime | None, dict[str, Any]]:
     names = [name for name in view.columns if name in table.collect_schema()]
     by_time = pl.col(view.event_time)
-    found = (
+    row = (
         table.select(
             pl.len().alias("__rows"),
             by_time.max().alias("__newest"),
@@ -145,32 +145,32 @@ def _contents(table: pl.LazyFrame, view: FeatureView) -> tuple[int, datetime | N
         .collect(engine="streaming")
         .row(0, named=True)
     )
-    rows = found["__rows"]
+    rows = row["__rows"]
     states: dict[str, Any] = dict.fromkeys(view.columns, (None, None))
-    states |= {name: (found[f"null:{name}"] / rows if rows else None, found[name]) for name in names}
-    return rows, found["__newest"], states
+    states |= {name: (row[f"null:{name}"] / rows if rows else None, row[name]) for name in names}
+    return rows, row["__newest"], states
 
 
 def _problems(
     lake: Lake, view: FeatureView, users: list[str], online: OnlineStore | None, releases: ReleaseStore | None
 ) -> list[str]:
-    found = []
+    problems = []
     computed = computed_hash(lake, view.name)
     if not lake.exists(view.table):
-        found.append(f"not computed yet: materialise {view.table}")
+        problems.append(f"not computed yet: materialise {view.table}")
     elif computed is not None and computed != view.hash:
-        found.append(f"its table was computed by the definition {computed[:12]}: materialise {view.table}")
+        problems.append(f"its table was computed by the definition {computed[:12]}: materialise {view.table}")
     published = online.view_hash(view.name) if online else None
     if published is not None and published != view.hash:
-        found.append(f"the online store has the definition {published[:12]}: materialise online/{view.name}")
+        problems.append(f"the online store has the definition {published[:12]}: materialise online/{view.name}")
     if releases is None:
-        return found
+        return problems
     served = releases.endpoints()
     for model in users:
         for target in served[model].targets if model in served else ():
             pinned = {item.view: item.view_hash for item in releases.load_manifest(target.digest).lookups}
             if pinned.get(view.name, view.hash) != view.hash:
-                found.append(
+                problems.append(
                     f"version {target.version} of {model} was trained on {pinned[view.name][:12]}: run {model}_retrain"
                 )
-    return found
+    return problems

@@ -62,10 +62,10 @@ class Columns:
 
     def vector(self, name: str) -> Column:
         """A column as an array (raises NotVectorised)."""
-        found = self._vectors.get(name)
-        if found is None:
-            found = self._vectors[name] = _vector(self._kinds.get(name, ""), self.lists[name])
-        return found
+        vector = self._vectors.get(name)
+        if vector is None:
+            vector = self._vectors[name] = _vector(self._kinds.get(name, ""), self.lists[name])
+        return vector
 
     def objects(self, name: str) -> list[Any]:
         """A column as Python values."""
@@ -82,20 +82,20 @@ class Columns:
         >>> Columns({"carrier": ["UA", "AA", "UA"]}, {"carrier": "string"}, 3).distinct("carrier")
         (['UA', 'AA'], array([0, 1, 0]))
         """
-        found = self._distinct.get(names)
-        if found is None:
+        distinct = self._distinct.get(names)
+        if distinct is None:
             several = len(names) > 1
             values = list(zip(*map(self.objects, names), strict=True)) if several else self.objects(names[0])
             places = {value: place for place, value in enumerate(dict.fromkeys(values))}
             index = np.fromiter(map(places.__getitem__, values), np.intp, self.count)
-            found = self._distinct[names] = list(places), index
-        return found
+            distinct = self._distinct[names] = list(places), index
+        return distinct
 
     def floats(self, name: str) -> Any:
         """A column as numbers, NaN for null, or one number for all rows."""
-        found = self._vectors.get(name)
-        if found is not None and found.kind in ("integer", "number"):
-            return found.values
+        vector = self._vectors.get(name)
+        if vector is not None and vector.kind in ("integer", "number"):
+            return vector.values
         return np.array(self.objects(name), dtype=np.float64)
 
 
@@ -171,9 +171,9 @@ def _compile(tree: Tree) -> Vector:
     key = msgspec.json.encode(tree, order="deterministic").decode()
 
     def evaluate(columns: Columns) -> Column:
-        found = columns.shared.get(key)
-        if found is None:
-            found = columns.shared[key] = compute(*[argument(columns) for argument in arguments])
-        return found
+        result = columns.shared.get(key)
+        if result is None:
+            result = columns.shared[key] = compute(*[argument(columns) for argument in arguments])
+        return result
 
     return evaluate

@@ -82,7 +82,9 @@ def _field_type(name: str, dtype: pl.DataType) -> FieldType:
     )
 
 
-def check_parity(frame: pl.DataFrame, inputs: tuple[InputField, ...], features: Mapping[str, RequestFeature]) -> None:
+def check_request_feature_parity(
+    frame: pl.DataFrame, inputs: tuple[InputField, ...], features: Mapping[str, RequestFeature]
+) -> None:
     """Compute the request features of some rows both by Polars and in plain Python, and refuse any difference.
 
     Polars computes in typed columns, serving in plain Python: they can differ by an 8-bit overflow or an unusual cast.

@@ -36,15 +36,15 @@ class WallClock:
         if low < _FIRST * _HOUR or high >= (_LAST + 1) * _HOUR:
             return None
         hours = instants // _HOUR - _FIRST
-        found = self._offsets.take(hours)
-        if not found.all():
-            for hour in set(hours[found == 0].tolist()):
+        offsets = self._offsets.take(hours)
+        if not offsets.all():
+            for hour in set(hours[offsets == 0].tolist()):
                 offset = self._offset(hour + _FIRST)
                 if offset is None:
                     return None
                 self._offsets[hour] = offset + _KNOWN
-            found = self._offsets.take(hours)
-        wall: np.ndarray = instants + (found - _KNOWN)
+            offsets = self._offsets.take(hours)
+        wall: np.ndarray = instants + (offsets - _KNOWN)
         return wall
 
     def _offset(self, hour: int) -> int | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import msgspec
 
-from ml_platform.features.online.store import Mark, Row, ViewSchema, check_rows
+from ml_platform.features.online.store import Mark, Row, ViewSchema, check_published_rows
 
 if TYPE_CHECKING:
     import polars as pl
@@ -62,7 +62,7 @@ class PackedStore(ABC):
             If the store cannot be reached or refuses the write; Redis may then hold a part of the rows, and writing
             them again is safe.
         """
-        check_rows(view, entity, frame, event_time)
+        check_published_rows(view, entity, frame, event_time)
         columns = tuple(name for name in frame.columns if name not in {*entity, event_time})
         return self._write(view, view_hash, schema, PackedRows(frame, entity, columns, event_time), whole_since)
 

@@ -153,8 +153,8 @@ def waiting_rows(folder: Path, view: FeatureView) -> pl.DataFrame | None:
     Rows that it takes meanwhile may be among them. A line that is being written is not.
     """
     rows = [_read(lines, "")[0] for lines in waiting_lines(folder / stream(view.name, view.hash))]
-    found = [frame for frame in rows if frame is not None]
-    return pl.concat(found) if found else None
+    frames = [frame for frame in rows if frame is not None]
+    return pl.concat(frames) if frames else None
 
 
 def _streams(folder: Path, view: str) -> Iterator[tuple[str, Path]]:

@@ -116,9 +116,11 @@ class RedisOnlineStore(PackedStore):
                 raise DefinitionChanged(view, view_hash, None if current is None else current.hash)
             if self._put(view, current.generation, record, newest.items(), push=number) is not None:
                 self._client.set(written_key(view), repr(time.time()))
-                found: Any = self._client.mget([row_key(current.generation, key) for key in newest])
-                held = {key: value[:8] for key, value in zip(newest, found, strict=True) if value is not None}
-                return sum(key in held and _stamp(micros) < held[key] for key, micros, _ in packed)
+                packed_rows: Any = self._client.mget([row_key(current.generation, key) for key in newest])
+                newest_times = {
+                    key: value[:8] for key, value in zip(newest, packed_rows, strict=True) if value is not None
+                }
+                return sum(key in newest_times and _stamp(micros) < newest_times[key] for key, micros, _ in packed)
         raise RuntimeError(f"online view '{view}': its record changed {_TRIES} times during one push; push again")
 
     def read(self, requests: Sequence[tuple[str, Key]]) -> list[Row | None]:
@@ -140,11 +142,11 @@ class RedisOnlineStore(PackedStore):
                 else:
                     places.append(len(wanted))
                     wanted.append(known[view].prefix + encode(key))
-            found: list[bytes | None] = self._reader().execute_command("MGET", *wanted)
-            if not self._changed(views, found, known):
+            replies: list[bytes | None] = self._reader().execute_command("MGET", *wanted)
+            if not self._changed(views, replies, known):
                 self._asked += len(requests)
                 return [
-                    _row(known[view].columns, found[place]) if place is not None else None
+                    _row(known[view].columns, replies[place]) if place is not None else None
                     for (view, _), place in zip(requests, places, strict=True)
                 ]
         raise RuntimeError(f"online views {views}: their definitions changed {_TRIES} times during one read; try again")
@@ -159,8 +161,8 @@ class RedisOnlineStore(PackedStore):
         packed: Any = self._client.get(view_key(view))
         if packed is None:
             return None
-        found = _decode_view(packed)
-        return Definition(found.hash, found.schema)
+        view_record = _decode_view(packed)
+        return Definition(view_record.hash, view_record.schema)
 
     def exists(self) -> bool:
         """See `OnlineStore.exists`; a server that cannot be reached raises an error where it is asked."""
@@ -285,10 +287,10 @@ class RedisOnlineStore(PackedStore):
             self._client.unlink(*(key(int(member)) for key in (newest_key, pushed_key, count_key)))
             self._client.zrem(_STALE, member)
 
-    def _changed(self, views: Sequence[str], found: Sequence[bytes | None], known: dict[str, _Known]) -> bool:
+    def _changed(self, views: Sequence[str], replies: Sequence[bytes | None], known: dict[str, _Known]) -> bool:
         """Whether a definition that was read differs from the known one; if so, remember the new one."""
         changed = False
-        for view, packed in zip(views, found[: len(views)], strict=True):
+        for view, packed in zip(views, replies[: len(views)], strict=True):
             old = known.get(view)
             if packed != (old and old.packed):
                 changed = True
@@ -315,9 +317,9 @@ def _stamp(micros: int) -> bytes:
     return _time.pack(micros + _HALF)
 
 
-def _micros(found: bytes) -> int:
-    return int(_time.unpack_from(found)[0]) - _HALF
+def _micros(packed: bytes) -> int:
+    return int(_time.unpack_from(packed)[0]) - _HALF
 
 
-def _row(columns: tuple[str, ...], found: bytes | None) -> Row | None:
-    return None if found is None else unpack(columns, _micros(found), found[8:])
+def _row(columns: tuple[str, ...], packed: bytes | None) -> Row | None:
+    return None if packed is None else unpack(columns, _micros(packed), packed[8:])

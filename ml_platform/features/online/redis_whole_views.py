@@ -48,8 +48,8 @@ class WholeViews:
 
     def mark(self, view: str) -> Mark:
         """See `OnlineStore.mark`."""
-        found: Any = self._client.hmget(marks_key(view), ["publications", "pushes"])
-        return Mark(*(int(number or 0) for number in found))
+        counts: Any = self._client.hmget(marks_key(view), ["publications", "pushes"])
+        return Mark(*(int(number or 0) for number in counts))
 
     @contextmanager
     def publisher(self, view: str, since: Mark) -> Iterator[Publisher]:

@@ -76,14 +76,14 @@ class SqliteOnlineStore(PackedStore):
             connection.executemany(statements.UPSERT, zip(keys, repeat(last[0]), times, packed, strict=False))
             connection.execute(statements.NEWEST, (view, max(times)))
             connection.execute(statements.WRITTEN, (view, time.time()))
-            held: dict[bytes, int] = {}
+            newest: dict[bytes, int] = {}
             for start in range(0, len(keys), _CHUNK):
                 chunk = keys[start : start + _CHUNK]
-                held |= dict(connection.execute(_select("key, event_time", len(chunk)), chunk).fetchall())
+                newest |= dict(connection.execute(_select("key, event_time", len(chunk)), chunk).fetchall())
             (number,) = connection.execute(statements.COUNT.format("pushes"), (view,)).fetchone()
-            stored = {key for key, micros in zip(keys, times, strict=True) if micros == held[key]}
+            stored = {key for key, micros in zip(keys, times, strict=True) if micros == newest[key]}
             connection.executemany("INSERT OR REPLACE INTO pushed VALUES (?, ?)", zip(stored, repeat(number)))
-        return sum(micros < held[key] for key, micros in zip(keys, times, strict=True))
+        return sum(micros < newest[key] for key, micros in zip(keys, times, strict=True))
 
     def read(self, requests: Sequence[tuple[str, Key]]) -> list[Row | None]:
         """See `OnlineStore.read`; a key with a null finds no entity."""
@@ -193,14 +193,14 @@ class SqliteOnlineStore(PackedStore):
 
     def _fetch(self, connection: sqlite3.Connection, keys: list[bytes]) -> dict[bytes, Row | None]:
         layouts = self._layouts
-        found: dict[bytes, Row | None] = dict.fromkeys(keys)
+        rows: dict[bytes, Row | None] = dict.fromkeys(keys)
         for start in range(0, len(keys), _CHUNK):
             chunk = keys[start : start + _CHUNK]
             select = _select("key, layout, event_time, packed", len(chunk))
             for key, layout, micros, packed in connection.execute(select, chunk).fetchall():
                 columns = layouts.get(layout) or self._load_layout(connection, layout)
-                found[key] = unpack(columns, micros, packed)
-        return found
+                rows[key] = unpack(columns, micros, packed)
+        return rows
 
     def _load_layout(self, connection: sqlite3.Connection, layout: int) -> tuple[str, ...]:
         (columns,) = connection.execute("SELECT columns FROM layouts WHERE layout = ?", (layout,)).fetchone()

@@ -90,9 +90,9 @@ class DefinitionChanged(RuntimeError):
     """Rows were pushed for another definition of a view than the one in the store."""
 
     def __init__(self, view: str, sent: str, found: str | None) -> None:
-        held = "no values of it" if found is None else f"the definition {found[:12]}"
+        contents = "no values of it" if found is None else f"the definition {found[:12]}"
         super().__init__(
-            f"online view '{view}': rows of the definition {sent[:12]} were pushed, the store holds {held}"
+            f"online view '{view}': rows of the definition {sent[:12]} were pushed, the store holds {contents}"
         )
 
 
@@ -181,7 +181,7 @@ class OnlineStore(Protocol):
     def __exit__(self, *exception: object) -> None: ...
 
 
-def check_rows(view: str, entity: tuple[str, ...], frame: "pl.DataFrame", event_time: str) -> None:
+def check_published_rows(view: str, entity: tuple[str, ...], frame: "pl.DataFrame", event_time: str) -> None:
     """Check that every row has a key and an event time.
 
     Raises

@@ -12,7 +12,7 @@ from ml_platform.lake.names import literal, quoted
 
 
 def match_spilling(
-    asked: pl.DataFrame,
+    spine_keys: pl.DataFrame,
     known: pl.LazyFrame,
     lookup: ResolvedLookup,
     *,
@@ -32,19 +32,19 @@ def match_spilling(
         rows = Path(folder) / "known.parquet"
         # As integers: DuckDB's timestamps reach less far than Polars', and their arithmetic fails at the ends.
         known.with_columns(pl.col(TIME).to_physical(), *seen).sink_parquet(rows, compression="lz4")
-        connection.register("asked", asked)
-        found = connection.sql(_statement(rows, lookup)).pl()
-    return found.cast(pl.Schema({ROW: asked.schema[ROW], **known.collect_schema()}))
+        connection.register("spine_keys", spine_keys)
+        matches = connection.sql(_statement(rows, lookup)).pl()
+    return matches.cast(pl.Schema({ROW: spine_keys.schema[ROW], **known.collect_schema()}))
 
 
 def _statement(rows: Path, lookup: ResolvedLookup) -> str:
     keys = [quoted(key) for key in lookup.on.values()]
     source, time = f"read_parquet({literal(str(rows))})", TIME
-    taken = [*keys, TIME]
+    columns = [*keys, TIME]
     if lookup.knowledge_time:
         # See `join_memory._newest_when_visible`; the window includes all rows that become visible at the same instant.
         time, row = VISIBLE, f"row({TIME}, {SEEN})"
-        taken.append(SEEN)
+        columns.append(SEEN)
         source = (
             f"(SELECT *, greatest({TIME}, {SEEN}) AS {VISIBLE} FROM {source} WHERE {SEEN} IS NOT NULL "
             f"QUALIFY {row} = max({row}) OVER (PARTITION BY {', '.join(keys)} ORDER BY greatest({TIME}, {SEEN})))"
@@ -52,6 +52,6 @@ def _statement(rows: Path, lookup: ResolvedLookup) -> str:
     fresh = "" if lookup.ttl is None else f" WHERE v.{TIME} >= s.{FROM}"
     same = " AND ".join(f"s.{key} = v.{key}" for key in keys)
     return (
-        f"SELECT s.{ROW}, {', '.join(f'v.{name}' for name in taken)} FROM asked AS s "
+        f"SELECT s.{ROW}, {', '.join(f'v.{name}' for name in columns)} FROM spine_keys AS s "
         f"ASOF JOIN {source} AS v ON {same} AND s.{AT} >= v.{time}{fresh}"
     )

@@ -26,7 +26,7 @@ from ml_platform.features.point_in_time.ticks import AT, FROM, between, usable_t
 Engine = Literal["polars", "duckdb"]
 
 
-_INDEX, _MET = "__index", "__met"
+_INDEX, _MATCH = "__index", "__match"
 _NEVER = -(2**63)  # without a TTL a row of any age may be used
 
 
@@ -88,11 +88,11 @@ def point_in_time_join(
     joined = [rows]
     for lookup in lookups:
         clock = named_columns(lookup).collect_schema()[TIME]
-        asked = _asked(rows, lookup, timestamp).with_row_index(ROW).drop_nulls()
-        first = _NEVER if lookup.ttl is None else asked.get_column(FROM).min()
-        bounds = between(pl.col(TIME), clock, first, asked.get_column(AT).max())
+        spine_keys = _spine_keys(rows, lookup, timestamp).with_row_index(ROW).drop_nulls()
+        first = _NEVER if lookup.ttl is None else spine_keys.get_column(FROM).min()
+        bounds = between(pl.col(TIME), clock, first, spine_keys.get_column(AT).max())
         known = named_columns(lookup).filter(bounds).select(*identity(lookup))
-        joined.append(_values(lookup, match(asked, known, lookup), clock, rows.height))
+        joined.append(_values(lookup, match(spine_keys, known, lookup), clock, rows.height))
     return pl.concat(joined, how="horizontal").lazy()
 
 
@@ -102,9 +102,10 @@ def _check_columns(names: list[str], lookups: Sequence[ResolvedLookup], timestam
     if missing := sorted(wanted - set(names)):
         raise ValueError(f"point-in-time join: the spine has no column {missing}; it has {names}")
     features = [feature_column(lookup.view, name) for lookup in lookups for name in lookup.features]
-    if taken := sorted({name for name in features if (names + features).count(name) > 1}):
+    if duplicates := sorted({name for name in features if (names + features).count(name) > 1}):
         raise ValueError(
-            f"point-in-time join: {taken} would appear twice; rename the spine's column, or give one look-up a `name`"
+            f"point-in-time join: {duplicates} would appear twice; rename the spine's column, or give one look-up a "
+            "`name`"
         )
 
 
@@ -121,7 +122,7 @@ def _matcher(engine: Engine, memory_limit: str | None) -> Callable[..., pl.DataF
     return match_in_memory
 
 
-def _asked(rows: pl.DataFrame, lookup: ResolvedLookup, timestamp: str) -> pl.DataFrame:
+def _spine_keys(rows: pl.DataFrame, lookup: ResolvedLookup, timestamp: str) -> pl.DataFrame:
     """Keys of the spine in the view's types, and the ticks of the view that each row may use (raises ValueError)."""
     wanted = named_columns(lookup).collect_schema()
     columns = []
@@ -146,24 +147,24 @@ def _asked(rows: pl.DataFrame, lookup: ResolvedLookup, timestamp: str) -> pl.Dat
     return rows.select(*columns, *usable_ticks(rows.get_column(timestamp), dtype, lookup.ttl))
 
 
-def _values(lookup: ResolvedLookup, found: pl.DataFrame, clock: pl.DataType, rows: int) -> pl.DataFrame:
-    """Read the features of the rows that were found, in the spine's order; null where none was found."""
+def _values(lookup: ResolvedLookup, matches: pl.DataFrame, clock: pl.DataType, rows: int) -> pl.DataFrame:
+    """Read the features of the matches, in the spine's order; null where none was found."""
     by = identity(lookup)
-    # `found` is sorted, so rows of the spine that share a row of the view are neighbours.
-    met = found.with_columns(pl.struct(by).rle_id().alias(_MET))
-    asked_for = met.filter(pl.col(_MET).ne_missing(pl.col(_MET).shift(-1)))
-    ticks = found.get_column(TIME).to_physical()
+    # `matches` is sorted, so rows of the spine that share a row of the view are neighbours.
+    numbered = matches.with_columns(pl.struct(by).rle_id().alias(_MATCH))
+    distinct = numbered.filter(pl.col(_MATCH).ne_missing(pl.col(_MATCH).shift(-1)))
+    ticks = matches.get_column(TIME).to_physical()
     values = (
         named_columns(lookup)
         .filter(between(pl.col(TIME), clock, ticks.min(), ticks.max()))
         .with_row_index(_INDEX)
-        .join(asked_for.lazy().select(_MET, *by), on=by)
+        .join(distinct.lazy().select(_MATCH, *by), on=by)
         .collect(engine="streaming")
     )
     order = values.select(pl.arg_sort_by(*([SEEN] if lookup.created else []), _INDEX)).to_series()
     # Of equal rows the last one counts: numpy keeps the value that is assigned last.
-    place = np.full(asked_for.height, -1)
-    place[values.get_column(_MET)[order].to_numpy()] = order.to_numpy()
+    place = np.full(distinct.height, -1)
+    place[values.get_column(_MATCH)[order].to_numpy()] = order.to_numpy()
     places = pl.Series([None], dtype=pl.get_index_type()).new_from_index(0, rows)
-    places = places.scatter(found.get_column(ROW), place[met.get_column(_MET).to_numpy()])
+    places = places.scatter(matches.get_column(ROW), place[numbered.get_column(_MATCH).to_numpy()])
     return values.select(pl.col(feature_column(lookup.view, name)).gather(places) for name in lookup.features)

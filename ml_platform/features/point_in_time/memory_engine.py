@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
     Integers = NDArray[np.int64]
 
-_KEY, _MET = "__key", "__met"
+_KEY, _MATCH = "__key", "__match"
 _PLACES = 2**62  # keys × instants that one integer can encode
 
 
-def match_in_memory(asked: pl.DataFrame, known: pl.LazyFrame, lookup: ResolvedLookup) -> pl.DataFrame:
+def match_in_memory(spine_keys: pl.DataFrame, known: pl.LazyFrame, lookup: ResolvedLookup) -> pl.DataFrame:
     """Find for each row of the spine the newest row of a view that was known at its timestamp and within the TTL.
 
     Parameters
     ----------
-    asked
+    spine_keys
         Rows of the spine: number, keys in the view's types, and the ticks that it may use, none of them null.
     known
         Rows of the view: keys and time; with `knowledge_time` also when each was written.
@@ -37,20 +37,22 @@ def match_in_memory(asked: pl.DataFrame, known: pl.LazyFrame, lookup: ResolvedLo
     keys, time = list(lookup.on.values()), TIME
     if lookup.knowledge_time:
         time, known = VISIBLE, _newest_when_visible(known, keys).collect(engine="streaming").lazy()
-    groups = asked.select(keys).unique(maintain_order=True).with_row_index(_KEY)
+    groups = spine_keys.select(keys).unique(maintain_order=True).with_row_index(_KEY)
     events = known.join(groups.lazy(), on=keys).select(_KEY, pl.col(time).to_physical()).collect(engine="streaming")
     if events.is_empty():
-        return asked.select(ROW, *keys).clear().lazy().join(known, on=keys).select(ROW, *identity(lookup)).collect()
-    rows = asked.join(groups, on=keys)
-    order, met = _latest(
+        return (
+            spine_keys.select(ROW, *keys).clear().lazy().join(known, on=keys).select(ROW, *identity(lookup)).collect()
+        )
+    rows = spine_keys.join(groups, on=keys)
+    order, instants = _latest(
         rows.get_column(_KEY).to_numpy(), rows.get_column(AT).to_numpy(),
         events.get_column(_KEY).to_numpy(), events.get_column(time).to_numpy().astype(np.int64), groups.height,
     )  # fmt: skip
-    found = rows[order].with_columns(pl.Series(time, met).cast(known.collect_schema()[time]))
+    matches = rows[order].with_columns(pl.Series(time, instants).cast(known.collect_schema()[time]))
     if lookup.knowledge_time:
-        found = found.join(known.collect(), on=[*keys, VISIBLE], maintain_order="left")
+        matches = matches.join(known.collect(), on=[*keys, VISIBLE], maintain_order="left")
     fresh = pl.lit(value=True) if lookup.ttl is None else pl.col(TIME).to_physical() >= pl.col(FROM)
-    return found.filter(fresh).select(ROW, *identity(lookup))
+    return matches.filter(fresh).select(ROW, *identity(lookup))
 
 
 def _latest(
@@ -80,10 +82,10 @@ def _latest(
     wanted = keys.astype(np.int64) * width + (at - (first - 1))
     order = np.argsort(wanted)
     wanted = wanted[order]
-    found = places[np.searchsorted(places, wanted, side="right") - 1]
-    seen = (found <= wanted) & (found // width == wanted // width)
-    met = found[seen] % width + (first - 1)
-    return order[seen], met if steps is None else steps[met]
+    latest = places[np.searchsorted(places, wanted, side="right") - 1]
+    seen = (latest <= wanted) & (latest // width == wanted // width)
+    instants = latest[seen] % width + (first - 1)
+    return order[seen], instants if steps is None else steps[instants]
 
 
 def _newest_when_visible(known: pl.LazyFrame, keys: list[str]) -> pl.LazyFrame:

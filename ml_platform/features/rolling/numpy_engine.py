@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Integers = NDArray[np.int64]
 
 FUNCTIONS = {"count", "sum", "mean"}
-HELD = 16_000_000  # events held at a time
+HELD = 16_000_000  # events in memory at a time
 ROWS = 500_000  # rows computed at a time
 _PLACES = 2**61  # keys × microseconds that one integer can encode
 _KEY = "__key"
@@ -75,12 +75,12 @@ def compute_sums(
     at = pl.from_epoch("__us", "us").dt.replace_time_zone("UTC").alias(event_time)
     return (
         _of_keys(some, keys, rolling, span).select(*entity, *rolling.columns(), at)
-        for held in _held(connection, source, entity, -(-events // HELD))
-        for some, keys in _by_keys(held, entity, rolling, span)
+        for events_of_part in _event_parts(connection, source, entity, -(-events // HELD))
+        for some, keys in _by_keys(events_of_part, entity, rolling, span)
     )
 
 
-def _held(
+def _event_parts(
     connection: duckdb.DuckDBPyConnection, source: str, entity: Sequence[str], parts: int
 ) -> Iterator[pl.DataFrame]:
     """Read the events that count, in a number of parts by the hash of the key."""
@@ -91,11 +91,11 @@ def _held(
 
 
 def _by_keys(
-    held: pl.DataFrame, entity: Sequence[str], rolling: Rolling, span: _Span
+    events: pl.DataFrame, entity: Sequence[str], rolling: Rolling, span: _Span
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     """Give the events of a part of the keys at a time, with the numbers of their keys, and these keys."""
-    parts = -(-held.height * len(rolling.shifts()) // ROWS)
-    hashed = held.with_columns((pl.struct(entity).hash() % parts).alias(_KEY))
+    parts = -(-events.height * len(rolling.shifts()) // ROWS)
+    hashed = events.with_columns((pl.struct(entity).hash() % parts).alias(_KEY))
     for part in hashed.partition_by(_KEY, include_key=False):
         whole = part.select(entity).unique(maintain_order=True)
         for keys in whole.iter_slices(_PLACES // span.width):

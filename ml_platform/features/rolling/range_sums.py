@@ -69,10 +69,10 @@ def _looked_up(values: "Floats", starts: "Integers", ends: "Integers") -> "Float
     order = np.argsort(level, kind="stable")
     bounds = np.searchsorted(level[order], np.arange(int(level.max()) + 2))
     for number in range(1, len(bounds) - 1):
-        asked = order[bounds[number] : bounds[number + 1]]
-        if len(asked):
+        ranges = order[bounds[number] : bounds[number + 1]]
+        if len(ranges):
             table = _blocks(values, 2 ** (number - 1))
-            sums[asked] = table[starts[asked]] + table[lasts[asked]]
+            sums[ranges] = table[starts[ranges]] + table[lasts[ranges]]
     return sums
 
 

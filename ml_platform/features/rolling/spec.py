@@ -81,16 +81,16 @@ class Rolling(Strict):
 
     def columns(self) -> dict[str, dict[str, Any]]:
         """Features by name, as `FeatureView.columns` takes them."""
-        found: dict[str, dict[str, Any]] = {}
+        columns: dict[str, dict[str, Any]] = {}
         for name, item in self.aggregates.items():
             kind = {"count": "integer", "distinct": "integer"}.get(item.function, item.type or "number")
             if item.function == "time_since":
-                found[name] = {"type": "number", "description": item.description, "unit": item.unit or "s"}
+                columns[name] = {"type": "number", "description": item.description, "unit": item.unit or "s"}
                 continue
             for window in self.windows:
                 text = f"{item.description.rstrip('.')}, last {window_name(window)}."
-                found[f"{name}_{window_name(window)}"] = {"type": kind, "description": text, "unit": item.unit}
-        return found
+                columns[f"{name}_{window_name(window)}"] = {"type": kind, "description": text, "unit": item.unit}
+        return columns
 
     def shifts(self) -> tuple[timedelta, ...]:
         """Times after an event at which rows are written, when there is no `every`."""
@@ -115,7 +115,7 @@ class Rolling(Strict):
         end = "(SELECT max(__us) FROM events)" if newest is None else str(newest)
         longest = microseconds(max(self.windows))
         blanks = "".join(f", NULL AS {_value(name)}" for name in names)
-        taken = "".join(f", {_value(name)}" for name in names)
+        inputs = "".join(f", {_value(name)}" for name in names)
         if self.every is None:
             shifts = ", ".join(f"({microseconds(shift)})" for shift in self.shifts())
             points = f"SELECT {keys}, __us + shift AS __us FROM events, (VALUES {shifts}) AS t(shift) WHERE __counts"
@@ -138,7 +138,7 @@ class Rolling(Strict):
         outer = ", ".join(map(quoted, [*entity, *self.columns()]))
         return (
             f"WITH events AS MATERIALIZED (\n    {events}\n), points AS (\n    {points}\n), rows AS (\n"
-            f"    SELECT {keys}, __us{taken}, true AS __event FROM events WHERE __counts\n"
+            f"    SELECT {keys}, __us{inputs}, true AS __event FROM events WHERE __counts\n"
             f"    UNION ALL BY NAME SELECT DISTINCT {keys}, __us{blanks}, false AS __event FROM points\n"
             f"    WHERE __us <= {end}\n"
             f"), computed AS (\n    SELECT {keys}, __us, __event,\n    {features}\n"
@@ -160,16 +160,16 @@ class Rolling(Strict):
 
     def _features(self) -> list[tuple[str, str]]:
         longest = max(range(len(self.windows)), key=lambda number: self.windows[number])
-        found = []
+        features = []
         for name, item in self.aggregates.items():
             if item.function == "time_since":
-                found.append((name, f"(__us - max(__us) FILTER (__event) OVER w{longest}) / 1e6"))
+                features.append((name, f"(__us - max(__us) FILTER (__event) OVER w{longest}) / 1e6"))
                 continue
             for number, window in enumerate(self.windows):
                 text = f"{_call(item)} OVER w{number}"
                 nothing_is_zero = item.function == "sum"
-                found.append((f"{name}_{window_name(window)}", f"coalesce({text}, 0)" if nothing_is_zero else text))
-        return found
+                features.append((f"{name}_{window_name(window)}", f"coalesce({text}, 0)" if nothing_is_zero else text))
+        return features
 
 
 def window_name(window: timedelta) -> str:

@@ -14,7 +14,7 @@ from ml_platform.features.point_in_time.join import point_in_time_join
 from ml_platform.features.point_in_time.lookup import feature_column
 from ml_platform.features.training_sets.feature_definitions import FeatureDefinitions, request_features
 from ml_platform.features.training_sets.refused_values import RefusedValue, derive_possible
-from ml_platform.features.training_sets.sampling import kept
+from ml_platform.features.training_sets.sampling import sample_filter
 from ml_platform.features.training_sets.spine import Span, read_spine, spine_text, where
 from ml_platform.features.training_sets.spine_ids import rows_with_id
 from ml_platform.features.training_sets.spine_values import typed_inputs
@@ -68,7 +68,7 @@ def spine_labels(lake: Lake, spec: ModelSpec, folder: Path) -> pl.LazyFrame:
     return rows.lazy().select(spec.id, spec.label_available_at, spec.target).drop_nulls()
 
 
-def create_training_set(
+def build_training_set(
     lake: Lake, spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView], *, as_of: datetime | None = None
 ) -> TrainingSetRef:
     """Write `training_sets/<model>`: all rows whose label was known by `as_of`, with features as of their timestamps.
@@ -96,7 +96,7 @@ def create_training_set(
         labelled &= pl.col(spec.label_available_at) <= as_of
     definitions = FeatureDefinitions.of_spec(spec, folder)
     features = feature_infos(spec, request_features(spec, folder), views)
-    wanted = labelled & kept(pl.col(spec.id), spec.sample)
+    wanted = labelled & sample_filter(pl.col(spec.id), spec.sample)
     tables = _tables(lake, spec, folder, views, definitions)
     rows = _feature_frame(lake, spec, folder, views, wanted, definitions, tables)
     frame = rows.select(list(dict.fromkeys([*_own_columns(spec, definitions), *(info.name for info in features)])))
@@ -253,15 +253,17 @@ def _feature_frame(  # noqa: PLR0917 - private
     ).select(given)
     if refused is not None:
         rows = rows_with_id(rows, spec.id, refused)
-    defaults, found = defaults_of(definitions.inputs), None if refused is None else list[RefusedValue]()
-    typed = typed_inputs(rows, definitions.inputs, defaults, id_column=spec.id, where=where(spec), refused=found)
+    defaults, refused_values = defaults_of(definitions.inputs), None if refused is None else list[RefusedValue]()
+    typed = typed_inputs(
+        rows, definitions.inputs, defaults, id_column=spec.id, where=where(spec), refused=refused_values
+    )
     if set(wanted.meta.root_names()) <= set(given):  # before anything is computed that is not wanted
         typed = typed.filter(wanted)
-    if refused is None or found is None:
+    if refused is None or refused_values is None:
         spine = definitions.derive(typed).filter(wanted)
     else:
         derived = derive_possible(typed, definitions.derive, id_column=spec.id, refused=refused).filter(wanted)
-        spine = _without(derived, found, spec.id, refused).lazy()
+        spine = _without(derived, refused_values, spec.id, refused).lazy()
     spine = spine.select(list(dict.fromkeys([*own, *definitions.derived])))
     resolved = definitions.resolve(lake, views, tables)
     joined = point_in_time_join(spine, resolved, timestamp=definitions.timestamp)
@@ -269,16 +271,16 @@ def _feature_frame(  # noqa: PLR0917 - private
 
 
 def _without(
-    rows: pl.DataFrame, found: list[RefusedValue], id_column: str, refused: list[RefusedValue]
+    rows: pl.DataFrame, values: list[RefusedValue], id_column: str, refused: list[RefusedValue]
 ) -> pl.DataFrame:
     """Leave out the rows of refused values, and tell those that are among the rows."""
-    if not found:
+    if not values:
         return rows
     ids = rows.get_column(id_column).cast(pl.String)
-    without_id = [value for value in found if value.field == id_column]
-    is_bad = ids.is_in(pl.Series([value.id for value in found]).implode()).fill_null(value=bool(without_id))
+    without_id = [value for value in values if value.field == id_column]
+    is_bad = ids.is_in(pl.Series([value.id for value in values]).implode()).fill_null(value=bool(without_id))
     bad = set(ids.filter(is_bad)) | {value.id for value in without_id}
-    refused += [value for value in found if value.id in bad]
+    refused += [value for value in values if value.id in bad]
     return rows.filter(~is_bad)
 
 

@@ -17,7 +17,7 @@ from ml_platform.features.expressions.compile import columns_of
 from ml_platform.features.expressions.request_features import (
     RequestFeature,
     add_request_features,
-    check_parity,
+    check_request_feature_parity,
     load_request_features,
 )
 from ml_platform.features.online.pushed_rows import read_view, view_tables
@@ -73,7 +73,7 @@ class FeatureDefinitions:
 
         def derive(rows: pl.DataFrame) -> pl.LazyFrame:
             for some in (rows.head(_PARITY_ROWS // 2), rows.tail(_PARITY_ROWS // 2)):
-                check_parity(some, spec.inputs, features)
+                check_request_feature_parity(some, spec.inputs, features)
             return add_request_features(rows.lazy(), features)
 
         return cls(spec.inputs, tuple(features), spec.lookups, spec.timestamp, derive)

@@ -30,10 +30,10 @@ class _Query:
 
     def expression(self, name: str) -> str | None:
         """What a column is made of; None if the query does not give it, or of no column of the table."""
-        found = self.columns.get(name.lower())
-        if found is None and self.has_star:
+        expression = self.columns.get(name.lower())
+        if expression is None and self.has_star:
             return _text({"class": "COLUMN_REF", "column_names": [name]})
-        return found if found is not None and "COLUMN_REF" in found else None
+        return expression if expression is not None and "COLUMN_REF" in expression else None
 
 
 def label_copies(

@@ -73,9 +73,9 @@ def plain_labels(labels: pl.Series, task: Task, target: str) -> pl.Series:
 
 def _yes_no(words: pl.Series, target: str) -> pl.Series:
     plain = words.str.strip_chars().str.to_lowercase()
-    found = set(plain.drop_nulls().unique())
+    distinct = set(plain.drop_nulls().unique())
     for yes, no in YES_NO:
-        if found <= {yes, no}:
+        if distinct <= {yes, no}:
             return (plain == yes).alias(words.name)
     pairs = ", ".join("/".join(pair) for pair in YES_NO)
     raise _ambiguous(words, target, f"true/false, 0/1, or words of one pair ({pairs})")

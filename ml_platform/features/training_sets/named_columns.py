@@ -80,11 +80,11 @@ def _request_features(document: Document, spec: ModelSpec, derived: Mapping[str,
     """Request features with the name of another column, or of columns that a request does not bring."""
     place: Location = ("attributes", "request_features")
     known = [field.name for field in spec.inputs]
-    taken = {spec.id: "the id", spec.target: "the target", spec.label_available_at: "`label_available_at`"}
-    taken |= dict.fromkeys(known, "an input")
+    uses = {spec.id: "the id", spec.target: "the target", spec.label_available_at: "`label_available_at`"}
+    uses |= dict.fromkeys(known, "an input")
     for name, feature in derived.items():
-        if name in taken:
-            yield document.problem(place, f"'{name}' is {taken[name]}; give the request feature another name")
+        if name in uses:
+            yield document.problem(place, f"'{name}' is {uses[name]}; give the request feature another name")
         elif name in SCORE_COLUMNS:
             yield document.problem(place, f"'{name}' is a column of the scores' own; give it another name")
         for column in feature.expression.meta.root_names():

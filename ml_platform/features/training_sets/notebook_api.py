@@ -10,7 +10,7 @@ import polars as pl
 from ml_platform.features.online.pushed_rows import pushed_overlays, read_view, view_tables
 from ml_platform.features.point_in_time.join import Engine, point_in_time_join
 from ml_platform.features.point_in_time.lookup import resolve_lookup
-from ml_platform.features.training_sets.sampling import kept
+from ml_platform.features.training_sets.sampling import sample_filter
 from ml_platform.features.views.load import load_views
 from ml_platform.features.views.recorded_definitions import require_definition
 from ml_platform.features.views.view import FeatureView
@@ -150,7 +150,8 @@ def create_training_set(
         rows = rows.filter(_known_by(as_of, label_available_at))
     if isinstance(sample, Mapping):
         _check_values(rows, label, sample)
-    rows = rows.filter(kept(pl.struct(pl.all()), sample, label))  # by a hash: the order of rows may differ next time
+    # By a hash: the order of rows may differ next time.
+    rows = rows.filter(sample_filter(pl.struct(pl.all()), sample, label))
     for item in chosen:
         require_definition(lake, views[item.view], tables[views[item.view].table])
     resolved = [resolve_lookup(item, views[item.view], read_view(lake, views[item.view], tables)) for item in chosen]

@@ -9,7 +9,7 @@ _SEED = 2013
 _ALL = 2.0**64  # one more than the largest hash
 
 
-def kept(identity: pl.Expr, share: float | Mapping[Any, float], label: str | None = None) -> pl.Expr:
+def sample_filter(identity: pl.Expr, share: float | Mapping[Any, float], label: str | None = None) -> pl.Expr:
     """Make the condition by which rows are kept: the hash of their identity is below the share.
 
     Whether a row is kept does not depend on the other rows, and the rows of a smaller share are part of those of a
@@ -32,7 +32,7 @@ def kept(identity: pl.Expr, share: float | Mapping[Any, float], label: str | Non
     Examples
     --------
     >>> frame = pl.DataFrame({"id": range(1000), "late": [n % 10 == 0 for n in range(1000)]})
-    >>> frame.filter(kept(pl.col("id"), {False: 0.1}, "late"))["late"].sum()
+    >>> frame.filter(sample_filter(pl.col("id"), {False: 0.1}, "late"))["late"].sum()
     100
     """
     shares = list(share.values()) if isinstance(share, Mapping) else [share]

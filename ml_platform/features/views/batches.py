@@ -34,8 +34,8 @@ def view_batches(
                 frames[table] = frames[table].filter((at >= since[1]) | at.is_null())
         rows = view.function(*frames.values())
         if not isinstance(rows, pl.LazyFrame):
-            found = type(rows).__name__
-            raise ValueError(f"view '{view.name}': its function must return a polars.LazyFrame, found {found}")
+            type_name = type(rows).__name__
+            raise ValueError(f"view '{view.name}': its function must return a polars.LazyFrame, found {type_name}")
         yield rows.collect(engine="streaming")
         return
     sql.attach(connection, lake, view.source_tables, versions)
@@ -45,8 +45,8 @@ def view_batches(
         from ml_platform.features.rolling.numpy_engine import compute_sums
         from ml_platform.features.rolling.sql_engine import compute_parts
 
-        asked = (connection, view.rolling, view.entity, view.event_time)
-        yield from compute_sums(*asked) or compute_parts(*asked)
+        arguments = (connection, view.rolling, view.entity, view.event_time)
+        yield from compute_sums(*arguments) or compute_parts(*arguments)
         return
     yield connection.sql(view.sql).pl()
 

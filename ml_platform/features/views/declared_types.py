@@ -24,8 +24,8 @@ class Undeclared(ValueError):
         Position of the value; None if the type of all values is wrong.
     """
 
-    def __init__(self, column: str, found: str, row: int | None = None) -> None:
-        super().__init__(f"column '{column}' {found}")
+    def __init__(self, column: str, problem: str, row: int | None = None) -> None:
+        super().__init__(f"column '{column}' {problem}")
         self.row = row
 
 
@@ -58,6 +58,6 @@ def as_declared(values: pl.Series, type_: FieldType) -> pl.Series:
     """
     cast = cast_to_declared(values, type_)
     if (lost := first_lost(values, cast)) is not None:
-        found = f"is declared as {type_}, its values are {values.dtype}"
-        raise Undeclared(values.name, f"{found}, e.g. {shown(values, lost)}", lost)
+        problem = f"is declared as {type_}, its values are {values.dtype}"
+        raise Undeclared(values.name, f"{problem}, e.g. {shown(values, lost)}", lost)
     return cast

@@ -103,13 +103,13 @@ def changed_days(lake: Lake, table: str, column: str, old: int, new: int) -> set
         if any(map(needs_delta_reader, snapshots)):
             return None
         before, after = (set(snapshot.file_uris()) for snapshot in snapshots)
-        gone, added = (_day_sums(lake, files, column) for files in (before - after, after - before))
+        removed, added = (_day_sums(lake, files, column) for files in (before - after, after - before))
     except (LookupError, OSError, DeltaError, pl.exceptions.PolarsError):
         return None  # files of the old version were deleted by maintenance
-    if gone is None or added is None:
+    if removed is None or added is None:
         return None
-    days = set(gone) | set(added)
-    return {day for day in days if day is not None and gone.get(day) != added.get(day)} if None not in days else None
+    days = set(removed) | set(added)
+    return {day for day in days if day is not None and removed.get(day) != added.get(day)} if None not in days else None
 
 
 def record_sources(lake: Lake, view: FeatureView, versions: Mapping[str, int], computed: int) -> None:
@@ -118,7 +118,7 @@ def record_sources(lake: Lake, view: FeatureView, versions: Mapping[str, int], c
     rows = [
         {
             "view": view.name,
-            "hash": _promise_hash(view),
+            "hash": _declaration_hash(view),
             "source": table,
             "version": version,
             "newest": _newest(lake, table, times[table], versions) if times else None,
@@ -157,9 +157,9 @@ def _declared(view: FeatureView) -> Incremental:
 
 def _check_time(view: FeatureView, table: str, column: str, schema: pl.Schema) -> None:
     """Refuse a time column that is not of a time type, before anything is computed."""
-    found = schema.get(column)
-    if found not in (pl.Date(), _INSTANT):
-        has = "there is no such column" if found is None else f"it is {found}"
+    dtype = schema.get(column)
+    if dtype not in (pl.Date(), _INSTANT):
+        has = "there is no such column" if dtype is None else f"it is {dtype}"
         raise ValueError(
             f"view '{view.name}': incremental.times wants a timestamp or a date of {table}, found '{column}': "
             f"{has}; choose one of {[name for name, dtype in schema.items() if dtype.is_temporal()]}"
@@ -171,12 +171,12 @@ def _newest(lake: Lake, table: str, column: str, versions: Mapping[str, int]) ->
     return newest if isinstance(newest, datetime) else None
 
 
-def _promise_hash(view: FeatureView) -> str:
-    """Hash of the definition and of the promise: when a wrong promise is corrected, all rows are computed again."""
+def _declaration_hash(view: FeatureView) -> str:
+    """Hash of the view with its incremental declaration: when a wrong one is corrected, all rows are computed again."""
     if view.incremental is None:
         return view.hash
-    promise = _declared(view).model_dump_json()
-    return hashlib.sha256(f"{view.hash} {promise}".encode()).hexdigest()
+    declaration = _declared(view).model_dump_json()
+    return hashlib.sha256(f"{view.hash} {declaration}".encode()).hexdigest()
 
 
 def _state(lake: Lake, view: FeatureView) -> dict[str, tuple[int, datetime | None]] | None:
@@ -194,7 +194,7 @@ def _records(lake: Lake, view: FeatureView) -> list[dict[str, Any]]:
     """Rows of `STATE` about a view and its definition."""
     if not lake.exists(STATE) or not lake.exists(view.table):
         return []
-    ours = (pl.col("view") == view.name) & (pl.col("hash") == _promise_hash(view))
+    ours = (pl.col("view") == view.name) & (pl.col("hash") == _declaration_hash(view))
     return lake.read(STATE).filter(ours).collect().to_dicts()
 
 
@@ -203,8 +203,8 @@ def _untouched(lake: Lake, table: str, since: int) -> bool:
     now = lake.version(table)
     if now == since:
         return True
-    kept = lake.history(table).filter(pl.col("operation").is_in(KEEPS_ROWS)).get_column("version").to_list()
-    return now > since and set(range(since + 1, now + 1)) <= set(kept)
+    unchanged = lake.history(table).filter(pl.col("operation").is_in(KEEPS_ROWS)).get_column("version").to_list()
+    return now > since and set(range(since + 1, now + 1)) <= set(unchanged)
 
 
 def _day_sums(lake: Lake, files: Iterable[str], column: str) -> dict[date | None, tuple[int, int]] | None:

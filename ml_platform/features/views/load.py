@@ -114,8 +114,8 @@ def load_views(folder: Path) -> dict[str, FeatureView]:
     ValueError
         If a file does not describe a view, or two files describe the same one.
     """
-    found = [path for pattern in ("*.sql", "*.yaml", "*.py") for path in folder.glob(pattern)]
-    paths = sorted(path for path in found if path.name != "defs.yaml" and not path.name.startswith("_"))
+    candidates = [path for pattern in ("*.sql", "*.yaml", "*.py") for path in folder.glob(pattern)]
+    paths = sorted(path for path in candidates if path.name != "defs.yaml" and not path.name.startswith("_"))
     views: dict[str, FeatureView] = {}
     for path in paths:
         view = load_view(path)

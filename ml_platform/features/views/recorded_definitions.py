@@ -48,9 +48,9 @@ def require_definition(lake: Lake, view: FeatureView, version: int) -> None:
     ViewChanged
         If so; the message names the view, both definitions, and what to do.
     """
-    found = computed_hash(lake, view.name, version)
-    if found is not None and found != view.hash:
+    computed = computed_hash(lake, view.name, version)
+    if computed is not None and computed != view.hash:
         raise ViewChanged(
             f"feature view '{view.name}': version {version} of {view.table} was computed by the definition "
-            f"{found[:12]}, but the definition is {view.hash[:12]} now; materialise {view.table} again"
+            f"{computed[:12]}, but the definition is {view.hash[:12]} now; materialise {view.table} again"
         )

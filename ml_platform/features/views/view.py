@@ -97,7 +97,7 @@ class FeatureView(Strict):
             "created": self.created,
             "ttl": self.ttl.total_seconds() if self.ttl else None,
             "columns": {name: (column.type, column.unit) for name, column in sorted(self.columns.items())},
-            "sql": _QUOTED_OR_BLANK.sub(lambda found: found[0] if found[0][0] in "'\"" else " ", self.sql).strip(),
+            "sql": _QUOTED_OR_BLANK.sub(lambda match: match[0] if match[0][0] in "'\"" else " ", self.sql).strip(),
             **({"code": self.code, "sources": self.sources} if self.code else {}),
         }
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()

@@ -10,7 +10,7 @@ from ml_platform.cli import app
 from ml_platform.features.catalogue.describe import ViewState, describe_views
 from ml_platform.features.online.open import open_online_store
 from ml_platform.features.online.publish import publish_view
-from ml_platform.features.training_sets.build import create_training_set
+from ml_platform.features.training_sets.build import build_training_set
 from ml_platform.features.views.compute import compute_view
 from ml_platform.features.views.recorded_definitions import TABLE, ViewChanged, computed_hash
 from ml_platform.features.views.view import FeatureView
@@ -48,14 +48,14 @@ def test_one_record_per_change_of_the_definition(shops, changed):
 def test_rows_of_an_old_definition_are_neither_trained_on_nor_published_under_the_new_one(shops, changed):
     told = rf"feature view '{NAME}': version 0 of features/{NAME} was computed by .* materialise features/{NAME} again"
     with pytest.raises(ViewChanged, match=told):
-        create_training_set(shops.lake, shops.spec, shops.folder, {NAME: changed})
+        build_training_set(shops.lake, shops.spec, shops.folder, {NAME: changed})
     with open_online_store(shops.settings.online_uri) as online:
         with pytest.raises(ViewChanged, match=told):
             publish_view(shops.lake, changed, online)
         assert online.view_hash(NAME) is None
         compute_view(shops.lake, changed)
         assert publish_view(shops.lake, changed, online).rows > 0
-    assert create_training_set(shops.lake, shops.spec, shops.folder, {NAME: changed}).rows > 0
+    assert build_training_set(shops.lake, shops.spec, shops.folder, {NAME: changed}).rows > 0
 
 
 def release(shops: Shops, digest: str) -> None:

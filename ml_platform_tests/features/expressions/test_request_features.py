@@ -9,7 +9,7 @@ from ml_platform.features.expressions.compile import compile_tree, evaluator
 from ml_platform.features.expressions.request_features import (
     RequestFeature,
     add_request_features,
-    check_parity,
+    check_request_feature_parity,
     derived_types,
     load_request_features,
 )
@@ -82,8 +82,8 @@ def test_a_feature_that_overflows_in_polars_is_refused():
     )
     doubled = {"doubled": RequestFeature(pl.col("miles") * 2)}
     with pytest.raises(ValueError, match=r"'doubled' differs: -9223372036854775808 by Polars, 9223372036854775808 onl"):
-        check_parity(frame, INPUTS, doubled)
-    check_parity(frame.with_columns(miles=3), INPUTS, doubled)
+        check_request_feature_parity(frame, INPUTS, doubled)
+    check_request_feature_parity(frame.with_columns(miles=3), INPUTS, doubled)
 
 
 def test_the_examples_features_agree_on_every_hour_of_the_year(flights_lake):

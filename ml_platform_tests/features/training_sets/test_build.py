@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ml_platform.features.training_sets.build import create_training_set, feature_rows
+from ml_platform.features.training_sets.build import build_training_set, feature_rows
 from ml_platform.features.training_sets.feature_definitions import FeatureDefinitions
 from ml_platform.features.views.compute import compute_view
 from ml_platform.features.views.load import load_views
@@ -93,7 +93,7 @@ def views(lake: Lake, folder: Path) -> dict[str, FeatureView]:
 
 
 def test_columns_features_and_versions(lake, spec, folder, views):
-    ref = create_training_set(lake, spec, folder, views)
+    ref = build_training_set(lake, spec, folder, views)
     frame = lake.read(ref.table, version=ref.version).collect()
     assert frame.columns == [
         "order_id", "as_of", "delivered_at", "late", "shop", "ordered_at", "amount", "weekday", "shop_orders__orders",
@@ -114,7 +114,7 @@ def test_columns_features_and_versions(lake, spec, folder, views):
 
 
 def test_features_are_those_of_the_instant_of_prediction(lake, spec, folder, views):
-    frame = lake.read(create_training_set(lake, spec, folder, views).table).collect()
+    frame = lake.read(build_training_set(lake, spec, folder, views).table).collect()
     seen = dict(zip(frame["order_id"], frame["shop_orders__orders"], strict=True))
     # Order n of a shop is asked about an hour before it: its own row in the view is not known yet.
     assert seen == {f"o{n:02}": n // 2 or None for n in range(20) if n % 5 != 4}
@@ -122,17 +122,17 @@ def test_features_are_those_of_the_instant_of_prediction(lake, spec, folder, vie
 
 def test_only_labels_known_by_as_of_are_used(lake, spec, folder, views):
     as_of = START + 10 * DAY
-    ref = create_training_set(lake, spec, folder, views, as_of=as_of)
+    ref = build_training_set(lake, spec, folder, views, as_of=as_of)
     frame = lake.read(ref.table).collect()
     known = orders(0, 20).filter(pl.col("delivered_at") <= as_of)
     assert frame["order_id"].sort().to_list() == known["order_id"].to_list()
     assert ref.as_of == as_of
-    assert create_training_set(lake, spec, folder, views).as_of == orders(0, 20)["delivered_at"].max()
+    assert build_training_set(lake, spec, folder, views).as_of == orders(0, 20)["delivered_at"].max()
 
 
 def test_rows_are_sorted_and_the_same_inputs_give_the_same_rows(lake, spec, folder, views):
-    first = create_training_set(lake, spec, folder, views)
-    second = create_training_set(lake, spec, folder, views)
+    first = build_training_set(lake, spec, folder, views)
+    second = build_training_set(lake, spec, folder, views)
     frames = [lake.read(ref.table, version=ref.version).collect() for ref in (first, second)]
     assert frames[0].equals(frames[1])
     assert frames[0].sort("as_of", "order_id").equals(frames[0])
@@ -141,16 +141,16 @@ def test_rows_are_sorted_and_the_same_inputs_give_the_same_rows(lake, spec, fold
 
 def test_later_rows_change_no_earlier_row(lake, spec, folder, views):
     as_of = START + 12 * DAY
-    before = lake.read(create_training_set(lake, spec, folder, views, as_of=as_of).table).collect()
+    before = lake.read(build_training_set(lake, spec, folder, views, as_of=as_of).table).collect()
     lake.append("raw/orders", orders(20, 40))
     compute_view(lake, views["shop_orders"])
-    ref = create_training_set(lake, spec, folder, views, as_of=as_of)
+    ref = build_training_set(lake, spec, folder, views, as_of=as_of)
     assert lake.read(ref.table).collect().equals(before)
     assert ref.tables == {"raw/orders": 1, "features/shop_orders": 1}
 
 
 def test_rows_to_score_need_no_label(lake, spec, folder, views):
-    ref = create_training_set(lake, spec, folder, views)
+    ref = build_training_set(lake, spec, folder, views)
     rows = feature_rows(
         lake, spec, folder, views, FeatureDefinitions.of_spec(spec, folder), START + 3 * DAY, START + 6 * DAY
     )
@@ -162,35 +162,35 @@ def test_rows_to_score_need_no_label(lake, spec, folder, views):
 def test_a_spine_without_a_column_names_it(lake, spec, folder, views):
     (folder / "spine.sql").write_text(SPINE.replace(", amount", ""))
     with pytest.raises(ValueError, match=r"model 'late_orders': spine\.sql must give the columns \['amount'\]"):
-        create_training_set(lake, spec, folder, views)
+        build_training_set(lake, spec, folder, views)
 
 
 def test_an_id_given_twice_is_shown(lake, spec, folder, views):
     (folder / "spine.sql").write_text(SPINE.replace("SELECT order_id", "SELECT left(order_id, 2) AS order_id"))
     with pytest.raises(ValueError, match=r"18 rows with the id of another row, e\.g\. 'o[01]'"):
-        create_training_set(lake, spec, folder, views)
+        build_training_set(lake, spec, folder, views)
 
 
 def test_no_label_yet_says_what_to_do(lake, spec, folder, views):
     with pytest.raises(ValueError, match=r"no row of spine\.sql has a label available by 2013-07-01"):
-        create_training_set(lake, spec, folder, views, as_of=START)
+        build_training_set(lake, spec, folder, views, as_of=START)
     assert not lake.exists("training_sets/late_orders")
 
 
 def test_an_unknown_view_is_named(lake, spec, folder, views):
     with pytest.raises(ValueError, match=r"name the feature view 'shop_orders'; there are \['other'\]"):
-        create_training_set(lake, spec, folder, {"other": views["shop_orders"]})
+        build_training_set(lake, spec, folder, {"other": views["shop_orders"]})
 
 
 def test_a_share_of_the_rows_is_the_same_whatever_comes_later(lake, spec, folder, views):
     half = spec.model_copy(update={"sample": 0.5})
-    everything = lake.read(create_training_set(lake, spec, folder, views).table).collect()
-    first = lake.read(create_training_set(lake, half, folder, views).table).collect()
+    everything = lake.read(build_training_set(lake, spec, folder, views).table).collect()
+    first = lake.read(build_training_set(lake, half, folder, views).table).collect()
     assert 0 < first.height < everything.height
     assert first.equals(everything.join(first.select("order_id"), on="order_id", how="semi"))
     lake.append("raw/orders", orders(20, 40))
     compute_view(lake, views["shop_orders"])
-    later = lake.read(create_training_set(lake, half, folder, views).table).collect()
+    later = lake.read(build_training_set(lake, half, folder, views).table).collect()
     assert later.filter(pl.col("ordered_at") < START + 20 * DAY).equals(first)
     definitions = FeatureDefinitions.of_spec(half, folder)
     window = (START - DAY, START + 40 * DAY)

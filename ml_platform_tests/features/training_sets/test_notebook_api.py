@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from ml_platform.features.training_sets.notebook_api import create_training_set
-from ml_platform.features.training_sets.sampling import kept
+from ml_platform.features.training_sets.sampling import sample_filter
 from ml_platform.features.views.load import load_views
 from ml_platform.lake.errors import TableNotFound
 from ml_platform.spec.model import Lookup
@@ -122,7 +122,7 @@ def test_sampling_by_label_keeps_the_others_whole_and_draws_the_same_again(lake,
 @pytest.mark.parametrize("share", [0.0, 1.5, {True: -1.0}])
 def test_a_share_out_of_range_is_refused(share):
     with pytest.raises(ValueError, match=r"wanted shares in \(0, 1\]"):
-        kept(pl.col("id"), share, "late")
+        sample_filter(pl.col("id"), share, "late")
 
 
 def test_the_sample_does_not_hang_on_the_order_of_the_rows(lake, views):

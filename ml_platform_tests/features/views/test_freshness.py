@@ -64,9 +64,9 @@ def test_views_of_views_are_followed_to_the_raw_tables(lake: Lake) -> None:
 
 
 def test_an_incremental_view_is_behind_until_it_is_computed(lake: Lake) -> None:
-    promise = Incremental.model_validate({"look_back": "1 hour", "times": {"raw/e": "t"}})
-    views = {"low": view("low", "raw/e", incremental=promise)}
-    assert check_freshness(lake, ["features/low"], views).unknown == ("low",), "it was computed under no promise"
+    declaration = Incremental.model_validate({"look_back": "1 hour", "times": {"raw/e": "t"}})
+    views = {"low": view("low", "raw/e", incremental=declaration)}
+    assert check_freshness(lake, ["features/low"], views).unknown == ("low",), "it was computed under no declaration"
     compute_view(lake, views["low"])
     assert check_freshness(lake, ["features/low"], views) == Freshness((), (), ("low",))
     add(lake, "raw/e", 5)

@@ -59,21 +59,21 @@ def joint_subset(
         value = label_auc(predicted, label) if is_class else 1.0 - float(np.mean((y - predicted) ** 2))
         return value, weights
 
-    kept = list(range(len(names)))
-    value, weights = fit(kept)
-    while value >= bound and len(kept) > 2:
-        trials = sorted(kept, key=lambda column: abs(weights[kept.index(column)]))
-        if len(kept) > 2 * _MOST_TOGETHER:
+    remaining = list(range(len(names)))
+    value, weights = fit(remaining)
+    while value >= bound and len(remaining) > 2:
+        trials = sorted(remaining, key=lambda column: abs(weights[remaining.index(column)]))
+        if len(remaining) > 2 * _MOST_TOGETHER:
             trials = trials[:1]
-        smaller = [(fit([other for other in kept if other != column]), column) for column in trials]
+        smaller = [(fit([other for other in remaining if other != column]), column) for column in trials]
         (less, fewer), column = max(smaller, key=lambda one: one[0][0])
         if less < bound:
             break
-        kept.remove(column)
+        remaining.remove(column)
         value, weights = less, fewer
-    if value < bound or not 2 <= len(kept) <= _MOST_TOGETHER:
+    if value < bound or not 2 <= len(remaining) <= _MOST_TOGETHER:
         return None
-    return tuple(names[column] for column in kept), value
+    return tuple(names[column] for column in remaining), value
 
 
 def complete_columns(rows: pl.DataFrame, names: Sequence[str]) -> tuple[dict[str, Floats], np.ndarray]:

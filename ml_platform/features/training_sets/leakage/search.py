@@ -171,18 +171,20 @@ def find_leakage(
         suspect=limits.warn_auc if is_class else limits.warn_r2,
     )
     past = _history(rows, search, target=target, timestamp=timestamp, most=limits.sample_rows)
-    found = [*_singles(search, past), *_by_history(search, past)]
+    findings = [*_singles(search, past), *_by_history(search, past)]
     if limits.pairs:
         known = {
-            name for finding, is_leak in found if is_leak and search.says_all(finding) for name in finding.features
+            name for finding, is_leak in findings if is_leak and search.says_all(finding) for name in finding.features
         }
-        found += _together(search, [info.name for info in judged if info.kind == "numeric" and info.name not in known])
+        findings += _together(
+            search, [info.name for info in judged if info.kind == "numeric" and info.name not in known]
+        )
     too_few = is_class and not enough_of_each(labels)
     return LeakageReport(
         rows=drawn.height,
         judged=True,
-        leaks=_sorted(finding for finding, is_leak in found if is_leak),
-        suspects=_sorted(finding for finding, is_leak in found if not is_leak),
+        leaks=_sorted(finding for finding, is_leak in findings if is_leak),
+        suspects=_sorted(finding for finding, is_leak in findings if not is_leak),
         strength=dict(sorted(search.strength.items(), key=lambda item: (-item[1], item[0]))),
         not_judged="a class has fewer than 5 rows: what tells it from the others may be chance" if too_few else "",
     )
@@ -301,10 +303,10 @@ def _together(search: _Search, names: Sequence[str]) -> Iterator[tuple[Leak, boo
     best: dict[tuple[str, ...], Leak] = {}
     for label in search.labels:
         for kind, x, y in _spaces(columns, label[known], is_class=is_class):
-            found = joint_subset(x, y, bound=search.suspect if is_class else _NOISY, is_class=is_class)
-            if found is None or found[1] <= (best[found[0]].value if found[0] in best else 0.0):
+            subset = joint_subset(x, y, bound=search.suspect if is_class else _NOISY, is_class=is_class)
+            if subset is None or subset[1] <= (best[subset[0]].value if subset[0] in best else 0.0):
                 continue
-            names, value = found
+            names, value = subset
             # A class that one of them tells alone, as the largest kind of bean by its size, needs no combination.
             single = max(
                 abs(label_auc(x[name], y) - 0.5) + 0.5 if is_class else search.strength[name] for name in names
