@@ -75,8 +75,8 @@ def _compare_by_days(view: FeatureView, earlier: Lake, home: SampleHome, whole: 
     if differences := _differences(view, whole, _computed(view, earlier, "when the later rows were added")):
         raise AssertionError(
             f"view '{view.name}': wanted the days that later rows affect, computed by its `incremental`, to make it "
-            f"what it is as a whole; found that {differences}.\nIts declaration is wrong: look_back must reach as far back "
-            "as a row of the view needs rows of its sources, and times must name when those are"
+            f"what it is as a whole; found that {differences}.\nIts declaration is wrong: look_back must reach as far "
+            "back as a row of the view needs rows of its sources, and times must name when those are"
         )
 
 
