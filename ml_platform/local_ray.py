@@ -50,14 +50,14 @@ def ray_session(**options: Any) -> Iterator[None]:
         if os.environ.get("RAY_ADDRESS"):
             ray.init(**options)
         else:
-            ports = stack.enter_context(_held_ports(len(AGENT_PORTS)))
+            ports = stack.enter_context(_reserved_ports(len(AGENT_PORTS)))
             with _known_to_raylet(dict(zip(AGENT_PORTS, ports, strict=True))):
                 ray.init(address="local", include_dashboard=False, _node_ip_address=LOOPBACK, **options)
         yield
 
 
 @contextmanager
-def _held_ports(count: int) -> Iterator[list[int]]:
+def _reserved_ports(count: int) -> Iterator[list[int]]:
     """Ports of the loopback address that the system hands out to nobody else before Ray's agents listen on them.
 
     A socket that is bound and does not listen keeps its port from being handed out, and lets those bind it that ask for
@@ -66,10 +66,10 @@ def _held_ports(count: int) -> Iterator[list[int]]:
     with ExitStack() as stack:
         ports = []
         for _ in range(count):
-            held = stack.enter_context(socket.socket())
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            held.bind((LOOPBACK, 0))
-            ports.append(held.getsockname()[1])
+            reserved = stack.enter_context(socket.socket())
+            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            reserved.bind((LOOPBACK, 0))
+            ports.append(reserved.getsockname()[1])
         yield ports
 
 

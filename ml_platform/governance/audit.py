@@ -90,10 +90,10 @@ class AuditLog:
     def _open(self, day: str, now: datetime) -> None:
         self.close()
         self._secret = self._secret or load_secret(self._secret_folder / "audit.secret", create=True)
-        found = heads(self._folder)
+        previous = heads(self._folder)
         self._segment = Segment(self._folder)
         self._day, self._number, self._mac = day, 0, first_mac(self._secret, self._segment.path.name)
-        self._append([Entry(time=now, action=OPENED, detail=f"process {os.getpid()}", heads=found)])
+        self._append([Entry(time=now, action=OPENED, detail=f"process {os.getpid()}", heads=previous)])
 
     def _append(self, entries: Sequence[Entry]) -> None:
         mac = self._mac
@@ -142,14 +142,14 @@ def split_line(line: bytes) -> tuple[bytes, bytes]:
 
 def heads(folder: Path) -> Heads:
     """How far the newest files of a folder have come."""
-    found: Heads = {}
+    ends: Heads = {}
     for path in sorted(folder.glob(f"*{SUFFIX}"))[-_HEADS:]:
         try:
             with path.open("rb") as file:
                 file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
                 last = file.read().rpartition(b"\n")[0].rpartition(b"\n")[2]
             payload, mac = split_line(last)
-            found[path.name] = (msgspec.json.decode(payload, type=Entry).number + 1, mac.hex())
+            ends[path.name] = (msgspec.json.decode(payload, type=Entry).number + 1, mac.hex())
         except (FileNotFoundError, ValueError):  # taken up meanwhile, or without a whole line yet
             continue
-    return found
+    return ends

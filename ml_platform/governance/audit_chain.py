@@ -80,19 +80,21 @@ class Chains:
 
     def findings(self, besides: "Chains | None" = None) -> list[Finding]:
         """Everything that is wrong, after all files were checked; `besides` has seen other copies and parts of them."""
-        found = list(self._found)
+        findings = list(self._found)
         for by, file, count, mac in self._named:
             copies = [self._macs.get(file), besides._macs.get(file) if besides else None]
             there = max((copy for copy in copies if copy is not None), key=len, default=None)
             if there is None:
-                found.append(Finding(file, None, f"is missing; it had {count} lines when {by} was opened"))
+                findings.append(Finding(file, None, f"is missing; it had {count} lines when {by} was opened"))
                 continue
             have, at = len(there) // _BYTES, there[_BYTES * (count - 1) : _BYTES * count].hex()
             if have < count:
-                found.append(Finding(file, have, f"lines are missing at the end: it had {count} when {by} was opened"))
+                findings.append(
+                    Finding(file, have, f"lines are missing at the end: it had {count} when {by} was opened")
+                )
             elif at not in (mac, _UNKNOWN):
-                found.append(Finding(file, count - 1, f"is not the line that was there when {by} was opened"))
-        return sorted(set(found), key=lambda one: one.place)
+                findings.append(Finding(file, count - 1, f"is not the line that was there when {by} was opened"))
+        return sorted(set(findings), key=lambda one: one.place)
 
     def _say(self, file: str, line: int, what: str) -> None:
         self._found.append(Finding(file, line, what))

@@ -44,11 +44,11 @@ def show(
 
     settings = Settings()
     start = since.replace(tzinfo=UTC) if since is not None and since.tzinfo is None else since
-    found = read_audit(Lake(settings.lake_uri), settings, caller=caller, since=start)
-    for row in found.tail(limit).iter_rows(named=True):
+    lines = read_audit(Lake(settings.lake_uri), settings, caller=caller, since=start)
+    for row in lines.tail(limit).iter_rows(named=True):
         who = row["name"] or row["client"] or "-"
         what = f"{row['method']} {row['path']} {row['status']}" if row["method"] else row["action"]
-        told = "" if row["detail"] is None else f": {row['detail']}"
-        say(f"{row['time']:%Y-%m-%d %H:%M:%S}  {who}  {what}{told}")
-    if found.height > limit:
-        say(f"({found.height - limit:,} older lines: --limit shows more)", err=True)
+        detail = "" if row["detail"] is None else f": {row['detail']}"
+        say(f"{row['time']:%Y-%m-%d %H:%M:%S}  {who}  {what}{detail}")
+    if lines.height > limit:
+        say(f"({lines.height - limit:,} older lines: --limit shows more)", err=True)

@@ -71,12 +71,12 @@ def read_audit(
         frames.append(lake.read(TABLE).select(*SCHEMA))
     if not frames:
         return pl.DataFrame(schema=SCHEMA)
-    found = pl.concat(frames).unique(["segment", "line"])
+    entries = pl.concat(frames).unique(["segment", "line"])
     if caller is not None:
-        found = found.filter((pl.col("name") == caller) | (pl.col("key") == caller))
+        entries = entries.filter((pl.col("name") == caller) | (pl.col("key") == caller))
     if since is not None:
-        found = found.filter(pl.col("time") >= since, pl.col("date") >= since.astimezone(UTC).date())
-    return found.sort("time", "segment", "number").collect()
+        entries = entries.filter(pl.col("time") >= since, pl.col("date") >= since.astimezone(UTC).date())
+    return entries.sort("time", "segment", "number").collect()
 
 
 def verify_audit(lake: Lake, settings: Settings) -> tuple[int, list[Finding]]:
@@ -95,23 +95,23 @@ def verify_audit(lake: Lake, settings: Settings) -> tuple[int, list[Finding]]:
     waiting = _files(settings.audit_dir)
     path = settings.keys_dir / "audit.secret"
     if not (lake.exists(TABLE) or waiting):
-        gone = Finding(
+        missing = Finding(
             settings.audit_dir.name, None, f"no line is left, though {path.name} was made with the first one"
         )
-        return 0, [gone] if path.exists() else []
+        return 0, [missing] if path.exists() else []
     if not path.exists():
         raise FileNotFoundError(f"{path}: the audit log's secret is not there, and nothing can be proven without it")
     secret = load_secret(path, create=False)
     table, files = Chains(secret), Chains(secret)
-    told: list[Finding] = []
+    findings: list[Finding] = []
     for _, rows in _days(lake):
-        told += _altered_columns(rows)
+        findings += _altered_columns(rows)
         for (segment,), lines in rows.group_by("segment", maintain_order=True):
             table.check(str(segment), [line.encode() for line in lines["line"].to_list()])
     for file, written in waiting:
         files.check(file.name, written)
     return table.lines + files.lines, sorted(
-        {*told, *table.findings(besides=files), *files.findings(besides=table)}, key=lambda one: one.place
+        {*findings, *table.findings(besides=files), *files.findings(besides=table)}, key=lambda one: one.place
     )
 
 
@@ -131,13 +131,13 @@ def _frame(segment: str, lines: list[bytes]) -> pl.DataFrame:
 
 
 def _files(folder: Path) -> list[tuple[Path, list[bytes]]]:
-    found = []
+    files = []
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:
-            found.append((path, path.read_bytes().split(b"\n")[:-1]))
+            files.append((path, path.read_bytes().split(b"\n")[:-1]))
         except FileNotFoundError:  # taken up meanwhile
             continue
-    return found
+    return files
 
 
 def _day_of(segment: str) -> date:
@@ -158,14 +158,14 @@ def _days(lake: Lake) -> Iterator[tuple[date, pl.DataFrame]]:
 
 def _altered_columns(rows: pl.DataFrame) -> list[Finding]:
     """Rows whose columns contradict their line."""
-    found = []
+    findings = []
     for (segment,), stored in rows.group_by("segment", maintain_order=True):
         said = _frame(str(segment), [line.encode() for line in stored["line"].to_list()])
         for number, (one, other) in enumerate(zip(stored.iter_rows(), said.iter_rows(), strict=True)):
             if one != other:
                 names = [name for name, left, right in zip(SCHEMA, one, other, strict=True) if left != right]
-                found.append(Finding(str(segment), number, f"columns of the table were altered: {', '.join(names)}"))
-    return found
+                findings.append(Finding(str(segment), number, f"columns of the table were altered: {', '.join(names)}"))
+    return findings
 
 
 def _is_vouched_for(segment: Path) -> bool:

@@ -125,8 +125,8 @@ class KeyStore:
             )
         now = datetime.now(UTC)
         with locked(self.folder / "keys.lock"):
-            found = self._read()
-            if any(key.name == name and key.is_valid(now) for key in found.keys):
+            file = self._read()
+            if any(key.name == name and key.is_valid(now) for key in file.keys):
                 raise ValueError(f"a valid key is called '{name}' already: rotate it, or choose another name")
             expires = None if days is None else now + timedelta(days=days)
             key = Key(
@@ -135,7 +135,7 @@ class KeyStore:
             )  # fmt: skip
             key, token = self._sealed(key)
             self._note("key created", key)
-            self._write([*found.keys, key])
+            self._write([*file.keys, key])
         return key, token
 
     def rotate(self, key_id: str, *, grace: timedelta = timedelta(0)) -> tuple[Key, str]:
@@ -148,24 +148,24 @@ class KeyStore:
         """
         now = datetime.now(UTC)
         with locked(self.folder / "keys.lock"):
-            found = self._read()
-            old = self._get(found, key_id)
+            file = self._read()
+            old = self._get(file, key_id)
             if not old.is_valid(now):
                 raise LookupError(f"key {key_id} ('{old.name}') is no longer valid: create a new one")
             key, token = self._sealed(msgspec.structs.replace(old, created_at=now))
             self._note("key rotated", key, f"; in place of {old.id}")
             end = min(now + grace, old.expires_at) if old.expires_at else now + grace
-            self._write([*_replaced(found, msgspec.structs.replace(old, expires_at=end)), key])
+            self._write([*_replaced(file, msgspec.structs.replace(old, expires_at=end)), key])
         return key, token
 
     def revoke(self, key_id: str) -> Key:
         """End a key now and for good (raises LookupError)."""
         with locked(self.folder / "keys.lock"):
-            found = self._read()
-            old = self._get(found, key_id)
+            file = self._read()
+            old = self._get(file, key_id)
             self._note("key revoked", old)
             revoked = old if old.revoked_at else msgspec.structs.replace(old, revoked_at=datetime.now(UTC))
-            self._write(_replaced(found, revoked))
+            self._write(_replaced(file, revoked))
         return revoked
 
     def keys(self) -> list[Key]:
@@ -207,11 +207,11 @@ class KeyStore:
         digest = hmac.digest(self._load_secret(create=True), token.encode(), "sha256").hex()
         return msgspec.structs.replace(key, id=key_id, digest=digest), token
 
-    def _get(self, found: _File, key_id: str) -> Key:
-        for key in found.keys:
+    def _get(self, file: _File, key_id: str) -> Key:
+        for key in file.keys:
             if key.id == key_id:
                 return key
-        known = ", ".join(f"{key.id} ({key.name})" for key in found.keys) or "none yet"
+        known = ", ".join(f"{key.id} ({key.name})" for key in file.keys) or "none yet"
         raise LookupError(f"there is no key {key_id}; there are: {known}")
 
     def _reload(self) -> None:
@@ -263,5 +263,5 @@ def includes_role(held: Iterable[str], role: str) -> bool:
     return any(role == one or role in _INCLUDES.get(one, ()) for one in held)
 
 
-def _replaced(found: _File, changed: Key) -> list[Key]:
-    return [changed if key.id == changed.id else key for key in found.keys]
+def _replaced(file: _File, changed: Key) -> list[Key]:
+    return [changed if key.id == changed.id else key for key in file.keys]

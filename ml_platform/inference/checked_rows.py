@@ -49,23 +49,25 @@ def check_rows(rows: pl.DataFrame, inputs: tuple[Input, ...], *, id_column: str)
     """
     known = tuple(field for field in inputs if field.name in rows.columns)
     refused = _violations(rows, Contract.refusing(known))
-    kept = rows
+    accepted = rows
     if refused:
         lost = pl.Series([violation.row for violation in refused], dtype=pl.UInt32).unique()
-        kept = rows.with_row_index("__row").filter(~pl.col("__row").is_in(lost.implode())).drop("__row")
+        accepted = rows.with_row_index("__row").filter(~pl.col("__row").is_in(lost.implode())).drop("__row")
     flagging = Contract.flagging(known)
-    flagged = _violations(kept, flagging) if flagging is not None else []
+    flagged = _violations(accepted, flagging) if flagging is not None else []
     by_row: dict[int, list[Violation]] = {}
     for violation in flagged:
         by_row.setdefault(violation.row, []).append(violation)
-    flags = [flags_value(by_row.get(number, [])) for number in range(kept.height)]
+    flags = [flags_value(by_row.get(number, [])) for number in range(accepted.height)]
     ids = rows.get_column(id_column)
     return CheckedRows(
-        rows=kept,
+        rows=accepted,
         flags=pl.Series("flags", flags, dtype=FLAGS),
         refused=_counts(refused),
         flagged=_counts(flagged),
-        examples=tuple(f"{ids[found.row]}: {found.field}: {found.message}" for found in refused[:EXAMPLES]),
+        examples=tuple(
+            f"{ids[violation.row]}: {violation.field}: {violation.message}" for violation in refused[:EXAMPLES]
+        ),
     )
 
 

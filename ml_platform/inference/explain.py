@@ -93,8 +93,8 @@ def pack(explanation: Trees | Linear) -> str:
 
 def unpack(text: str, width: int) -> Explainer:
     """Make the explainer from text of a graph's metadata; `width` is the number of features."""
-    found = msgspec.msgpack.decode(zlib.decompress(base64.b85decode(text)), type=Trees | Linear)
-    return TreeExplainer(found, width) if isinstance(found, Trees) else LinearExplainer(found, width)
+    explanation = msgspec.msgpack.decode(zlib.decompress(base64.b85decode(text)), type=Trees | Linear)
+    return TreeExplainer(explanation, width) if isinstance(explanation, Trees) else LinearExplainer(explanation, width)
 
 
 class TreeExplainer:
@@ -170,8 +170,8 @@ class TreeExplainer:
 
     def _shares(self, values: np.ndarray, part: slice) -> np.ndarray:
         """What each slot of some leaves contributes of the leaf's value (leaves × slots)."""
-        found = values[self._feature[part]]
-        goes = np.where(np.isnan(found), self._nan[part], (found > self._low[part]) & (found <= self._high[part]))
+        inputs = values[self._feature[part]]
+        goes = np.where(np.isnan(inputs), self._nan[part], (inputs > self._low[part]) & (inputs <= self._high[part]))
         goes = np.where(self._empty[part], 1.0, goes)
         share = self._share[part]
         factors = goes[..., None] * self._points + share[..., None] * (1 - self._points)
@@ -195,16 +195,16 @@ class LinearExplainer:
         """See `Explainer.explain`."""
         model = self._model
         base = np.array(model.intercept)
-        found = np.zeros((len(matrix), len(base), self._width))
+        contributions = np.zeros((len(matrix), len(base), self._width))
         if model.numeric:
             numbers = matrix[:, model.numeric]
             numbers = (np.where(np.isnan(numbers), model.fill, numbers) - model.mean) / model.scale
-            found[:, :, model.numeric] = numbers[:, None, :] * np.array(model.numeric_coefficients)
+            contributions[:, :, model.numeric] = numbers[:, None, :] * np.array(model.numeric_coefficients)
         for place, (position, codes) in enumerate(zip(model.categorical, model.codes, strict=True)):
             one_hot = matrix[:, [position]] == np.array(codes)
             coefficients = np.array([target[place] for target in model.categorical_coefficients])
-            found[:, :, position] = one_hot @ coefficients.T
-        return Explanations(base, found)
+            contributions[:, :, position] = one_hot @ coefficients.T
+        return Explanations(base, contributions)
 
 
 @dataclass(slots=True)

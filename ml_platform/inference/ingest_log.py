@@ -216,8 +216,8 @@ def _features(records: Sequence[_Logged], manifests: _Manifests) -> dict[str, li
 
 def _types(values: Sequence[Any]) -> list[pl.DataType]:
     """Types of the columns that hold these values, in the order of their appearance."""
-    found = dict.fromkeys(type(value) for value in values if value is not None)
-    return [_COLUMNS[kind] for kind in found]
+    kinds = dict.fromkeys(type(value) for value in values if value is not None)
+    return [_COLUMNS[kind] for kind in kinds]
 
 
 def _answered(prediction: Any) -> Any:

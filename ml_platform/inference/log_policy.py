@@ -32,7 +32,7 @@ class LogPolicyFilter:
     >>> from ml_platform.registry.manifest import InferenceLogPolicy
     >>> manifest = SimpleNamespace(inference_log=InferenceLogPolicy(sample=0.1), features=(), derived=())
     >>> found = LogPolicyFilter.of(manifest, Path("keys"))
-    >>> sum(found.keeps(f"request-{number}") for number in range(10_000)), found.weight
+    >>> sum(found.is_sampled(f"request-{number}") for number in range(10_000)), found.weight
     (987, 10.0)
     """
 
@@ -65,14 +65,14 @@ class LogPolicyFilter:
             return None
         return cls(manifest, load_secret(keys_dir / SECRET, create=True) if policy.hash else b"")
 
-    def keeps(self, request_id: str) -> bool:
+    def is_sampled(self, request_id: str) -> bool:
         """Whether a request is logged, by another hash than that of the traffic split, so as to sample all versions."""
         drawn = hashlib.blake2b(request_id.encode(), digest_size=8).digest()
         return int.from_bytes(drawn, "big") < self._limit
 
     def apply(self, records: Sequence[Record | Batch], request_id: str) -> Sequence[Record | Batch]:
         """Change a request's records to what may be logged; none when the request is not sampled."""
-        if self.weight > 1 and not self.keeps(request_id):
+        if self.weight > 1 and not self.is_sampled(request_id):
             return ()
         for record in records:
             record.sample_weight = self.weight
@@ -137,8 +137,8 @@ def not_reproducible(manifest: Manifest) -> frozenset[str]:
 
 
 def _computed_from(names: set[str], manifest: Manifest) -> set[str]:
-    found: set[str] = set()
+    computed: set[str] = set()
     for feature in manifest.derived:  # each may use those before it
-        if (names | found) & columns_of(feature.tree):
-            found.add(feature.name)
-    return found
+        if (names | computed) & columns_of(feature.tree):
+            computed.add(feature.name)
+    return computed

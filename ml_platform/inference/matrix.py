@@ -125,12 +125,12 @@ def _categories(column: pl.Series, target: np.ndarray | None) -> tuple[str, ...]
     positions = codes[present].astype(np.int64)
     counts = np.bincount(positions, minlength=len(names))
     frequent = sorted(range(len(names)), key=lambda i: (-counts[i], names[i]))[:MAX_CATEGORIES]
-    kept = sorted(i for i in frequent if counts[i] >= MIN_CATEGORY_ROWS)
+    categories = sorted(i for i in frequent if counts[i] >= MIN_CATEGORY_ROWS)
     if target is None:
-        return tuple(names[i] for i in kept)
+        return tuple(names[i] for i in categories)
     sums = np.bincount(positions, weights=target[present], minlength=len(names))
     means = (sums + _PRIOR_ROWS * target.mean()) / (counts + _PRIOR_ROWS)
-    return tuple(names[i] for i in sorted(kept, key=lambda i: (means[i], names[i])))
+    return tuple(names[i] for i in sorted(categories, key=lambda i: (means[i], names[i])))
 
 
 def _numbers(column: pl.Series) -> np.ndarray:

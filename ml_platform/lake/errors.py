@@ -14,9 +14,9 @@ class TableNotFound(LookupError):
         known = sorted(existing)
         near = get_close_matches(table, known, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        found = ", ".join(known) if known else "no tables at all"
+        tables = ", ".join(known) if known else "no tables at all"
         super().__init__(
-            f"The lake at {uri} has no table '{table}'; it has: {found}.{hint} "
+            f"The lake at {uri} has no table '{table}'; it has: {tables}.{hint} "
             f"Materialise the asset that writes '{table}' first."
         )
         self.table = table

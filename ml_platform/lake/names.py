@@ -41,9 +41,9 @@ def check_folder(path: str) -> None:
     ValueError
         If its path has a character that some reader does not accept.
     """
-    if found := _UNREADABLE.search(path):
+    if bad := _UNREADABLE.search(path):
         raise ValueError(
-            f"The lake's folder {path} has {found[0]!r} in its path, and its tables could not be read back: choose "
+            f"The lake's folder {path} has {bad[0]!r} in its path, and its tables could not be read back: choose "
             "another by ML_PLATFORM_LAKE_URI, or by ML_PLATFORM_HOME for all of the project's state."
         )
 

@@ -105,7 +105,7 @@ def history(table: Table, format: Layout = Format.TABLE) -> None:
 
 def _function(name: str) -> "Callable[[pl.DataFrame], pl.DataFrame]":
     module, _, attribute = name.partition(":")
-    found = getattr(importlib.import_module(module), attribute, None) if attribute else None
-    if not callable(found):
+    function = getattr(importlib.import_module(module), attribute, None) if attribute else None
+    if not callable(function):
         raise ValueError(f"--function wants module:function, like my_fixes:add_year; found no function '{name}'.")
-    return found
+    return function

@@ -127,24 +127,24 @@ def match_columns(frame: pl.DataFrame, contract: type[dy.Schema], where: str) ->
     """
     columns = contract.columns()
     wanted = {name: column.dtype for name, column in columns.items()}
-    found = {name: dtype for name, dtype in frame.schema.items() if name != ROW}
+    dtypes = {name: dtype for name, dtype in frame.schema.items() if name != ROW}
     problems = []
-    for name in wanted.keys() - found.keys():
-        near = get_close_matches(name, found.keys() - wanted.keys(), n=1)
+    for name in wanted.keys() - dtypes.keys():
+        near = get_close_matches(name, dtypes.keys() - wanted.keys(), n=1)
         hint = f" (is it '{near[0]}'?)" if near else ""
         problems.append(f"column '{name}': wanted {wanted[name]}, found no such column{hint}")
-    problems += [f"column '{name}': not wanted, found {found[name]}" for name in found.keys() - wanted.keys()]
+    problems += [f"column '{name}': not wanted, found {dtypes[name]}" for name in dtypes.keys() - wanted.keys()]
     problems += [
-        f"column '{name}': wanted {wanted[name]}, found {found[name]}{_how_to_place(found[name], wanted[name])}"
-        for name in wanted.keys() & found.keys()
-        if not is_reachable(found[name], wanted[name], columns[name].metadata or {})
+        f"column '{name}': wanted {wanted[name]}, found {dtypes[name]}{_how_to_place(dtypes[name], wanted[name])}"
+        for name in wanted.keys() & dtypes.keys()
+        if not is_reachable(dtypes[name], wanted[name], columns[name].metadata or {})
     ]
     if problems:
         raise SchemaMismatch(
             where,
             sorted(problems),
             f"Correct the source, or the contract '{contract.__name__}' if the source is right."
-            + (f" {HOW_TO_TAKE}" if found.keys() - wanted.keys() else ""),
+            + (f" {HOW_TO_TAKE}" if dtypes.keys() - wanted.keys() else ""),
         )
 
 
@@ -203,14 +203,14 @@ def apply_contract(frame: pl.DataFrame, contract: type[dy.Schema], *, where: str
 
     # The schema gets the row number as a column, because `filter` keeps only columns that it knows.
     numbered: type[dy.Schema] = type(contract.__name__, (contract,), {ROW: dy.UInt32()})
-    held, failure = numbered.filter(typed)
+    valid, failure = numbered.filter(typed)
     details = failure.details()
     broken = {rule: details[rule] == "invalid" for rule in failure.counts()}
     wrong = _rejected(
         details[ROW], {_reason(rule, columns): mask for rule, mask in broken.items() if rule != _DUPLICATE}
     )
     # The remaining failures break only the primary key, perhaps only because of a row that was just rejected.
-    keyed = pl.concat([held, details.filter(~pl.col(ROW).is_in(wrong[ROW].implode())).select(held.columns)]).sort(ROW)
+    keyed = pl.concat([valid, details.filter(~pl.col(ROW).is_in(wrong[ROW].implode())).select(valid.columns)]).sort(ROW)
     if not contract.primary_key():
         return Verdict(keyed, _in_order(untyped, wrong))
     first = keyed.select(pl.struct(contract.primary_key()).is_first_distinct()).to_series()
@@ -286,11 +286,11 @@ def _words(column: Any, check: str) -> tuple[str, str]:
 
 def _rejected(rows: pl.Series, broken: dict[str, pl.Series]) -> pl.DataFrame:
     """List the rows for which the mask of at least one reason is true, with their reasons."""
-    found = [
+    rejections = [
         pl.DataFrame({ROW: rows.filter(mask)}).with_columns(reason=pl.lit(reason)) for reason, mask in broken.items()
     ]
     empty = pl.DataFrame(schema={ROW: pl.UInt32, "reason": pl.String})
-    return pl.concat([empty, *found]).group_by(ROW, maintain_order=True).agg(pl.col("reason").alias("reasons"))
+    return pl.concat([empty, *rejections]).group_by(ROW, maintain_order=True).agg(pl.col("reason").alias("reasons"))
 
 
 def _in_order(*rejected: pl.DataFrame) -> pl.DataFrame:

@@ -22,7 +22,7 @@ def problem_of(form: str, kind: Literal["date", "timestamp"]) -> str | None:
     >>> problem_of("%Y-%m-%d %H:%M:%S.%f", "timestamp")
     '%f counts nanoseconds, so .25 would be 25 ns: write %S%.f for seconds with a fraction'
     """
-    directives = [found.group().lstrip("%-_0") for found in _DIRECTIVE.finditer(form.replace("%%", ""))]
+    directives = [match.group().lstrip("%-_0") for match in _DIRECTIVE.finditer(form.replace("%%", ""))]
     letters = {directive[-1] for directive in directives}
     problems = {
         "wanted is something like %d.%m.%Y": not letters,
@@ -38,7 +38,7 @@ def problem_of(form: str, kind: Literal["date", "timestamp"]) -> str | None:
             bool(letters & {"I", "l"}) and not letters & {"p", "P"}
         ),
     }
-    problem = next((problem for problem, found in problems.items() if found), None)
+    problem = next((problem for problem, match in problems.items() if match), None)
     return problem or _refused_by_polars(form)
 
 

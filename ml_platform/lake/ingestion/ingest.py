@@ -213,15 +213,15 @@ def quarantined(
     original: pl.DataFrame, bad: pl.DataFrame, *, source: str, at: datetime, days: DayRange | None = None
 ) -> pl.DataFrame:
     """Make the quarantine's rows from a source's rows and the rejected ones among them (`ROW`, `reasons`)."""
-    taken = original[bad[ROW]]
-    day = taken[DAY] if DAY in taken.columns else pl.Series([None] * bad.height, dtype=pl.Date)
+    rejected = original[bad[ROW]]
+    day = rejected[DAY] if DAY in rejected.columns else pl.Series([None] * bad.height, dtype=pl.Date)
     return pl.DataFrame(
         {
             "day": _day_within(day, days),
             "source": [source] * bad.height,
             "source_row": bad[ROW],
             "reasons": bad["reasons"],
-            "row": to_json(taken.drop(DAY, strict=False)),
+            "row": to_json(rejected.drop(DAY, strict=False)),
             "quarantined_at": [at] * bad.height,
         },
         schema=QUARANTINE,

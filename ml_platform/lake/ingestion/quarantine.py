@@ -62,13 +62,13 @@ def look(lake: Lake, table: str) -> pl.DataFrame:
         `quarantine_id`, `quarantine_reasons`, `quarantine_day`, `quarantine_source`, `quarantine_row` (position in the
         source), then the source's columns with their original values, as text.
     """
-    kept = _pending(lake, table)
-    rows = [json.loads(row) for row in kept["row"]]
+    pending = _pending(lake, table)
+    rows = [json.loads(row) for row in pending["row"]]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     original = pl.DataFrame(
         {name: [_text(row.get(name)) for row in rows] for name in columns}, schema=dict.fromkeys(columns, pl.String)
     )
-    own = kept.select(
+    own = pending.select(
         ID, *[pl.col(name.removeprefix("quarantine_")).alias(name) for name in _OWN[1:4]], quarantine_row="source_row"
     )
     return pl.concat([own, original], how="horizontal")
@@ -190,9 +190,9 @@ def _fits_table(lake: Lake, raw: RawTable, rows: pl.DataFrame) -> tuple[pl.DataF
         clashes += [(row, f"{raw.calendar.column}: outside of the table's days") for row in rows.filter(~inside)[ROW]]
         rows = rows.filter(inside)
     if (key := raw.contract.primary_key()) and lake.exists(raw.name):
-        taken = rows.lazy().join(lake.read(raw.name).select(key), on=key, how="semi").select(ROW).collect()[ROW]
-        clashes += [(row, f"the table has a row with this {', '.join(key)} already") for row in taken]
-        rows = rows.filter(~pl.col(ROW).is_in(taken.implode()))
+        duplicates = rows.lazy().join(lake.read(raw.name).select(key), on=key, how="semi").select(ROW).collect()[ROW]
+        clashes += [(row, f"the table has a row with this {', '.join(key)} already") for row in duplicates]
+        rows = rows.filter(~pl.col(ROW).is_in(duplicates.implode()))
     return rows, clashes
 
 

@@ -238,8 +238,8 @@ def parse_tree(sql: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any
     tree: dict[str, Any] = json.loads(row[0]) if row else {"error": True, "error_message": "no parse tree"}
     if tree["error"]:
         raise ValueError(f"One SELECT was wanted: {tree['error_message']}. In: {sql.strip()[:200]}")
-    if (found := len(tree["statements"])) != 1:
-        raise ValueError(f"One SELECT was wanted, found {found or 'none'}. In: {sql.strip()[:200]}")
+    if (count := len(tree["statements"])) != 1:
+        raise ValueError(f"One SELECT was wanted, found {count or 'none'}. In: {sql.strip()[:200]}")
     return tree
 
 

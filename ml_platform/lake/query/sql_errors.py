@@ -49,10 +49,10 @@ def naming_the_query(owner: str, text: str, file: Path | None = None) -> Iterato
         said, blank, rest = str(error).partition("\n\n")
         line = line_of(rest or said, text)
         place = f"{file}:{line}" if file and line else str(file or (f"line {line} of the query" if line else ""))
-        told = f"{owner}: {place}: {said}" if place else f"{owner}: {said}"
+        message = f"{owner}: {place}: {said}" if place else f"{owner}: {said}"
         if isinstance(error, duckdb.ConversionException):
-            told += f"; {_TRY}"
-        raise type(error)(f"{told}{blank}{rest}") from error
+            message += f"; {_TRY}"
+        raise type(error)(f"{message}{blank}{rest}") from error
     except (TableNotFound, NotYetCreated, VersionGone, OutsideTheLake) as error:
         error.args = (f"{owner}: {f'{file}: ' if file else ''}{error}",)
         raise

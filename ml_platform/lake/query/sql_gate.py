@@ -24,8 +24,8 @@ _REMEDY = "SQL reads only the lake's tables: make the file one (SourceTable), or
 class OutsideTheLake(ValueError):
     """SQL that names something else than the lake's tables."""
 
-    def __init__(self, found: str) -> None:
-        super().__init__(f"{found} is not a table of the lake. {_REMEDY}")
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is not a table of the lake. {_REMEDY}")
 
 
 def check_reads_tables_only(tree: Any) -> None:

@@ -182,8 +182,8 @@ class Alphabet:
             raise Misplaced(outside[0], f"has {name}: put a value with a line end in quotes, or end lines alike")
 
 
-def table(*found: int | None) -> Mask:
+def table(*members: int | None) -> Mask:
     """For each byte, whether it is one of these."""
-    is_found = np.zeros(256, np.bool_)
-    is_found[[byte for byte in found if byte is not None]] = True
-    return is_found
+    is_member = np.zeros(256, np.bool_)
+    is_member[[byte for byte in members if byte is not None]] = True
+    return is_member

@@ -23,7 +23,7 @@ _BY_SUFFIX: dict[str, FileFormat] = {
 _VALUE = r"\s*([+-]?[\d.,]*\d|(true|false)$|$)"  # a number, a date, a truth value or nothing: no column's name
 
 
-def read_rows(spec: SourceSpec, path: Path | str) -> pl.DataFrame:
+def read_source_file(spec: SourceSpec, path: Path | str) -> pl.DataFrame:
     """Read a file of a declared table; nullable columns that no JSON object has are null.
 
     Raises

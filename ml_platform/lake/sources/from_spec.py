@@ -6,7 +6,7 @@ import polars as pl
 
 from ml_platform.lake.errors import EmptyInput
 from ml_platform.lake.ingestion.raw_table import RawTable
-from ml_platform.lake.sources.file_readers import read_rows
+from ml_platform.lake.sources.file_readers import read_source_file
 from ml_platform.lake.sources.incremental_folder import read_folder
 from ml_platform.lake.sources.source_spec import SourceSpec, resolve
 from ml_platform.lake.sources.sql_database import read_query
@@ -18,7 +18,7 @@ def raw_table(spec: SourceSpec) -> RawTable:
     def read(_start: date | None, _end: date | None) -> pl.DataFrame:
         if spec.file is None:
             return read_folder(spec) if spec.folder is not None else read_query(spec)
-        rows = read_rows(spec, resolve(spec.file.path))
+        rows = read_source_file(spec, resolve(spec.file.path))
         if rows.is_empty():  # more often a failed export than the truth
             raise EmptyInput(
                 f"{spec.file.path} has no rows, which would empty '{spec.name}'. Have it written again; to empty the "

@@ -17,7 +17,7 @@ from ml_platform.lake.contracts.delta_constraints import loosen, tighten
 from ml_platform.lake.contracts.schema_evolution import fit, put_back, set_aside
 from ml_platform.lake.errors import SchemaMismatch
 from ml_platform.lake.ingestion.ingest import IngestReport, Progress, quarantine_of, quarantined, validate
-from ml_platform.lake.sources.file_readers import read_rows
+from ml_platform.lake.sources.file_readers import read_source_file
 from ml_platform.lake.sources.source_spec import FolderSource, SourceSpec, resolve
 from ml_platform.lake.sources.stored_files import changed_at, list_folder
 from ml_platform.lake.storage.merge import append_once
@@ -137,7 +137,7 @@ class _File:
 def _read(spec: SourceSpec, name: str, as_of: int) -> _File | None:
     """Read a file; None if it was changed since it was listed, perhaps while it was read."""
     source, contract = _source(spec), spec.schema_class()
-    rows = read_rows(spec, _path(source, name))
+    rows = read_source_file(spec, _path(source, name))
     if changed_at(resolve(source.path), name) != as_of:
         return None
     rows = rows if rows.columns else contract.create_empty()  # an empty file has no columns to check
@@ -201,7 +201,7 @@ def read_folder(spec: SourceSpec) -> pl.DataFrame:
     """Read all files into one frame."""
     source = _source(spec)
     files = list_folder(resolve(source.path), source.pattern)
-    frames = [read_rows(spec, _path(source, file.name)) for file in files]
+    frames = [read_source_file(spec, _path(source, file.name)) for file in files]
     return pl.concat(frames, how="diagonal")
 
 

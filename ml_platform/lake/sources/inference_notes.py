@@ -52,11 +52,11 @@ def notes_of(rows: pl.DataFrame, columns: Mapping[str, Mapping[str, Any]]) -> It
             )
         elif column["type"] == "string" and values.dtype == pl.String and len(values):
             texts = values.unique(maintain_order=True)
-            if (what := _likeness(texts)) is not None:
+            if (what := _resemblance(texts)) is not None:
                 yield f"Column {name} is a string, and looks like {what}. Found: {_some(texts)}"
 
 
-def _likeness(texts: pl.Series) -> str | None:
+def _resemblance(texts: pl.Series) -> str | None:
     """What texts look like, if they all do, or if all but a few do."""
     for pattern, what in _LIKE if len(texts) > 1 else _LIKE[:-1]:
         if texts.str.contains(rf"^({pattern})$").all():

@@ -39,16 +39,16 @@ def deliveries(store: "pyarrow.fs.FileSystem", version: int) -> dict[str, int]:
     import pyarrow.fs
 
     names = [info.base_name for info in store.get_file_info(pyarrow.fs.FileSelector(LOG_FOLDER))]
-    commits = {int(found[1]): name for name in names if (found := _COMMIT.fullmatch(name))}
-    checkpoints = {int(found[1]): name for name in names if (found := _CHECKPOINT.fullmatch(name))}
+    commits = {int(match[1]): name for name in names if (match := _COMMIT.fullmatch(name))}
+    checkpoints = {int(match[1]): name for name in names if (match := _CHECKPOINT.fullmatch(name))}
     start = max((number for number in checkpoints if number <= version), default=-1)
     numbers = {}
     if start >= 0:
         made = pl.read_parquet(io.BytesIO(_content(store, checkpoints[start])), columns=["txn"])["txn"].drop_nulls()
         numbers = dict(zip(made.struct.field("appId"), made.struct.field("version"), strict=True))
     wanted = range(start + 1, version + 1)
-    if gone := [number for number in wanted if number not in commits]:
-        raise LookupError(f"The log has no commit {gone[0]}, and no checkpoint between it and version {version}.")
+    if missing := [number for number in wanted if number not in commits]:
+        raise LookupError(f"The log has no commit {missing[0]}, and no checkpoint between it and version {version}.")
     with ThreadPoolExecutor(_READERS) as pool:
         for content in pool.map(lambda number: _content(store, commits[number]), wanted):
             for line in content.splitlines():
@@ -57,7 +57,7 @@ def deliveries(store: "pyarrow.fs.FileSystem", version: int) -> dict[str, int]:
     return {application: number for application, number in numbers.items() if number != NEVER}
 
 
-def taken_back(then: Mapping[str, int], now: Mapping[str, int]) -> list[tuple[str, int]]:
+def restored_numbers(then: Mapping[str, int], now: Mapping[str, int]) -> list[tuple[str, int]]:
     """Numbers to commit with a restore, so that the numbers are again those of `then`."""
     return [(name, then.get(name, NEVER)) for name, number in now.items() if then.get(name) != number]
 

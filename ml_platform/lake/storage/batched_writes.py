@@ -58,17 +58,17 @@ def write_stream(frames: Iterable[pl.DataFrame], table: str, write: Callable[["p
         try:
             for frame in chain([first], frames):
                 _check_alike(first.schema, frame.schema, table)
-                if not _taken(waiting, frame, writing):
+                if not _put(waiting, frame, writing):
                     break
         except BaseException as error:  # interruptions too, because the writer waits for the next item
-            _taken(waiting, error, writing)
+            _put(waiting, error, writing)
             wait([writing])
             raise
-        _taken(waiting, None, writing)
+        _put(waiting, None, writing)
         return writing.result()
 
 
-def _taken(waiting: "Queue[Any]", item: Any, writing: "Future[Any]") -> bool:
+def _put(waiting: "Queue[Any]", item: Any, writing: "Future[Any]") -> bool:
     """Put an item into the queue; False if the writer has ended before there was room."""
     while not writing.done():
         with suppress(Full):

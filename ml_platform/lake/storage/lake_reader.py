@@ -66,8 +66,8 @@ class LakeReader:
             if version is not None and not (newest := self.version(table)) >= version >= 0:
                 raise LookupError(f"'{table}' has versions 0 to {newest}, version {version} was asked for.") from error
             raise
-        if version is not None and (gone := missing_files(opened, self.store(table))):
-            raise VersionGone(table, version, gone, len(opened.file_uris()))
+        if version is not None and (missing := missing_files(opened, self.store(table))):
+            raise VersionGone(table, version, missing, len(opened.file_uris()))
         return opened
 
     def store(self, folder: str = "") -> "pyarrow.fs.FileSystem":

@@ -95,16 +95,16 @@ def maintain(
     for table in lake.tables() if tables is None else tables:
         pinned = sorted(set((keep or {}).get(table, ())))
         lost = [version for version in pinned if not _readable(lake, table, version)]
-        kept = [version for version in pinned if version not in lost]
+        readable = [version for version in pinned if version not in lost]
         merged = written = freed = size = 0
         busy = None
         try:
             merged, written = compact(lake, table)
         except CommitConflict as error:
             busy = str(error)
-        freed, size = vacuum(lake, table, retention=retention, keep=kept)
+        freed, size = vacuum(lake, table, retention=retention, keep=readable)
         done.append(
-            TableUpkeep(table, merged, written, freed, size, tuple(kept), tuple(lost), lake.version(table), busy)
+            TableUpkeep(table, merged, written, freed, size, tuple(readable), tuple(lost), lake.version(table), busy)
         )
     return done
 

@@ -11,7 +11,7 @@ from deltalake.exceptions import DeltaError
 
 from ml_platform.lake.errors import SchemaMismatch
 from ml_platform.lake.storage import commits
-from ml_platform.lake.storage.app_transactions import taken_back
+from ml_platform.lake.storage.app_transactions import restored_numbers
 from ml_platform.lake.storage.batched_writes import write_stream, writer_properties
 from ml_platform.lake.storage.durability import sync_table
 from ml_platform.lake.storage.lake_reader import LakeReader
@@ -179,7 +179,7 @@ class Lake(LakeReader):
             target = self.snapshot(table)
             if target.version() == wanted:
                 return wanted
-            undone = taken_back(self.deliveries(table, wanted), self.deliveries(table, target.version()))
+            undone = restored_numbers(self.deliveries(table, wanted), self.deliveries(table, target.version()))
             target.restore(
                 wanted, commit_properties=commits.properties(*undone), post_commithook_properties=commits.HOOKS
             )

@@ -11,7 +11,7 @@ import pytest
 
 from ml_platform.lake.errors import SchemaMismatch
 from ml_platform.lake.sources import incremental_folder
-from ml_platform.lake.sources.file_readers import read_rows
+from ml_platform.lake.sources.file_readers import read_source_file
 from ml_platform.lake.sources.incremental_folder import list_files, load_new_files
 from ml_platform.lake.sources.source_spec import SourceSpec
 from ml_platform.lake.storage import commits
@@ -207,14 +207,14 @@ def test_a_file_that_is_changed_while_it_is_read_waits_and_is_then_read_whole(
     _put(folder, "2.csv", "c,3")
 
     def while_written(spec: SourceSpec, path: Path) -> pl.DataFrame:
-        rows = read_rows(spec, path)
+        rows = read_source_file(spec, path)
         if path.name == "1.csv" and rows.height == 1:
             _put(folder, "1.csv", "a,1", "b,2", seconds_old=30)
         return rows
 
     told: list[str] = []
     with monkeypatch.context() as patched:
-        patched.setattr(incremental_folder, "read_rows", while_written)
+        patched.setattr(incremental_folder, "read_source_file", while_written)
         load_new_files(lake, _spec(folder), progress=told.append)
     assert "1.csv was changed meanwhile, it is left for the next run" in told[0]
     assert _sales(lake) == ["c"]
