@@ -21,7 +21,7 @@ from evidently import DataDefinition, Dataset, Report
 from evidently.presets import DataDriftPreset
 from scipy.stats import beta
 
-from ml_platform.monitoring.drift.comparison import Column, compare
+from ml_platform.monitoring.drift.comparison import DriftColumn, compare
 from ml_platform.spec.monitoring import Monitoring
 from ml_platform_tests.monitoring.drift.dirty_columns import (
     COLUMNS,
@@ -41,7 +41,7 @@ SHIFTED = {"normal": 1.0, "tiny": 1e-5, "sentinel": 1.0, "sentinel_rare": 1.0, "
 FLAGS = ((0.001, 0.02), (0.01, 0.03), (0.02, 0.05))
 
 
-def ours(reference: pl.DataFrame, current: pl.DataFrame, columns: list[Column] = COLUMNS) -> set[str]:
+def ours(reference: pl.DataFrame, current: pl.DataFrame, columns: list[DriftColumn] = COLUMNS) -> set[str]:
     """Columns that `compare` calls drifted."""
     found, _ = compare(reference, current, columns, Monitoring())
     return {one.column for one in found if one.drifted}
@@ -130,7 +130,7 @@ def power(rows: int, repetitions: int) -> dict[str, float]:
                 label = f"{name} + {shift} sd"
                 found[label] = found.get(label, 0) + (name in drifted)
         old, new = flags(rng, REFERENCE_ROWS, now=False), flags(rng, rows, now=True)
-        wide = [*COLUMNS, *(Column(name, "numeric") for name in old.columns)]
+        wide = [*COLUMNS, *(DriftColumn(name, "numeric") for name in old.columns)]
         drifted = ours(pl.concat([reference, old], how="horizontal"), pl.concat([current, new], how="horizontal"), wide)
         for name in old.columns:
             share = float(name.split()[1])

@@ -21,9 +21,9 @@ from decay import month_start, training_rows
 
 from ml_platform.features.training_sets.build import FeatureInfo
 from ml_platform.inference.matrix import FeatureEncoder, encode_labels
-from ml_platform.monitoring.drift.comparison import Column, ColumnDrift, compare
+from ml_platform.monitoring.drift.comparison import ColumnDrift, DriftColumn, compare
 from ml_platform.monitoring.drift.detect import MAX_COMPARED_ROWS
-from ml_platform.monitoring.drift.seasonal_baseline import ordinary_distances
+from ml_platform.monitoring.drift.seasonal_baseline import baseline_distances
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.evaluation.metrics import shares
 from ml_platform.training.families.fitting import train_estimator
@@ -37,7 +37,7 @@ TOLD = 3  # columns of a week that alarms
 Found = dict[str, list[list[ColumnDrift]]]  # rule → drifted columns, per week
 
 
-def weighed_columns(spec: ModelSpec, infos: tuple[FeatureInfo, ...], rows: pl.DataFrame) -> list[Column]:
+def weighed_columns(spec: ModelSpec, infos: tuple[FeatureInfo, ...], rows: pl.DataFrame) -> list[DriftColumn]:
     """The features with their importance to a LightGBM model of these rows."""
     y = encode_labels(rows[spec.target], spec)
     encoder = FeatureEncoder.fit(rows, infos, y)
@@ -46,21 +46,21 @@ def weighed_columns(spec: ModelSpec, infos: tuple[FeatureInfo, ...], rows: pl.Da
     params = {**lightgbm.default_params(spec.task), "n_estimators": TREES}
     model = train_estimator(lightgbm, spec.task, encoder.features, params, 0, X, y)
     weights = shares(lightgbm.importance(model, spec.task, encoder.features, X))
-    return [Column(one.name, one.kind, weights[one.name], one.categories) for one in encoder.features]
+    return [DriftColumn(one.name, one.kind, weights[one.name], one.categories) for one in encoder.features]
 
 
 def drifted_columns(
-    spec: ModelSpec, reference: pl.DataFrame, weeks: Sequence[pl.DataFrame], columns: Sequence[Column]
+    spec: ModelSpec, reference: pl.DataFrame, weeks: Sequence[pl.DataFrame], columns: Sequence[DriftColumn]
 ) -> Found:
     """What of each week has drifted from the reference, by rule."""
-    ordinary = ordinary_distances(
+    ordinary = baseline_distances(
         reference, columns, timestamp=spec.timestamp, window=WEEK, min_rows=spec.monitoring.min_rows
     )
     compared = reference.sample(min(reference.height, MAX_COMPARED_ROWS), seed=0)
     found: Found = {rule: [] for rule in RULES}
     for week in weeks:
         for rule, usual in zip(RULES, (None, ordinary), strict=True):
-            judged, _ = compare(compared, week, columns, spec.monitoring, ordinary=usual)
+            judged, _ = compare(compared, week, columns, spec.monitoring, baseline=usual)
             found[rule].append([one for one in judged if one.drifted])
     return found
 

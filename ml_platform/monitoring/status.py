@@ -94,8 +94,10 @@ def read_status(store: ReleaseStore, model: str) -> ModelStatus | None:
     except FileNotFoundError:
         return None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        told = f"{path}: not a status document ({error}); delete it, and materialise {model}/drift_report to write it"
-        raise StatusUnreadable(told) from error
+        message = (
+            f"{path}: not a status document ({error}); delete it, and materialise {model}/drift_report to write it"
+        )
+        raise StatusUnreadable(message) from error
 
 
 def add_window(
@@ -105,6 +107,6 @@ def add_window(
     with locked(store.folder / "locks" / f"{model}.status.lock"):
         known = read_status(store, model) or ModelStatus(model=model, written_at=datetime.now(UTC))
         windows = [one for one in getattr(known, kind) if one.until != window.until]
-        kept = tuple(sorted([*windows, window], key=lambda one: one.until)[-KEPT:])
-        status = msgspec.structs.replace(known, written_at=datetime.now(UTC), **{kind: kept})
+        newest = tuple(sorted([*windows, window], key=lambda one: one.until)[-KEPT:])
+        status = msgspec.structs.replace(known, written_at=datetime.now(UTC), **{kind: newest})
         replace_file(store.status_path(model), msgspec.json.encode(status))

@@ -17,7 +17,7 @@ Subject = Annotated[str, typer.Argument(help="What of the model, where `alerts l
 
 @app.command("list")
 def list_alerts(every: Annotated[bool, typer.Option("--all", help="Also what is resolved.")] = False) -> None:
-    """List what fires: since when, how often it was seen and told, who knows of it."""
+    """List what fires: since when, how often it was seen and notified, who knows of it."""
     from ml_platform.monitoring.alerts.alert import waiting_alerts
     from ml_platform.monitoring.alerts.conditions import conditions
 
@@ -29,7 +29,7 @@ def list_alerts(every: Annotated[bool, typer.Option("--all", help="Also what is 
         known = f"; acknowledged by {state.acknowledged_by}" if state.acknowledged_by else ""
         if state.silenced_until and state.silenced_until > datetime.now(UTC):
             known += f"; silent until {state.silenced_until:%Y-%m-%d %H:%M}"
-        typer.echo(f"  {span} UTC; seen {state.occurrences} times, told {state.notifications} times{known}")
+        typer.echo(f"  {span} UTC; seen {state.occurrences} times, notified {state.notifications} times{known}")
         if state.body:
             typer.echo(f"  {state.body}")
     if not shown:

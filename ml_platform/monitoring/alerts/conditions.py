@@ -44,11 +44,11 @@ class Condition(Strict):
         """Model, kind and subject in one line."""
         return " ".join(part for part in (self.model, self.kind, self.subject) if part)
 
-    def seen(self, alert: Alert, now: datetime, *, is_told: bool) -> Self:
+    def seen(self, alert: Alert, now: datetime, *, is_notified: bool) -> Self:
         """Return the condition as it is after it was seen once more."""
         changes = {"severity": alert.severity, "title": alert.title, "body": alert.body, "last_seen": now}
-        told = {"notified_at": now, "notifications": self.notifications + 1} if is_told else {}
-        return self.model_copy(update={**changes, **told, "occurrences": self.occurrences + 1})
+        notification = {"notified_at": now, "notifications": self.notifications + 1} if is_notified else {}
+        return self.model_copy(update={**changes, **notification, "occurrences": self.occurrences + 1})
 
 
 def update_condition(
@@ -125,7 +125,7 @@ def update_condition(
             is_worse = _RANK[alert.severity] > _RANK[before.severity]
             is_due = not before.notifications or now - before.notified_at >= timedelta(hours=sinks.repeat_hours)
             is_news = not is_silent and (is_worse or (is_due and before.acknowledged_by is None))
-            state, news = before.seen(alert, now, is_told=is_news), _repeated(before, alert) if is_news else None
+            state, news = before.seen(alert, now, is_notified=is_news), _repeated(before, alert) if is_news else None
         else:
             state = before.model_copy(update={"state": "resolved", "ends": now, "acknowledged_by": None})
             news = _ended(before, now) if before.notifications else None

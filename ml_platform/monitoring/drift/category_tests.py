@@ -65,19 +65,19 @@ def category_tests(reference: dict[str, int], current: dict[str, int], *, name: 
         # Of two values both are as far apart: the rarer one tells more.
         worst = max(apart, key=lambda cell: (round(apart[cell], 9), -cells[0].get(cell, 0)), default=None)
         shift = [cells[side].get(worst, 0) / total for side, total in ((0, rows), (1, new_rows))] if worst else []
-        told = f"{worst} {shift[0]:.2%} → {shift[1]:.2%}" if worst else "rare categories"
+        text = f"{worst} {shift[0]:.2%} → {shift[1]:.2%}" if worst else "rare categories"
         distance = max(jensen_shannon(*cells), *apart.values(), 0.0)
         method = "chi-square" if len({*cells[0], *cells[1]}) > 2 else "two proportions"
-        made.append(ColumnTest(name, method, distance, partial(two_sample_chi_square, *cells), told))
+        made.append(ColumnTest(name, method, distance, partial(two_sample_chi_square, *cells), text))
     if sum(rare):
         made.append(share_test(f"rare {name}", rare[0], rows, rare[1], new_rows))
     if sum(rare) / (rows + new_rows) >= _UNSEEN_FROM and len(reference) > FEW_VALUES:
         share, worth = unseen_share(np.array(list(reference.values())))
         unseen = sum(count for value, count in current.items() if value not in reference)
         # Fewer than foretold are no harm: rows of the training set itself, scored again, have none.
-        found = share_test("unseen categories", share * worth, worth, max(unseen, share * new_rows), new_rows)
-        told = f"unseen categories {unseen / new_rows:.1%} of the rows, expected {share:.1%}"
-        made.append(found._replace(method="good-turing", told=told))
+        test = share_test("unseen categories", share * worth, worth, max(unseen, share * new_rows), new_rows)
+        text = f"unseen categories {unseen / new_rows:.1%} of the rows, expected {share:.1%}"
+        made.append(test._replace(method="good-turing", text=text))
     return made
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 
 from ml_platform.monitoring.drift.category_tests import FEW_VALUES, CategoricalReference, category_tests
-from ml_platform.monitoring.drift.share_test import ColumnTest, NotComparable, share_test, told_apart
+from ml_platform.monitoring.drift.share_test import ColumnTest, NotComparable, distinct_texts, share_test
 from ml_platform.monitoring.drift.two_sample import ks_distance, ks_p_value, two_proportions
 
 Kind = Literal["numeric", "categorical"]
@@ -46,8 +46,8 @@ class _Side(NamedTuple):
     cells: np.ndarray
 
     def without(self, cells: np.ndarray) -> "_Side":
-        kept = ~np.isin(self.cells, cells)
-        return _Side(self.values[kept], self.cells[kept])
+        others = ~np.isin(self.cells, cells)
+        return _Side(self.values[others], self.cells[others])
 
 
 class NumericReference:
@@ -80,19 +80,19 @@ class NumericReference:
         cells[far] = np.sign(halves) * (_FAR + decades / _NOISE)
         return _Side(values, np.rint(cells) + 0.0)
 
-    def _told(self, value: float) -> float:
+    def _rounded(self, value: float) -> float:
         """A value to the digits that tell cells apart: 1e-17, left of sums that cancel out, is told as 0."""
         digits = math.ceil(-math.log10(self._step))
         return round(float(value), digits) + 0.0
 
     def _of_cell(self, cell: float, *sides: _Side) -> float:
         """The commonest value that was observed in a cell."""
-        found = [
+        observed = [
             side.values[np.searchsorted(side.cells, cell) : np.searchsorted(side.cells, cell, "right")]
             for side in sides
         ]
-        values, counts = np.unique(np.concatenate(found), return_counts=True)
-        return self._told(values[np.argmax(counts)])
+        values, counts = np.unique(np.concatenate(observed), return_counts=True)
+        return self._rounded(values[np.argmax(counts)])
 
     def tests(self, column: pl.Series) -> list[ColumnTest]:
         """Test other values against the reference; parts that no side has are left out."""
@@ -110,7 +110,7 @@ class NumericReference:
         if self._few:
             return made + category_tests(*self._counted(old, new), name="values")
         masses = _masses(old.cells, new.cells)
-        names = told_apart([self._of_cell(cell, old, new) for cell in masses], digits=6)
+        names = distinct_texts([self._of_cell(cell, old, new) for cell in masses], digits=6)
         for cell, name in zip(masses, names, strict=True):
             counts = [int(np.count_nonzero(side.cells == cell)) for side in (old, new)]
             made.append(share_test(f"value {name}", counts[0], len(old.cells), counts[1], len(new.cells)))
@@ -127,15 +127,15 @@ class NumericReference:
 
     def _distribution(self, old: _Side, new: _Side) -> list[ColumnTest]:
         distance = ks_distance(old.cells, new.cells)
-        medians = told_apart([self._told(np.median(side.values)) for side in (old, new)], digits=4)
+        medians = distinct_texts([self._rounded(np.median(side.values)) for side in (old, new)], digits=4)
         ends = [np.quantile(side, [_TAIL, 1 - _TAIL], method="nearest") for side in old]
         low, high = ends[1]
         outside = [int(np.count_nonzero((side.cells < low) | (side.cells > high))) for side in (old, new)]
         tails = share_test("tails", outside[0], len(old.cells), outside[1], len(new.cells))
         # The bounds are the reference's own: beyond each a new row falls as if the bound itself were outside too.
         p_value = partial(two_proportions, outside[0] + 1, len(old.cells) + 1, outside[1], len(new.cells))
-        bounds = " to ".join(told_apart([self._told(value) for value in ends[0]], digits=4))
-        told = f"outside {bounds}: {tails.told.partition(' ')[2]}"
+        bounds = " to ".join(distinct_texts([self._rounded(value) for value in ends[0]], digits=4))
+        text = f"outside {bounds}: {tails.text.partition(' ')[2]}"
         return [
             ColumnTest(
                 "distribution",
@@ -144,12 +144,12 @@ class NumericReference:
                 partial(ks_p_value, distance, len(old.cells), len(new.cells)),
                 f"median {medians[0]} → {medians[1]}",
             ),
-            tails._replace(p_value=p_value, told=told),
+            tails._replace(p_value=p_value, text=text),
         ]
 
     def _counted(self, *sides: _Side) -> list[dict[str, int]]:
         cells = np.unique(np.concatenate([side.cells for side in sides]))
-        names = told_apart([self._of_cell(cell, *sides) for cell in cells], digits=6)
+        names = distinct_texts([self._of_cell(cell, *sides) for cell in cells], digits=6)
         counts = [
             np.searchsorted(side.cells, cells, "right") - np.searchsorted(side.cells, cells, "left") for side in sides
         ]
@@ -167,7 +167,7 @@ def reference_side(kind: Kind, column: pl.Series) -> NumericReference | Categori
     Examples
     --------
     >>> side = reference_side("numeric", pl.Series([0.1, 0.2] * 495 + [-999.0] * 10))
-    >>> [test.told for test in side.tests(pl.Series([0.1, 0.2] * 485 + [-999.0] * 30))]
+    >>> [test.text for test in side.tests(pl.Series([0.1, 0.2] * 485 + [-999.0] * 30))]
     ['-999 1.00% → 3.00%']
     """
     return NumericReference(column) if kind == "numeric" else CategoricalReference(column)
@@ -209,5 +209,5 @@ def _masses(reference: np.ndarray, current: np.ndarray) -> np.ndarray:
     enough = np.flatnonzero(counts >= _MASS_SHARE * min(len(reference), len(current)))
     padded = np.pad(counts.astype(float), 3, constant_values=np.nan)
     around = np.stack([padded[enough + offset] for offset in (0, 1, 2, 4, 5, 6)])
-    found = enough[counts[enough] >= _MASS_RATIO * np.nanmedian(around, axis=0)]
-    return values[found[np.argsort(-counts[found], kind="stable")][:_MAX_MASSES]]
+    masses = enough[counts[enough] >= _MASS_RATIO * np.nanmedian(around, axis=0)]
+    return values[masses[np.argsort(-counts[masses], kind="stable")][:_MAX_MASSES]]

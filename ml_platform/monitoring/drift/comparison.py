@@ -27,7 +27,7 @@ _NEW_CATEGORIES = 5  # named in a report
 _SHOWN = 3  # tests named in a reason
 
 
-class Column(NamedTuple):
+class DriftColumn(NamedTuple):
     """A column to compare."""
 
     name: str
@@ -92,10 +92,10 @@ class ColumnDrift(Strict):
 def compare(
     reference: pl.DataFrame,
     current: pl.DataFrame,
-    columns: Sequence[Column],
+    columns: Sequence[DriftColumn],
     monitoring: Monitoring,
     *,
-    ordinary: Mapping[str, float] | None = None,
+    baseline: Mapping[str, float] | None = None,
 ) -> tuple[list[ColumnDrift], int]:
     """Compare every column and judge it by its tests and their distances.
 
@@ -107,8 +107,8 @@ def compare(
         What to compare.
     monitoring
         `significance`, of which all tests share `SIGNIFICANCE_SHARE`, and `distance`.
-    ordinary
-        Name of a test (`full_name`) → distance that is nothing unusual for it (`ordinary_distances`); the threshold is
+    baseline
+        Name of a test (`full_name`) → distance that is nothing unusual for it (`baseline_distances`); the threshold is
         the larger of it and what `monitoring.distance` says.
 
     Returns
@@ -120,18 +120,18 @@ def compare(
     made = [_tests(column, reference[column.name], current[column.name]) for column in columns]
     count = sum(len(tests) for tests, _, _ in made)
     p_threshold = SIGNIFICANCE_SHARE * monitoring.significance / max(count, 1)
-    found = []
+    drifts = []
     for column, (tests, shift, not_judged) in zip(columns, made, strict=True):
         results = []
         for test in tests:
             floor = monitoring.distance * (KS_SHARE if test.method == "ks" else 1.0)
-            usual = _usual(column, test, ordinary or {})
+            usual = _usual(column, test, baseline or {})
             results.append(_judged(test, p_threshold, max(floor, usual)))
         sides = reference[column.name], current[column.name]
-        found.append(
+        drifts.append(
             _column_drift(column, *sides, results, p_threshold=p_threshold, shift=shift, not_judged=not_judged)
         )
-    return found, count
+    return drifts, count
 
 
 def full_name(column: str, test: str) -> str:
@@ -145,13 +145,13 @@ def full_name(column: str, test: str) -> str:
     return f"{column}: {test}"
 
 
-def _usual(column: Column, test: ColumnTest, ordinary: Mapping[str, float]) -> float:
+def _usual(column: DriftColumn, test: ColumnTest, baseline: Mapping[str, float]) -> float:
     """Distance that is nothing unusual for a test, or for tests of its kind; 0 where that is not known."""
     names = (full_name(column.name, name) for name in (test.name, test.family))
-    return next((ordinary[name] for name in names if name in ordinary), 0.0)
+    return next((baseline[name] for name in names if name in baseline), 0.0)
 
 
-def _tests(column: Column, reference: pl.Series, current: pl.Series) -> tuple[list[ColumnTest], float | None, str]:
+def _tests(column: DriftColumn, reference: pl.Series, current: pl.Series) -> tuple[list[ColumnTest], float | None, str]:
     """Make the tests of a column, the shift of its median, and why its values are not compared where they are not."""
     try:
         side = reference_side(column.kind, reference)
@@ -179,12 +179,12 @@ def _judged(test: ColumnTest, p_threshold: float, threshold: float) -> JudgedTes
         distance=test.distance,
         distance_threshold=threshold,
         drifted=p_value < p_threshold and test.distance >= threshold,
-        text=test.told,
+        text=test.text,
     )
 
 
 def _column_drift(
-    column: Column,
+    column: DriftColumn,
     reference: pl.Series,
     current: pl.Series,
     results: Sequence[JudgedTest],
@@ -233,7 +233,7 @@ def _missing_share(values: pl.Series) -> float:
     return missing / max(values.len(), 1)
 
 
-def _new_categories(column: Column, reference: pl.Series, current: pl.Series) -> str:
+def _new_categories(column: DriftColumn, reference: pl.Series, current: pl.Series) -> str:
     known = {*(column.categories or ()), *reference.cast(pl.String).unique()}
     counts = current.cast(pl.String).drop_nulls().value_counts(sort=True).rows()
     fresh = [(value, count / current.len()) for value, count in counts if value not in known]

@@ -18,10 +18,10 @@ from ml_platform.instants import earlier
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.monitoring.champion import get_champion, load_scorer, released_digests, rescore
 from ml_platform.monitoring.drift.column_tests import Kind
-from ml_platform.monitoring.drift.comparison import Column, compare
+from ml_platform.monitoring.drift.comparison import DriftColumn, compare
 from ml_platform.monitoring.drift.report import DriftReport, judge, publish_drift, record
 from ml_platform.monitoring.drift.report_html import write_html
-from ml_platform.monitoring.drift.seasonal_baseline import ordinary_distances
+from ml_platform.monitoring.drift.seasonal_baseline import baseline_distances
 from ml_platform.monitoring.scored_rows import (
     CORE,
     equally_weighted,
@@ -121,17 +121,17 @@ def detect_drift(
     current = current.with_columns(_prediction(scorer, scores))
 
     watched = _watched(manifest, current, hidden)
-    ordinary = ordinary_distances(
+    baseline = baseline_distances(
         reference, watched, timestamp=spec.timestamp, window=spec.monitoring.window, min_rows=spec.monitoring.min_rows
     )
     compared = _sample(reference, spec.id, MAX_COMPARED_ROWS)
-    (of_prediction, *found), tests = compare(compared, current, watched, spec.monitoring, ordinary=ordinary)
+    (of_prediction, *of_features), tests = compare(compared, current, watched, spec.monitoring, baseline=baseline)
     features = {feature.name for feature in manifest.features}
     absent = sorted(features - set(current.columns))
-    verdict, share, reasons = judge(spec.monitoring, found, of_prediction, absent=absent, skewed_share=skewed)
+    verdict, share, reasons = judge(spec.monitoring, of_features, of_prediction, absent=absent, skewed_share=skewed)
     if unseen := sorted(hidden & features):
         reasons = (*reasons, f"not compared, since the inference log hides them: {', '.join(unseen)}")
-    if not ordinary:
+    if not baseline:
         reasons = (
             *reasons,
             "the training set spans fewer than 4 such windows, too few to tell how far an ordinary one is from it",
@@ -140,7 +140,7 @@ def detect_drift(
         compared_rows=current.height,
         reference_rows=total,
         compared_reference_rows=compared.height,
-        columns=tuple(found),
+        columns=tuple(of_features),
         prediction=of_prediction,
         drifted_importance=share,
         skewed_share=skewed,
@@ -155,14 +155,14 @@ def detect_drift(
     return judged
 
 
-def _watched(manifest: Manifest, rows: pl.DataFrame, hidden: Set[str]) -> list[Column]:
+def _watched(manifest: Manifest, rows: pl.DataFrame, hidden: Set[str]) -> list[DriftColumn]:
     """The prediction, then the features that were recorded and are not hidden, by falling importance."""
     kind: Kind = "categorical" if manifest.task == "multiclass" else "numeric"
     known = [one for one in manifest.features if one.name in rows.columns and one.name not in hidden]
     return [
-        Column(PREDICTION, kind, 0.0, tuple(map(str, manifest.classes)) or None),
+        DriftColumn(PREDICTION, kind, 0.0, tuple(map(str, manifest.classes)) or None),
         *(
-            Column(one.name, one.kind, one.importance, one.categories)
+            DriftColumn(one.name, one.kind, one.importance, one.categories)
             for one in sorted(known, key=lambda one: -one.importance)
         ),
     ]

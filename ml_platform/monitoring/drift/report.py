@@ -106,19 +106,19 @@ def judge(
 
 def _unjudged(columns: Sequence[ColumnDrift], absent: Sequence[str]) -> list[str]:
     """What was not judged, why, and what of the model's importance it carries."""
-    told = []
+    notes = []
     without = [column for column in columns if not column.judged]
     if without:
         names = ", ".join(f"{column.column} ({column.not_judged})" for column in without)
-        told.append(f"not judged, with {sum(column.importance for column in without):.0%} of the importance: {names}")
-    told += [
+        notes.append(f"not judged, with {sum(column.importance for column in without):.0%} of the importance: {names}")
+    notes += [
         f"{column.column}: only its missing values are judged, {column.not_judged}"
         for column in columns
         if column.judged and column.not_judged
     ]
     if absent:
-        told.append(f"not recorded with the scores, so not judged: {', '.join(absent)}")
-    return told
+        notes.append(f"not recorded with the scores, so not judged: {', '.join(absent)}")
+    return notes
 
 
 def record(lake: Lake, report: DriftReport, run_at: datetime) -> int:

@@ -65,8 +65,8 @@ def _plots(report: "DriftReport", reference: pl.DataFrame, current: pl.DataFrame
 
 
 def _summary(report: "DriftReport", undrawn: Mapping[str, str]) -> str:
-    told = [*report.reasons, *(f"not drawn: {name} ({why})" for name, why in undrawn.items())]
-    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in told)
+    notes = [*report.reasons, *(f"not drawn: {name} ({why})" for name, why in undrawn.items())]
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in notes)
     head = "".join(
         f"<th>{name}</th>"
         for name in (

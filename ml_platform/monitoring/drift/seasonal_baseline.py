@@ -14,7 +14,7 @@ import polars as pl
 
 from ml_platform.instants import bounded
 from ml_platform.monitoring.drift.column_tests import reference_side
-from ml_platform.monitoring.drift.comparison import Column, full_name
+from ml_platform.monitoring.drift.comparison import DriftColumn, full_name
 from ml_platform.monitoring.drift.share_test import ColumnTest, NotComparable
 
 MAX_WINDOWS = 26  # spread evenly over the reference
@@ -24,8 +24,8 @@ MIN_WINDOWS = 4  # fewer say nothing of what is ordinary
 MARGIN = 1.25  # the largest of a dozen weeks is passed by the next in one case of thirteen, mostly by little
 
 
-def ordinary_distances(
-    reference: pl.DataFrame, columns: Sequence[Column], *, timestamp: str, window: timedelta, min_rows: int
+def baseline_distances(
+    reference: pl.DataFrame, columns: Sequence[DriftColumn], *, timestamp: str, window: timedelta, min_rows: int
 ) -> dict[str, float]:
     """Distance that is still ordinary: a quarter more than the largest of any window of the reference from the rest.
 
@@ -72,7 +72,7 @@ def ordinary_distances(
     return largest
 
 
-def tests_of(column: Column, reference: pl.Series, other: pl.Series) -> list[ColumnTest]:
+def tests_of(column: DriftColumn, reference: pl.Series, other: pl.Series) -> list[ColumnTest]:
     """Every test of a column between two samples; none where they cannot be compared, as `compare` says."""
     try:
         return reference_side(column.kind, reference).tests(other)

@@ -14,7 +14,7 @@ class ColumnTest(NamedTuple):
     method: str
     distance: float
     p_value: Callable[[], float]  # computed when asked for: distances alone are often enough
-    told: str  # the two sides in words and numbers
+    text: str  # the two sides in words and numbers
 
     @property
     def family(self) -> str:
@@ -31,7 +31,7 @@ def share_test(name: str, reference: float, reference_rows: float, current: floa
 
     Examples
     --------
-    >>> share_test("missing", 10, 1_000, 60, 2_000).told
+    >>> share_test("missing", 10, 1_000, 60, 2_000).text
     'missing 1.00% → 3.00%'
     """
     old, new = reference / reference_rows, current / current_rows
@@ -39,12 +39,12 @@ def share_test(name: str, reference: float, reference_rows: float, current: floa
     return ColumnTest(name, "two proportions", cohens_h(old, new), p_value, f"{name} {old:.2%} → {new:.2%}")
 
 
-def told_apart(values: Sequence[float], *, digits: int) -> list[str]:
+def distinct_texts(values: Sequence[float], *, digits: int) -> list[str]:
     """Texts of values with so many significant digits, and with more where different values would read alike.
 
     Examples
     --------
-    >>> told_apart([0.123456, 0.5, 0.5], digits=4), told_apart([1013.25, 1013.31], digits=4)
+    >>> distinct_texts([0.123456, 0.5, 0.5], digits=4), distinct_texts([1013.25, 1013.31], digits=4)
     (['0.1235', '0.5', '0.5'], ['1013.2', '1013.3'])
     """
     different = len(set(values))

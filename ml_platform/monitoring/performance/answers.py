@@ -34,15 +34,15 @@ class Answers:
         """Rows that metrics are computed of."""
         return len(self.y)
 
-    def told(self) -> tuple[str, ...]:
+    def notes(self) -> tuple[str, ...]:
         """What a reader of the metrics must know of the rows."""
-        told = []
+        notes = []
         if self.unknown_class:
             names = ", ".join(self.unknown_classes)
-            told.append(f"{self.unknown_class:,} labels are of classes that the model does not know ({names}): errors")
+            notes.append(f"{self.unknown_class:,} labels are of classes that the model does not know ({names}): errors")
         if self.unscored:
-            told.append(f"{self.unscored:,} labelled rows have no finite score and are in no metric")
-        return tuple(told)
+            notes.append(f"{self.unscored:,} labelled rows have no finite score and are in no metric")
+        return tuple(notes)
 
 
 def answers_of(labelled: pl.DataFrame, spec: ModelSpec, scorer: "Scorer | None") -> Answers:
@@ -61,15 +61,15 @@ def answers_of(labelled: pl.DataFrame, spec: ModelSpec, scorer: "Scorer | None")
         score = labelled.get_column("score").cast(pl.Float64).fill_null(float("nan")).to_numpy()
         finite = np.isfinite(score)
         classes = ()
-    kept, score = labelled.filter(pl.Series(finite)), score[finite]
-    y = encode_labels(kept.get_column("target"), spec, classes) if kept.height else np.zeros(0)
-    unknown = kept.get_column("target").cast(pl.String).filter(pl.Series(y == UNKNOWN_LABEL)) if classes else None
+    judged, score = labelled.filter(pl.Series(finite)), score[finite]
+    y = encode_labels(judged.get_column("target"), spec, classes) if judged.height else np.zeros(0)
+    unknown = judged.get_column("target").cast(pl.String).filter(pl.Series(y == UNKNOWN_LABEL)) if classes else None
     return Answers(
         y=y,
         score=score,
-        weights=kept.get_column("sample_weight").to_numpy(),
-        days=kept.get_column("as_of").dt.epoch("d").to_numpy(),
-        unscored=labelled.height - kept.height,
+        weights=judged.get_column("sample_weight").to_numpy(),
+        days=judged.get_column("as_of").dt.epoch("d").to_numpy(),
+        unscored=labelled.height - judged.height,
         unknown_class=0 if unknown is None else unknown.len(),
         unknown_classes=() if unknown is None else tuple(unknown.value_counts(sort=True)[:, 0].head(_SHOWN_CLASSES)),
     )
@@ -80,11 +80,11 @@ def figures(answers: Answers, spec: ModelSpec, scorer: "Scorer | None") -> dict[
     if not answers.rows:
         return {}
     threshold = scorer.manifest.threshold if scorer else None
-    found = measure(spec.task, answers.y, answers.score, threshold=threshold, weights=answers.weights)
+    metrics = measure(spec.task, answers.y, answers.score, threshold=threshold, weights=answers.weights)
     if spec.task != "multiclass":
-        found |= {"mean_score": float(np.average(answers.score, weights=answers.weights))}
-        found |= {"mean_target": float(np.average(answers.y, weights=answers.weights))}
-    return found
+        metrics |= {"mean_score": float(np.average(answers.score, weights=answers.weights))}
+        metrics |= {"mean_target": float(np.average(answers.y, weights=answers.weights))}
+    return metrics
 
 
 def _nothing(*, unscored: int) -> Answers:

@@ -37,7 +37,7 @@ class Rescored:
     """Rows of other versions, scored by the champion now."""
 
     rows: pl.DataFrame  # as `labelled_rows` gives them, under the champion's version
-    told: tuple[str, ...]  # how many, and which could not be scored and why
+    notes: tuple[str, ...]  # how many, and which could not be scored and why
 
 
 def known_labels(
@@ -107,23 +107,23 @@ def rescored_rows(  # noqa: PLR0917 - start and end of a window read well as pos
     others = scored.filter(pl.col("model_version") != version).join(own, on="row_key", how="anti")
     rows = others.collect(engine="streaming").sort("scored_at").unique("row_key", keep="last", maintain_order=True)
     unlike = _unlike_versions(store, spec.name, manifest, set(rows.get_column("model_version").unique()))
-    told = []
+    notes = []
     for other, why in sorted(unlike.items()):
         count = rows.filter(pl.col("model_version") == other).height
-        told.append(f"{count:,} rows that version {other} scored are not scored again: {why}")
+        notes.append(f"{count:,} rows that version {other} scored are not scored again: {why}")
     rows = rows.filter(~pl.col("model_version").is_in(list(unlike)))
     if rows.is_empty():
-        return Rescored(rows.with_columns(target=pl.lit(None)), tuple(told))
+        return Rescored(rows.with_columns(target=pl.lit(None)), tuple(notes))
     scores = rescore(scorer, rows)
     if scores.ndim == 1:  # multiclass is scored when it is measured
         rows = rows.with_columns(pl.Series("score", np.asarray(scores, dtype=np.float64)))
     rows = labels(rows.with_columns(pl.lit(version, pl.Int64).alias("model_version")).lazy()).collect()
-    told.insert(
+    notes.insert(
         0,
         f"{rows.height:,} rows after its training that other versions scored are scored by version {version} now, on "
         "the features recorded with them",
     )
-    return Rescored(rows.sort("as_of", "id"), tuple(told))
+    return Rescored(rows.sort("as_of", "id"), tuple(notes))
 
 
 def _unlike_versions(store: ReleaseStore, model: str, manifest: Manifest, versions: set[int]) -> dict[int, str]:

@@ -178,7 +178,7 @@ def measure_performance(
         holdout=holdout,
         days=days["date"].n_unique() if days.height else 0,
         verdict=verdict,
-        reasons=(*reasons, *answers.told(), *again.told),
+        reasons=(*reasons, *answers.notes(), *again.notes),
     )
     publish_performance(store, report)
     return report

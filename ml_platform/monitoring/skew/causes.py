@@ -67,33 +67,35 @@ def find_causes(  # noqa: PLR0917 - both sides of a comparison read best in orde
     """
     columns, keys = list(differing), list(lookup.on.values())
     rows = pl.concat(differing.values()).unique()
-    asked = (
+    requests = (
         online.filter(pl.col(ROW).is_in(rows.implode()))
         .select(ROW, "as_of", "scored_at", *columns, past=pl.col("scored_at") - pl.col("as_of") > bounded(limits.lag))
         .join(offline.select(ROW, *(pl.col(key).alias(_KEY + key) for key in keys)), on=ROW)
     )
     own = replace(lookup, on={column: _KEY + key for column, key in lookup.on.items()})
-    asked = asked.with_columns(
-        _newest_event(asked, own, pl.col("as_of")).alias(_NEWEST),
+    requests = requests.with_columns(
+        _newest_event(requests, own, pl.col("as_of")).alias(_NEWEST),
         # A row of just `lag` ago may be lacked.
-        _newest_event(asked, own, pl.col("as_of") - bounded(limits.lag) - _MICROSECOND).alias(_LAGGED),
+        _newest_event(requests, own, pl.col("as_of") - bounded(limits.lag) - _MICROSECOND).alias(_LAGGED),
     )
-    causes = _by_present_rows(asked, own, columns, limits)
-    different = asked.join(causes.filter(cause="different"), on=ROW, how="semi")
+    causes = _by_present_rows(requests, own, columns, limits)
+    different = requests.join(causes.filter(cause="different"), on=ROW, how="semi")
     revised = pl.col(ROW).is_in(_revised(lake, view, own, different, columns, limits).implode())
     return causes.with_columns(
         pl.when(revised).then(pl.lit("revised")).otherwise("cause").alias("cause"), pl.col("accepted") | revised
     )
 
 
-def _newest_event(asked: pl.DataFrame, lookup: ResolvedLookup, at: pl.Expr) -> pl.Series:
+def _newest_event(requests: pl.DataFrame, lookup: ResolvedLookup, at: pl.Expr) -> pl.Series:
     """Event time of the newest row of the view at an instant of each row asked about, however old."""
-    spine = asked.lazy().select(*lookup.on.values(), at.alias(_AT))
+    spine = requests.lazy().select(*lookup.on.values(), at.alias(_AT))
     whole = replace(lookup, features=(lookup.event_time,), ttl=None)
     return point_in_time_join(spine, [whole], timestamp=_AT).collect().to_series(-1)
 
 
-def _by_present_rows(asked: pl.DataFrame, lookup: ResolvedLookup, columns: Sequence[str], limits: Skew) -> pl.DataFrame:
+def _by_present_rows(
+    requests: pl.DataFrame, lookup: ResolvedLookup, columns: Sequence[str], limits: Skew
+) -> pl.DataFrame:
     """Tell the causes by the rows that the view has by now."""
     keys = list(lookup.on.values())
     known = lookup.frame.select(
@@ -106,9 +108,9 @@ def _by_present_rows(asked: pl.DataFrame, lookup: ResolvedLookup, columns: Seque
         ),
     )
     seen = (
-        asked.lazy()
+        requests.lazy()
         .join(known, on=keys)
-        .filter(_same(columns, asked.schema, limits.tolerance))
+        .filter(_same(columns, requests.schema, limits.tolerance))
         .select(ROW, _EVENT, distance=(pl.col(_EVENT) - pl.col("as_of")).abs())
         .collect(engine="streaming")
         .sort("distance")
@@ -120,7 +122,7 @@ def _by_present_rows(asked: pl.DataFrame, lookup: ResolvedLookup, columns: Seque
     if lookup.ttl is not None and lookup.ttl > limits.lag:  # else everything of `lag` ago is expired
         nothing_yet |= nothing & (lagged < pl.col("as_of") - bounded(lookup.ttl))
     return (
-        asked.join(seen, on=ROW, how="left")
+        requests.join(seen, on=ROW, how="left")
         .with_columns(
             cause=pl.when((event > pl.col("as_of")) & ~nothing)
             .then(pl.lit("ahead"))
@@ -143,22 +145,22 @@ def _by_present_rows(asked: pl.DataFrame, lookup: ResolvedLookup, columns: Seque
 
 
 def _revised(  # noqa: PLR0917 - as above
-    lake: Lake, view: FeatureView, lookup: ResolvedLookup, asked: pl.DataFrame, columns: Sequence[str], limits: Skew
+    lake: Lake, view: FeatureView, lookup: ResolvedLookup, requests: pl.DataFrame, columns: Sequence[str], limits: Skew
 ) -> pl.Series:
     """Numbers of the rows that got what the view said when they were answered, or up to `lag` before.
 
     A row counts only if it is also the newest by now but for `lag`: else the store was behind.
     """
-    found = asked.get_column(ROW).clear()
-    if asked.is_empty():
-        return found
+    explained = requests.get_column(ROW).clear()
+    if requests.is_empty():
+        return explained
     history = lake.history(view.table).sort("version")
     until = history.get_column("timestamp").shift(-1)
     for version, start, end in zip(history.get_column("version"), history.get_column("timestamp"), until, strict=True):
         then = pl.col("scored_at") >= start
         if end is not None:
             then &= pl.col("scored_at") - bounded(limits.lag) < end
-        rows = asked.filter(then, ~pl.col(ROW).is_in(found.implode()))
+        rows = requests.filter(then, ~pl.col(ROW).is_in(explained.implode()))
         if rows.is_empty() or computed_hash(lake, view.name, version) not in {None, view.hash}:
             continue
         try:
@@ -167,8 +169,8 @@ def _revised(  # noqa: PLR0917 - as above
             continue  # its files are cleaned up: nobody can say what the view said then
         for past in (False, True):  # what was pushed after the answer was not known to it
             old = replace(lookup, frame=frame, created=_WRITTEN, knowledge_time=not past)
-            found = pl.concat([found, _told(rows.filter(past=past), old, columns, limits.tolerance)])
-    return found
+            explained = pl.concat([explained, _explained(rows.filter(past=past), old, columns, limits.tolerance)])
+    return explained
 
 
 def _rows_of(lake: Lake, view: FeatureView, version: int) -> pl.LazyFrame:
@@ -182,7 +184,7 @@ def _rows_of(lake: Lake, view: FeatureView, version: int) -> pl.LazyFrame:
     return pl.concat([computed, pushed.cast(computed.collect_schema())])
 
 
-def _told(rows: pl.DataFrame, lookup: ResolvedLookup, columns: Sequence[str], tolerance: float) -> pl.Series:
+def _explained(rows: pl.DataFrame, lookup: ResolvedLookup, columns: Sequence[str], tolerance: float) -> pl.Series:
     """Numbers of the rows that got what these rows of the view say."""
     spine = rows.lazy().select(*lookup.on.values(), "as_of")
     event = feature_column(lookup.view, lookup.event_time)
@@ -190,8 +192,8 @@ def _told(rows: pl.DataFrame, lookup: ResolvedLookup, columns: Sequence[str], to
     joined = point_in_time_join(spine, [whole], timestamp="as_of").collect()
     values = joined.select(pl.col(event).alias(_EVENT), *(pl.col(name).alias(_OFFLINE + name) for name in columns))
     in_time = pl.col(_LAGGED).is_null() | (pl.col(_EVENT) >= pl.col(_LAGGED))
-    told = pl.concat([rows, values], how="horizontal").filter(in_time, _same(columns, rows.schema, tolerance))
-    return told.get_column(ROW)
+    equal = pl.concat([rows, values], how="horizontal").filter(in_time, _same(columns, rows.schema, tolerance))
+    return equal.get_column(ROW)
 
 
 def _same(columns: Sequence[str], schema: pl.Schema, tolerance: float) -> pl.Expr:

@@ -119,7 +119,7 @@ def find_skew(lake: Lake, spec: ModelSpec, views: Mapping[str, FeatureView], sto
     not_comparable = sampled.height - logged.height
     if logged.is_empty():
         return _not_judged(spec, "no logged row is of a model on the present views", not_comparable)
-    found: list[FeatureSkew] = []
+    features: list[FeatureSkew] = []
     examples: list[SkewExample] = []
     for digest, manifest in manifests.items():
         own = logged.filter(pl.col("digest") == digest)
@@ -127,8 +127,8 @@ def find_skew(lake: Lake, spec: ModelSpec, views: Mapping[str, FeatureView], sto
             of_version, shown = _skew_of(lake, spec, views, manifest, own)
         except ViewChanged as error:
             return _not_judged(spec, str(error), not_comparable)
-        found, examples = [*found, *of_version], [*examples, *shown]
-    return _judged(spec, logged.height, not_comparable, _summed(found), examples)
+        features, examples = [*features, *of_version], [*examples, *shown]
+    return _judged(spec, logged.height, not_comparable, _summed(features), examples)
 
 
 def _skew_of(
@@ -159,10 +159,10 @@ def _skew_of(
     return _compare(online, offline, differing, causes)
 
 
-def _summed(found: list[FeatureSkew]) -> list[FeatureSkew]:
+def _summed(features: list[FeatureSkew]) -> list[FeatureSkew]:
     """Add up what several versions have of a feature."""
     by_name: dict[str, FeatureSkew] = {}
-    for item in found:
+    for item in features:
         so_far = by_name.get(item.feature, FeatureSkew(feature=item.feature, rows=0, mismatches=0, accepted=0))
         by_name[item.feature] = FeatureSkew(
             feature=item.feature,
@@ -177,7 +177,7 @@ def _compare(
     online: pl.DataFrame, offline: pl.DataFrame, differing: Mapping[str, pl.Series], causes: Mapping[str, pl.DataFrame]
 ) -> tuple[list[FeatureSkew], list[SkewExample]]:
     """Count and show the rows in which features differ; `causes` are those of looked-up features."""
-    found, examples = [], []
+    features, examples = [], []
     for name, rows in differing.items():
         apart = online.filter(pl.col(ROW).is_in(rows.implode())).select(ROW, "request_id", "row", "as_of", online=name)
         if name in causes:
@@ -185,7 +185,7 @@ def _compare(
         else:
             apart = apart.with_columns(cause=pl.lit("different"), accepted=pl.lit(value=False))
         bad = apart.filter(~pl.col("accepted"))
-        found.append(
+        features.append(
             FeatureSkew(feature=name, rows=online.height, mismatches=bad.height, accepted=apart.height - bad.height)
         )
         shown = bad.head(3).join(offline.select(ROW, offline=name), on=ROW)
@@ -193,29 +193,29 @@ def _compare(
             SkewExample.model_validate({"feature": name, **row})
             for row in shown.select("request_id", "row", "as_of", "online", "offline", "cause").to_dicts()
         ]
-    return found, examples
+    return features, examples
 
 
 def _judged(
-    spec: ModelSpec, rows: int, not_comparable: int, found: list[FeatureSkew], examples: list[SkewExample]
+    spec: ModelSpec, rows: int, not_comparable: int, features: list[FeatureSkew], examples: list[SkewExample]
 ) -> SkewReport:
-    found.sort(key=lambda item: (-item.mismatches, -item.accepted, item.feature))
-    confidence = 1 - (1 - CONFIDENCE) / max(len(found), 1)
+    features.sort(key=lambda item: (-item.mismatches, -item.accepted, item.feature))
+    confidence = 1 - (1 - CONFIDENCE) / max(len(features), 1)
     skewed = [
         item
-        for item in found
+        for item in features
         if share_lower_bound(item.mismatches, item.rows, confidence=confidence) > spec.skew.max_share
     ]
     verdict: Verdict = "skew" if skewed else "no skew"
     reasons = [f"'{item.feature}' differs in {item.mismatches} of {rows} rows" for item in skewed]
-    if few := [item for item in found if item.mismatches and item not in skewed]:
-        told = ", ".join(f"'{item.feature}' in {item.mismatches}" for item in few)
-        reasons.append(f"differ in too few of {rows} rows to be more than {spec.skew.max_share:.1%}: {told}")
+    if few := [item for item in features if item.mismatches and item not in skewed]:
+        listed = ", ".join(f"'{item.feature}' in {item.mismatches}" for item in few)
+        reasons.append(f"differ in too few of {rows} rows to be more than {spec.skew.max_share:.1%}: {listed}")
     if rows < spec.skew.min_rows:
         verdict = "not judged"
         reasons.insert(0, f"{rows} comparable rows are fewer than skew.min_rows = {spec.skew.min_rows}")
-    reasons = reasons or [f"{len(found)} features of {rows} rows are what the lake says of their instants"]
-    names = {item.feature: place for place, item in enumerate(found)}
+    reasons = reasons or [f"{len(features)} features of {rows} rows are what the lake says of their instants"]
+    names = {item.feature: place for place, item in enumerate(features)}
     examples.sort(key=lambda example: names[example.feature])
     return SkewReport(
         model=spec.name,
@@ -223,7 +223,7 @@ def _judged(
         reasons=tuple(reasons),
         rows=rows,
         not_comparable=not_comparable,
-        features=tuple(found),
+        features=tuple(features),
         examples=tuple(examples[:_EXAMPLES]),
     )
 
@@ -236,15 +236,15 @@ def _comparable_manifests(
     digests: list[str], store: ReleaseStore, views: Mapping[str, FeatureView]
 ) -> dict[str, Manifest]:
     """Manifests of the bundles whose view definitions are those of now."""
-    found = {}
+    manifests = {}
     for digest in digests:
         try:
             manifest = store.load_manifest(digest)
             require_views(manifest, views)
         except (LookupError, ValueError, BundleRefused):
             continue  # no longer kept, or on views that are gone: nobody can say what its features meant
-        found[digest] = manifest
-    return found
+        manifests[digest] = manifest
+    return manifests
 
 
 def _logged_column(feature: str) -> str:
@@ -265,8 +265,8 @@ def _offline(
         for field in definitions.inputs
     }
     requests = pl.DataFrame(columns, schema={field.name: DTYPES[field.type] for field in definitions.inputs})
-    asked = definitions.derive(requests).with_columns(logged.get_column(ROW), logged.get_column("as_of").alias(_AS_OF))
-    return point_in_time_join(asked, lookups, timestamp=_AS_OF).collect()
+    spine = definitions.derive(requests).with_columns(logged.get_column(ROW), logged.get_column("as_of").alias(_AS_OF))
+    return point_in_time_join(spine, lookups, timestamp=_AS_OF).collect()
 
 
 def _sent(row: Mapping[str, Any], field: InputField | Input) -> Any:

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from ml_platform.monitoring.drift.column_tests import Kind
-from ml_platform.monitoring.drift.comparison import Column
+from ml_platform.monitoring.drift.comparison import DriftColumn
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 
@@ -67,7 +67,9 @@ CATEGORICAL: Mapping[str, Draw] = {
     "long_tail": lambda rng, rows: rng.zipf(1.6, rows),
     "ids": lambda rng, rows: rng.integers(0, 2**60, rows),
 }
-COLUMNS = [Column(name, "numeric") for name in NUMERIC] + [Column(name, "categorical") for name in CATEGORICAL]
+COLUMNS = [DriftColumn(name, "numeric") for name in NUMERIC] + [
+    DriftColumn(name, "categorical") for name in CATEGORICAL
+]
 
 
 def _categories(shares: np.ndarray) -> Draw:
@@ -130,9 +132,9 @@ REPORTS: Mapping[str, Mapping[str, tuple[Kind, Draw]]] = {
 }
 
 
-def report_columns(name: str) -> list[Column]:
+def report_columns(name: str) -> list[DriftColumn]:
     """What a report compares."""
-    return [Column(column, kind) for column, (kind, _) in REPORTS[name].items()]
+    return [DriftColumn(column, kind) for column, (kind, _) in REPORTS[name].items()]
 
 
 def draw_report(name: str, rng: np.random.Generator, rows: int) -> pl.DataFrame:

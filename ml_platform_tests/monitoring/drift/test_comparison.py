@@ -10,8 +10,8 @@ import pytest
 from scipy.stats import binom, ks_2samp
 
 from ml_platform.monitoring.drift.column_tests import Kind
-from ml_platform.monitoring.drift.comparison import Column, ColumnDrift, JudgedTest, compare, full_name
-from ml_platform.monitoring.drift.seasonal_baseline import ordinary_distances
+from ml_platform.monitoring.drift.comparison import ColumnDrift, DriftColumn, JudgedTest, compare, full_name
+from ml_platform.monitoring.drift.seasonal_baseline import baseline_distances
 from ml_platform.monitoring.drift.two_sample import two_sample_chi_square
 from ml_platform.spec.monitoring import Monitoring
 from ml_platform_tests.monitoring.drift.dirty_columns import COLUMNS, NUMERIC, draw
@@ -27,7 +27,7 @@ def rng() -> np.random.Generator:
 
 def one(old, new, kind: Kind = "numeric", monitoring: Monitoring = MONITORING) -> ColumnDrift:
     """Compare a single column."""
-    (found,), _ = compare(pl.DataFrame({"x": old}), pl.DataFrame({"x": new}), [Column("x", kind)], monitoring)
+    (found,), _ = compare(pl.DataFrame({"x": old}), pl.DataFrame({"x": new}), [DriftColumn("x", kind)], monitoring)
     return found
 
 
@@ -48,14 +48,14 @@ def test_significance_is_shared_by_all_tests(rng: np.random.Generator) -> None:
     old = pl.DataFrame({"x": rng.normal(size=1000), "y": rng.normal(size=1000)}).with_columns(
         y=pl.when(pl.int_range(1000) % 10 > 0).then("y")
     )
-    found, tests = compare(old, old, [Column("x", "numeric"), Column("y", "numeric")], MONITORING)
+    found, tests = compare(old, old, [DriftColumn("x", "numeric"), DriftColumn("y", "numeric")], MONITORING)
     assert tests == 5  # distribution and tails of x and of y, and whether y is missing
     assert [one.p_threshold for one in found] == [pytest.approx(0.01 / 2 / 5)] * 2
 
 
 def test_significant_but_tiny_is_no_drift(rng: np.random.Generator) -> None:
     old, new = rng.normal(size=50_000), rng.normal(0.05, 1, size=50_000)
-    (found,), _ = compare(pl.DataFrame({"x": old}), pl.DataFrame({"x": new}), [Column("x", "numeric")], MONITORING)
+    (found,), _ = compare(pl.DataFrame({"x": old}), pl.DataFrame({"x": new}), [DriftColumn("x", "numeric")], MONITORING)
     assert found.p_value is not None
     assert found.p_value < found.p_threshold
     assert not found.drifted
@@ -63,7 +63,7 @@ def test_significant_but_tiny_is_no_drift(rng: np.random.Generator) -> None:
 
 def test_far_but_by_chance_is_no_drift(rng: np.random.Generator) -> None:
     old, new = rng.normal(size=5000), rng.normal(size=30)
-    (found,), _ = compare(pl.DataFrame({"x": old}), pl.DataFrame({"x": new}), [Column("x", "numeric")], MONITORING)
+    (found,), _ = compare(pl.DataFrame({"x": old}), pl.DataFrame({"x": new}), [DriftColumn("x", "numeric")], MONITORING)
     assert found.distance is not None
     assert found.distance_threshold is not None
     assert found.distance > found.distance_threshold
@@ -247,31 +247,33 @@ def test_two_categories_keep_the_small_level_that_many_tests_leave_them(share: f
 
 
 def test_an_ordinary_week_is_no_drift(rng: np.random.Generator) -> None:
-    reference, columns = weekly(12, rng), [Column("x", "numeric")]
-    ordinary = ordinary_distances(reference, columns, timestamp="at", window=timedelta(days=7), min_rows=500)
+    reference, columns = weekly(12, rng), [DriftColumn("x", "numeric")]
+    baseline = baseline_distances(reference, columns, timestamp="at", window=timedelta(days=7), min_rows=500)
     typical = reference.slice(7 * 700, 700)
     (blind,), _ = compare(reference, typical, columns, MONITORING)
-    (seeing,), _ = compare(reference, typical, columns, MONITORING, ordinary=ordinary)
+    (seeing,), _ = compare(reference, typical, columns, MONITORING, baseline=baseline)
     assert blind.drifted
     assert not seeing.drifted
     beyond = typical.with_columns(pl.col("x") + 5)
-    (found,), _ = compare(reference, beyond, columns, MONITORING, ordinary=ordinary)
+    (found,), _ = compare(reference, beyond, columns, MONITORING, baseline=baseline)
     assert found.drifted
     thresholds = {full_name("x", test.name): test.distance_threshold for test in found.tests}
-    assert thresholds["x: distribution"] == ordinary["x: distribution"] > MONITORING.distance
+    assert thresholds["x: distribution"] == baseline["x: distribution"] > MONITORING.distance
 
 
 def test_few_windows_say_nothing_of_the_ordinary(rng: np.random.Generator) -> None:
-    columns = [Column("x", "numeric")]
+    columns = [DriftColumn("x", "numeric")]
     for window, weeks in ((timedelta(days=7), 3), (timedelta.max, 9)):
-        assert ordinary_distances(weekly(weeks, rng), columns, timestamp="at", window=window, min_rows=500) == {}
+        assert baseline_distances(weekly(weeks, rng), columns, timestamp="at", window=window, min_rows=500) == {}
 
 
 def test_a_common_value_is_told_as_it_is() -> None:
     random = np.random.default_rng(5)
     old = np.where(random.random(4000) < 0.3, 0.0, random.exponential(0.16, 4000))
     new = np.where(random.random(4000) < 0.1, 0.0, random.exponential(0.16, 4000))
-    (judged,), _ = compare(pl.DataFrame({"x": old}), pl.DataFrame({"x": new}), [Column("x", "numeric")], MONITORING)
+    (judged,), _ = compare(
+        pl.DataFrame({"x": old}), pl.DataFrame({"x": new}), [DriftColumn("x", "numeric")], MONITORING
+    )
     assert "value 0 3" in judged.reason
 
 
@@ -288,13 +290,13 @@ def test_values_that_are_common_in_one_week_only_are_ordinary_and_a_growing_sent
     values = np.where(rng.random(len(at)) < 0.01, -999, values)
     frame = pl.DataFrame({"at": at, "x": values.astype(float)})
     reference, fresh = frame.head(10 * 672), frame.slice(10 * 672, 672)
-    columns = [Column("x", "numeric")]
-    ordinary = ordinary_distances(reference, columns, timestamp="at", window=timedelta(days=7), min_rows=500)
+    columns = [DriftColumn("x", "numeric")]
+    baseline = baseline_distances(reference, columns, timestamp="at", window=timedelta(days=7), min_rows=500)
     (blind,), _ = compare(reference, fresh, columns, MONITORING)
-    (seeing,), _ = compare(reference, fresh, columns, MONITORING, ordinary=ordinary)
+    (seeing,), _ = compare(reference, fresh, columns, MONITORING, baseline=baseline)
     assert (blind.drifted, seeing.drifted) == (True, False)
     more = fresh.with_columns(x=pl.when(pl.int_range(pl.len()) % 16 == 0).then(-999.0).otherwise("x"))
-    (found,), _ = compare(reference, more, columns, MONITORING, ordinary=ordinary)
+    (found,), _ = compare(reference, more, columns, MONITORING, baseline=baseline)
     assert [test.name for test in found.tests if test.drifted] == ["value -999"]
 
 

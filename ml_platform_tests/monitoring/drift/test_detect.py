@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from ml_platform.monitoring.drift import column_plots, detect
-from ml_platform.monitoring.drift.comparison import Column, compare
+from ml_platform.monitoring.drift.comparison import DriftColumn, compare
 from ml_platform.monitoring.drift.detect import detect_drift
 from ml_platform.monitoring.drift.report import DriftReport, judge
 from ml_platform.monitoring.drift.report_html import KEPT_REPORTS
@@ -136,7 +136,7 @@ def test_a_plot_that_cannot_be_drawn_stops_no_verdict(world: World, monkeypatch:
 def test_a_feature_of_another_type_is_not_judged_and_told(world: World) -> None:
     """As when a feature turns from a number to a category between two versions."""
     reference = draw(0, 20)
-    columns = [Column("wind", "numeric", 0.8), Column("maker", "categorical", 0.2)]
+    columns = [DriftColumn("wind", "numeric", 0.8), DriftColumn("maker", "categorical", 0.2)]
     found, _ = compare(reference, draw(60, 7).with_columns(wind=pl.lit("calm")), columns, SPEC.monitoring)
     verdict, share, reasons = judge(SPEC.monitoring, found, None)
     assert (verdict, share) == ("no drift", 0.0)

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from scipy.stats import beta
 
-from ml_platform.monitoring.drift.comparison import Column, compare
+from ml_platform.monitoring.drift.comparison import DriftColumn, compare
 from ml_platform.monitoring.performance.holdout_comparison import Measured, window_metric, worse_by_more_than_chance
 from ml_platform.spec.monitoring import Monitoring
 from ml_platform.training.evaluation.metric_errors import holdout_error
@@ -60,7 +60,9 @@ def test_a_shift_is_found_beside_fifty_other_tests(name: str, change: float, lea
         rng = np.random.default_rng([seed, 78])
         old, values = NUMERIC[name](rng, 20_000), NUMERIC[name](rng, 2_000)
         new = np.where((values == -999) | (values == 1e6), values, values + change)
-        (one,), _ = compare(pl.DataFrame({"x": old}), pl.DataFrame({"x": new}), [Column("x", "numeric")], monitoring)
+        (one,), _ = compare(
+            pl.DataFrame({"x": old}), pl.DataFrame({"x": new}), [DriftColumn("x", "numeric")], monitoring
+        )
         found += one.drifted
     assert found / 20 >= least
 

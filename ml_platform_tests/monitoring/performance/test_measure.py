@@ -184,7 +184,7 @@ def test_a_class_that_the_model_does_not_know_is_an_error() -> None:
     answers = answers_of(rows, spec, scorer)
     assert (answers.rows, answers.unknown_class, answers.unknown_classes) == (100, 90, ("new",))
     assert figures(answers, spec, scorer)["accuracy"] == pytest.approx(0.1)
-    assert "90 labels are of classes that the model does not know (new): errors" in answers.told()
+    assert "90 labels are of classes that the model does not know (new): errors" in answers.notes()
 
 
 def test_a_new_champion_is_measured_on_rows_that_the_old_one_scored(world: World, labels: Labels) -> None:
