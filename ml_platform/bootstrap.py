@@ -52,14 +52,14 @@ class SetupError(Exception):
 
 def check_python() -> None:
     """Raise `SetupError` unless this Python is one that the locked dependencies support."""
-    found = sys.version_info[:2]
-    if OLDEST <= found <= NEWEST:
+    version = sys.version_info[:2]
+    if OLDEST <= version <= NEWEST:
         return
     wanted = "%d.%d\u2013%d.%d" % (OLDEST + NEWEST)
     other = working_python()
     remedy = "set PYTHON=\u2026" + (" (`make PYTHON=%s \u2026`)" % other if other else "")
-    word = "old" if found < OLDEST else "new"
-    raise SetupError("Python %d.%d is too %s: %s wanted, %s" % (found[0], found[1], word, wanted, remedy))
+    word = "old" if version < OLDEST else "new"
+    raise SetupError("Python %d.%d is too %s: %s wanted, %s" % (version[0], version[1], word, wanted, remedy))
 
 
 def working_python() -> "str | None":

@@ -66,13 +66,13 @@ def version_with_commit(version: str, direct_url: str | None) -> str:
 
 def _commit(root: Path, package: str) -> str:
     try:
-        found = _git(root, "rev-parse", "--verify", "HEAD")
+        result = _git(root, "rev-parse", "--verify", "HEAD")
     except FileNotFoundError:  # git is not installed
         return NOT_VERSIONED
-    if found.returncode != 0:
+    if result.returncode != 0:
         return NOT_VERSIONED
     changed = _status(root, "--untracked-files=no") or _status(root, "--untracked-files=normal", "--", package)
-    return found.stdout.strip() + ("-dirty" if changed else "")
+    return result.stdout.strip() + ("-dirty" if changed else "")
 
 
 def _status(root: Path, *arguments: str) -> str:

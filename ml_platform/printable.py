@@ -19,4 +19,4 @@ def plain(text: str, *, keep: str = "") -> str:
     >>> print(plain("\\x1b[2Jall is well\\nrow 2"))
     \\x1b[2Jall is well\\nrow 2
     """
-    return _UNSAFE.sub(lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text)
+    return _UNSAFE.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)

@@ -30,11 +30,11 @@ def load_spec(path: Path, views: Mapping[str, Collection[str]] | None = None) ->
 
 
 def _model(path: Path, there: list[Document], views: Mapping[str, Collection[str]] | None) -> ModelSpec:
-    found = [document for document in there if document.component == COMPONENT]
-    if len(found) != 1:
-        message = f"one document of type …{COMPONENT} wanted, {len(found)} found"
+    documents = [document for document in there if document.component == COMPONENT]
+    if len(documents) != 1:
+        message = f"one document of type …{COMPONENT} wanted, {len(documents)} found"
         raise SpecError([Problem(path, 1, "type", message)])
-    [document] = found
+    [document] = documents
     spec = document.validate(ModelSpec)
     if problems := list(_dangling(document, spec, views)):
         raise SpecError(problems)
@@ -108,14 +108,14 @@ def check_project(defs: Path, views: Mapping[str, Collection[str]]) -> dict[Path
         try:
             there = documents(path)
             sources = [document.validate(SourceSpec) for document in there if document.component == SOURCE_COMPONENT]
-            found = [("table", source.name) for source in sources]
+            tables = [("table", source.name) for source in sources]
             if any(document.component == COMPONENT for document in there):
                 specs[path] = _model(path, there, views)
-                found.append(("model", specs[path].name))
+                tables.append(("model", specs[path].name))
         except SpecError as error:
             problems += error.problems
             continue
-        for kind, name in found:
+        for kind, name in tables:
             if (kind, name) in named:
                 message = f"'{name}' is already the {kind} of {named[kind, name]}; choose another name"
                 problems.append(Problem(path, 1, "name", message))

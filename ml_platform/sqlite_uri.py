@@ -40,9 +40,9 @@ def sqlite_file(uri: str) -> Path:
     PosixPath('/srv/mlflow.db')
     """
     address, _, options = uri.partition("?")
-    scheme, found, path = address.partition(":///")
+    scheme, separator, path = address.partition(":///")
     path = unquote(path)
-    if not is_sqlite(uri) or not found:
+    if not is_sqlite(uri) or not separator:
         raise ValueError(f"{scheme.partition(':')[0]}:…: {_WANTED}")
     if path.startswith("file:") and "uri" in parse_qs(options):  # SQLite's own kind of address inside
         path = urlsplit(path).path

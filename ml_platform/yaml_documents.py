@@ -72,8 +72,8 @@ class Document:
         try:
             return model.model_validate(self.data.get("attributes") or {})
         except ValidationError as error:
-            found = error.errors()
-            raise SpecError([self.problem(("attributes", *e["loc"]), explain(model, e)) for e in found]) from None
+            errors = error.errors()
+            raise SpecError([self.problem(("attributes", *e["loc"]), explain(model, e)) for e in errors]) from None
 
     def problem(self, location: Location, message: str) -> Problem:
         """Place a message at a key, or at the nearest enclosing one that is written down."""
@@ -138,8 +138,8 @@ def _model_at(root: type[BaseModel], location: Location) -> type[BaseModel] | No
     return current if _is_model(current) else None
 
 
-def _is_model(found: Any) -> bool:
-    return isinstance(found, type) and issubclass(found, BaseModel)
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _inner(annotation: Any) -> Any:

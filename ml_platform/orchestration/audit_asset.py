@@ -25,7 +25,7 @@ def audit(platform: Platform) -> dg.MaterializeResult:
     """Ingest the files of the audit log, then verify all of it."""
     report = ingest_audit(platform.lake, platform.settings)
     lines, findings = verify_audit(platform.lake, platform.settings)
-    told = "; ".join(str(finding) for finding in findings[:_TOLD])
+    summary = "; ".join(str(finding) for finding in findings[:_TOLD])
     return dg.MaterializeResult(
         metadata={
             "new rows": report.rows,
@@ -39,7 +39,7 @@ def audit(platform: Platform) -> dg.MaterializeResult:
                 check_name=CHECK,
                 passed=not findings,
                 severity=dg.AssetCheckSeverity.ERROR,
-                description=f"All of them: `ml-platform audit verify`. {told}" if findings else "As it was written.",
+                description=f"All of them: `ml-platform audit verify`. {summary}" if findings else "As it was written.",
             )
         ],
     )

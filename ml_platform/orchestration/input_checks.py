@@ -67,11 +67,13 @@ def check_inputs(
 
 
 def _fresh(lake: Lake, spec: ModelSpec, views: Mapping[str, FeatureView], ref: TrainingSetRef) -> Verdict:
-    found: Freshness = check_freshness(lake, ref.tables, views, versions=ref.tables, max_lag=spec.input_checks.max_lag)
+    freshness: Freshness = check_freshness(
+        lake, ref.tables, views, versions=ref.tables, max_lag=spec.input_checks.max_lag
+    )
     warnings = [
-        f"nobody recorded what features/{name} was computed from; materialise it once" for name in found.unknown
+        f"nobody recorded what features/{name} was computed from; materialise it once" for name in freshness.unknown
     ]
-    return Verdict("inputs_fresh", found.reasons, warnings, {"views": ", ".join(found.views) or "none"})
+    return Verdict("inputs_fresh", freshness.reasons, warnings, {"views": ", ".join(freshness.views) or "none"})
 
 
 def _whole(lake: Lake, spec: ModelSpec, ref: TrainingSetRef, frame: pl.DataFrame) -> Verdict:
@@ -97,17 +99,17 @@ def _counts(spec: ModelSpec, ref: TrainingSetRef, frame: pl.DataFrame) -> list[N
 
 
 def _result(verdict: Verdict, accepted_because: str) -> dg.AssetCheckResult:
-    told = "; ".join([*verdict.failures, *verdict.warnings])
+    description = "; ".join([*verdict.failures, *verdict.warnings])
     failed = bool(verdict.failures)
     if failed and accepted_because:
-        told = f"accepted because {accepted_because}: {told}"
+        description = f"accepted because {accepted_because}: {description}"
     elif failed:
-        told += ". If this is right, run again with `accept_inputs_because` in the run's configuration"
+        description += ". If this is right, run again with `accept_inputs_because` in the run's configuration"
     blocks = failed and not accepted_because
     return dg.AssetCheckResult(
         check_name=verdict.name,
         passed=not verdict.failures and not verdict.warnings,
         severity=dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
-        description=told or None,
+        description=description or None,
         metadata={"failures": len(verdict.failures), "warnings": len(verdict.warnings), **verdict.metadata},
     )

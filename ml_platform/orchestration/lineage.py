@@ -32,13 +32,13 @@ def sql_column_lineage(sql: str, lake: Lake, tables: Iterable[str]) -> dg.TableC
         raise ValueError(f"column lineage: a SELECT was wanted, found {type(query).__name__}: {sql.strip()[:200]}")
     sources: dict[str, list[dg.TableColumnDep]] = {}
     for column in query.named_selects:
-        found = set()
+        columns = set()
         for node in lineage(column, query, schema=schema, dialect="duckdb").walk():
             if isinstance(node.expression, exp.Table):
                 key = (node.expression.db, node.expression.name)
-                found.add((key, exp.to_column(node.name).name))
+                columns.add((key, exp.to_column(node.name).name))
         sources[column] = [
-            dg.TableColumnDep(asset_key=dg.AssetKey(list(key)), column_name=name) for key, name in sorted(found)
+            dg.TableColumnDep(asset_key=dg.AssetKey(list(key)), column_name=name) for key, name in sorted(columns)
         ]
     return dg.TableColumnLineage(deps_by_column=sources)
 

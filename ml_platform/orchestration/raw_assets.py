@@ -99,7 +99,7 @@ def contract_schema(contract: type[dy.Schema]) -> dg.TableSchema:
 def contract_result(report: IngestReport) -> dg.AssetCheckResult:
     """What the `contract` check says of an ingest."""
     broken = report.quarantined_share > MAX_QUARANTINED_SHARE
-    held = (
+    contract_check = (
         f"All {report.rows_read} rows hold the contract."
         if report.rows_read
         else "The source has no rows for these days."
@@ -112,7 +112,7 @@ def contract_result(report: IngestReport) -> dg.AssetCheckResult:
             f"{report.rows_quarantined} of {report.rows_read} rows broke the contract and are in "
             f"'{report.quarantine_table}'."
             if report.rows_quarantined
-            else held
+            else contract_check
         )
         + _unheld(report),
         metadata={

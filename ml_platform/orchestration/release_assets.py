@@ -45,7 +45,7 @@ def _evaluation(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView])
         },
     )
     def evaluation(trained_model: TrainedModel, platform: Platform) -> dg.MaterializeResult:
-        found = evaluate(
+        evaluation = evaluate(
             platform.training_rows(spec, trained_model.training_set),
             spec,
             trained_model,
@@ -56,34 +56,36 @@ def _evaluation(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView])
             {
                 "metric": name,
                 "challenger": value,
-                "champion": (found.champion or {}).get(name),
-                "naive": found.naive.get(name),
+                "champion": (evaluation.champion or {}).get(name),
+                "naive": evaluation.naive.get(name),
             }
-            for name, value in found.challenger.items()
+            for name, value in evaluation.challenger.items()
         ]
-        striking = implausible(spec, trained_model, found)
-        gain = found.interval and numbers({"gain": found.interval.gain, "gain lower bound": found.interval.lower})
+        striking = implausible(spec, trained_model, evaluation)
+        gain = evaluation.interval and numbers(
+            {"gain": evaluation.interval.gain, "gain lower bound": evaluation.interval.lower}
+        )
         return dg.MaterializeResult(
-            value=found,
+            value=evaluation,
             metadata={
-                "verdict": reasons(found.reasons),
+                "verdict": reasons(evaluation.reasons),
                 "comparison": table(compared),
-                "slices": table([result.model_dump() for result in found.slices]),
+                "slices": table([result.model_dump() for result in evaluation.slices]),
                 "strongest features": table(strongest_features(trained_model)),
-                "reference": found.reference,
-                "try number": found.tries,
-                **_support(found),
-                "latency ms": found.latency_ms,
-                **numbers(found.challenger, prefix="challenger/"),
-                **numbers(found.champion or {}, prefix="champion/"),
+                "reference": evaluation.reference,
+                "try number": evaluation.tries,
+                **_support(evaluation),
+                "latency ms": evaluation.latency_ms,
+                **numbers(evaluation.challenger, prefix="challenger/"),
+                **numbers(evaluation.champion or {}, prefix="champion/"),
                 **(gain or {}),
             },
             check_results=[
                 dg.AssetCheckResult(
                     check_name="beats_reference",
-                    passed=found.promote,
+                    passed=evaluation.promote,
                     severity=dg.AssetCheckSeverity.WARN,
-                    description=in_short(found.reasons),
+                    description=in_short(evaluation.reasons),
                     metadata=gain or {},
                 ),
                 dg.AssetCheckResult(
@@ -99,12 +101,12 @@ def _evaluation(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView])
     return evaluation
 
 
-def _support(found: Evaluation) -> dict[str, int]:
+def _support(evaluation: Evaluation) -> dict[str, int]:
     """What the verdict rests on: rows, and the blocks that are taken for independent."""
-    if found.support is None:
+    if evaluation.support is None:
         return {}
-    unit = f"blocks ({found.interval.block})" if found.interval else "blocks"
-    return {"rows compared": found.support.rows, unit: found.support.blocks}
+    unit = f"blocks ({evaluation.interval.block})" if evaluation.interval else "blocks"
+    return {"rows compared": evaluation.support.rows, unit: evaluation.support.blocks}
 
 
 def _refitted_model(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) -> dg.AssetsDefinition:

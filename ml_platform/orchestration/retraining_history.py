@@ -163,8 +163,8 @@ def _is_pinned(run: dg.DagsterRun, spec: ModelSpec) -> bool:
 
 def _code_version(instance: dg.DagsterInstance, spec: ModelSpec, run_id: str) -> str | None:
     """The definitions that a run's training set was made by, as Dagster recorded them."""
-    found = instance.fetch_materializations(key(spec, "training_set"), limit=50)
-    for record in found.records:
+    materializations = instance.fetch_materializations(key(spec, "training_set"), limit=50)
+    for record in materializations.records:
         materialization = record.event_log_entry.asset_materialization
         if record.run_id == run_id and materialization is not None:
             return (materialization.tags or {}).get("dagster/code_version")

@@ -89,14 +89,14 @@ def failure_alert(
 
 def _errors(events: Sequence[dg.DagsterEvent]) -> dict[str, str]:
     """Each failed step's own error, without what Dagster wraps it in."""
-    found = {}
+    errors = {}
     for event in events:
         error = event.step_failure_data.error
         while error is not None and error.cause is not None:
             error = error.cause
         if event.step_key is not None:
-            found[event.step_key] = error.message.strip() if error is not None else "failed"
-    return found
+            errors[event.step_key] = error.message.strip() if error is not None else "failed"
+    return errors
 
 
 def stuck_alert(record: dg.RunRecord, waited: timedelta, why: str, models: frozenset[str]) -> Alert:
@@ -150,9 +150,9 @@ def run_alerts(models: frozenset[str]) -> dg.Definitions:
         description="Sends one alert for each run that waits or works far longer than runs do.",
     )
     def stuck_runs(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SkipReason:
-        told = set(json.loads(context.cursor or "[]"))
+        alerted = set(json.loads(context.cursor or "[]"))
         stuck = {f"{record.dagster_run.run_id}/{record.dagster_run.status.value}": record for record in _stuck(context)}
-        for name in sorted(stuck.keys() - told):
+        for name in sorted(stuck.keys() - alerted):
             record = stuck[name]
             why = run_worker(context.instance, record.dagster_run).reason
             record_alert(

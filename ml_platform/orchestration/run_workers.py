@@ -82,7 +82,7 @@ def reap_orphans(instance: dg.DagsterInstance) -> list[tuple[dg.DagsterRun, str]
     list of (run, reason)
         The runs that were ended.
     """
-    found = []
+    reaped = []
     for record in instance.get_run_records(dg.RunsFilter(statuses=IN_PROGRESS)):
         run = record.dagster_run
         worker = run_worker(instance, run)
@@ -98,8 +98,8 @@ def reap_orphans(instance: dg.DagsterInstance) -> list[tuple[dg.DagsterRun, str]
             mark_killed(instance, current, worker)
             failure = JobFailureData(error=None, failure_reason=RunFailureReason.UNEXPECTED_TERMINATION)
             instance.report_run_failed(current, f"The run was killed: {worker.reason}.", failure)
-        found.append((current, worker.reason))
-    return found
+        reaped.append((current, worker.reason))
+    return reaped
 
 
 def mark_killed(instance: dg.DagsterInstance, run: dg.DagsterRun, worker: Worker) -> None:

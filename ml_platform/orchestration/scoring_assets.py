@@ -235,7 +235,7 @@ def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
 def _performance_numbers(report: PerformanceReport) -> dict[str, Any]:
     """What Dagster plots of a window's performance; what is undefined is left out."""
     low, high = report.interval or (None, None)
-    found = {
+    metrics = {
         report.metric: report.metrics.get(report.metric),
         "interval lower": low,
         "interval upper": high,
@@ -249,7 +249,7 @@ def _performance_numbers(report: PerformanceReport) -> dict[str, Any]:
         "rescored rows": report.rescored_rows,
         "rows without a finite score": report.unscored_rows,
         "rows of unknown classes": report.unknown_class_rows,
-        **numbers(found),
+        **numbers(metrics),
     }
 
 

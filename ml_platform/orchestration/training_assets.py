@@ -178,19 +178,19 @@ def _candidates(spec: ModelSpec) -> dg.AssetsDefinition:
         kinds={"optuna", "mlflow"},
     )
     def candidates(training_set: TrainingSetRef, platform: Platform) -> dg.MaterializeResult:
-        found = search(platform.training_rows(spec, training_set), spec, tracker=platform.tracker)
+        result = search(platform.training_rows(spec, training_set), spec, tracker=platform.tracker)
         ranking = [
-            {"family": c.family, found.metric: c.score, "seconds": c.seconds, "parameters": _parameters(c.params)}
-            for c in found.ranked
+            {"family": c.family, result.metric: c.score, "seconds": c.seconds, "parameters": _parameters(c.params)}
+            for c in result.ranked
         ]
         return dg.MaterializeResult(
-            value=found,
+            value=result,
             metadata={
                 "ranking": table(ranking),
-                "best family": found.best.family,
-                "MLflow run": dg.MetadataValue.url(found.run_url),
-                **numbers({f"best {found.metric}": found.best.score}),
-                **numbers({f: c.score for f, c in found.best_by_family.items()}, prefix=f"{found.metric}/"),
+                "best family": result.best.family,
+                "MLflow run": dg.MetadataValue.url(result.run_url),
+                **numbers({f"best {result.metric}": result.best.score}),
+                **numbers({f: c.score for f, c in result.best_by_family.items()}, prefix=f"{result.metric}/"),
             },
         )
 

@@ -76,12 +76,12 @@ class Guard:
 
     def _judge_host(self, scope: "Scope") -> Refusal | None:
         """By whose name: a name that somebody else's DNS points here makes their page one of this server's."""
-        found = _header(scope, b"host")
-        if len(found) == 1 and found[0].lower() in self.hosts:
+        host_headers = _header(scope, b"host")
+        if len(host_headers) == 1 and host_headers[0].lower() in self.hosts:
             return None
         return Refusal(
             403,
-            f"wanted one of {', '.join(sorted(self.hosts))} as the Host, found {', '.join(found) or 'none'}: "
+            f"wanted one of {', '.join(sorted(self.hosts))} as the Host, found {', '.join(host_headers) or 'none'}: "
             f"names of your own go into {HOSTS_VARIABLE}",
         )
 

@@ -134,12 +134,12 @@ def make_databases(settings: Settings) -> None:
 def missing_settings(folder: Path) -> str | None:
     """Return what a `dagster.yaml` of the user's own leaves out of ours, in words; None when nothing."""
     config = folder / "dagster.yaml"
-    wanted, found = yaml.safe_load(DAGSTER_YAML), yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+    wanted, configured = yaml.safe_load(DAGSTER_YAML), yaml.safe_load(config.read_text(encoding="utf-8")) or {}
     missing = [
-        name if name not in found else f"{name}.{part}"
+        name if name not in configured else f"{name}.{part}"
         for name, parts in wanted.items()
-        for part in (parts if isinstance(found.get(name), dict) else [""])
-        if name not in found or (part and part not in found[name])
+        for part in (parts if isinstance(configured.get(name), dict) else [""])
+        if name not in configured or (part and part not in configured[name])
     ]
     if not missing:
         return None
@@ -217,20 +217,20 @@ def platform_processes(
             keeps_children=keeps_children,
         )
 
-    found = []
+    processes = []
     if "dagster" in names:
         workspace, socket = str(dagster_workspace(settings)), str(code_socket(settings))
         code = ("-m", project.definitions, "-d", str(project.root), "--location-name", project.location, "-s", socket)
-        found += [
+        processes += [
             process("dagster-code", "dagster", "code-server", "start", *code, keeps_children=True),
             process("dagster-daemon", "ml_platform.orchestration.daemon", "-w", workspace),
             process("dagster", "ml_platform.orchestration.webserver", "-w", workspace, ready_path="/server_info"),
         ]
     if "serving" in names:
-        found.append(process("serving", "ml_platform.serving", ready_path="/health/live"))
+        processes.append(process("serving", "ml_platform.serving", ready_path="/health/live"))
     if "mlflow" in names and settings.tracking_uri.startswith(("sqlite:", "sqlite+", "postgresql", "mysql", "mssql")):
-        found.append(process("mlflow", "ml_platform.registry.ui", ready_path="/health"))
-    return found
+        processes.append(process("mlflow", "ml_platform.registry.ui", ready_path="/health"))
+    return processes
 
 
 def addresses(processes: Sequence[Process]) -> str:

@@ -45,7 +45,7 @@ class CannotStart(RuntimeError):
 
 def check_ports(processes: Sequence[Process]) -> None:
     """Raise `CannotStart` when a port is taken, saying by whom and which variable moves it."""
-    taken = []
+    occupied = []
     for process in processes:
         if process.port is None:
             continue
@@ -56,11 +56,11 @@ def check_ports(processes: Sequence[Process]) -> None:
             except OSError:
                 holder = table.listener(process.port)
                 remedy = f", or set {process.port_variable}=<free port>" if process.port_variable else ""
-                taken.append(
+                occupied.append(
                     f"port {process.port} ({process.name}) is taken by {holder or 'another process'}: stop it{remedy}"
                 )
-    if taken:
-        raise CannotStart("; ".join(taken))
+    if occupied:
+        raise CannotStart("; ".join(occupied))
 
 
 def end_leftovers(processes: Sequence[Process], home: Path) -> None:

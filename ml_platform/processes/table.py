@@ -27,14 +27,14 @@ def _read(pid: int, name: str) -> bytes:
 
 
 def _open_files(pid: int) -> set[str]:
-    found = set()
+    links = set()
     try:
         for link in list((PROC / str(pid) / "fd").iterdir()):
             if link.is_symlink():
-                found.add(os.readlink(link))
+                links.add(os.readlink(link))
     except OSError:  # another user's, or closed while looking: what was found until then counts
-        return found
-    return found
+        return links
+    return links
 
 
 def listener(port: int) -> str | None:
@@ -107,15 +107,15 @@ def _read_text(path: Path) -> str:
 def send(number: signal.Signals, variables: Mapping[str, str], outside_sessions: Iterable[int] = ()) -> list[int]:
     """Send a signal to the processes that carry the marks, but not to those in the given sessions; return those."""
     sessions = set(outside_sessions)
-    met = []
+    matching = []
     for pid in marked(variables):
         try:
             if os.getsid(pid) not in sessions:
                 os.kill(pid, number)
-                met.append(pid)
+                matching.append(pid)
         except ProcessLookupError:
             continue
-    return met
+    return matching
 
 
 def end_marked(variables: Mapping[str, str]) -> None:

@@ -107,9 +107,9 @@ def make_locations_relative(database: Path) -> int:
                 f"SELECT DISTINCT {column} FROM {table} WHERE {column} LIKE 'file:%'"
             ).fetchall()
             for (place,) in places:
-                _, found, inside = place.partition(f"/{FOLDER}/")
+                _, separator, inside = place.partition(f"/{FOLDER}/")
                 is_here = (database.parent / FOLDER / unquote(inside)).exists()
-                if found and (is_here or not Path(unquote(urlsplit(place).path)).exists()):
+                if separator and (is_here or not Path(unquote(urlsplit(place).path)).exists()):
                     relative = f"{SCHEME}:/{inside}"
                     update = f"UPDATE {table} SET {column} = ? WHERE {column} = ?"
                     changed += connection.execute(update, (relative, place)).rowcount

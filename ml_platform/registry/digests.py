@@ -110,10 +110,10 @@ def check_bundle(files: Mapping[str, bytes], expected: str) -> Manifest:
             f"bundle {expected[:12]}: wanted the files {', '.join(BUNDLE_FILES)}, missing {', '.join(missing)}; "
             "publish the model again from its training run"
         )
-    found = bundle_digest({name: files[name] for name in BUNDLE_FILES})
-    if found != expected:
+    digest = bundle_digest({name: files[name] for name in BUNDLE_FILES})
+    if digest != expected:
         raise BundleRefused(
-            f"bundle {expected[:12]}: its files have the digest {found[:12]}, so they were altered or damaged after "
+            f"bundle {expected[:12]}: its files have the digest {digest[:12]}, so they were altered or damaged after "
             "publication; roll back, or publish the model again from its training run"
         )
     try:

@@ -86,16 +86,16 @@ class Contract:
         for name, default in self._defaults:
             if None in columns[name]:
                 columns[name] = [default if value is None else value for value in columns[name]]
-        found = []
+        violations = []
         for check in self._checks:
             values = columns[check.name]
             if bad := check.violated_in(values):
-                found += [
+                violations += [
                     Violation(number, check.name, bad[value], check.message(value))
                     for number, value in enumerate(values)
                     if value in bad
                 ]
-        return sorted(found, key=lambda violation: violation.row)
+        return sorted(violations, key=lambda violation: violation.row)
 
 
 class _Check:

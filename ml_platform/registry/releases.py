@@ -71,9 +71,9 @@ class ReleaseStore:
         """
         if isinstance(files, Path):
             files = {name: (files / name).read_bytes() for name in BUNDLE_FILES if (files / name).is_file()}
-        kept = {name: files[name] for name in BUNDLE_FILES if name in files}
-        digest = bundle_digest(kept)
-        check_bundle(kept, digest)
+        bundle_files = {name: files[name] for name in BUNDLE_FILES if name in files}
+        digest = bundle_digest(bundle_files)
+        check_bundle(bundle_files, digest)
         target = self.bundle_path(digest)
         if target.is_dir():
             self.load_manifest(digest)
@@ -82,7 +82,7 @@ class ReleaseStore:
         staged = target.parent / f".staged-{uuid4().hex}"
         staged.mkdir()
         try:
-            for name, content in kept.items():
+            for name, content in bundle_files.items():
                 write_synced(staged / name, content)
             sync_path(staged)
             os.rename(staged, target)

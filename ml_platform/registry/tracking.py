@@ -58,14 +58,14 @@ class Tracker:
 
     def experiment_id(self, model: str) -> str:
         """Experiment of a model, created when absent."""
-        if (found := self.client.get_experiment_by_name(model)) is not None:
-            return str(found.experiment_id)
+        if (experiment := self.client.get_experiment_by_name(model)) is not None:
+            return str(experiment.experiment_id)
         location = None
         if is_sqlite(self.settings.tracking_uri):
             location = default_location(self.settings) + model
         with locked(self.settings.home / "mlflow.lock"):
-            if (found := self.client.get_experiment_by_name(model)) is not None:
-                return str(found.experiment_id)
+            if (experiment := self.client.get_experiment_by_name(model)) is not None:
+                return str(experiment.experiment_id)
             return str(self.client.create_experiment(model, artifact_location=location))
 
     @contextmanager

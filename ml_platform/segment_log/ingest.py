@@ -70,7 +70,7 @@ def ingest_segments(
         Whether a segment may be deleted once all of it is in the table and its writer is gone.
     """
     report = Ingested(table)
-    taken: dict[str, int] = {}
+    ingested: dict[str, int] = {}
     is_synced = False
     with locked(folder / ".ingest.lock"):  # two runs would read the same bytes and race to commit them
         for segment in sorted(folder.glob(f"*{SUFFIX}")):
@@ -98,9 +98,9 @@ def ingest_segments(
                     is_synced = True
                 segment.unlink()
             else:
-                taken[segment.name] = offset
+                ingested[segment.name] = offset
             report = replace(report, segments=report.segments + 1, deleted=report.deleted + done)
-        note_ingested(folder, taken)
+        note_ingested(folder, ingested)
     return replace(report, version=lake.version(table) if lake.exists(table) else None)
 
 

@@ -30,9 +30,9 @@ class LogLag(NamedTuple):
     ingested_at: datetime | None  # when an ingest last ended; None before the first
 
 
-def note_ingested(folder: Path, taken: dict[str, int]) -> None:
+def note_ingested(folder: Path, ingested: dict[str, int]) -> None:
     """Note for each remaining segment how many of its bytes are in the table."""
-    replace_file(folder / _NOTE, msgspec.json.encode(_Ingested(datetime.now(UTC), taken)))
+    replace_file(folder / _NOTE, msgspec.json.encode(_Ingested(datetime.now(UTC), ingested)))
 
 
 def log_lag(folder: Path) -> LogLag:

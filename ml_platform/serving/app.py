@@ -311,19 +311,19 @@ def _add_descriptions(app: FastAPI, predictor: Predictor) -> None:
 
         Models show to keys for all models.
         """
-        found = readiness(state, predictor.unlogged())
-        response.status_code = 200 if found.status == "ready" else 503
+        answer = readiness(state, predictor.unlogged())
+        response.status_code = 200 if answer.status == "ready" else 503
         context = RequestContext.of(request.scope)
         if context.is_keyed and (context.key is None or not context.covers(ALL_MODELS)):
-            return Health(status=found.status)
-        return found
+            return Health(status=answer.status)
+        return answer
 
     @app.get("/models", tags=["models"])
     async def models(request: Request) -> ModelList:
         """Every released model that the key covers, the versions that serve it, and what was refused."""
         context = RequestContext.of(request.scope)
-        found = [summary(slot) for name, slot in sorted(state.slots.items()) if context.covers(name)]
-        return ModelList(models=found, trouble=state.trouble)
+        summaries = [summary(slot) for name, slot in sorted(state.slots.items()) if context.covers(name)]
+        return ModelList(models=summaries, trouble=state.trouble)
 
     @app.get("/models/{model}", tags=["models"])
     async def model(model: str) -> ModelDetail:

@@ -39,13 +39,13 @@ class Gauges:
             for queue, length in lengths().items():
                 metrics.queued.labels(queue).set(length)
         with self._lock:
-            asked, fetched = self._online.counts()
+            requested, fetched = self._online.counts()
             from_store = fetched - self._counted[1]
             # Can be negative: a commit while a request is read makes the store fetch rows again.
-            from_memory = max(asked - self._counted[0] - from_store, 0)
+            from_memory = max(requested - self._counted[0] - from_store, 0)
             metrics.online_reads.labels("memory").inc(from_memory)
             metrics.online_reads.labels("store").inc(from_store)
-            self._counted = (asked, fetched)
+            self._counted = (requested, fetched)
         for folder in sorted(path for path in self._log_folder.glob("*") if path.is_dir()):
             lag = log_lag(folder)
             metrics.log_lag.labels(folder.name).set(lag.waiting_bytes)

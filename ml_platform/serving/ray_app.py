@@ -183,9 +183,9 @@ def _run(config: str) -> list[str]:
     failed: list[str] = []
     is_deploying = True
     while is_deploying and not stopped.wait(0.5):
-        found = serve.status().applications
-        failed = [f"{name}: {one.message}" for name, one in found.items() if one.status == "DEPLOY_FAILED"]
-        is_deploying = not failed and {one.status for one in found.values()} != {"RUNNING"}
+        applications = serve.status().applications
+        failed = [f"{name}: {one.message}" for name, one in applications.items() if one.status == "DEPLOY_FAILED"]
+        is_deploying = not failed and {one.status for one in applications.values()} != {"RUNNING"}
     if not failed:
         stopped.wait()
     deployed = list(serve.status().applications)
@@ -208,10 +208,10 @@ def _check(config: Path) -> None:
         from ray.serve.schema import ServeDeploySchema
 
     try:
-        found = ServeDeploySchema.model_validate(yaml.safe_load(config.read_text(encoding="utf-8")))
+        schema = ServeDeploySchema.model_validate(yaml.safe_load(config.read_text(encoding="utf-8")))
     except yaml.YAMLError as error:
         raise ValueError(f"this is no YAML: {error}") from error
-    listen(found.http_options.host, found.http_options.port, "`http_options`").close()
+    listen(schema.http_options.host, schema.http_options.port, "`http_options`").close()
 
 
 if __name__ == "__main__":

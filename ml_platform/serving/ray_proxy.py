@@ -53,8 +53,8 @@ class ProxyAnswers:
             problem = Problem(None, "X-Request-ID", "wanted 1 to 128 letters, digits or any of . _ : / + = -")
             refused = Refused(422, "invalid_request", str(problem), [problem])
         else:
-            kept = [pair for pair in scope["headers"] if pair[0] not in _OVERRIDES and pair[0] != _REQUEST_ID]
-            inner = {**scope, "headers": [*kept, (_REQUEST_ID, head.request_id.encode())]}
+            headers = [pair for pair in scope["headers"] if pair[0] not in _OVERRIDES and pair[0] != _REQUEST_ID]
+            inner = {**scope, "headers": [*headers, (_REQUEST_ID, head.request_id.encode())]}
             try:
                 await self._app(inner, receive, answer)
             except Exception:

@@ -312,7 +312,7 @@ class RuleValues(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_field
 
 def rules_among(declared: Mapping[str, Any]) -> tuple[Rule, ...]:
     """The rules that some keys and values declare."""
-    return tuple(found for rule in RULES if (found := rule.of(declared)) is not None)
+    return tuple(present for rule in RULES if (present := rule.of(declared)) is not None)
 
 
 def rules_of(field: RuleKeys | RuleValues) -> tuple[Rule, ...]:

@@ -218,9 +218,9 @@ class ModelSpec(Strict):
         names = [field.name for field in self.inputs]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"inputs: {twice} declared more than once")
-        if taken := sorted({field.name for field in self.inputs if field.feature} & SCORE_COLUMNS):
+        if reserved := sorted({field.name for field in self.inputs if field.feature} & SCORE_COLUMNS):
             raise ValueError(
-                f"inputs: {taken} are columns of the scores' own; name them otherwise in the spine (… AS …)"
+                f"inputs: {reserved} are columns of the scores' own; name them otherwise in the spine (… AS …)"
             )
         if wrong := sorted(name for name in self.families if self.task not in family_info(name).tasks):
             able = ", ".join(info.name for info in BUILT_IN.values() if self.task in info.tasks)

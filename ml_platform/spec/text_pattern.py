@@ -137,10 +137,10 @@ class _Parser:
         self._at = 0
 
     def parse(self) -> _Group:
-        found = self._group()
+        tree = self._group()
         if self._at < len(self._text):
             raise self._wrong("has no opening parenthesis")
-        return found
+        return tree
 
     def _next(self) -> str:
         return self._text[self._at : self._at + 1]
@@ -175,10 +175,10 @@ class _Parser:
                 self._at += 2
             elif self._next() == "?":
                 raise self._wrong("is not supported; write groups as (…) or (?:…)", at, 2)
-            found = self._group()
+            group = self._group()
             if self._take() != ")":
                 raise self._wrong("is never closed", at)
-            return found
+            return group
         if character == "[":
             return self._class(at)
         if character == ".":
@@ -209,16 +209,16 @@ class _Parser:
                 problem = "is never closed" if not character else "stands in a class: write \\["
                 raise self._wrong(problem, at if not character else self._at - 1)
             here = self._at - 1
-            found = self._escape(here) if character == "\\" else ((ord(character), ord(character)),)
+            characters = self._escape(here) if character == "\\" else ((ord(character), ord(character)),)
             if self._next() == "-" and self._text[self._at + 1 : self._at + 2] not in ("", "]"):
                 self._at += 1
                 end = self._take()
                 ends = self._escape(self._at - 1) if end == "\\" else ((ord(end), ord(end)),)
-                low, high = found[0][0], ends[0][1]
-                if len(found) > 1 or len(ends) > 1 or _DIGITS in (found, ends) or end == "[" or low > high:
+                low, high = characters[0][0], ends[0][1]
+                if len(characters) > 1 or len(ends) > 1 or _DIGITS in (characters, ends) or end == "[" or low > high:
                     raise self._wrong("is no range of characters", here, self._at - here)
-                found = ((low, high),)
-            ranges += found
+                characters = ((low, high),)
+            ranges += characters
         if not ranges:
             raise self._wrong("is an empty class", at, 2)
         return _Set(_merged(ranges), negated=negated)
@@ -282,13 +282,13 @@ class _Automaton:
         return self._joined(before, (empty or node.least == 0, first, last))
 
     def _sequence(self, items: "list[_Node]", optional: "list[_Node] | None" = None) -> tuple[bool, int, int]:
-        found = (True, 0, 0)
+        state = (True, 0, 0)
         for item in items:
-            found = self._joined(found, self._add(item))
+            state = self._joined(state, self._add(item))
         for item in optional or ():
             _, first, last = self._add(item)
-            found = self._joined(found, (True, first, last))
-        return found
+            state = self._joined(state, (True, first, last))
+        return state
 
     def _joined(self, left: tuple[bool, int, int], right: tuple[bool, int, int]) -> tuple[bool, int, int]:
         self._link(left[2], right[1])
@@ -324,12 +324,12 @@ def _union(sets: Iterable[int]) -> int:
 
 
 def _bits(positions: int) -> list[int]:
-    found = []
+    numbers = []
     while positions:
         lowest = positions & -positions
-        found.append(lowest.bit_length() - 1)
+        numbers.append(lowest.bit_length() - 1)
         positions ^= lowest
-    return found
+    return numbers
 
 
 def _shortest(node: _Node) -> str:
@@ -360,10 +360,10 @@ def _class_of(chosen: _Set, write: Callable[[int], str]) -> str:
 
 def _merged(ranges: list[tuple[int, int]]) -> _Ranges:
     """Ranges in order, without overlaps."""
-    found: list[tuple[int, int]] = []
+    merged: list[tuple[int, int]] = []
     for low, high in sorted(ranges):
-        if found and low <= found[-1][1] + 1:
-            found[-1] = found[-1][0], max(high, found[-1][1])
+        if merged and low <= merged[-1][1] + 1:
+            merged[-1] = merged[-1][0], max(high, merged[-1][1])
         else:
-            found.append((low, high))
-    return tuple(found)
+            merged.append((low, high))
+    return tuple(merged)

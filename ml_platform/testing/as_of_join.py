@@ -41,9 +41,9 @@ def compare_join(lake: Lake, view: FeatureView) -> int:
     """
     rows = read_view(lake, view).collect()
     spine = _spine(rows, view)
-    asked = rows.join(spine.select(view.entity).unique(), on=list(view.entity), how="semi").to_dicts()
+    instants = rows.join(spine.select(view.entity).unique(), on=list(view.entity), how="semi").to_dicts()
     by_entity: dict[tuple[Any, ...], list[Row]] = {}
-    for row in asked:
+    for row in instants:
         by_entity.setdefault(tuple(row[name] for name in view.entity), []).append(row)
     matched = 0
     for knowledge_time in (False, True) if view.created else (False,):
@@ -54,13 +54,13 @@ def compare_join(lake: Lake, view: FeatureView) -> int:
             known = by_entity.get(tuple(row[name] for name in view.entity), [])
             match = newest_known(known, row[AT], view, knowledge_time=knowledge_time)
             wanted = {name: None if match is None else match[name] for name in view.columns}
-            found = {name: row[feature_column(view.name, name)] for name in view.columns}
+            values = {name: row[feature_column(view.name, name)] for name in view.columns}
             matched += match is not None
-            if not all(_same(found[name], wanted[name]) for name in wanted):
+            if not all(_same(values[name], wanted[name]) for name in wanted):
                 raise AssertionError(
                     f"view '{view.name}': the engine's as-of join differs from the brute-force one for "
-                    f"{_words(row, view.entity)} at {row[AT]}: wanted {wanted}, found {found}. This is a defect of the "
-                    "engine, please report it with the view's file"
+                    f"{_words(row, view.entity)} at {row[AT]}: wanted {wanted}, found {values}. This is a defect of "
+                    "the engine, please report it with the view's file"
                 )
     return matched
 
@@ -100,14 +100,14 @@ def _spine(rows: pl.DataFrame, view: FeatureView) -> pl.DataFrame:
     """Make the rows that are asked for (the same every time)."""
     picked = np.sort(np.random.default_rng(0).permutation(rows.height)[:_PICKED_ROWS])
     life = timedelta(days=1) if view.ttl is None else min(view.ttl, timedelta(days=36_500))
-    asked: list[dict[str, Any]] = []
+    instants: list[dict[str, Any]] = []
     for row in rows[picked].to_dicts():
         entity, at = {name: row[name] for name in view.entity}, row[view.event_time]
         shifts = (-_MICROSECOND, timedelta(0), life / 2, life, life + _MICROSECOND)
-        asked += [{**entity, AT: at + shift} for shift in shifts if _FIRST - at < shift < _LAST - at]
-        asked.append({**dict.fromkeys(entity), AT: at})
+        instants += [{**entity, AT: at + shift} for shift in shifts if _FIRST - at < shift < _LAST - at]
+        instants.append({**dict.fromkeys(entity), AT: at})
     times = {AT: pl.Datetime("us", "UTC")}
-    return pl.DataFrame(asked, schema={**{name: rows.schema[name] for name in view.entity}, **times})
+    return pl.DataFrame(instants, schema={**{name: rows.schema[name] for name in view.entity}, **times})
 
 
 def _same(one: Any, other: Any) -> bool:

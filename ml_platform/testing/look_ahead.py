@@ -121,15 +121,15 @@ def _differences(view: FeatureView, now: pl.DataFrame, then: pl.DataFrame) -> st
     keys = list(view.keys)
     both = now.join(then.rename({name: name + _LATER for name in view.columns}), on=keys, how="inner")
     changed = both.filter(pl.any_horizontal(_differs(both.schema, name) for name in view.columns))
-    told = (
+    differences = (
         [f"{changed.height:,} of {now.height:,} have other values{_changes(view, changed)}"] if changed.height else []
     )
     for frame, what in (
         (now.join(then, on=keys, how="anti"), "exist only because of later rows"),
         (then.join(now, on=keys, how="anti"), "vanish because of later rows"),
     ):
-        told += [f"{frame.height:,} {what}{_keys(view, frame)}"] if frame.height else []
-    return "; ".join(told)
+        differences += [f"{frame.height:,} {what}{_keys(view, frame)}"] if frame.height else []
+    return "; ".join(differences)
 
 
 def _differs(schema: pl.Schema, name: str) -> pl.Expr:

@@ -78,19 +78,19 @@ def check_model_serves_what_it_trained(model: str, home: SampleHome, *, rows: in
     definitions = FeatureDefinitions.of_spec(spec, folder)
     features = feature_rows(lake, spec, folder, home.views, definitions, since, until)
     ids = newest.select(pl.col(spec.id).cast(pl.String).alias("__id"))
-    asked = features.with_columns(pl.col(spec.id).cast(pl.String).alias("__id")).join(ids, on="__id", how="semi")
-    asked = asked.join(batch, left_on="__id", right_on="id", how="inner", maintain_order="left")
-    if asked.is_empty():
+    scored = features.with_columns(pl.col(spec.id).cast(pl.String).alias("__id")).join(ids, on="__id", how="semi")
+    scored = scored.join(batch, left_on="__id", right_on="id", how="inner", maintain_order="left")
+    if scored.is_empty():
         raise AssertionError(
             f"model '{model}': wanted rows to ask its server for, found that batch scoring scores none of the newest "
             f"{newest.height} labelled rows; nothing was compared. Their inputs break the model's own contract"
         )
-    requests = _requests(lake, spec, folder, asked.get_column("__id"))
+    requests = _requests(lake, spec, folder, scored.get_column("__id"))
     with running_server(served) as server:
         answers = server.predict(model, requests)
         alone = server.predict(model, requests[:_ONE_BY_ONE], one=True)
-    _compare(manifest, slice_, asked, answers)
-    _compare(manifest, slice_, asked.head(_ONE_BY_ONE), alone)
+    _compare(manifest, slice_, scored, answers)
+    _compare(manifest, slice_, scored.head(_ONE_BY_ONE), alone)
 
 
 def _earlier_lake(lake: Lake, spec: ModelSpec, folder: Path, home: SampleHome, instant: datetime) -> Lake:
@@ -128,23 +128,23 @@ def _json(value: Any) -> Any:
 
 
 def _compare(
-    manifest: Manifest, slice_: TrainedSlice, asked: pl.DataFrame, answers: Sequence[Mapping[str, Any]]
+    manifest: Manifest, slice_: TrainedSlice, scored: pl.DataFrame, answers: Sequence[Mapping[str, Any]]
 ) -> None:
     """Hold the answers to some rows against the trained model's scores and those of batch scoring."""
     is_now = manifest.as_of is None and bool(manifest.lookups)
     if is_now:
-        asked = asked.with_columns(
-            pl.Series(name, [answer["features"][name] for answer in answers], dtype=asked.schema[name])
+        scored = scored.with_columns(
+            pl.Series(name, [answer["features"][name] for answer in answers], dtype=scored.schema[name])
             for lookup in manifest.lookups
             for name in lookup.features
         )
-    native = slice_.native.predict(asked)
+    native = slice_.native.predict(scored)
     served = np.array([_score(manifest, answer) for answer in answers])
-    _hold(manifest, slice_, "the trained model", served, native, asked, answers)
+    _hold(manifest, slice_, "the trained model", served, native, scored, answers)
     if not is_now:
-        batch = asked.get_column("batch_score").to_numpy()
+        batch = scored.get_column("batch_score").to_numpy()
         _hold(
-            manifest, slice_, "batch scoring", served.max(axis=1) if served.ndim > 1 else served, batch, asked, answers
+            manifest, slice_, "batch scoring", served.max(axis=1) if served.ndim > 1 else served, batch, scored, answers
         )
 
 
@@ -161,7 +161,7 @@ def _hold(  # noqa: PLR0917 - private
     whose: str,
     served: np.ndarray,
     wanted: np.ndarray,
-    asked: pl.DataFrame,
+    scored: pl.DataFrame,
     answers: Sequence[Mapping[str, Any]],
 ) -> None:
     """Hold served scores against others (both rows, or rows × classes)."""
@@ -171,7 +171,7 @@ def _hold(  # noqa: PLR0917 - private
     if not (wrong := int((differences > tolerance).sum())):
         return
     worst = int(differences.argmax())
-    row, features = asked.row(worst, named=True), answers[worst].get("features", {})
+    row, features = scored.row(worst, named=True), answers[worst].get("features", {})
     unlike = [
         f"{feature.name}: offline {row[feature.name]!r}, served {features.get(feature.name)!r}"
         for feature in manifest.features

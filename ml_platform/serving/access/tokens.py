@@ -82,11 +82,11 @@ class Tokens:
     def remembered(self, token: str) -> TokenCaller | None:
         """The caller of a token that was verified before and has not expired."""
         digest = hashlib.sha256(token.encode()).digest()
-        found = self._verified.get(digest)
-        if found is not None and found.until <= time.time():
+        caller = self._verified.get(digest)
+        if caller is not None and caller.until <= time.time():
             del self._verified[digest]
             return None
-        return found
+        return caller
 
     async def find(self, token: str) -> TokenCaller:
         """The caller of a token.
@@ -96,13 +96,13 @@ class Tokens:
         Refused
             401 for a token that is not valid here, 503 while there are no keys to check it with.
         """
-        found = self.remembered(token)
-        if found is None:
-            found = _caller(await self._verify(token), self._settings)
+        caller = self.remembered(token)
+        if caller is None:
+            caller = _caller(await self._verify(token), self._settings)
             if len(self._verified) >= _REMEMBERED:
                 self._verified.pop(next(iter(self._verified)))
-            self._verified[hashlib.sha256(token.encode()).digest()] = found
-        return found
+            self._verified[hashlib.sha256(token.encode()).digest()] = caller
+        return caller
 
     async def watch(self) -> None:
         """Keep the keys fresh until cancelled."""
@@ -152,17 +152,17 @@ class Tokens:
         return claims
 
     async def _key(self, kid: Any) -> "PyJWK":
-        found = self._known(kid)
-        if found is None:
+        key = self._known(kid)
+        if key is None:
             await self.refresh()
-            found = self._known(kid)
-        if found is None and not self._keys:
+            key = self._known(kid)
+        if key is None and not self._keys:
             wait = max(1, round(self._settings.oidc_refetch_seconds))
             message = "the token cannot be checked now: its issuer's keys cannot be read"
             raise Refused(503, "keys_unavailable", message, close=True, retry_after=wait)
-        if found is None:
+        if key is None:
             raise _invalid("its issuer has no such key")
-        return found
+        return key
 
     def _known(self, kid: Any) -> "PyJWK | None":
         if kid is None and len(self._keys) == 1:
@@ -194,11 +194,11 @@ def _public_keys(document: bytes) -> dict[str | None, "PyJWK"]:
     import jwt
 
     try:
-        found = jwt.PyJWKSet.from_json(document.decode()).keys
+        published = jwt.PyJWKSet.from_json(document.decode()).keys
     except (jwt.PyJWTError, AttributeError) as error:
         raise ValueError(f"not a JWKS document: {error}") from error
     keys = {
-        key.key_id: key for key in found if key.algorithm_name in ALGORITHMS and key.public_key_use in (None, "sig")
+        key.key_id: key for key in published if key.algorithm_name in ALGORITHMS and key.public_key_use in (None, "sig")
     }
     if not keys:
         raise ValueError(f"there is no key for {', '.join(ALGORITHMS)} in it")
@@ -229,14 +229,14 @@ def _values(claims: Mapping[str, Any], path: str) -> Iterable[str]:
     >>> list(_values({"scope": "c d"}, "scope"))
     ['c', 'd']
     """
-    found: Any = claims.get(path)
-    if found is None:
-        found = claims
+    claim: Any = claims.get(path)
+    if claim is None:
+        claim = claims
         for part in path.split("."):
-            found = found.get(part) if isinstance(found, dict) else None
-    if isinstance(found, str):
-        return found.split()
-    return [value for value in found if isinstance(value, str)] if isinstance(found, list) else []
+            claim = claim.get(part) if isinstance(claim, dict) else None
+    if isinstance(claim, str):
+        return claim.split()
+    return [value for value in claim if isinstance(value, str)] if isinstance(claim, list) else []
 
 
 def _invalid(problem: str) -> Refused:

@@ -34,7 +34,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class TrafficInterval:
     """What happened between two samples, or over all of them."""
 
     since: float
@@ -89,21 +89,21 @@ class History:
         """Read the counters."""
         self._samples.append(Sample(time.time(), _counts(self._metrics.collect())))
 
-    def intervals(self) -> list[Interval]:
+    def intervals(self) -> list[TrafficInterval]:
         """What happened, sample by sample, oldest first."""
         return [_between(before, after) for before, after in pairwise(tuple(self._samples))]
 
-    def total(self) -> Interval:
+    def total(self) -> TrafficInterval:
         """What happened since the first sample that is kept."""
         samples = tuple(self._samples)
         if not samples:
-            return Interval(0.0, 0.0, {})
+            return TrafficInterval(0.0, 0.0, {})
         return _between(samples[0], samples[-1])
 
-    def since_start(self) -> Interval:
+    def since_start(self) -> TrafficInterval:
         """What happened since the server started, as of the last sample."""
         samples = tuple(self._samples)
-        return Interval(0.0, samples[-1].at, samples[-1].counts) if samples else Interval(0.0, 0.0, {})
+        return TrafficInterval(0.0, samples[-1].at, samples[-1].counts) if samples else TrafficInterval(0.0, 0.0, {})
 
 
 def quantile(share: float, buckets: Sequence[tuple[float, float]]) -> float | None:
@@ -129,15 +129,15 @@ def quantile(share: float, buckets: Sequence[tuple[float, float]]) -> float | No
     return low
 
 
-def _between(before: Sample, after: Sample) -> Interval:
+def _between(before: Sample, after: Sample) -> TrafficInterval:
     counts = {key: count - before.counts.get(key, 0.0) for key, count in after.counts.items()}
-    return Interval(before.at, after.at, counts)
+    return TrafficInterval(before.at, after.at, counts)
 
 
 def _counts(families: Iterable[Metric]) -> dict[Series, float]:
-    found: dict[Series, float] = {}
+    changes: dict[Series, float] = {}
     for family in families:
         for sample in family.samples:
             if sample.name in _KEPT_SERIES:
-                found[(sample.name, *(sample.labels[name] for name in sorted(sample.labels)))] = sample.value
-    return found
+                changes[(sample.name, *(sample.labels[name] for name in sorted(sample.labels)))] = sample.value
+    return changes

@@ -9,7 +9,7 @@ from ml_platform.features.online.store import OnlineStore
 from ml_platform.monitoring.status import DriftWindow, ModelStatus, PerformanceWindow
 from ml_platform.registry.manifest import Derived, Input, Manifest
 from ml_platform.serving.console import formatting, plots
-from ml_platform.serving.console.history import History, Interval
+from ml_platform.serving.console.history import History, TrafficInterval
 from ml_platform.serving.models.descriptions import ModelDetail, traffic_shares
 from ml_platform.serving.models.slots import EndpointState, ServedModel
 from ml_platform.spec.input_rules import RULES
@@ -195,13 +195,13 @@ def violation_lines(slot: EndpointState, inputs: Sequence[Input], history: Histo
     flagged = {(field.name, kind) for field in inputs for kind in field.flagged}
     lately = history.total().violations(slot.name)
     return [
-        ViolationLine(*found, found in flagged, lately.get(found, 0.0), count)
-        for found, count in sorted(history.since_start().violations(slot.name).items())
+        ViolationLine(*violation, violation in flagged, lately.get(violation, 0.0), count)
+        for violation, count in sorted(history.since_start().violations(slot.name).items())
         if count
     ]
 
 
-def _versions(slot: EndpointState, total: Interval) -> list[VersionLine]:
+def _versions(slot: EndpointState, total: TrafficInterval) -> list[VersionLine]:
     share = traffic_shares(slot)
     return [
         VersionLine(

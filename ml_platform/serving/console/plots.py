@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from ml_platform.monitoring.status import DriftWindow, PerformanceWindow
 from ml_platform.serving.console import charts, formatting
-from ml_platform.serving.console.history import KEPT_SECONDS, SAMPLE_SECONDS, Interval
+from ml_platform.serving.console.history import KEPT_SECONDS, SAMPLE_SECONDS, TrafficInterval
 
 _POINTS = int(KEPT_SECONDS / SAMPLE_SECONDS)
 _FEWEST_WINDOWS = 12  # a chart has room for at least so many: else a single bar would fill it
@@ -27,7 +27,7 @@ class Plot:
     right: str
 
 
-def traffic(name: str, intervals: Sequence[Interval], total: Interval) -> Plot:
+def traffic(name: str, intervals: Sequence[TrafficInterval], total: TrafficInterval) -> Plot:
     """Requests per second by outcome."""
     layers: dict[str, list[float]] = {"answered": [], "refused": [], "failed": []}
     for interval in intervals[-_POINTS:]:
@@ -52,14 +52,14 @@ def traffic(name: str, intervals: Sequence[Interval], total: Interval) -> Plot:
     )
 
 
-def _by_outcome(interval: Interval, name: str) -> dict[str, float]:
-    found = {"answered": 0.0, "refused": 0.0, "failed": 0.0}
+def _by_outcome(interval: TrafficInterval, name: str) -> dict[str, float]:
+    rates = {"answered": 0.0, "refused": 0.0, "failed": 0.0}
     for status, count in interval.statuses(name).items():
-        found["answered" if status[0] == "2" else "failed" if status[0] == "5" else "refused"] += count
-    return found
+        rates["answered" if status[0] == "2" else "failed" if status[0] == "5" else "refused"] += count
+    return rates
 
 
-def latency(name: str, intervals: Sequence[Interval], total: Interval) -> Plot:
+def latency(name: str, intervals: Sequence[TrafficInterval], total: TrafficInterval) -> Plot:
     """Median and 95th percentile."""
     points: dict[str, list[charts.Point]] = {"median": [], "slow": []}
     for interval in intervals[-_POINTS:]:

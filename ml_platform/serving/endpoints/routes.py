@@ -111,9 +111,9 @@ def _expected(request: Request) -> int | None:
         return None
     if not sent:
         raise Refused(428, "precondition_required", "send If-Match with the ETag that GET gave, or * to overwrite")
-    if (found := _ETAG.fullmatch(sent)) is None:
+    if (match := _ETAG.fullmatch(sent)) is None:
         raise Refused(400, "invalid_header", "If-Match wants the ETag that GET gave, in its quotation marks, or *")
-    number = found[1] or found[2] or ""
+    number = match[1] or match[2] or ""
     if not (number.isdigit() and len(number) < 10):
         raise Refused(412, "revision_conflict", "If-Match wants the ETag that GET gave, or *")
     return int(number)

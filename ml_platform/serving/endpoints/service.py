@@ -90,12 +90,12 @@ class EndpointService:
             raise Refused(403, "forbidden", "this key is not for the model that the endpoint serves")
 
     def _readable(self) -> dict[str, Endpoint]:
-        found = {}
+        descriptions = {}
         for name in self.store.names():
             with suppress(DocumentUnreadable):
                 if (document := self.store.document(name)) is not None:
-                    found[name] = document
-        return found
+                    descriptions[name] = document
+        return descriptions
 
     async def _in_store(self, work: Callable[[], T]) -> T:
         """Read or write the release store in a thread, and turn its errors into answers (raises Refused)."""

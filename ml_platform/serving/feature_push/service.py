@@ -107,25 +107,25 @@ class Pusher:
     def _definition(self, view: str) -> tuple[Definition, ViewSchema]:
         """The online store's definition and schema of a view (raises Refused for a view that takes no rows)."""
         try:
-            found = self._online.definition(view)
-            known = self._online.views() if found is None else []
-            if found is None and not self._online.exists():
+            definition = self._online.definition(view)
+            known = self._online.views() if definition is None else []
+            if definition is None and not self._online.exists():
                 raise FileNotFoundError("there is none")
         except Exception as error:
             logger.error("the online store cannot be read: %s", error)
             message = f"not accepted: the online store cannot be read: {type(error).__name__}"
             raise Refused(503, "online_store_failed", message, retry_after=1) from error
-        if found is None:
+        if definition is None:
             names = ", ".join(known) or "none yet; materialise online/<view> first"
             raise Refused(404, "unknown_view", f"no feature view '{view}' is in the online store; there are: {names}")
-        if found.schema is None:
+        if definition.schema is None:
             message = (
                 f"the online store does not know the columns of '{view}', so rows cannot be checked: materialise "
                 f"online/{view} again; its entity columns must be text, whole numbers, booleans or timestamps"
             )
             raise Refused(409, "view_not_described", message)
-        self._check_models(view, found.hash)
-        return found, found.schema
+        self._check_models(view, definition.hash)
+        return definition, definition.schema
 
     def _check_models(self, view: str, found: str) -> None:
         """Refuse rows while a served model was trained on another definition of the view."""

@@ -184,8 +184,8 @@ class Lookups:
         wanted = [request for request in requests if None not in request[1]]
         missing = Missing()
         read, missing.store_failed = self._read(wanted)
-        found = iter(read)
-        entries = [None if None in key else next(found) for _, key in requests]
+        rows = iter(read)
+        entries = [None if None in key else next(rows) for _, key in requests]
         known_at = np.array([_NEVER if entry is None else entry.micros for entry in entries], dtype=np.int64)
         values: list[Mapping[str, Any]] = [_NOTHING if entry is None else entry.values for entry in entries]
         views = []
@@ -209,10 +209,10 @@ class Lookups:
         started = time.monotonic()
         if started >= self._next_try and not self.unverified:
             try:
-                found = self._store.read(wanted)
-                if found[0] is None and found.count(None) == len(found) and not self._store.exists():
+                rows = self._store.read(wanted)
+                if rows[0] is None and rows.count(None) == len(rows) and not self._store.exists():
                     raise FileNotFoundError("there is none")
-                return found, False
+                return rows, False
             except Exception as error:  # noqa: BLE001 - any store, any error: logged, then the fallback decides
                 failed, now = error, time.monotonic()
                 self._next_try = now + _PAUSE * (now - started)
@@ -251,14 +251,14 @@ class Lookups:
                 key = tuple([row[name] for name in view.keys])
                 wanted.append(None if None in key else requests.setdefault((view.name, key), len(requests)))
         missing = Missing()
-        found, missing.store_failed = self._read(list(requests))
+        stored, missing.store_failed = self._read(list(requests))
         position = 0
         for row, instant in zip(rows, as_of, strict=True):
             now = to_micros(instant)
             for view in self.views:
                 number = wanted[position]
                 position += 1
-                entry = None if number is None else found[number]
+                entry = None if number is None else stored[number]
                 if entry is None or (view.ttl is not None and entry.micros < now - view.ttl):
                     missing[view.name] = missing.get(view.name, 0) + 1
                     for _, column in view.columns:

@@ -117,8 +117,8 @@ def _check_columns(schema: Any, inputs: Sequence[Input], *, strict: bool) -> lis
             raise _invalid(name, "appears twice")
         kind = column.logical_type.type
         if (column.physical_type, kind) not in _TYPES:
-            found = column.physical_type if kind == "NONE" else kind
-            raise _invalid(name, f"is of type {found}: wanted {_WANTED}")
+            stored_type = column.physical_type if kind == "NONE" else kind
+            raise _invalid(name, f"is of type {stored_type}: wanted {_WANTED}")
         names.append(name)
     return names
 

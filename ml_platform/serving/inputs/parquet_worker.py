@@ -104,8 +104,8 @@ class ParquetProcess:
             raise Refused(400, "invalid_parquet", message)
         fault, written = answered
         if fault:
-            found = msgspec.json.decode(fault, type=Fault)
-            raise Refused.of(InvalidRequest(found.status, [Problem(None, found.field, found.message)]))
+            problem = msgspec.json.decode(fault, type=Fault)
+            raise Refused.of(InvalidRequest(problem.status, [Problem(None, problem.field, problem.message)]))
         return written
 
     def _ask(self, body: bytes, task: Task) -> tuple[bytes, bytes] | None:

@@ -225,8 +225,8 @@ class RowDecoder:
         for attribute, rule in self._undecoded:
             values = {getattr(row, attribute) for row in sent} - _NO_VALUES
             if broken := rule.broken_in(values):
-                found = Problem(None, None, rule.own_problem(min(broken)))  # never needed: it finds the same
-                raise find_problems(body, self.inputs, self._types, MAX_ROWS) or InvalidRequest(422, [found])
+                fault = Problem(None, None, rule.own_problem(min(broken)))  # never needed: it finds the same
+                raise find_problems(body, self.inputs, self._types, MAX_ROWS) or InvalidRequest(422, [fault])
         return sent, keys
 
     def _check_keys(self, sent: bytes, keys: int) -> None:
@@ -237,8 +237,8 @@ class RowDecoder:
         body = sent
         if b" " in sent or b"\n" in sent or b"\t" in sent or b"\r" in sent:  # may stand between a key and its colon
             body = sent.translate(None, b" \t\r\n")
-        found = body.count(_KEY) if len(body) < MANY_BYTES else _count_keys(body)
-        if found != keys and (problems := find_problems(sent, self.inputs, self._types, MAX_ROWS)):
+        counted = body.count(_KEY) if len(body) < MANY_BYTES else _count_keys(body)
+        if counted != keys and (problems := find_problems(sent, self.inputs, self._types, MAX_ROWS)):
             raise problems
 
     def _convert(self, body: bytes, *, large: bool = False) -> tuple[Sequence[Any], int]:

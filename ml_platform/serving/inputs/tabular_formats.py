@@ -68,13 +68,13 @@ def rows_of_json(body: bytes, inputs: Sequence[Input], *, strict: bool = False) 
     document = parse(body, nan_is_null=True)
     if not isinstance(document, dict):
         raise _invalid(None, f"wanted an object with one of {', '.join(FORMATS)}")
-    found = [name for name in document if name in FORMATS]
-    if len(found) != 1:
+    formats = [name for name in document if name in FORMATS]
+    if len(formats) != 1:
         given = ", ".join(sorted(document))[:200] or "nothing"
         raise _invalid(None, f"wanted exactly one of {', '.join(FORMATS)}, found {given}")
     if strict:
         _check_members(document)
-    rows = _rows_in(found[0], document[found[0]], inputs)
+    rows = _rows_in(formats[0], document[formats[0]], inputs)
     return rows if strict else _without_extras(rows, inputs)
 
 
@@ -165,8 +165,8 @@ def _split(value: Any) -> list[Any]:
     _check_count(len(data))
     for number, row in enumerate(data):
         if not isinstance(row, list) or len(row) != len(columns):
-            found = f"{len(row)} values" if isinstance(row, list) else "no array"
-            raise _invalid(None, f"wanted {len(columns)} values, one for each column, found {found}", number)
+            description = f"{len(row)} values" if isinstance(row, list) else "no array"
+            raise _invalid(None, f"wanted {len(columns)} values, one for each column, found {description}", number)
     return [dict(zip(columns, row, strict=True)) for row in data]
 
 

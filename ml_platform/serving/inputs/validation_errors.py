@@ -37,11 +37,11 @@ class _Duplicate(dict[str, Any]):
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = _Duplicate(pairs)
-    if len(found) == len(pairs):
+    names = _Duplicate(pairs)
+    if len(names) == len(pairs):
         return dict(pairs)
-    found.twice = tuple(sorted(name for name, count in Counter(name for name, _ in pairs).items() if count > 1))
-    return found
+    names.twice = tuple(sorted(name for name, count in Counter(name for name, _ in pairs).items() if count > 1))
+    return names
 
 
 def find_problems(
@@ -65,8 +65,8 @@ def find_problems(
     except InvalidRequest as refusal:
         return refusal
     if not isinstance(document, dict):
-        found = f'wanted an object with one row, or {{"rows": [...]}}, found {_kind(document)}'
-        return InvalidRequest(422, [Problem(None, None, found)])
+        message = f'wanted an object with one row, or {{"rows": [...]}}, found {_kind(document)}'
+        return InvalidRequest(422, [Problem(None, None, message)])
     known = [field.name for field in inputs]
     if "rows" not in document or "rows" in known:
         return _refusal(_row_problems(None, document, inputs, types))
@@ -114,12 +114,12 @@ def parse(body: bytes, *, nan_is_null: bool = False) -> Any:
     try:
         document = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        found = _parse(body, _null_for_nan)  # explains most faults better
+        parsed = _parse(body, _null_for_nan)  # explains most faults better
         if not nan_is_null or b"NaN" not in body:
             raise not_json(str(error)) from error
-        _refuse_twice(found)
+        _refuse_twice(parsed)
         try:
-            body = json.dumps(found, allow_nan=False).encode()
+            body = json.dumps(parsed, allow_nan=False).encode()
         except RecursionError as deep:
             raise not_json(TOO_DEEP) from deep
         except ValueError as infinite:
@@ -146,7 +146,7 @@ def _count_keys(document: Any) -> int:
 
 def _first_twice(document: Any) -> str | None:
     """A key that appears twice in some object, if there is one."""
-    return next((found.twice[0] for found in _objects(document) if isinstance(found, _Duplicate)), None)
+    return next((duplicate.twice[0] for duplicate in _objects(document) if isinstance(duplicate, _Duplicate)), None)
 
 
 def _objects(document: Any) -> Iterator[dict[str, Any]]:
@@ -247,10 +247,10 @@ def _timestamp_problem(text: str) -> tuple[ProblemKind, str] | None:
     return None
 
 
-def _strange_names(number: int | None, found: dict[str, Any], known: Mapping[str, Any]) -> list[Problem]:
+def _strange_names(number: int | None, row: dict[str, Any], known: Mapping[str, Any]) -> list[Problem]:
     """Problems of names: those that appear twice, and unknown ones."""
-    twice = getattr(found, "twice", ())[:MOST_COUNTED]
-    unknown = list(islice((name[:_NAME] for name in found if name not in known), MOST_COUNTED))
+    twice = getattr(row, "twice", ())[:MOST_COUNTED]
+    unknown = list(islice((name[:_NAME] for name in row if name not in known), MOST_COUNTED))
     problems = [Problem(number, name[:_NAME], "appears twice") for name in twice]
     problems += [Problem(number, name, _unknown(name, known)) for name in unknown[:MOST_PROBLEMS]]
     return problems + [Problem(number, name, "is not a field of this request") for name in unknown[MOST_PROBLEMS:]]

@@ -203,14 +203,14 @@ class ReleaseAlerts:
         """Send waiting alerts to the webhook until told to end; while some are left, try again after a pause."""
         pause = 0.0
         while True:
-            asked: bool | Alert = True
+            order: bool | Alert = True
             with suppress(queue.Empty):
-                asked = self._to_send.get(timeout=pause or None)
-            if not asked:
+                order = self._to_send.get(timeout=pause or None)
+            if not order:
                 return
             try:
-                if isinstance(asked, Alert):
-                    post_alert(asked, sinks=self._sinks)
+                if isinstance(order, Alert):
+                    post_alert(order, sinks=self._sinks)
                 failed = bool(deliver_alerts(self._settings, sinks=self._sinks).failed)
                 is_left = bool(waiting_alerts(self._settings))
             except Exception as error:  # noqa: BLE001 - whatever a webhook answers, later alerts need this thread

@@ -125,11 +125,13 @@ class Watcher:
             return
         self._views_due = now + CHECK_SECONDS
         try:
-            found = {name: self._online.definition(name) for name in self._online.views()}
+            definitions = {name: self._online.definition(name) for name in self._online.views()}
         except Exception as error:  # noqa: BLE001 - any store, any error: the views seen last stay
             logger.warning("the feature views of the online store cannot be read: %s", error)
             return
-        self._state.views = {name: one for name, one in found.items() if one is not None and one.schema is not None}
+        self._state.views = {
+            name: one for name, one in definitions.items() if one is not None and one.schema is not None
+        }
 
     def _poll_model(self, name: str, stamp: tuple[int, int, int]) -> None:
         """Read an endpoint's document when it changed or another look is due, and serve what it says."""

@@ -131,9 +131,9 @@ def _answer_schema(manifest: Manifest) -> dict[str, Any]:
 
 
 def _ping(identity: str, summary: str, parameters: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-    found = MLFLOW.operation(identity, summary, None, {}, about="An empty line.", parameters=parameters)
-    found["responses"]["404"] = {"description": "It does not."}
-    return found
+    operation = MLFLOW.operation(identity, summary, None, {}, about="An empty line.", parameters=parameters)
+    operation["responses"]["404"] = {"description": "It does not."}
+    return operation
 
 
 def _version(identity: str, parameters: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:

@@ -115,9 +115,9 @@ def _answer_schema(manifest: Manifest) -> dict[str, Any]:
         record(name={"const": name}, datatype={"const": kind}, shape=shapes.get(name, _SHAPE), data={"type": "array"})
         for name, kind in outputs_of(manifest).items()
     ]
-    found = record(model_name={"const": manifest.model}, model_version=TEXT, outputs=listed({"oneOf": outputs}))
-    found["properties"] |= {
+    schema = record(model_name={"const": manifest.model}, model_version=TEXT, outputs=listed({"oneOf": outputs}))
+    schema["properties"] |= {
         "id": {"type": "string", "description": "As it was sent."},
         "parameters": {"type": "object", "description": "`flags`: inputs that break the contract, as JSON text."},
     }
-    return {"title": f"Inferred by {manifest.model}", **found}
+    return {"title": f"Inferred by {manifest.model}", **schema}

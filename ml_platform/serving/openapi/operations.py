@@ -48,7 +48,7 @@ class Protocol(NamedTuple):
         answered: dict[str, Any] = {"description": "Done."}
         if answer is not None:
             answered["content"] = {"application/json": {"schema": answer}}
-        found: dict[str, Any] = {
+        operation: dict[str, Any] = {
             "tags": [self.tag],
             "summary": summary,
             "operationId": identity,
@@ -57,7 +57,7 @@ class Protocol(NamedTuple):
             "requestBody": body,
             "responses": {"200": answered, **error_responses(errors, self.shape)},
         }
-        return {name: part for name, part in found.items() if part}
+        return {name: part for name, part in operation.items() if part}
 
 
 def json_body(schema: str, example: Any) -> dict[str, Any]:

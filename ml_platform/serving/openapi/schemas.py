@@ -8,11 +8,11 @@ TEXT = {"type": "string"}
 
 def record(about: str = "", **properties: Any) -> dict[str, Any]:
     """JSON schema of an object that has all of these properties."""
-    found = {"type": "object", "required": list(properties), "properties": properties}
-    return {**found, "description": about} if about else found
+    schema = {"type": "object", "required": list(properties), "properties": properties}
+    return {**schema, "description": about} if about else schema
 
 
 def listed(items: Mapping[str, Any], about: str = "", **limits: Any) -> dict[str, Any]:
     """JSON schema of an array."""
-    found = {"type": "array", "items": items, **limits}
-    return {**found, "description": about} if about else found
+    schema = {"type": "array", "items": items, **limits}
+    return {**schema, "description": about} if about else schema

@@ -40,8 +40,8 @@ class AllWorkers(MultiProcessCollector):
 
     def collect(self) -> Iterable[Metric]:
         """Every series with its value."""
-        found: Iterable[Metric] = self.merge([str(path) for path in self._folder.glob("*.db") if _is_filled(path)])
-        return found
+        merged: Iterable[Metric] = self.merge([str(path) for path in self._folder.glob("*.db") if _is_filled(path)])
+        return merged
 
 
 class ModelMetrics:

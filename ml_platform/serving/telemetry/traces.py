@@ -133,7 +133,7 @@ def _name(scope: Scope, path: str, status: int) -> str:
 
 def _attributes(scope: Scope, path: str, status: int) -> dict[str, Any]:
     context = RequestContext.of(scope)
-    found = {
+    attributes = {
         "http.request.method": scope["method"],
         "url.path": path,
         "http.response.status_code": status,
@@ -142,4 +142,4 @@ def _attributes(scope: Scope, path: str, status: int) -> dict[str, Any]:
         "model.version": context.model_version,
         "caller": None if context.key is None else context.key.name,
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in attributes.items() if value is not None}
