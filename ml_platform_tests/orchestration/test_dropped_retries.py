@@ -13,7 +13,7 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import GrpcServerTarget
 from dagster._daemon.auto_run_reexecution.auto_run_reexecution import consume_new_runs_for_automatic_reexecution
 from dagster._daemon.auto_run_reexecution.event_log_consumer import EventLogConsumerDaemon
-from dagster._utils.error import SerializableErrorInfo
+from dagster_shared.error import SerializableErrorInfo
 
 from ml_platform.orchestration.dropped_retries import (
     ATTEMPTS,
@@ -75,6 +75,7 @@ def workspace_without_server(instance: dg.DagsterInstance) -> Iterator[Workspace
 def daemon_retries(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     """Let Dagster's daemon look at a failed run, with no code server there."""
     record = instance.get_run_record_by_id(run.run_id)
+    assert record is not None
     with workspace_without_server(instance) as workspace:
         list(consume_new_runs_for_automatic_reexecution(workspace, [record], logging.getLogger("daemon")))
 
@@ -95,15 +96,15 @@ def fail_under_the_daemon_s_eyes(instance: dg.DagsterInstance, run: dg.DagsterRu
         if entry.is_dagster_event and entry.get_dagster_event().is_run_failure:
             daemon_passes(instance)
 
-    storage.store_event = store_and_look
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storage, "store_event", store_and_look)
         fail(instance, run)
-    finally:
-        del storage.store_event
 
 
 def tagged_to_retry(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
-    return instance.get_run_by_id(run.run_id).tags["dagster/will_retry"]
+    stored = instance.get_run_by_id(run.run_id)
+    assert stored is not None
+    return stored.tags["dagster/will_retry"]
 
 
 def give_up(instance: dg.DagsterInstance, run: dg.DagsterRun, error: str) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from ml_platform.features.training_sets.build import FeatureInfo
 from ml_platform.features.training_sets.leakage import find_leakage
-from ml_platform.spec.model import Leakage, Task
+from ml_platform.spec.model import Leakage
+from ml_platform.spec.types import Task
 
 ROWS = 3000
 BIKES = Path(os.environ.get("ML_PLATFORM_BIKE_HOURLY", "../shared/datasets/bike_hourly.csv"))

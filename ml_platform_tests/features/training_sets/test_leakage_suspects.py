@@ -8,7 +8,8 @@ import pytest
 
 from ml_platform.features.training_sets.build import FeatureInfo
 from ml_platform.features.training_sets.leakage import LeakageReport, find_leakage, single_strength
-from ml_platform.spec.model import Leakage, Task
+from ml_platform.spec.model import Leakage
+from ml_platform.spec.types import Task
 
 ROWS = 4000
 TIMES = pl.datetime_range(

@@ -229,7 +229,7 @@ def test_numbers_far_from_zero_keep_their_digits(task: Task, family: str) -> Non
         if task == "binary"
         else np.digitize(value, [-0.5, 0.5]) * 1.0
     )
-    params = {
+    params: dict[str, dict[str, Any]] = {
         "lightgbm": {**get_family("lightgbm").default_params(task), "n_estimators": 20},
         "ridge": {"alpha": 1.0},
         "logistic_regression": {"C": 1.0},
