@@ -104,7 +104,7 @@ OTHERS = {
         "scoring.daily_at",
         "monitoring.schedule",
     ),
-    *("skew.schedule", "retraining.schedule"),
+    *("skew.schedule", "retraining.schedule", "families"),
 }
 
 
