@@ -16,7 +16,7 @@ from ml_platform.lake.cli import quarantine, sql, tables
 from ml_platform.monitoring.alerts.cli import app as alerts
 from ml_platform.new_model.cli import app as new
 from ml_platform.private_files import private_umask
-from ml_platform.promotion import traffic_cli
+from ml_platform.promotion import environments_cli, traffic_cli
 from ml_platform.promotion.promoters import MayNotPromote, promoter
 from ml_platform.settings import Settings
 from ml_platform.terminal import say, stop
@@ -135,6 +135,7 @@ def rollback(model: Model, reason: Annotated[str, typer.Option(help=REASON)] = "
 
 
 app.add_typer(new, name="new", rich_help_panel=BUILD)
+app.add_typer(environments_cli.app, name="environments", rich_help_panel=MODELS)
 app.command("traffic", rich_help_panel=MODELS)(traffic_cli.traffic)
 app.add_typer(alerts, name="alerts", rich_help_panel=MODELS)
 app.command("sql", rich_help_panel=DATA)(sql.sql_command(_overlays))

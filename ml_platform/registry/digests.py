@@ -60,6 +60,17 @@ def model_digest(onnx: bytes, manifest: Manifest) -> str:
     return digest.hexdigest()
 
 
+def contract_digest(manifest: Manifest) -> str:
+    """SHA-256 over what a model's clients rely on: which inputs they send, by which rules, and what is answered."""
+    contract = {
+        "task": manifest.task,
+        "classes": manifest.classes,
+        "id": manifest.id,
+        "inputs": sorted([_input_signature(field) for field in manifest.inputs], key=lambda signature: signature[0]),
+    }
+    return hashlib.sha256(msgspec.json.encode(contract, order="deterministic")).hexdigest()
+
+
 def _input_signature(field: Input) -> tuple[Any, ...]:
     """The part of an input that decides an answer; what it does not declare leaves the digest as it was without it."""
     signature = (field.name, field.type, field.required, field.minimum, field.maximum)

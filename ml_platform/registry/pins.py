@@ -1,5 +1,6 @@
 """Which table versions the released models were trained on."""
 
+from ml_platform.registry.origins import origin_of
 from ml_platform.registry.releases import ReleaseStore
 
 
@@ -11,7 +12,8 @@ def pinned_versions(store: ReleaseStore) -> dict[str, set[int]]:
     Returns
     -------
     dict[str, set[int]]
-        Lake table → versions: the training set, and every table that it was made from.
+        Lake table → versions: the training set, and every table that it was made from; of a model that came from
+        another environment the copy of its training set alone.
 
     Raises
     ------
@@ -26,6 +28,10 @@ def pinned_versions(store: ReleaseStore) -> dict[str, set[int]]:
         if not store.bundle_path(digest).is_dir():
             continue
         provenance = store.load_manifest(digest).provenance
+        origin = origin_of(store, digest)
+        if origin is not None and origin.training_set is not None:  # its tables are those of another lake
+            pinned.setdefault(origin.training_set, set()).add(origin.training_set_version or 0)
+            continue
         for table, version in provenance.tables.items():
             pinned.setdefault(table, set()).add(version)
         pinned.setdefault(provenance.training_set, set()).add(provenance.training_set_version)

@@ -4,6 +4,7 @@
     <folder>/endpoints/<name>.json                 what serves now; replaced atomically
     <folder>/history/<name>/<revision>.json        every document that ever was current
     <folder>/versions/<model>/<version>.json       bundle of a registered version
+    <folder>/origins/<digest>.json                 of a bundle from another environment, see `registry.origins`
     <folder>/tries/<model>.json                    challengers that the gate judged, see `training.evaluation.tries`
     <folder>/status/<model>.json                   what monitoring found lately, see `ml_platform.monitoring.status`
 

@@ -31,6 +31,7 @@ from ml_platform.monitoring.scored_rows import (
     scored_tables,
 )
 from ml_platform.registry.manifest import Manifest
+from ml_platform.registry.origins import Origin, origin_of
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
 from ml_platform.spec.model import ModelSpec
@@ -111,7 +112,7 @@ def detect_drift(
         publish_drift(store, not_judged)
         return not_judged
 
-    total, reference = _reference(lake, spec, manifest)
+    total, reference = _reference(lake, spec, manifest, origin_of(store, champion.digest))
     scorer = load_scorer(store, champion.digest)
     current = _sample(current, "row_key", MAX_COMPARED_ROWS)
     hidden = unwatched(manifest)  # values that the log does not have are no drift
@@ -200,10 +201,12 @@ def _versions_lacking(store: ReleaseStore, model: str, manifest: Manifest) -> se
     }
 
 
-def _reference(lake: Lake, spec: ModelSpec, manifest: Manifest) -> tuple[int, pl.DataFrame]:
+def _reference(lake: Lake, spec: ModelSpec, manifest: Manifest, origin: Origin | None) -> tuple[int, pl.DataFrame]:
     """Number of rows of the champion's training set, and at most `MAX_READ_ROWS` of them in order of time."""
-    source = manifest.provenance
-    rows = lake.read(source.training_set, version=source.training_set_version)
+    table, version = manifest.provenance.training_set, manifest.provenance.training_set_version
+    if origin is not None and origin.training_set is not None:
+        table, version = origin.training_set, origin.training_set_version or 0
+    rows = lake.read(table, version=version)
     total = rows.select(pl.len()).collect().item()
     wanted = list(dict.fromkeys([spec.id, spec.timestamp, *(feature.name for feature in manifest.features)]))
     sampled = rows.select(wanted)

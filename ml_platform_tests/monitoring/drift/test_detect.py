@@ -16,6 +16,7 @@ from ml_platform.monitoring.drift.report import DriftReport, judge
 from ml_platform.monitoring.drift.report_html import KEPT_REPORTS
 from ml_platform.registry.digests import model_digest
 from ml_platform.registry.manifest import Target
+from ml_platform.registry.origins import Origin, note_origin
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.spec.model import ModelSpec
 from ml_platform_tests.monitoring.conftest import MODEL, SPEC, START, World, draw
@@ -37,6 +38,24 @@ def test_rows_like_the_training_rows_do_not_drift(world: World) -> None:
     assert (report.rows, report.reference_rows, report.version) == (700, 6000, 1)
     assert report.skewed_share == 0.0
     assert [one.column for one in report.columns] == ["vibration", "wind", "maker"]  # by importance
+
+
+def test_a_model_of_another_environment_is_held_against_the_copy_of_its_rows(world: World) -> None:
+    [target] = world.store.endpoints()[MODEL].targets
+    learned = world.store.load_manifest(target.digest).provenance
+    rows = world.lake.read(learned.training_set, version=learned.training_set_version).collect()
+    copied = world.lake.replace(f"promoted_training_sets/{MODEL}", rows.with_columns(pl.col("vibration") + 0.8))
+    origin = Origin(environment="dev", version=4, by="ann", at="2026-01-01T00:00:00Z")
+    note_origin(world.store, target.digest, origin)
+    world.score(draw(60, 7))
+    assert drift_of(world).verdict == "no drift"  # of one lake: its own rows
+    table = f"promoted_training_sets/{MODEL}"
+    note_origin(
+        world.store,
+        target.digest,
+        msgspec.structs.replace(origin, training_set=table, training_set_version=copied),
+    )
+    assert drift_of(world).drifted == ("vibration",)
 
 
 def test_shift_of_an_important_feature_is_drift_of_the_prediction_too(world: World) -> None:
