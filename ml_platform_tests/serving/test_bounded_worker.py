@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from functools import partial
 
 import pytest
 
@@ -39,3 +40,54 @@ def test_work_that_nobody_waits_for_any_more_is_not_done_and_leaves_the_queue() 
 
     asyncio.run(ask())
     assert done == ["held", "stays"]
+
+
+def test_work_that_is_not_begun_in_time_is_refused_and_never_done() -> None:
+    release = threading.Event()
+    done: list[str] = []
+
+    async def ask() -> None:
+        worker = BoundedWorker("large", 5, ServingSettings(queue_seconds=0.01))
+        worker._threads.submit(release.wait)  # no turn comes before it is set
+        with pytest.raises(Refused, match=r"timed out after 0\.01 seconds in the queue; retry") as refused:
+            await worker.submit(lambda: done.append("late"))
+        assert (refused.value.status, refused.value.code, refused.value.retry_after) == (503, "busy", 1)
+        assert worker.queued == 0
+        release.set()
+        worker.close()
+
+    asyncio.run(ask())
+    assert done == []
+
+
+def test_results_and_errors_are_the_callers_and_work_is_done_in_order() -> None:
+    def fail() -> None:
+        raise LookupError("no such row")
+
+    async def ask() -> None:
+        worker = BoundedWorker("large", 10, ServingSettings())
+        order: list[int] = []
+        jobs = [asyncio.create_task(worker.submit(partial(order.append, number))) for number in range(5)]
+        with pytest.raises(LookupError, match="no such row"):
+            await worker.submit(fail)
+        await asyncio.gather(*jobs)
+        assert order == [0, 1, 2, 3, 4]
+        assert await worker.submit(lambda: 7) == 7
+        assert worker.queued == 0
+        worker.close()
+
+    asyncio.run(ask())
+
+
+def test_closing_finishes_the_work_that_waits() -> None:
+    done: list[int] = []
+
+    async def ask() -> None:
+        worker = BoundedWorker("large", 10, ServingSettings())
+        jobs = [asyncio.create_task(worker.submit(partial(done.append, number))) for number in range(5)]
+        await asyncio.sleep(0)
+        worker.close()
+        await asyncio.gather(*jobs)
+
+    asyncio.run(ask())
+    assert done == [0, 1, 2, 3, 4]

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 import pytest
 
 from ml_platform.features.online.open import open_online_store
-from ml_platform.monitoring.alerts.alert import AlertSettings
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.serving.models import reloader
-from ml_platform.serving.models.last_good import LastKnownGood
-from ml_platform.serving.models.release_alerts import ReleaseAlerts
 from ml_platform.serving.models.reloader import Watcher
 from ml_platform.serving.models.slots import EndpointState, ServingState
 from ml_platform.serving.telemetry.metrics import Metrics
 from ml_platform.settings import Settings
 from ml_platform_tests.clock import Clock
+from ml_platform_tests.serving.in_process import watcher_of
 from ml_platform_tests.serving.releases import MODEL, fill_online_store, publish
 
 
@@ -50,14 +48,9 @@ def worker(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Work
     publish(settings, 1)
     clock = Clock()
     monkeypatch.setattr(reloader, "time", clock)
-    state, metrics, store = ServingState({}), Metrics(), ReleaseStore(settings.releases_dir)
-    alerts = ReleaseAlerts(settings, metrics, AlertSettings(webhook_url=""))
+    state = ServingState({})
     with open_online_store(settings.online_uri) as online:
-        watcher = Watcher(
-            state, store, online, metrics, alerts,
-            in_force=LastKnownGood(settings.in_force_dir, store), keys_dir=settings.keys_dir,
-        )  # fmt: skip
-        yield Worker(settings, state, watcher, clock)
+        yield Worker(settings, state, watcher_of(settings, online, state, Metrics()), clock)
 
 
 def test_a_document_has_a_second_to_be_written_in_place(worker: Worker) -> None:
