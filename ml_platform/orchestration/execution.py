@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 # Forked steps find these already imported. Without the private module, each step imports Dagster's storage anew, which
 # costs several times the step itself; a test notices when a release moves it.
-PRELOAD = ("dagster._core.storage.sqlite_storage", "lightgbm", "mlflow", "sklearn.pipeline")  # and the project
+PRELOAD = (  # and the project
+    "dagster._core.storage.sqlite_storage",
+    "lightgbm",
+    "ml_platform.orchestration.load_project",
+    "mlflow",
+    "sklearn.pipeline",
+)
 
 
 @dg.executor(name="multiprocess", requirements=multiple_process_executor_requirements())
