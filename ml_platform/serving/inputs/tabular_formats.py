@@ -28,16 +28,16 @@ _INFINITE = (math.inf, -math.inf)
 
 def body_of(rows: Sequence[Any], inputs: Sequence[Input]) -> bytes:
     """Write rows as a body of `/predict/{model}` (raises InvalidRequest for values nested too deeply)."""
-    timestamps = {field.name for field in inputs if field.type == "timestamp"}
-    integers = {field.name for field in inputs if field.type == "integer"}
+    timestamps = [field.name for field in inputs if field.type == "timestamp"]
+    integers = [field.name for field in inputs if field.type == "integer"]
     for row in rows:
         if isinstance(row, dict):
-            for name in timestamps & row.keys():
-                if isinstance(row[name], str) and not has_offset(row[name]):
-                    row[name] += "Z" if ":" in row[name] else "T00:00Z"
-            for name in integers & row.keys():
-                if isinstance(row[name], float) and row[name].is_integer():
-                    row[name] = int(row[name])
+            for name in timestamps:
+                if isinstance(instant := row.get(name), str) and not has_offset(instant):
+                    row[name] += "Z" if ":" in instant else "T00:00Z"
+            for name in integers:
+                if isinstance(number := row.get(name), float) and number.is_integer():
+                    row[name] = int(number)
     try:
         return msgspec.json.encode({"rows": rows})
     except RecursionError as error:
@@ -102,7 +102,10 @@ def _rows_in(form: str, value: Any, inputs: Sequence[Input]) -> list[Any]:
 def _without_extras(rows: list[Any], inputs: Sequence[Input]) -> list[Any]:
     known = {field.name for field in inputs}
     return [
-        {name: value for name, value in row.items() if name in known} if isinstance(row, dict) else row for row in rows
+        row
+        if not isinstance(row, dict) or row.keys() <= known
+        else {name: value for name, value in row.items() if name in known}
+        for row in rows
     ]
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from itertools import islice
 from types import NoneType
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 
@@ -17,10 +17,12 @@ from ml_platform.instants import read_instant
 from ml_platform.registry.input_contract import TYPES, found_of, refused_rules, wanted_of
 from ml_platform.registry.manifest import Input
 from ml_platform.serving.http.problems import MOST_COUNTED, MOST_PROBLEMS, InvalidRequest, Problem, ProblemKind
-from ml_platform.spec.input_rules import FieldType, rules_of, shown
+from ml_platform.serving.inputs.json_keys import key_marks
+from ml_platform.spec.input_rules import FieldType, Rule, rules_of, shown
 
 WHOLE_DOUBLES = 2**53  # up to here a 64-bit float has every whole number
 TOO_DEEP = "it is nested too deeply"
+_CONTAINERS = (dict, list)  # quicker to test for than their union
 _NAME = 100  # characters shown of an unknown name
 _PLAIN: dict[FieldType, Any] = {"string": str, "integer": int, "number": float, "boolean": bool, "timestamp": datetime}
 
@@ -28,6 +30,14 @@ _PLAIN: dict[FieldType, Any] = {"string": str, "integer": int, "number": float, 
 def not_json(reason: str) -> InvalidRequest:
     """Refuse a body that cannot be read at all."""
     return InvalidRequest(400, [Problem(None, None, f"the body is not JSON: {reason}")])
+
+
+class _Field(NamedTuple):
+    """An input, the type that its values must convert to, and the rules whose violations are refused."""
+
+    input: Input
+    kind: Any
+    rules: tuple[Rule, ...]
 
 
 class _Duplicate(dict[str, Any]):
@@ -67,10 +77,10 @@ def find_problems(
     if not isinstance(document, dict):
         message = f'wanted an object with one row, or {{"rows": [...]}}, found {_kind(document)}'
         return InvalidRequest(422, [Problem(None, None, message)])
-    known = [field.name for field in inputs]
-    if "rows" not in document or "rows" in known:
-        return _refusal(_row_problems(None, document, inputs, types))
-    problems = _strange_names(None, document, {"rows": None})
+    fields = {field.name: _Field(field, types[field.name], refused_rules(field)) for field in inputs}
+    if "rows" not in document or "rows" in fields:
+        return _refusal(_row_problems(None, document, fields))
+    problems = _strange_names(None, document, ["rows"])
     rows = document["rows"]
     if not isinstance(rows, list):
         problems.append(Problem(None, "rows", f"wanted an array of objects, found {_kind(rows)}"))
@@ -82,7 +92,7 @@ def find_problems(
             if len(problems) >= MOST_COUNTED:
                 break
             if isinstance(row, dict):
-                problems += _row_problems(number, row, inputs, types)
+                problems += _row_problems(number, row, fields)
             else:
                 problems.append(Problem(number, None, f"wanted an object, found {_kind(row)}"))
     return _refusal(problems)
@@ -125,7 +135,7 @@ def parse(body: bytes, *, nan_is_null: bool = False) -> Any:
         except ValueError as infinite:
             raise not_json("it holds an infinite number") from infinite
         return parse(body)
-    if body.count(b":") > _count_keys(document):
+    if key_marks(body) > _count_keys(document):
         _refuse_twice(_parse(body))
     return document
 
@@ -159,57 +169,57 @@ def _objects(document: Any) -> Iterator[dict[str, Any]]:
             value = value.values()
         elif not isinstance(value, list):
             continue
-        waiting += [one for one in value if isinstance(one, dict | list)]
+        waiting += [one for one in value if isinstance(one, _CONTAINERS)]
 
 
 def _refusal(problems: list[Problem]) -> InvalidRequest | None:
     return InvalidRequest(422, problems) if problems else None
 
 
-def _row_problems(
-    number: int | None, row: dict[str, Any], inputs: Sequence[Input], types: Mapping[str, Any]
-) -> list[Problem]:
-    problems = _strange_names(number, row, types)
-    for field in inputs:
-        if field.name not in row:
-            if field.required:
-                problems.append(Problem(number, field.name, f"is missing; wanted {wanted_of(field)}", "null"))
-        elif problem := _problem_of(field, row[field.name], types[field.name]):
+def _row_problems(number: int | None, row: dict[str, Any], fields: Mapping[str, _Field]) -> list[Problem]:
+    problems = _strange_names(number, row, fields)
+    for name, field in fields.items():
+        if name not in row:
+            if field.input.required:
+                problems.append(Problem(number, name, f"is missing; wanted {wanted_of(field.input)}", "null"))
+        elif problem := _problem_of(field, row[name]):
             kind, message = problem
-            problems.append(Problem(number, field.name, message, kind))
+            problems.append(Problem(number, name, message, kind))
     return problems
 
 
-def _problem_of(field: Input, value: Any, kind: Any) -> tuple[ProblemKind, str] | None:
-    is_text_of_time = field.type == "timestamp" and isinstance(value, str)
-    return _timestamp_problem(value) if is_text_of_time else _value_problem(field, value, kind)
+def _problem_of(field: _Field, value: Any) -> tuple[ProblemKind, str] | None:
+    is_text_of_time = field.input.type == "timestamp" and isinstance(value, str)
+    return _timestamp_problem(value) if is_text_of_time else _value_problem(field, value)
 
 
-def _value_problem(field: Input, value: Any, kind: Any) -> tuple[ProblemKind, str] | None:
+def _value_problem(field: _Field, value: Any) -> tuple[ProblemKind, str] | None:
+    kind = field.input.type
     if value is None:
-        may_be_null = not field.required or NoneType in get_args(kind)
-        return None if may_be_null else ("null", f"wanted {wanted_of(field)}, found null")
+        may_be_null = not field.input.required or NoneType in get_args(field.kind)
+        return None if may_be_null else ("null", f"wanted {wanted_of(field.input)}, found null")
     if isinstance(value, float) and not math.isfinite(value):
-        return "type", f"wanted {TYPES[field.type]}, found {'NaN' if math.isnan(value) else 'an infinite number'}"
-    if field.type == "integer" and isinstance(value, float) and value.is_integer():
+        return "type", f"wanted {TYPES[kind]}, found {'NaN' if math.isnan(value) else 'an infinite number'}"
+    if kind == "integer" and isinstance(value, float) and value.is_integer():
         value = int(value)
-    if field.type == "boolean" and isinstance(value, int | float) and value in (0, 1):
+    if kind == "boolean" and isinstance(value, int | float) and value in (0, 1):
         return None
-    return _conversion_problem(field, value, kind)
+    return _conversion_problem(field, value)
 
 
-def _conversion_problem(field: Input, value: Any, kind: Any) -> tuple[ProblemKind, str] | None:
-    if field.type == "number" and isinstance(value, int) and not is_a_double(value):
+def _conversion_problem(field: _Field, value: Any) -> tuple[ProblemKind, str] | None:
+    kind = field.input.type
+    if kind == "number" and isinstance(value, int) and not is_a_double(value):
         return "type", f"wanted a number that a 64-bit float has, found {_shown(value)}"
-    if not _is_of_type(value, field.type):
-        return "type", f"wanted {TYPES[field.type]}, found {_shown(value)}"
-    for rule in refused_rules(field):
+    if not _is_of_type(value, kind):
+        return "type", f"wanted {TYPES[kind]}, found {_shown(value)}"
+    for rule in field.rules:
         if not rule.keeps(value):
-            return rule.kind, f"wanted {wanted_of(field)}, found {found_of(field, value)}"
+            return rule.kind, f"wanted {wanted_of(field.input)}, found {found_of(field.input, value)}"
     try:
-        msgspec.convert(value, kind)
+        msgspec.convert(value, field.kind)
     except msgspec.ValidationError:  # an integer beyond 64 bits
-        limits = wanted_of(field) if rules_of(field) else f"{TYPES[field.type]} of 64 bits"
+        limits = wanted_of(field.input) if rules_of(field.input) else f"{TYPES[kind]} of 64 bits"
         return "range", f"wanted {limits}, found {_shown(value)}"
     return None
 
@@ -247,7 +257,7 @@ def _timestamp_problem(text: str) -> tuple[ProblemKind, str] | None:
     return None
 
 
-def _strange_names(number: int | None, row: dict[str, Any], known: Mapping[str, Any]) -> list[Problem]:
+def _strange_names(number: int | None, row: dict[str, Any], known: Collection[str]) -> list[Problem]:
     """Problems of names: those that appear twice, and unknown ones."""
     twice = getattr(row, "twice", ())[:MOST_COUNTED]
     unknown = list(islice((name[:_NAME] for name in row if name not in known), MOST_COUNTED))
