@@ -1,5 +1,6 @@
 """`ml-platform`: what people do from a terminal rather than in the Dagster UI."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ from ml_platform.yaml_documents import SpecError
 if TYPE_CHECKING:
     from ml_platform.lake.query.overlays import Overlays
     from ml_platform.lake.storage.tables import Lake
+    from ml_platform.training.documents import ReleaseDecision
 
 BUILD, MODELS, DATA, ACCESS, TERMINAL = "Make models", "What serves", "Tables and features", "Access", "This terminal"
 Model = Annotated[str, typer.Argument(help="Name of the model, as in its defs.yaml.")]
@@ -136,6 +138,53 @@ def rollback(model: Model, reason: Annotated[str, typer.Option(help=REASON)] = "
 
 app.add_typer(new, name="new", rich_help_panel=BUILD)
 app.add_typer(environments_cli.app, name="environments", rich_help_panel=MODELS)
+
+
+@app.command(rich_help_panel=BUILD)
+def run(model: Model) -> None:
+    """Make all that a model needs, in order: sources, views, training, the gate's verdict and the release.
+
+    Example: ml-platform run bank_calls
+    """
+    from ml_platform.orchestration.model_run import RunFailed, run_in_home
+    from ml_platform.processes.platform import make_databases, platform_environment, ports
+    from ml_platform.processes.runner import CannotStart
+    from ml_platform.project import current_project
+    from ml_platform.registry.releases import ReleaseConflict
+
+    try:
+        chosen = ports()
+        make_databases(Settings())
+        # From here on this process is one of the platform's own: same folders, same addresses.
+        os.environ.update({"MLFLOW_LOGGING_LEVEL": "WARNING"} | platform_environment(Settings(), chosen))
+        done = run_in_home(current_project(), model, tell=say, dagster_url=f"http://127.0.0.1:{chosen['dagster']}")
+    except (LookupError, CannotStart, RunFailed, SpecError, ReleaseConflict) as error:
+        stop(str(error))
+    for warning in done.warnings:
+        say(f"warning: {warning}")
+    _tell_verdict(done.decision)
+
+
+def _tell_verdict(decision: "ReleaseDecision") -> None:
+    """Print what the gate found, and how to ask what serves."""
+    from ml_platform.governance.keys import KeyStore
+    from ml_platform.registry.example_request import curl_line, example_request
+    from ml_platform.registry.releases import ReleaseStore
+
+    settings, model = Settings(), decision.model
+    say(f"The gate {'released' if decision.promoted else 'did not release'} version {decision.version} of {model}:")
+    for reason in decision.reasons:
+        say(f"  {reason}")
+    store = ReleaseStore(settings.releases_dir)
+    if store.endpoint(model) is None:
+        say(f"Nothing of {model} serves. To serve it all the same:")
+        say(f'  ml-platform promote {model} {decision.version} --reason "…"')
+        return
+    say("With the server up (`make dev`, or `python -m ml_platform.serving` alone), ask for a prediction:")
+    in_use = KeyStore(settings.keys_dir).in_use()
+    say(curl_line(settings.serving_url, model, example_request(store, model), with_key=in_use))
+
+
 app.command("traffic", rich_help_panel=MODELS)(traffic_cli.traffic)
 app.add_typer(alerts, name="alerts", rich_help_panel=MODELS)
 app.command("sql", rich_help_panel=DATA)(sql.sql_command(_overlays))

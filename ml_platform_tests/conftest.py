@@ -10,6 +10,7 @@ from ml_platform.defs.flights.tables import RAW_TABLES
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.settings import Settings
 from ml_platform.training.documents import TrainedModel
+from ml_platform_tests.docs.reader import reader  # noqa: F401 - a fixture
 from ml_platform_tests.redis_server import redis_server, redis_uri  # noqa: F401 - fixtures
 from ml_platform_tests.toy_world import START, Shops, build_shops
 from ml_platform_tests.webhook import receiver  # noqa: F401 - a fixture

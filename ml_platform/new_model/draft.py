@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,6 +31,7 @@ from ml_platform.spec_yaml import load_spec
 from ml_platform.training.data.split import split_by_time
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{1,62}")
+_MOSTLY_DISTINCT = 0.9  # share of rows that differ in their inputs, from which equal ones stay in one part of the split
 _TAKEN = frozenset({"raw", "features", "online", "pushed", "catalogue", "maintenance", "governance"})  # asset groups
 
 
@@ -110,6 +111,8 @@ def draft_model(
     columns = table_columns(rows)
     target = guess_target(wanted.target, columns, rows.get_column(wanted.target), table=wanted.table, task=wanted.task)
     row_id = choose_id(columns, table=wanted.table, target=wanted.target, wanted=wanted.id, key=key)
+    if row_id.row_hash is not None and rows.drop(wanted.target).n_unique() < _MOSTLY_DISTINCT * rows.height:
+        row_id = replace(row_id, hashed=row_id.name)  # of few hashes, few instants could be drawn
     instant = choose_instant(
         {name: column for name, column in columns.items() if name != wanted.target},
         row_id, table=wanted.table, wanted=wanted.time,

@@ -65,8 +65,10 @@ def find_strong_inputs(
         measure = "R²" if task == "regression" else "AUC"
         strong = [(name, value) for name, value in report.strength.items() if value >= ASKED_FROM[task]][:MOST_ASKED]
         questions = {name: f"{measure} {value:.2f} alone" for name, value in strong}
-        questions |= {f.features[0]: f"{measure} {f.value:.2f} alone" for f in report.suspects if f.kind == "alone"}
-        questions |= {name: f.reason for f in report.suspects if f.kind != "alone" for name in f.features}
+        for one in report.suspects:
+            if len(one.features) == 1:
+                how = "alone" if one.kind == "alone" else f"as a {one.kind}"
+                questions[one.features[0]] = f"{one.measure} {one.value:.2f} {how}"
         if not report.leaks:
             break
         for found in report.leaks:

@@ -254,3 +254,8 @@ def test_a_time_of_two_values_is_refused() -> None:
     with pytest.raises(ValueError, match="has 2 distinct values: rows cannot be split by it"):
         draft(rows, "y", time="at")
     assert "event_time" not in fields(draft(rows, "y"))
+
+
+def test_rows_that_are_nearly_all_equal_are_spread_all_the_same() -> None:
+    rows = pl.DataFrame({"weekday": [n % 7 for n in range(400)], "y": [n % 3 == 0 for n in range(400)]})
+    assert "md5_number_upper(row_id) % 2160" in draft(rows, "y").files["spine.sql"]
