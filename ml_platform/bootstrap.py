@@ -21,7 +21,7 @@ import sys
 import time
 
 OLDEST, NEWEST = (3, 11), (3, 13)
-NEEDED_BYTES = 3 * 1024**3  # .venv is up to 2 GiB, the rest is the installer's cache and what the demo writes
+NEEDED_BYTES = 7 * 1024**3 // 2  # .venv is up to 2.7 GiB, the rest is the installer's cache and what the demo writes
 BEAT_SECONDS = 15
 
 

@@ -23,7 +23,7 @@ HEAVY = {
         "scipy",
         "sklearn",
     ),
-    *("tensorflow", "torch", "xgboost"),
+    *("catboost", "keras", "tensorflow", "torch", "xgboost"),
 }
 NOT_IN_SERVING = HEAVY | {"dagster", "polars", "deltalake", "duckdb", "pyarrow"}
 

@@ -61,6 +61,22 @@ BUILT_IN: Final[Mapping[str, FamilyInfo]] = {
         FamilyInfo("extra_trees", ALL, "scikit-learn: averaged trees of random splits"),
         FamilyInfo("hist_gradient_boosting", ALL, "scikit-learn: boosted trees"),
         FamilyInfo("lightgbm", ALL, "LightGBM: boosted trees, leaf by leaf"),
+        FamilyInfo(
+            "xgboost",
+            ALL,
+            "XGBoost: boosted trees, level by level",
+            tolerance=1e-5,  # it adds its trees in float32
+            library="xgboost",
+            extra="xgboost",
+        ),
+        FamilyInfo(
+            "catboost",
+            ALL,
+            "CatBoost: boosted symmetric trees",
+            missing="the smallest",
+            library="catboost",
+            extra="catboost",
+        ),
     )
 }
 

@@ -1,7 +1,6 @@
 """LightGBM: boosted trees, exported exactly."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +12,12 @@ from ml_platform.spec.families import BUILT_IN, Parameter
 from ml_platform.spec.types import Task
 from ml_platform.training.export.onnx_trees import export_trees, halved
 from ml_platform.training.families.base import EstimatorFamily, Validation
+from ml_platform.training.families.boosting import EARLY_STOPPING_ROUNDS, MAX_ROUNDS, threads_for
 
 if TYPE_CHECKING:
     import lightgbm
     import optuna
 
-MAX_THREADS = 8  # more gain little; in its deterministic mode LightGBM grows the same trees on any number
-_ONE_THREAD_CELLS = 500_000  # smaller matrices are faster without a second thread to wait for
-MAX_TREES = 400
-EARLY_STOPPING_ROUNDS = 25
 ZERO_THRESHOLD = float(np.float32(1e-35))  # LightGBM reads |x| up to this as 0
 _INFINITE = 1e300  # how LightGBM's dump writes an infinite threshold
 
@@ -54,11 +50,11 @@ class LightGBMFamily(EstimatorFamily):
         }
 
     def build(self, task: Task, features: Sequence[Feature], params: Mapping[str, Parameter], seed: int) -> Any:  # noqa: ARG002
-        """See `EstimatorFamily`; `params` may have `n_estimators`, else there are up to `MAX_TREES`."""
+        """See `EstimatorFamily`; `params` may have `n_estimators`, else there are up to `MAX_ROUNDS`."""
         from lightgbm import LGBMClassifier, LGBMRegressor
 
         chosen: dict[str, Any] = {
-            "n_estimators": MAX_TREES,
+            "n_estimators": MAX_ROUNDS,
             "subsample_freq": 1,
             "random_state": seed,
             "deterministic": True,
@@ -70,7 +66,7 @@ class LightGBMFamily(EstimatorFamily):
 
     def fit(self, estimator: Any, X: np.ndarray, y: np.ndarray, validation: Validation | None = None) -> Any:
         """See `EstimatorFamily`."""
-        estimator.set_params(n_jobs=min(os.cpu_count() or 1, MAX_THREADS) if X.size > _ONE_THREAD_CELLS else 1)
+        estimator.set_params(n_jobs=threads_for(X))
         if validation is None:
             return estimator.fit(X, y)
         from lightgbm import early_stopping

@@ -14,6 +14,8 @@ _CLASSES: Final = {
     "extra_trees": "sklearn_trees.ExtraTreesFamily",
     "hist_gradient_boosting": "sklearn_boosting.HistGradientBoostingFamily",
     "lightgbm": "lightgbm.LightGBMFamily",
+    "xgboost": "xgboost.XGBoostFamily",
+    "catboost": "catboost.CatBoostFamily",
 }
 
 

@@ -11,12 +11,10 @@ from ml_platform.spec.families import BUILT_IN, Parameter
 from ml_platform.spec.types import Task
 from ml_platform.training.export.onnx_trees import constant_tree, export_trees, halved, tree_of_arrays
 from ml_platform.training.families.base import EstimatorFamily, Validation
+from ml_platform.training.families.boosting import EARLY_STOPPING_ROUNDS, MAX_ROUNDS
 
 if TYPE_CHECKING:
     import optuna
-
-MAX_ROUNDS = 400
-EARLY_STOPPING_ROUNDS = 25
 
 
 class HistGradientBoostingFamily(EstimatorFamily):
