@@ -57,6 +57,8 @@ def lock(root: Path) -> Iterator[Finding]:
     pinned = dict(re.findall(r"^([\w.-]+)==([^\s;]+)\s*$", path.read_text("utf-8"), re.MULTILINE))
     different = []
     for name, version in pinned.items():
+        if name == DISTRIBUTION:
+            continue  # the check of the engine tells
         try:
             installed = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

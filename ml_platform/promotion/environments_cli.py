@@ -53,10 +53,15 @@ def promote(  # noqa: PLR0917 - typer takes options as arguments
     from ml_platform.registry.releases import ReleaseConflict
 
     try:
-        current = current_environment()
+        current, settings = current_environment(), Settings()
+        if current is not None and settings.home != (described := Settings.of(current).home):
+            raise NotPromotable(
+                f"this terminal works on {settings.home}, and {current.path.name} has {described} for {current.name}: "
+                "unset ML_PLATFORM_HOME, which `ml-platform env` has set for another environment"
+            )
         target = Settings.of(environment_named(to))
         version, endpoint = promote_across(
-            Settings(),
+            settings,
             target,
             reference,
             source_name=current.name if current else "",

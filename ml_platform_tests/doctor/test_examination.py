@@ -246,6 +246,15 @@ def test_a_clock_that_is_behind_what_was_written(home: Path) -> None:
     assert str(document) in found.message
 
 
+@pytest.mark.parametrize(("least", "status"), [("_LEAST", "error"), ("_LITTLE", "warning")])
+def test_a_disk_that_is_nearly_full(home: Path, monkeypatch: pytest.MonkeyPatch, least: str, status: str) -> None:
+    """Of which any real disk has less free than is wanted here."""
+    monkeypatch.setattr(f"ml_platform.doctor.home.{least}", 2**62)
+    found = only("disk")
+    assert found.status == status
+    assert str(home) in found.message
+
+
 def test_a_log_that_does_not_get_into_the_lake(home: Path) -> None:
     log = SegmentLog(home / "inference_log", "inference log")
     log.append("late", [msgspec.defstruct("Line", [("n", int)])(1)])

@@ -212,6 +212,18 @@ def test_it_is_refused_where_it_may_not_be(own: Environments) -> None:
     assert files(own.root) == untouched
 
 
+def test_a_terminal_on_the_state_of_another_environment_is_refused(own: Environments) -> None:
+    variables = {
+        "ML_PLATFORM_PROJECT": str(own.root),
+        "ML_PLATFORM_ENVIRONMENT": "staging",
+        "ML_PLATFORM_HOME": str(own.dev.settings.home),
+    }
+    words = ["environments", "promote", "order_late", "--to", "prod", "--reason", "x"]
+    refused = CliRunner().invoke(app, words, env=variables)
+    assert refused.exit_code == 1
+    assert f"has {own.staging.settings.home} for staging: unset ML_PLATFORM_HOME" in refused.output
+
+
 def test_a_view_that_differs_there_is_refused(own: Environments) -> None:
     online = own.staging.settings.online_uri
     sqlite_file(online).unlink()
