@@ -18,6 +18,7 @@ from ml_platform.monitoring.alerts.cli import app as alerts
 from ml_platform.new_model.cli import app as new
 from ml_platform.private_files import private_umask
 from ml_platform.promotion import environments_cli, traffic_cli
+from ml_platform.promotion.models_cli import app as models
 from ml_platform.promotion.promoters import MayNotPromote, promoter
 from ml_platform.settings import Settings
 from ml_platform.terminal import say, stop
@@ -58,15 +59,20 @@ def status(model: Annotated[str | None, typer.Argument(help="Only this one; all 
     store = ReleaseStore(settings.releases_dir)
     endpoints = store.endpoints()
     served = {endpoint.model for endpoint in endpoints.values()}
-    waiting = {name: version for name, version in store.registered().items() if name not in served}
+    retired = {name: document for name, document in store.documents().items() if document.is_retired}
+    waiting = {name: version for name, version in store.registered().items() if name not in {*served, *retired}}
+    for name, document in retired.items():
+        if model in (None, name):
+            say(f"{name}: retired, revision {document.revision} of {document.updated_at} by {document.updated_by}")
+            say(f"  {document.reason}")
     for name, version in waiting.items():
         if model in (None, name):
             say(f"{name}: version {version} is registered, and none is released.")
             say(f"  Why is on `{name}/release` in the Dagster UI; to release it whatever the gate found:")
             say(f"  ml-platform promote {name} {version} --reason …")
-    if not endpoints and not waiting:
+    if not endpoints and not waiting and not retired:
         say("Nothing is released yet: materialise a model's assets up to `release` in the Dagster UI.")
-    elif model is not None and model not in {*endpoints, *waiting}:
+    elif model is not None and model not in {*endpoints, *waiting, *retired}:
         stop(f"'{model}' is not released. Released are: {', '.join(endpoints) or 'none'}")
     for name, endpoint in endpoints.items():
         if model not in (None, name):
@@ -185,6 +191,7 @@ def _tell_verdict(decision: "ReleaseDecision") -> None:
     say(curl_line(settings.serving_url, model, example_request(store, model), with_key=in_use))
 
 
+app.add_typer(models, name="models", rich_help_panel=MODELS)
 app.command("traffic", rich_help_panel=MODELS)(traffic_cli.traffic)
 app.add_typer(alerts, name="alerts", rich_help_panel=MODELS)
 app.command("sql", rich_help_panel=DATA)(sql.sql_command(_overlays))

@@ -47,7 +47,7 @@ def desired_state(model: str, versions: Sequence[int], histories: Mapping[str, S
     -------
     RegistryState
         Production is what answers requests on any endpoint. Staging is what runs as a shadow, and the newest version if
-        it never served: that is the challenger, too. All others are archived.
+        it never served: that is the challenger, too. All others are archived, and all of a model that was retired.
     """
     newest = {name: documents[-1] for name, documents in histories.items() if documents}
     live = {target.version for document in newest.values() for target in document.targets if target.mode == "live"}
@@ -60,7 +60,8 @@ def desired_state(model: str, versions: Sequence[int], histories: Mapping[str, S
         if target.mode == "live"
     }
     latest = max(versions, default=None)
-    challenger = latest if latest is not None and latest not in served else None
+    is_retired = model in newest and newest[model].is_retired
+    challenger = latest if latest is not None and latest not in served and not is_retired else None
     champion = champion_of_targets(newest[model].targets) if model in newest else None
     aliases = {CHAMPION: champion.version if champion else None, CHALLENGER: challenger}
 

@@ -18,7 +18,7 @@ MISSING_CODE = -2.0  # category code of a null
 UNSEEN_CODE = -1.0  # category code of a value that training did not see, or saw too rarely to learn from
 
 Label = str | int  # a class of a multiclass target, as the training rows have it
-Action = Literal["promotion", "rollback", "traffic", "withdrawal"]
+Action = Literal["promotion", "rollback", "traffic", "withdrawal", "retirement"]
 
 
 class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -197,6 +197,11 @@ class Endpoint(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     def name(self) -> str:
         """What the endpoint is called in paths and files."""
         return self.own_name or self.model
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether its model was retired: it is out of service, and not meant to come back."""
+        return self.action == "retirement"
 
 
 def champion_target(endpoint: Endpoint) -> Target:

@@ -218,7 +218,7 @@ class ReleaseStore:
         ----------
         targets
             Versions with their shares; the live shares add up to 1. Every bundle is verified before anything changes.
-            None for a withdrawal.
+            None for a withdrawal or a retirement.
         expected_revision
             Revision that the decision was based on (0 for none yet). None publishes over whatever is there.
         action
@@ -239,7 +239,7 @@ class ReleaseStore:
         """
         name = own_name or model
         _checked_name(model)
-        if action != "withdrawal":
+        if action not in {"withdrawal", "retirement"}:
             self._check_targets(model, targets, key)
         with locked(self.folder / "locks" / f"{_checked_name(name)}.lock"):
             current = self.document(name)

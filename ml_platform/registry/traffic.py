@@ -131,3 +131,29 @@ def withdraw(store: ReleaseStore, name: str, *, by: str, reason: str, expected_r
         action="withdrawal",
         own_name=current.own_name,
     )
+
+
+def retire_endpoint(store: ReleaseStore, name: str, model: str, *, by: str, reason: str) -> Endpoint:
+    """Take an endpoint out of service for good: the server says that its model was retired.
+
+    Bundles and history stay. An endpoint that never served is retired too, and one that was is left as it is.
+
+    Raises
+    ------
+    ReleaseConflict
+        When somebody else changed the endpoint meanwhile.
+    ValueError
+        When the endpoint is another model's.
+    """
+    current = store.document(name)
+    if current is not None and current.is_retired:
+        return current
+    return store.publish(
+        model,
+        (),
+        reason=reason,
+        by=by,
+        expected_revision=current.revision if current else 0,
+        action="retirement",
+        own_name=name,
+    )

@@ -329,6 +329,8 @@ def _add_descriptions(app: FastAPI, predictor: Predictor) -> None:
     async def model(model: str) -> ModelDetail:
         """Signature, features, metrics, provenance and endpoint of one model."""
         slot = state.slots.get(model)
+        if slot is None and (retirement := state.retirement(model)) is not None:
+            raise HTTPException(404, retirement)
         if slot is None:
             raise HTTPException(404, f"no released model is called '{model}'; released are: {state.known()}")
         return describe_endpoint(slot)

@@ -304,6 +304,8 @@ class Watcher:
 
     def _retire(self, name: str, endpoint: Endpoint) -> None:
         """Take a withdrawn endpoint out of service; requests under way are still answered."""
+        retired = {other: since for other, since in self._state.retired.items() if other != name}
+        self._state.retired = {**retired, name: endpoint.updated_at} if endpoint.is_retired else retired
         if name not in self._state.slots:
             return
         self._state.slots = {other: slot for other, slot in self._state.slots.items() if other != name}
@@ -329,6 +331,8 @@ class Watcher:
             pass  # the views are not known now; requests that need them follow `ServingSettings.online_fallback`
 
     def _assign(self, slot: EndpointState) -> None:
+        if slot.name in self._state.retired:  # and is back
+            self._state.retired = {n: since for n, since in self._state.retired.items() if n != slot.name}
         self._state.slots = {**self._state.slots, slot.name: slot}
 
 

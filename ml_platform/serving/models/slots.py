@@ -169,11 +169,23 @@ class ServingState:
     slots: dict[str, EndpointState]
     checked_at: datetime | None = None  # when the release store was last read without an error
     trouble: str | None = None  # why it could not be read
+    retired: Mapping[str, str] = field(default_factory=dict)  # endpoints of retired models → since when (UTC)
     views: Mapping[str, Definition] = field(default_factory=dict)  # feature views that take pushed rows, as last seen
 
     def names(self) -> list[str]:
         """Models that have an endpoint document."""
         return sorted(self.slots)
+
+    def retirement(self, name: str) -> str | None:
+        """Say that a model was retired; None when it was not.
+
+        Examples
+        --------
+        >>> ServingState({}, retired={"churn": "2024-06-01T12:00:00.000Z"}).retirement("churn")
+        "model 'churn' was retired on 2024-06-01 and is no longer served"
+        """
+        since = self.retired.get(name)
+        return None if since is None else f"model '{name}' was retired on {since[:10]} and is no longer served"
 
     def known(self) -> str:
         """List these names for a message: the first ten, and how many more there are.

@@ -15,6 +15,7 @@ MLFLOW = Protocol("MLflow", "MLflowError")
 INVOCATION_ERRORS = {
     "400": "The body is none of the formats, or rows do not fit the model's signature; the message says which and why.",
     "404": "No model answers there; the message lists those that there are.",
+    "410": "The model was retired.",
     "415": f"The body is neither application/json nor text/csv nor {PARQUET}, or is compressed otherwise than by gzip "
     "or deflate.",
     **TIMES,

@@ -13,6 +13,7 @@ from ml_platform.serving.protocols.open_inference import ACCEPTED, DATATYPES, ou
 OIP = Protocol("Open Inference Protocol", "InferenceError")
 _NOT_THERE = {
     "404": "No model has this name, or no version this number; the message lists those that there are.",
+    "410": "The model was retired.",
     "503": "The model cannot answer now; Retry-After says when to try again.",
 }
 _ERRORS = {

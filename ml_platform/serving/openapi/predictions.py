@@ -25,6 +25,7 @@ _TYPES: dict[str, dict[str, Any]] = {
 _ERRORS = {
     "400": "The body is not JSON.",
     "404": "No released model has this name, or no version this number; the message lists those that there are.",
+    "410": "The model was retired.",
     "408": "The body did not arrive in time.",
     "413": "The body is larger than 16 MiB.",
     "415": "The body is compressed, neither with gzip nor deflate.",

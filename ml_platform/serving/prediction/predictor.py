@@ -95,6 +95,8 @@ class Predictor:
         if slot is not None:
             reason = slot.refused.reason if slot.refused else "its release is being loaded"
             raise Refused(503, "model_unavailable", f"model '{name}' cannot answer: {reason}", retry_after=1)
+        if (retirement := self.state.retirement(name)) is not None:
+            raise Refused(410, "retired_model", retirement)
         if not self.state.slots:
             reason = self.state.trouble or "promote a model first: materialise its `release` asset"
             raise Refused(503, "no_release", f"no model has been released yet; {reason}", retry_after=5)

@@ -12,6 +12,7 @@ import pytest
 
 from ml_platform.governance.keys import KeyStore
 from ml_platform.registry.releases import ReleaseStore
+from ml_platform.registry.traffic import retire_endpoint
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server
 from ml_platform_tests.serving.load import is_seen, judged
@@ -168,6 +169,26 @@ def test_withdrawn_over_http_and_back(settings: Settings, store: ReleaseStore, s
     assert put(client, '"2"', {"version": 3, "share": 1.0}).status_code == 200
     server.wait_until(in_force(3))
     assert client.post(f"/predict/{MODEL}", json=ROW).json()["version"] == 3
+
+
+def test_a_retired_model_is_gone_until_it_is_promoted_again(
+    settings: Settings, store: ReleaseStore, serve: Serve
+) -> None:
+    server = serve(settings)
+    client = server.client
+    predict, invoke = f"/predict/{MODEL}", f"/models/{MODEL}/invocations"
+    retire_endpoint(store, MODEL, MODEL, by="pytest", reason="replaced")
+    server.wait_until(lambda client: client.post(predict, json=ROW).status_code == 410)
+    gone = client.post(predict, json=ROW).json()["error"]
+    assert gone["code"] == "retired_model"
+    assert gone["message"].startswith(f"model '{MODEL}' was retired on 20")
+    foreign = client.post(invoke, json={"dataframe_records": [ROW]})
+    assert (foreign.status_code, foreign.json()["error_code"]) == (410, "RESOURCE_DOES_NOT_EXIST")
+    shown = client.get(f"/models/{MODEL}")
+    assert (shown.status_code, "was retired on" in shown.text) == (404, True)
+    assert client.post("/predict/other", json=ROW).status_code in (404, 503)
+    publish(settings, 2)
+    server.wait_until(lambda client: client.post(predict, json=ROW).status_code == 200)
 
 
 def test_an_endpoint_of_a_name_of_its_own_answers_and_logs_as_its_model(

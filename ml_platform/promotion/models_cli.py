@@ -1,0 +1,84 @@
+"""`ml-platform models`: what becomes of a model as a whole."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ml_platform.environments import EnvironmentUnknown
+from ml_platform.project import ProjectNotFound, current_project
+from ml_platform.promotion.promoters import MayNotPromote, promoter
+from ml_platform.settings import Settings
+from ml_platform.terminal import say, stop
+from ml_platform.yaml_documents import SpecError
+
+if TYPE_CHECKING:
+    from ml_platform.promotion.retire import ModelUse
+
+app = typer.Typer(no_args_is_help=True, help="Retire a model that is not wanted any more.")
+
+
+@app.callback()
+def models() -> None:
+    """Retire a model that is not wanted any more."""
+
+
+@app.command()
+def retire(
+    model: Annotated[str, typer.Argument(help="Name of the model, whether or not defs/ still declares it.")],
+    reason: Annotated[str, typer.Option(help="Why; it goes into the ledger and the endpoint document.")] = "by hand",
+    yes: Annotated[bool, typer.Option("--yes", help="Retire it; without, what uses it is shown alone.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even while it serves, or something reads what it has made.")
+    ] = False,
+) -> None:
+    """Show what serves, trains or reads a model; with --yes take it out of service for good and archive its versions.
+
+    Example: ml-platform models retire my_model --yes --force --reason "replaced by other_model"
+    """
+    from ml_platform.features.views.load import load_views
+    from ml_platform.promotion.promote import RegistryBehind
+    from ml_platform.promotion.retire import retire as retire_model
+    from ml_platform.promotion.retire import use_of
+    from ml_platform.registry.releases import ReleaseConflict
+    from ml_platform.spec_yaml import check_project
+
+    try:
+        settings, defs = Settings(), current_project().defs
+        views = load_views(defs / "features")
+        specs = check_project(defs, {name: view.columns.keys() for name, view in views.items()})
+        use = use_of(settings, model, specs, views)
+        _tell(use)
+        if use.retired and not use.endpoints:
+            say(f"{model} is retired already.")
+            return
+        blocking = [*(f"{name} serves it" for name in use.endpoints), *(f"{reader} reads it" for reader in use.readers)]
+        if not yes:
+            stop("Nothing was changed. To retire it: --yes" + (" --force" if blocking else ""))
+        if blocking and not force:
+            stop(f"{model} was not retired: {'; '.join(blocking)}. To retire it all the same: --force")
+        documents = retire_model(settings, model, by=promoter(settings), reason=reason)
+    except (LookupError, ReleaseConflict, SpecError, ProjectNotFound, MayNotPromote, EnvironmentUnknown) as error:
+        stop(f"{model} was not retired: {error}")
+    except RegistryBehind as error:
+        stop(str(error))
+    for document in documents:
+        say(f"{document.name} is retired (revision {document.revision}); the server answers 410.")
+    if use.declared_in is not None:
+        say(f"Now remove {use.declared_in}: until then its schedules go on training, and nothing of it is released.")
+    say("Its versions, tables and history stay. To put a version back:")
+    say(f'  ml-platform promote {model} <version> --reason "…"')
+
+
+def _tell(use: "ModelUse") -> None:
+    facts = {
+        "served by": [f"{name}: {versions}" for name, versions in use.endpoints.items()],
+        "versions": [", ".join(map(str, use.versions))] if use.versions else [],
+        "declared in": [use.declared_in] if use.declared_in else [],
+        "started by itself": list(use.schedules),
+        "read by": list(use.readers),
+        "looks up alone": list(use.looks_up),
+        "tables": list(use.tables),
+    }
+    say(use.model)
+    for name, lines in facts.items():
+        say(f"  {name:<17} {'; '.join(lines) or 'nothing'}")
