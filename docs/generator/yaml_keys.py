@@ -11,7 +11,7 @@ from ml_platform.lake.sources.source_spec import SourceSpec
 from ml_platform.spec.model import ModelSpec
 
 # Fields of a feature view that are no keys of its YAML: from the file's name, its query or its Python.
-NO_KEYS = {FeatureView: {"name", "sql", "code", "sources"}}
+NO_KEYS: dict[type[BaseModel], set[str]] = {FeatureView: {"name", "sql", "code", "sources"}}
 
 
 def sections(spec: type[BaseModel], path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
