@@ -12,16 +12,22 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo dev test test-slow check docs format lock bench coverage sbom clean clean-data
+.PHONY: help setup setup-dev setup-families demo dev test test-slow check docs format lock bench coverage sbom clean clean-data
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make .venv and install the locked packages (returns at once when nothing changed)
 	$(SETUP)
 
 setup-dev: ## the same, with what tests, checks and benchmarks use
 	$(SETUP) dev
+
+# uv would bring PyTorch with the libraries of GPUs; pip takes the build that its configuration or a wheel offers.
+setup-families: setup-dev ## setup-dev, with PyTorch and TensorFlow for the slow tests of their families
+	$(SETUP) dev tensorflow
+	$(RUN) -c "import torch" 2>/dev/null || \
+		$(RUN) -m pip install --quiet --disable-pip-version-check --constraint requirements.lock torch
 
 demo: setup ## real data to a served prediction, then keep Dagster and serving up (ONESHOT=1: stop after the prediction)
 	@$(RUN) -m ml_platform.demo $(if $(filter-out 0,$(ONESHOT)),--oneshot)

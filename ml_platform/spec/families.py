@@ -77,6 +77,24 @@ BUILT_IN: Final[Mapping[str, FamilyInfo]] = {
             library="catboost",
             extra="catboost",
         ),
+        FamilyInfo(
+            "torch_mlp",
+            ALL,
+            "PyTorch: multilayer perceptron",
+            tolerance=1e-9,
+            missing=_MEDIAN,
+            library="torch",
+            extra="torch",
+        ),
+        FamilyInfo(
+            "keras_mlp",
+            ALL,
+            "Keras on TensorFlow: multilayer perceptron",
+            tolerance=1e-9,
+            missing=_MEDIAN,
+            library="tensorflow",
+            extra="tensorflow",
+        ),
     )
 }
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ml_platform.spec.families import FamilyInfo
     from ml_platform.training.export.float32_splits import double_thresholds, in_float32_range
     from ml_platform.training.export.onnx_linear import export_linear
+    from ml_platform.training.export.onnx_mlp import MlpColumns, export_mlp
     from ml_platform.training.export.onnx_trees import constant_tree, export_trees, tree_of_arrays
     from ml_platform.training.families.base import EstimatorFamily
 
@@ -16,11 +17,13 @@ __all__ = [
     "EstimatorFamily",
     "FamilyInfo",
     "Linear",
+    "MlpColumns",
     "Tree",
     "Trees",
     "constant_tree",
     "double_thresholds",
     "export_linear",
+    "export_mlp",
     "export_trees",
     "in_float32_range",
     "tree_of_arrays",
@@ -31,6 +34,7 @@ __getattr__, __dir__ = lazy_exports(
     {
         "export.float32_splits": ["double_thresholds", "in_float32_range"],
         "export.onnx_linear": ["Linear", "export_linear"],
+        "export.onnx_mlp": ["MlpColumns", "export_mlp"],
         "export.onnx_trees": ["Tree", "Trees", "constant_tree", "export_trees", "tree_of_arrays"],
         "families.base": ["EstimatorFamily", "FamilyInfo"],
     },

@@ -116,3 +116,23 @@ def test_trees_give_the_shapley_value_by_its_definition() -> None:
         explained = found.explain(values[None])
         assert explained.contributions[0, 0] == pytest.approx(wanted, abs=1e-12)
         assert explained.base[0] == pytest.approx(expected(frozenset()), abs=1e-12)
+
+
+def test_leaves_with_a_value_per_target_are_explained_as_a_tree_for_each_target() -> None:
+    shared: dict[str, Any] = {
+        "feature": [0, 1],
+        "split": [0.0, 1.0],
+        "nan_left": [False, True],
+        "left": [1, ~0],
+        "right": [~2, ~1],
+        "cover": [100.0, 60.0],
+        "leaf_cover": [25.0, 35.0, 40.0],
+    }
+    values = np.array([[0.1, 0.9], [0.7, 0.3], [0.5, 0.5]])
+    together = Tree(target=0, leaf_value=[], leaf_vector=values.tolist(), **shared)
+    apart = [Tree(target=target, leaf_value=values[:, target].tolist(), **shared) for target in (0, 1)]
+    rows = np.array([[-1.0, 0.0], [-1.0, 2.0], [3.0, 0.0], [np.nan, np.nan]])
+    found = TreeExplainer(Trees(targets=2, trees=[together, together], probabilities=True), 2).explain(rows)
+    wanted = TreeExplainer(Trees(targets=2, trees=apart * 2), 2).explain(rows)
+    np.testing.assert_allclose(found.contributions, wanted.contributions, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(found.base, wanted.base, rtol=0, atol=1e-15)

@@ -16,6 +16,8 @@ _CLASSES: Final = {
     "lightgbm": "lightgbm.LightGBMFamily",
     "xgboost": "xgboost.XGBoostFamily",
     "catboost": "catboost.CatBoostFamily",
+    "torch_mlp": "torch_mlp.TorchMlpFamily",
+    "keras_mlp": "keras_mlp.KerasMlpFamily",
 }
 
 

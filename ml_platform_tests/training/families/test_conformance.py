@@ -7,15 +7,20 @@ import pytest
 from ml_platform.spec.families import BUILT_IN
 from ml_platform.testing import FamilyCase, check_family, family_cases
 
+FRAMEWORKS = {"torch", "tensorflow"}  # extras that `make setup-families` installs, for the slow tests alone
+
 
 def cases() -> list[object]:
-    """The cases of all families; one that fails to say what to install, of a family without its library."""
+    """The cases of all families; one that says what to install, of a family without its library."""
     found: list[object] = []
-    for name in BUILT_IN:
+    for name, info in BUILT_IN.items():
+        heavy = info.extra in FRAMEWORKS
         try:
-            found += [pytest.param(c, marks=[pytest.mark.slow] * c.slow, id=str(c)) for c in family_cases(name)]
+            found += [
+                pytest.param(c, marks=[pytest.mark.slow] * (heavy or c.slow), id=str(c)) for c in family_cases(name)
+            ]
         except ValueError as error:
-            found.append(pytest.param(error, id=name))
+            found.append(pytest.param(error, marks=[pytest.mark.slow] * heavy, id=name))
     return found
 
 
@@ -23,5 +28,5 @@ def cases() -> list[object]:
 def test_family_conforms(case: FamilyCase | ValueError) -> None:
     if isinstance(case, ValueError):
         assert "CI" not in os.environ, f"continuous integration has all families: {case}"
-        pytest.skip(str(case))
+        pytest.skip(f"{case}, or `make setup-families`")
     check_family(case)
