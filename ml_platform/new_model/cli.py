@@ -57,6 +57,7 @@ def model(  # noqa: PLR0917 - typer takes options as arguments
         stop("say which table the model is made from: --from raw/<table>, or --data <file>")
     table = table or f"raw/{table_name(data)}" if data is not None else str(table)
     wanted = Wanted(name, table, target, id=id, time=time, task=task.value if task else None, owner=owner)
+    say(f"looking at {data or table} ...")
     try:
         project = current_project()
         made = create_model(project, Settings(), wanted, data=data)

@@ -15,6 +15,7 @@ from ml_platform.features.training_sets.spine_ids import check_ids, typed_ids
 from ml_platform.features.training_sets.spine_values import typed_inputs
 from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.names import sql_name
+from ml_platform.lake.sources.inference_notes import few
 from ml_platform.lake.sources.source_spec import ColumnSpec
 from ml_platform.new_model.files import defs_yaml, spine_sql
 from ml_platform.new_model.inputs import DraftInput, choose_inputs, identity_inputs, names_of
@@ -31,7 +32,9 @@ from ml_platform.spec_yaml import load_spec
 from ml_platform.training.data.split import split_by_time
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{1,62}")
-_MOSTLY_DISTINCT = 0.9  # share of rows that differ in their inputs, from which equal ones stay in one part of the split
+# Rows that differ in their inputs, and their share: from either on, equal rows get one instant, and so one part of the
+# split, in which no copy can tell the label of another part.
+_MANY_DISTINCT, _MOSTLY_DISTINCT = 1_000, 0.9
 _TAKEN = frozenset({"raw", "features", "online", "pushed", "catalogue", "maintenance", "governance"})  # asset groups
 
 
@@ -111,7 +114,8 @@ def draft_model(
     columns = table_columns(rows)
     target = guess_target(wanted.target, columns, rows.get_column(wanted.target), table=wanted.table, task=wanted.task)
     row_id = choose_id(columns, table=wanted.table, target=wanted.target, wanted=wanted.id, key=key)
-    if row_id.row_hash is not None and rows.drop(wanted.target).n_unique() < _MOSTLY_DISTINCT * rows.height:
+    distinct = rows.height if row_id.row_hash is None else rows.drop(wanted.target).n_unique()
+    if distinct < min(_MANY_DISTINCT, _MOSTLY_DISTINCT * rows.height):
         row_id = replace(row_id, hashed=row_id.name)  # of few hashes, few instants could be drawn
     instant = choose_instant(
         {name: column for name, column in columns.items() if name != wanted.target},
@@ -151,7 +155,9 @@ def draft_model(
     query = spine_sql(wanted.table, row_id, instant, chosen.features, target, leaks=strong.leaks)
     spec = _checked(declaration, query)
     split_by_time(spine, spec)
-    notes = [*target.notes, *split.notes, *_told(instant, row_id, strong, chosen.left_out)]
+    notes = [f"Task: {target.task}; {target.comment}.", *target.notes, *split.notes]
+    notes += _copies(rows.height - distinct, row_id, instant)
+    notes += _told(instant, row_id, strong, chosen.left_out)
     return Draft(spec, {"defs.yaml": declaration, "spine.sql": query}, tuple(notes))
 
 
@@ -199,6 +205,15 @@ def _checked(declaration: str, query: str) -> ModelSpec:
         return load_spec(path)
 
 
+def _copies(number: int, row_id: RowId, instant: Instant) -> list[str]:
+    """Say where rows are that have the inputs of another row."""
+    if not number or not instant.is_drawn:
+        return []
+    together = row_id.hashed == row_id.row_hash
+    where = "one part of the split" if together else "any part of the split, so that results are too good if they copy"
+    return [f"{number:,} rows have the inputs of another row; they are in {where}."]
+
+
 def _told(instant: Instant, row_id: RowId, strong: StrongInputs, left_out: Mapping[str, str]) -> list[str]:
     """What was decided, and should be looked at."""
     notes = []
@@ -215,5 +230,6 @@ def _told(instant: Instant, row_id: RowId, strong: StrongInputs, left_out: Mappi
         told = ", ".join(f"{name} ({reason})" for name, reason in strong.questions.items())
         notes.append(f"Strong: {told}. Is each known at the instant of prediction?")
     if left_out:
-        notes.append(f"No inputs: {'; '.join(f'{name} ({why})' for name, why in left_out.items())}.")
+        reasons = {why: [name for name, other in left_out.items() if other == why] for why in left_out.values()}
+        notes.append(f"No inputs: {'; '.join(f'{few(names)} ({why})' for why, names in reasons.items())}.")
     return notes

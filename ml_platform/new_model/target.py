@@ -8,6 +8,7 @@ import polars as pl
 from ml_platform.features.training_sets.labels import YES_NO
 from ml_platform.lake.names import literal
 from ml_platform.new_model.table_columns import TableColumn
+from ml_platform.spec.promotion import Promotion
 from ml_platform.spec.types import Task
 
 FEWEST_LABELS = 100  # with fewer rows neither the search for leaks nor the gate can say anything
@@ -204,6 +205,13 @@ def _rare_classes(labels: pl.Series, name: str) -> list[str]:
     if counts.is_empty():
         return []
     listed = ", ".join(f"{value!r} ({rows})" for value, rows in counts.sort("rows").head(5).rows())
+    wanted = Promotion().min_class_rows
+    others = labels.drop_nulls().value_counts(sort=True)["count"][1:].sum()
+    if others < wanted:
+        return [
+            f"Only {others} rows are of another class than the most frequent ({listed}): the gate wants "
+            f"{wanted} in the holdout alone (promotion.min_class_rows), so it will release nothing. Gather more rows."
+        ]
     return [f"Classes of '{name}' with fewer than {_RARE} rows can hardly be learned: {listed}."]
 
 

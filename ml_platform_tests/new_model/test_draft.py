@@ -259,3 +259,32 @@ def test_a_time_of_two_values_is_refused() -> None:
 def test_rows_that_are_nearly_all_equal_are_spread_all_the_same() -> None:
     rows = pl.DataFrame({"weekday": [n % 7 for n in range(400)], "y": [n % 3 == 0 for n in range(400)]})
     assert "md5_number_upper(row_id) % 2160" in draft(rows, "y").files["spine.sql"]
+
+
+def test_equal_rows_are_in_one_part_of_the_split() -> None:
+    some = pl.DataFrame({"x": [number / 7 for number in range(3000)], "y": [number % 2 for number in range(3000)]})
+    drafted = draft(pl.concat([some, some.head(500)]), "y")
+    assert "% 2160" in drafted.files["spine.sql"]
+    assert f"md5_number_upper({drafted.spec.id})" not in drafted.files["spine.sql"].replace('"', "")
+    assert any(
+        note.startswith("500 rows have the inputs of another row; they are in one part") for note in drafted.notes
+    )
+
+
+def test_the_task_and_what_is_true_are_told(of_calls: Draft, of_readings: Draft) -> None:
+    assert of_calls.notes[0].startswith("Task: binary; the label: true is 'subscribed'")
+    assert of_readings.notes[0].startswith("Task: regression")
+
+
+def test_a_class_too_rare_for_any_holdout_is_told() -> None:
+    rows = calls().with_columns(y=pl.int_range(pl.len()) < 5)
+    (note,) = [note for note in draft(rows, "y").notes if "the gate wants" in note]
+    assert note.startswith("Only 5 rows are of another class than the most frequent")
+
+
+def test_many_columns_that_are_no_inputs_are_told_in_a_few_words() -> None:
+    texts = {f"name_{number}": pl.Series([f"text {number} {row} x" for row in range(400)]) for number in range(60)}
+    notes = draft(readings().head(400).with_columns(**texts), "power").notes
+    (note,) = [note for note in notes if note.startswith("No inputs: ")]
+    assert "name_5 and 54 more (another text in every row" in note  # name_0 is the id
+    assert len(note) < 500

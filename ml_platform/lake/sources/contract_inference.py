@@ -2,10 +2,13 @@
 
 A type is guessed only if it loses nothing: every value of the column, written back, gives the same text, and no other
 way to read it fits. All else is a string: ids of twenty digits, codes like 1E5 or 007, versions like 1.10, and 1,250,
-which could be a thousand or one and a quarter.
+which could be a thousand or one and a quarter. Beside many numbers of three or more decimals, which are measurements
+and neither codes nor versions, a number may be written in any way that keeps its value: 1.50, .5, 1e12.
 """
 
 import math
+import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,13 @@ from ml_platform.lake.sources.file_spec import Files
 from ml_platform.lake.sources.source_spec import ColumnSpec
 
 _MISSING = (" ", "-", "--", ".", "?", "NA", "N/A", "n/a", "#N/A", "NULL", "null", "None", "none", "NaN", "nan")
+_INFINITE = ("inf", "-inf", "Inf", "-Inf", "Infinity", "-Infinity")  # a model takes them for missing, too
 _FAILED = ("#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!")  # errors of Excel's formulas
 _FIRST_LOOK = 1000  # rows; most guesses fail there
 _ENOUGH = 20  # values with as many decimals each; fewer could be versions (1.10) as well as prices (unlike 1,10)
+_DIGITS = 15  # that a 64-bit float keeps of any number
+_SCIENTIFIC = re.compile(r"-?\d\.\d+[eE][+-]?\d+")  # with a point in it: no code
+_ANY_NUMBER = re.compile(r"[+-]?(?!0\d)(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _TYPES: list[dict[str, Any]] = [{"type": name} for name in ("integer", "number", "date", "timestamp", "boolean")]
 _DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y")
 _TEXT: dict[str, Any] = {"type": "string"}
@@ -55,7 +62,8 @@ def read_texts(texts: pl.Series) -> dict[str, Any]:
     if texts.str.len_chars().drop_nulls().n_unique() == 1:  # right-aligned by blanks, which no type but string keeps
         texts = texts.str.strip_chars(" ") if _guessed(texts.drop_nulls().str.strip_chars(" ")) != _TEXT else texts
     column = _guessed(texts.drop_nulls())
-    marks = [mark for mark in (*_MISSING, *_FAILED) if (texts == mark).any()] if column["type"] == "string" else []
+    is_text = column["type"] == "string"
+    marks = [mark for mark in (*_MISSING, *_INFINITE, *_FAILED) if (texts == mark).any()] if is_text else []
     if marks and (marked := _guessed(texts.filter(~texts.is_in(marks)).drop_nulls()))["type"] != "string":
         return marked | {"nullable": True, "null_values": marks}
     return column | missing
@@ -68,10 +76,12 @@ def _guessed(known: pl.Series) -> dict[str, Any]:
         return as_text
     rows = known.alias("x").to_frame()
     plain = next((column for column in _TYPES if _keeps_all(rows, column)), None)
-    if plain is not None and plain["type"] not in ("integer", "number"):
-        return plain
-    fitting = [column for column in (plain, *_WRITTEN) if column is not None and _keeps_all(rows, column)]
-    rivals = [column for column in (*_TYPES[:2], *_WRITTEN) if _reads_all(rows, column)]
+    if plain is not None and plain["type"] != "number":
+        return plain  # digits alone are the same number in every format
+    written = _possible(known)
+    fitting = [column for column in written if _keeps_all(rows, column)]
+    fitting = fitting if plain is None else [plain, *fitting]
+    rivals = [column for column in (*_TYPES[:2], *written) if _reads_all(rows, column)]
     if not fitting:
         return as_text
     if fitting[0]["type"] in ("date", "timestamp"):
@@ -79,6 +89,23 @@ def _guessed(known: pl.Series) -> dict[str, Any]:
     read = _read(rows, fitting[0]).cast(pl.Float64)
     alike = (_read(rows, column).cast(pl.Float64).equals(read) for column in rivals)
     return fitting[0] if all(alike) else as_text
+
+
+def _possible(texts: pl.Series) -> list[dict[str, Any]]:
+    """The ways of `_WRITTEN` whose signs occur in some text; no other is meant, and to try one takes a while."""
+    signs = sorted({sign for column in _WRITTEN for sign in _signs(column)})
+    present = {sign for sign in signs if texts.str.contains(sign, literal=True).any()}
+    return [
+        column
+        for column in _WRITTEN
+        if (present >= _signs(column) if "%" in column["format"] else present & _signs(column))
+    ]
+
+
+def _signs(column: dict[str, Any]) -> set[str]:
+    """What stands between the digits: all of a date's, any of a number's."""
+    form = column["format"]
+    return set(re.sub(r"%.", "", form)) if "%" in form else set("".join(NUMBERS[form]))
 
 
 def read_numbers(texts: pl.Series, column: dict[str, Any]) -> pl.Series:
@@ -140,15 +167,39 @@ def _numbers_write_back(texts: pl.Series, groups: str, point: str, *, whole: boo
     fixed = (
         decimals.pop() if len(decimals) == 1 and 0 not in decimals and (is_marked or len(texts) >= _ENOUGH) else None
     )
-    return all(_number_writes_back(text, fixed) for text in written)
+    odd = [text for text in written if not writes_number(text, fixed)]
+    if not odd:
+        return True
+    measured = int(written.str.contains(r"^-?\d+\.\d{3,}$").sum()) - len(odd) >= _ENOUGH
+    return measured and all(_keeps_value(text, _ANY_NUMBER) for text in odd)
 
 
-def _number_writes_back(text: str, fixed: int | None) -> bool:
-    value = float(text)
-    if not math.isfinite(value):
+def writes_number(text: str, decimals: int | None = None) -> bool:
+    """Whether a text is how a program writes a number, of as many decimals if that is given; `1.10` is not."""
+    value = _number(text)
+    if value is None:
         return False
-    ways = {repr(value), repr(value).removesuffix(".0"), *(f"{value:.{digits}g}" for digits in (15, 16, 17))}
-    return text in ways or (fixed is not None and f"{value:.{fixed}f}" == text)
+    short = repr(value)
+    if text in (short, short.removesuffix(".0")) or (decimals is not None and f"{value:.{decimals}f}" == text):
+        return True
+    if any(text == f"{value:.{digits}g}" for digits in (15, 16, 17)):
+        return True
+    return text == f"{Decimal(short):f}" or _keeps_value(text, _SCIENTIFIC)
+
+
+def _keeps_value(text: str, form: re.Pattern[str]) -> bool:
+    """Whether a text of this form is a finite number of no more digits than a float keeps."""
+    if form.fullmatch(text) is None or _number(text) is None:
+        return False
+    return len(Decimal(text).normalize().as_tuple().digits) <= _DIGITS or writes_number(text.lstrip("+"))
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _typed_as(values: pl.Series) -> dict[str, Any] | None:

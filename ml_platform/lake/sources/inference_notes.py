@@ -1,11 +1,12 @@
 """Says of guessed columns what somebody should look at: what only looks like a type, and what could be declared."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
+from ml_platform.lake.sources.contract_inference import writes_number
 from ml_platform.lake.sources.dialect_inference import counts_rows
 
 _INDEX = {"", "x", "index", "unnamed: 0", "rownames", "row_name", "row_names", "rowname"}
@@ -42,7 +43,9 @@ _FEW_OTHERS = 5
 
 
 def notes_of(rows: pl.DataFrame, columns: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Say what should be looked at in columns as `columns_of` guessed them."""
+    """Say what should be looked at in columns as `columns_of` guessed them; columns that are alike in one sentence."""
+    alike: dict[str, list[str]] = {}
+    examples: dict[str, str] = {}
     for name, column in columns.items():
         values = rows.get_column(name).drop_nulls()
         if column["type"] == "integer" and name.lower() in _INDEX and counts_rows(rows.get_column(name)):
@@ -53,7 +56,24 @@ def notes_of(rows: pl.DataFrame, columns: Mapping[str, Mapping[str, Any]]) -> It
         elif column["type"] == "string" and values.dtype == pl.String and len(values):
             texts = values.unique(maintain_order=True)
             if (what := _resemblance(texts)) is not None:
-                yield f"Column {name} is a string, and looks like {what}. Found: {_some(texts)}"
+                odd = texts.filter([not writes_number(text) for text in texts])  # what speaks against a number
+                alike.setdefault(what, []).append(name)
+                examples.setdefault(what, _some(odd if len(odd) else texts))
+    for what, names in alike.items():
+        are = f"Column {names[0]} is a string, and looks" if len(names) == 1 else f"Columns {few(names)} look"
+        yield f"{are} like {what}. Found: {examples[what]}"
+
+
+def few(names: Sequence[str]) -> str:
+    """List a few names, and count the rest.
+
+    Examples
+    --------
+    >>> few(["a", "b"]), few([f"x{number}" for number in range(200)])
+    ('a, b', 'x0, x1, x2, x3, x4 and 195 more')
+    """
+    listed = ", ".join(names[:_FEW_OTHERS])
+    return listed if len(names) <= _FEW_OTHERS else f"{listed} and {len(names) - _FEW_OTHERS} more"
 
 
 def _resemblance(texts: pl.Series) -> str | None:

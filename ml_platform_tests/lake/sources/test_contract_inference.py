@@ -8,9 +8,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from ml_platform.lake.sources.contract_inference import guess_columns
+from ml_platform.lake.sources.contract_inference import columns_of, guess_columns
 from ml_platform.lake.sources.dialect_inference import guess_files
 from ml_platform.lake.sources.file_spec import Files
+from ml_platform.lake.sources.inference_notes import notes_of
 
 
 def test_a_contract_is_guessed_from_a_file(tmp_path: Path) -> None:
@@ -59,6 +60,45 @@ def test_other_ways_to_write_are_guessed_where_they_are_clear(
     tmp_path: Path, values: list[str], column: dict[str, str]
 ) -> None:
     assert guessed(tmp_path, values) == column
+
+
+MEASURED = [f"{number / 7:.{3 + number % 3}f}" for number in range(1, 60) if number % 7]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["0.13", "0.00005", "0.761"],  # as Polars and JavaScript write it
+        ["-0.00007064560505993339", "0.5"],
+        ["1.5E-05", "2.25E-04", "3.0e+02"],  # as Excel, Java and SQL Server do
+        [*MEASURED, "1e12"],
+        [*MEASURED, "5e-5", ".5", "+3.0", "1.50", "7."],
+        [*MEASURED, "12"],
+    ],
+)
+def test_numbers_are_numbers_however_programs_write_them(tmp_path: Path, values: list[str]) -> None:
+    assert guessed(tmp_path, values) == {"type": "number"}
+
+
+@pytest.mark.parametrize("odd", ["007", "12e4567", "89014103211118510720.5", "1_000", "0x1F"])
+def test_measurements_make_no_number_of_a_code(tmp_path: Path, odd: str) -> None:
+    assert guessed(tmp_path, [*MEASURED, odd]) == {"type": "string"}
+
+
+def test_infinite_values_are_missing_ones_among_numbers(tmp_path: Path) -> None:
+    column = {"type": "number", "nullable": True, "null_values": ["NaN", "inf", "-inf"]}
+    assert guessed(tmp_path, [*MEASURED, "inf", "NaN", "-inf"]) == column
+
+
+def test_versions_are_texts_however_many_there_are(tmp_path: Path) -> None:
+    assert guessed(tmp_path, [f"3.{number}" for number in range(40)]) == {"type": "string"}
+
+
+def test_alike_columns_are_told_in_one_sentence_with_what_speaks_against_a_number() -> None:
+    rows = pl.DataFrame({f"x{number}": ["0.5", "1.25", "007"] for number in range(30)})
+    (note,) = notes_of(rows, columns_of(rows))
+    assert note.startswith("Columns x0, x1, x2, x3, x4 and 25 more look like numbers")
+    assert note.endswith("Found: '007'")
 
 
 @pytest.mark.parametrize(
