@@ -42,7 +42,7 @@ def test_openapi_shows_the_models_fields_units_and_an_example_that_works(client:
     assert "tailnum" not in row["required"]
     assert row["additionalProperties"] is False
     assert "| `distance` | number | mile | Flown; ≥ 0; ≤ 6000 |" in operation["description"]
-    statuses = {"200", "400", "401", "403", "404", "408", "413", "415", "421", "422", "429", "503"}
+    statuses = {"200", "400", "401", "403", "404", "408", "410", "413", "415", "421", "422", "429", "503"}
     assert set(operation["responses"]) == statuses
     for example in operation["requestBody"]["content"]["application/json"]["examples"].values():
         assert client.post("/predict/flight_delay", json=example["value"]).status_code == 200
