@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 
 from ml_platform.features.views.view import FeatureView
-from ml_platform.lake.query.sql import parse_tree
+from ml_platform.lake.query.sql import parse_tree, parser
 from ml_platform.lake.query.time_travel_sql import table_of
 from ml_platform.spec.model import ModelSpec
 from ml_platform.yaml_documents import Document, Problem
@@ -55,7 +55,7 @@ def label_copies(
     views
         Feature views by name.
     """
-    with duckdb.connect(":memory:") as connection:
+    with parser().cursor() as connection:
         own = _query(spine, connection)
         target = own.expression(spec.target) if own is not None else None
         if own is None or target is None:

@@ -251,13 +251,13 @@ def _written(tree: dict[str, Any], connection: duckdb.DuckDBPyConnection) -> str
 @lru_cache(maxsize=256)
 def _parsed(sql: str) -> frozenset[str]:
     """Parse each statement once: a code location asks for the tables of the same few again and again."""
-    with _parser().cursor() as cursor:
+    with parser().cursor() as cursor:
         return frozenset(referenced_tables(sql, cursor))
 
 
 @lru_cache(maxsize=1)
-def _parser() -> duckdb.DuckDBPyConnection:
-    """A database to parse with, made once: that takes thirty times as long as to parse.
+def parser() -> duckdb.DuckDBPyConnection:
+    """A database to parse with, by cursors; made once, since that takes thirty times as long as to parse.
 
     It has no threads of its own, which a process that is forked would miss.
     """

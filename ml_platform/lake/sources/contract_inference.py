@@ -122,17 +122,23 @@ def _read(rows: pl.DataFrame, column: dict[str, Any]) -> pl.Series:
 def _keeps_all(rows: pl.DataFrame, column: dict[str, Any]) -> bool:
     """Whether every text is read as this type, and written back as the same text."""
     return all(
-        _reads_all(some, column) and _writes_back(some["x"], _read(some, column), column)
+        (read := _read_whole(some, column)) is not None and _writes_back(some["x"], read, column)
         for some in (rows.head(_FIRST_LOOK), rows)
     )
 
 
 def _reads_all(rows: pl.DataFrame, column: dict[str, Any]) -> bool:
-    """Whether every text could be meant as this type: nobody writes 0.123 for 123."""
-    if any(_read(some, column).null_count() for some in (rows.head(_FIRST_LOOK), rows)):
-        return False
+    """Whether every text could be meant as this type."""
+    return all(_read_whole(some, column) is not None for some in (rows.head(_FIRST_LOOK), rows))
+
+
+def _read_whole(rows: pl.DataFrame, column: dict[str, Any]) -> pl.Series | None:
+    """Read texts as a type that every one of them could be meant as, else None: nobody writes 0.123 for 123."""
+    read = _read(rows, column)
     groups, _ = NUMBERS.get(column.get("format", ""), ("", ""))
-    return not groups or not rows["x"].str.contains(rf"^[+-]?0+[{groups}]").any()
+    if read.null_count() or (groups and rows["x"].str.contains(rf"^[+-]?0+[{groups}]").any()):
+        return None
+    return read
 
 
 def _writes_back(texts: pl.Series, read: pl.Series, column: dict[str, Any]) -> bool:

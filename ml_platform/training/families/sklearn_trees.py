@@ -1,6 +1,5 @@
 """Forests of scikit-learn: trees whose answers are averaged. They compare in float32 and are exported exactly."""
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +12,11 @@ from ml_platform.spec.types import Task
 from ml_platform.training.export.float32_splits import double_thresholds, in_float32_range
 from ml_platform.training.export.onnx_trees import export_trees, tree_of_arrays
 from ml_platform.training.families.base import EstimatorFamily, Validation
+from ml_platform.training.families.boosting import threads_for
 
 if TYPE_CHECKING:
     import optuna
 
-_MAX_THREADS = 8
 _ONE_THREAD_CELLS = 100_000  # smaller matrices are faster without threads
 
 
@@ -39,8 +38,7 @@ class ForestFamily(EstimatorFamily):
 
     def fit(self, estimator: Any, X: np.ndarray, y: np.ndarray, validation: Validation | None = None) -> Any:  # noqa: ARG002
         """See `EstimatorFamily`; every tree has its own seed, so that threads change nothing."""
-        threads = min(os.cpu_count() or 1, _MAX_THREADS) if X.size > _ONE_THREAD_CELLS else 1
-        estimator.set_params(n_jobs=threads).fit(in_float32_range(X), y)
+        estimator.set_params(n_jobs=threads_for(X, _ONE_THREAD_CELLS)).fit(in_float32_range(X), y)
         return estimator.set_params(n_jobs=1)  # threads would add the trees' answers in another order each time
 
     def predict(self, estimator: Any, task: Task, X: np.ndarray) -> np.ndarray:
