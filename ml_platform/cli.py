@@ -18,6 +18,7 @@ from ml_platform.monitoring.alerts.cli import app as alerts
 from ml_platform.new_model.cli import app as new
 from ml_platform.private_files import private_umask
 from ml_platform.promotion import environments_cli, traffic_cli
+from ml_platform.promotion.history_cli import history
 from ml_platform.promotion.models_cli import app as models
 from ml_platform.promotion.promoters import MayNotPromote, promoter
 from ml_platform.settings import Settings
@@ -85,22 +86,6 @@ def status(model: Annotated[str | None, typer.Argument(help="Only this one; all 
 
 
 @app.command(rich_help_panel=MODELS)
-def history(model: Model) -> None:
-    """List every change of what a model serves, newest first."""
-    from ml_platform.registry.manifest import describe_targets
-    from ml_platform.registry.releases import ReleaseStore
-
-    store = ReleaseStore(Settings().releases_dir)
-    documents = store.history(model)
-    if not documents:
-        stop(f"'{model}' was never released. Known: {', '.join(store.endpoints()) or 'none'}")
-    for document in reversed(documents):
-        serving = describe_targets(document.targets)
-        say(f"{document.revision:>4}  {document.updated_at}  {document.action}: {serving}  by {document.updated_by}")
-        say(f"      {document.reason}")
-
-
-@app.command(rich_help_panel=MODELS)
 def promote(
     model: Model,
     version: Annotated[int, typer.Argument(help="Version in the registry.")],
@@ -142,6 +127,7 @@ def rollback(model: Model, reason: Annotated[str, typer.Option(help=REASON)] = "
     say(f"{model} now serves version {versions} (revision {endpoint.revision})")
 
 
+app.command(rich_help_panel=MODELS)(history)
 app.add_typer(new, name="new", rich_help_panel=BUILD)
 app.add_typer(environments_cli.app, name="environments", rich_help_panel=MODELS)
 

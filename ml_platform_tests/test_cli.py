@@ -1,6 +1,7 @@
 """The command line tells what serves and why, goes back, and says what to do when it cannot."""
 
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from ml_platform.monitoring.alerts.conditions import update_condition
 from ml_platform.monitoring.status import ModelStatus, PerformanceWindow
 from ml_platform.promotion.promote import promote
 from ml_platform.promotion.versions import register
-from ml_platform.registry.ledger import read_ledger
+from ml_platform.registry.ledger import read_releases
 from ml_platform.training.documents import TrainedModel
 from ml_platform_tests.toy_world import Shops
 
@@ -87,7 +88,7 @@ def test_before_a_release_it_says_what_to_do(run):
     assert "order_late was not rolled back" in failed.output
     failed = run("history", "order_late")
     assert failed.exit_code == 1
-    assert "'order_late' was never released" in failed.output
+    assert "'order_late' was never registered or released" in failed.output
 
 
 def test_status_names_a_version_that_waits_for_its_release(
@@ -150,11 +151,32 @@ def test_a_person_promotes_and_goes_back_and_the_ledger_knows(released, run):
     done = run("rollback", "order_late", "--reason", "complaints")
     assert done.exit_code == 0, done.output
     assert "order_late now serves version 1 (revision 3)" in done.output
-    revisions = [line.split()[0] for line in run("history", "order_late").output.splitlines() if "version" in line[:60]]
+    revisions = [line.split()[0] for line in run("history", "order_late").output.splitlines() if "(live" in line[:70]]
     assert revisions == ["3", "2", "1"]
-    ledger = read_ledger(released.lake, "order_late").sort("revision")
+    ledger = read_releases(released.lake, "order_late").sort("revision")
     assert ledger["action"].to_list() == ["promotion", "promotion", "rollback"]
     assert ledger["reason"].to_list()[1:] == ["the gate was too strict", "complaints"]
+
+
+def test_history_tells_what_served_at_an_instant_and_what_made_it(released, run):
+    before = datetime.now(UTC)
+    assert run("promote", "order_late", "2", "--reason", "the gate was too strict").exit_code == 0
+    said = run("history", "order_late", "--at", before.isoformat()).output
+    assert "version 1 (live 100%); revision 1" in said
+    assert "promotion by ann" in said
+    assert "rows of training_sets/order_late version 0" in said
+    assert "raw/orders 0" in said
+    assert "and still in force" in run("history", "order_late", "--at", datetime.now(UTC).isoformat()).output
+    shutil.rmtree(released.store.bundle_path(released.store.versions("order_late")[1]))
+    assert run("history", "order_late", "--at", before.isoformat()).output == said  # from the ledger
+    for instant, reason in (
+        ("2001-01-01", "served nothing at 2001-01-01"),
+        ("2999-01-01", "has not come yet"),
+        ("yesterday", "read are 2013-07-01T12:00Z"),
+    ):
+        failed = run("history", "order_late", "--at", instant)
+        assert (failed.exit_code, reason in failed.output) == (1, True), failed.output
+    assert "registration: version 1" in run("history", "order_late").output
 
 
 def test_a_version_that_does_not_exist_is_refused_with_those_that_do(released, run):

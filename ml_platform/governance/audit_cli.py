@@ -13,20 +13,24 @@ app = typer.Typer(no_args_is_help=True, help="Read and verify the audit log of r
 
 @app.command()
 def verify() -> None:
-    """Verify every line; exit with code 1 and say which line was altered, removed or moved."""
+    """Verify every line and the ledger; exit with code 1 and say which line or entry was altered, removed or moved."""
     from ml_platform.governance.audit_table import verify_audit
+    from ml_platform.governance.ledger_check import verify_ledger
     from ml_platform.lake.storage.tables import Lake
 
     settings = Settings()
     try:
-        lines, findings = verify_audit(Lake(settings.lake_uri), settings)
+        lake = Lake(settings.lake_uri)
+        lines, findings = verify_audit(lake, settings)
+        entries, ledger_findings = verify_ledger(lake, settings)
     except FileNotFoundError as error:
         stop(str(error))
+    findings += ledger_findings
     for finding in findings:
         say(str(finding), err=True)
     if findings:
-        stop(f"{len(findings)} findings in {lines:,} lines: the log is not what was written.")
-    say(f"{lines:,} lines are as they were written.")
+        stop(f"{len(findings)} findings in {lines:,} lines and {entries:,} entries of the ledger: not as written.")
+    say(f"{lines:,} lines are as they were written, and {entries:,} entries of the ledger.")
 
 
 @app.command()

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from ml_platform.governance.audit_table import TABLE, ingest_audit, verify_audit
+from ml_platform.governance.ledger_check import verify_ledger
 from ml_platform.orchestration.execution import scheduled
 from ml_platform.orchestration.resources import Platform
 
@@ -18,13 +19,17 @@ _TOLD = 20
     owners=["team:platform"],
     description="Who asked serving for what and how it ended, who made and revoked keys, who released what.",
     check_specs=[
-        dg.AssetCheckSpec(CHECK, asset=KEY, description="No line was altered, removed or moved since it was written.")
+        dg.AssetCheckSpec(
+            CHECK, asset=KEY, description="No line, nor entry of the ledger, was altered, removed or moved."
+        )
     ],
 )
 def audit(platform: Platform) -> dg.MaterializeResult:
-    """Ingest the files of the audit log, then verify all of it."""
+    """Ingest the files of the audit log, then verify all of it, and the ledger by it."""
     report = ingest_audit(platform.lake, platform.settings)
     lines, findings = verify_audit(platform.lake, platform.settings)
+    entries, ledger_findings = verify_ledger(platform.lake, platform.settings)
+    findings += ledger_findings
     summary = "; ".join(str(finding) for finding in findings[:_TOLD])
     return dg.MaterializeResult(
         metadata={
@@ -32,6 +37,7 @@ def audit(platform: Platform) -> dg.MaterializeResult:
             "files read": report.segments,
             "files ingested": report.deleted,
             "lines verified": lines,
+            "ledger entries verified": entries,
             "findings": len(findings),
         },
         check_results=[

@@ -13,6 +13,7 @@ from ml_platform.orchestration.resources import Platform
 from ml_platform.promotion.promote import promote
 from ml_platform.promotion.versions import register
 from ml_platform.registry.digests import BundleRefused
+from ml_platform.registry.history import describe_origin, origins_of
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.documents import Evaluation, RegisteredVersion, ReleaseDecision, TrainedModel
 from ml_platform.training.evaluation.evaluate import evaluate
@@ -228,6 +229,7 @@ def _release(spec: ModelSpec) -> dg.AssetsDefinition:
                 "promoted": decision.promoted,
                 "version": decision.version,
                 "serving": served,
+                **_made_of(platform, spec.name),
                 "endpoint revision": decision.revision,
                 "try it": dg.MetadataValue.url(f"{platform.settings.serving_url}/models/{spec.name}/console"),
             },
@@ -255,6 +257,13 @@ def _promoted(platform: Platform, decision: ReleaseDecision) -> dg.AssetCheckRes
         description=in_short(decision.reasons),
         metadata={"version": decision.version, "serving": max(live, default=0)},
     )
+
+
+def _made_of(platform: Platform, model: str) -> dict[str, str]:
+    """What each version that serves was made of, in words."""
+    endpoint = platform.releases.endpoint(model)
+    origins = origins_of(platform.releases, endpoint) if endpoint else {}
+    return {f"version {version} is": describe_origin(origin) for version, origin in origins.items()}
 
 
 def _replay(platform: Platform, model: str) -> tuple[str, str | None]:

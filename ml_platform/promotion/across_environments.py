@@ -15,6 +15,7 @@ from ml_platform.lake.storage.tables import Lake
 from ml_platform.promotion.candidate import Candidate, NotPromotable, check_fits, find_candidate
 from ml_platform.promotion.promote import sync_registry
 from ml_platform.promotion.reconcile import STAGE, reconcile_registry
+from ml_platform.promotion.registrations import note_registration
 from ml_platform.promotion.versions import find_version
 from ml_platform.registry.logged_model import log_model
 from ml_platform.registry.manifest import Endpoint, Target
@@ -92,6 +93,7 @@ def promote_across(
         _keep_origin(candidate, source, target, source_name, by)
         version = _register(Tracker(target), candidate, source_name, by)
         store.register_version(candidate.model, version, candidate.digest)
+        note_registration(target, Tracker(target).client.get_model_version(candidate.model, str(version)), by=by)
         targets = (Target(version=version, digest=candidate.digest),)
         if not release:
             reconcile_registry(Tracker(target), candidate.model)

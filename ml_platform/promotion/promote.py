@@ -1,6 +1,7 @@
 """Promotion and rollback: the release store changes first, then the registry's aliases and the ledger follow it."""
 
 from ml_platform.governance.audit import record_event
+from ml_platform.governance.ledger_check import anchor_ledger
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.promotion.reconcile import reconcile_registry
 from ml_platform.promotion.versions import bundle_of_version
@@ -217,7 +218,7 @@ def _follow(settings: Settings, tracker: Tracker, endpoint: Endpoint) -> None:
                 detail = f"{document.name}: {describe_targets(document.targets)}, revision {document.revision}: "
                 detail += document.reason
                 record_event(settings.audit_dir, settings.keys_dir, document.action, detail, by=document.updated_by)
-                record_release(lake, document)
+                anchor_ledger(settings, record_release(lake, store, document))
             reconcile_registry(tracker, endpoint.model)
     except Exception as error:
         champion = champion_of_targets(endpoint.targets)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ml_platform.promotion.reconcile import reconcile_registry, versions_of
+from ml_platform.promotion.registrations import note_registration
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import Tracker
 from ml_platform.spec.model import ModelSpec
@@ -30,13 +31,10 @@ def register(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation, *, 
     from mlflow.exceptions import MlflowException
 
     client = tracker.client
-    store = ReleaseStore(tracker.settings.releases_dir)
     tags, description = _tags(spec, trained, evaluation), describe(spec, trained, evaluation)
     if (earlier := _same_refit(tracker, trained)) is not None:
         # Fitted again by a run that was repeated: what is registered, and may serve, stays as it is.
-        store.register_version(spec.name, int(earlier.version), earlier.tags["bundle_digest"])
-        reconcile_registry(tracker, spec.name)
-        return _document(tracker, earlier)
+        return _registered(tracker, earlier, trained)
     if (known := find_version(tracker, spec.name, trained.digest)) is not None:
         version = int(known.version)
         for name, value in tags.items():
@@ -44,9 +42,7 @@ def register(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation, *, 
                 client.set_model_version_tag(spec.name, str(version), name, value)
         if known.description != description:
             client.update_model_version(spec.name, str(version), description)
-        store.register_version(spec.name, version, trained.digest)
-        reconcile_registry(tracker, spec.name)
-        return _document(tracker, client.get_model_version(spec.name, str(version)))
+        return _registered(tracker, client.get_model_version(spec.name, str(version)), trained)
     try:
         client.create_registered_model(
             spec.name, tags={"owner": spec.owner, "task": spec.task}, description=spec.description
@@ -62,10 +58,16 @@ def register(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation, *, 
         tags=tags,
         description=description,
     )
-    version = int(created.version)
-    store.register_version(spec.name, version, trained.digest)
-    reconcile_registry(tracker, spec.name)
-    return _document(tracker, created)
+    return _registered(tracker, created, trained)
+
+
+def _registered(tracker: Tracker, entry: "ModelVersion", trained: TrainedModel) -> RegisteredVersion:
+    """Let release store, aliases and ledger know a version; repeated, after a kill in between, it changes nothing."""
+    digest, settings = entry.tags["bundle_digest"], tracker.settings
+    ReleaseStore(settings.releases_dir).register_version(entry.name, int(entry.version), digest)
+    reconcile_registry(tracker, entry.name)
+    note_registration(settings, entry, by=f"dagster run {trained.dagster_run_id}" if trained.dagster_run_id else None)
+    return _document(tracker, entry)
 
 
 def find_version(tracker: Tracker, model: str, digest: str) -> "ModelVersion | None":

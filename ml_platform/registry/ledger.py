@@ -1,49 +1,112 @@
-"""The ledger: every change of what serves, in one Delta table that only grows."""
+"""The ledger: every registration of a version and every change of what serves, in one Delta table that only grows.
 
+Entries are numbered, and each has a link: the SHA-256 of the link before and of what the entry says. So none can be
+changed, taken out or moved without all later links being another's. `ml_platform.governance.ledger_check` anchors the
+newest link in the audit log, whose lines need a secret, and verifies the whole.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
 
+from ml_platform.atomic_files import locked
 from ml_platform.lake.storage.tables import Lake
-from ml_platform.registry.manifest import Endpoint, champion_of_targets, describe_targets
+from ml_platform.registry.digests import BundleRefused
+from ml_platform.registry.manifest import Endpoint, Manifest, champion_of_targets, describe_targets
 from ml_platform.registry.releases import ReleaseStore
 
 LEDGER = "governance/ledger"
+REGISTRATION = "registration"
 SCHEMA: dict[str, pl.DataType] = {
     "at": pl.Datetime("us", "UTC"),
     "model": pl.String(),
-    "endpoint": pl.String(),  # the model's name, unless the endpoint has one of its own
+    "endpoint": pl.String(),  # the model's name, unless the endpoint has one of its own; null for a registration
     "action": pl.String(),
     "by": pl.String(),
     "reason": pl.String(),
-    "revision": pl.Int64(),
+    "revision": pl.Int64(),  # of the endpoint; null for a registration
     "from_version": pl.Int64(),
     "from_digest": pl.String(),
-    "to_version": pl.Int64(),  # the champion's; null for a withdrawal
+    "to_version": pl.Int64(),  # the champion's, or what is registered; null for a withdrawal
     "to_digest": pl.String(),
     "serving": pl.String(),  # every version with its share, in words
+    "provenance": pl.String(),  # of `to_version`, as JSON: data and code that made it; null where its bundle is gone
+    "number": pl.Int64(),  # from 1; null in entries that were written before there were links
+    "link": pl.String(),
 }
+_LINKED = tuple(name for name in SCHEMA if name != "link")
 
 
-def record_release(lake: Lake, document: Endpoint) -> int:
+@dataclass(frozen=True)
+class Link:
+    """The newest entry of the ledger, by which all before it are vouched for."""
+
+    number: int
+    link: str
+
+
+def record_release(lake: Lake, store: ReleaseStore, document: Endpoint) -> Link | None:
     """Record who released what, when, why, and in place of what; each revision of an endpoint once.
 
     Parameters
     ----------
     lake
         Holds the ledger.
+    store
+        Holds the bundle, whose manifest says what the version was made of.
     document
         As published, and the oldest that the ledger lacks: those before it cannot be written afterwards.
 
     Returns
     -------
-    int
-        Version of the ledger that has the entry.
+    Link | None
+        The ledger's newest entry, this one; None when the revision was there already.
     """
-    frame = pl.DataFrame([_entry(document)], schema=SCHEMA)
-    application = (_application(document.name), document.revision)
-    return lake.append(LEDGER, frame, app_transaction=application, add_columns=True)
+    new, old = champion_of_targets(document.targets), champion_of_targets(document.previous)
+    entry = {
+        "at": datetime.fromisoformat(document.updated_at).astimezone(UTC),
+        "model": document.model,
+        "endpoint": document.name,
+        "action": document.action,
+        "by": document.updated_by,
+        "reason": document.reason,
+        "revision": document.revision,
+        "from_version": old.version if old else None,
+        "from_digest": old.digest if old else None,
+        "to_version": new.version if new else None,
+        "to_digest": new.digest if new else None,
+        "serving": describe_targets(document.targets),
+        "provenance": _provenance(store, new.digest) if new else None,
+    }
+    return _append(lake, store, entry, (_application(document.name), document.revision))
+
+
+def record_registration(
+    lake: Lake, store: ReleaseStore, *, model: str, version: int, digest: str, at: datetime, by: str, reason: str
+) -> Link | None:
+    """Record that a version was registered, by whom and with which verdict; each version once.
+
+    Returns
+    -------
+    Link | None
+        As `record_release`.
+    """
+    entry = {
+        "at": at.astimezone(UTC),
+        "model": model,
+        "action": REGISTRATION,
+        "by": by,
+        "reason": reason,
+        "to_version": version,
+        "to_digest": digest,
+        "provenance": _provenance(store, digest),
+    }
+    return _append(lake, store, entry, (f"registration/{model}", version))
 
 
 def unrecorded(lake: Lake, store: ReleaseStore, name: str) -> list[Endpoint]:
@@ -58,32 +121,80 @@ def recorded_revision(lake: Lake, name: str) -> int:
 
 
 def read_ledger(lake: Lake, model: str | None = None) -> pl.DataFrame:
-    """Read entries, oldest first; of one model or of all. Empty before the first release."""
+    """Read entries, oldest first; of one model or of all. Empty before the first registration."""
     if not lake.exists(LEDGER):
         return pl.DataFrame(schema=SCHEMA)
-    entries = lake.read(LEDGER)
+    stored = lake.read(LEDGER)
+    absent = [pl.lit(None, kind).alias(name) for name, kind in SCHEMA.items() if name not in stored.collect_schema()]
+    entries = stored.with_columns(absent).select(*SCHEMA)
     if model is not None:
         entries = entries.filter(pl.col("model") == model)
-    return entries.sort("at", "model", "revision").collect()
+    return entries.sort("at", "number", "model", "revision", nulls_last=False).collect()
+
+
+def read_releases(lake: Lake, model: str | None = None) -> pl.DataFrame:
+    """Read what the ledger says of changes of what serves, oldest first (see `read_ledger`)."""
+    return read_ledger(lake, model).filter(pl.col("revision").is_not_null())
+
+
+def next_link(before: str, entry: Mapping[str, Any]) -> str:
+    """Link of an entry: the SHA-256 of the one before and of what the entry says, in hexadecimal.
+
+    Examples
+    --------
+    >>> one = next_link("", {"number": 1, "model": "rent"})
+    >>> one == next_link("", {"number": 1, "model": "rent"}), one == next_link("", {"number": 1, "model": "tips"})
+    (True, False)
+    """
+    said = {name: entry.get(name) for name in _LINKED}
+    text = json.dumps(said, sort_keys=True, default=lambda value: value.astimezone(UTC).isoformat())
+    return hashlib.sha256(f"{before}\n{text}".encode()).hexdigest()
+
+
+def first_link(unlinked: pl.DataFrame) -> str:
+    """What the first numbered entry builds on: nothing, or a digest of the entries from before there were links."""
+    before = ""
+    for entry in unlinked.sort("model", "endpoint", "revision").iter_rows(named=True):
+        before = next_link(before, entry)
+    return before
+
+
+def _append(lake: Lake, store: ReleaseStore, entry: Mapping[str, Any], application: tuple[str, int]) -> Link | None:
+    with locked(store.folder / "locks" / ".ledger.lock"):  # no endpoint is called so
+        if (lake.last_app_version(LEDGER, application[0]) or 0) >= application[1]:
+            return None
+        entries = read_ledger(lake)
+        linked = entries.filter(pl.col("number").is_not_null())
+        newest = linked.row(linked["number"].arg_max() or 0, named=True) if linked.height else None
+        before = newest["link"] if newest else first_link(entries)
+        numbered = {**entry, "number": newest["number"] + 1 if newest else 1}
+        link = Link(numbered["number"], next_link(before, numbered))
+        frame = pl.DataFrame([{**numbered, "link": link.link}], schema=SCHEMA)
+        lake.append(LEDGER, frame, app_transaction=application, add_columns=True)
+        return link
 
 
 def _application(name: str) -> str:
     return f"release/{name}"
 
 
-def _entry(document: Endpoint) -> dict[str, Any]:
-    new, old = champion_of_targets(document.targets), champion_of_targets(document.previous)
-    return {
-        "at": datetime.fromisoformat(document.updated_at).astimezone(UTC),
-        "model": document.model,
-        "endpoint": document.name,
-        "action": document.action,
-        "by": document.updated_by,
-        "reason": document.reason,
-        "revision": document.revision,
-        "from_version": old.version if old else None,
-        "from_digest": old.digest if old else None,
-        "to_version": new.version if new else None,
-        "to_digest": new.digest if new else None,
-        "serving": describe_targets(document.targets),
-    }
+def _provenance(store: ReleaseStore, digest: str) -> str | None:
+    try:
+        manifest: Manifest = store.load_manifest(digest)
+    except (LookupError, BundleRefused):  # swept, or damaged since: that the version served is recorded all the same
+        return None
+    made_of = manifest.provenance
+    return json.dumps(
+        {
+            "training_set": made_of.training_set,
+            "training_set_version": made_of.training_set_version,
+            "tables": dict(sorted(made_of.tables.items())),
+            "trained_from": made_of.trained_from,
+            "trained_until": made_of.trained_until,
+            "training_rows": made_of.training_rows,
+            "code_version": made_of.code_version,
+            "family": manifest.family,
+            "mlflow_run_id": made_of.mlflow_run_id,
+            "dagster_run_id": made_of.dagster_run_id,
+        }
+    )

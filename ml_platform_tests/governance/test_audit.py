@@ -245,7 +245,7 @@ def test_the_command_line_shows_and_verifies(settings: Settings, monkeypatch: py
     assert run(app, ["audit", "show", "--caller", "ada", "--since", f"{NOW + timedelta(days=2):%Y-%m-%d}"]).output == ""
     assert "older lines" in run(app, ["audit", "show", "--limit", "2"]).output
     good = run(app, ["audit", "verify"])
-    assert (good.exit_code, good.output) == (0, "9 lines are as they were written.\n")
+    assert (good.exit_code, good.output) == (0, "9 lines are as they were written, and 0 entries of the ledger.\n")
     path.write_bytes(path.read_bytes().replace(b"r3", b"r4"))
     bad = run(app, ["audit", "verify"])
     assert bad.exit_code == 1

@@ -24,7 +24,7 @@ from ml_platform.promotion.candidate import parse_reference
 from ml_platform.promotion.promote import promote
 from ml_platform.promotion.versions import register
 from ml_platform.registry.digests import bundle_digest, contract_digest, model_digest
-from ml_platform.registry.ledger import read_ledger
+from ml_platform.registry.ledger import read_releases
 from ml_platform.registry.origins import origin_of
 from ml_platform.registry.pins import pinned_versions
 from ml_platform.settings import Settings
@@ -142,7 +142,7 @@ def test_a_promoted_model_serves_there_with_all_that_is_known_of_it(promoted: En
     )
     assert there.description.endswith(f"Promoted from dev, version 1, by {ME}.")
     assert client.get_run(there.run_id).info.status == "FINISHED"
-    [entry] = read_ledger(staging.lake, "order_late").rows(named=True)
+    [entry] = read_releases(staging.lake, "order_late").rows(named=True)
     assert (entry["by"], entry["to_version"], entry["to_digest"]) == (ME, 1, target.digest)
     assert entry["reason"] == "from dev, version 1: release 12"
     audited = read_audit(staging.lake, staging.settings).filter(action="promotion")
@@ -170,7 +170,7 @@ def test_repeated_it_changes_nothing(promoted: Environments) -> None:
     again = promoted.promote("order_late@1", "staging")
     assert again.stdout == "order_late: version 1 of staging, which serves there (revision 1)\n"
     assert files(promoted.staging.settings.releases_dir) == earlier
-    assert read_ledger(promoted.staging.lake, "order_late").height == 1
+    assert read_releases(promoted.staging.lake, "order_late").height == 1
     assert len(promoted.staging.tracker.client.search_model_versions("name = 'order_late'")) == 1
     assert promoted.staging.lake.version("promoted_training_sets/order_late") == 0
 
@@ -361,7 +361,7 @@ def test_a_promotion_that_was_killed_is_finished_by_its_repetition(own: Environm
     assert finished.stdout == "order_late: version 1 of staging, which serves there (revision 1)\n"
     assert len(own.staging.tracker.client.search_model_versions("name = 'order_late'")) == 1
     assert own.staging.tracker.client.get_model_version_by_alias("order_late", "champion").tags["promoted_by"] == ME
-    assert read_ledger(own.staging.lake, "order_late").height == 1
+    assert read_releases(own.staging.lake, "order_late").height == 1
     assert own.staging.tracker.close_dead_runs("order_late") == []
     assert not list((own.staging.settings.releases_dir / "bundles").glob(".staged-*"))
 

@@ -3,9 +3,10 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from ml_platform.governance.audit_table import read_audit
+from ml_platform.governance.ledger_check import ANCHORED
 from ml_platform.promotion.promote import RegistryBehind, promote, promote_version, rollback, sync_registry
 from ml_platform.promotion.versions import register
-from ml_platform.registry.ledger import read_ledger
+from ml_platform.registry.ledger import read_releases
 from ml_platform.registry.manifest import Target
 from ml_platform.registry.releases import ReleaseConflict
 from ml_platform.training.documents import Evaluation, RegisteredVersion, TrainedModel
@@ -48,7 +49,7 @@ def test_first_promotion_serves_and_is_told_everywhere(shops: Shops, trained: Tr
     assert shops.tracker.client.get_model_version("order_late", "1").tags["stage"] == "Production"
     with pytest.raises(MlflowException, match="challenger"):
         aliased(shops, "challenger")
-    entry = read_ledger(shops.lake, "order_late").row(0, named=True)
+    entry = read_releases(shops.lake, "order_late").row(0, named=True)
     assert (entry["action"], entry["by"], entry["revision"]) == ("promotion", "ann", 1)
     assert (entry["from_version"], entry["to_version"], entry["to_digest"]) == (None, 1, trained.digest)
     assert "roc_auc" in entry["reason"]
@@ -81,7 +82,7 @@ def test_refused_challenger_stays_out(shops: Shops, trained: TrainedModel) -> No
     assert not decision.promoted
     assert decision.reasons == ("because",)
     assert shops.store.endpoint("order_late") is None
-    assert read_ledger(shops.lake).is_empty()
+    assert read_releases(shops.lake).is_empty()
 
 
 def test_person_promotes_what_waits(shops: Shops, trained: TrainedModel) -> None:
@@ -95,7 +96,7 @@ def test_person_promotes_what_waits(shops: Shops, trained: TrainedModel) -> None
         promote_version(shops.settings, "order_late", 9, by="ann", reason="looks good")
     endpoint = promote_version(shops.settings, "order_late", 1, by="ann", reason="looks good")
     assert endpoint.targets[0].version == 1
-    assert read_ledger(shops.lake).row(0, named=True)["reason"] == "looks good"
+    assert read_releases(shops.lake).row(0, named=True)["reason"] == "looks good"
 
 
 def test_repeated_promotion_changes_nothing(shops: Shops, trained: TrainedModel) -> None:
@@ -106,7 +107,7 @@ def test_repeated_promotion_changes_nothing(shops: Shops, trained: TrainedModel)
     assert again.promoted  # a retry of a promotion that was cut short: no refusal for the retraining to back off from
     assert again.reasons == ("Version 1 already serves (revision 1).", *evaluation.reasons)
     assert (again.previous_version, again.revision) == (None, 1)
-    assert read_ledger(shops.lake).height == 1
+    assert read_releases(shops.lake).height == 1
     promote_version(shops.settings, "order_late", 1, by="ann", reason="once more, with another reason")
     document = shops.store.document("order_late")
     assert document is not None
@@ -149,12 +150,12 @@ def test_rollback_swaps_moves_aliases_and_is_written_down(shops: Shops, trained:
     assert aliased(shops, "champion") == 1
     stages = {number: client.get_model_version("order_late", number).tags["stage"] for number in ("1", "2")}
     assert stages == {"1": "Production", "2": "Archived"}
-    ledger = read_ledger(shops.lake, "order_late")
+    ledger = read_releases(shops.lake, "order_late")
     assert ledger["action"].to_list() == ["promotion", "promotion", "rollback"]
     last = ledger.row(-1, named=True)
     assert (last["by"], last["reason"], last["from_version"], last["to_version"]) == ("bob", "complaints", 2, 1)
     assert rollback(shops.settings, "order_late", by="bob", reason="undo").targets[0].version == 2
-    audited = read_audit(shops.lake, shops.settings).filter(pl.col("action") != "opened")
+    audited = read_audit(shops.lake, shops.settings).filter(~pl.col("action").is_in(["opened", ANCHORED]))
     changes = [("promotion", "ann"), ("promotion", "ann"), ("rollback", "bob"), ("rollback", "bob")]
     assert audited.select("action", "name").rows() == changes
     assert audited["detail"].to_list()[2] == "order_late: version 1 (live 100%), revision 3: complaints"
@@ -175,4 +176,4 @@ def test_registry_outage_leaves_the_release_and_can_be_made_up(shops: Shops, tra
     shops.tracker.client.rename_registered_model("hidden", "order_late")
     sync_registry(shops.settings, "order_late")
     assert aliased(shops, "champion") == 1
-    assert read_ledger(shops.lake)["action"].to_list() == ["promotion"]
+    assert read_releases(shops.lake)["action"].to_list() == ["promotion"]

@@ -94,7 +94,7 @@ def test_a_promoter_killed_between_ledger_and_alias_is_made_up_for(two_versions:
     assert endpoints_behind(platform) == {}
     digest = two_versions.store.versions("order_late")[1]
     document = two_versions.store.publish("order_late", [Target(version=2, digest=digest)], reason="better", by="bob")
-    record_release(two_versions.lake, document)  # and no further
+    record_release(two_versions.lake, two_versions.store, document)  # and no further
     assert endpoints_behind(platform) == {"order_late": 2}
     sync_registry(two_versions.settings, "order_late")
     assert _aliases(two_versions) == {"champion": 2}

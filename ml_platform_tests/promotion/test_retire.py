@@ -13,7 +13,7 @@ from ml_platform.features.views.load import load_views
 from ml_platform.promotion.promote import promote, promote_version
 from ml_platform.promotion.retire import retire, use_of
 from ml_platform.promotion.versions import register
-from ml_platform.registry.ledger import read_ledger
+from ml_platform.registry.ledger import read_releases
 from ml_platform.registry.manifest import Target
 from ml_platform.training.documents import TrainedModel
 from ml_platform_tests.toy_world import Shops
@@ -54,7 +54,7 @@ def test_every_endpoint_is_retired_and_the_versions_are_archived(released: Shops
     assert is_retired(released)
     assert stages(released) == {"1": "Archived", "2": "Archived"}
     assert released.tracker.client.get_registered_model(NAME).aliases == {}
-    entry = read_ledger(released.lake, NAME).filter(endpoint=NAME).tail(1).row(0, named=True)
+    entry = read_releases(released.lake, NAME).filter(endpoint=NAME).tail(1).row(0, named=True)
     assert (entry["action"], entry["by"], entry["reason"]) == ("retirement", "bob", "replaced")
     assert (entry["from_version"], entry["to_version"]) == (1, None)
     assert [one.revision for one in released.store.history(NAME)] == [1, 2]

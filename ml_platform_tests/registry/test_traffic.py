@@ -16,7 +16,7 @@ from ml_platform.orchestration.resources import Platform, build_resources
 from ml_platform.promotion.promote import promote, promote_version, rollback
 from ml_platform.promotion.versions import register
 from ml_platform.registry.digests import BundleRefused
-from ml_platform.registry.ledger import read_ledger
+from ml_platform.registry.ledger import read_releases
 from ml_platform.registry.pins import pinned_versions
 from ml_platform.registry.releases import ReleaseConflict
 from ml_platform.registry.traffic import TrafficChange, set_traffic, withdraw
@@ -189,7 +189,7 @@ def test_what_is_withdrawn_stays_out_until_somebody_puts_it_back(
     assert "taken out of service by bob (law)" in decision.reasons[0]
     back = rollback(released.settings, NAME, by="ann", reason="allowed again")
     assert (back.revision, [target.version for target in back.targets]) == (3, [1])
-    assert read_ledger(released.lake)["action"].to_list() == ["promotion", "withdrawal", "rollback"]
+    assert read_releases(released.lake)["action"].to_list() == ["promotion", "withdrawal", "rollback"]
     assert champion(released) == "1"
 
 
@@ -213,7 +213,7 @@ def test_ledger_and_aliases_follow_what_was_changed_without_them(released: Shops
         assert noted is not None
     assert endpoints_behind(platform) == {}
     assert champion(released) == "2"
-    ledger = read_ledger(released.lake).filter(by="bob (HTTP)")
+    ledger = read_releases(released.lake).filter(by="bob (HTTP)")
     assert ledger.select("endpoint", "revision", "action", "reason", "serving", "to_version").sort(
         "endpoint", "revision"
     ).rows() == [
@@ -235,7 +235,7 @@ def test_the_job_sets_shares_from_its_configuration(released: Shops) -> None:
     document = released.store.endpoint(NAME)
     assert document is not None
     assert [(one.version, one.share) for one in document.targets] == [(1, 0.75), (2, 0.25), (3, 0.0)]
-    assert read_ledger(released.lake)["serving"].to_list()[-1].endswith("version 3 (shadow)")
+    assert read_releases(released.lake)["serving"].to_list()[-1].endswith("version 3 (shadow)")
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def test_the_command_shows_and_changes(released: Shops, run: Callable[..., Resul
     done = run("traffic", NAME, "1=90%", "2=0.1", "--shadow", "3", "--reason", "canary")
     assert done.exit_code == 0, done.output
     assert "version 1 (live 90%), version 2 (live 10%), version 3 (shadow); revision 2" in done.output
-    assert read_ledger(released.lake)["reason"].to_list()[-1] == "canary"
+    assert read_releases(released.lake)["reason"].to_list()[-1] == "canary"
     again = run("traffic", NAME, "1=90%", "2=0.1", "--shadow", "3", "--reason", "canary, again")
     assert (again.exit_code, "nothing changed" in again.output, "revision 2" in again.output) == (0, True, True)
     for arguments, told in (

@@ -1,9 +1,12 @@
 """`GET`, `PUT` and `DELETE /endpoints/{model}`: show and change which versions answer, and their traffic shares.
 
+`GET /endpoints/{model}/history` says what served since when, by whom and why, and which data made it.
+
 A change names the revision that it is based on in `If-Match`, so that two people do not overwrite each other's change.
 """
 
 import re
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -11,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from ml_platform.instants import read_instant
 from ml_platform.registry.manifest import Endpoint
 from ml_platform.registry.traffic import TrafficChange
 from ml_platform.serving.endpoints.service import EndpointService
@@ -96,12 +100,50 @@ def endpoint_routes(changes: EndpointService) -> list[BaseRoute]:
             raise Refused(412, "revision_conflict", f"revision {document.revision} is current, not {expected}")
         return await described(name, await changes.withdraw(request, name, "withdrawn over HTTP"))
 
+    @changes.adapter.shaped(own_error, uncounted)
+    async def past(request: Request) -> Response:
+        name, at = request.path_params["model"], _instant(request)
+        states = await changes.history(name, at)
+        if not states:
+            since = f" at {at.isoformat()}" if at else ""
+            raise Refused(404, "unknown_endpoint", f"the endpoint '{name[:80]}' served nothing{since}")
+        body = [
+            {
+                "revision": reign.document.revision,
+                "since": reign.since,
+                "until": reign.until,
+                "action": reign.document.action,
+                "by": reign.document.updated_by,
+                "reason": reign.document.reason,
+                "targets": [
+                    {**_target(target), "origin": origins.get(target.version)} for target in reign.document.targets
+                ],
+            }
+            for reign, origins in states
+        ]
+        return Response(encode(body), media_type="application/json")
+
     path = "/endpoints/{model}"
     return [
+        Route(f"{path}/history", past, methods=["GET"]),
         Route(path, show, methods=["GET"]),
         Route(path, change, methods=["PUT"]),
         Route(path, withdraw, methods=["DELETE"]),
     ]
+
+
+def _instant(request: Request) -> datetime | None:
+    """The instant of the option `at`, None without it (raises Refused)."""
+    options = dict(request.query_params)
+    text = options.pop("at", None)
+    if options:
+        raise Refused(422, "invalid_request", f"wanted no option but at, found {sorted(options)[0][:40]}")
+    if text is None:
+        return None
+    try:
+        return read_instant(text)
+    except ValueError as error:
+        raise Refused(422, "invalid_request", f"at: {error}") from error
 
 
 def _expected(request: Request) -> int | None:

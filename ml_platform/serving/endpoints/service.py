@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
+from datetime import datetime
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import Request
 
 from ml_platform.registry.digests import BundleRefused
+from ml_platform.registry.history import Reign, origins_of, reign_at, reigns
 from ml_platform.registry.manifest import Endpoint
 from ml_platform.registry.releases import DocumentUnreadable, ReleaseConflict, ReleaseStore, is_name
 from ml_platform.registry.traffic import TrafficChange, set_traffic, withdraw
@@ -18,6 +20,7 @@ from ml_platform.serving.prediction.route_adapter import RouteAdapter
 
 T = TypeVar("T")
 Body = TypeVar("Body", bound=msgspec.Struct)
+HISTORY = 100  # states that one answer tells, the newest
 _ROLE = "promote"
 
 
@@ -59,6 +62,22 @@ class EndpointService:
             return None
 
         return await self._in_store(read) if is_name(name) else None
+
+    async def history(self, name: str, at: datetime | None) -> list[tuple[Reign, dict[int, dict[str, Any]]]]:
+        """States of an endpoint, newest first, at most `HISTORY`, with what made each version; one state with `at`.
+
+        None before the first release (raises Refused).
+        """
+
+        def read() -> list[tuple[Reign, dict[int, dict[str, Any]]]]:
+            if at is not None:
+                reign = reign_at(self.store, name, at)
+                states = [reign] if reign else []
+            else:
+                states = reigns(self.store, name)[: -HISTORY - 1 : -1]
+            return [(state, origins_of(self.store, state.document)) for state in states]
+
+        return await self._in_store(read) if is_name(name) else []
 
     async def versions(self, model: str) -> dict[int, str]:
         """Digests of the versions in the release store, by number (raises Refused)."""

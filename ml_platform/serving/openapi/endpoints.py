@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from ml_platform.serving.endpoints.routes import EndpointChange
+from ml_platform.serving.endpoints.service import HISTORY
 from ml_platform.serving.models.slots import ServingState
 from ml_platform.serving.openapi.operations import STORE, TIMES, Protocol, called, example_version, json_body
 from ml_platform.serving.openapi.schemas import listed, record
@@ -12,6 +13,12 @@ from ml_platform.serving.openapi.schemas import listed, record
 ENDPOINTS = Protocol("endpoints", "Error")
 _TEXT_OR_NULL = {"type": ["string", "null"]}
 _NUMBER = {"type": "integer", "minimum": 0}
+_TARGET: dict[str, Any] = {
+    "version": {"type": "integer", "minimum": 1},
+    "share": {"type": "number", "minimum": 0, "maximum": 1},
+    "mode": {"enum": ["live", "shadow"]},
+    "digest": {"type": "string"},
+}
 _ENDPOINT = {
     "title": "An endpoint",
     **record(
@@ -19,12 +26,7 @@ _ENDPOINT = {
         model={"type": "string"},
         revision={**_NUMBER, "description": "The ETag; 0 before the first."},
         targets=listed(
-            record(
-                version={"type": "integer", "minimum": 1},
-                share={"type": "number", "minimum": 0, "maximum": 1},
-                mode={"enum": ["live", "shadow"]},
-                digest={"type": "string"},
-            ),
+            record(**_TARGET),
             "None while it is out of service.",
         ),
         key={**_TEXT_OR_NULL, "description": "Input that decides between versions; the model's id when null."},
@@ -36,6 +38,25 @@ _ENDPOINT = {
         versions=listed({"type": "integer", "minimum": 1}, "Versions that may serve."),
     ),
 }
+_STATE = record(
+    revision={"type": "integer", "minimum": 1},
+    since={"type": "string", "format": "date-time"},
+    until={**_TEXT_OR_NULL, "format": "date-time", "description": "Null while it is in force."},
+    action={"type": "string"},
+    by={"type": "string"},
+    reason={"type": "string"},
+    targets=listed(
+        record(**_TARGET, origin={"type": ["object", "null"], "description": "Data and code that made the version."}),
+        "None while it was out of service.",
+    ),
+)
+_AT = {
+    "name": "at",
+    "in": "query",
+    "required": False,
+    "description": "Only what served at this instant.",
+    "schema": {"type": "string", "format": "date-time", "examples": ["2030-01-31T12:00:00Z"]},
+}
 _IF_MATCH = {
     "name": "If-Match",
     "in": "header",
@@ -44,6 +65,10 @@ _IF_MATCH = {
     "schema": {"type": "string", "pattern": r'^(\*|"[!#-~]*"|[0-9]{1,9})$', "examples": ["*"]},
 }
 _NOT_THERE = {"404": "There is no such endpoint; the message lists those that there are."}
+_NO_PAST = {
+    "404": "The endpoint served nothing, or nothing at that instant.",
+    "422": "An unknown option, or no instant.",
+}
 _CONFLICTS = {
     "400": "The body is not JSON, or If-Match neither an ETag nor *.",
     "412": "The endpoint was changed by somebody else meanwhile.",
@@ -73,6 +98,13 @@ def with_endpoints(document: dict[str, Any], state: ServingState) -> dict[str, A
         "delete": ENDPOINTS.operation(
             "withdraw_endpoint", "Take an endpoint out of service", answer, _NOT_THERE | _CONFLICTS | STORE,
             parameters=(name, _IF_MATCH),
+        ),
+    }  # fmt: skip
+    document["paths"]["/endpoints/{model}/history"] = {
+        "get": ENDPOINTS.operation(
+            "show_history", "What served since when, by whom and why, and which data made it",
+            listed(_STATE, "Newest first."), _NO_PAST | STORE,
+            about=f"The newest {HISTORY} states, without `at`.", parameters=(name, _AT),
         ),
     }  # fmt: skip
     return document

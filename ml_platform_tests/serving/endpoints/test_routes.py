@@ -72,6 +72,30 @@ def test_a_change_names_the_revision_it_is_based_on(settings: Settings, store: R
         assert again["version"] == answer["version"]
 
 
+def test_history_tells_every_state_and_what_served_at_an_instant(
+    settings: Settings, store: ReleaseStore, serve: Serve
+) -> None:
+    client = serve(settings).client
+    assert put(client, '"1"', {"version": 2, "share": 1.0}).status_code == 200
+    later, earlier = client.get(f"{PATH}/history").json()
+    assert (later["revision"], later["until"], later["by"]) == (2, None, "127.0.0.1 (HTTP)")
+    assert (earlier["revision"], earlier["until"]) == (1, later["since"])
+    assert [target["version"] for target in later["targets"]] == [2]
+    assert (
+        later["targets"][0]["origin"]["training_rows"]
+        == store.load_manifest(store.versions(MODEL)[2]).provenance.training_rows
+    )
+    assert client.get(f"{PATH}/history", params={"at": earlier["since"]}).json() == [earlier]
+    for options, status, message in (
+        ({"at": "2001-01-01T00:00:00Z"}, 404, "served nothing at 2001-01-01"),
+        ({"at": "yesterday"}, 422, "at: read are"),
+        ({"limit": "3"}, 422, "no option but at"),
+    ):
+        answer = client.get(f"{PATH}/history", params=options)
+        assert (answer.status_code, message in answer.json()["error"]["message"]) == (status, True), answer.text
+    assert client.get("/endpoints/never_there/history").status_code == 404
+
+
 def test_a_change_to_what_serves_already_makes_no_revision(
     settings: Settings, store: ReleaseStore, serve: Serve
 ) -> None:
