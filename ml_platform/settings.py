@@ -115,6 +115,11 @@ class Settings(EnvironmentSettings):
         return self.home / "reports"
 
     @property
+    def studies_dir(self) -> Path:
+        """Folder of the searches' trials, by which an interrupted search goes on."""
+        return self.home / "studies"
+
+    @property
     def handoff_dir(self) -> Path:
         """Folder of the small documents that one asset hands to the next."""
         return self.home / "handoffs"

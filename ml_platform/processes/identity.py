@@ -4,6 +4,7 @@ A process id alone is given again to somebody else, and says nothing on another 
 """
 
 import os
+import pwd
 import socket
 from pathlib import Path
 
@@ -13,6 +14,14 @@ _PROC = Path("/proc")
 def this_process() -> str:
     """Return the identity of the calling process: host, boot, process id and start, separated by slashes."""
     return _identity(os.getpid())
+
+
+def this_user() -> str:
+    """Return the name of this process's user, or its number where the machine has no name for it."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"user {os.getuid()}"
 
 
 def is_gone(identity: str) -> bool:

@@ -1,8 +1,6 @@
 """Who may change at a terminal what an environment serves."""
 
-import os
-import pwd
-
+from ml_platform.processes.identity import this_user
 from ml_platform.settings import Settings
 
 
@@ -27,11 +25,3 @@ def promoter(settings: Settings) -> str:
             f"{', '.join(settings.promoters)}; ask one of them, or have the list changed"
         )
     return user
-
-
-def this_user() -> str:
-    """Return the name of this process's user, or its number where the machine has no name for it."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"user {os.getuid()}"

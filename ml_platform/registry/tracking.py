@@ -1,21 +1,22 @@
 """Experiment tracking: one thin wrapper around the MLflow client that knows this platform's settings."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ml_platform.atomic_files import locked
 from ml_platform.code_version import engine_code_version
-from ml_platform.processes.identity import is_gone, this_process
+from ml_platform.processes.identity import is_gone, this_process, this_user
 from ml_platform.registry.artifacts import default_location, make_locations_relative
 from ml_platform.settings import Settings
 from ml_platform.sqlite_uri import is_sqlite, sqlite_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 _LONGEST_PARAM = 6000  # MLflow's own bound
@@ -70,31 +71,95 @@ class Tracker:
 
     @contextmanager
     def run(
-        self, model: str, name: str, *, tags: Mapping[str, str] | None = None, parent: str | None = None
+        self, model: str, name: str, *, tags: Mapping[str, str] | None = None, resume: str | None = None
     ) -> Iterator[str]:
         """Open a run and yield its id; it ends as FINISHED, or as FAILED when an error passes through.
 
         What a kill has left open of the model is closed before: the retry of a training opens the first run after it.
+
+        Parameters
+        ----------
+        model, name, tags
+            Experiment, name and tags of the run.
+        resume
+            A run to go on with instead of a new one, if the store still has it.
         """
-        if parent is None:
-            self.close_dead_runs(model)
-        every = {
-            "mlflow.source.name": "ml_platform",
-            "engine_version": engine_code_version(),
-            PROCESS_TAG: this_process(),
-            **(tags or {}),
-        }
-        if parent is not None:
-            every["mlflow.parentRunId"] = parent
-        opened = self.client.create_run(self.experiment_id(model), run_name=name, tags=every)
-        run_id = str(opened.info.run_id)
+        self.close_dead_runs(model)
+        if resume is not None and self.has_run(resume):
+            run_id = self._reopen(resume, tags or {})
+        else:
+            run_id = self.open_run(model, name, tags=tags)
         try:
             yield run_id
         except BaseException as error:
             self.client.set_tag(run_id, "error", f"{type(error).__name__}: {error}"[:_LONGEST_PARAM])
-            self.client.set_terminated(run_id, "FAILED")
+            self.end_run(run_id, "FAILED")
             raise
-        self.client.set_terminated(run_id, "FINISHED")
+        self.end_run(run_id, "FINISHED")
+
+    def open_run(
+        self, model: str, name: str, *, tags: Mapping[str, str] | None = None, parent: str | None = None
+    ) -> str:
+        """Open a run, in the name of this process's user, and return its id; `end_run` ends it."""
+        every = {**self._own_tags(), **(tags or {})}
+        if parent is not None:
+            every["mlflow.parentRunId"] = parent
+        return str(self.client.create_run(self.experiment_id(model), run_name=name, tags=every).info.run_id)
+
+    def end_run(self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
+        """End a run."""
+        self.client.set_terminated(run_id, status)
+
+    def has_run(self, run_id: str) -> bool:
+        """Whether the store has a run that was not deleted."""
+        from mlflow.exceptions import MlflowException
+        from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+        try:
+            return str(self.client.get_run(run_id).info.lifecycle_stage) == "active"
+        except MlflowException as error:
+            if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                return False
+            raise
+
+    def children(self, run_id: str, *, tag: str) -> dict[str, str]:
+        """Ended runs under a run, by their value of a tag; those that a kill or an interruption ended are left out."""
+        experiment = self.client.get_run(run_id).info.experiment_id
+        found: dict[str, str] = {}
+        token = None
+        while True:
+            page = self.client.search_runs(
+                [experiment],
+                f"tags.`mlflow.parentRunId` = '{run_id}'",
+                max_results=_RUNS_AT_ONCE,
+                page_token=token,
+            )
+            for run in page:
+                if run.info.status in ("FINISHED", "FAILED") and tag in run.data.tags:
+                    found[run.data.tags[tag]] = str(run.info.run_id)
+            token = page.token
+            if not token:
+                return found
+
+    def link(self, one: str, as_one: str, other: str, as_other: str) -> None:
+        """Let two runs name each other: each gets the id and the address of the other, called as the other is."""
+        self.log(one, tags={f"{as_other}_run_id": other, f"{as_other}_run_url": self.run_url(other)})
+        self.log(other, tags={f"{as_one}_run_id": one, f"{as_one}_run_url": self.run_url(one)})
+
+    def _reopen(self, run_id: str, tags: Mapping[str, str]) -> str:
+        self.client.update_run(run_id, status="RUNNING")
+        self.log(run_id, tags={**self._own_tags(), **tags})
+        if "error" in self.client.get_run(run_id).data.tags:
+            self.client.delete_tag(run_id, "error")
+        return run_id
+
+    def _own_tags(self) -> dict[str, str]:
+        return {
+            "mlflow.source.name": "ml_platform",
+            "mlflow.user": this_user(),
+            "engine_version": engine_code_version(),
+            PROCESS_TAG: this_process(),
+        }
 
     def close_dead_runs(self, model: str | None = None) -> list[str]:
         """End runs that are open although their process is gone, as KILLED.
@@ -129,20 +194,44 @@ class Tracker:
         *,
         params: Mapping[str, Any] | None = None,
         metrics: Mapping[str, float] | None = None,
+        curves: Mapping[str, Mapping[int, float]] | None = None,
         tags: Mapping[str, str] | None = None,
+        datasets: "Sequence[DatasetInput]" = (),
+        dataset: "DatasetInput | None" = None,
     ) -> None:
-        """Log parameters, metrics and tags of a run in one transaction."""
+        """Log parameters, metrics and tags of a run in one transaction.
+
+        Parameters
+        ----------
+        run_id
+            The run.
+        params, metrics, tags
+            By name.
+        curves
+            Metric → step → value.
+        datasets
+            Data that the run reads.
+        dataset
+            Data that the metrics are of; one of the run's.
+        """
         import time
 
         from mlflow.entities import Metric, Param, RunTag
 
         now = int(time.time() * 1000)
+        of_data = (
+            {} if dataset is None else {"dataset_name": dataset.dataset.name, "dataset_digest": dataset.dataset.digest}
+        )
+        steps = [(name, 0, value) for name, value in (metrics or {}).items()]
+        steps += [(name, step, value) for name, curve in (curves or {}).items() for step, value in curve.items()]
         self.client.log_batch(
             run_id,
-            metrics=[Metric(name, float(value), now, 0) for name, value in (metrics or {}).items()],
+            metrics=[Metric(name, float(value), now, step, **of_data) for name, step, value in steps],
             params=[Param(name, str(value)[:_LONGEST_PARAM]) for name, value in (params or {}).items()],
-            tags=[RunTag(name, value) for name, value in (tags or {}).items()],
+            tags=[RunTag(name, value[:_LONGEST_PARAM]) for name, value in (tags or {}).items()],
         )
+        if datasets:
+            self.client.log_inputs(run_id, datasets=list(datasets))
 
     def log_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
         """Keep files as artifacts of a run; names are paths such as `plots/importance.png`."""

@@ -110,16 +110,46 @@ class InputChecks(Strict):
 class Tuning(Strict):
     """The search over families and their parameters."""
 
-    trials: int = Field(8, ge=1, description="Trials per family.")
-    timeout_minutes: float | None = Field(None, gt=0, description="Budget per family.")
+    trials: int | None = Field(
+        None, ge=1, description="Trials of each family, at most; 8 where `total_trials` is absent too."
+    )
+    total_trials: int | None = Field(
+        None,
+        ge=1,
+        description="Trials of all families together, at most: the search gives more of them to the families that do "
+        "better. `trials` for each family when absent.",
+    )
+    timeout_minutes: float | None = Field(
+        None, gt=0, description="Time of each family's trials: no further one begins after it."
+    )
+    total_timeout_minutes: float | None = Field(
+        None, gt=0, description="Time of the whole search: no further trial begins after it."
+    )
+    pruning: bool = Field(
+        True,
+        description="Try each trial on an eighth of the rows first, and end it there when it is in the worse half of "
+        "its family. Only where that eighth has 5,000 rows or more and a family has 8 trials or more.",
+    )
     sample_rows: int | None = Field(None, ge=100, description="Newest training rows used in trials; all when absent.")
     seed: int = Field(
         0, description="Of the search and of the training: the same rows, versions and seed give the same model."
     )
-    executor: Literal["local", "ray"] = Field(
-        "local",
-        description="Where trials run: in this process, or on the machines of a Ray cluster (the extra `ray`).",
+    executor: Literal["auto", "local", "ray"] = Field(
+        "auto",
+        description="Where trials run: in this process, or as tasks on Ray (the extra `ray`). `auto` takes Ray where "
+        "it is installed and either `RAY_ADDRESS` names a cluster or a trial has 20 million numbers to read or more.",
     )
+
+    @property
+    def trials_per_family(self) -> int | None:
+        """Most trials of one family; None where only their total is bounded."""
+        return 8 if self.trials is None and self.total_trials is None else self.trials
+
+    def most_trials(self, families: int) -> int:
+        """Most trials of a search over a number of families."""
+        each = self.trials_per_family
+        bounds = [self.total_trials, None if each is None else each * families]
+        return min(bound for bound in bounds if bound is not None)
 
 
 class Scoring(Strict):
@@ -226,6 +256,11 @@ class ModelSpec(Strict):
             able = ", ".join(info.name for info in BUILT_IN.values() if self.task in info.tasks)
             raise ValueError(f"families: {wrong} cannot do task '{self.task}'; of the engine's families can: {able}")
         allowed = REGRESSION_METRICS if self.task == "regression" else CLASSIFICATION_METRICS
+        if self.tuning.total_trials and self.tuning.total_trials < len(self.families):
+            raise ValueError(
+                f"tuning.total_trials: {self.tuning.total_trials} is less than one trial for each of the "
+                f"{len(self.families)} families, which are all tried with their default parameters first"
+            )
         if self.promotion.metric and self.promotion.metric not in allowed:
             raise ValueError(
                 f"promotion.metric: '{self.promotion.metric}' is not one of {', '.join(allowed)} for {self.task}"

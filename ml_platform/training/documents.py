@@ -4,6 +4,7 @@ Rows stay in the lake, plots and parameters in MLflow, models in the release sto
 """
 
 from datetime import datetime
+from typing import Literal
 
 from pydantic import Field
 
@@ -40,6 +41,17 @@ class Trial(Strict):
     seconds: float = Field(description="Time that the trial took.")
 
 
+class StoppedTrial(Strict):
+    """A trial of the search that gave no candidate."""
+
+    number: int = Field(description="Position over all families, from 0.")
+    family: str = Field(description="Its kind of estimator.")
+    params: dict[str, Parameter] = Field(description="As its family takes them.")
+    state: Literal["pruned", "failed"] = Field(description="Ended early as a poor one, or by an error.")
+    reason: str = Field(description="Why it ended.")
+    seconds: float = Field(description="Time that the trial took.")
+
+
 class SearchResult(Strict):
     """Outcome of a search over families and parameters."""
 
@@ -49,6 +61,7 @@ class SearchResult(Strict):
     training_set: TrainingSetRef = Field(description="The rows that were searched on.")
     bounds: SplitBounds = Field(description="The parts of the rows.")
     candidates: tuple[Trial, ...] = Field(min_length=1, description="In the order of their trials.")
+    stopped: tuple[StoppedTrial, ...] = Field((), description="Trials that were pruned or failed, in their order.")
     run_id: str = Field(description="MLflow run under which every trial is a child run.")
     run_url: str = Field(description="Address of the search's run in MLflow.")
 

@@ -23,6 +23,7 @@ from ml_platform.training.documents import PassedOver, SearchResult, TrainedMode
 from ml_platform.training.evaluation.blocks import DAY, block_ids
 from ml_platform.training.evaluation.metric_errors import holdout_error
 from ml_platform.training.evaluation.metrics import measure
+from ml_platform.training.search.tracking import dataset_of
 
 
 def fit_model(
@@ -81,7 +82,17 @@ def fit_model(
     passed_over: list[PassedOver] = []
     for candidate in candidates.ranked:
         try:
-            return _train(rows, spec, candidate, tuple(passed_over), signature, tags, store=store, tracker=tracker)
+            return _train(
+                rows,
+                spec,
+                candidate,
+                tuple(passed_over),
+                signature,
+                tags,
+                search_run_id=candidates.run_id,
+                store=store,
+                tracker=tracker,
+            )
         except NotExportable as error:
             passed_over.append(PassedOver(number=candidate.number, family=candidate.family, reason=str(error)))
     reasons = "; ".join(item.told for item in passed_over)
@@ -96,6 +107,7 @@ def _train(  # noqa: PLR0917 - private
     signature: Signature,
     tags: Mapping[str, str],
     *,
+    search_run_id: str,
     store: ReleaseStore,
     tracker: Tracker,
 ) -> TrainedModel:
@@ -104,7 +116,14 @@ def _train(  # noqa: PLR0917 - private
     ref, parts = rows.ref, rows.parts
     dagster_run_id = tags.get("dagster_run_id")
     with tracker.run(spec.name, f"train {candidate.family}", tags=tags) as run_id:
-        tracker.log(run_id, params=_params(spec, ref, candidate), tags=_told(passed_over))
+        tracker.log(
+            run_id,
+            params=_params(spec, ref, candidate),
+            tags=_told(passed_over),
+            datasets=[dataset_of(tracker, ref).input("training")],
+        )
+        if tracker.has_run(search_run_id):
+            tracker.link(search_run_id, "search", run_id, "training")
         before = pl.concat([parts.train, parts.validation])
         fitted = fit_candidate(spec, ref.features, before, candidate.family, candidate.params)
         onnx, parity = fitted.export()

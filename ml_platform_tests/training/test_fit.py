@@ -44,6 +44,7 @@ def test_same_inputs_give_the_same_model_digest(shops: Shops, trained_shops: tup
 def test_trees_are_repeatable_too(shops: Shops, family: str) -> None:
     trees = shops.respecified(families=[family])
     found = trees.candidates(trees.training_set(AS_OF))
+    shutil.rmtree(shops.settings.studies_dir)  # else it would be read, not repeated
     assert facts(found) == facts(trees.candidates(found.training_set))
     assert trees.fit(found).model_digest == trees.fit(found).model_digest
     run = trees.fit(found).run_id
@@ -253,15 +254,6 @@ def test_one_class_is_refused_in_words(shops: Shops) -> None:
     rows = read_rows(shops.lake, shops.spec, ref).with_columns(late=pl.lit(True))
     with pytest.raises(ValueError, match=r"all \d+ training rows have the same label"):
         search(TrainingRows(ref, split_by_time(rows, shops.spec)), shops.spec, tracker=shops.tracker)
-
-
-@pytest.mark.slow
-def test_ray_tries_the_same_candidates(shops: Shops) -> None:
-    ref = shops.training_set(AS_OF)
-    tuning = {"trials": 3, "seed": 7}
-    local = shops.respecified(tuning=tuning).candidates(ref)
-    remote = shops.respecified(tuning={**tuning, "executor": "ray"}).candidates(ref)
-    assert facts(local) == facts(remote)
 
 
 def test_code_version(tmp_path) -> None:

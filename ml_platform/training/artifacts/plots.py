@@ -1,18 +1,13 @@
 """Pictures of a model as PNG bytes: what people look at before they read a number."""
 
-import io
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ml_platform.registry.manifest import Label
 from ml_platform.spec.types import Task
+from ml_platform.training.artifacts.figures import BLUE, GREY, RED, new_figure, png_bytes
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-_BLUE, _GREY, _RED = "#2f6f9f", "#9aa5b1", "#c44e52"
 _MOST_POINTS = 4000
 _MOST_BARS = 20
 _CALIBRATION_BINS = 12
@@ -57,27 +52,27 @@ def model_plots(
 def importance_plot(importance: Mapping[str, float]) -> bytes:
     """Bars of the largest shares of importance."""
     top = sorted(importance.items(), key=lambda item: item[1])[-_MOST_BARS:]
-    figure, axes = _figure(7, 0.9 + 0.28 * len(top))
-    axes.barh([name for name, _ in top], [share for _, share in top], color=_BLUE)
+    figure, axes = new_figure(7, 0.9 + 0.28 * len(top))
+    axes.barh([name for name, _ in top], [share for _, share in top], color=BLUE)
     axes.set(title="Feature importance", xlabel="share of the total")
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def calibration_plot(y: np.ndarray, score: np.ndarray) -> bytes:
     """Predicted probability against observed share, in bins of equal size."""
     groups = np.array_split(np.argsort(score, kind="stable"), min(_CALIBRATION_BINS, len(y)))
-    figure, axes = _figure()
-    axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", label="perfect")
+    figure, axes = new_figure()
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="perfect")
     axes.plot(
         [score[group].mean() for group in groups],
         [y[group].mean() for group in groups],
         "o-",
-        color=_BLUE,
+        color=BLUE,
         label="model",
     )
     axes.set(title="Calibration", xlabel="predicted probability", ylabel="observed share")
     axes.legend()
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def precision_recall_plot(y: np.ndarray, score: np.ndarray, threshold: float) -> bytes:
@@ -85,23 +80,23 @@ def precision_recall_plot(y: np.ndarray, score: np.ndarray, threshold: float) ->
     order = np.argsort(-score, kind="stable")
     hits = np.cumsum(y[order])
     precision, recall = hits / np.arange(1, len(y) + 1), hits / max(hits[-1], 1)
-    figure, axes = _figure()
-    axes.plot(recall, precision, color=_BLUE)
-    axes.axhline(float(y.mean()), color=_GREY, linestyle="--", label=f"share of positives {y.mean():.2f}")
+    figure, axes = new_figure()
+    axes.plot(recall, precision, color=BLUE)
+    axes.axhline(float(y.mean()), color=GREY, linestyle="--", label=f"share of positives {y.mean():.2f}")
     chosen = int((score >= threshold).sum())
     if chosen:
         label = f"threshold {threshold:.3f}"
-        axes.plot(recall[chosen - 1], precision[chosen - 1], "o", color=_RED, label=label)
+        axes.plot(recall[chosen - 1], precision[chosen - 1], "o", color=RED, label=label)
     axes.set(title="Precision and recall", xlabel="recall", ylabel="precision", ylim=(0, 1.02))
     axes.legend()
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def confusion_plot(actual: np.ndarray, predicted: np.ndarray, names: tuple[str, ...], title: str) -> bytes:
     """Counts of actual against predicted classes."""
     size = len(names)
     counts = np.bincount(actual * size + predicted, minlength=size * size).reshape(size, size)
-    figure, axes = _figure(4.5 + 0.3 * size, 3.8 + 0.3 * size)
+    figure, axes = new_figure(4.5 + 0.3 * size, 3.8 + 0.3 * size)
     axes.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
     for row in range(size):
         for column in range(size):
@@ -111,43 +106,30 @@ def confusion_plot(actual: np.ndarray, predicted: np.ndarray, names: tuple[str, 
     axes.set_xticks(range(size), names)
     axes.set_yticks(range(size), names)
     axes.set(title=title, xlabel="predicted", ylabel="actual")
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def predicted_actual_plot(y: np.ndarray, score: np.ndarray) -> bytes:
     """Actual over predicted values."""
     step = max(1, len(y) // _MOST_POINTS)
-    figure, axes = _figure()
-    axes.plot(score[::step], y[::step], ".", color=_BLUE, alpha=0.3, markersize=3)
+    figure, axes = new_figure()
+    axes.plot(score[::step], y[::step], ".", color=BLUE, alpha=0.3, markersize=3)
     span = [float(min(score.min(), y.min())), float(max(score.max(), y.max()))]
-    axes.plot(span, span, color=_GREY, linestyle="--")
+    axes.plot(span, span, color=GREY, linestyle="--")
     axes.set(title="Predicted and actual", xlabel="predicted", ylabel="actual")
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def residuals_plot(y: np.ndarray, score: np.ndarray) -> bytes:
     """Distribution of actual minus predicted; what is outside the middle 99 % is drawn at its edges."""
     residuals = y - score
     low, high = np.quantile(residuals, [0.005, 0.995])
-    figure, axes = _figure()
-    axes.hist(np.clip(residuals, low, high), bins=60, color=_BLUE)
-    axes.axvline(0, color=_GREY, linestyle="--")
+    figure, axes = new_figure()
+    axes.hist(np.clip(residuals, low, high), bins=60, color=BLUE)
+    axes.axvline(0, color=GREY, linestyle="--")
     axes.set(
         title=f"Residuals (mean {residuals.mean():.2f})",
         xlabel="actual − predicted (outermost 1 % at the edges)",
         ylabel="rows",
     )
-    return _png(figure)
-
-
-def _figure(width: float = 6.0, height: float = 4.2) -> tuple[Any, "Axes"]:
-    from matplotlib.figure import Figure  # not pyplot: that keeps figures alive and wants a display
-
-    figure = Figure(figsize=(width, height), dpi=90, layout="constrained")
-    return figure, figure.subplots()
-
-
-def _png(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    return png_bytes(figure)

@@ -89,6 +89,10 @@ class EstimatorFamily(ABC):
         """Parameters that fit the same model without validation rows, the number of rounds for example."""
         return dict(params)
 
+    def learning_curve(self, estimator: Any) -> tuple[float, ...]:  # noqa: ARG002
+        """Loss on the validation rows after each round or epoch; empty where the family has none."""
+        return ()
+
     def predict(self, estimator: Any, task: Task, X: np.ndarray) -> np.ndarray:
         """Scores: probability of the positive class (rows,), of every class (rows × classes), or the value (rows,)."""
         if task == "regression":

@@ -15,7 +15,7 @@ from ml_platform.spec.types import Task
 from ml_platform.training.export.float32_splits import LARGEST, double_thresholds, in_float32_range
 from ml_platform.training.export.onnx_trees import constant_tree, export_trees, tree_of_arrays
 from ml_platform.training.families.base import EstimatorFamily, Validation
-from ml_platform.training.families.boosting import EARLY_STOPPING_ROUNDS, MAX_ROUNDS, threads_for
+from ml_platform.training.families.boosting import EARLY_STOPPING_ROUNDS, MAX_ROUNDS, curve_of, threads_for
 
 if TYPE_CHECKING:
     import optuna
@@ -75,6 +75,10 @@ class CatBoostFamily(EstimatorFamily):
     def fitted_params(self, estimator: Any, params: Mapping[str, Parameter]) -> dict[str, Parameter]:
         """See `EstimatorFamily`: with the number of trees kept."""
         return {**params, "iterations": int(estimator.tree_count_)}
+
+    def learning_curve(self, estimator: Any) -> tuple[float, ...]:
+        """See `EstimatorFamily`."""
+        return curve_of({name: curves for name, curves in estimator.get_evals_result().items() if name != "learn"})
 
     def predict(self, estimator: Any, task: Task, X: np.ndarray) -> np.ndarray:
         """See `EstimatorFamily`."""

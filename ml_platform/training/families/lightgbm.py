@@ -12,7 +12,7 @@ from ml_platform.spec.families import BUILT_IN, Parameter
 from ml_platform.spec.types import Task
 from ml_platform.training.export.onnx_trees import export_trees, halved
 from ml_platform.training.families.base import EstimatorFamily, Validation
-from ml_platform.training.families.boosting import EARLY_STOPPING_ROUNDS, MAX_ROUNDS, threads_for
+from ml_platform.training.families.boosting import EARLY_STOPPING_ROUNDS, MAX_ROUNDS, curve_of, threads_for
 
 if TYPE_CHECKING:
     import lightgbm
@@ -77,6 +77,10 @@ class LightGBMFamily(EstimatorFamily):
     def fitted_params(self, estimator: Any, params: Mapping[str, Parameter]) -> dict[str, Parameter]:
         """See `EstimatorFamily`: with the number of trees kept."""
         return {**params, "n_estimators": int(estimator.best_iteration_ or estimator.n_estimators_)}
+
+    def learning_curve(self, estimator: Any) -> tuple[float, ...]:
+        """See `EstimatorFamily`."""
+        return curve_of(estimator.evals_result_)
 
     def importance(
         self,

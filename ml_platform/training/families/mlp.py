@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class Perceptron:
     network: Any = None
     target: tuple[float, float] = (0.0, 1.0)  # mean and scale of a regression's values
     epochs: int = 0
+    losses: list[float] = field(default_factory=list)  # on the validation rows, of each epoch
 
 
 class MlpFamily(EstimatorFamily):
@@ -97,6 +98,7 @@ class MlpFamily(EstimatorFamily):
                 continue
             later = self.outputs(estimator.network, *estimator.columns.split(validation[0]))
             loss = _loss(estimator.task, later, (validation[1] - mean) / scale)
+            estimator.losses.append(loss)
             if best is None or loss < best[0]:
                 best, estimator.epochs = (loss, self.weights(estimator.network)), epoch
             elif epoch - estimator.epochs >= EARLY_STOPPING_EPOCHS:
@@ -108,6 +110,10 @@ class MlpFamily(EstimatorFamily):
     def fitted_params(self, estimator: Perceptron, params: Mapping[str, Parameter]) -> dict[str, Parameter]:
         """See `EstimatorFamily`: with the number of epochs kept."""
         return {**params, "epochs": estimator.epochs}
+
+    def learning_curve(self, estimator: Perceptron) -> tuple[float, ...]:
+        """See `EstimatorFamily`."""
+        return tuple(estimator.losses)
 
     def predict(self, estimator: Perceptron, task: Task, X: np.ndarray) -> np.ndarray:
         """See `EstimatorFamily`."""

@@ -74,6 +74,10 @@ class HistGradientBoostingFamily(EstimatorFamily):
         """See `EstimatorFamily`: with the number of rounds kept."""
         return {**params, "max_iter": int(estimator.n_iter_)}
 
+    def learning_curve(self, estimator: Any) -> tuple[float, ...]:
+        """See `EstimatorFamily`."""
+        return tuple((-np.asarray(estimator.validation_score_)[1:]).tolist())  # the first is of no round at all
+
     def importance(
         self,
         estimator: Any,

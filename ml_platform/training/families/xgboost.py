@@ -14,7 +14,7 @@ from ml_platform.spec.types import Task
 from ml_platform.training.export.float32_splits import double_thresholds, in_float32_range
 from ml_platform.training.export.onnx_trees import constant_tree, export_trees, halved, tree_of_arrays
 from ml_platform.training.families.base import EstimatorFamily, Validation
-from ml_platform.training.families.boosting import EARLY_STOPPING_ROUNDS, MAX_ROUNDS, threads_for
+from ml_platform.training.families.boosting import EARLY_STOPPING_ROUNDS, MAX_ROUNDS, curve_of, threads_for
 
 if TYPE_CHECKING:
     import optuna
@@ -68,6 +68,10 @@ class XGBoostFamily(EstimatorFamily):
     def fitted_params(self, estimator: Any, params: Mapping[str, Parameter]) -> dict[str, Parameter]:
         """See `EstimatorFamily`: with the number of trees kept."""
         return {**params, "n_estimators": _rounds(estimator)}
+
+    def learning_curve(self, estimator: Any) -> tuple[float, ...]:
+        """See `EstimatorFamily`."""
+        return curve_of(getattr(estimator, "evals_result_", None))
 
     def predict(self, estimator: Any, task: Task, X: np.ndarray) -> np.ndarray:
         """See `EstimatorFamily`."""
