@@ -1,5 +1,6 @@
 """Runs a model from its sources to the gate's verdict in this process, into the instance that the Dagster UI shows."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from ml_platform.orchestration.component import project_views
 from ml_platform.orchestration.loaded_definitions import load_definitions
 from ml_platform.orchestration.model_asset import CHAIN, key
 from ml_platform.orchestration.retraining_history import retrain_job, training_under_way
+from ml_platform.orchestration.search_progress import shown_in_terminal
 from ml_platform.project import Project
 from ml_platform.spec.model import ModelSpec
 from ml_platform.spec_yaml import check_project
@@ -153,9 +155,10 @@ class _Progress:
         def tell_of_success(context: dg.HookContext) -> None:
             self._tell_of(context.op.name)
 
-        result = job.with_hooks({tell_of_success}).execute_in_process(
-            instance=instance, asset_selection=selection, run_config=_QUIET, raise_on_error=False
-        )
+        with shown_in_terminal(self._tell, sys.stderr):
+            result = job.with_hooks({tell_of_success}).execute_in_process(
+                instance=instance, asset_selection=selection, run_config=_QUIET, raise_on_error=False
+            )
         failed = [one for one in result.get_asset_check_evaluations() if not one.passed]
         if not result.success:
             stopping = [one for one in failed if one.severity == dg.AssetCheckSeverity.ERROR]

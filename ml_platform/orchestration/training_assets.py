@@ -20,6 +20,7 @@ from ml_platform.orchestration.metadata import column_schema, numbers, plots, re
 from ml_platform.orchestration.model_asset import model_asset
 from ml_platform.orchestration.resources import Platform
 from ml_platform.orchestration.retraining_history import earlier_training
+from ml_platform.orchestration.search_progress import search_progress
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.documents import SearchResult, TrainedModel
 from ml_platform.training.fit import fit_model
@@ -169,28 +170,43 @@ def _columns(spec: ModelSpec) -> dict[str, tuple[str, str | None]]:
 
 
 def _candidates(spec: ModelSpec) -> dg.AssetsDefinition:
+    trials = spec.tuning.most_trials(len(spec.families))
+
     @model_asset(
         spec,
         "candidates",
         document=SearchResult,
         takes=["training_set"],
-        description=f"Search over {', '.join(spec.families)}, {spec.tuning.trials} trials each, by `{spec.metric}`.",
+        description=f"One search over {', '.join(spec.families)}: {trials} trials at most, by `{spec.metric}`.",
         kinds={"optuna", "mlflow"},
     )
-    def candidates(training_set: TrainingSetRef, platform: Platform) -> dg.MaterializeResult:
-        result = search(platform.training_rows(spec, training_set), spec, tracker=platform.tracker)
+    def candidates(
+        context: dg.AssetExecutionContext, training_set: TrainingSetRef, platform: Platform
+    ) -> dg.MaterializeResult:
+        rows = platform.training_rows(spec, training_set)
+        with search_progress(context.log.info, trials) as on_progress:
+            result = search(rows, spec, tracker=platform.tracker, on_progress=on_progress)
         ranking = [
             {"family": c.family, result.metric: c.score, "seconds": c.seconds, "parameters": _parameters(c.params)}
             for c in result.ranked
+        ]
+        stopped = [
+            {"trial": one.number, "family": one.family, "state": one.state, "reason": one.reason}
+            for one in result.stopped
         ]
         return dg.MaterializeResult(
             value=result,
             metadata={
                 "ranking": table(ranking),
+                "trials": len(result.candidates) + len(result.stopped),
+                "pruned": sum(one.state == "pruned" for one in result.stopped),
+                "failed": sum(one.state == "failed" for one in result.stopped),
+                **({"pruned and failed": table(stopped)} if stopped else {}),
                 "best family": result.best.family,
                 "MLflow run": dg.MetadataValue.url(result.run_url),
                 **numbers({f"best {result.metric}": result.best.score}),
                 **numbers({f: c.score for f, c in result.best_by_family.items()}, prefix=f"{result.metric}/"),
+                **plots(platform.tracker.read_plots(result.run_id)),
             },
         )
 

@@ -127,7 +127,8 @@ class SearchStudy:
             self._run_trials(pool, watcher, running)
         except BaseException:  # this process lives: whoever interrupted it, the trials are not to blame
             for one in running.values():
-                one.trial.set_user_attr(_ATTEMPTS, one.attempts - 1)
+                if _RECORD not in one.trial.user_attrs:
+                    one.trial.set_user_attr(_ATTEMPTS, one.attempts - 1)
             raise
 
     def _run_trials(

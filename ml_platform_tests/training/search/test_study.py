@@ -1,8 +1,7 @@
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +36,9 @@ class Heard:
 
 
 @pytest.fixture(autouse=True)
-def own_hooks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toy_families, "before_fit", [])
     monkeypatch.setattr(toy_families, "fits", [])
-    yield
 
 
 def run(tuning: Tuning, *, rows: int = 400, families: tuple[str, ...] = FAMILIES) -> tuple[TrialRecord, ...]:

@@ -1,0 +1,127 @@
+"""The search of a model: what MLflow shows of it, and what it goes on with."""
+
+import getpass
+from datetime import timedelta
+
+import pytest
+
+from ml_platform.features.training_sets.build import TrainingSetRef
+from ml_platform.registry.tracking import Tracker
+from ml_platform.training.search import search
+from ml_platform.training.search.progress import Progress
+from ml_platform_tests.toy_world import START, Shops
+from ml_platform_tests.training.search import toy_families
+from ml_platform_tests.training.search.toy_families import FAMILIES
+
+AS_OF = START + timedelta(days=50)
+
+
+def trial_runs(tracker: Tracker, run_id: str) -> list:
+    """Runs under a search, in the order of their trials."""
+    experiment = tracker.client.get_run(run_id).info.experiment_id
+    runs = tracker.client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'")
+    return sorted(runs, key=lambda run: (int(run.data.tags["trial"]), run.info.start_time))
+
+
+@pytest.fixture
+def world(shops: Shops, monkeypatch: pytest.MonkeyPatch) -> Shops:
+    """The shops with two families that are tried in no time."""
+    monkeypatch.setattr(toy_families, "before_fit", [])
+    return shops.respecified(families=list(FAMILIES), tuning={"trials": 4})
+
+
+def test_trials_are_in_mlflow_while_the_search_runs(world: Shops) -> None:
+    ref, seen = world.training_set(AS_OF), []
+
+    def look(progress: Progress) -> None:
+        [parent] = world.tracker.client.search_runs(
+            [world.tracker.experiment_id("order_late")], "tags.stage = 'search' and attributes.status = 'RUNNING'"
+        )
+        runs = trial_runs(world.tracker, parent.info.run_id)
+        seen.append(([run.info.status for run in runs], progress.line))
+
+    result = search(world.rows(ref), world.spec, tracker=world.tracker, on_progress=look)
+    assert [statuses for statuses, _ in seen] == [["FINISHED"] * number for number in range(1, 9)]
+    assert seen[0][1].startswith(f"trial 1 of 8: {FAMILIES[0]}, roc_auc 0.")
+    assert "; best 0." in seen[0][1]
+    client = world.tracker.client
+    for trial, run in zip(result.candidates, trial_runs(world.tracker, result.run_id), strict=True):
+        assert run.data.tags["mlflow.user"] == getpass.getuser()
+        assert run.data.params == {"family": trial.family, **{name: str(value) for name, value in trial.params.items()}}
+        assert run.data.metrics["validation_roc_auc"] == pytest.approx(trial.score)
+        assert 0 < run.data.metrics["train_roc_auc"] <= 1
+        losses = client.get_metric_history(run.info.run_id, "validation_loss_by_round")
+        assert [(loss.step, loss.value) for loss in losses] == [(1, 0.7), (2, 0.6)]
+        [data] = run.inputs.dataset_inputs
+        assert data.dataset.name == f"training_sets/order_late v{ref.version}"
+        assert data.dataset.digest
+        assert data.dataset.source_type == "delta_table"
+    assert set(world.tracker.read_plots(result.run_id)) == {
+        "history.png",
+        "parallel_coordinates.png",
+        "parameter_importance.png",
+    }
+
+
+def test_a_search_that_was_interrupted_goes_on_in_its_run(world: Shops) -> None:
+    ref = world.training_set(AS_OF)
+
+    def interrupt(progress: Progress) -> None:
+        if progress.ended == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(world.rows(ref), world.spec, tracker=world.tracker, on_progress=interrupt)
+    result = search(world.rows(ref), world.spec, tracker=world.tracker)
+    run = world.tracker.client.get_run(result.run_id)
+    assert run.info.status == "FINISHED"
+    assert "error" not in run.data.tags
+    assert [run.data.tags["trial"] for run in trial_runs(world.tracker, result.run_id)] == [str(n) for n in range(8)]
+    searches = world.tracker.client.search_runs([run.info.experiment_id], "tags.stage = 'search'")
+    assert len(searches) == 2, "the one of the fixture, and this one"
+    assert search(world.rows(ref), world.spec, tracker=world.tracker) == result
+    world.tracker.client.delete_run(result.run_id)
+    again = search(world.rows(ref), world.spec, tracker=world.tracker)
+    assert again.run_id != result.run_id
+    assert again.candidates == result.candidates
+    assert len(trial_runs(world.tracker, again.run_id)) == 8
+
+
+def test_other_rows_another_spec_and_another_seed_are_another_search(world: Shops) -> None:
+    def searched(tuning: dict, ref: TrainingSetRef) -> str:
+        return world.respecified(families=list(FAMILIES), tuning=tuning).candidates(ref).run_id
+
+    ref = world.training_set(AS_OF)
+    first = searched({"trials": 1}, ref)
+    assert searched({"trials": 1}, ref) == first
+    assert searched({"trials": 1, "executor": "local"}, ref) == first, "where trials run changes nothing"
+    older = world.training_set(AS_OF - timedelta(days=1))
+    others = [searched({"trials": 1}, older), searched({"trials": 2}, ref), searched({"trials": 1, "seed": 1}, ref)]
+    assert len({first, *others}) == 4
+    assert len(list(world.settings.studies_dir.glob("order_late/*.journal"))) == 3, "older ones are swept"
+
+
+def test_a_failed_trial_is_in_the_result_and_in_mlflow(world: Shops) -> None:
+    def fail(family: str, params: object) -> None:
+        if family == "bent":
+            raise MemoryError("no room")
+
+    toy_families.before_fit.append(fail)
+    result = world.candidates(world.training_set(AS_OF))
+    assert {(one.family, one.state, one.reason) for one in result.stopped} == {
+        (FAMILIES[1], "failed", "MemoryError: no room")
+    }
+    failed = [run for run in trial_runs(world.tracker, result.run_id) if run.info.status == "FAILED"]
+    assert [run.data.tags["reason"] for run in failed] == ["MemoryError: no room"] * len(result.stopped)
+
+
+def test_search_and_training_name_each_other(shops: Shops) -> None:
+    result = shops.candidates(shops.training_set(AS_OF))
+    trained = shops.fit(result)
+    client = shops.tracker.client
+    searched, fitted = client.get_run(result.run_id).data.tags, client.get_run(trained.run_id).data.tags
+    assert (searched["training_run_id"], searched["training_run_url"]) == (trained.run_id, trained.run_url)
+    assert (fitted["search_run_id"], fitted["search_run_url"]) == (result.run_id, result.run_url)
+    [data] = client.get_run(trained.run_id).inputs.dataset_inputs
+    [searched_data] = client.get_run(result.run_id).inputs.dataset_inputs
+    assert data.dataset == searched_data.dataset
