@@ -44,9 +44,10 @@ def _model(path: Path, there: list[Document], views: Mapping[str, Collection[str
 def _dangling(document: Document, spec: ModelSpec, views: Mapping[str, Collection[str]] | None) -> list[Problem]:
     """List references to files, views and features that are not there."""
     problems = []
-    for key, name in (("spine", spec.spine), ("request_features", spec.request_features)):
+    files = {"spine": spec.spine, "request_features": spec.request_features, "card": spec.card}
+    for key, name in files.items():
         if name and not (document.path.parent / name).is_file():
-            here = sorted(p.name for p in document.path.parent.iterdir() if p.suffix in {".sql", ".py"})
+            here = sorted(p.name for p in document.path.parent.iterdir() if p.suffix in {".sql", ".py", ".md"})
             message = f"no file '{name}' beside defs.yaml{nearest(name, here)} Found there: {', '.join(here) or 'none'}"
             problems.append(document.problem(("attributes", key), message))
     problems += list(_hidden_inputs(document, spec))

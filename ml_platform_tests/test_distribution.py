@@ -80,6 +80,7 @@ def test_the_extra_serving_is_enough_to_answer(serving_python: Path, settings: S
         server.stop()
 
 
+@pytest.mark.slow
 def test_the_extra_platform_brings_all_that_the_engine_imports(wheel: Path, tmp_path: Path) -> None:
     python = make_environment(tmp_path / "platform", wheel, "platform")
     done = run(python, ["-c", IMPORT_ALL, "ml_platform"], tmp_path)

@@ -10,8 +10,10 @@ from ml_platform.inference.scorer import Scorer
 from ml_platform.orchestration.metadata import in_short, numbers, reasons, table
 from ml_platform.orchestration.model_asset import model_asset
 from ml_platform.orchestration.resources import Platform
+from ml_platform.promotion.card import write_card
 from ml_platform.promotion.promote import promote
 from ml_platform.promotion.versions import register
+from ml_platform.registry.card_pages import card_markdown
 from ml_platform.registry.digests import BundleRefused
 from ml_platform.registry.history import describe_origin, origins_of
 from ml_platform.spec.model import ModelSpec
@@ -27,7 +29,7 @@ def release_assets(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureVie
     return [
         _evaluation(spec, folder, views),
         _refitted_model(spec, folder, views),
-        _registered_version(spec),
+        _registered_version(spec, folder),
         _release(spec),
     ]
 
@@ -166,7 +168,7 @@ def _refitted_model(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureVi
     return refitted_model
 
 
-def _registered_version(spec: ModelSpec) -> dg.AssetsDefinition:
+def _registered_version(spec: ModelSpec, folder: Path) -> dg.AssetsDefinition:
     @model_asset(
         spec,
         "registered_version",
@@ -179,12 +181,14 @@ def _registered_version(spec: ModelSpec) -> dg.AssetsDefinition:
         refitted_model: TrainedModel, evaluation: Evaluation, platform: Platform
     ) -> dg.MaterializeResult:
         version = register(spec, refitted_model, evaluation, tracker=platform.tracker)
+        card = write_card(spec, folder, refitted_model, evaluation, version, tracker=platform.tracker)
         return dg.MaterializeResult(
             value=version,
             data_version=dg.DataVersion(str(version.version)),
             metadata={
                 "version": version.version,
                 "registry": dg.MetadataValue.url(version.url),
+                "model card": dg.MetadataValue.md(card_markdown(platform.releases, card)),
                 "bundle": version.digest,
                 "judged bundle": version.judged_digest or version.digest,
                 "model digest": version.model_digest,

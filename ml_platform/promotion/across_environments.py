@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+import msgspec
 import numpy as np
 
 from ml_platform.atomic_files import locked
@@ -19,6 +20,7 @@ from ml_platform.promotion.registrations import note_registration
 from ml_platform.promotion.versions import find_version
 from ml_platform.registry.logged_model import log_model
 from ml_platform.registry.manifest import Endpoint, Target
+from ml_platform.registry.model_card import carded_versions, load_card, store_card
 from ml_platform.registry.origins import Origin, note_origin, origin_of
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import Tracker
@@ -94,6 +96,7 @@ def promote_across(
         version = _register(Tracker(target), candidate, source_name, by)
         store.register_version(candidate.model, version, candidate.digest)
         note_registration(target, Tracker(target).client.get_model_version(candidate.model, str(version)), by=by)
+        _copy_card(ReleaseStore(source.releases_dir), store, candidate, version)
         targets = (Target(version=version, digest=candidate.digest),)
         if not release:
             reconcile_registry(Tracker(target), candidate.model)
@@ -109,6 +112,13 @@ def _alone(store: ReleaseStore, model: str) -> Iterator[None]:
     """Keep others from promoting the model into the same store meanwhile, who would register it twice."""
     with locked(store.folder / "locks" / f"{model}.promotion.lock"):
         yield
+
+
+def _copy_card(source: ReleaseStore, target: ReleaseStore, candidate: Candidate, version: int) -> None:
+    """Bring the version's card along, under its number there; a version from before there were cards has none."""
+    if candidate.version in carded_versions(source, candidate.model):
+        card = load_card(source, candidate.model, candidate.version)
+        store_card(target, msgspec.structs.replace(card, version=version))
 
 
 def _keep_origin(candidate: Candidate, source: Settings, target: Settings, source_name: str, by: str) -> None:

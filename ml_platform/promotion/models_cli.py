@@ -1,5 +1,6 @@
 """`ml-platform models`: what becomes of a model as a whole."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,12 +15,44 @@ from ml_platform.yaml_documents import SpecError
 if TYPE_CHECKING:
     from ml_platform.promotion.retire import ModelUse
 
-app = typer.Typer(no_args_is_help=True, help="Retire a model that is not wanted any more.")
+app = typer.Typer(no_args_is_help=True, help="Read a version's model card, or retire a model.")
 
 
 @app.callback()
 def models() -> None:
-    """Retire a model that is not wanted any more."""
+    """Read a version's model card, or retire a model."""
+
+
+@app.command()
+def card(
+    model: Annotated[str, typer.Argument(help="Name of the model.")],
+    version: Annotated[int | None, typer.Argument(help="Version; the newest that has a card when left out.")] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="File to write it to, .html or .md; in this terminal when left out.")
+    ] = None,
+) -> None:
+    """Show what a version is for, what made it, how good it is, where it fails and when it served, for people.
+
+    Example: ml-platform models card my_model 3 --to card.html
+    """
+    from ml_platform.registry.card_pages import card_html, card_markdown
+    from ml_platform.registry.model_card import carded_versions, load_card
+    from ml_platform.registry.releases import DocumentUnreadable, ReleaseStore
+
+    store = ReleaseStore(Settings().releases_dir)
+    if to is not None and to.suffix not in {".html", ".md"}:
+        stop(f"--to: wanted a file that ends in .html or .md, found '{to}'")
+    try:
+        written = load_card(store, model, version or max(carded_versions(store, model), default=1))
+        page = card_html(store, written) if to is not None and to.suffix == ".html" else card_markdown(store, written)
+        if to is None:
+            for line in page.splitlines():
+                say(line)
+            return
+        to.write_text(page, encoding="utf-8")
+    except (LookupError, ValueError, DocumentUnreadable, OSError) as error:
+        stop(str(error))
+    say(f"{to}: version {written.version} of {model}")
 
 
 @app.command()

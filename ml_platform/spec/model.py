@@ -198,6 +198,10 @@ class ModelSpec(Strict):
         min_length=1,
         description="What a request sends: columns of the spine that are features, or that identify the row.",
     )
+    card: str | None = Field(
+        None,
+        description="Markdown file beside defs.yaml with words of people for the model card: purpose, limits, risks.",
+    )
     request_features: str | None = Field(None, description="Python file beside defs.yaml with `REQUEST_FEATURES`.")
     lookups: tuple[Lookup, ...] = Field(
         (), description="What the platform knows by itself, as of the timestamp; none when empty."

@@ -23,6 +23,7 @@ with dagster.DagsterInstance.get() as instance:
 """
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_on_a_new_home_all_open_it(settings: Settings):
     make_databases(settings)
     environment = {**os.environ, "DAGSTER_HOME": str(dagster_home(settings))}

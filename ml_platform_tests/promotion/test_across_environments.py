@@ -19,12 +19,15 @@ from ml_platform.cli import app
 from ml_platform.features.online.publish import publish_view
 from ml_platform.features.online.sqlite_store import SqliteOnlineStore
 from ml_platform.governance.audit_table import read_audit, verify_audit
+from ml_platform.governance.ledger_check import verify_ledger
 from ml_platform.inference.scorer import Scorer
 from ml_platform.promotion.candidate import parse_reference
+from ml_platform.promotion.card import write_card
 from ml_platform.promotion.promote import promote
 from ml_platform.promotion.versions import register
 from ml_platform.registry.digests import bundle_digest, contract_digest, model_digest
 from ml_platform.registry.ledger import read_releases
+from ml_platform.registry.model_card import load_card
 from ml_platform.registry.origins import origin_of
 from ml_platform.registry.pins import pinned_versions
 from ml_platform.settings import Settings
@@ -90,6 +93,7 @@ def before(trained_shops: tuple[Shops, TrainedModel], tmp_path_factory: pytest.T
     found = environments_in(root, world)
     evaluation = found.dev.evaluate(trained)
     version = register(found.dev.spec, trained, evaluation, tracker=found.dev.tracker)
+    write_card(found.dev.spec, world.folder, trained, evaluation, version, tracker=found.dev.tracker)
     promote(found.dev.settings, found.dev.spec, version, evaluation, tracker=found.dev.tracker, by="ann")
     refused = {"bundle_digest": version.digest, "gate": "refused"}
     found.dev.tracker.client.create_model_version(version.model, version.model_uri, tags=refused)
@@ -149,6 +153,8 @@ def test_a_promoted_model_serves_there_with_all_that_is_known_of_it(promoted: En
     assert list(audited["name"]) == [ME]
     assert "from dev, version 1: release 12" in audited["detail"][0]
     assert verify_audit(staging.lake, staging.settings)[1] == []
+    assert verify_ledger(staging.lake, staging.settings) == (2, [])
+    assert load_card(staging.store, "order_late", 1) == load_card(dev.store, "order_late", 1)
 
 
 def test_the_rows_that_it_learned_from_come_along_and_are_kept(promoted: Environments) -> None:

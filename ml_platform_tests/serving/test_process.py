@@ -100,6 +100,7 @@ def test_kill_9_loses_no_answered_prediction_and_the_lake_gets_each_once(
     assert set(answered) <= logged_once(lake, settings)
 
 
+@pytest.mark.slow
 def test_workers_killed_one_by_one_are_replaced_and_lose_no_answered_prediction(
     settings: Settings, lake: Lake, serve: Serve
 ) -> None:

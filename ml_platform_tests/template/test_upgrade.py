@@ -253,6 +253,7 @@ def test_a_dry_run_changes_nothing(project):
     assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}.items() >= before.items()
 
 
+@pytest.mark.slow
 def test_an_upgrade_whose_commits_were_squashed_is_the_base_of_the_next_all_the_same(project):
     assert upgrade(project, "TO=v2").returncode == 0
     (project / "NOTES.md").write_text("New in Prediction Lab.\nOurs.\n")

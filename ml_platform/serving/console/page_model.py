@@ -1,6 +1,6 @@
 """What the pages show of a model: versions, traffic, latency, what monitoring found, features, refusals."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -61,6 +61,7 @@ class VersionLine:
     rows: float  # answered or shadowed in the last minutes
     median: str
     slow: str
+    card: str | None  # path of its model card, if it has one
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +137,13 @@ class ModelView:
         return self.status.performance[-1] if self.status and self.status.performance else None
 
 
-def model_view(
-    slot: EndpointState, about: ModelDetail, history: History, status: ModelStatus | None, trouble: str | None
+def model_view(  # noqa: PLR0917 - what a page is made of
+    slot: EndpointState,
+    about: ModelDetail,
+    history: History,
+    status: ModelStatus | None,
+    trouble: str | None,
+    cards: Collection[int],
 ) -> ModelView:
     """Gather everything that a model's page shows."""
     intervals, total = history.intervals(), history.total()
@@ -146,7 +152,7 @@ def model_view(
         drawn.append(plots.drift(status.drift))
     if status and status.performance:
         drawn.append(plots.performance(status.performance))
-    return ModelView(about, status, trouble, _versions(slot, total), drawn)
+    return ModelView(about, status, trouble, _versions(slot, total, cards), drawn)
 
 
 def view_lines(slots: Mapping[str, EndpointState], online: OnlineStore, history: History) -> list[ViewLine]:
@@ -201,7 +207,7 @@ def violation_lines(slot: EndpointState, inputs: Sequence[Input], history: Histo
     ]
 
 
-def _versions(slot: EndpointState, total: TrafficInterval) -> list[VersionLine]:
+def _versions(slot: EndpointState, total: TrafficInterval, cards: Collection[int]) -> list[VersionLine]:
     share = traffic_shares(slot)
     return [
         VersionLine(
@@ -215,6 +221,7 @@ def _versions(slot: EndpointState, total: TrafficInterval) -> list[VersionLine]:
             rows=total.rows(slot.name, model.version),
             median=formatting.milliseconds(total.latency(0.5, slot.name, model.version)),
             slow=formatting.milliseconds(total.latency(0.95, slot.name, model.version)),
+            card=f"models/{model.manifest.model}/versions/{model.version}/card" if model.version in cards else None,
         )
         for model in (*slot.served, *slot.shadows)
     ]

@@ -14,6 +14,8 @@ from starlette.types import Scope
 
 from ml_platform.features.online.store import OnlineStore
 from ml_platform.monitoring.status import ModelStatus, StatusUnreadable, read_status
+from ml_platform.registry.card_pages import card_html
+from ml_platform.registry.model_card import carded_versions, load_card
 from ml_platform.registry.releases import ReleaseStore, is_name
 from ml_platform.serving.console import formatting, page_model
 from ml_platform.serving.console.form import form_fields
@@ -34,7 +36,7 @@ class Console:
     def __init__(self, state: ServingState, metrics: Metrics, releases: ReleaseStore, online: OnlineStore) -> None:
         self.history = History(metrics)
         self._state = state
-        self._releases = releases
+        self.releases = releases
         self._online = online
         self._started = datetime.now(UTC)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="console")
@@ -71,6 +73,18 @@ class Console:
         """One model, with a form to try it (raises KeyError for one that was never released)."""
         return await self._do(lambda: self._model(scope, name, address))
 
+    async def card(self, name: str, version: int) -> str:
+        """The model card of a version.
+
+        Raises
+        ------
+        LookupError
+            When it has none.
+        DocumentUnreadable
+            When its file, or one of what it served, is damaged.
+        """
+        return await self._do(lambda: card_html(self.releases, load_card(self.releases, name, version)))
+
     async def _do(self, work: Callable[[], _Done]) -> _Done:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
@@ -99,10 +113,11 @@ class Console:
         trouble = None
         try:
             # The file of a document may have an invalid name: such a document is refused, and has no status.
-            status = read_status(self._releases, slot.name) if is_name(slot.name) else None
+            status = read_status(self.releases, slot.name) if is_name(slot.name) else None
         except (StatusUnreadable, OSError) as error:
             trouble = f"what monitoring found cannot be read: {error}"
-        return page_model.model_view(slot, describe_endpoint(slot), self.history, status, trouble)
+        cards = carded_versions(self.releases, slot.endpoint.model) if slot.endpoint else []
+        return page_model.model_view(slot, describe_endpoint(slot), self.history, status, trouble, cards)
 
     def _render(self, template: str, slots: dict[str, EndpointState], **facts: object) -> str:
         lines: list[page_model.ViewLine] = []

@@ -13,6 +13,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
+from ml_platform.registry.releases import DocumentUnreadable
 from ml_platform.serving.console.renderer import STATIC, Console
 from ml_platform.serving.models.slots import ServingState
 from ml_platform.serving.openapi.document import WrittenDocument
@@ -27,6 +28,10 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+# A card brings its styles along, so that the file alone is whole; scripts it has none.
+_CARD_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 _NO_FRAME = {  # for what is no page, but would be shown as one
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -59,6 +64,16 @@ def add_pages(app: FastAPI, state: ServingState, console: Console) -> None:
             raise HTTPException(404, f"no released model is called '{model}'; / shows those that are")
         page = await console.model(request.scope, model, str(request.base_url))
         return HTMLResponse(page, headers=_HEADERS)
+
+    @app.get("/models/{model}/versions/{version}/card", include_in_schema=False)
+    async def card_page(model: str, version: int) -> HTMLResponse:
+        try:
+            page = await console.card(model, version)
+        except DocumentUnreadable as error:
+            raise HTTPException(503, f"the release store is damaged: {console.releases.said(error)}") from error
+        except (LookupError, ValueError) as error:
+            raise HTTPException(404, str(error)) from error
+        return HTMLResponse(page, headers=_HEADERS | {"Content-Security-Policy": _CARD_POLICY})
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:

@@ -195,6 +195,7 @@ def test_casual_and_registered_riders_are_all_riders():
     assert find_leakage(honest, infos(honest, "cnt"), target="cnt", task="regression").leaks == ()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not BEANS.exists(), reason=f"no {BEANS}: measures of beans of seven kinds, one much the largest")
 def test_a_class_that_stands_apart_is_no_leak():
     beans = pl.read_csv(BEANS)

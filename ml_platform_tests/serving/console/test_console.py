@@ -13,6 +13,7 @@ from ml_platform.governance.keys import KeyStore
 from ml_platform.monitoring.drift.report import DriftReport, publish_drift
 from ml_platform.monitoring.performance.measure import PerformanceReport, publish_performance
 from ml_platform.registry.manifest import Input, Target
+from ml_platform.registry.model_card import ModelCard, store_card
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
 from ml_platform_tests.chromium import browser  # noqa: F401 - a fixture
@@ -402,3 +403,36 @@ def test_the_metric_of_the_gate_and_the_choice_of_the_threshold_are_told(
     assert "log_loss" not in page
     meaning = "late: true at a probability of 0.25 or more (the best F1 on the validation rows)"
     assert meaning in client.get("/openapi.json").text
+
+
+def carded(settings: Settings, version: int) -> None:
+    """Write a card of a version, as its registration does."""
+    store = ReleaseStore(settings.releases_dir)
+    digest = store.versions(MODEL)[version]
+    manifest = store.load_manifest(digest)
+    card = ModelCard(
+        model=MODEL, version=version, written_at="2026-01-02T03:04:05Z", description=SCRIPT, owner="team:flights",
+        words=SCRIPT, task="binary", target="late", family="linear", params={"C": 0.1}, features=manifest.features,
+        labels={"true": 0.2}, provenance=manifest.provenance, passed=True, reasons=(SCRIPT,), release="By itself.",
+        digest=digest, model_digest=manifest.model_digest, links={"MLflow run": "http://127.0.0.1:5000/#/run"},
+    )  # fmt: skip
+    store_card(store, card)
+
+
+def test_a_version_leads_to_its_card(settings: Settings, serve: Serve, browser: Browser) -> None:  # noqa: F811
+    fill_online_store(settings)
+    publish(settings, 1)
+    carded(settings, 1)
+    server = serve(settings)
+    with watched(browser, server) as page:
+        page.goto(PAGE)
+        page.get_by_role("link", name="model card").click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text(f"{MODEL} version 1")
+        expect(page).to_have_title(f"{MODEL}, version 1: model card")  # no script that came with the text has run
+        assert page.get_by_text("live 100%").count() == 1
+    for path, status, message in (
+        (f"/models/{MODEL}/versions/2/card", 404, "versions with one: 1"),
+        ("/models/Never/versions/1/card", 404, "lower-case"),
+    ):
+        answer = server.client.get(path)
+        assert (answer.status_code, message in answer.text) == (status, True), answer.text

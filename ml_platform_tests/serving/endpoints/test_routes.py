@@ -147,6 +147,7 @@ def newest_answers(settings: Settings) -> list[set[int]]:
     return [{json.loads(line)["version"] for line in segment.splitlines()[-20:]} for segment in segments]
 
 
+@pytest.mark.slow
 def test_fifty_changes_under_load_with_two_workers_fail_no_request_and_give_no_wrong_answer(
     settings: Settings, store: ReleaseStore, serve: Serve
 ) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 
 import httpx
 import msgspec
+import pytest
 
 from ml_platform.atomic_files import replace_file
 from ml_platform.registry.manifest import Golden, Manifest, Target
@@ -47,6 +48,7 @@ def refused(server: Server) -> dict[str, object] | None:
     return found
 
 
+@pytest.mark.slow
 def test_a_replaced_worker_and_a_server_started_anew_serve_the_last_good_release(
     settings: Settings, serve: Serve
 ) -> None:

@@ -158,6 +158,7 @@ def test_two_workers_tell_of_each_refused_release_once_and_a_restart_not_again(
     settle(server, settings, receiver, len(BAD) + 1)
 
 
+@pytest.mark.slow
 def test_a_release_that_was_mended_is_told_of_once_by_two_workers(
     settings: Settings, serve: Serve, receiver: Receiver
 ) -> None:
@@ -194,6 +195,7 @@ def test_what_is_taken_out_of_service_ends_its_alert(settings: Settings, serve: 
     assert receiver.taken[1]["title"] == "resolved: revision 3 takes it out of service"
 
 
+@pytest.mark.slow
 def test_a_view_that_changes_under_a_model_is_told_of_each_time(
     settings: Settings,
     serve: Serve,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 import httpx
+import pytest
 
 from ml_platform.atomic_files import replace_file
 from ml_platform.registry.manifest import Target
@@ -38,6 +39,7 @@ def test_before_the_first_release_503_says_so_and_soon_after_it_answers(settings
     assert 2 * POLL_SECONDS < 1  # within a second, where the machine has the time
 
 
+@pytest.mark.slow
 def test_twenty_five_swaps_under_load_fail_no_request_and_give_no_wrong_answer(
     settings: Settings, serve: Serve
 ) -> None:

@@ -109,7 +109,14 @@ def test_the_document_has_every_route(server: Server, settings: Settings) -> Non
             found.add((method.upper(), path.replace(f"/{MODEL}", "/{model}")))
     identities = [one["operationId"] for operations in document["paths"].values() for one in operations.values()]
     assert len(set(identities)) == len(identities)
-    pages = {"/", "/docs", "/openapi.json", "/models/{model}/console", "/api/2.0/serving-endpoints/"}
+    pages = {
+        "/",
+        "/docs",
+        "/openapi.json",
+        "/models/{model}/console",
+        "/models/{model}/versions/{version}/card",
+        "/api/2.0/serving-endpoints/",
+    }
     assert {(method, path) for method, path in routes(settings) if path not in pages} == found
 
 

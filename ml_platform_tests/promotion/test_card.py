@@ -1,0 +1,122 @@
+"""A version's model card: made of what was recorded; as Markdown, as a page, in MLflow, with what it has served."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ml_platform.cli import app
+from ml_platform.promotion.card import write_card
+from ml_platform.promotion.promote import promote
+from ml_platform.promotion.versions import register
+from ml_platform.registry.card_pages import ANNEX_IV, card_html, card_markdown
+from ml_platform.registry.model_card import ModelCard, card_path, load_card, store_card
+from ml_platform.registry.releases import DocumentUnreadable
+from ml_platform.training.documents import TrainedModel
+from ml_platform_tests.toy_world import Shops
+
+WORDS = "# Limits\n\nNot for <orders> abroad & | never for groceries."
+
+
+@pytest.fixture
+def carded(shops: Shops, trained_shops: tuple[Shops, TrainedModel], tmp_path: Path) -> tuple[Shops, ModelCard]:
+    """The shops with version 1 released, and its card."""
+    trained = trained_shops[1]
+    (tmp_path / "words.md").write_text(WORDS)
+    spec = shops.spec.model_copy(update={"card": "words.md"})
+    evaluation = shops.evaluate(trained)
+    version = register(spec, trained, evaluation, tracker=shops.tracker)
+    card = write_card(spec, tmp_path, trained, evaluation, version, tracker=shops.tracker)
+    promote(shops.settings, spec, version, evaluation, tracker=shops.tracker, by="ann")
+    return shops, card
+
+
+class Page(HTMLParser):
+    """Anchors and links of a page, its text, and what it would load or run."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.ids, self.links, self.loads, self.text = set[str](), set[str](), list[str](), ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        if named.get("id"):
+            self.ids.add(str(named["id"]))
+        if tag == "a":
+            self.links.add(str(named["href"]))
+        if tag in {"script", "iframe", "img", "link"} or "src" in named:
+            self.loads.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_a_card_has_what_was_recorded(carded: tuple[Shops, ModelCard]) -> None:
+    shops, card = carded
+    assert load_card(shops.store, "order_late", 1) == card
+    assert card.provenance.tables["raw/orders"] == 0
+    assert card.quality is not None
+    assert card.quality.metric == "roc_auc"
+    assert card.quality.metrics["roc_auc"] > card.quality.naive_metrics["roc_auc"]
+    markdown = card_markdown(shops.store, card)
+    assert WORDS in markdown
+    for said in (
+        f"{card.quality.metrics['roc_auc']:.4g}",
+        f"{card.provenance.training_rows:,}",
+        "`raw/orders` version 0",
+        "shop_load__load",
+        "Promotion by ann",
+        card.digest,
+    ):
+        assert said in markdown
+
+
+def test_the_page_needs_nothing_else_and_escapes_what_people_wrote(carded: tuple[Shops, ModelCard]) -> None:
+    shops, card = carded
+    page = Page(card_html(shops.store, card))
+    assert page.loads == []
+    assert WORDS in page.text
+    assert {link for link in page.links if link.startswith("#")} <= {f"#{name}" for name in page.ids}
+
+
+@pytest.mark.parametrize("section", sorted({section for *_, sections in ANNEX_IV for section in sections}))
+def test_what_the_documentation_points_to_is_in_both_forms(carded: tuple[Shops, ModelCard], section: str) -> None:
+    shops, card = carded
+    assert f"\n## {section}\n" in card_markdown(shops.store, card)
+    assert section in Page(card_html(shops.store, card)).text
+
+
+def test_it_is_in_mlflow_and_in_a_terminal(
+    carded: tuple[Shops, ModelCard], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shops, card = carded
+    monkeypatch.setenv("ML_PLATFORM_HOME", str(shops.settings.home))
+    run_id = shops.tracker.client.get_model_version("order_late", "1").run_id
+    assert [item.path for item in shops.tracker.client.list_artifacts(run_id, "model_card")] == [
+        "model_card/card.html",
+        "model_card/card.md",
+    ]
+    run = CliRunner().invoke
+    assert run(app, ["models", "card", "order_late"]).output == card_markdown(shops.store, card)
+    target = tmp_path / "card.html"
+    assert run(app, ["models", "card", "order_late", "1", "--to", str(target)]).exit_code == 0
+    assert target.read_text() == card_html(shops.store, card)
+    for arguments, message in (
+        (["order_late", "7"], "version 7 has no card; versions with one: 1"),
+        (["never_there"], "no card; versions with one: none"),
+        (["order_late", "1", "--to", "card.pdf"], "ends in .html or .md"),
+        (["Order Late"], "wanted lower-case letters"),
+    ):
+        failed = run(app, ["models", "card", *arguments])
+        assert (failed.exit_code, message in failed.output) == (1, True), failed.output
+
+
+def test_a_damaged_card_is_told(carded: tuple[Shops, ModelCard]) -> None:
+    shops, card = carded
+    card_path(shops.store, "order_late", 1).write_text("{")
+    with pytest.raises(DocumentUnreadable, match="not a model card"):
+        load_card(shops.store, "order_late", 1)
+    store_card(shops.store, card)
+    assert load_card(shops.store, "order_late", 1) == card
