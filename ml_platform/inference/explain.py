@@ -6,17 +6,20 @@ product, over the other features on its path, of `o t + z (1 - t)`, where `o` is
 the share of the training rows that do. The integrand is a polynomial, so Gauss-Legendre quadrature with half as many
 points as the path has features is exact, and all leaves are computed at once.
 
-Training writes what is needed into the metadata of the model's graph (`ml_platform.training.export.explanation`).
+Training writes what is needed into the metadata of the model's graph (`ml_platform.training.export.graph`).
 """
 
 import base64
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import numpy as np
+
+from ml_platform.inference.explain_mlp import Mlp, MlpExplainer
+from ml_platform.inference.explainer import Explainer, Explanations
 
 METADATA_KEY = "explanation"
 _LARGEST = float(np.finfo(np.float64).max)
@@ -60,41 +63,26 @@ class Linear(msgspec.Struct, kw_only=True, tag="linear"):
     categorical_coefficients: list[list[list[float]]]  # target, feature, code
 
 
-@dataclass(frozen=True)
-class Explanations:
-    """Contributions to the raw scores: `base[t] + contributions[row, t].sum()` is the raw score of a row and target."""
-
-    base: np.ndarray  # (targets,)
-    contributions: np.ndarray  # (rows × targets × features)
+Explanation = Trees | Linear | Mlp
 
 
-class Explainer(Protocol):
-    """Explains rows of a model's matrix."""
-
-    @property
-    def method(self) -> str:
-        """Name of the method."""
-        ...
-
-    @property
-    def probabilities(self) -> bool:
-        """Whether the raw scores of a classifier are probabilities, and not log-odds."""
-        ...
-
-    def explain(self, matrix: np.ndarray) -> Explanations:
-        """Explain every row of a matrix (rows × features, float64)."""
-        ...
-
-
-def pack(explanation: Trees | Linear) -> str:
+def pack(explanation: Explanation) -> str:
     """Encode what an explainer needs as text for a graph's metadata."""
     return base64.b85encode(zlib.compress(msgspec.msgpack.encode(explanation), 6)).decode()
 
 
 def unpack(text: str, width: int) -> Explainer:
     """Make the explainer from text of a graph's metadata; `width` is the number of features."""
-    explanation = msgspec.msgpack.decode(zlib.decompress(base64.b85decode(text)), type=Trees | Linear)
-    return TreeExplainer(explanation, width) if isinstance(explanation, Trees) else LinearExplainer(explanation, width)
+    explanation = decode(text)
+    if isinstance(explanation, Trees):
+        return TreeExplainer(explanation, width)
+    return MlpExplainer(explanation, width) if isinstance(explanation, Mlp) else LinearExplainer(explanation, width)
+
+
+def decode(text: str) -> Explanation:
+    """Read what `pack` encoded."""
+    explanation: Explanation = msgspec.msgpack.decode(zlib.decompress(base64.b85decode(text)), type=Explanation)
+    return explanation
 
 
 class TreeExplainer:

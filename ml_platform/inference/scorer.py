@@ -17,7 +17,8 @@ import numpy as np
 
 from ml_platform.features.expressions.columns import compile_columns
 from ml_platform.features.expressions.compile import evaluator
-from ml_platform.inference.explain import METADATA_KEY, Explainer, unpack
+from ml_platform.inference.explain import METADATA_KEY, unpack
+from ml_platform.inference.explainer import Explainer
 from ml_platform.inference.missing_values import infinite_as_missing
 from ml_platform.instants import read_instant
 from ml_platform.registry.digests import BUNDLE_FILES, BundleRefused, check_bundle, is_digest

@@ -194,7 +194,7 @@ def _key_types(  # noqa: PLR0917 - private
 
 def _repeated(file: Path, spec: ModelSpec, given: Sequence[str]) -> Iterator[Problem]:
     """Columns that are wanted and given more than once."""
-    own = (spec.id, spec.target, spec.timestamp, spec.label_available_at)
+    own = (spec.id, spec.target, spec.timestamp, spec.label_available_at, *([spec.weight] if spec.weight else []))
     for name in dict.fromkeys([*own, *(field.name for field in spec.inputs)]):
         if mistake := ambiguous(name, given):
             yield Problem(file, 1, "sql", f"it gives {mistake}")
@@ -213,6 +213,7 @@ def _placed(connection: duckdb.DuckDBPyConnection, file: Path, text: str) -> Pro
 def _columns(document: Document, spec: ModelSpec, columns: Mapping[str, str], derived: set[str]) -> Iterator[Problem]:
     """Columns that the query must give, and types from which no value of the declared type can be made."""
     wanted = {("id",): spec.id, ("target",): spec.target, ("label_available_at",): spec.label_available_at}
+    wanted |= {("weight",): spec.weight} if spec.weight else {}
     inputs = {field.name for field in spec.inputs}
     if spec.timestamp not in derived:
         wanted["timestamp",] = spec.timestamp
@@ -225,6 +226,9 @@ def _columns(document: Document, spec: ModelSpec, columns: Mapping[str, str], de
             yield document.problem(("attributes", key), message)
         elif key == "target" and _is_of(columns[name], _NEVER_A_LABEL[spec.task]):
             message = f"'{name}' of {spec.spine} is a {columns[name]}, which is no label of a {spec.task} task"
+            yield document.problem(("attributes", key), message)
+        elif key == "weight" and _is_of(columns[name], (*_TEXT, *_NEVER["number"])):
+            message = f"'{name}' of {spec.spine} is a {columns[name]}; a weight is a number: cast it"
             yield document.problem(("attributes", key), message)
         elif key == "id" and name not in inputs and _is_of(columns[name], _NEVER_AN_ID):
             message = (

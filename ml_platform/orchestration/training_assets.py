@@ -23,7 +23,7 @@ from ml_platform.orchestration.retraining_history import earlier_training
 from ml_platform.orchestration.search_progress import search_progress
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.documents import SearchResult, TrainedModel
-from ml_platform.training.fit import fit_model
+from ml_platform.training.fit import fit_model, fitting_settings
 from ml_platform.training.search import search
 
 
@@ -108,6 +108,7 @@ def _training_set(
                 "tables read": versions(ref.tables),
                 "sample": sample(frame.tail(5)),
                 **numbers(ref.label_summary, prefix="label/"),
+                **numbers(ref.weight_summary, prefix="weight/"),
                 **({"inputs accepted because": reason} if reason else {}),
             },
             check_results=[
@@ -165,6 +166,7 @@ def _columns(spec: ModelSpec) -> dict[str, tuple[str, str | None]]:
         spec.timestamp: ("Instant that the features are as of.", None),
         spec.label_available_at: ("When the label was known.", None),
         spec.target: ("The label.", spec.target_unit),
+        **({spec.weight: ("How much the row counts in fitting.", None)} if spec.weight else {}),
         **{field.name: (field.description, field.unit) for field in spec.inputs},
     }
 
@@ -249,6 +251,7 @@ def _trained_model(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureVie
             data_version=dg.DataVersion(model.model_digest),
             metadata={
                 "family": model.family,
+                **fitting_settings(spec),
                 **({"passed over": reasons([item.told for item in model.passed_over])} if model.passed_over else {}),
                 **({} if model.threshold is None else {"threshold chosen by": spec.threshold.in_words}),
                 **numbers({"threshold": model.threshold}),

@@ -147,6 +147,7 @@ class Manifest(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     threshold_choice: str = ""  # how it was chosen, in words
     target: str
     target_unit: str | None = None
+    quantile: float | None = None  # regression: the score is this quantile of the target, and not its mean
     metric: str | None = None  # the one among `metrics` by which the gate decides
     metrics: dict[str, float]  # on the holdout, by name; of the judged model where this is its refit
     holdout_error: HoldoutError | None = None

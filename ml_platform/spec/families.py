@@ -37,6 +37,12 @@ class FamilyInfo:
         Module that it needs besides those of the extra `platform`.
     extra
         Extra of the distribution that brings the library.
+    weights
+        Whether its `fit` takes a weight per row, as `weight` and `class_weights` in `defs.yaml` need it.
+    monotone
+        Whether it has `monotone_params`, for scores that only rise or only fall with a feature.
+    quantile
+        Whether it has `quantile_params`, for a regression that gives a quantile.
     """
 
     name: str
@@ -46,21 +52,41 @@ class FamilyInfo:
     missing: str = "native"
     library: str | None = None
     extra: str | None = None
+    weights: bool = False
+    monotone: bool = False
+    quantile: bool = False
 
 
 _MEDIAN: Final = "the median"
+_MEDIAN_AND_FLAG: Final = "the median, with a flag"
 BUILT_IN: Final[Mapping[str, FamilyInfo]] = {
     info.name: info
     for info in (
-        FamilyInfo("logistic_regression", CLASSES, "scikit-learn: L2-regularised logistic regression", missing=_MEDIAN),
-        FamilyInfo("ridge", ("regression",), "scikit-learn: L2-regularised linear regression", missing=_MEDIAN),
         FamilyInfo(
-            "elastic_net", ("regression",), "scikit-learn: linear regression that leaves out features", missing=_MEDIAN
+            "logistic_regression",
+            CLASSES,
+            "scikit-learn: L2-regularised logistic regression",
+            missing=_MEDIAN,
+            weights=True,
         ),
-        FamilyInfo("random_forest", ALL, "scikit-learn: averaged deep trees"),
-        FamilyInfo("extra_trees", ALL, "scikit-learn: averaged trees of random splits"),
-        FamilyInfo("hist_gradient_boosting", ALL, "scikit-learn: boosted trees"),
-        FamilyInfo("lightgbm", ALL, "LightGBM: boosted trees, leaf by leaf"),
+        FamilyInfo(
+            "ridge", ("regression",), "scikit-learn: L2-regularised linear regression", missing=_MEDIAN, weights=True
+        ),
+        FamilyInfo(
+            "elastic_net",
+            ("regression",),
+            "scikit-learn: linear regression that leaves out features",
+            missing=_MEDIAN,
+            weights=True,
+        ),
+        FamilyInfo("random_forest", ALL, "scikit-learn: averaged deep trees", weights=True),
+        FamilyInfo("extra_trees", ALL, "scikit-learn: averaged trees of random splits", weights=True),
+        FamilyInfo(
+            "hist_gradient_boosting", ALL, "scikit-learn: boosted trees", weights=True, monotone=True, quantile=True
+        ),
+        FamilyInfo(
+            "lightgbm", ALL, "LightGBM: boosted trees, leaf by leaf", weights=True, monotone=True, quantile=True
+        ),
         FamilyInfo(
             "xgboost",
             ALL,
@@ -68,6 +94,9 @@ BUILT_IN: Final[Mapping[str, FamilyInfo]] = {
             tolerance=1e-5,  # it adds its trees in float32
             library="xgboost",
             extra="xgboost",
+            weights=True,
+            monotone=True,
+            quantile=True,
         ),
         FamilyInfo(
             "catboost",
@@ -76,24 +105,31 @@ BUILT_IN: Final[Mapping[str, FamilyInfo]] = {
             missing="the smallest",
             library="catboost",
             extra="catboost",
+            weights=True,
+            monotone=True,
+            quantile=True,
         ),
         FamilyInfo(
             "torch_mlp",
             ALL,
             "PyTorch: multilayer perceptron",
             tolerance=1e-9,
-            missing=_MEDIAN,
+            missing=_MEDIAN_AND_FLAG,
             library="torch",
             extra="torch",
+            weights=True,
+            quantile=True,
         ),
         FamilyInfo(
             "keras_mlp",
             ALL,
             "Keras on TensorFlow: multilayer perceptron",
             tolerance=1e-9,
-            missing=_MEDIAN,
+            missing=_MEDIAN_AND_FLAG,
             library="tensorflow",
             extra="tensorflow",
+            weights=True,
+            quantile=True,
         ),
     )
 }

@@ -6,22 +6,26 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from ml_platform.spec.class_weights import ClassWeights
 from ml_platform.spec.families import BUILT_IN, family_info
 from ml_platform.spec.inputs import InputField
 from ml_platform.spec.monitoring import InferenceLogging, Monitoring, Retraining, Skew
+from ml_platform.spec.objective_rules import check_objective
 from ml_platform.spec.promotion import Promotion
 from ml_platform.spec.threshold import Threshold
 from ml_platform.spec.types import Duration, PositiveDuration, Strict, Tag, Task
 
 CLASSIFICATION_METRICS = ("roc_auc", "average_precision", "log_loss", "brier", "f1", "accuracy")
 REGRESSION_METRICS = ("rmse", "mae", "r2")
+QUANTILE_METRICS = ("pinball", "coverage")
+ALL_METRICS = (*CLASSIFICATION_METRICS, *REGRESSION_METRICS, *QUANTILE_METRICS)
 SCORE_COLUMNS = frozenset(
     {
         *("id", "row", "date", "request_id", "as_of", "scored_at", "model_version"),
         *("digest", "score", "prediction", "caller", "inputs", "flags", "sample_weight"),
     }
 )
-LOWER_IS_BETTER = frozenset({"log_loss", "brier", "rmse", "mae"})
+LOWER_IS_BETTER = frozenset({"log_loss", "brier", "rmse", "mae", "pinball"})
 
 
 class Lookup(Strict):
@@ -206,6 +210,27 @@ class ModelSpec(Strict):
     lookups: tuple[Lookup, ...] = Field(
         (), description="What the platform knows by itself, as of the timestamp; none when empty."
     )
+    weight: str | None = Field(
+        None,
+        description="Column of the spine that says how much a row counts in fitting: finite, not negative, not null. "
+        "Metrics, intervals and the gate count every row alike.",
+    )
+    class_weights: ClassWeights = Field(
+        None,
+        description="How much the rows of a class count in fitting: `balanced`, so that all classes count alike "
+        "together, or `{class: weight}`, 1 where not named. Probabilities are corrected for it.",
+    )
+    quantile: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Regression: the quantile of the target that is predicted, e.g. 0.9; the mean when absent.",
+    )
+    monotone: dict[str, Literal["increasing", "decreasing"]] = Field(
+        default_factory=dict,
+        description="Numeric feature → whether scores may only rise or only fall with it: inputs, request features, "
+        "`<view>__<feature>`.",
+    )
     sample: float = Field(1.0, gt=0, le=1, description="Share of the labelled rows to train on, by a hash of the id.")
     split: Split = Field(
         Split(), description="How the labelled rows are divided by time, for training, search and evaluation."
@@ -259,15 +284,19 @@ class ModelSpec(Strict):
         if wrong := sorted(name for name in self.families if self.task not in family_info(name).tasks):
             able = ", ".join(info.name for info in BUILT_IN.values() if self.task in info.tasks)
             raise ValueError(f"families: {wrong} cannot do task '{self.task}'; of the engine's families can: {able}")
-        allowed = REGRESSION_METRICS if self.task == "regression" else CLASSIFICATION_METRICS
         if self.tuning.total_trials and self.tuning.total_trials < len(self.families):
             raise ValueError(
                 f"tuning.total_trials: {self.tuning.total_trials} is less than one trial for each of the "
                 f"{len(self.families)} families, which are all tried with their default parameters first"
             )
+        check_objective(self)
+        allowed: tuple[str, ...] = REGRESSION_METRICS if self.task == "regression" else CLASSIFICATION_METRICS
+        if self.quantile is not None:
+            allowed = ("pinball",)  # the others are best of another answer than the quantile
         if self.promotion.metric and self.promotion.metric not in allowed:
+            what = self.task if self.quantile is None else "a quantile"
             raise ValueError(
-                f"promotion.metric: '{self.promotion.metric}' is not one of {', '.join(allowed)} for {self.task}"
+                f"promotion.metric: '{self.promotion.metric}' is not one of {', '.join(allowed)} for {what}"
             )
         if self.task != "binary" and self.threshold != Threshold():
             raise ValueError(f"threshold: only a binary model has one, not task '{self.task}'; leave it out")
@@ -277,6 +306,8 @@ class ModelSpec(Strict):
     @property
     def metric(self) -> str:
         """Metric that tuning maximises (or minimises) and the gate compares."""
+        if self.quantile is not None:
+            return "pinball"
         default = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
         return self.promotion.metric or default[self.task]
 

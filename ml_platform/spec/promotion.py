@@ -12,7 +12,9 @@ BLOCK_UNITS = ("day", "week", "rows")
 class Promotion(Strict):
     """The gate's rule, what it guards, and what happens once it passes."""
 
-    metric: str = Field("", description="Metric of the gate; roc_auc, log_loss or rmse by task when empty.")
+    metric: str = Field(
+        "", description="Metric of the gate; roc_auc, log_loss or rmse by task when empty, pinball of a quantile."
+    )
     mode: Literal["non_inferior", "superior"] = Field(
         "non_inferior",
         description="non_inferior: the gain is at least `min_gain`, and its lower bound above -`tolerance`. superior: "

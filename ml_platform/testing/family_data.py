@@ -86,6 +86,30 @@ def large_numbers(task: Task) -> FamilyData:
     return FamilyData(task, LARGE, X, _labels(task, seconds / 43_200 - 1 + pressure / 3))
 
 
+def draw_rare(task: Task, rows: int) -> FamilyData:
+    """Rows of which one in twenty is of a class that the features tell well, but not for certain."""
+    data, random = draw("regression", rows), np.random.default_rng(4)
+    value = data.y / 30 + random.normal(0, 1.5, rows)
+    rare = value > np.quantile(value, 0.95)
+    y = np.where(rare, 2.0, random.random(rows) < 0.4) if task == "multiclass" else rare.astype(np.float64)
+    return FamilyData(task, data.features, data.X, y)
+
+
+def draw_monotone(task: Task, rows: int) -> FamilyData:
+    """Labels that rise with `signal` and fall with `rarely`, under noise that a model without constraints follows."""
+    data, random = draw("regression", rows), np.random.default_rng(8)
+    value = np.tanh(data.X[:, 0]) - np.tanh(np.nan_to_num(data.X[:, 2])) + random.normal(0, 1.0, rows)
+    return FamilyData(task, data.features, data.X, _labels(task, value))
+
+
+def draw_skewed(task: Task, rows: int, *, seed: int) -> FamilyData:
+    """A regression whose spread grows with `signal` and is skewed, so that no quantile is the mean."""
+    random = np.random.default_rng(seed)
+    X = np.column_stack([random.random(rows), *random.normal(size=(3, rows)), random.integers(-2, 10, rows)])
+    y = 50 + 10 * X[:, 0] + (1 + 4 * X[:, 0]) * random.exponential(3, rows)
+    return FamilyData(task, FEATURES, X, y)
+
+
 def _labels(task: Task, value: np.ndarray) -> np.ndarray:
     if task == "regression":
         return 30 * value

@@ -17,7 +17,9 @@ from ml_platform.training.documents import ParityReport, Window
 from ml_platform.training.evaluation.metrics import shares
 from ml_platform.training.export.parity import check_parity
 from ml_platform.training.families.fitting import train_estimator
+from ml_platform.training.families.prior_correction import export_graph, predict_scores
 from ml_platform.training.families.registry import get_family
+from ml_platform.training.objective import Objective, weighted_rows
 
 _IMPORTANCE_ROWS = 5000
 
@@ -37,6 +39,7 @@ class Fitted:
     X: np.ndarray
     trained: Window
     spec: ModelSpec
+    class_weights: tuple[float, ...] | None = None  # that scores are corrected for
 
     @property
     def features(self) -> tuple[Feature, ...]:
@@ -53,7 +56,7 @@ class Fitted:
         return self._predict(self.encoder.transform(rows))
 
     def _predict(self, X: np.ndarray) -> np.ndarray:
-        return get_family(self.family).predict(self.estimator, self.spec.task, X)
+        return predict_scores(get_family(self.family), self.estimator, self.spec.task, X, self.class_weights)
 
     def importance(self) -> dict[str, float]:
         """Share of each feature in the model, largest first."""
@@ -77,7 +80,7 @@ class Fitted:
         """
         spec, family = self.spec, get_family(self.family)
         try:
-            onnx = family.export(self.estimator, spec.task, self.features)
+            onnx = export_graph(family, self.estimator, spec.task, self.features, self.class_weights)
             parity = check_parity(
                 self._predict,
                 onnx,
@@ -108,7 +111,7 @@ def fit_candidate(
     features
         Its features, as the document of the training set names them.
     rows
-        Labelled rows of the training set, sorted by timestamp and id.
+        Labelled rows of the training set, sorted by timestamp and id; those of weight 0 are left out.
     family, params
         As a candidate of the search has them.
 
@@ -117,14 +120,18 @@ def fit_candidate(
     ValueError
         When a label is not one of the task's, or all rows have the same class.
     """
+    rows = weighted_rows(rows, spec)
     labels = rows.get_column(spec.target)
     classes = label_classes(labels) if spec.task == "multiclass" else ()
     y = encode_labels(labels, spec, classes)
     require_classes(spec, y)
     encoder = FeatureEncoder.fit(rows, features, None if spec.task == "multiclass" else y)
     X = encoder.transform(rows)
-    estimator = train_estimator(get_family(family), spec.task, encoder.features, params, spec.tuning.seed, X, y)
-    return Fitted(family, estimator, encoder, classes, X, window(rows, spec), spec)
+    objective = Objective.of(spec, encoder.features, rows, y, classes=classes)
+    estimator = train_estimator(
+        get_family(family), spec.task, encoder.features, params, spec.tuning.seed, X, y, objective=objective
+    )
+    return Fitted(family, estimator, encoder, classes, X, window(rows, spec), spec, objective.class_weights)
 
 
 def require_classes(spec: ModelSpec, y: np.ndarray) -> None:

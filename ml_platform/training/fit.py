@@ -129,7 +129,7 @@ def _train(  # noqa: PLR0917 - private
         onnx, parity = fitted.export()
         y = encode_labels(parts.holdout.get_column(spec.target), spec, fitted.classes)
         score = fitted.predict(parts.holdout)
-        metrics = measure(spec.task, y, score, threshold=candidate.threshold)
+        metrics = measure(spec.task, y, score, threshold=candidate.threshold, quantile=spec.quantile)
         importance = fitted.importance()
         bundle = store_bundle(
             fitted,
@@ -147,6 +147,7 @@ def _train(  # noqa: PLR0917 - private
                 score,
                 days=block_ids(parts.holdout, DAY, spec.timestamp),
                 threshold=candidate.threshold,
+                quantile=spec.quantile,
             ),
             provenance=build_provenance(
                 ref, fitted.trained, code_version=tags["code_version"], run_id=run_id, dagster_run_id=dagster_run_id
@@ -161,7 +162,15 @@ def _train(  # noqa: PLR0917 - private
             },
             tags={"bundle_digest": bundle.digest, "model_digest": bundle.manifest.model_digest},
         )
-        plots = model_plots(spec.task, y, score, importance, threshold=candidate.threshold, classes=fitted.classes)
+        plots = model_plots(
+            spec.task,
+            y,
+            score,
+            importance,
+            threshold=candidate.threshold,
+            quantile=spec.quantile,
+            classes=fitted.classes,
+        )
         tracker.log_files(
             run_id,
             {
@@ -217,7 +226,20 @@ def _params(spec: ModelSpec, ref: TrainingSetRef, best: Trial) -> dict[str, obje
         "training_set_version": ref.version,
         "label_as_of": ref.as_of.isoformat(),
         "features": len(ref.features),
+        **fitting_settings(spec),
     }
+
+
+def fitting_settings(spec: ModelSpec) -> dict[str, str]:
+    """Keys of the spec that change what is fitted, where they are set, in words."""
+    weights = spec.class_weights if isinstance(spec.class_weights, str) else json.dumps(spec.class_weights)
+    settings = {
+        "weight": f"{spec.weight} (in fitting alone; metrics count rows alike)" if spec.weight else "",
+        "class_weights": f"{weights} (scores are corrected for them)" if spec.class_weights else "",
+        "quantile": "" if spec.quantile is None else f"{spec.quantile:g}",
+        "monotone": ", ".join(f"{name} {direction}" for name, direction in spec.monotone.items()),
+    }
+    return {key: text for key, text in settings.items() if text}
 
 
 def _documents(ref: TrainingSetRef, weights: Mapping[str, float], digest: str) -> dict[str, bytes]:

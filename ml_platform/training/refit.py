@@ -192,7 +192,10 @@ def _compare(spec: ModelSpec, holdout: pl.DataFrame, judged: Scorer, refit: Scor
         )
     y = encode_labels(holdout.get_column(spec.target), spec, classes)
     values = [
-        measure(spec.task, y, score, threshold=judged.manifest.threshold).get(spec.metric, np.nan) for score in scores
+        measure(spec.task, y, score, threshold=judged.manifest.threshold, quantile=spec.quantile).get(
+            spec.metric, np.nan
+        )
+        for score in scores
     ]
     lost, noise = -gain(spec.metric, values[1], values[0]), seed_noise(spec.metric, values[0])
     if lost > noise:

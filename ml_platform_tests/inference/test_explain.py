@@ -8,7 +8,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from ml_platform.inference.explain import METADATA_KEY, Explainer, Tree, TreeExplainer, Trees, unpack
+from ml_platform.inference.explain import METADATA_KEY, Tree, TreeExplainer, Trees, unpack
+from ml_platform.inference.explainer import Explainer
 from ml_platform.spec.types import Task
 from ml_platform.training.export.thresholds import thresholds
 from ml_platform_tests.training.export.test_onnx import FEATURES, export, fitted

@@ -14,6 +14,7 @@ from ml_platform.features.point_in_time.join import point_in_time_join
 from ml_platform.features.point_in_time.lookup import feature_column
 from ml_platform.features.training_sets.feature_definitions import FeatureDefinitions, request_features
 from ml_platform.features.training_sets.refused_values import RefusedValue, derive_possible
+from ml_platform.features.training_sets.row_weights import check_weights
 from ml_platform.features.training_sets.sampling import sample_filter
 from ml_platform.features.training_sets.spine import Span, read_spine, spine_text, where
 from ml_platform.features.training_sets.spine_ids import rows_with_id
@@ -56,6 +57,11 @@ class TrainingSetRef(Strict):
     label_summary: dict[str, float] = Field(
         description="Statistics of the label: shares of the classes, or mean and spread."
     )
+    weight_summary: dict[str, float] = Field(
+        default_factory=dict,
+        description="Statistics of the rows' weights in fitting, and how many equally weighted rows would tell as much "
+        "(Kish); empty without `weight`.",
+    )
     strength: dict[str, float] = Field(
         default_factory=dict, description="Feature → R² or AUC of it alone, strongest first; empty while not judged."
     )
@@ -89,7 +95,7 @@ def build_training_set(
     Raises
     ------
     ValueError
-        If no row has a label by then, or a look-up names an unknown view or feature.
+        If no row has a label by then, a weight is no weight, or a look-up names an unknown view or feature.
     """
     labelled = pl.col(spec.target).is_not_null() & pl.col(spec.label_available_at).is_not_null()
     if as_of is not None:
@@ -105,6 +111,7 @@ def build_training_set(
             f"model '{spec.name}': no row of {spec.spine} has a label available by {as_of or 'now'}; "
             "materialise the raw tables for an earlier range, or move `as_of`"
         )
+    weights = check_weights(frame, spec)
     table = f"training_sets/{spec.name}"
     version = lake.replace(table, frame)
     known, at = frame.get_column(spec.label_available_at), frame.get_column(spec.timestamp)
@@ -121,6 +128,7 @@ def build_training_set(
             "features": features,
             "view_hashes": {lookup.view: views[lookup.view].hash for lookup in spec.lookups},
             "label_summary": _summarise(spec, frame.get_column(spec.target)),
+            "weight_summary": weights,
         }
     )
 
@@ -291,7 +299,8 @@ def _view(spec: ModelSpec, name: str, views: Mapping[str, FeatureView]) -> Featu
 
 
 def _own_columns(spec: ModelSpec, definitions: FeatureDefinitions, *, labels: bool = True) -> list[str]:
-    named = [spec.id, definitions.timestamp, *([spec.label_available_at, spec.target] if labels else [])]
+    known_later = [spec.label_available_at, spec.target, *([spec.weight] if spec.weight else [])]
+    named = [spec.id, definitions.timestamp, *(known_later if labels else [])]
     return list(dict.fromkeys([*named, *(field.name for field in definitions.inputs)]))
 
 

@@ -138,8 +138,9 @@ def _no_key(name: str, types: Collection[str], spec: ModelSpec) -> str:
 def _groups(
     document: Document, spec: ModelSpec, derived: Mapping[str, RequestFeature], views: Mapping[str, FeatureView]
 ) -> Iterator[Problem]:
-    """Columns of the training set that the gate and the search for leaks name."""
-    features = [info.name for info in feature_infos(spec, derived, views)]
+    """Columns of the training set that the gate, the search for leaks and the families' constraints name."""
+    infos = feature_infos(spec, derived, views)
+    features = [info.name for info in infos]
     own = [spec.id, spec.timestamp, spec.label_available_at, *(field.name for field in spec.inputs)]
     columns = dict.fromkeys([*own, *features])
     label = "is the target itself, whose groups say nothing of the rows; name a column that is known before"
@@ -156,3 +157,7 @@ def _groups(
     for index, name in enumerate(spec.leakage.allow):
         if name not in features:
             yield document.problem(("attributes", "leakage", "allow", index), unknown(name, features, what="feature"))
+    numeric = [info.name for info in infos if info.kind == "numeric"]
+    for name in spec.monotone:
+        if name not in numeric:
+            yield document.problem(("attributes", "monotone", name), unknown(name, numeric, what="numeric feature"))

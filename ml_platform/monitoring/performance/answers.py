@@ -80,7 +80,9 @@ def figures(answers: Answers, spec: ModelSpec, scorer: "Scorer | None") -> dict[
     if not answers.rows:
         return {}
     threshold = scorer.manifest.threshold if scorer else None
-    metrics = measure(spec.task, answers.y, answers.score, threshold=threshold, weights=answers.weights)
+    metrics = measure(
+        spec.task, answers.y, answers.score, threshold=threshold, quantile=spec.quantile, weights=answers.weights
+    )
     if spec.task != "multiclass":
         metrics |= {"mean_score": float(np.average(answers.score, weights=answers.weights))}
         metrics |= {"mean_target": float(np.average(answers.y, weights=answers.weights))}

@@ -46,6 +46,7 @@ class Measured:
     weights: np.ndarray
     days: np.ndarray  # number of each row's day
     threshold: float | None = None
+    quantile: float | None = None
 
 
 def window_metric(
@@ -67,7 +68,14 @@ def window_metric(
     from scipy.special import stdtrit
 
     errors = metric_errors(
-        metric, task, rows.y, rows.score, days=rows.days, weights=rows.weights, threshold=rows.threshold
+        metric,
+        task,
+        rows.y,
+        rows.score,
+        days=rows.days,
+        weights=rows.weights,
+        threshold=rows.threshold,
+        quantile=rows.quantile,
     )
     if errors is None:
         return None

@@ -38,7 +38,7 @@ from ml_platform.monitoring.status import PerformanceWindow, add_window
 from ml_platform.monitoring.trends import PERFORMANCE_TABLE, performance_plots
 from ml_platform.registry.manifest import HoldoutError
 from ml_platform.registry.releases import ReleaseStore
-from ml_platform.spec.model import CLASSIFICATION_METRICS, REGRESSION_METRICS, ModelSpec
+from ml_platform.spec.model import ALL_METRICS, ModelSpec
 from ml_platform.spec.types import Strict
 from ml_platform.training.evaluation.metrics import gain
 
@@ -56,7 +56,7 @@ _COLUMNS = {
     "unknown_class_rows": pl.Int64(),
     "mean_score": pl.Float64(),
     "mean_target": pl.Float64(),
-    **dict.fromkeys((*CLASSIFICATION_METRICS, *REGRESSION_METRICS), pl.Float64()),
+    **dict.fromkeys(ALL_METRICS, pl.Float64()),
     "measured_at": pl.Datetime("us", "UTC"),
     "digest": pl.String(),  # of the rows that the figures are of
 }
@@ -158,7 +158,7 @@ def measure_performance(
     value = metrics.get(spec.metric)
     measured = None
     if value is not None and answers.rows >= spec.monitoring.min_rows:
-        measured = window_metric(spec.metric, spec.task, value, _measured(answers, scorer), error)
+        measured = window_metric(spec.metric, spec.task, value, _measured(answers, spec, scorer), error)
     verdict, reasons = judge(spec, answers, value, measured, holdout, error)
     report = PerformanceReport(
         model=spec.name,
@@ -235,8 +235,9 @@ def _days(count: int) -> str:
     return "1 day" if count == 1 else f"{count} days"
 
 
-def _measured(answers: Answers, scorer: "Scorer") -> Measured:
-    return Measured(answers.y, answers.score, answers.weights, answers.days, scorer.manifest.threshold)
+def _measured(answers: Answers, spec: ModelSpec, scorer: "Scorer") -> Measured:
+    threshold = scorer.manifest.threshold
+    return Measured(answers.y, answers.score, answers.weights, answers.days, threshold, spec.quantile)
 
 
 def _measure_days(

@@ -102,6 +102,7 @@ def describe_endpoint(slot: EndpointState) -> ModelDetail:
         target={
             "name": manifest.target,
             "unit": manifest.target_unit,
+            "quantile": manifest.quantile,
             "threshold": manifest.threshold,
             "threshold_choice": manifest.threshold_choice,
             "classes": list(manifest.classes),

@@ -95,7 +95,7 @@ _EXPLANATION = {
     "description": "Where asked for: `base` and `contributions` add up to `raw_score`.",
     "required": ["method", "of", "base", "raw_score", "contributions"],
     "properties": {
-        "method": {"enum": ["tree_shap", "linear"]},
+        "method": {"enum": ["tree_shap", "linear", "integrated_gradients"]},
         "of": {
             "type": "string",
             "description": "What the raw score is: log-odds, a probability, or the target's unit.",
@@ -140,7 +140,8 @@ def row_schema(manifest: Manifest) -> dict[str, Any]:
 def answer_schema(manifest: Manifest) -> dict[str, Any]:
     """JSON schema of an answer."""
     unit = f" ({manifest.target_unit})" if manifest.target_unit else ""
-    prediction: dict[str, Any] = {"type": "number", "description": f"{manifest.target}{unit}"}
+    quantile = "" if manifest.quantile is None else f"the {manifest.quantile:g} quantile of "
+    prediction: dict[str, Any] = {"type": "number", "description": f"{quantile}{manifest.target}{unit}"}
     properties: dict[str, Any] = {"prediction": prediction}
     if manifest.id is not None:
         properties = {"id": {"description": f"`{manifest.id}` of the row, where it was given."}, **properties}

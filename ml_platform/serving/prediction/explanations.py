@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from ml_platform.inference.explain import Explainer, describe
+from ml_platform.inference.explain import describe
+from ml_platform.inference.explainer import Explainer
 from ml_platform.inference.missing_values import infinite_as_missing
 from ml_platform.serving.http.messages import Refused
 from ml_platform.serving.models.slots import ServedModel

@@ -214,6 +214,7 @@ def _manifest(
         threshold_choice=spec.threshold.in_words if threshold is not None else "",
         target=spec.target,
         target_unit=spec.target_unit,
+        quantile=spec.quantile,
         metric=spec.metric,
         metrics=dict(metrics),
         holdout_error=holdout_error,

@@ -20,6 +20,7 @@ def model_plots(
     importance: Mapping[str, float],
     *,
     threshold: float | None = None,
+    quantile: float | None = None,
     classes: tuple[Label, ...] = (),
 ) -> dict[str, bytes]:
     """Draw what suits the task, from holdout labels and scores.
@@ -29,7 +30,7 @@ def model_plots(
     dict
         File name → PNG: `importance.png` always; for binary `calibration.png`, `precision_recall.png` and
         `confusion.png` (at the threshold); for multiclass `confusion.png`; for regression `predicted_actual.png` and
-        `residuals.png`.
+        `residuals.png`, or `coverage.png` of a quantile.
     """
     images = {"importance.png": importance_plot(importance)}
     if task == "binary":
@@ -45,7 +46,10 @@ def model_plots(
         images["confusion.png"] = confusion_plot(actual, score.argmax(axis=1), names, "Holdout rows")
     else:
         images["predicted_actual.png"] = predicted_actual_plot(y, score)
-        images["residuals.png"] = residuals_plot(y, score)
+        if quantile is None:
+            images["residuals.png"] = residuals_plot(y, score)
+        else:
+            images["coverage.png"] = coverage_plot(y, score, quantile)
     return images
 
 
@@ -132,4 +136,22 @@ def residuals_plot(y: np.ndarray, score: np.ndarray) -> bytes:
         xlabel="actual − predicted (outermost 1 % at the edges)",
         ylabel="rows",
     )
+    return png_bytes(figure)
+
+
+def coverage_plot(y: np.ndarray, score: np.ndarray, quantile: float) -> bytes:
+    """Share of labels at or below a predicted quantile, in bins of equal size from low to high predictions."""
+    groups = np.array_split(np.argsort(score, kind="stable"), min(_CALIBRATION_BINS, len(y)))
+    covered = y <= score
+    figure, axes = new_figure()
+    axes.axhline(quantile, color=_GREY, linestyle="--", label=f"quantile {quantile:g}")
+    means = [score[group].mean() for group in groups]
+    axes.plot(means, [covered[group].mean() for group in groups], "o-", color=_BLUE, label="model")
+    axes.set(
+        title=f"Coverage ({covered.mean():.3f} of all rows)",
+        xlabel="predicted",
+        ylabel="share of actual values at or below",
+        ylim=(0, 1.02),
+    )
+    axes.legend()
     return png_bytes(figure)

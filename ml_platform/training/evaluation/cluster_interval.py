@@ -41,6 +41,7 @@ def metric_interval(
     confidence: float = 0.95,
     weights: np.ndarray | None = None,
     threshold: float | None = None,
+    quantile: float | None = None,
 ) -> ClusterInterval | None:
     """Interval of one metric of one model.
 
@@ -62,6 +63,8 @@ def metric_interval(
         How many rows each one stands for (rows,); one each when None. A row of weight 0 is left out.
     threshold
         Binary: what counts as positive in `f1` and `accuracy`; 0.5 when None.
+    quantile
+        Of a regression that gives a quantile; None for the mean.
 
     Returns
     -------
@@ -79,7 +82,7 @@ def metric_interval(
     replicates = _Replicates.of(blocks, weights)
     if replicates is None:
         return None
-    values = replicates.values(metric, task, y, score, threshold)
+    values = replicates.values(metric, task, y, score, threshold, quantile)
     return replicates.interval(values, confidence, metric_range(metric))
 
 
@@ -94,6 +97,7 @@ def gain_interval(
     confidence: float = 0.95,
     weights: np.ndarray | None = None,
     thresholds: tuple[float | None, float | None] = (None, None),
+    quantile: float | None = None,
 ) -> ClusterInterval | None:
     """Interval of the gain of one model over another on the same rows, positive where the challenger is better.
 
@@ -111,7 +115,7 @@ def gain_interval(
     if replicates is None:
         return None
     own, other = (
-        replicates.values(metric, task, y, score, cut)
+        replicates.values(metric, task, y, score, cut, quantile)
         for score, cut in zip((challenger, reference), thresholds, strict=True)
     )
     return replicates.interval(np.asarray(gain(metric, own, other)), confidence, (-np.inf, np.inf))
@@ -144,7 +148,15 @@ class _Replicates:
         effective = float(sizes.sum() ** 2 / (sizes @ sizes))
         return cls(weights, dealt[np.maximum(number, 0)][block], groups, count, effective)
 
-    def values(self, metric: str, task: Task, y: np.ndarray, score: np.ndarray, threshold: float | None) -> np.ndarray:
+    def values(  # noqa: PLR0917 - private
+        self,
+        metric: str,
+        task: Task,
+        y: np.ndarray,
+        score: np.ndarray,
+        threshold: float | None,
+        quantile: float | None,
+    ) -> np.ndarray:
         """The metric on all rows, and without each group (1 + groups,)."""
         chunk = max(1, _CELLS // len(y))
         left_out = np.arange(-1, self.groups)
@@ -157,6 +169,7 @@ class _Replicates:
                     score,
                     self.weights * (self.group != left_out[start : start + chunk, None]),
                     threshold=threshold,
+                    quantile=quantile,
                 )
                 for start in range(0, len(left_out), chunk)
             ]

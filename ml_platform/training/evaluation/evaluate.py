@@ -234,6 +234,7 @@ def _interval(spec: ModelSpec, compared: _Comparison, reference: _Contender, con
         blocks=compared.blocks,
         confidence=confidence,
         thresholds=(own.threshold, reference.threshold),
+        quantile=spec.quantile,
     )
     if found is None:
         return None
@@ -287,7 +288,7 @@ def _refusal(name: str, trained: TrainedModel, champion: Scorer, rows: pl.DataFr
 
 
 def _contender(spec: ModelSpec, y: np.ndarray, scores: np.ndarray, threshold: float | None) -> _Contender:
-    return _Contender(scores, threshold, measure(spec.task, y, scores, threshold=threshold))
+    return _Contender(scores, threshold, measure(spec.task, y, scores, threshold=threshold, quantile=spec.quantile))
 
 
 def _all_classes(challenger: Scorer, champion: Scorer | None) -> tuple[Label, ...]:
@@ -315,7 +316,7 @@ def _slices(spec: ModelSpec, rows: pl.DataFrame, compared: _Comparison) -> tuple
             if chosen.sum() < spec.promotion.min_slice_rows:
                 continue
             values = [
-                measure(spec.task, compared.y[chosen], model.scores[chosen], threshold=model.threshold).get(spec.metric)
+                _contender(spec, compared.y[chosen], model.scores[chosen], model.threshold).metrics.get(spec.metric)
                 for model in (compared.challenger, compared.reference)
             ]
             if values[0] is None or values[1] is None:

@@ -27,6 +27,7 @@ def metric_errors(
     days: np.ndarray,
     weights: np.ndarray | None = None,
     threshold: float | None = None,
+    quantile: float | None = None,
 ) -> MetricErrors | None:
     """Standard errors of a metric on rows (see `cluster_interval.metric_interval`); None where it is undefined.
 
@@ -38,7 +39,7 @@ def metric_errors(
     (20.0, True, True)
     """
     by_row, by_day = (
-        metric_interval(metric, task, y, score, blocks=blocks, weights=weights, threshold=threshold)
+        metric_interval(metric, task, y, score, blocks=blocks, weights=weights, threshold=threshold, quantile=quantile)
         for blocks in (np.arange(len(y)), days)
     )
     if by_row is None:
@@ -49,10 +50,17 @@ def metric_errors(
 
 
 def holdout_error(
-    metric: str, task: Task, y: np.ndarray, score: np.ndarray, *, days: np.ndarray, threshold: float | None = None
+    metric: str,
+    task: Task,
+    y: np.ndarray,
+    score: np.ndarray,
+    *,
+    days: np.ndarray,
+    threshold: float | None = None,
+    quantile: float | None = None,
 ) -> HoldoutError | None:
     """Errors of the holdout's metric as the manifest keeps them; None where it does not say how days differ."""
-    found = metric_errors(metric, task, y, score, days=days, threshold=threshold)
+    found = metric_errors(metric, task, y, score, days=days, threshold=threshold, quantile=quantile)
     if found is None or found.by_day is None:
         return None
     return HoldoutError(metric=metric, by_day=found.by_day, by_row=found.by_row, days=found.days)

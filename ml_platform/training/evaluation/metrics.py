@@ -5,22 +5,33 @@
 
 Labels of a class that a model does not know, of which there may be some in any newer data, are -1. They are errors: one
 more class, to which the model gives a probability of 0. A class without rows has no value, and no part in an average.
+
+A regression of a quantile is measured by its pinball loss, which that quantile alone makes least, and by its coverage:
+the share of rows whose label is at most the score, which is near the quantile where the model is right.
 """
 
 from collections.abc import Mapping
 
 import numpy as np
 
-from ml_platform.spec.model import CLASSIFICATION_METRICS, LOWER_IS_BETTER, REGRESSION_METRICS
+from ml_platform.spec.model import (
+    ALL_METRICS,
+    CLASSIFICATION_METRICS,
+    LOWER_IS_BETTER,
+    QUANTILE_METRICS,
+    REGRESSION_METRICS,
+)
 from ml_platform.spec.threshold import Threshold
 from ml_platform.spec.types import Task
 
 _EPSILON = 1e-15
 
 
-def metric_names(task: Task) -> tuple[str, ...]:
-    """Names of the metrics that a task is measured by."""
-    return REGRESSION_METRICS if task == "regression" else CLASSIFICATION_METRICS
+def metric_names(task: Task, quantile: float | None = None) -> tuple[str, ...]:
+    """Names of the metrics that a task is measured by; those of the mean say nothing of another quantile."""
+    if task != "regression":
+        return CLASSIFICATION_METRICS
+    return REGRESSION_METRICS if quantile is None else QUANTILE_METRICS
 
 
 def measure(
@@ -29,6 +40,7 @@ def measure(
     score: np.ndarray,
     *,
     threshold: float | None = None,
+    quantile: float | None = None,
     weights: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Compute all metrics of the task that are defined on these rows.
@@ -43,6 +55,8 @@ def measure(
         (rows,) for binary and regression, (rows × classes) for multiclass.
     threshold
         Binary: what counts as positive in `f1` and `accuracy`; 0.5 when None.
+    quantile
+        Of a regression that gives a quantile; None for the mean.
     weights
         How many rows each one stands for (rows,); one each when None.
 
@@ -57,12 +71,22 @@ def measure(
     1.0
     """
     alone = np.ones((1, len(y))) if weights is None else weights[None, :]
-    values = {name: float(weighted(name, task, y, score, alone, threshold=threshold)[0]) for name in metric_names(task)}
+    values = {
+        name: float(weighted(name, task, y, score, alone, threshold=threshold, quantile=quantile)[0])
+        for name in metric_names(task, quantile)
+    }
     return {name: value for name, value in values.items() if np.isfinite(value)}
 
 
 def weighted(
-    name: str, task: Task, y: np.ndarray, score: np.ndarray, weights: np.ndarray, *, threshold: float | None = None
+    name: str,
+    task: Task,
+    y: np.ndarray,
+    score: np.ndarray,
+    weights: np.ndarray,
+    *,
+    threshold: float | None = None,
+    quantile: float | None = None,
 ) -> np.ndarray:
     """One metric for each row of `weights`; NaN where it is undefined."""
     if task == "multiclass":
@@ -76,24 +100,33 @@ def weighted(
             return _f1(y, score >= (0.5 if threshold is None else threshold), weights)
         if name == "r2":
             return _r2(y, score, weights)
-        mean = weights @ row_loss(name, task, y, score, threshold) / weights.sum(axis=1)
+        mean = weights @ row_loss(name, task, y, score, threshold, quantile) / weights.sum(axis=1)
         return np.sqrt(mean) if name == "rmse" else mean
 
 
-def row_loss(name: str, task: Task, y: np.ndarray, score: np.ndarray, threshold: float | None = None) -> np.ndarray:
+def row_loss(  # noqa: PLR0917 - the order is that of `weighted`
+    name: str,
+    task: Task,
+    y: np.ndarray,
+    score: np.ndarray,
+    threshold: float | None = None,
+    quantile: float | None = None,
+) -> np.ndarray:
     """Each row's part (rows,) in a metric that is a mean over rows; of `rmse`, whose square it is, the square."""
     if task == "multiclass":
         return _multiclass_row_loss(name, y.astype(np.int64), score)
     if name == "log_loss":
         clipped = np.clip(score, _EPSILON, 1 - _EPSILON)
         return -(y * np.log(clipped) + (1 - y) * np.log(1 - clipped))
-    if name in ("brier", "rmse"):
-        return (y - score) ** 2
-    if name == "mae":
-        return np.abs(y - score)
     if name == "accuracy":
         return ((score >= (0.5 if threshold is None else threshold)) == (y > 0.5)).astype(np.float64)
-    raise ValueError(f"metric '{name}' is not one of {', '.join((*CLASSIFICATION_METRICS, *REGRESSION_METRICS))}")
+    above = y - score
+    losses = {"brier": above**2, "rmse": above**2, "mae": np.abs(above), "coverage": (above <= 0).astype(np.float64)}
+    if quantile is not None:
+        losses["pinball"] = np.maximum(quantile * above, (quantile - 1) * above)
+    if name in losses:
+        return losses[name]
+    raise ValueError(f"metric '{name}' is not one of {', '.join(ALL_METRICS)}, or wants a quantile")
 
 
 def gain(name: str, challenger: np.ndarray | float, reference: np.ndarray | float) -> np.ndarray | float:
@@ -103,7 +136,7 @@ def gain(name: str, challenger: np.ndarray | float, reference: np.ndarray | floa
 
 def metric_range(name: str) -> tuple[float, float]:
     """Smallest and largest value that a metric can take."""
-    if name in ("log_loss", "rmse", "mae"):
+    if name in ("log_loss", "rmse", "mae", "pinball"):
         return 0.0, np.inf
     if name == "r2":
         return -np.inf, 1.0

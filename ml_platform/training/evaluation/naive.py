@@ -27,12 +27,13 @@ def naive_baseline(
     """Answer `rows` from the labels of `train` alone.
 
     Binary: the share of positives, within each group of `promotion.slices` where the spec names slices (shrunk to the
-    overall share). Multiclass: the share of each class. Regression: the median.
+    overall share). Multiclass: the share of each class. Regression: the median, or the model's own quantile.
     """
     y = encode_labels(train.get_column(spec.target), spec, classes)
     if spec.task == "regression":
-        median = float(np.median(y))
-        return Baseline(np.full(rows.height, median), f"always the median of the training rows, {median:.4g}")
+        value = float(np.quantile(y, 0.5 if spec.quantile is None else spec.quantile))
+        name = "median" if spec.quantile is None else f"{spec.quantile:g} quantile"
+        return Baseline(np.full(rows.height, value), f"always the {name} of the training rows, {value:.4g}")
     if spec.task == "multiclass":
         share = np.bincount(y.astype(np.int64), minlength=len(classes)) / len(y)
         return Baseline(np.tile(share, (rows.height, 1)), "the share of each class in the training rows")
@@ -56,8 +57,8 @@ def naive_baseline(
 def best_constant(train: pl.DataFrame, y: np.ndarray, spec: ModelSpec, classes: tuple[Label, ...] = ()) -> np.ndarray:
     """Scores of the best answer that is the same for all rows, by the gate's metric: what chance can do.
 
-    The share of each class, the median (`mae`) or the mean of the training rows; for `accuracy` and `f1`, which see the
-    predicted class alone, always the class that does best on the rows themselves.
+    The share of each class, the model's quantile, the median (`mae`) or the mean of the training rows; for `accuracy`
+    and `f1`, which see the predicted class alone, always the class that does best on the rows themselves.
 
     Parameters
     ----------
@@ -76,6 +77,8 @@ def best_constant(train: pl.DataFrame, y: np.ndarray, spec: ModelSpec, classes: 
         (rows,) or (rows × classes); `accuracy` and `f1` take a threshold of 0.5.
     """
     known = encode_labels(train.get_column(spec.target), spec, classes)
+    if spec.quantile is not None:
+        return np.full(len(y), np.quantile(known, spec.quantile))
     if spec.task == "regression":
         return np.full(len(y), np.median(known) if spec.metric == "mae" else known.mean())
     if spec.task == "binary":

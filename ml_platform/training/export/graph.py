@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ml_platform.inference.explain import METADATA_KEY, Linear, Trees, pack
+from ml_platform.inference.explain import METADATA_KEY, Explanation, pack
 from ml_platform.spec.types import Task
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Graph:
         return output
 
     def finish(
-        self, raw: str, task: Task, *, width: int, outputs: int, probabilities: bool, explanation: Trees | Linear | None
+        self, raw: str, task: Task, *, width: int, outputs: int, probabilities: bool, explanation: Explanation | None
     ) -> bytes:
         """Turn the raw scores into `score`, and write the graph; equal graphs give equal bytes.
 

@@ -30,9 +30,13 @@ class EstimatorFamily(ABC):
     ----------
     info
         Name, tasks, and what else is known of it without its library.
+    undoes_class_weights
+        Whether `undo_class_weights` takes the weights of classes out of the fitted estimator. Else the engine corrects
+        the probabilities, in scores and in the graph.
     """
 
     info: ClassVar[FamilyInfo]
+    undoes_class_weights: ClassVar[bool] = False
 
     @abstractmethod
     def default_params(self, task: Task) -> dict[str, Parameter]:
@@ -59,7 +63,16 @@ class EstimatorFamily(ABC):
         """
 
     @abstractmethod
-    def fit(self, estimator: Any, X: np.ndarray, y: np.ndarray, validation: Validation | None = None) -> Any:
+    def fit(
+        self,
+        estimator: Any,
+        X: np.ndarray,
+        y: np.ndarray,
+        validation: Validation | None = None,
+        *,
+        weights: np.ndarray | None = None,
+        validation_weights: np.ndarray | None = None,
+    ) -> Any:
         """Fit an estimator and return it.
 
         Parameters
@@ -70,6 +83,9 @@ class EstimatorFamily(ABC):
             Rows × features, and the labels (rows,).
         validation
             Later rows and labels, with the classes of `y` alone: to stop early on, never to learn from.
+        weights, validation_weights
+            How much each row counts (rows,), positive, with a mean of 1; None for one each. They are given together, to
+            families whose `info.weights` is true.
         """
 
     @abstractmethod
@@ -92,6 +108,21 @@ class EstimatorFamily(ABC):
     def learning_curve(self, estimator: Any) -> tuple[float, ...]:  # noqa: ARG002
         """Loss on the validation rows after each round or epoch; empty where the family has none."""
         return ()
+
+    def quantile_params(self, quantile: float) -> dict[str, Any]:  # noqa: ARG002
+        """Parameters of `build` that make a regression give a quantile of the target, if `info.quantile` is true."""
+        raise ValueError(f"family '{self.info.name}' has no quantile regression")
+
+    def monotone_params(self, signs: Sequence[int]) -> dict[str, Any]:  # noqa: ARG002
+        """Parameters of `build` that hold scores monotone, if `info.monotone` is true.
+
+        `signs` has 1 for each feature with which the score must not fall, -1 where it must not rise, else 0.
+        """
+        raise ValueError(f"family '{self.info.name}' has no monotone constraints")
+
+    def undo_class_weights(self, estimator: Any, class_weights: Sequence[float]) -> None:
+        """Take the weights of the classes out of the probabilities of an estimator that was fitted with them."""
+        raise NotImplementedError
 
     def predict(self, estimator: Any, task: Task, X: np.ndarray) -> np.ndarray:
         """Scores: probability of the positive class (rows,), of every class (rows × classes), or the value (rows,)."""

@@ -62,15 +62,36 @@ class CatBoostFamily(EstimatorFamily):
         }
         return CatBoostRegressor(**chosen) if task == "regression" else CatBoostClassifier(**chosen)
 
-    def fit(self, estimator: Any, X: np.ndarray, y: np.ndarray, validation: Validation | None = None) -> Any:
+    def fit(
+        self,
+        estimator: Any,
+        X: np.ndarray,
+        y: np.ndarray,
+        validation: Validation | None = None,
+        *,
+        weights: np.ndarray | None = None,
+        validation_weights: np.ndarray | None = None,
+    ) -> Any:
         """See `EstimatorFamily`."""
         estimator.set_params(thread_count=threads_for(X))
         if len(X) < _SAMPLED_ROWS:
             estimator.set_params(bootstrap_type="Bernoulli", subsample=1.0)
         if validation is None:
-            return estimator.fit(_filled(X), y)
-        later = (_filled(validation[0]), validation[1])
-        return estimator.fit(_filled(X), y, eval_set=later, early_stopping_rounds=EARLY_STOPPING_ROUNDS)
+            return estimator.fit(_filled(X), y, sample_weight=weights)
+        from catboost import Pool
+
+        later = Pool(_filled(validation[0]), validation[1], weight=validation_weights)
+        return estimator.fit(
+            _filled(X), y, sample_weight=weights, eval_set=later, early_stopping_rounds=EARLY_STOPPING_ROUNDS
+        )
+
+    def quantile_params(self, quantile: float) -> dict[str, Any]:
+        """See `EstimatorFamily`."""
+        return {"loss_function": f"Quantile:alpha={quantile!r}"}
+
+    def monotone_params(self, signs: Sequence[int]) -> dict[str, Any]:
+        """See `EstimatorFamily`."""
+        return {"monotone_constraints": list(signs)}
 
     def fitted_params(self, estimator: Any, params: Mapping[str, Parameter]) -> dict[str, Parameter]:
         """See `EstimatorFamily`: with the number of trees kept."""

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from ml_platform.spec.families import BUILT_IN
-from ml_platform.spec.types import Task
 from ml_platform.training.families.mlp import MlpFamily, Perceptron, Weights
 
 _TYPE = "float64"
@@ -26,16 +25,22 @@ class KerasMlpFamily(MlpFamily):
         network = _model_class()([one.shape for one in weights])
         network.set_weights(weights)
         optimiser = keras.optimizers.AdamW(learning_rate=params["learning_rate"], weight_decay=params["weight_decay"])
-        network.compile(optimizer=optimiser, loss=_loss(perceptron.task))
+        network.compile(optimizer=optimiser, loss=_loss(perceptron))
         return network
 
-    def run_epoch(self, perceptron: Perceptron, numbers: np.ndarray, places: np.ndarray, y: np.ndarray) -> None:
+    def run_epoch(
+        self, perceptron: Perceptron, numbers: np.ndarray, places: np.ndarray, y: np.ndarray, weights: np.ndarray | None
+    ) -> None:
         """See `MlpFamily`."""
         size = int(perceptron.params["batch_size"])
         labels = y if perceptron.task == "multiclass" else y[:, None]
         for start in range(0, len(y), size):  # `fit` would take longer to begin than a small epoch lasts
             batch = slice(start, start + size)
-            perceptron.network.train_on_batch((numbers[batch], places[batch]), labels[batch])
+            perceptron.network.train_on_batch(
+                (numbers[batch], places[batch]),
+                labels[batch],
+                sample_weight=None if weights is None else weights[batch],
+            )
 
     def outputs(self, network: Any, numbers: np.ndarray, places: np.ndarray) -> np.ndarray:
         """See `MlpFamily`."""
@@ -71,11 +76,19 @@ def _keras() -> Any:
     return keras
 
 
-def _loss(task: Task) -> Any:
-    losses = _keras().losses
-    if task == "multiclass":
-        return losses.SparseCategoricalCrossentropy(from_logits=True)
-    return losses.BinaryCrossentropy(from_logits=True) if task == "binary" else losses.MeanSquaredError()
+def _loss(perceptron: Perceptron) -> Any:
+    keras = _keras()
+    if perceptron.task == "multiclass":
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    if perceptron.task == "binary":
+        return keras.losses.BinaryCrossentropy(from_logits=True)
+    if (quantile := perceptron.quantile) is None:
+        return keras.losses.MeanSquaredError()
+
+    def pinball(y: Any, value: Any) -> Any:
+        return keras.ops.mean(keras.ops.maximum(quantile * (y - value), (quantile - 1) * (y - value)), axis=-1)
+
+    return pinball
 
 
 @cache

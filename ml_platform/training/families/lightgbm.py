@@ -64,15 +64,39 @@ class LightGBMFamily(EstimatorFamily):
         }
         return LGBMRegressor(**chosen) if task == "regression" else LGBMClassifier(**chosen)
 
-    def fit(self, estimator: Any, X: np.ndarray, y: np.ndarray, validation: Validation | None = None) -> Any:
+    def fit(
+        self,
+        estimator: Any,
+        X: np.ndarray,
+        y: np.ndarray,
+        validation: Validation | None = None,
+        *,
+        weights: np.ndarray | None = None,
+        validation_weights: np.ndarray | None = None,
+    ) -> Any:
         """See `EstimatorFamily`."""
         estimator.set_params(n_jobs=threads_for(X))
         if validation is None:
-            return estimator.fit(X, y)
+            return estimator.fit(X, y, sample_weight=weights)
         from lightgbm import early_stopping
 
-        stop = early_stopping(EARLY_STOPPING_ROUNDS, verbose=False)
-        return estimator.fit(X, y, eval_X=validation[0], eval_y=validation[1], callbacks=[stop])
+        return estimator.fit(
+            X,
+            y,
+            sample_weight=weights,
+            eval_X=validation[0],
+            eval_y=validation[1],
+            eval_sample_weight=None if validation_weights is None else [validation_weights],
+            callbacks=[early_stopping(EARLY_STOPPING_ROUNDS, verbose=False)],
+        )
+
+    def quantile_params(self, quantile: float) -> dict[str, Any]:
+        """See `EstimatorFamily`."""
+        return {"objective": "quantile", "alpha": quantile}
+
+    def monotone_params(self, signs: Sequence[int]) -> dict[str, Any]:
+        """See `EstimatorFamily`."""
+        return {"monotone_constraints": list(signs)}
 
     def fitted_params(self, estimator: Any, params: Mapping[str, Parameter]) -> dict[str, Parameter]:
         """See `EstimatorFamily`: with the number of trees kept."""

@@ -35,6 +35,12 @@ class Perceptron:
     epochs: int = 0
     losses: list[float] = field(default_factory=list)  # on the validation rows, of each epoch
 
+    @property
+    def quantile(self) -> float | None:
+        """The quantile that a regression gives; None for the mean."""
+        quantile: float | None = self.params.get("quantile")
+        return quantile
+
 
 class MlpFamily(EstimatorFamily):
     """A perceptron with rectified hidden layers, in double precision, learned by AdamW in batches drawn by the seed."""
@@ -44,8 +50,10 @@ class MlpFamily(EstimatorFamily):
         """Make the library's network with these weights, and its optimiser."""
 
     @abstractmethod
-    def run_epoch(self, perceptron: Perceptron, numbers: np.ndarray, places: np.ndarray, y: np.ndarray) -> None:
-        """Learn from rows once, in batches, in their order."""
+    def run_epoch(
+        self, perceptron: Perceptron, numbers: np.ndarray, places: np.ndarray, y: np.ndarray, weights: np.ndarray | None
+    ) -> None:
+        """Learn from rows once, in batches, in their order; `weights` says how much each counts."""
 
     @abstractmethod
     def outputs(self, network: Any, numbers: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -77,8 +85,19 @@ class MlpFamily(EstimatorFamily):
         """See `EstimatorFamily`; `params` may have `epochs`, else there are up to `MAX_EPOCHS`."""
         return Perceptron(task, tuple(features), {"epochs": MAX_EPOCHS, **params}, seed)
 
+    def quantile_params(self, quantile: float) -> dict[str, Any]:
+        """See `EstimatorFamily`."""
+        return {"quantile": quantile}
+
     def fit(
-        self, estimator: Perceptron, X: np.ndarray, y: np.ndarray, validation: Validation | None = None
+        self,
+        estimator: Perceptron,
+        X: np.ndarray,
+        y: np.ndarray,
+        validation: Validation | None = None,
+        *,
+        weights: np.ndarray | None = None,
+        validation_weights: np.ndarray | None = None,
     ) -> Perceptron:
         """See `EstimatorFamily`; the weights of the epoch with the least loss on the validation rows are kept."""
         if estimator.task == "regression":
@@ -92,12 +111,14 @@ class MlpFamily(EstimatorFamily):
         best: tuple[float, Weights] | None = None
         for epoch in range(1, estimator.params["epochs"] + 1):
             order = random.permutation(len(X))
-            self.run_epoch(estimator, numbers[order], places[order], targets[order])
+            ordered_weights = None if weights is None else weights[order]
+            self.run_epoch(estimator, numbers[order], places[order], targets[order], ordered_weights)
             if validation is None:
                 estimator.epochs = epoch
                 continue
             later = self.outputs(estimator.network, *estimator.columns.split(validation[0]))
-            loss = _loss(estimator.task, later, (validation[1] - mean) / scale)
+            losses = _losses(estimator, later, (validation[1] - mean) / scale)
+            loss = float(np.average(losses, weights=validation_weights))
             estimator.losses.append(loss)
             if best is None or loss < best[0]:
                 best, estimator.epochs = (loss, self.weights(estimator.network)), epoch
@@ -125,7 +146,7 @@ class MlpFamily(EstimatorFamily):
         return value * scale + mean if task == "regression" else np.exp(-np.logaddexp(0.0, -value))
 
     def export(self, estimator: Perceptron, task: Task, features: Sequence[Feature]) -> bytes:
-        """See `EstimatorFamily`; these scores are not explained."""
+        """See `EstimatorFamily`."""
         weights = self.weights(estimator.network)
         mean, scale = estimator.target
         weights[-2], weights[-1] = weights[-2] * scale, weights[-1] * scale + mean
@@ -141,14 +162,14 @@ def _columns(perceptron: Perceptron) -> MlpColumns:
 def _first_weights(perceptron: Perceptron, classes: int, random: np.random.Generator) -> Weights:
     """Weights before learning, the same for every library: uniform, by the number of inputs (He et al., 2015)."""
     columns, hidden = _columns(perceptron), int(perceptron.params["hidden"])
-    inputs = max(1, len(columns.numeric) + len(columns.categorical))
+    inputs = max(1, columns.numbers + len(columns.categorical))
 
     def drawn(rows: int, outputs: int, incoming: int) -> np.ndarray:
         limit = np.sqrt(6.0 / incoming)
         return random.uniform(-limit, limit, (rows, outputs))
 
     weights = [
-        drawn(len(columns.numeric), hidden, inputs),
+        drawn(columns.numbers, hidden, inputs),
         drawn(columns.codes, hidden, inputs),
         np.zeros(hidden),
     ]
@@ -158,15 +179,18 @@ def _first_weights(perceptron: Perceptron, classes: int, random: np.random.Gener
     return [*weights, drawn(hidden, outputs, 6 * hidden), np.zeros(outputs)]
 
 
-def _loss(task: Task, raw: np.ndarray, y: np.ndarray) -> float:
-    """Mean loss of outputs (rows × outputs): of the probabilities, or squared."""
-    if task == "multiclass":
-        likelihood = _softmax(raw)[np.arange(len(y)), y.astype(int)]
-        return float(-np.log(np.maximum(likelihood, 1e-300)).mean())
-    value = raw[:, 0]
-    if task == "binary":
-        return float((np.logaddexp(0.0, value) - y * value).mean())
-    return float(((value - y) ** 2).mean())
+def _losses(perceptron: Perceptron, raw: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Loss of each row's outputs (rows × outputs): of the probabilities, squared, or that of the quantile."""
+    if perceptron.task == "multiclass":
+        likelihood: np.ndarray = _softmax(raw)[np.arange(len(y)), y.astype(int)]
+        return -np.log(np.maximum(likelihood, 1e-300))
+    value: np.ndarray = raw[:, 0]
+    if perceptron.task == "binary":
+        return np.logaddexp(0.0, value) - y * value
+    if (quantile := perceptron.quantile) is not None:
+        return np.maximum(quantile * (y - value), (quantile - 1) * (y - value))
+    squares: np.ndarray = (value - y) ** 2
+    return squares
 
 
 def _softmax(raw: np.ndarray) -> np.ndarray:

@@ -56,7 +56,16 @@ class HistGradientBoostingFamily(EstimatorFamily):
         regression = task == "regression"
         return HistGradientBoostingRegressor(**chosen) if regression else HistGradientBoostingClassifier(**chosen)
 
-    def fit(self, estimator: Any, X: np.ndarray, y: np.ndarray, validation: Validation | None = None) -> Any:
+    def fit(
+        self,
+        estimator: Any,
+        X: np.ndarray,
+        y: np.ndarray,
+        validation: Validation | None = None,
+        *,
+        weights: np.ndarray | None = None,
+        validation_weights: np.ndarray | None = None,
+    ) -> Any:
         """See `EstimatorFamily`; of the rounds until it stopped early, those up to the best are kept."""
         from threadpoolctl import threadpool_limits
 
@@ -64,11 +73,19 @@ class HistGradientBoostingFamily(EstimatorFamily):
         X = np.where(np.isnan(X).all(axis=0), 0.0, X)  # it cannot bin a column without any value
         estimator.set_params(early_stopping=validation is not None)
         with threadpool_limits(1, "openmp"):
-            estimator.fit(X, y, X_val=X_val, y_val=y_val)
+            estimator.fit(X, y, sample_weight=weights, X_val=X_val, y_val=y_val, sample_weight_val=validation_weights)
         if validation is not None:
             best = int(np.argmax(estimator.validation_score_))  # the first is of no round at all
             del estimator._predictors[max(1, best) :]
         return estimator
+
+    def quantile_params(self, quantile: float) -> dict[str, Any]:
+        """See `EstimatorFamily`."""
+        return {"loss": "quantile", "quantile": quantile}
+
+    def monotone_params(self, signs: Sequence[int]) -> dict[str, Any]:
+        """See `EstimatorFamily`."""
+        return {"monotonic_cst": list(signs)}
 
     def fitted_params(self, estimator: Any, params: Mapping[str, Parameter]) -> dict[str, Parameter]:
         """See `EstimatorFamily`: with the number of rounds kept."""

@@ -31,12 +31,21 @@ class LinearFamily(EstimatorFamily):
 
         return Pipeline([("columns", _columns(features)), ("model", self.model(params, seed))])
 
-    def fit(self, estimator: Any, X: np.ndarray, y: np.ndarray, validation: Validation | None = None) -> Any:  # noqa: ARG002
+    def fit(
+        self,
+        estimator: Any,
+        X: np.ndarray,
+        y: np.ndarray,
+        validation: Validation | None = None,  # noqa: ARG002
+        *,
+        weights: np.ndarray | None = None,
+        validation_weights: np.ndarray | None = None,  # noqa: ARG002
+    ) -> Any:
         """See `EstimatorFamily`."""
         from threadpoolctl import threadpool_limits
 
         with threadpool_limits(1, "blas"):  # more threads would add numbers in another order
-            return estimator.fit(X, y)
+            return estimator.fit(X, y, **({} if weights is None else {"model__sample_weight": weights}))
 
     def importance(
         self,
@@ -133,10 +142,19 @@ class ElasticNetFamily(LinearFamily):
         chosen: dict[str, Any] = dict(params)
         return ElasticNet(max_iter=2000, tol=1e-3, random_state=seed, **chosen)
 
-    def fit(self, estimator: Any, X: np.ndarray, y: np.ndarray, validation: Validation | None = None) -> Any:
+    def fit(
+        self,
+        estimator: Any,
+        X: np.ndarray,
+        y: np.ndarray,
+        validation: Validation | None = None,
+        *,
+        weights: np.ndarray | None = None,
+        validation_weights: np.ndarray | None = None,  # noqa: ARG002
+    ) -> Any:
         """See `EstimatorFamily`."""
         mean, scale = y.mean(), y.std() or 1.0
-        super().fit(estimator, X, (y - mean) / scale, validation)
+        super().fit(estimator, X, (y - mean) / scale, validation, weights=weights)
         model = estimator.named_steps["model"]
         model.coef_ = model.coef_ * scale
         model.intercept_ = model.intercept_ * scale + mean

@@ -36,10 +36,30 @@ class ForestFamily(EstimatorFamily):
             "max_features": trial.suggest_float("max_features", 0.1, 1.0),
         }
 
-    def fit(self, estimator: Any, X: np.ndarray, y: np.ndarray, validation: Validation | None = None) -> Any:  # noqa: ARG002
+    def fit(
+        self,
+        estimator: Any,
+        X: np.ndarray,
+        y: np.ndarray,
+        validation: Validation | None = None,  # noqa: ARG002
+        *,
+        weights: np.ndarray | None = None,
+        validation_weights: np.ndarray | None = None,  # noqa: ARG002
+    ) -> Any:
         """See `EstimatorFamily`; every tree has its own seed, so that threads change nothing."""
-        estimator.set_params(n_jobs=threads_for(X, _ONE_THREAD_CELLS)).fit(in_float32_range(X), y)
+        estimator.set_params(n_jobs=threads_for(X, _ONE_THREAD_CELLS)).fit(
+            in_float32_range(X), y, sample_weight=weights
+        )
         return estimator.set_params(n_jobs=1)  # threads would add the trees' answers in another order each time
+
+    undoes_class_weights = True
+
+    def undo_class_weights(self, estimator: Any, class_weights: Sequence[float]) -> None:
+        """See `EstimatorFamily`: in every leaf, so that a tree's answer is the share of each class there again."""
+        for one in estimator.estimators_:
+            values = one.tree_.value  # the tree's own memory: nodes × 1 × classes
+            values /= np.array(class_weights)
+            values /= values.sum(axis=2, keepdims=True)
 
     def predict(self, estimator: Any, task: Task, X: np.ndarray) -> np.ndarray:
         """See `EstimatorFamily`."""

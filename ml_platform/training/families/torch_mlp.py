@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from ml_platform.spec.families import BUILT_IN
-from ml_platform.spec.types import Task
 from ml_platform.training.families.mlp import MlpFamily, Perceptron, Weights
 
 
@@ -33,7 +32,9 @@ class TorchMlpFamily(MlpFamily):
         optimiser = torch.optim.AdamW(tensors, lr=params["learning_rate"], weight_decay=params["weight_decay"])
         return _Network(tensors, optimiser)
 
-    def run_epoch(self, perceptron: Perceptron, numbers: np.ndarray, places: np.ndarray, y: np.ndarray) -> None:
+    def run_epoch(
+        self, perceptron: Perceptron, numbers: np.ndarray, places: np.ndarray, y: np.ndarray, weights: np.ndarray | None
+    ) -> None:
         """See `MlpFamily`."""
         import torch
 
@@ -43,7 +44,10 @@ class TorchMlpFamily(MlpFamily):
                 batch = slice(start, start + size)
                 network.optimiser.zero_grad()
                 raw = _forward(network.weights, torch.from_numpy(numbers[batch]), torch.from_numpy(places[batch]))
-                _loss(perceptron.task, raw, torch.from_numpy(y[batch])).backward()
+                losses = _losses(perceptron, raw, torch.from_numpy(y[batch]))
+                if weights is not None:
+                    losses = losses * torch.from_numpy(weights[batch])
+                losses.mean().backward()
                 network.optimiser.step()
 
     def outputs(self, network: _Network, numbers: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -81,14 +85,18 @@ def _forward(weights: list[Any], numbers: Any, places: Any) -> Any:
     return raw
 
 
-def _loss(task: Task, raw: Any, y: Any) -> Any:
+def _losses(perceptron: Perceptron, raw: Any, y: Any) -> Any:
+    """Loss of each row (rows,)."""
     from torch.nn import functional
 
-    if task == "multiclass":
-        return functional.cross_entropy(raw, y.long())
-    if task == "binary":
-        return functional.binary_cross_entropy_with_logits(raw[:, 0], y)
-    return functional.mse_loss(raw[:, 0], y)
+    if perceptron.task == "multiclass":
+        return functional.cross_entropy(raw, y.long(), reduction="none")
+    if perceptron.task == "binary":
+        return functional.binary_cross_entropy_with_logits(raw[:, 0], y, reduction="none")
+    residual = y - raw[:, 0]
+    if (quantile := perceptron.quantile) is not None:
+        return (quantile * residual).maximum((quantile - 1) * residual)
+    return residual.square()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from ml_platform.training.families.boosting import EARLY_STOPPING_ROUNDS, MAX_RO
 if TYPE_CHECKING:
     import optuna
 
-_OBJECTIVES = ("binary:logistic", "multi:softprob", "reg:squarederror")
+_OBJECTIVES = ("binary:logistic", "multi:softprob", "reg:squarederror", "reg:quantileerror")
 
 
 class XGBoostFamily(EstimatorFamily):
@@ -56,14 +56,37 @@ class XGBoostFamily(EstimatorFamily):
         chosen: dict[str, Any] = {"n_estimators": MAX_ROUNDS, "tree_method": "hist", "random_state": seed, **params}
         return XGBRegressor(**chosen) if task == "regression" else XGBClassifier(**chosen)
 
-    def fit(self, estimator: Any, X: np.ndarray, y: np.ndarray, validation: Validation | None = None) -> Any:
+    def fit(
+        self,
+        estimator: Any,
+        X: np.ndarray,
+        y: np.ndarray,
+        validation: Validation | None = None,
+        *,
+        weights: np.ndarray | None = None,
+        validation_weights: np.ndarray | None = None,
+    ) -> Any:
         """See `EstimatorFamily`."""
         estimator.set_params(n_jobs=threads_for(X))
         if validation is None:
-            return estimator.fit(in_float32_range(X), y)
+            return estimator.fit(in_float32_range(X), y, sample_weight=weights)
         estimator.set_params(early_stopping_rounds=EARLY_STOPPING_ROUNDS)
-        later = [(in_float32_range(validation[0]), validation[1])]
-        return estimator.fit(in_float32_range(X), y, eval_set=later, verbose=False)
+        return estimator.fit(
+            in_float32_range(X),
+            y,
+            sample_weight=weights,
+            eval_set=[(in_float32_range(validation[0]), validation[1])],
+            sample_weight_eval_set=None if validation_weights is None else [validation_weights],
+            verbose=False,
+        )
+
+    def quantile_params(self, quantile: float) -> dict[str, Any]:
+        """See `EstimatorFamily`."""
+        return {"objective": "reg:quantileerror", "quantile_alpha": quantile}
+
+    def monotone_params(self, signs: Sequence[int]) -> dict[str, Any]:
+        """See `EstimatorFamily`."""
+        return {"monotone_constraints": tuple(signs)}
 
     def fitted_params(self, estimator: Any, params: Mapping[str, Parameter]) -> dict[str, Parameter]:
         """See `EstimatorFamily`: with the number of trees kept."""

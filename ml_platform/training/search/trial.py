@@ -3,7 +3,8 @@
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -18,7 +19,9 @@ from ml_platform.training.candidate_fit import require_classes
 from ml_platform.training.data.split import Parts
 from ml_platform.training.evaluation.metrics import choose_threshold, measure
 from ml_platform.training.families.fitting import train_estimator
+from ml_platform.training.families.prior_correction import predict_scores
 from ml_platform.training.families.registry import get_family
+from ml_platform.training.objective import Objective, weighted_rows
 
 _TRAINING_ROWS_MEASURED = 10_000
 
@@ -35,13 +38,16 @@ class TrialData:
     y_validation: np.ndarray
     seed: int
     threshold: Threshold
+    objective: Objective = Objective()
 
-    def sample(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    def sample(self, rows: int) -> tuple[np.ndarray, np.ndarray, Objective]:
         """Draw rows of the training part by the seed, in their order: the same ones for every trial."""
         if rows >= len(self.y):
-            return self.X, self.y
+            return self.X, self.y, self.objective
         chosen = np.sort(np.random.default_rng(0).choice(len(self.y), rows, replace=False))
-        return self.X[chosen], self.y[chosen]
+        weights = self.objective.weights
+        objective = replace(self.objective, weights=None if weights is None else weights[chosen])
+        return self.X[chosen], self.y[chosen], objective
 
     def digest(self) -> str:
         """Digest of all numbers that trials read."""
@@ -49,6 +55,7 @@ class TrialData:
         for array in (self.X, self.y, self.X_validation, self.y_validation):
             digest.update(repr(array.shape).encode())
             digest.update(np.ascontiguousarray(array).data)
+        digest.update(self.objective.digest().encode())
         return digest.hexdigest()
 
 
@@ -77,17 +84,20 @@ def run_trial(trial: TrialPlan, data: TrialData) -> TrialResult:
     """Train on training rows and measure on the validation rows."""
     started = time.perf_counter()
     family, validation = get_family(trial.family), (data.X_validation, data.y_validation)
-    X, y = data.sample(trial.rows)
-    estimator = train_estimator(family, data.task, data.features, trial.params, data.seed, X, y, validation)
-    score = family.predict(estimator, data.task, data.X_validation)
+    X, y, objective = data.sample(trial.rows)
+    estimator = train_estimator(
+        family, data.task, data.features, trial.params, data.seed, X, y, validation, objective=objective
+    )
+    predict = partial(predict_scores, family, estimator, data.task, class_weights=objective.class_weights)
+    score = predict(data.X_validation)
     threshold = choose_threshold(data.threshold, data.y_validation, score) if data.task == "binary" else None
     train_metrics: dict[str, float] = {}
     if trial.rows >= len(data.y):
-        X, y = data.sample(_TRAINING_ROWS_MEASURED)
-        train_metrics = measure(data.task, y, family.predict(estimator, data.task, X), threshold=threshold)
+        X, y, _ = data.sample(_TRAINING_ROWS_MEASURED)
+        train_metrics = measure(data.task, y, predict(X), threshold=threshold, quantile=objective.quantile)
     return TrialResult(
         params=family.fitted_params(estimator, trial.params),
-        metrics=measure(data.task, data.y_validation, score, threshold=threshold),
+        metrics=measure(data.task, data.y_validation, score, threshold=threshold, quantile=objective.quantile),
         threshold=threshold,
         seconds=time.perf_counter() - started,
         train_metrics=train_metrics,
@@ -97,7 +107,8 @@ def run_trial(trial: TrialPlan, data: TrialData) -> TrialResult:
 
 def trial_data(parts: Parts, spec: ModelSpec, ref: TrainingSetRef) -> TrialData:
     """Encode the training rows (the newest `tuning.sample_rows` of them) and the validation rows."""
-    train = parts.train.tail(spec.tuning.sample_rows) if spec.tuning.sample_rows else parts.train
+    train = weighted_rows(parts.train, spec)
+    train = train.tail(spec.tuning.sample_rows) if spec.tuning.sample_rows else train
     classes = label_classes(train.get_column(spec.target)) if spec.task == "multiclass" else ()
     y = encode_labels(train.get_column(spec.target), spec, classes)
     y_validation = encode_labels(parts.validation.get_column(spec.target), spec, classes)
@@ -112,4 +123,5 @@ def trial_data(parts: Parts, spec: ModelSpec, ref: TrainingSetRef) -> TrialData:
         y_validation=y_validation,
         seed=spec.tuning.seed,
         threshold=spec.threshold,
+        objective=Objective.of(spec, encoder.features, train, y, classes=classes, validation=parts.validation),
     )

@@ -134,3 +134,17 @@ def test_threshold_has_the_lowest_cost_of_all(costs: tuple[float, float]) -> Non
     assert chosen == pytest.approx(max(cut for cut in (*cuts[:-1], chosen) if cost(cut) == cost(chosen)))
     assert choose_threshold(Threshold(value=0.25), Y, SCORE) == 0.25
     assert choose_threshold(Threshold(), Y, SCORE) == best_f1_threshold(Y, SCORE)
+
+
+def test_the_loss_of_a_quantile_is_scikit_learns_and_least_at_the_quantile(rng: np.random.Generator) -> None:
+    y = rng.exponential(size=N)
+    score = rng.normal(size=N)
+    found = measure("regression", y, score, quantile=0.9)
+    assert set(found) == {"pinball", "coverage"}
+    assert found["pinball"] == pytest.approx(sklearn_metrics.mean_pinball_loss(y, score, alpha=0.9))
+    assert found["coverage"] == pytest.approx((y <= score).mean())
+    losses = {q: measure("regression", y, np.full(N, np.quantile(y, q)), quantile=0.9)["pinball"] for q in (0.8, 0.9)}
+    assert losses[0.9] < losses[0.8]
+    assert gain("pinball", losses[0.9], losses[0.8]) > 0
+    with pytest.raises(ValueError, match="or wants a quantile"):
+        weighted("pinball", "regression", y, score, np.ones((1, N)))

@@ -8,6 +8,9 @@ from ml_platform.spec.families import BUILT_IN
 from ml_platform.testing import FamilyCase, check_family, family_cases
 
 FRAMEWORKS = {"torch", "tensorflow"}  # extras that `make setup-families` installs, for the slow tests alone
+# What LightGBM and XGBoost show in less time in the fast tests.
+OBJECTIVES = {"typed_rows", "row_weights", "class_weights", "monotone", "quantile"}
+LONG = {"extra_trees", "hist_gradient_boosting", "catboost"}
 
 
 def cases() -> list[object]:
@@ -16,9 +19,9 @@ def cases() -> list[object]:
     for name, info in BUILT_IN.items():
         heavy = info.extra in FRAMEWORKS
         try:
-            found += [
-                pytest.param(c, marks=[pytest.mark.slow] * (heavy or c.slow), id=str(c)) for c in family_cases(name)
-            ]
+            for case in family_cases(name):
+                slow = heavy or case.slow or (name in LONG and case.requirement in OBJECTIVES)
+                found.append(pytest.param(case, marks=[pytest.mark.slow] * slow, id=str(case)))
         except ValueError as error:
             found.append(pytest.param(error, marks=[pytest.mark.slow] * heavy, id=name))
     return found
