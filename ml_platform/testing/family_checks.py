@@ -14,9 +14,8 @@ from ml_platform.training.export.parity import check_parity
 from ml_platform.training.families.base import EstimatorFamily
 from ml_platform.training.families.fitting import train_estimator
 from ml_platform.training.families.prior_correction import export_graph, predict_scores
-from ml_platform.training.objective import Objective
+from ml_platform.training.objective import PLAIN, Objective
 
-_PLAIN = Objective()
 _LATER = 300  # rows to stop early on
 
 
@@ -27,7 +26,7 @@ def train(
     params: dict[str, Any] | None = None,
     validation: tuple[np.ndarray, np.ndarray] | None = None,
     rows: int | None = None,
-    objective: Objective = _PLAIN,
+    objective: Objective = PLAIN,
 ) -> Any:
     """Train on the first rows of some data, with the family's default parameters where none are given."""
     chosen = family.default_params(data.task) if params is None else params

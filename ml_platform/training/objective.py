@@ -94,6 +94,9 @@ class Objective:
         return of_class if weights is None else weights * of_class
 
 
+PLAIN = Objective()
+
+
 def weighted_rows(rows: pl.DataFrame, spec: ModelSpec) -> pl.DataFrame:
     """The rows that count: those with a weight above 0, or all where the spec has no weights."""
     return rows if spec.weight is None else rows.filter(pl.col(spec.weight) > 0)

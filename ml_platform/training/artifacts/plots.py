@@ -144,9 +144,9 @@ def coverage_plot(y: np.ndarray, score: np.ndarray, quantile: float) -> bytes:
     groups = np.array_split(np.argsort(score, kind="stable"), min(_CALIBRATION_BINS, len(y)))
     covered = y <= score
     figure, axes = new_figure()
-    axes.axhline(quantile, color=_GREY, linestyle="--", label=f"quantile {quantile:g}")
+    axes.axhline(quantile, color=GREY, linestyle="--", label=f"quantile {quantile:g}")
     means = [score[group].mean() for group in groups]
-    axes.plot(means, [covered[group].mean() for group in groups], "o-", color=_BLUE, label="model")
+    axes.plot(means, [covered[group].mean() for group in groups], "o-", color=BLUE, label="model")
     axes.set(
         title=f"Coverage ({covered.mean():.3f} of all rows)",
         xlabel="predicted",

@@ -9,9 +9,7 @@ from ml_platform.registry.manifest import Feature
 from ml_platform.spec.families import Parameter
 from ml_platform.spec.types import Task
 from ml_platform.training.families.base import EstimatorFamily, Validation
-from ml_platform.training.objective import Objective
-
-_PLAIN = Objective()
+from ml_platform.training.objective import PLAIN, Objective
 
 
 def train_estimator(  # noqa: PLR0917 - the order is that of `build` and `fit`
@@ -24,7 +22,7 @@ def train_estimator(  # noqa: PLR0917 - the order is that of `build` and `fit`
     y: np.ndarray,
     validation: Validation | None = None,
     *,
-    objective: Objective = _PLAIN,
+    objective: Objective = PLAIN,
 ) -> Any:
     """Build an estimator and fit it.
 

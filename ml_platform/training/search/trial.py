@@ -21,7 +21,7 @@ from ml_platform.training.evaluation.metrics import choose_threshold, measure
 from ml_platform.training.families.fitting import train_estimator
 from ml_platform.training.families.prior_correction import predict_scores
 from ml_platform.training.families.registry import get_family
-from ml_platform.training.objective import Objective, weighted_rows
+from ml_platform.training.objective import PLAIN, Objective, weighted_rows
 
 _TRAINING_ROWS_MEASURED = 10_000
 
@@ -38,7 +38,7 @@ class TrialData:
     y_validation: np.ndarray
     seed: int
     threshold: Threshold
-    objective: Objective = Objective()
+    objective: Objective = PLAIN
 
     def sample(self, rows: int) -> tuple[np.ndarray, np.ndarray, Objective]:
         """Draw rows of the training part by the seed, in their order: the same ones for every trial."""
