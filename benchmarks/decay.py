@@ -19,7 +19,8 @@ from _results import ROOT, write_section
 from matplotlib.figure import Figure
 
 from ml_platform.defs.flights.tables import RAW_TABLES
-from ml_platform.features.training_sets.build import FeatureInfo, build_training_set
+from ml_platform.features.training_sets.build import build_training_set
+from ml_platform.features.training_sets.documents import FeatureInfo
 from ml_platform.features.views.compute import compute_view
 from ml_platform.features.views.load import load_views
 from ml_platform.inference.matrix import FeatureEncoder, encode_labels

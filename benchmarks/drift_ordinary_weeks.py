@@ -19,7 +19,7 @@ import polars as pl
 from _results import write_section
 from decay import month_start, training_rows
 
-from ml_platform.features.training_sets.build import FeatureInfo
+from ml_platform.features.training_sets.documents import FeatureInfo
 from ml_platform.inference.matrix import FeatureEncoder, encode_labels
 from ml_platform.monitoring.drift.comparison import ColumnDrift, DriftColumn, compare
 from ml_platform.monitoring.drift.detect import MAX_COMPARED_ROWS

@@ -1,8 +1,10 @@
 """How long the code location takes to load, as a multiple of `import dagster` alone: `python benchmarks/load_time.py`.
 
 Each import runs in a fresh process and is measured by its CPU time, which other work on the machine disturbs least.
+Byte code is there already, as at every start but the first.
 """
 
+import os
 import resource
 import statistics
 import subprocess
@@ -11,14 +13,15 @@ import sys
 from _results import write_section
 
 RUNS = 7
-TARGET = 2.5
+TARGET = 2.1
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 ALONE, LOCATION = "import dagster", "from ml_platform.definitions import defs; defs()"
 
 
 def cpu_seconds(statement: str) -> float:
     """Return the CPU time, user and system, of a fresh Python that executes one statement."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-c", statement], check=True)
+    subprocess.run([sys.executable, "-c", statement], check=True, env=ENVIRONMENT)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
 
@@ -29,11 +32,11 @@ def main() -> None:
         cpu_seconds(statement)
     times: dict[str, list[float]] = {ALONE: [], LOCATION: []}
     for _ in range(RUNS):
-        for statement, found in times.items():
-            found.append(cpu_seconds(statement))
-    medians = {statement: statistics.median(found) for statement, found in times.items()}
+        for statement, seconds in times.items():
+            seconds.append(cpu_seconds(statement))
+    medians = {statement: statistics.median(seconds) for statement, seconds in times.items()}
     lines = [
-        f"Median of {RUNS} fresh processes each, CPU seconds; wanted: under {TARGET} times.",
+        f"Median of {RUNS} fresh processes each, CPU seconds, with byte code; wanted: at most {TARGET} times.",
         "",
         "| statement | CPU s | ratio |",
         "|---|---|---|",

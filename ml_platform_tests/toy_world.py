@@ -10,7 +10,8 @@ import polars as pl
 
 from ml_platform.features.online.push_log import Pushed, stream
 from ml_platform.features.online.pushed_rows import ingest_pushed
-from ml_platform.features.training_sets.build import TrainingSetRef, build_training_set
+from ml_platform.features.training_sets.build import build_training_set
+from ml_platform.features.training_sets.documents import TrainingSetRef
 from ml_platform.features.views.compute import compute_view
 from ml_platform.features.views.load import load_views
 from ml_platform.features.views.view import FeatureView

@@ -19,6 +19,7 @@ import msgspec
 from ml_platform.secret_file import load_secret
 from ml_platform.segment_log.segments import SUFFIX, Segment
 
+TABLE = "governance/audit"  # in the lake, where its files are ingested
 REQUEST, OPENED = "request", "opened"
 SEGMENT_BYTES = 64 * 2**20
 _SEAL = b',"mac":"'

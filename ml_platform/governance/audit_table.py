@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import polars as pl
 
-from ml_platform.governance.audit import Entry, split_line
+from ml_platform.governance.audit import TABLE, Entry, split_line
 from ml_platform.governance.audit_chain import Chains, Finding
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.secret_file import load_secret
@@ -15,7 +15,6 @@ from ml_platform.segment_log.ingest import Ingested, ingest_segments
 from ml_platform.segment_log.segments import SUFFIX
 from ml_platform.settings import Settings
 
-TABLE = "governance/audit"
 SCHEMA: dict[str, pl.DataType] = {
     "time": pl.Datetime("us", "UTC"),
     "action": pl.String(),

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 import polars as pl
 
-from ml_platform.features.training_sets.build import FeatureInfo
+from ml_platform.features.training_sets.documents import FeatureInfo
 from ml_platform.features.training_sets.labels import plain_labels
 from ml_platform.inference.missing_values import infinite_as_missing
 from ml_platform.registry.manifest import MISSING_CODE, UNSEEN_CODE, Feature, Label

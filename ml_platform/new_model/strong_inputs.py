@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from ml_platform.features.training_sets.build import FeatureInfo
+from ml_platform.features.training_sets.documents import FeatureInfo
 from ml_platform.features.training_sets.leakage import find_leakage
 from ml_platform.new_model.inputs import DraftInput
 from ml_platform.spec.model import Leakage

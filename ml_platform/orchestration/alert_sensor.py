@@ -2,8 +2,6 @@
 
 import dagster as dg
 
-from ml_platform.monitoring.alerts.alert import waiting_alerts
-from ml_platform.monitoring.alerts.delivery import deliver_alerts
 from ml_platform.orchestration.resources import Platform
 
 SENSOR = "alert_delivery"
@@ -17,6 +15,9 @@ SENSOR = "alert_delivery"
 )
 def alert_delivery(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SkipReason:
     """Offer every waiting alert that is due; starts no run."""
+    from ml_platform.monitoring.alerts.alert import waiting_alerts
+    from ml_platform.monitoring.alerts.delivery import deliver_alerts
+
     if not waiting_alerts(platform.settings):
         return dg.SkipReason("no alert waits")
     delivery = deliver_alerts(platform.settings)

@@ -2,8 +2,7 @@
 
 import dagster as dg
 
-from ml_platform.governance.audit_table import TABLE, ingest_audit, verify_audit
-from ml_platform.governance.ledger_check import verify_ledger
+from ml_platform.governance.audit import TABLE
 from ml_platform.orchestration.execution import scheduled
 from ml_platform.orchestration.resources import Platform
 
@@ -26,6 +25,9 @@ _TOLD = 20
 )
 def audit(platform: Platform) -> dg.MaterializeResult:
     """Ingest the files of the audit log, then verify all of it, and the ledger by it."""
+    from ml_platform.governance.audit_table import ingest_audit, verify_audit
+    from ml_platform.governance.ledger_check import verify_ledger
+
     report = ingest_audit(platform.lake, platform.settings)
     lines, findings = verify_audit(platform.lake, platform.settings)
     entries, ledger_findings = verify_ledger(platform.lake, platform.settings)

@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from ml_platform.features.catalogue.describe import ViewState, describe_views
-from ml_platform.features.catalogue.page import write_page
-from ml_platform.features.online.open import open_online_store
 from ml_platform.features.views.view import FeatureView
 from ml_platform.orchestration.metadata import table
 from ml_platform.orchestration.resources import Platform
 from ml_platform.spec_yaml import check_project
+
+if TYPE_CHECKING:
+    from ml_platform.features.catalogue.describe import ViewState
 
 PAGE = "features.html"
 
@@ -36,6 +37,10 @@ def catalogue_asset(views: Mapping[str, FeatureView], defs: Path) -> dg.AssetsDe
         ],
     )
     def feature_catalogue(platform: Platform) -> dg.MaterializeResult:
+        from ml_platform.features.catalogue.describe import describe_views
+        from ml_platform.features.catalogue.page import write_page
+        from ml_platform.features.online.open import open_online_store
+
         specs = check_project(defs, {name: view.columns.keys() for name, view in views.items()}).values()
         with open_online_store(platform.settings.online_uri) as online:
             states = describe_views(platform.lake, views, specs, online=online, releases=platform.releases)
@@ -60,7 +65,7 @@ def catalogue_asset(views: Mapping[str, FeatureView], defs: Path) -> dg.AssetsDe
     return feature_catalogue
 
 
-def _row(state: ViewState) -> dict[str, str | int | float | None]:
+def _row(state: "ViewState") -> dict[str, str | int | float | None]:
     return {
         "view": state.name,
         "entity": ", ".join(state.entity),

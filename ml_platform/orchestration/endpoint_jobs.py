@@ -4,9 +4,7 @@ import dagster as dg
 from pydantic import Field
 
 from ml_platform.orchestration.resources import Platform
-from ml_platform.promotion.promote import change_traffic, rollback
 from ml_platform.registry.manifest import Endpoint, describe_targets
-from ml_platform.registry.traffic import TrafficChange
 from ml_platform.spec.model import ModelSpec
 
 
@@ -47,6 +45,8 @@ def release_changed(context: dg.OpExecutionContext, endpoint: Endpoint) -> None:
 def _rollback_job(spec: ModelSpec) -> dg.JobDefinition:
     @dg.op(name=f"{spec.name}_roll_back", description="Serve the version that served before, and say so in the ledger.")
     def roll_back(context: dg.OpExecutionContext, config: RollbackConfig, platform: Platform) -> None:
+        from ml_platform.promotion.promote import rollback
+
         by = f"dagster run {context.run.run_id}"
         release_changed(context, rollback(platform.settings, spec.name, by=by, reason=config.reason))
 
@@ -56,6 +56,9 @@ def _rollback_job(spec: ModelSpec) -> dg.JobDefinition:
 def _traffic_job(spec: ModelSpec) -> dg.JobDefinition:
     @dg.op(name=f"{spec.name}_set_traffic", description="Share the traffic among versions, and say so in the ledger.")
     def set_shares(context: dg.OpExecutionContext, config: TrafficConfig, platform: Platform) -> None:
+        from ml_platform.promotion.promote import change_traffic
+        from ml_platform.registry.traffic import TrafficChange
+
         change = TrafficChange(
             shares={int(version): share for version, share in config.shares.items()},
             shadows=config.shadows,

@@ -11,6 +11,40 @@ from ml_platform.project import current_project
 if TYPE_CHECKING:
     from ml_platform.orchestration.step_processes import StepProcesses
 
+# What assets import where they use it, so that definitions load without it.
+STEP_MODULES = (
+    "ml_platform.features.catalogue.describe",
+    "ml_platform.features.catalogue.page",
+    "ml_platform.features.online.open",
+    "ml_platform.features.online.publish",
+    "ml_platform.features.training_sets.leakage",
+    "ml_platform.features.training_sets.null_shares",
+    "ml_platform.features.views.compute",
+    "ml_platform.features.views.freshness",
+    "ml_platform.governance.audit_table",
+    "ml_platform.governance.ledger_check",
+    "ml_platform.inference.batch",
+    "ml_platform.inference.ingest_log",
+    "ml_platform.lake.sources.incremental_folder",
+    "ml_platform.lake.sources.sql_database",
+    "ml_platform.lake.storage.maintenance",
+    "ml_platform.monitoring.alerts.conditions",
+    "ml_platform.monitoring.drift.detect",
+    "ml_platform.monitoring.performance.measure",
+    "ml_platform.monitoring.skew.detect",
+    "ml_platform.promotion.card",
+    "ml_platform.promotion.promote",
+    "ml_platform.promotion.reconcile",
+    "ml_platform.promotion.versions",
+    "ml_platform.registry.card_pages",
+    "ml_platform.registry.history",
+    "ml_platform.registry.pins",
+    "ml_platform.training.evaluation.evaluate",
+    "ml_platform.training.evaluation.plausibility",
+    "ml_platform.training.fit",
+    "ml_platform.training.refit",
+    "ml_platform.training.search",
+)
 # Forked steps find these already imported. Without the private module, each step imports Dagster's storage anew, which
 # costs several times the step itself; a test notices when a release moves it.
 PRELOAD = (  # and the project
@@ -19,6 +53,7 @@ PRELOAD = (  # and the project
     "ml_platform.orchestration.load_project",
     "mlflow",
     "sklearn.pipeline",
+    *STEP_MODULES,
 )
 
 

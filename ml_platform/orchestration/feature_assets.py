@@ -1,16 +1,12 @@
 """Two assets per feature view: its table in the lake, and its newest values in the online store."""
 
 import json
+from typing import TYPE_CHECKING
 
 import dagster as dg
-import polars as pl
 import yaml
 from dagster_duckdb import DuckDBResource
 
-from ml_platform.features.online.open import open_online_store
-from ml_platform.features.online.publish import publish_view
-from ml_platform.features.online.pushed_rows import read_view
-from ml_platform.features.views.compute import ViewReport, compute_view
 from ml_platform.features.views.view import FeatureView
 from ml_platform.orchestration.lineage import sql_column_lineage
 from ml_platform.orchestration.metadata import column_schema, numbers, sample, versions
@@ -18,6 +14,9 @@ from ml_platform.orchestration.push_assets import pushed_key, pushed_rows
 from ml_platform.orchestration.resources import Platform
 from ml_platform.settings import Settings
 from ml_platform.spec.types import duration
+
+if TYPE_CHECKING:
+    from ml_platform.features.views.compute import ViewReport
 
 
 def table_key(table: str) -> dg.AssetKey:
@@ -60,6 +59,8 @@ def _feature_table(view: FeatureView) -> dg.AssetsDefinition:
         ],
     )
     def feature_table(platform: Platform, duckdb: DuckDBResource) -> dg.MaterializeResult:
+        from ml_platform.features.views.compute import compute_view
+
         lake = platform.lake
         with duckdb.get_connection() as connection:
             report = compute_view(lake, view, connection=connection)
@@ -97,7 +98,7 @@ def _feature_table(view: FeatureView) -> dg.AssetsDefinition:
     return feature_table
 
 
-def _days(report: ViewReport) -> str:
+def _days(report: "ViewReport") -> str:
     if report.spans is None:
         return "all"
     return ", ".join(f"{first} to {'the end' if end is None else end}" for first, end in report.spans) or "none"
@@ -126,6 +127,9 @@ def _online_view(view: FeatureView) -> dg.AssetsDefinition:
         automation_condition=dg.AutomationCondition.eager().ignore(pushed),
     )
     def online_view(platform: Platform) -> dg.MaterializeResult:
+        from ml_platform.features.online.open import open_online_store
+        from ml_platform.features.online.publish import publish_view
+
         with open_online_store(platform.settings.online_uri) as store:
             report = publish_view(platform.lake, view, store, push_log=platform.settings.push_log_dir)
         return dg.MaterializeResult(
@@ -154,6 +158,11 @@ def _freshness_check(view: FeatureView) -> dg.AssetChecksDefinition:
         description="The newest online value is within the view's TTL of the newest row of its table.",
     )
     def fresh(platform: Platform) -> dg.AssetCheckResult:
+        import polars as pl
+
+        from ml_platform.features.online.open import open_online_store
+        from ml_platform.features.online.pushed_rows import read_view
+
         with open_online_store(platform.settings.online_uri) as store:
             newest = store.newest(view.name)
         clock = read_view(platform.lake, view).select(pl.col(view.event_time).max()).collect().item()

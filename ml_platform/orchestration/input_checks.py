@@ -1,25 +1,21 @@
 """The checks of a training set's inputs: feature views are fresh, and no feature lost its values."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import dagster as dg
-import polars as pl
 
-from ml_platform.features.training_sets.build import TrainingSetRef
-from ml_platform.features.training_sets.null_shares import (
-    NullCount,
-    accept,
-    count_nulls,
-    find_jumps,
-    last_accepted,
-    wholly_null,
-)
-from ml_platform.features.views.freshness import Freshness, check_freshness
+from ml_platform.features.training_sets.documents import TrainingSetRef
 from ml_platform.features.views.view import FeatureView
-from ml_platform.lake.storage.tables import Lake
 from ml_platform.orchestration.metadata import table
 from ml_platform.spec.model import ModelSpec
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from ml_platform.features.training_sets.null_shares import NullCount
+    from ml_platform.features.views.freshness import Freshness
+    from ml_platform.lake.storage.tables import Lake
 
 CHECKS = {
     "inputs_fresh": "Every feature view was computed from what its sources have by now (`input_checks` in defs.yaml).",
@@ -37,11 +33,11 @@ class Verdict(NamedTuple):
 
 
 def check_inputs(
-    lake: Lake,
+    lake: "Lake",
     spec: ModelSpec,
     views: Mapping[str, FeatureView],
     ref: TrainingSetRef,
-    frame: pl.DataFrame,
+    frame: "pl.DataFrame",
     *,
     accepted_because: str,
 ) -> list[dg.AssetCheckResult]:
@@ -60,13 +56,17 @@ def check_inputs(
     accepted_because
         Why failures do not stop what follows; empty if they do.
     """
+    from ml_platform.features.training_sets.null_shares import accept
+
     verdicts = [_fresh(lake, spec, views, ref), _whole(lake, spec, ref, frame)]
     if accepted_because or not any(verdict.failures for verdict in verdicts):
         accept(lake, spec.name, ref.version, _counts(spec, ref, frame))
     return [_result(verdict, accepted_because) for verdict in verdicts]
 
 
-def _fresh(lake: Lake, spec: ModelSpec, views: Mapping[str, FeatureView], ref: TrainingSetRef) -> Verdict:
+def _fresh(lake: "Lake", spec: ModelSpec, views: Mapping[str, FeatureView], ref: TrainingSetRef) -> Verdict:
+    from ml_platform.features.views.freshness import check_freshness
+
     freshness: Freshness = check_freshness(
         lake, ref.tables, views, versions=ref.tables, max_lag=spec.input_checks.max_lag
     )
@@ -76,7 +76,9 @@ def _fresh(lake: Lake, spec: ModelSpec, views: Mapping[str, FeatureView], ref: T
     return Verdict("inputs_fresh", freshness.reasons, warnings, {"views": ", ".join(freshness.views) or "none"})
 
 
-def _whole(lake: Lake, spec: ModelSpec, ref: TrainingSetRef, frame: pl.DataFrame) -> Verdict:
+def _whole(lake: "Lake", spec: ModelSpec, ref: TrainingSetRef, frame: "pl.DataFrame") -> Verdict:
+    from ml_platform.features.training_sets.null_shares import find_jumps, last_accepted, wholly_null
+
     counts, before = _counts(spec, ref, frame), last_accepted(lake, spec.name)
     jumps = find_jumps(counts, before, spec.input_checks)
     warnings = [f"{name} is null in every row" for name in wholly_null(counts)]
@@ -93,7 +95,9 @@ def _whole(lake: Lake, spec: ModelSpec, ref: TrainingSetRef, frame: pl.DataFrame
     return Verdict("inputs_whole", [jump.reason for jump in jumps], warnings, metadata)
 
 
-def _counts(spec: ModelSpec, ref: TrainingSetRef, frame: pl.DataFrame) -> list[NullCount]:
+def _counts(spec: ModelSpec, ref: TrainingSetRef, frame: "pl.DataFrame") -> "list[NullCount]":
+    from ml_platform.features.training_sets.null_shares import count_nulls
+
     names = [info.name for info in ref.features]
     return count_nulls(frame, names, timestamp=spec.timestamp, newest=spec.split.holdout)
 

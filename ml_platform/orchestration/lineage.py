@@ -1,14 +1,17 @@
 """Column lineage for the UI: which columns of which tables a feature or a training column comes from."""
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from ml_platform.lake.storage.tables import Lake
 from ml_platform.registry.manifest import feature_of
 
+if TYPE_CHECKING:
+    from ml_platform.lake.storage.tables import Lake
 
-def sql_column_lineage(sql: str, lake: Lake, tables: Iterable[str]) -> dg.TableColumnLineage:
+
+def sql_column_lineage(sql: str, lake: "Lake", tables: Iterable[str]) -> dg.TableColumnLineage:
     """Trace every column of a query to the lake columns it is computed from.
 
     Parameters

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from ml_platform.lake.storage.maintenance import TableUpkeep, maintain
 from ml_platform.orchestration.execution import scheduled
 from ml_platform.orchestration.metadata import table
 from ml_platform.orchestration.resources import Platform
-from ml_platform.promotion.reconcile import reconcile_registry
 from ml_platform.promotion.sweep import GRACE, sweep_bundles
-from ml_platform.registry.pins import pinned_versions
+
+if TYPE_CHECKING:
+    from ml_platform.lake.storage.maintenance import TableUpkeep
 
 VERSIONS_CHECK = "pinned_versions_readable"
 ALIASES_CHECK = "aliases_follow_what_serves"
@@ -44,6 +45,9 @@ def _maintenance_asset(
 )
 def lake_maintenance(platform: Platform) -> dg.MaterializeResult:
     """Compact and vacuum all tables."""
+    from ml_platform.lake.storage.maintenance import maintain
+    from ml_platform.registry.pins import pinned_versions
+
     days = platform.settings.lake_retention_days
     done = maintain(platform.lake, retention=timedelta(days=days), keep=pinned_versions(platform.releases))
     return dg.MaterializeResult(
@@ -72,6 +76,8 @@ def lake_maintenance(platform: Platform) -> dg.MaterializeResult:
 )
 def registry_maintenance(platform: Platform) -> dg.MaterializeResult:
     """Reconcile, close and sweep."""
+    from ml_platform.promotion.reconcile import reconcile_registry
+
     tracker, store = platform.tracker, platform.releases
     models = sorted({entry.name for entry in tracker.client.search_registered_models(max_results=1000)})
     corrected = [{"model": name, "change": change} for name in models for change in reconcile_registry(tracker, name)]
@@ -118,7 +124,7 @@ def maintenance_defs() -> dg.Definitions:
     )
 
 
-def _row(one: TableUpkeep) -> dict[str, str | int]:
+def _row(one: "TableUpkeep") -> dict[str, str | int]:
     return {
         "table": one.table,
         "files freed": one.files_freed,
@@ -132,7 +138,7 @@ def _row(one: TableUpkeep) -> dict[str, str | int]:
     }
 
 
-def _versions_readable(done: Sequence[TableUpkeep]) -> dg.AssetCheckResult:
+def _versions_readable(done: "Sequence[TableUpkeep]") -> dg.AssetCheckResult:
     lost = [f"{one.table} at {version}" for one in done for version in one.versions_lost]
     return dg.AssetCheckResult(
         check_name=VERSIONS_CHECK,

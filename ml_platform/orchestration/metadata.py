@@ -2,13 +2,15 @@
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import polars as pl
 
-from ml_platform.lake.storage.tables import Lake
-from ml_platform.segment_log.ingest import Ingested
+if TYPE_CHECKING:
+    import polars as pl
+
+    from ml_platform.lake.storage.tables import Lake
+    from ml_platform.segment_log.ingest import Ingested
 
 _MOST_REASONS = 6  # the UI hides longer Markdown behind a click
 
@@ -61,7 +63,7 @@ def _kind(values: Iterable[Any]) -> str:
 
 
 def column_schema(
-    schema: pl.Schema, described: Mapping[str, tuple[str, str | None]] | None = None
+    schema: "pl.Schema", described: Mapping[str, tuple[str, str | None]] | None = None
 ) -> dg.TableSchemaMetadataValue:
     """Show a table's columns with types, and description and unit where they are known.
 
@@ -83,8 +85,10 @@ def column_schema(
     return dg.MetadataValue.table_schema(dg.TableSchema(columns=columns))
 
 
-def sample(frame: pl.DataFrame, rows: int = 5) -> dg.MarkdownMetadataValue:
+def sample(frame: "pl.DataFrame", rows: int = 5) -> dg.MarkdownMetadataValue:
     """Show the first rows as a Markdown table."""
+    import polars as pl
+
     with pl.Config(
         tbl_formatting="ASCII_MARKDOWN",
         tbl_hide_dataframe_shape=True,
@@ -102,12 +106,14 @@ def versions(tables: Mapping[str, int]) -> dg.MetadataValue:
 
 
 def ingested(
-    lake: Lake, report: Ingested, written_at: str, described: Mapping[str, tuple[str, str | None]] | None = None
+    lake: "Lake", report: "Ingested", written_at: str, described: Mapping[str, tuple[str, str | None]] | None = None
 ) -> dict[str, dg.MetadataValue | int | str]:
     """Show what was moved from log segments into a table, of which `written_at` says when a row was logged.
 
     `described` is that of `column_schema`.
     """
+    import polars as pl
+
     facts: dict[str, dg.MetadataValue | int | str] = {
         "new rows": report.rows,
         "log segments read": report.segments,

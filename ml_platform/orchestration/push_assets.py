@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from ml_platform.features.online.pushed_rows import PUSHED_AT, has_pushed, ingest_pushed, pushed_table
 from ml_platform.features.views.view import FeatureView
 from ml_platform.orchestration.automation import sensor_status
 from ml_platform.orchestration.metadata import ingested, table
@@ -35,6 +34,8 @@ def pushed_rows(view: FeatureView) -> dg.AssetsDefinition:
         tags=dict(view.tags),
     )
     def pushed(platform: Platform) -> dg.MaterializeResult:
+        from ml_platform.features.online.pushed_rows import PUSHED_AT, ingest_pushed, pushed_table
+
         lake = platform.lake
         reports = ingest_pushed(lake, platform.settings.push_log_dir, view.name)
         newest = next((report for report in reports if report.table == pushed_table(view)), None)
@@ -67,6 +68,8 @@ def push_defs(views: Sequence[FeatureView]) -> dg.Definitions:
         description="Takes pushed rows into the lake as soon as there are any, in one run at a time.",
     )
     def sensor(context: dg.SensorEvaluationContext, platform: Platform) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        from ml_platform.features.online.pushed_rows import has_pushed
+
         folder = platform.settings.push_log_dir
         waiting = [view for view in views if has_pushed(folder, view.name)]
         last = next(iter(context.instance.get_run_records(dg.RunsFilter(job_name=JOB), limit=1)), None)

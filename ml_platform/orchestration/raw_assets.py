@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 from datetime import date, timedelta
+from typing import TYPE_CHECKING
 
 import dagster as dg
-import dataframely as dy
-import polars as pl
 
-from ml_platform.lake.contracts.contract import describe
-from ml_platform.lake.ingestion.ingest import IngestReport
 from ml_platform.lake.ingestion.raw_table import Calendar, RawTable
-from ml_platform.lake.storage.tables import Lake
 from ml_platform.orchestration.metadata import sample, table
 from ml_platform.orchestration.resources import Platform
+
+if TYPE_CHECKING:
+    import dataframely as dy
+    import polars as pl
+
+    from ml_platform.lake.ingestion.ingest import IngestReport
+    from ml_platform.lake.storage.tables import Lake
 
 CHECK = "contract"
 MAX_QUARANTINED_SHARE = 0.05  # above it the source is broken, not some of its rows
@@ -77,8 +80,10 @@ def raw_table_asset(raw: RawTable, *, owners: Sequence[str]) -> dg.AssetsDefinit
     return raw_table
 
 
-def contract_schema(contract: type[dy.Schema]) -> dg.TableSchema:
+def contract_schema(contract: "type[dy.Schema]") -> dg.TableSchema:
     """Column schema of a contract: types, descriptions with units, constraints in words."""
+    from ml_platform.lake.contracts.contract import describe
+
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
@@ -96,7 +101,7 @@ def contract_schema(contract: type[dy.Schema]) -> dg.TableSchema:
     )
 
 
-def contract_result(report: IngestReport) -> dg.AssetCheckResult:
+def contract_result(report: "IngestReport") -> dg.AssetCheckResult:
     """What the `contract` check says of an ingest."""
     broken = report.quarantined_share > MAX_QUARANTINED_SHARE
     contract_check = (
@@ -123,7 +128,7 @@ def contract_result(report: IngestReport) -> dg.AssetCheckResult:
     )
 
 
-def _unheld(report: IngestReport) -> str:
+def _unheld(report: "IngestReport") -> str:
     if not report.unheld:
         return ""
     rules = "; ".join(report.unheld)
@@ -131,8 +136,10 @@ def _unheld(report: IngestReport) -> str:
 
 
 def _facts(
-    lake: Lake, raw: RawTable, report: IngestReport, start: date | None, end: date | None
+    lake: "Lake", raw: RawTable, report: "IngestReport", start: date | None, end: date | None
 ) -> dict[str, dg.MetadataValue | int | float]:
+    import polars as pl
+
     rows = lake.read(raw.name, version=report.version)
     written = rows
     if raw.calendar is not None:
@@ -140,8 +147,10 @@ def _facts(
     return {**ingest_facts(report, rows), "sample": sample(written.head(5).collect())}
 
 
-def ingest_facts(report: IngestReport, rows: pl.LazyFrame) -> dict[str, dg.MetadataValue | int | float]:
+def ingest_facts(report: "IngestReport", rows: "pl.LazyFrame") -> dict[str, dg.MetadataValue | int | float]:
     """What an ingest shows of itself; `rows` are the table after it."""
+    import polars as pl
+
     return {
         "dagster/row_count": rows.select(pl.len()).collect().item(),
         "rows read": report.rows_read,
@@ -152,7 +161,7 @@ def ingest_facts(report: IngestReport, rows: pl.LazyFrame) -> dict[str, dg.Metad
     }
 
 
-def _reasons(report: IngestReport) -> dg.MetadataValue:
+def _reasons(report: "IngestReport") -> dg.MetadataValue:
     return table([{"reason": reason, "rows": rows} for reason, rows in report.reasons.items()])
 
 

@@ -11,15 +11,15 @@ import dagster as dg
 
 from ml_platform.orchestration.endpoint_jobs import release_changed
 from ml_platform.orchestration.resources import Platform
-from ml_platform.promotion.promote import sync_registry
-from ml_platform.registry.followed import followed_revision
-from ml_platform.registry.ledger import recorded_revision
 
 JOB, SENSOR = "registry_sync", "registry_behind"
 
 
 def endpoints_behind(platform: Platform) -> dict[str, int]:
     """Endpoints whose newest revision the ledger or the registry has not followed, with that revision."""
+    from ml_platform.registry.followed import followed_revision
+    from ml_platform.registry.ledger import recorded_revision
+
     lake, store = platform.lake, platform.releases
     newest = {name: document.revision for name, document in store.documents().items()}
     return {
@@ -32,6 +32,8 @@ def endpoints_behind(platform: Platform) -> dict[str, int]:
 @dg.op(name="follow_what_serves", description="Write into ledger and registry what was changed over HTTP.")
 def sync_registry_op(context: dg.OpExecutionContext, platform: Platform) -> None:
     """Bring ledger, aliases and release assets along."""
+    from ml_platform.promotion.promote import sync_registry
+
     for name in endpoints_behind(platform):
         release_changed(context, sync_registry(platform.settings, name))
 

@@ -6,22 +6,12 @@ from pathlib import Path
 import dagster as dg
 
 from ml_platform.features.views.view import FeatureView
-from ml_platform.inference.scorer import Scorer
 from ml_platform.orchestration.metadata import in_short, numbers, reasons, table
 from ml_platform.orchestration.model_asset import model_asset
 from ml_platform.orchestration.resources import Platform
-from ml_platform.promotion.card import write_card
-from ml_platform.promotion.promote import promote
-from ml_platform.promotion.versions import register
-from ml_platform.registry.card_pages import card_markdown
 from ml_platform.registry.digests import BundleRefused
-from ml_platform.registry.history import describe_origin, origins_of
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.documents import Evaluation, RegisteredVersion, ReleaseDecision, TrainedModel
-from ml_platform.training.evaluation.evaluate import evaluate
-from ml_platform.training.evaluation.plausibility import implausible, strongest_features
-from ml_platform.training.evaluation.rescoring import VersionRows
-from ml_platform.training.refit import refit_model
 
 
 def release_assets(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) -> list[dg.AssetsDefinition]:
@@ -48,6 +38,10 @@ def _evaluation(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView])
         },
     )
     def evaluation(trained_model: TrainedModel, platform: Platform) -> dg.MaterializeResult:
+        from ml_platform.training.evaluation.evaluate import evaluate
+        from ml_platform.training.evaluation.plausibility import implausible, strongest_features
+        from ml_platform.training.evaluation.rescoring import VersionRows
+
         evaluation = evaluate(
             platform.training_rows(spec, trained_model.training_set),
             spec,
@@ -125,6 +119,8 @@ def _refitted_model(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureVi
     def refitted_model(
         context: dg.AssetExecutionContext, trained_model: TrainedModel, evaluation: Evaluation, platform: Platform
     ) -> dg.MaterializeResult:
+        from ml_platform.training.refit import refit_model
+
         ref = trained_model.training_set
         model = refit_model(
             platform.lake.read(ref.table, version=ref.version).collect(),
@@ -180,6 +176,10 @@ def _registered_version(spec: ModelSpec, folder: Path) -> dg.AssetsDefinition:
     def registered_version(
         refitted_model: TrainedModel, evaluation: Evaluation, platform: Platform
     ) -> dg.MaterializeResult:
+        from ml_platform.promotion.card import write_card
+        from ml_platform.promotion.versions import register
+        from ml_platform.registry.card_pages import card_markdown
+
         version = register(spec, refitted_model, evaluation, tracker=platform.tracker)
         card = write_card(spec, folder, refitted_model, evaluation, version, tracker=platform.tracker)
         return dg.MaterializeResult(
@@ -217,6 +217,8 @@ def _release(spec: ModelSpec) -> dg.AssetsDefinition:
         evaluation: Evaluation,
         platform: Platform,
     ) -> dg.MaterializeResult:
+        from ml_platform.promotion.promote import promote
+
         decision = promote(
             platform.settings,
             spec,
@@ -265,6 +267,8 @@ def _promoted(platform: Platform, decision: ReleaseDecision) -> dg.AssetCheckRes
 
 def _made_of(platform: Platform, model: str) -> dict[str, str]:
     """What each version that serves was made of, in words."""
+    from ml_platform.registry.history import describe_origin, origins_of
+
     endpoint = platform.releases.endpoint(model)
     origins = origins_of(platform.releases, endpoint) if endpoint else {}
     return {f"version {version} is": describe_origin(origin) for version, origin in origins.items()}
@@ -272,6 +276,8 @@ def _made_of(platform: Platform, model: str) -> dict[str, str]:
 
 def _replay(platform: Platform, model: str) -> tuple[str, str | None]:
     """Load what is released as serving does; gives the versions and what is wrong with them."""
+    from ml_platform.inference.scorer import Scorer
+
     endpoint = platform.releases.endpoint(model)
     if endpoint is None:
         return "none", "nothing is released: the first version did not pass the gate"

@@ -1,19 +1,21 @@
 """What assets use: the platform's stores as one Dagster resource, DuckDB as another, and the hand-off of documents."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 from pydantic import Field, PrivateAttr
 
-from ml_platform.features.training_sets.build import TrainingSetRef
-from ml_platform.lake.storage.tables import Lake
+from ml_platform.features.training_sets.documents import TrainingSetRef
 from ml_platform.orchestration.json_io_manager import HandoffIOManager
 from ml_platform.registry.releases import ReleaseStore
-from ml_platform.registry.tracking import Tracker
 from ml_platform.settings import Settings
 from ml_platform.spec.model import ModelSpec
-from ml_platform.training.data.split import TrainingRows
+
+if TYPE_CHECKING:
+    from ml_platform.lake.storage.tables import Lake
+    from ml_platform.registry.tracking import Tracker
+    from ml_platform.training.data.split import TrainingRows
 
 
 class Platform(dg.ConfigurableResource):
@@ -23,7 +25,7 @@ class Platform(dg.ConfigurableResource):
     lake_uri: str = Field(default="", description="Folder or object-store URI of the lake.")
     tracking_uri: str = Field(default="", description="MLflow tracking and registry URI.")
     online_uri: str = Field(default="", description="Online store URI.")
-    _rows: tuple[ModelSpec, TrainingRows] | None = PrivateAttr(None)  # the last that was asked for
+    _rows: "tuple[ModelSpec, TrainingRows] | None" = PrivateAttr(None)  # the last that was asked for
 
     @property
     def settings(self) -> Settings:
@@ -31,8 +33,10 @@ class Platform(dg.ConfigurableResource):
         return Settings(**{name: value for name, value in self.model_dump().items() if value})
 
     @property
-    def lake(self) -> Lake:
+    def lake(self) -> "Lake":
         """The Delta tables."""
+        from ml_platform.lake.storage.tables import Lake
+
         return Lake(self.settings.lake_uri)
 
     @property
@@ -41,12 +45,16 @@ class Platform(dg.ConfigurableResource):
         return ReleaseStore(self.settings.releases_dir)
 
     @property
-    def tracker(self) -> Tracker:
+    def tracker(self) -> "Tracker":
         """MLflow, opened once per process and backend."""
+        from ml_platform.registry.tracking import Tracker
+
         return Tracker(self.settings)
 
-    def training_rows(self, spec: ModelSpec, ref: TrainingSetRef) -> TrainingRows:
+    def training_rows(self, spec: ModelSpec, ref: TrainingSetRef) -> "TrainingRows":
         """Give a training set, read and split once for all steps that run in this process."""
+        from ml_platform.training.data.split import TrainingRows
+
         if self._rows is None or (self._rows[0], self._rows[1].ref) != (spec, ref):
             self._rows = spec, TrainingRows.read(self.lake, spec, ref)
         return self._rows[1]

@@ -3,13 +3,16 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from ml_platform.monitoring.alerts.alert import Alert, record_alert
 from ml_platform.orchestration.dropped_retries import dropped_retries, dropped_retry, will_retry
 from ml_platform.orchestration.resources import Platform
 from ml_platform.orchestration.run_workers import killed_because, run_worker
+
+if TYPE_CHECKING:
+    from ml_platform.monitoring.alerts.alert import Alert
 
 TOLD_TAG = "ml_platform/failure_told"  # of a run: the severity of its alert
 PLATFORM = "platform"  # stands for the model in alerts of runs that belong to none
@@ -45,7 +48,7 @@ def failure_alert(
     *,
     retried: bool = False,
     killed: str | None = None,
-) -> Alert:
+) -> "Alert":
     """Say which run failed or was killed, where and why, and whether it is retried.
 
     Parameters
@@ -70,6 +73,8 @@ def failure_alert(
     >>> alert.title
     'run 0a1b2c3d of toy_retrain was killed'
     """
+    from ml_platform.monitoring.alerts.alert import Alert
+
     reasons = [f"{step}: {error}" for step, error in steps.items()]
     if killed is not None:
         reasons = [
@@ -99,8 +104,10 @@ def _errors(events: Sequence[dg.DagsterEvent]) -> dict[str, str]:
     return errors
 
 
-def stuck_alert(record: dg.RunRecord, waited: timedelta, why: str, models: frozenset[str]) -> Alert:
+def stuck_alert(record: dg.RunRecord, waited: timedelta, why: str, models: frozenset[str]) -> "Alert":
     """Say which run makes no progress, since when, and what to do."""
+    from ml_platform.monitoring.alerts.alert import Alert
+
     run = record.dagster_run
     status = run.status.value.lower().replace("_", " ")
     return Alert(
@@ -130,6 +137,8 @@ def run_alerts(models: frozenset[str]) -> dg.Definitions:
         description="Sends an alert for every run that failed, those included that a kill left and monitoring ended.",
     )
     def failed_runs(context: dg.RunFailureSensorContext, platform: Platform) -> None:
+        from ml_platform.monitoring.alerts.alert import record_alert
+
         run = context.instance.get_run_by_id(context.dagster_run.run_id) or context.dagster_run  # with its newest tags
         newest = context.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)[-1].get_dagster_event()
         if newest != context.failure_event or dropped_retry(context.instance, run) is not None:
@@ -150,6 +159,8 @@ def run_alerts(models: frozenset[str]) -> dg.Definitions:
         description="Sends one alert for each run that waits or works far longer than runs do.",
     )
     def stuck_runs(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SkipReason:
+        from ml_platform.monitoring.alerts.alert import record_alert
+
         alerted = set(json.loads(context.cursor or "[]"))
         stuck = {f"{record.dagster_run.run_id}/{record.dagster_run.status.value}": record for record in _stuck(context)}
         for name in sorted(stuck.keys() - alerted):

@@ -10,8 +10,6 @@ import click
 import dagster as dg
 from pydantic import BaseModel, ConfigDict, Field
 
-from ml_platform.new_model.create import create_model, table_name
-from ml_platform.new_model.draft import Wanted
 from ml_platform.orchestration.scaffolding import whole_or_nothing
 from ml_platform.printable import plain
 from ml_platform.project import current_project
@@ -102,6 +100,9 @@ class TabularModelScaffolder(dg.Scaffolder[TabularModelParams]):
 
 
 def _from_table(folder: Path, params: TabularModelParams) -> None:
+    from ml_platform.new_model.create import create_model, table_name
+    from ml_platform.new_model.draft import Wanted
+
     data = Path(params.data) if params.data else None
     wanted = Wanted(
         name=folder.name,

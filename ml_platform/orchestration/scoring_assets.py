@@ -3,28 +3,22 @@
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
-from ml_platform.features.training_sets.build import feature_infos
-from ml_platform.features.training_sets.feature_definitions import request_features
 from ml_platform.features.views.view import FeatureView
-from ml_platform.inference.batch import score_window
-from ml_platform.inference.ingest_log import ingest_model_log
-from ml_platform.lake.query.sql import referenced_tables
-from ml_platform.monitoring.alerts.alert import Alert
-from ml_platform.monitoring.alerts.conditions import update_condition
-from ml_platform.monitoring.drift.detect import detect_drift
-from ml_platform.monitoring.drift.report import DriftReport
-from ml_platform.monitoring.performance.measure import PerformanceReport, measure_performance
 from ml_platform.orchestration.feature_assets import table_key, view_keys
 from ml_platform.orchestration.metadata import column_schema, in_short, ingested, numbers, plots, reasons, sample, table
 from ml_platform.orchestration.model_asset import key, model_asset
 from ml_platform.orchestration.resources import Platform
 from ml_platform.spec.model import ModelSpec
 from ml_platform.spec.types import duration
+
+if TYPE_CHECKING:
+    from ml_platform.monitoring.drift.report import DriftReport
+    from ml_platform.monitoring.performance.measure import PerformanceReport
 
 SCORED = {
     "id": "The row's id.",
@@ -82,12 +76,17 @@ def scoring_assets(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureVie
 
 def _columns(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) -> dict[str, tuple[str, str | None]]:
     """Description and unit of every column of scored rows."""
+    from ml_platform.features.training_sets.build import feature_infos
+    from ml_platform.features.training_sets.feature_definitions import request_features
+
     fixed = {name: (text, spec.target_unit if name == "prediction" else None) for name, text in SCORED.items()}
     infos = feature_infos(spec, request_features(spec, folder), views)
     return {**{info.name: (info.description, info.unit) for info in infos}, **fixed}
 
 
 def _predictions(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]) -> dg.AssetsDefinition:
+    from ml_platform.lake.query.sql import referenced_tables
+
     spine_tables = sorted(referenced_tables((folder / spec.spine).read_text(encoding="utf-8")))
     rows_of_all_days = dg.AllPartitionMapping()
     upstream = [
@@ -109,6 +108,8 @@ def _predictions(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]
         },
     )
     def predictions(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
+        from ml_platform.inference.batch import score_window
+
         start, end = context.partition_time_window
         lake = platform.lake
         report = score_window(lake, spec, folder, views, platform.releases, start, end)
@@ -154,6 +155,8 @@ def _inference_log(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureVie
         kinds={"fastapi", "deltalake"},
     )
     def inference_log(platform: Platform) -> dg.MaterializeResult:
+        from ml_platform.inference.ingest_log import ingest_model_log
+
         segments = platform.settings.inference_log_dir / spec.name
         segments.mkdir(parents=True, exist_ok=True)
         report = ingest_model_log(platform.lake, platform.releases, segments)
@@ -177,6 +180,8 @@ def _performance(spec: ModelSpec, folder: Path) -> dg.AssetsDefinition:
         },
     )
     def performance(config: MonitoringConfig, platform: Platform) -> dg.MaterializeResult:
+        from ml_platform.monitoring.performance.measure import measure_performance
+
         report = measure_performance(platform.lake, spec, folder, platform.releases, until=config.instant)
         return dg.MaterializeResult(
             metadata={
@@ -212,6 +217,8 @@ def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
         checks={"no_drift": "Neither the prediction nor features of weight have drifted from the training data."},
     )
     def drift_report(config: MonitoringConfig, platform: Platform) -> dg.MaterializeResult:
+        from ml_platform.monitoring.drift.detect import detect_drift
+
         report = detect_drift(platform.lake, spec, platform.releases, platform.settings, until=config.instant)
         return dg.MaterializeResult(
             metadata={
@@ -232,7 +239,7 @@ def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
     return drift_report
 
 
-def _performance_numbers(report: PerformanceReport) -> dict[str, Any]:
+def _performance_numbers(report: "PerformanceReport") -> dict[str, Any]:
     """What Dagster plots of a window's performance; what is undefined is left out."""
     low, high = report.interval or (None, None)
     metrics = {
@@ -253,7 +260,7 @@ def _performance_numbers(report: PerformanceReport) -> dict[str, Any]:
     }
 
 
-def _drift_numbers(report: DriftReport) -> dict[str, Any]:
+def _drift_numbers(report: "DriftReport") -> dict[str, Any]:
     """What Dagster plots of a window's drift; what is undefined is left out."""
     severity = {"prediction distance over threshold": report.prediction.severity if report.prediction else None}
     severity |= {"largest distance over threshold": report.largest_severity}
@@ -269,7 +276,7 @@ def _drift_numbers(report: DriftReport) -> dict[str, Any]:
 
 def _verdict(
     check: str,
-    report: DriftReport | PerformanceReport,
+    report: "DriftReport | PerformanceReport",
     figures: Mapping[str, Any],
     *,
     failing: str,
@@ -277,6 +284,9 @@ def _verdict(
     spec: ModelSpec,
 ) -> dg.AssetCheckResult:
     """Turn a report's verdict into a check, ERROR when it failed, WARN when it was not judged, and into an alert."""
+    from ml_platform.monitoring.alerts.alert import Alert
+    from ml_platform.monitoring.alerts.conditions import update_condition
+
     failed, is_judged = report.verdict == failing, report.verdict != "not judged"
     why = in_short(report.reasons)
     alert = Alert(model=spec.name, kind=check, severity="error", title=f"{check} failed", body=why)

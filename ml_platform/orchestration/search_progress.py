@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 
-from ml_platform.training.search.progress import OnProgress, Progress
+if TYPE_CHECKING:
+    from ml_platform.training.search.progress import OnProgress, Progress
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def shown_in_terminal(tell: Callable[[str], None], stream: TextIO) -> Iterator[N
 
 
 @contextmanager
-def search_progress(log: Callable[[str], None], most_trials: int) -> Iterator[OnProgress]:
+def search_progress(log: Callable[[str], None], most_trials: int) -> "Iterator[OnProgress]":
     """Give what a search calls after each trial.
 
     Parameters
@@ -54,7 +55,7 @@ def search_progress(log: Callable[[str], None], most_trials: int) -> Iterator[On
         yield lambda progress: log(progress.line)
     elif not terminal.stream.isatty():
 
-        def in_lines(progress: Progress) -> None:
+        def in_lines(progress: "Progress") -> None:
             log(progress.line)
             terminal.tell(f"           {progress.line}")
 
@@ -65,14 +66,14 @@ def search_progress(log: Callable[[str], None], most_trials: int) -> Iterator[On
         )
         with bar:
 
-            def in_a_bar(progress: Progress) -> None:
+            def in_a_bar(progress: "Progress") -> None:
                 log(progress.line)
                 bar.update(progress.ended - bar.pos, progress)
 
             yield in_a_bar
 
 
-def _leader(progress: Progress | None) -> str | None:
+def _leader(progress: "Progress | None") -> str | None:
     if progress is None or progress.best is None:
         return None
     return f"{progress.metric} {progress.best.metrics[progress.metric]:.4f} ({progress.best.family})"

@@ -1,17 +1,18 @@
 """The daily check that serving computes what the lake says."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from ml_platform.features.views.view import FeatureView
-from ml_platform.monitoring.alerts.alert import Alert
-from ml_platform.monitoring.alerts.conditions import update_condition
-from ml_platform.monitoring.skew.detect import SkewReport, find_skew
 from ml_platform.orchestration.metadata import table
 from ml_platform.orchestration.model_asset import key
 from ml_platform.orchestration.resources import Platform
 from ml_platform.spec.model import ModelSpec
+
+if TYPE_CHECKING:
+    from ml_platform.monitoring.skew.detect import SkewReport
 
 CHECK = "no_skew"
 
@@ -30,6 +31,10 @@ def skew_check(spec: ModelSpec, views: Mapping[str, FeatureView]) -> dg.AssetChe
         description="A sample of logged requests, computed once more from the lake as of their instants, is the same.",
     )
     def no_skew(platform: Platform) -> dg.AssetCheckResult:
+        from ml_platform.monitoring.alerts.alert import Alert
+        from ml_platform.monitoring.alerts.conditions import update_condition
+        from ml_platform.monitoring.skew.detect import find_skew
+
         report = find_skew(platform.lake, spec, views, platform.releases)
         firing = {"skew": True, "no skew": False}.get(report.verdict)
         alert = Alert(
@@ -41,7 +46,7 @@ def skew_check(spec: ModelSpec, views: Mapping[str, FeatureView]) -> dg.AssetChe
     return no_skew
 
 
-def _result(report: SkewReport) -> dg.AssetCheckResult:
+def _result(report: "SkewReport") -> dg.AssetCheckResult:
     unlike = [item for item in report.features if item.mismatches or item.accepted]
     counts = [
         {

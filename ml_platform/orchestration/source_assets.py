@@ -2,15 +2,11 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeAlias
 
 import dagster as dg
 
-from ml_platform.lake.ingestion.ingest import IngestReport
-from ml_platform.lake.sources.from_spec import raw_table, source_of
-from ml_platform.lake.sources.incremental_folder import FolderFiles, list_files, load_new_files
 from ml_platform.lake.sources.source_spec import SourceSpec
-from ml_platform.lake.sources.sql_database import last_cursor, load_changes
-from ml_platform.lake.storage.tables import Lake
 from ml_platform.orchestration.automation import schedule_status, sensor_status
 from ml_platform.orchestration.metadata import sample
 from ml_platform.orchestration.raw_assets import (
@@ -23,15 +19,24 @@ from ml_platform.orchestration.raw_assets import (
 )
 from ml_platform.orchestration.resources import Platform
 
+if TYPE_CHECKING:
+    from ml_platform.lake.ingestion.ingest import IngestReport
+    from ml_platform.lake.sources.incremental_folder import FolderFiles
+    from ml_platform.lake.storage.tables import Lake
+
 FILES_TAG = "ml_platform/files"
 MAX_RUNS = 3  # for the same files: more would fail like these
 UNCHANGED = "files_unchanged"
 
-Load = Callable[[Lake, Callable[[str], None]], IngestReport]
+Load: TypeAlias = "Callable[[Lake, Callable[[str], None]], IngestReport]"
 
 
 def source_table_defs(spec: SourceSpec) -> dg.Definitions:
     """Build the asset of a declared table, its schedule if it has one, and the sensor that watches its folder."""
+    from ml_platform.lake.sources.from_spec import raw_table, source_of
+    from ml_platform.lake.sources.incremental_folder import load_new_files
+    from ml_platform.lake.sources.sql_database import load_changes
+
     if spec.folder is not None:
         asset = _growing_asset(spec, lambda lake, tell: load_new_files(lake, spec, progress=tell))
     elif spec.sql is not None and spec.sql.cursor is not None:
@@ -55,6 +60,8 @@ def source_table_defs(spec: SourceSpec) -> dg.Definitions:
 
 
 def _growing_asset(spec: SourceSpec, load: Load) -> dg.AssetsDefinition:
+    from ml_platform.lake.sources.from_spec import source_of
+
     key, contract = dg.AssetKey(spec.name.split("/")), spec.schema_class()
     checks = [
         dg.AssetCheckSpec(
@@ -76,6 +83,9 @@ def _growing_asset(spec: SourceSpec, load: Load) -> dg.AssetsDefinition:
         check_specs=checks,
     )
     def source_table(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
+        from ml_platform.lake.sources.incremental_folder import list_files
+        from ml_platform.lake.sources.sql_database import last_cursor
+
         lake = platform.lake
         report = load(lake, context.log.info)
         files = list_files(lake, spec) if spec.folder else None
@@ -97,7 +107,7 @@ def _growing_asset(spec: SourceSpec, load: Load) -> dg.AssetsDefinition:
     return source_table
 
 
-def _unchanged(files: FolderFiles) -> dg.AssetCheckResult:
+def _unchanged(files: "FolderFiles") -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         check_name=UNCHANGED,
         passed=not files.changed,
@@ -112,6 +122,8 @@ def _unchanged(files: FolderFiles) -> dg.AssetCheckResult:
 
 
 def _folder_sensor(spec: SourceSpec, asset: dg.AssetsDefinition) -> dg.SensorDefinition:
+    from ml_platform.lake.sources.from_spec import source_of
+
     @dg.sensor(
         name=f"{spec.name.replace('/', '_')}_files",
         target=[asset],
@@ -120,6 +132,8 @@ def _folder_sensor(spec: SourceSpec, asset: dg.AssetsDefinition) -> dg.SensorDef
         description=f"Loads the files of {source_of(spec)} that '{spec.name}' has not read yet.",
     )
     def sensor(context: dg.SensorEvaluationContext, platform: Platform) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        from ml_platform.lake.sources.incremental_folder import list_files
+
         files = list_files(platform.lake, spec)
         if not files.new:
             waiting = f"; {len(files.unsettled)} may still be being written" if files.unsettled else ""

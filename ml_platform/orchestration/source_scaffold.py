@@ -1,15 +1,17 @@
 """`dg scaffold defs ml_platform.orchestration.SourceTable <name>`: a raw table from your own data."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 import dagster as dg
 from pydantic import BaseModel, Field
 
-from ml_platform.lake.sources.source_inference import GuessedSource, guess_source
 from ml_platform.orchestration.scaffolding import whole_or_nothing
 from ml_platform.printable import plain
+
+if TYPE_CHECKING:
+    from ml_platform.lake.sources.source_inference import GuessedSource
 
 _SOURCES: dict[str, dict[str, Any]] = {
     "file": {"path": "data/input/rows.csv"},
@@ -62,8 +64,10 @@ class SourceTableScaffolder(dg.Scaffolder[SourceTableParams]):
             (folder / "defs.yaml").write_text(text, encoding="utf-8")
 
 
-def _guess(params: SourceTableParams) -> GuessedSource:
+def _guess(params: SourceTableParams) -> "GuessedSource":
     """Guess from the path, where there is one; else give an example to be filled in."""
+    from ml_platform.lake.sources.source_inference import GuessedSource, guess_source
+
     if not params.path:
         return GuessedSource(kind=params.kind, source=_SOURCES[params.kind], columns=_EXAMPLE)
     if params.kind == "sql":

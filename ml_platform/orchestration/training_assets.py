@@ -3,16 +3,14 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
 from ml_platform.code_version import engine_code_version
-from ml_platform.features.training_sets.build import TrainingSetRef, build_training_set
-from ml_platform.features.training_sets.leakage import Leak, LeakageReport, find_leakage
+from ml_platform.features.training_sets.documents import TrainingSetRef
 from ml_platform.features.views.view import FeatureView
-from ml_platform.lake.query.sql import referenced_tables
 from ml_platform.orchestration.feature_assets import table_key, view_keys
 from ml_platform.orchestration.input_checks import CHECKS, check_inputs
 from ml_platform.orchestration.lineage import feature_column_lineage
@@ -23,8 +21,9 @@ from ml_platform.orchestration.retraining_history import earlier_training
 from ml_platform.orchestration.search_progress import search_progress
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.documents import SearchResult, TrainedModel
-from ml_platform.training.fit import fit_model, fitting_settings
-from ml_platform.training.search import search
+
+if TYPE_CHECKING:
+    from ml_platform.features.training_sets.leakage import Leak, LeakageReport
 
 
 class TrainingSetConfig(dg.Config):
@@ -48,6 +47,8 @@ def training_assets(
 def _training_set(
     spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView], definitions: str
 ) -> dg.AssetsDefinition:
+    from ml_platform.lake.query.sql import referenced_tables
+
     spine_tables = sorted(referenced_tables((folder / spec.spine).read_text(encoding="utf-8")))
     view_rows = [view_key for lookup in spec.lookups for view_key in view_keys(views[lookup.view])]
 
@@ -71,6 +72,9 @@ def _training_set(
         context: dg.AssetExecutionContext, config: TrainingSetConfig, platform: Platform
     ) -> dg.MaterializeResult:
         # Runs of the queue wait for each other by their pool; one that was started past it, in a terminal, does not.
+        from ml_platform.features.training_sets.build import build_training_set
+        from ml_platform.features.training_sets.leakage import find_leakage
+
         if other := earlier_training(context.instance, spec, context.run.run_id):
             raise dg.Failure(f"run {other} trains {spec.name} already: start this one again when that has ended")
         lake = platform.lake
@@ -125,7 +129,7 @@ def _training_set(
     return training_set
 
 
-def _leakage_verdicts(report: LeakageReport) -> list[dg.AssetCheckResult]:
+def _leakage_verdicts(report: "LeakageReport") -> list[dg.AssetCheckResult]:
     strongest = [{"feature": name, "alone": value} for name, value in list(report.strength.items())[:10]]
     facts: dict[str, Any] = {
         "rows looked at": report.rows,
@@ -133,7 +137,7 @@ def _leakage_verdicts(report: LeakageReport) -> list[dg.AssetCheckResult]:
     }
 
     def verdict(
-        name: str, findings: Sequence[Leak], advice: str, severity: dg.AssetCheckSeverity
+        name: str, findings: "Sequence[Leak]", advice: str, severity: dg.AssetCheckSeverity
     ) -> dg.AssetCheckResult:
         reasons = "; ".join(finding.reason for finding in findings)
         return dg.AssetCheckResult(
@@ -185,6 +189,8 @@ def _candidates(spec: ModelSpec) -> dg.AssetsDefinition:
     def candidates(
         context: dg.AssetExecutionContext, training_set: TrainingSetRef, platform: Platform
     ) -> dg.MaterializeResult:
+        from ml_platform.training.search import search
+
         rows = platform.training_rows(spec, training_set)
         with search_progress(context.log.info, trials) as on_progress:
             result = search(rows, spec, tracker=platform.tracker, on_progress=on_progress)
@@ -235,6 +241,8 @@ def _trained_model(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureVie
     def trained_model(
         context: dg.AssetExecutionContext, candidates: SearchResult, platform: Platform
     ) -> dg.MaterializeResult:
+        from ml_platform.training.fit import fit_model, fitting_settings
+
         model = fit_model(
             platform.training_rows(spec, candidates.training_set),
             spec,

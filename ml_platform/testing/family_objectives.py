@@ -77,7 +77,7 @@ def typed_data(task: Task, rows: int) -> FamilyData:
     """Rows of a frame with a boolean, an instant's epoch seconds and a text of many values, through the encoder."""
     import polars as pl
 
-    from ml_platform.features.training_sets.build import FeatureInfo
+    from ml_platform.features.training_sets.documents import FeatureInfo
     from ml_platform.inference.matrix import FeatureEncoder
 
     labels = draw(task, rows)

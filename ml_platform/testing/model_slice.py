@@ -6,7 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-from ml_platform.features.training_sets.build import TrainingSetRef, build_training_set, spine_labels
+from ml_platform.features.training_sets.build import build_training_set, spine_labels
+from ml_platform.features.training_sets.documents import TrainingSetRef
 from ml_platform.features.training_sets.spine import spine_text
 from ml_platform.lake.query.sql import referenced_tables
 from ml_platform.registry.releases import ReleaseStore

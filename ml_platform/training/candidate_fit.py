@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ml_platform.features.training_sets.build import FeatureInfo
+from ml_platform.features.training_sets.documents import FeatureInfo
 from ml_platform.inference.matrix import FeatureEncoder, encode_labels, label_classes
 from ml_platform.registry.manifest import Feature, Label
 from ml_platform.spec.families import Parameter

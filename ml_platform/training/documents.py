@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ml_platform.features.training_sets.build import TrainingSetRef
+from ml_platform.features.training_sets.documents import TrainingSetRef
 from ml_platform.spec.families import Parameter
 from ml_platform.spec.types import Strict
 

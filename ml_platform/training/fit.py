@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from ml_platform.code_version import code_version as current_code_version
-from ml_platform.features.training_sets.build import TrainingSetRef
+from ml_platform.features.training_sets.documents import TrainingSetRef
 from ml_platform.features.views.view import FeatureView
 from ml_platform.inference.matrix import encode_labels
 from ml_platform.registry.logged_model import log_model

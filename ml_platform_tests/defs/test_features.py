@@ -11,7 +11,8 @@ import yaml
 from polars.testing import assert_frame_equal
 
 from ml_platform import defs
-from ml_platform.features.training_sets.build import FeatureInfo, build_training_set, feature_rows
+from ml_platform.features.training_sets.build import build_training_set, feature_rows
+from ml_platform.features.training_sets.documents import FeatureInfo
 from ml_platform.features.training_sets.feature_definitions import FeatureDefinitions
 from ml_platform.features.training_sets.leakage import find_leakage
 from ml_platform.features.views.compute import compute_view

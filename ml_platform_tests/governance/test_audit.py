@@ -15,8 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from ml_platform.cli import app
-from ml_platform.governance.audit import AuditLog, Entry
-from ml_platform.governance.audit_table import TABLE, ingest_audit, read_audit, verify_audit
+from ml_platform.governance.audit import TABLE, AuditLog, Entry
+from ml_platform.governance.audit_table import ingest_audit, read_audit, verify_audit
 from ml_platform.governance.keys import KeyStore
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.orchestration.audit_asset import audit, audit_defs

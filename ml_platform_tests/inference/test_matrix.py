@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ml_platform.features.training_sets.build import FeatureInfo
+from ml_platform.features.training_sets.documents import FeatureInfo
 from ml_platform.inference.matrix import (
     MAX_CATEGORIES,
     MIN_CATEGORY_ROWS,

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ml_platform.features.training_sets.build import FeatureInfo
+from ml_platform.features.training_sets.documents import FeatureInfo
 from ml_platform.inference.matrix import FeatureEncoder
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.registry.digests import model_digest

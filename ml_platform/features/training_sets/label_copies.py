@@ -69,7 +69,9 @@ def label_copies(
                 yield document.problem(("attributes", "inputs", index, "name"), message)
         for index, lookup in enumerate(spec.lookups):
             view = views[lookup.view]
-            other = _query(view.sql, connection) if view.sql and not view.rolling else None
+            if not view.sql or view.rolling or own.table not in view.source_tables:
+                continue
+            other = _query(view.sql, connection)
             if other is None or other.table != own.table:
                 continue
             instant = own.expression(spec.timestamp)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from ml_platform.features.rolling.spec import Rolling
 from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.query import sql
-from ml_platform.yaml_documents import in_words
+from ml_platform.yaml_documents import LOADER, in_words
 
 _FRONT_MATTER = re.compile(r"\A\s*/\*(?P<yaml>.*?)\*/(?P<sql>.*)\Z", re.DOTALL)
 
@@ -53,7 +53,7 @@ def _declared_yaml(path: Path) -> dict[str, Any]:
 
 def _mapping(path: Path, text: str, what: str) -> dict[str, Any]:
     try:
-        declared = yaml.safe_load(text)
+        declared = yaml.load(text, Loader=LOADER)
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: {what} is not YAML: {error}") from error
     if not isinstance(declared, dict):

@@ -6,16 +6,18 @@ import polars as pl
 
 from ml_platform.lake.errors import EmptyInput
 from ml_platform.lake.ingestion.raw_table import RawTable
-from ml_platform.lake.sources.file_readers import read_source_file
-from ml_platform.lake.sources.incremental_folder import read_folder
 from ml_platform.lake.sources.source_spec import SourceSpec, resolve
-from ml_platform.lake.sources.sql_database import read_query
 
 
 def raw_table(spec: SourceSpec) -> RawTable:
     """Build the raw table that a spec declares; its `read` reads the whole source, and refuses an empty file."""
 
     def read(_start: date | None, _end: date | None) -> pl.DataFrame:
+        # Here, so that definitions load without the readers.
+        from ml_platform.lake.sources.file_readers import read_source_file
+        from ml_platform.lake.sources.incremental_folder import read_folder
+        from ml_platform.lake.sources.sql_database import read_query
+
         if spec.file is None:
             return read_folder(spec) if spec.folder is not None else read_query(spec)
         rows = read_source_file(spec, resolve(spec.file.path))

@@ -9,6 +9,7 @@ from ml_platform.lake.ingestion.raw_table import RawTable
 from ml_platform.lake.sources.from_spec import raw_table
 from ml_platform.lake.sources.source_spec import SourceSpec
 from ml_platform.project import current_project
+from ml_platform.yaml_documents import LOADER
 
 ATTRIBUTE = "RAW_TABLES"
 COMPONENT = "SourceTable"
@@ -28,7 +29,7 @@ def declared_sources() -> dict[str, SourceSpec]:
     """Read every `SourceTable` of a `defs.yaml`, by the name of its table."""
     sources: dict[str, SourceSpec] = {}
     for path in sorted(current_project().defs.rglob("defs.yaml")):
-        for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+        for document in yaml.load_all(path.read_text(encoding="utf-8"), Loader=LOADER):
             if isinstance(document, dict) and str(document.get("type", "")).rpartition(".")[2] == COMPONENT:
                 spec = SourceSpec.model_validate(document.get("attributes") or {})
                 sources[spec.name] = spec

@@ -19,7 +19,7 @@ from ml_platform.features.expressions.request_features import (
     load_request_features,
 )
 from ml_platform.features.point_in_time.lookup import feature_column
-from ml_platform.features.training_sets.build import TrainingSetRef
+from ml_platform.features.training_sets.documents import TrainingSetRef
 from ml_platform.features.views.view import FeatureView
 from ml_platform.inference.log_policy import withheld
 from ml_platform.inference.scorer import Scorer

@@ -6,7 +6,7 @@ from typing import Self
 
 import polars as pl
 
-from ml_platform.features.training_sets.build import TrainingSetRef
+from ml_platform.features.training_sets.documents import TrainingSetRef
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.documents import SplitBounds, Window

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-from ml_platform.features.training_sets.build import TrainingSetRef, feature_rows_by_id
+from ml_platform.features.training_sets.build import feature_rows_by_id
+from ml_platform.features.training_sets.documents import TrainingSetRef
 from ml_platform.features.training_sets.feature_definitions import FeatureDefinitions, unlike_features
 from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.storage.tables import Lake

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ml_platform.compute import Executor
-from ml_platform.features.training_sets.build import TrainingSetRef
+from ml_platform.features.training_sets.documents import TrainingSetRef
 from ml_platform.registry.datasets import TableVersion
 from ml_platform.registry.tracking import PLOTS, Tracker
 from ml_platform.spec.model import ModelSpec

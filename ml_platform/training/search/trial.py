@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from ml_platform.features.training_sets.build import TrainingSetRef
+from ml_platform.features.training_sets.documents import TrainingSetRef
 from ml_platform.inference.matrix import FeatureEncoder, encode_labels, label_classes
 from ml_platform.registry.manifest import Feature
 from ml_platform.spec.families import Parameter

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ml_platform.features.training_sets.build import FeatureInfo
+from ml_platform.features.training_sets.documents import FeatureInfo
 from ml_platform.features.training_sets.leakage import find_leakage
 from ml_platform.spec.model import Leakage
 from ml_platform.spec.types import Task

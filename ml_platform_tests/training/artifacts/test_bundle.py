@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ml_platform.features.training_sets.build import TrainingSetRef
+from ml_platform.features.training_sets.documents import TrainingSetRef
 from ml_platform.features.views.view import FeatureColumn, FeatureView
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.artifacts.bundle import GOLDEN_ROWS, UNSEEN, _golden, _golden_frame, build_signature, iso

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from ml_platform.features.training_sets.build import TrainingSetRef
+from ml_platform.features.training_sets.documents import TrainingSetRef
 from ml_platform.registry.tracking import Tracker
 from ml_platform.training.search import search
 from ml_platform.training.search.progress import Progress
