@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from ml_platform.features.training_sets.label_outliers import outlier_sentences
 from ml_platform.features.training_sets.labels import YES_NO
 from ml_platform.lake.names import literal
 from ml_platform.new_model.table_columns import TableColumn
@@ -169,6 +170,9 @@ def guess_target(
         if column.kind == "number":
             expression = f"CASE WHEN isfinite({expression}) THEN {expression} END"
         comment = "the label, a number" + _unlike_classes(column)
+        numbers = labels.cast(pl.Float64, strict=False)
+        said = outlier_sentences(numbers, lambda place: f"row {place + 1:,} of those that were read")
+        notes += [f"Outlier: {one}. Is that right?" for one in said]
         return Target(name, guessed, expression, comment, tuple(notes))
     notes += _rare_classes(labels, name)
     if guessed == "multiclass":

@@ -64,6 +64,7 @@ def _training_set(
             "no_future_labels": "Every label became available after its prediction and before the set's own instant.",
             "no_leakage": "No feature, and no few of them together, know the label (`leakage` in defs.yaml).",
             "no_suspects": "No feature predicts so well that it may know the label. Stops nothing: a person decides.",
+            "no_label_outliers": "No label is far beyond all others (regression). Stops nothing and drops no row.",
         },
         blocking=True,
         code_version=definitions,
@@ -73,6 +74,7 @@ def _training_set(
     ) -> dg.MaterializeResult:
         # Runs of the queue wait for each other by their pool; one that was started past it, in a terminal, does not.
         from ml_platform.features.training_sets.build import build_training_set
+        from ml_platform.features.training_sets.label_outliers import label_outliers
         from ml_platform.features.training_sets.leakage import find_leakage
 
         if other := earlier_training(context.instance, spec, context.run.run_id):
@@ -123,6 +125,7 @@ def _training_set(
                     metadata={"known before the prediction": early, "known after the set's instant": late},
                 ),
                 *_leakage_verdicts(leakage),
+                _outlier_verdict(label_outliers(frame, spec)),
             ],
         )
 
@@ -162,6 +165,16 @@ def _leakage_verdicts(report: "LeakageReport") -> list[dg.AssetCheckResult]:
             dg.AssetCheckSeverity.WARN,
         ),
     ]
+
+
+def _outlier_verdict(outliers: Sequence[str]) -> dg.AssetCheckResult:
+    advice = "is that right? If not, correct the table, or leave these rows out in the spine's query"
+    return dg.AssetCheckResult(
+        check_name="no_label_outliers",
+        passed=not outliers,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{'; '.join(outliers)}: {advice}" if outliers else None,
+    )
 
 
 def _columns(spec: ModelSpec) -> dict[str, tuple[str, str | None]]:

@@ -10,6 +10,8 @@ import pytest
 from ml_platform.features.views.load import load_views
 from ml_platform.lake.sources.source_spec import ColumnSpec
 from ml_platform.new_model.draft import Draft, Wanted, draft_model
+from ml_platform.new_model.table_columns import table_columns
+from ml_platform.new_model.target import guess_target
 from ml_platform.spec.inputs import InputField
 from ml_platform_tests.new_model.rows import calls, readings
 
@@ -288,3 +290,14 @@ def test_many_columns_that_are_no_inputs_are_told_in_a_few_words() -> None:
     (note,) = [note for note in notes if note.startswith("No inputs: ")]
     assert "name_5 and 54 more (another text in every row" in note  # name_0 is the id
     assert len(note) < 500
+
+
+def test_a_label_that_can_hardly_be_right_is_named() -> None:
+    labels = pl.Series("y", [float(n % 97 + n / 7) for n in range(200)])
+    rows = pl.DataFrame({"x": range(200), "y": labels})
+    columns = table_columns(rows)
+    assert guess_target("y", columns, labels, table="raw/t").notes == ()
+    labels[41] = 1e12
+    columns = table_columns(rows.with_columns(labels))
+    [note] = guess_target("y", columns, labels, table="raw/t").notes
+    assert note.startswith("Outlier: y 1e+12 in row 42 of those that were read, where the median is ")

@@ -6,6 +6,7 @@ import polars as pl
 from ml_platform.orchestration.model_defs import build_model_defs
 from ml_platform.orchestration.resources import build_resources
 from ml_platform_tests.monitoring.skew.test_detect import HOUR, NOON, Live
+from ml_platform_tests.toy_world import Shops, regression_spec
 
 
 def definitions(shops) -> dg.Definitions:
@@ -45,6 +46,19 @@ def test_a_leak_is_named_and_nothing_is_trained_on_it(shops):
     assert not result.success
     keys = [event.asset_key for event in result.get_asset_materialization_events()]
     assert [key.path[-1] for key in keys if key] == ["training_set"]
+
+
+def test_an_absurd_label_is_named_and_stops_nothing(shops):
+    orders = shops.lake.read("raw/orders").collect().sort("order_id")
+    absurd = pl.when(pl.int_range(pl.len()) == 17).then(1e12).otherwise(pl.col("minutes"))
+    shops.lake.replace("raw/orders", orders.with_columns(minutes=absurd))
+    regression = Shops(shops.settings, shops.folder, regression_spec(), shops.views)
+    result = run(regression, "training_set")
+    assert result.success
+    found = verdict(result, "no_label_outliers")
+    assert not found.passed
+    assert found.severity is dg.AssetCheckSeverity.WARN
+    assert f"minutes 1e+12 in the row with order_id '{orders['order_id'][17]}'" in (found.description or "")
 
 
 def test_skew_is_checked_by_a_job_of_its_own_with_counts_and_examples(shops, trained_shops):
