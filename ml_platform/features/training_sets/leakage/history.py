@@ -1,4 +1,4 @@
-"""What order in time and groups say about a feature: a later row's label, or a mean that holds the row's own.
+"""What order in time says about a feature: whether it is the label of a later row.
 
 Also how well a label is predicted by the one before it, which tells a slow series from a feature that knows too much.
 """
@@ -17,9 +17,7 @@ from ml_platform.features.training_sets.leakage.measures import (
 )
 
 _SHIFTS = 48  # rows, to both sides, in which a feature is looked for among the labels
-_FEWEST_GROUPS = 10
 _GROUP_KEYS = 6  # categorical features by which rows are grouped
-_EXACT = 1e-6  # of the label's standard deviation: what rounding leaves between a mean and itself
 
 
 def orders(rows: pl.DataFrame, timestamp: str, groups: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -71,63 +69,3 @@ def later_label(
                 best = max(best, (squared_correlation(x[here][use], y[there][use]), shift))
     value, shift = best
     return (shift, value) if shift > 0 and value >= bound else None
-
-
-def holds_own_label(frame: pl.DataFrame, name: str, label: pl.Series, groups: Sequence[str]) -> bool:
-    """Tell whether a feature is the mean label of a group that the row itself is in, or that of all others of it.
-
-    Such a target encoding made of the rows that are trained on knows the label of small groups. Found by its values, of
-    any grouping, also where it is drawn towards a prior; and by the given groups where each row leaves itself out.
-    """
-    # Numbered, since a column may be called as one of those here.
-    keys = {f"group {number}": frame.get_column(group) for number, group in enumerate(group_keys(frame, groups))}
-    table = pl.DataFrame({"f": frame.get_column(name).cast(pl.Float64), "y": label.cast(pl.Float64), **keys}).filter(
-        pl.col("f").is_finite() & pl.col("y").is_finite()
-    )
-    spread = table["y"].std()
-    if table.height < FEWEST_ROWS or not isinstance(spread, float) or spread == 0.0 or _is_the_label(table):
-        return False
-    grouped = [_group_sums(table, key) for key in keys]
-    return any(_is_mean_of_others(sums, spread) for sums in grouped) or any(
-        _is_group_mean(sums, table.height, spread) for sums in (*grouped, _group_sums(table, "f"))
-    )
-
-
-def _group_sums(table: pl.DataFrame, key: str) -> pl.DataFrame:
-    total = pl.col("f") * (pl.len() - 1) + pl.col(
-        "y"
-    )  # the sum of a group, as each of its rows sees it from the others
-    return table.group_by(key).agg(
-        pl.len().alias("n"),
-        pl.col("y").sum().alias("sum"),
-        pl.col("f").first().alias("mean"),
-        (pl.col("f").max() - pl.col("f").min()).alias("differ"),
-        ((total.max() - total.min()) / pl.len()).alias("differ_as_others"),
-    )
-
-
-def _is_group_mean(sums: pl.DataFrame, rows: int, spread: float) -> bool:
-    several = sums.filter(pl.col("n") > 1)
-    if several.height < _FEWEST_GROUPS or several["n"].sum() < 0.2 * rows:
-        return False
-    if np.std((several["sum"] / several["n"]).to_numpy()) < 0.05 * spread:  # all groups alike: any number fits
-        return False
-    if (several["differ"].to_numpy() > _EXACT * spread).any():
-        return False
-    # n·mean − sum is 0 of a plain mean, and m·(prior − mean) of one that is drawn towards a prior by a weight m.
-    means, counts = several["mean"].to_numpy(), several["n"].to_numpy()
-    left = counts * means - several["sum"].to_numpy()
-    design = np.column_stack([means, np.ones(len(means))])
-    residual = left - design @ np.linalg.lstsq(design, left, rcond=None)[0]
-    return bool((np.abs(residual / counts) <= _EXACT * spread).all())
-
-
-def _is_mean_of_others(sums: pl.DataFrame, spread: float) -> bool:
-    several = sums.filter(pl.col("n") > 2, pl.col("differ") > 0)
-    differ = several["differ_as_others"].to_numpy()
-    return len(differ) >= _FEWEST_GROUPS and bool((differ <= _EXACT * spread).all())
-
-
-def _is_the_label(table: pl.DataFrame) -> bool:
-    """Whether the values are those of the label itself, which is another finding."""
-    return squared_correlation(table["f"].to_numpy(), table["y"].to_numpy()) > 1 - _EXACT

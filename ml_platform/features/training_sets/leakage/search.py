@@ -16,7 +16,7 @@ from ml_platform.features.training_sets.leakage.combinations import (
     logarithms,
     ranked_pairs,
 )
-from ml_platform.features.training_sets.leakage.history import holds_own_label, later_label, orders, persistence
+from ml_platform.features.training_sets.leakage.history import later_label, orders, persistence
 from ml_platform.features.training_sets.leakage.measures import (
     FEWEST_ROWS,
     FLAWLESS,
@@ -30,6 +30,7 @@ from ml_platform.features.training_sets.leakage.measures import (
     numbers_of,
     tells_ranges,
 )
+from ml_platform.features.training_sets.leakage.own_label import OwnLabels
 from ml_platform.spec.model import Leakage
 from ml_platform.spec.types import Strict, Task
 
@@ -274,10 +275,11 @@ def _singles(search: _Search, past: _History) -> Iterator[tuple[Leak, bool]]:
 
 def _by_history(search: _Search, past: _History) -> Iterator[tuple[Leak, bool]]:
     """Later labels, and means that hold the row's own label."""
+    own_labels = OwnLabels(past.rows, past.labels, past.categories)
     for info in search.features:
         if info.kind != "numeric":
             continue
-        if any(holds_own_label(past.rows, info.name, pl.Series(label), past.categories) for label in past.labels):
+        if own_labels.hold(info.name):
             yield Leak(features=(info.name,), kind="own label", measure=search.measure, value=1.0), True
             continue
         for label in past.newest_labels:
