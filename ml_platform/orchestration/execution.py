@@ -17,6 +17,7 @@ STEP_MODULES = (
     "ml_platform.features.catalogue.page",
     "ml_platform.features.online.open",
     "ml_platform.features.online.publish",
+    "ml_platform.features.training_sets.label_outliers",
     "ml_platform.features.training_sets.leakage",
     "ml_platform.features.training_sets.null_shares",
     "ml_platform.features.views.compute",
