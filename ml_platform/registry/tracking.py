@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _LONGEST_PARAM = 6000  # MLflow's own bound
 _RUNS_AT_ONCE = 1000
+_MODEL_TRAINING = "workflowType=machine_learning"  # the half of MLflow's UI that is not about agents
+_EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}
 PLOTS = "plots"
 PROCESS_TAG = "process"  # who writes a run: one that stays open although its process is gone is closed later
 
@@ -58,8 +60,11 @@ class Tracker:
             return client
 
     def experiment_id(self, model: str) -> str:
-        """Experiment of a model, created when absent."""
+        """Experiment of a model, created when absent; MLflow opens it as one of model training, not of agents."""
         if (experiment := self.client.get_experiment_by_name(model)) is not None:
+            for name, value in _EXPERIMENT_KIND.items():
+                if name not in experiment.tags:
+                    self.client.set_experiment_tag(experiment.experiment_id, name, value)
             return str(experiment.experiment_id)
         location = None
         if is_sqlite(self.settings.tracking_uri):
@@ -67,7 +72,7 @@ class Tracker:
         with locked(self.settings.home / "mlflow.lock"):
             if (experiment := self.client.get_experiment_by_name(model)) is not None:
                 return str(experiment.experiment_id)
-            return str(self.client.create_experiment(model, artifact_location=location))
+            return str(self.client.create_experiment(model, artifact_location=location, tags=_EXPERIMENT_KIND))
 
     @contextmanager
     def run(
@@ -142,9 +147,11 @@ class Tracker:
                 return found
 
     def link(self, one: str, as_one: str, other: str, as_other: str) -> None:
-        """Let two runs name each other: each gets the id and the address of the other, called as the other is."""
-        self.log(one, tags={f"{as_other}_run_id": other, f"{as_other}_run_url": self.run_url(other)})
-        self.log(other, tags={f"{as_one}_run_id": one, f"{as_one}_run_url": self.run_url(one)})
+        """Let two runs name each other: in tags (id and address), and in the description that MLflow shows of them."""
+        for run_id, linked, name in ((one, other, as_other), (other, one, as_one)):
+            url = self.run_url(linked)
+            description = {"mlflow.note.content": f"Its {name}: [{url}]({url})"}
+            self.log(run_id, tags={f"{name}_run_id": linked, f"{name}_run_url": url, **description})
 
     def _reopen(self, run_id: str, tags: Mapping[str, str]) -> str:
         self.client.update_run(run_id, status="RUNNING")
@@ -198,6 +205,7 @@ class Tracker:
         tags: Mapping[str, str] | None = None,
         datasets: "Sequence[DatasetInput]" = (),
         dataset: "DatasetInput | None" = None,
+        model_id: str | None = None,
     ) -> None:
         """Log parameters, metrics and tags of a run in one transaction.
 
@@ -213,20 +221,22 @@ class Tracker:
             Data that the run reads.
         dataset
             Data that the metrics are of; one of the run's.
+        model_id
+            Logged model that the metrics are of.
         """
         import time
 
         from mlflow.entities import Metric, Param, RunTag
 
         now = int(time.time() * 1000)
-        of_data = (
-            {} if dataset is None else {"dataset_name": dataset.dataset.name, "dataset_digest": dataset.dataset.digest}
-        )
+        subject: dict[str, str] = {} if model_id is None else {"model_id": model_id}
+        if dataset is not None:
+            subject |= {"dataset_name": dataset.dataset.name, "dataset_digest": dataset.dataset.digest}
         steps = [(name, 0, value) for name, value in (metrics or {}).items()]
         steps += [(name, step, value) for name, curve in (curves or {}).items() for step, value in curve.items()]
         self.client.log_batch(
             run_id,
-            metrics=[Metric(name, float(value), now, step, **of_data) for name, step, value in steps],
+            metrics=[Metric(name, float(value), now, step, **subject) for name, step, value in steps],
             params=[Param(name, str(value)[:_LONGEST_PARAM]) for name, value in (params or {}).items()],
             tags=[RunTag(name, value[:_LONGEST_PARAM]) for name, value in (tags or {}).items()],
         )
@@ -260,7 +270,7 @@ class Tracker:
     def run_url(self, run_id: str) -> str:
         """Page of a run in the MLflow UI."""
         experiment = self.client.get_run(run_id).info.experiment_id
-        return f"{self.settings.mlflow_ui_url}/#/experiments/{experiment}/runs/{run_id}"
+        return f"{self.settings.mlflow_ui_url}/#/experiments/{experiment}/runs/{run_id}?{_MODEL_TRAINING}"
 
     def version_url(self, model: str, version: int) -> str:
         """Page of a registered version in the MLflow UI."""

@@ -17,13 +17,15 @@ from ml_platform.registry.tracking import PLOTS, Tracker
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.artifacts.bundle import Signature, build_provenance, build_signature, store_bundle
 from ml_platform.training.artifacts.plots import model_plots
-from ml_platform.training.candidate_fit import NotExportable, fit_candidate
+from ml_platform.training.candidate_fit import Fitted, NotExportable, fit_candidate
 from ml_platform.training.data.split import TrainingRows
 from ml_platform.training.documents import PassedOver, SearchResult, TrainedModel, Trial
 from ml_platform.training.evaluation.blocks import DAY, block_ids
 from ml_platform.training.evaluation.metric_errors import holdout_error
 from ml_platform.training.evaluation.metrics import measure
 from ml_platform.training.search.tracking import dataset_of
+
+_TRAINING_ROWS_MEASURED = 10_000
 
 
 def fit_model(
@@ -116,12 +118,8 @@ def _train(  # noqa: PLR0917 - private
     ref, parts = rows.ref, rows.parts
     dagster_run_id = tags.get("dagster_run_id")
     with tracker.run(spec.name, f"train {candidate.family}", tags=tags) as run_id:
-        tracker.log(
-            run_id,
-            params=_params(spec, ref, candidate),
-            tags=_told(passed_over),
-            datasets=[dataset_of(tracker, ref).input("training")],
-        )
+        dataset = dataset_of(tracker, ref).input("training")
+        tracker.log(run_id, params=_params(spec, ref, candidate), tags=_told(passed_over), datasets=[dataset])
         if tracker.has_run(search_run_id):
             tracker.link(search_run_id, "search", run_id, "training")
         before = pl.concat([parts.train, parts.validation])
@@ -153,15 +151,6 @@ def _train(  # noqa: PLR0917 - private
                 ref, fitted.trained, code_version=tags["code_version"], run_id=run_id, dagster_run_id=dagster_run_id
             ),
         )
-        tracker.log(
-            run_id,
-            metrics={
-                **{f"holdout_{name}": value for name, value in metrics.items()},
-                **{f"validation_{name}": value for name, value in candidate.metrics.items()},
-                "parity_max_difference": parity.max_difference,
-            },
-            tags={"bundle_digest": bundle.digest, "model_digest": bundle.manifest.model_digest},
-        )
         plots = model_plots(
             spec.task,
             y,
@@ -180,6 +169,18 @@ def _train(  # noqa: PLR0917 - private
             },
         )
         model_uri = log_model(tracker, run_id, onnx, bundle.manifest, example=bundle.example)
+        tracker.log(
+            run_id,
+            metrics={
+                **{f"holdout_{name}": value for name, value in metrics.items()},
+                **{f"validation_{name}": value for name, value in candidate.metrics.items()},
+                **{f"train_{name}": value for name, value in _train_metrics(fitted, before, candidate).items()},
+                "parity_max_difference": parity.max_difference,
+            },
+            dataset=dataset,
+            model_id=model_uri.removeprefix("models:/"),
+            tags={"bundle_digest": bundle.digest, "model_digest": bundle.manifest.model_digest},
+        )
         return TrainedModel(
             model=spec.name,
             digest=bundle.digest,
@@ -202,6 +203,15 @@ def _train(  # noqa: PLR0917 - private
             dagster_run_id=dagster_run_id,
             seconds=time.perf_counter() - started,
         )
+
+
+def _train_metrics(fitted: Fitted, before: pl.DataFrame, candidate: Trial) -> dict[str, float]:
+    """Measure the model on the newest rows that it learned from: what it is better there is overfitting, or drift."""
+    rows = before.tail(_TRAINING_ROWS_MEASURED)
+    y = encode_labels(rows.get_column(fitted.spec.target), fitted.spec, fitted.classes)
+    return measure(
+        fitted.spec.task, y, fitted.predict(rows), threshold=candidate.threshold, quantile=fitted.spec.quantile
+    )
 
 
 def _told(passed_over: tuple[PassedOver, ...]) -> dict[str, str]:

@@ -1,6 +1,10 @@
 """The search of a model: what MLflow shows of it, and what it goes on with."""
 
 import getpass
+import shutil
+import signal
+import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
@@ -9,6 +13,7 @@ from ml_platform.features.training_sets.documents import TrainingSetRef
 from ml_platform.registry.tracking import Tracker
 from ml_platform.training.search import search
 from ml_platform.training.search.progress import Progress
+from ml_platform_tests.paths import PROJECT_ROOT
 from ml_platform_tests.toy_world import START, Shops
 from ml_platform_tests.training.search import toy_families
 from ml_platform_tests.training.search.toy_families import FAMILIES
@@ -125,3 +130,47 @@ def test_search_and_training_name_each_other(shops: Shops) -> None:
     [data] = client.get_run(trained.run_id).inputs.dataset_inputs
     [searched_data] = client.get_run(result.run_id).inputs.dataset_inputs
     assert data.dataset == searched_data.dataset
+
+
+DRIVER = """
+import os, signal, sys
+from pathlib import Path
+from ml_platform.features.training_sets.build import TrainingSetRef
+from ml_platform.features.views.load import load_views
+from ml_platform.settings import Settings
+from ml_platform_tests.toy_world import Shops, shop_spec
+from ml_platform_tests.training.search import toy_families
+
+def kill(family, params):
+    if len(toy_families.fits) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+toy_families.before_fit.append(kill)
+home, folder, ref = sys.argv[1:]
+spec = shop_spec(families=list(toy_families.FAMILIES), tuning={"trials": 4})
+shops = Shops(Settings(home=Path(home)), Path(folder), spec, load_views(Path(folder) / "views"))
+shops.candidates(TrainingSetRef.model_validate_json(ref))
+"""
+
+
+@pytest.mark.slow
+def test_after_a_kill_the_search_goes_on_in_its_run(world: Shops, monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = world.training_set(AS_OF)
+    command = [sys.executable, "-c", DRIVER, str(world.settings.home), str(world.folder), ref.model_dump_json()]
+    done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    experiment, under_way = world.tracker.experiment_id("order_late"), "attributes.status = 'RUNNING'"
+    [searched] = world.tracker.client.search_runs([experiment], f"tags.stage = 'search' and {under_way}")
+    monkeypatch.setattr(toy_families, "fits", [])
+    result = world.candidates(ref)
+    assert result.run_id == searched.info.run_id
+    assert len(toy_families.fits) == 4, "eight trials, of which the dead process had finished four"
+    assert [trial.number for trial in result.candidates] == list(range(8))
+    states = [(run.data.tags["trial"], run.info.status) for run in trial_runs(world.tracker, result.run_id)]
+    before, after = [(str(number), "FINISHED") for number in range(4)], [(str(n), "FINISHED") for n in range(4, 8)]
+    assert states == [*before, ("4", "KILLED"), *after]
+    shutil.rmtree(world.settings.studies_dir)
+    again = world.candidates(ref)
+    assert [trial.model_copy(update={"seconds": 0}) for trial in again.candidates] == [
+        trial.model_copy(update={"seconds": 0}) for trial in result.candidates
+    ]
