@@ -4,10 +4,12 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
-from ml_platform.compute import executor_session, map_tasks
+from ml_platform.compute import RAY_CELLS, choose_executor, executor_session, map_tasks, task_pool
+from ml_platform.training.families.boosting import threads_for
 from ml_platform_tests.paths import PROJECT_ROOT
 
 
@@ -36,6 +38,57 @@ def test_local_runs_in_this_process_in_order() -> None:
 def test_error_of_a_task_is_the_callers() -> None:
     with pytest.raises(TypeError):
         map_tasks(scaled, [None], shared=None)  # type: ignore[misc]
+
+
+def divided(item: int, by: int) -> float:
+    if item < 0:
+        os._exit(1)
+    return item / by
+
+
+def threads(cells: int, _: None) -> int:
+    return threads_for(np.empty(cells))
+
+
+def test_a_pool_gives_results_and_errors_one_by_one() -> None:
+    with task_pool(divided, shared=0, executor="local") as pool:
+        assert pool.capacity == 1
+        pool.submit("a", 4)
+        key, error = pool.wait()
+    assert key == "a"
+    assert isinstance(error, ZeroDivisionError)
+    with task_pool(divided, shared=2, executor="local") as pool:
+        pool.submit("b", 4)
+        assert pool.wait() == ("b", 2.0)
+
+
+def test_ray_is_chosen_for_a_cluster_or_long_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert choose_executor("auto", cells=RAY_CELLS - 1) == "local"
+    assert choose_executor("auto", cells=RAY_CELLS) == "ray"
+    assert choose_executor("local", cells=RAY_CELLS) == "local"
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
+    assert choose_executor("auto", cells=1) == "ray"
+    monkeypatch.setitem(sys.modules, "ray", None)  # it is not installed
+    assert choose_executor("auto", cells=1) == "local"
+
+
+@pytest.mark.slow
+def test_a_pool_on_ray_outlives_its_workers_and_each_task_has_one_core() -> None:
+    with executor_session("ray"):
+        with task_pool(divided, shared=2, executor="ray") as pool:
+            assert pool.capacity == os.cpu_count()
+            for item in (4, -1):
+                pool.submit(item, item)
+            outcomes = dict(pool.wait() for _ in range(2))
+            assert outcomes[4] == 2.0
+            assert "died" in str(outcomes[-1])
+        with task_pool(divided, shared=0, executor="ray") as pool:
+            pool.submit("a", 4)
+            assert isinstance(pool.wait()[1], ZeroDivisionError)
+        with task_pool(threads, shared=None, executor="ray") as pool:
+            pool.submit("a", 1_000_000)
+            assert pool.wait() == ("a", 1)
 
 
 @pytest.mark.slow

@@ -146,6 +146,18 @@ class Tracker:
             if not token:
                 return found
 
+    def add_model(self, run_id: str, name: str, params: Mapping[str, Any]) -> str:
+        """Add a model of a run to MLflow's page of models, for its metrics alone: no file is stored. Return its id."""
+        model = self.client.create_logged_model(
+            self.client.get_run(run_id).info.experiment_id,
+            name=name,
+            source_run_id=run_id,
+            params={key: str(value) for key, value in params.items()},
+            tags={"files": "none"},
+        )
+        self.client.finalize_logged_model(model.model_id, "READY")
+        return str(model.model_id)
+
     def link(self, one: str, as_one: str, other: str, as_other: str) -> None:
         """Let two runs name each other: in tags (id and address), and in the description that MLflow shows of them."""
         for run_id, linked, name in ((one, other, as_other), (other, one, as_one)):

@@ -62,7 +62,7 @@ class SearchRun:
         """Open a trial's run."""
         run_id = self.tracker.open_run(
             self.spec.name,
-            f"{family.rpartition('.')[2]}-{number}",
+            f"{_short(family)}-{number}",
             parent=self.run_id,
             tags={"stage": "trial", TRIAL_TAG: str(number), "family": family},
         )
@@ -85,6 +85,9 @@ class SearchRun:
                 round_: loss for round_, loss in enumerate(record.curve, start=1) if not round_ % step
             },
         }
+        model_id = None
+        if record.state == "complete":  # the page of models compares them by their metrics on a data set
+            model_id = self.tracker.add_model(run_id, f"{_short(record.family)}-{record.number}", record.params)
         tags = {"state": record.state, **({"reason": record.reason} if record.reason else {})}
         self.tracker.log(
             run_id,
@@ -93,6 +96,7 @@ class SearchRun:
             curves=curves,
             tags=tags,
             dataset=self.dataset.input("training"),
+            model_id=model_id,
         )
         self.tracker.end_run(run_id, "FAILED" if record.state == "failed" else "FINISHED")
         del self._trials[record.number]
@@ -132,6 +136,11 @@ class SearchRun:
         for record in records:
             if str(record.number) not in written:
                 self.end_trial(record)
+
+
+def _short(family: str) -> str:
+    """Name of a family, without the path of a class of the project's own."""
+    return family.rpartition(".")[2]
 
 
 def dataset_of(tracker: Tracker, ref: TrainingSetRef) -> TableVersion:
