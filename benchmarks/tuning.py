@@ -23,7 +23,7 @@ from sklearn.metrics import roc_auc_score
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks._results import write_section
-from ml_platform.features.training_sets.build import FeatureInfo, TrainingSetRef
+from ml_platform.features.training_sets.documents import FeatureInfo, TrainingSetRef
 from ml_platform.registry.manifest import Feature
 from ml_platform.registry.tracking import Tracker
 from ml_platform.settings import Settings
