@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ml_platform.automl.cli import automl
 from ml_platform.doctor import cli as doctor_cli
 from ml_platform.documentation import docs
 from ml_platform.environments import EnvironmentUnknown
@@ -129,6 +130,7 @@ def rollback(model: Model, reason: Annotated[str, typer.Option(help=REASON)] = "
 
 app.command(rich_help_panel=MODELS)(history)
 app.add_typer(new, name="new", rich_help_panel=BUILD)
+app.command("automl", rich_help_panel=BUILD)(automl)
 app.add_typer(environments_cli.app, name="environments", rich_help_panel=MODELS)
 
 

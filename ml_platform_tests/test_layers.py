@@ -14,6 +14,7 @@ ROWS = (
     ("testing",),
     ("orchestration",),  # the only one that imports Dagster
     ("serving",),
+    ("automl",),
     ("monitoring", "new_model"),
     ("promotion",),
     ("training",),

@@ -54,8 +54,40 @@ class _Table:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class FileRows:
+    """A file as the table that it would become.
+
+    Attributes
+    ----------
+    table
+        Name of the table.
+    rows
+        Its rows, with the types that were inferred.
+    notes
+        What was seen on the way, in sentences.
+    """
+
+    table: str
+    rows: pl.DataFrame
+    notes: tuple[str, ...]
+
+
+def read_file(data: Path) -> FileRows:
+    """Read a CSV or Parquet file as the table that `create_model` makes of it (raises ValueError, OSError)."""
+    table = f"raw/{table_name(data)}"
+    read = _read(guess_source(str(data.expanduser().resolve())), _source_name(table), Wanted("", "", "").owner)
+    return FileRows(table, read.rows, read.notes)
+
+
 def create_model(
-    project: Project, settings: Settings, wanted: Wanted, *, data: Path | None = None, folder: Path | None = None
+    project: Project,
+    settings: Settings,
+    wanted: Wanted,
+    *,
+    data: Path | None = None,
+    folder: Path | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> CreatedModel:
     """Write a model's folder into a project.
 
@@ -71,6 +103,8 @@ def create_model(
         A file that is declared as the table first; the table is there already when None.
     folder
         Of the model; `defs/<name>` when None.
+    files
+        Further files of the folder: name → content.
 
     Raises
     ------
@@ -95,7 +129,7 @@ def create_model(
         wanted, table.rows, today=datetime.now(UTC).date(), views=views, contract=table.contract, key=table.key
     )
     sources = {where: {"defs.yaml": source}} if source else {}
-    written = _write({**sources, folder: dict(draft.files)})
+    written = _write({**sources, folder: {**draft.files, **(files or {})}})
     return CreatedModel(folder, written, (*table.notes, *draft.notes))
 
 

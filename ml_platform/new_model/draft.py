@@ -14,11 +14,11 @@ from ml_platform.features.training_sets.labels import plain_labels
 from ml_platform.features.training_sets.spine_ids import check_ids, typed_ids
 from ml_platform.features.training_sets.spine_values import typed_inputs
 from ml_platform.features.views.view import FeatureView
-from ml_platform.lake.names import sql_name
+from ml_platform.lake.names import quoted, sql_name
 from ml_platform.lake.sources.inference_notes import few
 from ml_platform.lake.sources.source_spec import ColumnSpec
 from ml_platform.new_model.files import defs_yaml, spine_sql
-from ml_platform.new_model.inputs import DraftInput, choose_inputs, identity_inputs, names_of
+from ml_platform.new_model.inputs import DraftInput, choose_inputs, identity_inputs, leave_out, names_of
 from ml_platform.new_model.offered_lookups import offered_lookups
 from ml_platform.new_model.row_identity import Instant, RowId, choose_id, choose_instant
 from ml_platform.new_model.split_size import size_split
@@ -56,6 +56,16 @@ class Wanted:
         Guessed from the target when None.
     owner
         Who answers for it.
+    group
+        Column whose rows stay together in one part of a split at random; it is no input.
+    exclude
+        Columns that are no inputs either.
+    families
+        Families to try, and their trials; the usual ones when empty.
+    metric
+        Of the gate; the task's usual one when None.
+    trials
+        Of each family; as many as usual when None.
     """
 
     name: str
@@ -65,6 +75,11 @@ class Wanted:
     time: str | None = None
     task: Task | None = None
     owner: str = "team@example.com"
+    group: str | None = None
+    exclude: Sequence[str] = ()
+    families: Sequence[str] = ()
+    metric: str | None = None
+    trials: int | None = None
 
 
 @dataclass(frozen=True)
@@ -117,11 +132,16 @@ def draft_model(
     distinct = rows.height if row_id.row_hash is None else rows.drop(wanted.target).n_unique()
     if distinct < min(_MANY_DISTINCT, _MOSTLY_DISTINCT * rows.height):
         row_id = replace(row_id, hashed=row_id.name)  # of few hashes, few instants could be drawn
+    if wanted.group is not None:
+        check_known(wanted.group, rows.columns, wanted.table)
+        row_id = replace(row_id, hashed=f"{quoted(wanted.group)}::VARCHAR")  # one instant, and so one part, for each
     instant = choose_instant(
         {name: column for name, column in columns.items() if name != wanted.target},
         row_id, table=wanted.table, wanted=wanted.time,
     )  # fmt: skip
     chosen = choose_inputs(columns, target=wanted.target, row_id=row_id, instant=instant, contract=contract)
+    chosen = leave_out(chosen, wanted.exclude, "not wanted")
+    chosen = leave_out(chosen, [wanted.group] if wanted.group else [], "names the entity")
     identity = identity_inputs(row_id, instant)
     query = spine_sql(wanted.table, row_id, instant, chosen.features, target)
     spine = _labelled(_run(query, wanted.table, rows), row_id, instant, chosen.features, target)
@@ -151,6 +171,9 @@ def draft_model(
         strong=strong,
         split=split,
         lookups=offered,
+        families=wanted.families,
+        metric=wanted.metric,
+        trials=wanted.trials,
     )
     query = spine_sql(wanted.table, row_id, instant, chosen.features, target, leaks=strong.leaks)
     spec = _checked(declaration, query)

@@ -80,8 +80,12 @@ def defs_yaml(
     strong: StrongInputs,
     split: DraftSplit,
     lookups: Sequence[str],
+    families: Sequence[str] = (),
+    metric: str | None = None,
+    trials: int | None = None,
 ) -> str:
     """Write the model's declaration."""
+    promotion = {**({"metric": metric} if metric else {}), **split.promotion}
     return (
         "\n".join(
             [
@@ -102,9 +106,10 @@ def defs_yaml(
                 *_inputs(identity, inputs, strong),
                 *(f"    # {plain(column)} is left out: {plain(why)}" for column, why in left_out.items()),
                 *_lookups(lookups),
-                f"  families: [{_FAMILIES[target.task]}]",
+                f"  families: [{', '.join(families) or _FAMILIES[target.task]}]",
+                *([f"  tuning: {_value({'trials': trials})}"] if trials else []),
                 *([f"  split: {_value(split.split)}"] if split.split else []),
-                *([f"  promotion: {_value(split.promotion)}"] if split.promotion else []),
+                *([f"  promotion: {_value(promotion)}"] if promotion else []),
                 *_scoring(split, instant),
             ]
         )

@@ -1,6 +1,6 @@
 """Which columns a request brings, and what is declared of each: types, required, ranges, the values there are."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,6 +95,14 @@ def choose_inputs(
         told = "; ".join(f"{name}: {reason}" for name, reason in left_out.items()) or "there is no other column"
         raise ValueError(f"no column is left to predict '{target}' from ({told})")
     return DraftInputs(tuple(features), left_out)
+
+
+def leave_out(chosen: DraftInputs, names: Collection[str], why: str) -> DraftInputs:
+    """Take columns out of the features (raises ValueError when none is left)."""
+    features = tuple(one for one in chosen.features if one.column not in names)
+    if not features:
+        raise ValueError(f"no column is left to predict from, since {', '.join(sorted(names))} are left out ({why})")
+    return DraftInputs(features, {**chosen.left_out, **dict.fromkeys(names, why)})
 
 
 def identity_inputs(row_id: RowId, instant: Instant) -> list[DraftInput]:

@@ -7,6 +7,7 @@ import dagster as dg
 from ml_platform.lake.sources.registry import declared_tables
 from ml_platform.orchestration.alert_sensor import alert_delivery
 from ml_platform.orchestration.audit_asset import audit_defs
+from ml_platform.orchestration.automl_job import automl_job
 from ml_platform.orchestration.component import project_views
 from ml_platform.orchestration.execution import executor, refresh_sensor
 from ml_platform.orchestration.maintenance import maintenance_defs
@@ -30,7 +31,12 @@ def load_project() -> dg.Definitions:
         audit_defs(),
         registry_sync_defs(),
         run_alerts(frozenset(spec.name for spec in specs.values())),
-        dg.Definitions(resources=build_resources(), executor=executor(), sensors=[refresh_sensor(), alert_delivery]),
+        dg.Definitions(
+            resources=build_resources(),
+            executor=executor(),
+            jobs=[automl_job],
+            sensors=[refresh_sensor(), alert_delivery],
+        ),
     )
 
 

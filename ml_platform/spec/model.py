@@ -16,7 +16,7 @@ from ml_platform.spec.threshold import Threshold
 from ml_platform.spec.types import Duration, PositiveDuration, Strict, Tag, Task
 
 CLASSIFICATION_METRICS = ("roc_auc", "average_precision", "log_loss", "brier", "f1", "accuracy")
-REGRESSION_METRICS = ("rmse", "mae", "r2")
+REGRESSION_METRICS = ("rmse", "rmsle", "mae", "r2")
 QUANTILE_METRICS = ("pinball", "coverage")
 ALL_METRICS = (*CLASSIFICATION_METRICS, *REGRESSION_METRICS, *QUANTILE_METRICS)
 SCORE_COLUMNS = frozenset(
@@ -25,7 +25,7 @@ SCORE_COLUMNS = frozenset(
         *("digest", "score", "prediction", "caller", "inputs", "flags", "sample_weight"),
     }
 )
-LOWER_IS_BETTER = frozenset({"log_loss", "brier", "rmse", "mae", "pinball"})
+LOWER_IS_BETTER = frozenset({"log_loss", "brier", "rmse", "rmsle", "mae", "pinball"})
 
 
 class Lookup(Strict):

@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from ml_platform.training.export.onnx_mlp import MlpColumns, export_mlp
     from ml_platform.training.export.onnx_trees import constant_tree, export_trees, tree_of_arrays
     from ml_platform.training.families.base import EstimatorFamily
+    from ml_platform.training.families.blend import BlendFamily, BlendMember
 
 __all__ = [
+    "BlendFamily",
+    "BlendMember",
     "EstimatorFamily",
     "FamilyInfo",
     "Linear",
@@ -37,5 +40,6 @@ __getattr__, __dir__ = lazy_exports(
         "export.onnx_mlp": ["MlpColumns", "export_mlp"],
         "export.onnx_trees": ["Tree", "Trees", "constant_tree", "export_trees", "tree_of_arrays"],
         "families.base": ["EstimatorFamily", "FamilyInfo"],
+        "families.blend": ["BlendFamily", "BlendMember"],
     },
 )

@@ -101,7 +101,7 @@ def weighted(
         if name == "r2":
             return _r2(y, score, weights)
         mean = weights @ row_loss(name, task, y, score, threshold, quantile) / weights.sum(axis=1)
-        return np.sqrt(mean) if name == "rmse" else mean
+        return np.sqrt(mean) if name in ("rmse", "rmsle") else mean
 
 
 def row_loss(  # noqa: PLR0917 - the order is that of `weighted`
@@ -112,7 +112,7 @@ def row_loss(  # noqa: PLR0917 - the order is that of `weighted`
     threshold: float | None = None,
     quantile: float | None = None,
 ) -> np.ndarray:
-    """Each row's part (rows,) in a metric that is a mean over rows; of `rmse`, whose square it is, the square."""
+    """Each row's part (rows,) in a metric that is a mean over rows; of `rmse` and `rmsle` in their squares."""
     if task == "multiclass":
         return _multiclass_row_loss(name, y.astype(np.int64), score)
     if name == "log_loss":
@@ -120,6 +120,8 @@ def row_loss(  # noqa: PLR0917 - the order is that of `weighted`
         return -(y * np.log(clipped) + (1 - y) * np.log(1 - clipped))
     if name == "accuracy":
         return ((score >= (0.5 if threshold is None else threshold)) == (y > 0.5)).astype(np.float64)
+    if name == "rmsle":  # undefined where a label is negative; a negative prediction counts as 0
+        return (np.log1p(np.where(y < 0, np.nan, y)) - np.log1p(np.maximum(score, 0.0))) ** 2
     above = y - score
     losses = {"brier": above**2, "rmse": above**2, "mae": np.abs(above), "coverage": (above <= 0).astype(np.float64)}
     if quantile is not None:
@@ -136,7 +138,7 @@ def gain(name: str, challenger: np.ndarray | float, reference: np.ndarray | floa
 
 def metric_range(name: str) -> tuple[float, float]:
     """Smallest and largest value that a metric can take."""
-    if name in ("log_loss", "rmse", "mae", "pinball"):
+    if name in ("log_loss", "rmse", "rmsle", "mae", "pinball"):
         return 0.0, np.inf
     if name == "r2":
         return -np.inf, 1.0
