@@ -1,5 +1,6 @@
 """From a trial to a model of the project: a folder in `defs/` with the families, parameters and weights fixed."""
 
+import importlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,6 @@ from ml_platform.new_model.draft import Wanted
 from ml_platform.project import Project
 from ml_platform.settings import Settings
 from ml_platform.spec.families import family_info
-from ml_platform.yaml_documents import SpecError
 
 MODULE = "adopted_trial"
 CLASS = "AdoptedTrial"
@@ -74,9 +74,7 @@ def adopt_trial(
     if plan.model is not None:
         return _change_model(project, plan, entry)
     name = name or plan.name
-    path = f"{project.package}.defs.{name}.{MODULE}.{CLASS}"
     is_file = plan.table.startswith("automl/")
-    allowed = [one.value for one in plan.decisions if one.what == "allowed"]
     wanted = Wanted(
         name,
         f"raw/{name}_rows" if is_file else plan.table,
@@ -86,7 +84,6 @@ def adopt_trial(
         task=plan.task,
         group=plan.group,
         exclude=[column for column, why in plan.dropped.items() if why == "left out by --drop"],
-        families=(path,),
         metric=plan.metric,
         trials=1,
     )
@@ -95,6 +92,8 @@ def adopt_trial(
         data=Path(plan.source) if is_file else None,
         files={f"{MODULE}.py": family_module(plan, entry)},
     )  # fmt: skip
+    name_trial(project, made.folder)
+    allowed = [one.value for one in plan.decisions if one.what == "allowed"]
     notes = [*made.notes]
     notes += [f"{column} was allowed by --allow: the draft leaves out what gives the label" for column in allowed]
     notes += [
@@ -137,28 +136,40 @@ def _decided(plan: Plan, what: str) -> str | None:
 def _change_model(project: Project, plan: Plan, entry: Entry) -> AdoptedModel:
     """Let a model's `families` name the trial."""
     source = find_model(project, str(plan.model))
-    declaration = source.folder / "defs.yaml"
+    declaration, module = source.folder / "defs.yaml", source.folder / f"{MODULE}.py"
     text = declaration.read_text(encoding="utf-8")
-    package = ".".join((project.package, "defs", *source.folder.relative_to(project.defs).parts))
-    path = f"{package}.{MODULE}.{CLASS}"
-    if len(_FAMILIES.findall(text)) != 1:
-        raise ValueError(
-            f"{declaration}: wanted one line `families: […]` to change, found {len(_FAMILIES.findall(text))}; write "
-            "the families in one line first"
-        )
-    module = source.folder / f"{MODULE}.py"
     before = module.read_text(encoding="utf-8") if module.exists() else None
-    changed = _FAMILIES.sub(rf"\g<indent>families: [{path}]", text)
     module.write_text(family_module(plan, entry), encoding="utf-8")
-    declaration.write_text(changed, encoding="utf-8")
     try:
+        path = name_trial(project, source.folder)
         find_model(project, str(plan.model))
-    except (SpecError, ValueError):
+    except ValueError:  # SpecError is one
         declaration.write_text(text, encoding="utf-8")
         if before is None:
             module.unlink()
         else:
             module.write_text(before, encoding="utf-8")
         raise
-    notes = (f"families: [{path}] in {declaration.name}; the families before are in the history of your repository.",)
+    notes = (f"families: [{path}] in {declaration.name}; those before are in the history of your repository.",)
     return AdoptedModel(str(plan.model), (module, declaration), notes)
+
+
+def name_trial(project: Project, folder: Path) -> str:
+    """Let the `families` of a model's `defs.yaml` name the trial in its folder, and give its path.
+
+    Raises
+    ------
+    ValueError
+        When the families are not in one line of the file.
+    """
+    declaration = folder / "defs.yaml"
+    text = declaration.read_text(encoding="utf-8")
+    package = ".".join((project.package, "defs", *folder.relative_to(project.defs).parts))
+    path = f"{package}.{MODULE}.{CLASS}"
+    if (count := len(_FAMILIES.findall(text))) != 1:
+        raise ValueError(
+            f"{declaration}: wanted one line `families: […]` to change, found {count}; write the families in one line"
+        )
+    declaration.write_text(_FAMILIES.sub(rf"\g<indent>families: [{path}]", text), encoding="utf-8")
+    importlib.invalidate_caches()
+    return path

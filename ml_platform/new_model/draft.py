@@ -60,8 +60,6 @@ class Wanted:
         Column whose rows stay together in one part of a split at random; it is no input.
     exclude
         Columns that are no inputs either.
-    families
-        Families to try, and their trials; the usual ones when empty.
     metric
         Of the gate; the task's usual one when None.
     trials
@@ -77,7 +75,6 @@ class Wanted:
     owner: str = "team@example.com"
     group: str | None = None
     exclude: Sequence[str] = ()
-    families: Sequence[str] = ()
     metric: str | None = None
     trials: int | None = None
 
@@ -171,7 +168,6 @@ def draft_model(
         strong=strong,
         split=split,
         lookups=offered,
-        families=wanted.families,
         metric=wanted.metric,
         trials=wanted.trials,
     )

@@ -80,7 +80,6 @@ def defs_yaml(
     strong: StrongInputs,
     split: DraftSplit,
     lookups: Sequence[str],
-    families: Sequence[str] = (),
     metric: str | None = None,
     trials: int | None = None,
 ) -> str:
@@ -106,7 +105,7 @@ def defs_yaml(
                 *_inputs(identity, inputs, strong),
                 *(f"    # {plain(column)} is left out: {plain(why)}" for column, why in left_out.items()),
                 *_lookups(lookups),
-                f"  families: [{', '.join(families) or _FAMILIES[target.task]}]",
+                f"  families: [{_FAMILIES[target.task]}]",
                 *([f"  tuning: {_value({'trials': trials})}"] if trials else []),
                 *([f"  split: {_value(split.split)}"] if split.split else []),
                 *([f"  promotion: {_value(promotion)}"] if promotion else []),
