@@ -2,25 +2,25 @@
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ml_platform.automl.notebook_text import RESULT_TAG
+from ml_platform.automl.trial_notebook import RESULT_TAG
 from ml_platform.distribution import extra
 
 EXTRA = "notebooks"
+LIBRARIES = ("ipykernel", "jupytext", "nbclient", "shap")
 _STARTUP_SECONDS = 300  # on a busy machine
 
 
 def require_notebooks() -> None:
     """Check that notebooks can be written and run (raises ExtraMissing, with the command that installs what is)."""
     with extra(EXTRA):
-        import ipykernel
-        import jupytext
-        import nbclient
-        import shap  # noqa: F401
-    del ipykernel, jupytext, nbclient
+        for name in LIBRARIES:
+            if find_spec(name) is None:  # importing SHAP alone takes seconds
+                raise ModuleNotFoundError(f"No module named '{name}'", name=name)
 
 
 def write_notebook(text: str, path: Path) -> None:

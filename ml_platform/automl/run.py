@@ -7,15 +7,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ml_platform.automl.documents import ENSEMBLE, Leaderboard
+from ml_platform.automl.exploration_notebook import exploration_notebook
 from ml_platform.automl.frame import AutomlRows, read_plan_rows
 from ml_platform.automl.leaks import check_leaks
-from ml_platform.automl.notebook_text import exploration_notebook, trial_notebook
 from ml_platform.automl.notebooks import require_notebooks, write_notebook
 from ml_platform.automl.options import AutomlOptions
 from ml_platform.automl.plan import PlannedTable, higher_is_better
 from ml_platform.automl.show import leaderboard_markdown, leaderboard_plot
 from ml_platform.automl.sources import plan_data, plan_model
 from ml_platform.automl.store import EXPLORATION, new_run_folder, write_leaderboard
+from ml_platform.automl.trial_notebook import trial_notebook
 from ml_platform.automl.trials import (
     CONFIDENCE,
     SEARCH_SHARE,
@@ -115,7 +116,7 @@ def run_automl(
     spec = trials_spec(plan, families, minutes=SEARCH_SHARE * options.minutes)
     tell(f"searching {', '.join(families)} for {SEARCH_SHARE * options.minutes:.1f} minutes ...")
     with tracker.run(plan.name, "automl", tags={"stage": "automl"}) as run_id:
-        result = run_search(plan, rows, spec, tracker)
+        result = run_search(plan, rows, spec, tracker, tell)
         trials = fit_trials(
             plan, rows, spec, leading_trials(result, options.top),
             until=clock + 60 * _FITS_SHARE * options.minutes, tell=tell,

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ml_platform.automl.documents import Decision, Plan, PlanColumn, SplitPlan
 from ml_platform.automl.options import AutomlOptions
-from ml_platform.automl.plan import PlannedTable, TableSource, check_metric, fit_split, plan_table
+from ml_platform.automl.plan import PlannedTable, TableSource, check_metric, plan_table
+from ml_platform.automl.split_plan import fit_split
 from ml_platform.features.training_sets.build import build_training_set, feature_infos
 from ml_platform.features.training_sets.feature_definitions import request_features
 from ml_platform.features.views.load import load_views
@@ -16,8 +17,8 @@ from ml_platform.new_model.create import read_file
 from ml_platform.new_model.draft import check_name
 from ml_platform.project import Project
 from ml_platform.spec.model import ModelSpec
-from ml_platform.spec_yaml import COMPONENT, documents, load_spec
-from ml_platform.yaml_documents import nearest
+from ml_platform.spec_yaml import COMPONENT, load_spec
+from ml_platform.yaml_documents import documents, nearest
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def plan_model(project: Project, lake: Lake, name: str, options: AutomlOptions) 
         task=spec.task,
         metric=metric,
         target=spec.target,
-        positive=positive,  # type: ignore[arg-type]
+        positive=positive,
         classes=label_classes(labels) if spec.task == "multiclass" else (),
         log_target=metric == "rmsle",
         columns=tuple(

@@ -26,9 +26,11 @@ from ml_platform.training.export.blended_graph import blend_graphs
 from ml_platform.training.export.parity import ParityError, check_parity
 from ml_platform.training.families.registry import get_family
 from ml_platform.training.search import search
+from ml_platform.training.search.progress import Progress
 
 CONFIDENCE = 0.95
 SEARCH_SHARE = 0.5  # of the budget; the rest is for fits on more rows and their exports
+_MOST_TRIALS = 200  # of each family: the budget ends a search before, unless the table is tiny
 _FEWEST_BLOCKS = 10
 _NEURAL = ("torch_mlp", "keras_mlp")  # without code for a notebook
 
@@ -93,16 +95,25 @@ def trials_spec(plan: Plan, families: Sequence[str], *, minutes: float) -> Model
             "label_available_at": KNOWN,
             "inputs": [{"name": ID, "type": "integer", "feature": False}],
             "families": list(families),
-            "tuning": {"trials": 200, "timeout_minutes": minutes / len(families), "seed": plan.seed},
+            "tuning": {"trials": _MOST_TRIALS, "total_timeout_minutes": minutes, "seed": plan.seed},
             "promotion": {"metric": metric},
             "scoring": {"start": "2024-01-01"},
         }
     )
 
 
-def run_search(plan: Plan, rows: AutomlRows, spec: ModelSpec, tracker: Tracker) -> SearchResult:
-    """Search over families and parameters, on the training and validation rows."""
-    return search(training_rows(plan, rows, spec), spec, tracker=tracker)
+def run_search(
+    plan: Plan, rows: AutomlRows, spec: ModelSpec, tracker: Tracker, tell: Callable[[str], None] = lambda _: None
+) -> SearchResult:
+    """Search over families and parameters, on the training and validation rows; `tell` gets each better trial."""
+    best: list[int] = []
+
+    def on_progress(progress: Progress) -> None:
+        if progress.best is not None and progress.best.number == progress.record.number not in best:
+            best.append(progress.record.number)
+            tell(progress.line)
+
+    return search(training_rows(plan, rows, spec), spec, tracker=tracker, on_progress=on_progress)
 
 
 def leading_trials(result: SearchResult, top: int) -> list[Trial]:

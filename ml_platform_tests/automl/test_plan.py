@@ -134,6 +134,6 @@ def test_an_input_that_gives_the_label_stops_the_run(lake: Lake) -> None:
     )
     made = plan(lake, frame, target="y")
     rows = read_plan_rows(made.plan)
-    with pytest.raises(LeakFound, match="--drop contract.*--allow contract"):
+    with pytest.raises(LeakFound, match=r"--drop contract.*--allow contract"):
         check_leaks(made.plan, rows, made.inputs, ())
     check_leaks(made.plan, rows, made.inputs, ["contract"])

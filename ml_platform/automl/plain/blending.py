@@ -5,7 +5,7 @@ import numpy as np
 
 def blend(scores: list[np.ndarray], weights: list[float]) -> np.ndarray:
     """Average scores by weight."""
-    return sum(weight * score for weight, score in zip(weights, scores, strict=True))
+    return np.asarray(sum(weight * score for weight, score in zip(weights, scores, strict=True)))
 
 
 def from_logarithm(score: np.ndarray, largest: float) -> np.ndarray:
