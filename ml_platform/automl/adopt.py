@@ -122,7 +122,8 @@ def family_module(plan: Plan, entry: Entry) -> str:
         "from ml_platform.training import BlendFamily, BlendMember, FamilyInfo\n\n\n"
         f"class {CLASS}(BlendFamily):\n"
         '    """See above."""\n\n'
-        f"    info = FamilyInfo({entry.trial.replace('-', '_')!r}, ({plan.task!r},), tolerance={tolerance!r})\n"
+        f"    info = FamilyInfo({entry.trial.replace('-', '_')!r}, ({plan.task!r},), "
+        f"tolerance={tolerance!r}, weights=True)\n"
         f"    log_target = {plan.log_target}\n"
         "    members: ClassVar[tuple[BlendMember, ...]] = (\n" + "\n".join(members) + "\n    )\n"
     )  # fmt: skip

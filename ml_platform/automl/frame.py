@@ -9,7 +9,7 @@ import polars as pl
 from ml_platform.automl.documents import Plan
 from ml_platform.automl.plain.rows import binary_labels, class_labels, input_columns, number_labels, read_rows
 from ml_platform.automl.plain.splits import split_at_random, split_by_group, split_by_time
-from ml_platform.features.training_sets.build import FeatureInfo, TrainingSetRef
+from ml_platform.features.training_sets.documents import FeatureInfo, TrainingSetRef
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.data.split import Parts, TrainingRows, window
 from ml_platform.training.documents import SplitBounds

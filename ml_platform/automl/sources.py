@@ -47,6 +47,7 @@ def find_model(project: Project, name: str) -> ModelSource:
 def plan_model(project: Project, lake: Lake, name: str, options: AutomlOptions) -> Plan:
     """Plan trials on a model's training set, which is made when there is none; split, task and metric are its own."""
     source = find_model(project, name)
+    _check_objective(source.spec)
     spec, views = source.spec, load_views(project.defs / "features")
     table = f"training_sets/{name}"
     if not lake.exists(table):
@@ -111,6 +112,18 @@ def plan_model(project: Project, lake: Lake, name: str, options: AutomlOptions) 
         decisions=tuple(decisions),
     )
     return fit_split(plan, rows, options)
+
+
+def _check_objective(spec: ModelSpec) -> None:
+    """Refuse a model that is trained in a way that trials and notebooks do not know (raises ValueError)."""
+    plain = {field: info.get_default(call_default_factory=True) for field, info in type(spec).model_fields.items()}
+    keys = [name for name in ("weight", "class_weights", "quantile", "monotone") if getattr(spec, name) != plain[name]]
+    keys += ["split.history"] if spec.split.history is not None else []
+    if keys:
+        raise ValueError(
+            f"{spec.name} has {', '.join(keys)} in its defs.yaml, which trials of AutoML do not know; leave them out, "
+            f"or search with its own families: dg launch --job {spec.name}_retrain"
+        )
 
 
 def plan_data(

@@ -9,7 +9,7 @@ from ml_platform.automl.estimator_code import NOTEBOOK_FAMILIES, estimator_code
 from ml_platform.automl.plain.blending import blend
 from ml_platform.automl.plain.metrics import METRICS
 from ml_platform.automl.plain.rows import input_columns, learn_categories, make_matrix
-from ml_platform.features.training_sets.build import FeatureInfo
+from ml_platform.features.training_sets.documents import FeatureInfo
 from ml_platform.inference.matrix import FeatureEncoder
 from ml_platform.registry.manifest import Feature
 from ml_platform.spec.families import BUILT_IN

@@ -78,7 +78,16 @@ class BlendFamily(EstimatorFamily):
             parts.append((family, family.build(task, features, member.params, seed), member.weight))
         return Blend(parts)
 
-    def fit(self, estimator: Blend, X: np.ndarray, y: np.ndarray, validation: Validation | None = None) -> Blend:  # noqa: ARG002
+    def fit(
+        self,
+        estimator: Blend,
+        X: np.ndarray,
+        y: np.ndarray,
+        validation: Validation | None = None,  # noqa: ARG002
+        *,
+        weights: np.ndarray | None = None,
+        validation_weights: np.ndarray | None = None,  # noqa: ARG002
+    ) -> Blend:
         """See `EstimatorFamily`; members are fitted with the rounds that they name, so nothing stops them early.
 
         Raises
@@ -90,7 +99,11 @@ class BlendFamily(EstimatorFamily):
             raise ValueError(f"family '{self.info.name}' learns log(1 + value): wanted labels from 0 on")
         limit = 2.0 * float(y.max()) if self.log_target else None
         y = np.log1p(y) if self.log_target else y
-        return Blend([(family, family.fit(part, X, y), weight) for family, part, weight in estimator.parts], limit)
+        parts = [
+            (family, family.fit(part, X, y) if weights is None else family.fit(part, X, y, weights=weights), share)
+            for family, part, share in estimator.parts
+        ]
+        return Blend(parts, limit)
 
     def predict(self, estimator: Blend, task: Task, X: np.ndarray) -> np.ndarray:
         """See `EstimatorFamily`."""
