@@ -18,7 +18,7 @@ from ml_platform.lake.cli import quarantine, sql, tables
 from ml_platform.monitoring.alerts.cli import app as alerts
 from ml_platform.new_model.cli import app as new
 from ml_platform.private_files import private_umask
-from ml_platform.promotion import environments_cli, traffic_cli
+from ml_platform.promotion import approvals_cli, environments_cli, traffic_cli
 from ml_platform.promotion.history_cli import history
 from ml_platform.promotion.models_cli import app as models
 from ml_platform.promotion.promoters import MayNotPromote, promoter
@@ -131,6 +131,7 @@ def rollback(model: Model, reason: Annotated[str, typer.Option(help=REASON)] = "
 app.command(rich_help_panel=MODELS)(history)
 app.add_typer(new, name="new", rich_help_panel=BUILD)
 app.command("automl", rich_help_panel=BUILD)(automl)
+app.add_typer(approvals_cli.app, name="approvals", rich_help_panel=MODELS)
 app.add_typer(environments_cli.app, name="environments", rich_help_panel=MODELS)
 
 

@@ -7,7 +7,8 @@ from ml_platform.doctor.findings import Finding, error, ok
 from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.digests import BundleRefused
 from ml_platform.registry.manifest import Manifest, Target
-from ml_platform.registry.releases import DocumentUnreadable, ReleaseStore
+from ml_platform.registry.releases import ReleaseStore
+from ml_platform.registry.stored_documents import DocumentUnreadable
 from ml_platform.settings import Settings
 
 

@@ -24,9 +24,18 @@ class TrafficConfig(dg.Config):
     reason: str = Field(description="Why; it goes into the ledger.")
 
 
+class ApprovalConfig(dg.Config):
+    """Run configuration of a person's answer to a version that waits."""
+
+    version: int = Field(description="Version that waits for an approval.")
+    approve: bool = Field(description="True: it is released at once. False: it is rejected.")
+    by: str = Field(description="Name of the person who answers. Dagster cannot check it: it has no login.")
+    comment: str = Field(description="What was looked at, and why; it goes into the ledger.")
+
+
 def endpoint_jobs(spec: ModelSpec) -> list[dg.JobDefinition]:
     """Build the jobs of one model's endpoint."""
-    return [_rollback_job(spec), _traffic_job(spec)]
+    return [_rollback_job(spec), _traffic_job(spec), _approval_job(spec)]
 
 
 def release_changed(context: dg.OpExecutionContext, endpoint: Endpoint) -> None:
@@ -70,6 +79,30 @@ def _traffic_job(spec: ModelSpec) -> dg.JobDefinition:
 
     description = f"Sets which versions of {spec.name} answer how much, and which are scored beside."
     return _job(set_shares, f"{spec.name}_traffic", description)
+
+
+def _approval_job(spec: ModelSpec) -> dg.JobDefinition:
+    @dg.op(name=f"{spec.name}_answer", description="Approve or reject a version that waits, and say so in the ledger.")
+    def answer(context: dg.OpExecutionContext, config: ApprovalConfig, platform: Platform) -> None:
+        from ml_platform.promotion.approve import answer_request
+        from ml_platform.promotion.promote import promote_version
+
+        settings, by = platform.settings, f"{config.by} (dagster run {context.run.run_id})"
+        policy = platform.releases.approvals.policy(spec.name)
+        if policy is not None and policy.approvers:
+            raise dg.Failure(
+                f"{spec.name} names its approvers, and Dagster cannot check who {config.by} is: approve in a terminal, "
+                "the console or over HTTP"
+            )
+        request = answer_request(
+            settings, spec.name, config.version, by=config.by, approve=config.approve, comment=config.comment
+        )
+        context.log.info(f"version {config.version}: {request.events[-1].action} by {config.by}")
+        if config.approve:
+            reason = f"approved: {config.comment}"
+            release_changed(context, promote_version(settings, spec.name, config.version, by=by, reason=reason))
+
+    return _job(answer, f"{spec.name}_approval", f"Approves or rejects a version of {spec.name} that waits.")
 
 
 def _job(op: dg.OpDefinition, name: str, description: str) -> dg.JobDefinition:

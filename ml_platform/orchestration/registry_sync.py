@@ -29,13 +29,26 @@ def endpoints_behind(platform: Platform) -> dict[str, int]:
     }
 
 
+def answers_behind(platform: Platform) -> dict[str, int]:
+    """Versions, as model and number, of whose approval the ledger lacks something, with how much was said of each."""
+    from ml_platform.promotion.approve import recorded_events
+
+    return {
+        f"{request.model} version {request.version}": len(request.events)
+        for request in platform.releases.approvals.all()
+        if recorded_events(platform.lake, request) < len(request.events)
+    }
+
+
 @dg.op(name="follow_what_serves", description="Write into ledger and registry what was changed over HTTP.")
 def sync_registry_op(context: dg.OpExecutionContext, platform: Platform) -> None:
     """Bring ledger, aliases and release assets along."""
+    from ml_platform.promotion.approve import record_approvals
     from ml_platform.promotion.promote import sync_registry
 
     for name in endpoints_behind(platform):
         release_changed(context, sync_registry(platform.settings, name))
+    record_approvals(platform.settings)
 
 
 @dg.job(
@@ -57,7 +70,7 @@ def registry_sync() -> None:
 )
 def registry_behind(platform: Platform) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """Ask for a run for each change that the ledger lacks."""
-    behind = endpoints_behind(platform)
+    behind = endpoints_behind(platform) | answers_behind(platform)
     if not behind:
         yield dg.SkipReason("ledger and registry have every change of what serves")
         return

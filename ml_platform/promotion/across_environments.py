@@ -13,6 +13,7 @@ import numpy as np
 
 from ml_platform.atomic_files import locked
 from ml_platform.lake.storage.tables import Lake
+from ml_platform.promotion.approve import request_approval
 from ml_platform.promotion.candidate import Candidate, NotPromotable, check_fits, find_candidate
 from ml_platform.promotion.promote import sync_registry
 from ml_platform.promotion.reconcile import STAGE, reconcile_registry
@@ -63,7 +64,7 @@ def promote_across(
     Returns
     -------
     tuple[int, Endpoint | None]
-        Its version there, and the endpoint document; None where it is not released.
+        Its version there, and the endpoint document; None where it is not released, or waits for an approval there.
 
     Raises
     ------
@@ -97,6 +98,9 @@ def promote_across(
         store.register_version(candidate.model, version, candidate.digest)
         note_registration(target, Tracker(target).client.get_model_version(candidate.model, str(version)), by=by)
         _copy_card(ReleaseStore(source.releases_dir), store, candidate, version)
+        if _waits(source, target, candidate, version, by=by, reason=f"from {source_name}: {reason}"):
+            reconcile_registry(Tracker(target), candidate.model)
+            return version, None
         targets = (Target(version=version, digest=candidate.digest),)
         if not release:
             reconcile_registry(Tracker(target), candidate.model)
@@ -112,6 +116,30 @@ def _alone(store: ReleaseStore, model: str) -> Iterator[None]:
     """Keep others from promoting the model into the same store meanwhile, who would register it twice."""
     with locked(store.folder / "locks" / f"{model}.promotion.lock"):
         yield
+
+
+def _waits(source: Settings, target: Settings, candidate: Candidate, version: int, *, by: str, reason: str) -> bool:
+    """Ask for an approval in the target where its versions need one and this one has none; says whether it waits.
+
+    Where no version of the model was ever registered in the target, the source says what its versions need.
+    """
+    approvals = ReleaseStore(target.releases_dir).approvals
+    policy = approvals.policy(candidate.model)
+    if policy is None:
+        policy = ReleaseStore(source.releases_dir).approvals.policy(candidate.model)
+        if policy is None:
+            return False
+        approvals.set_policy(candidate.model, policy)
+    served = any(entry.digest == candidate.digest for entry in _served(ReleaseStore(target.releases_dir), candidate))
+    if served:
+        return False
+    request = request_approval(target, candidate.model, version, candidate.digest, by=by, comment=reason)
+    return request.state(datetime.now(UTC)) != "approved"
+
+
+def _served(store: ReleaseStore, candidate: Candidate) -> list[Target]:
+    """Targets that the model's endpoint ever had."""
+    return [entry for document in store.history(candidate.model) for entry in document.targets]
 
 
 def _copy_card(source: ReleaseStore, target: ReleaseStore, candidate: Candidate, version: int) -> None:

@@ -50,7 +50,7 @@ def promote(  # noqa: PLR0917 - typer takes options as arguments
     from ml_platform.promotion.promote import RegistryBehind
     from ml_platform.promotion.promoters import MayNotPromote, promoter
     from ml_platform.registry.digests import BundleRefused
-    from ml_platform.registry.releases import ReleaseConflict
+    from ml_platform.registry.releases import ReleaseConflict, ReleaseStore
 
     try:
         current, settings = current_environment(), Settings()
@@ -77,8 +77,9 @@ def promote(  # noqa: PLR0917 - typer takes options as arguments
         stop(str(error))
     model = reference.partition("@")[0]
     if endpoint is None:
-        say(
-            f"{model}: version {version} of {to}, which waits; to serve it there: ml-platform promote {model} {version}"
-        )
+        needs_approval = not register_only and ReleaseStore(target.releases_dir).approvals.policy(model) is not None
+        serve = "approvals approve" if needs_approval else "promote"
+        waits = f"{model}: version {version} of {to}, which waits"
+        say(f"{waits}; to serve it there: ml-platform {serve} {model} {version}")
     else:
         say(f"{model}: version {version} of {to}, which serves there (revision {endpoint.revision})")

@@ -37,7 +37,8 @@ def card(
     """
     from ml_platform.registry.card_pages import card_html, card_markdown
     from ml_platform.registry.model_card import carded_versions, load_card
-    from ml_platform.registry.releases import DocumentUnreadable, ReleaseStore
+    from ml_platform.registry.releases import ReleaseStore
+    from ml_platform.registry.stored_documents import DocumentUnreadable
 
     store = ReleaseStore(Settings().releases_dir)
     if to is not None and to.suffix not in {".html", ".md"}:

@@ -3,6 +3,7 @@
 from ml_platform.governance.audit import record_event
 from ml_platform.governance.ledger_check import anchor_ledger
 from ml_platform.lake.storage.tables import Lake
+from ml_platform.promotion.approve import record_approvals, request_approval
 from ml_platform.promotion.reconcile import reconcile_registry
 from ml_platform.promotion.versions import bundle_of_version
 from ml_platform.registry.followed import following
@@ -88,10 +89,7 @@ def promote(
     if not evaluation.promote:
         return decision(False, current, *evaluation.reasons)
     if not spec.promotion.automatic:
-        waiting = (
-            f"Version {registered.version} passed the gate and waits as challenger, because promotion.automatic is "
-            f'false; to serve it: ml-platform promote {spec.name} {registered.version} --reason "…".'
-        )
+        waiting = _waiting(settings, spec, registered, evaluation, by=by)
         return decision(False, current, waiting, *evaluation.reasons)
     endpoint = store.publish(
         spec.name,
@@ -107,6 +105,25 @@ def promote(
     return decision(True, endpoint, served, *evaluation.reasons)
 
 
+def _waiting(
+    settings: Settings, spec: ModelSpec, registered: RegisteredVersion, evaluation: Evaluation, *, by: str
+) -> str:
+    """Let a version that passed wait for a person; says for what."""
+    version = registered.version
+    if spec.promotion.approval is None:
+        return (
+            f"Version {version} passed the gate and waits as challenger, because promotion.automatic is false; to "
+            f'serve it: ml-platform promote {spec.name} {version} --reason "…".'
+        )
+    request = request_approval(
+        settings, spec.name, version, registered.digest, by=by, comment=" ".join(evaluation.reasons)
+    )
+    return (
+        f"Version {version} passed the gate and waits for an approval until {request.expires_at:%Y-%m-%d %H:%M} UTC: "
+        f'ml-platform approvals approve {spec.name} {version} --comment "…".'
+    )
+
+
 def promote_version(settings: Settings, model: str, version: int, *, by: str, reason: str) -> Endpoint:
     """Release a registered version because a person says so, whatever the gate found.
 
@@ -114,6 +131,8 @@ def promote_version(settings: Settings, model: str, version: int, *, by: str, re
     ------
     LookupError
         When the version or its bundle does not exist.
+    NotApproved
+        When a person has to approve it first.
     """
     tracker, store = Tracker(settings), ReleaseStore(settings.releases_dir)
     digest = bundle_of_version(tracker, model, version)
@@ -219,6 +238,7 @@ def _follow(settings: Settings, tracker: Tracker, endpoint: Endpoint) -> None:
                 detail += document.reason
                 record_event(settings.audit_dir, settings.keys_dir, document.action, detail, by=document.updated_by)
                 anchor_ledger(settings, record_release(lake, store, document))
+            record_approvals(settings, endpoint.model)
             reconcile_registry(tracker, endpoint.model)
     except Exception as error:
         champion = champion_of_targets(endpoint.targets)

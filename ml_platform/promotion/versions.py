@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from ml_platform.promotion.reconcile import reconcile_registry, versions_of
 from ml_platform.promotion.registrations import note_registration
+from ml_platform.registry.approvals import ApprovalPolicy
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import Tracker
 from ml_platform.spec.model import ModelSpec
@@ -31,6 +32,9 @@ def register(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation, *, 
     from mlflow.exceptions import MlflowException
 
     client = tracker.client
+    wanted = spec.promotion.approval
+    policy = ApprovalPolicy(**wanted.model_dump()) if wanted is not None else None
+    ReleaseStore(tracker.settings.releases_dir).approvals.set_policy(spec.name, policy)
     tags, description = _tags(spec, trained, evaluation), describe(spec, trained, evaluation)
     if (earlier := _same_refit(tracker, trained)) is not None:
         # Fitted again by a run that was repeated: what is registered, and may serve, stays as it is.

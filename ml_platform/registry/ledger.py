@@ -16,6 +16,7 @@ import polars as pl
 
 from ml_platform.atomic_files import locked
 from ml_platform.lake.storage.tables import Lake
+from ml_platform.registry.approvals import ApprovalRequest
 from ml_platform.registry.digests import BundleRefused
 from ml_platform.registry.manifest import Endpoint, Manifest, champion_of_targets, describe_targets
 from ml_platform.registry.releases import ReleaseStore
@@ -107,6 +108,21 @@ def record_registration(
         "provenance": _provenance(store, digest),
     }
     return _append(lake, store, entry, (f"registration/{model}", version))
+
+
+def record_approval(lake: Lake, store: ReleaseStore, request: ApprovalRequest, position: int) -> Link | None:
+    """Record what was asked or answered about a version; each event of a request once (see `record_release`)."""
+    event = request.events[position]
+    entry = {
+        "at": event.at.astimezone(UTC),
+        "model": request.model,
+        "action": event.action,
+        "by": event.by,
+        "reason": event.comment,
+        "to_version": request.version,
+        "to_digest": request.digest,
+    }
+    return _append(lake, store, entry, (f"approval/{request.model}/{request.version}", position + 1))
 
 
 def unrecorded(lake: Lake, store: ReleaseStore, name: str) -> list[Endpoint]:

@@ -11,7 +11,8 @@ import msgspec
 
 from ml_platform.atomic_files import replace_file
 from ml_platform.registry.manifest import Feature, Provenance, Struct
-from ml_platform.registry.releases import DocumentUnreadable, ReleaseStore, is_name
+from ml_platform.registry.releases import ReleaseStore, is_name
+from ml_platform.registry.stored_documents import read_document
 
 
 class CardSlice(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -111,15 +112,13 @@ def load_card(store: ReleaseStore, model: str, version: int) -> ModelCard:
     """
     path = card_path(store, model, version)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=ModelCard)
+        return read_document(path, ModelCard, "a model card", "restore it from a backup")
     except FileNotFoundError:
         known = ", ".join(str(number) for number in carded_versions(store, model)) or "none"
         raise LookupError(
             f"{model}: version {version} has no card; versions with one: {known}. Cards are written when a version is "
             "registered"
         ) from None
-    except msgspec.MsgspecError as error:
-        raise DocumentUnreadable(f"{path}: not a model card ({error}); restore it from a backup") from error
 
 
 def carded_versions(store: ReleaseStore, model: str) -> list[int]:

@@ -6,7 +6,8 @@ import msgspec
 
 from ml_platform.atomic_files import replace_file
 from ml_platform.registry.manifest import Struct
-from ml_platform.registry.releases import DocumentUnreadable, ReleaseStore
+from ml_platform.registry.releases import ReleaseStore
+from ml_platform.registry.stored_documents import DocumentUnreadable
 
 
 class Origin(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):

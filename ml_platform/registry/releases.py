@@ -19,16 +19,15 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
 from uuid import uuid4
 
 import msgspec
 
 from ml_platform.atomic_files import locked, replace_file, sync_path, write_synced
+from ml_platform.registry.approvals import Approvals
 from ml_platform.registry.digests import BUNDLE_FILES, bundle_digest, check_bundle, is_digest
 from ml_platform.registry.manifest import Action, Endpoint, Manifest, Struct, Target
-
-Document = TypeVar("Document", bound=Struct)
+from ml_platform.registry.stored_documents import DocumentUnreadable, read_document
 
 _ABOVE = re.compile(r"(?<![\w/:.])/(?:[^\s/:'\"]+/)+")  # the folders of an absolute path
 _NAME = re.compile(r"[a-z][a-z0-9_-]{1,62}")
@@ -40,10 +39,6 @@ class _Version(Struct, frozen=True):
 
 class ReleaseConflict(RuntimeError):
     """The endpoint changed between reading it and publishing: nothing was written."""
-
-
-class DocumentUnreadable(ValueError):
-    """A file of the store is damaged or misplaced, which the caller is not to blame for."""
 
 
 class ReleaseStore:
@@ -61,6 +56,7 @@ class ReleaseStore:
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
+        self.approvals = Approvals(self.folder)
 
     def put_bundle(self, files: Mapping[str, bytes] | Path) -> str:
         """Store a bundle (its files, or a folder that holds them) and return its digest; the same bundle twice is one.
@@ -141,7 +137,7 @@ class ReleaseStore:
         own = [entry for entry in self.history(model) if entry.model == model]  # not an endpoint of another's versions
         served = {target.version: target.digest for entry in own for target in entry.targets}
         registered = {
-            int(path.stem): _read(path, _Version, "a registered version", "register it again").digest
+            int(path.stem): read_document(path, _Version, "a registered version", "register it again").digest
             for path in (self.folder / "versions" / _checked_name(model)).glob("*.json")
         }
         return dict(sorted((served | registered).items()))
@@ -162,7 +158,7 @@ class ReleaseStore:
         """Return the newest endpoint document, which names no targets while it is withdrawn; None before the first."""
         path = self.endpoint_path(name)
         try:
-            document = _read(path, Endpoint, "an endpoint document", "restore it from the history folder")
+            document = read_document(path, Endpoint, "an endpoint document", "restore it from the history folder")
         except FileNotFoundError:
             return None
         if document.name != name:  # a copy under another name must not take the place of what it was copied from
@@ -234,6 +230,8 @@ class ReleaseStore:
             When another revision is current than `expected_revision`.
         BundleRefused, LookupError
             When a bundle is damaged or missing.
+        NotApproved
+            When a version would serve for the first time that a person has to approve first.
         ValueError
             When a bundle or the endpoint is another model's, or the shares do not add up.
         """
@@ -253,6 +251,7 @@ class ReleaseStore:
                 raise ValueError(
                     f"the endpoint '{name}' is of the model '{current.model}', not '{model}'; use another name"
                 )
+            self._check_approved(model, name, targets)
             if current and action == "traffic" and (current.targets, current.key) == (tuple(targets), key):
                 return current
             document = Endpoint(
@@ -277,13 +276,13 @@ class ReleaseStore:
         """Every endpoint document of a name, oldest first."""
         newest = self.revision(name)
         paths = sorted(self._history_folder(name).glob("*.json"))
-        documents = [_read(path, Endpoint, "an endpoint document", "restore it from a backup") for path in paths]
+        documents = [_past_document(path) for path in paths]
         return [entry for entry in documents if entry.revision <= newest]
 
     def first(self, name: str) -> Endpoint | None:
         """The first endpoint document of a name, by which it was made; None before it."""
         path = min(self._history_folder(name).glob("*.json"), default=None)
-        return None if path is None else _read(path, Endpoint, "an endpoint document", "restore it from a backup")
+        return None if path is None else _past_document(path)
 
     def said(self, error: Exception) -> str:
         """Text of an error, with paths relative to this folder, and of others the name only: clients need no more."""
@@ -292,12 +291,22 @@ class ReleaseStore:
     def superseded(self, name: str, before: int | None) -> Iterator[Endpoint]:
         """Endpoint documents older than a revision (None: all there ever were), newest first, read one by one."""
         for path in sorted(self._history_folder(name).glob("*.json"), reverse=True):
-            document = _read(path, Endpoint, "an endpoint document", "restore it from a backup")
+            document = _past_document(path)
             if before is None or document.revision < before:
                 yield document
 
     def _history_folder(self, name: str) -> Path:
         return self.folder / "history" / _checked_name(name)
+
+    def _check_approved(self, model: str, name: str, targets: Sequence[Target]) -> None:
+        """Check that every version has served before or was approved (raises NotApproved)."""
+        if self.approvals.policy(model) is None:
+            return
+        past = [target for one in {model, name} for document in self.history(one) for target in document.targets]
+        served = {target.digest for target in past if target.mode == "live"}
+        for target in targets:
+            if target.mode == "live" and target.digest not in served:
+                self.approvals.check(model, target.version, target.digest)
 
     def _check_targets(self, model: str, targets: Sequence[Target], key: str | None) -> None:
         live = sum(target.share for target in targets if target.mode == "live")
@@ -337,9 +346,5 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _read(path: Path, kind: type[Document], wanted: str, remedy: str) -> Document:
-    content = path.read_bytes()
-    try:
-        return msgspec.json.decode(content, type=kind)
-    except msgspec.MsgspecError as error:
-        raise DocumentUnreadable(f"{path}: not {wanted} ({error}); {remedy}") from error
+def _past_document(path: Path) -> Endpoint:
+    return read_document(path, Endpoint, "an endpoint document", "restore it from a backup")

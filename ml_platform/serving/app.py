@@ -25,6 +25,7 @@ from ml_platform.serving.access.rate_limit import Limits, shared_table
 from ml_platform.serving.access.tokens import Tokens
 from ml_platform.serving.console.renderer import Console
 from ml_platform.serving.console.routes import add_pages
+from ml_platform.serving.endpoints.approval_routes import approval_routes
 from ml_platform.serving.endpoints.routes import endpoint_routes
 from ml_platform.serving.endpoints.service import EndpointService
 from ml_platform.serving.feature_push.routes import push_routes
@@ -269,7 +270,7 @@ def create_app(
         app.router.routes.append(Route(path, predict, methods=["POST"], include_in_schema=False))
     changes = EndpointService(adapter, releases)
     protocols = (mlflow_routes(adapter), databricks_routes(adapter, changes), oip_routes(adapter))
-    for routes in (*protocols, endpoint_routes(changes), push_routes(adapter, pusher)):
+    for routes in (*protocols, endpoint_routes(changes), approval_routes(changes), push_routes(adapter, pusher)):
         app.router.routes.extend(routes)
     _add_descriptions(app, predictor)
     add_pages(app, state, console)

@@ -9,6 +9,20 @@ from ml_platform.spec.types import Strict
 BLOCK_UNITS = ("day", "week", "rows")
 
 
+class Approval(Strict):
+    """The person who lets a version through before it serves for the first time."""
+
+    four_eyes: bool = Field(True, description="Who asked for the release may not approve it.")
+    expires_days: float = Field(
+        14.0, gt=0, description="Days after which a request, or an approval that nobody has used, no longer counts."
+    )
+    approvers: tuple[str, ...] = Field(
+        (),
+        description="Who may approve: names of API keys or tokens, and of users at a terminal. Anybody who may promote "
+        "when empty.",
+    )
+
+
 class Promotion(Strict):
     """The gate's rule, what it guards, and what happens once it passes."""
 
@@ -57,8 +71,16 @@ class Promotion(Strict):
     )
     automatic: bool = Field(True, description="False: a passing version waits as challenger for a person.")
 
+    approval: Approval | None = Field(
+        None,
+        description="With `automatic: false`: a version waits until a person has approved it, by whatever way it is to "
+        "be released. Without, whoever may promote releases it.",
+    )
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.approval is not None and self.automatic:
+            raise ValueError("approval: wants automatic: false; a version that passes would be released by itself")
         if self.mode == "superior" and self.tolerance is not None:
             raise ValueError("tolerance: belongs to mode non_inferior; with superior the lower bound must be above 0")
         return self

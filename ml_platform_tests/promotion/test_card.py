@@ -12,7 +12,7 @@ from ml_platform.promotion.promote import promote
 from ml_platform.promotion.versions import register
 from ml_platform.registry.card_pages import ANNEX_IV, card_html, card_markdown
 from ml_platform.registry.model_card import ModelCard, card_path, load_card, store_card
-from ml_platform.registry.releases import DocumentUnreadable
+from ml_platform.registry.stored_documents import DocumentUnreadable
 from ml_platform.training.documents import TrainedModel
 from ml_platform_tests.toy_world import Shops
 

@@ -59,7 +59,8 @@ def need_of(method: str, path: str, query: bytes, only_model: Callable[[], str |
         return None
     parts = path.strip("/").split("/")
     role = "explain" if query and wants_details(query) else "predict"
-    if method in ("PUT", "DELETE") or (method == "POST" and path.rstrip("/") == "/api/2.0/serving-endpoints"):
+    creates = path.rstrip("/") == "/api/2.0/serving-endpoints" or parts[0] == "endpoints"
+    if method in ("PUT", "DELETE") or (method == "POST" and creates):
         role = "promote"
     if parts[0] == "features":  # a view's rows reach every model that looks them up
         return Need("push", ALL_MODELS)

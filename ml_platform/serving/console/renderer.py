@@ -14,6 +14,7 @@ from starlette.types import Scope
 
 from ml_platform.features.online.store import OnlineStore
 from ml_platform.monitoring.status import ModelStatus, StatusUnreadable, read_status
+from ml_platform.registry.approvals import ApprovalRequest
 from ml_platform.registry.card_pages import card_html
 from ml_platform.registry.model_card import carded_versions, load_card
 from ml_platform.registry.releases import ReleaseStore, is_name
@@ -102,11 +103,19 @@ class Console:
             {name: slot},
             model=self._view(slot),
             keyed=RequestContext.of(scope).is_keyed,
+            waiting=self._waiting(slot),
             fields=form_fields(main.manifest) if main else [],
             names=page_model.result_names(main) if main else {},
             violations=page_model.violation_lines(slot, main.manifest.inputs if main else (), self.history),
             call=f"curl -s {address}predict/{name} -d {shlex.quote(example)}",
         )
+
+    def _waiting(self, slot: EndpointState) -> list[ApprovalRequest]:
+        """Versions that wait for a person."""
+        model, now = slot.endpoint.model if slot.endpoint else slot.name, datetime.now(UTC)
+        if not is_name(model):
+            return []
+        return [request for request in self.releases.approvals.all(model) if request.state(now) == "waits"]
 
     def _view(self, slot: EndpointState) -> page_model.ModelView:
         status: ModelStatus | None = None

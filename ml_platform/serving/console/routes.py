@@ -13,7 +13,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from ml_platform.registry.releases import DocumentUnreadable
+from ml_platform.registry.stored_documents import DocumentUnreadable
 from ml_platform.serving.console.renderer import STATIC, Console
 from ml_platform.serving.models.slots import ServingState
 from ml_platform.serving.openapi.document import WrittenDocument

@@ -9,10 +9,12 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.requests import Request
 
+from ml_platform.registry.approvals import ApprovalRequest, NotApproved
 from ml_platform.registry.digests import BundleRefused
 from ml_platform.registry.history import Reign, origins_of, reign_at, reigns
-from ml_platform.registry.manifest import Endpoint
-from ml_platform.registry.releases import DocumentUnreadable, ReleaseConflict, ReleaseStore, is_name
+from ml_platform.registry.manifest import Endpoint, Target
+from ml_platform.registry.releases import ReleaseConflict, ReleaseStore, is_name
+from ml_platform.registry.stored_documents import DocumentUnreadable
 from ml_platform.registry.traffic import TrafficChange, set_traffic, withdraw
 from ml_platform.serving.http.messages import Refused
 from ml_platform.serving.http.request_context import RequestContext
@@ -79,6 +81,35 @@ class EndpointService:
 
         return await self._in_store(read) if is_name(name) else []
 
+    async def approvals(self, model: str) -> list[ApprovalRequest]:
+        """Requests of a model's versions to serve, answered or not (raises Refused)."""
+        return await self._in_store(lambda: self.store.approvals.all(model)) if is_name(model) else []
+
+    async def answer(
+        self, model: str, version: int, *, by: str, approve: bool, comment: str
+    ) -> tuple[ApprovalRequest, Endpoint | None]:
+        """Approve or reject a version that waits; an approved one serves from then on.
+
+        Raises
+        ------
+        Refused
+            When nobody asked for it, or it cannot be released; 409 when this person may not answer, or it is too late.
+        """
+
+        def decide() -> tuple[ApprovalRequest, Endpoint | None]:
+            done = self.store.approvals.decide(model, version, by=by, approve=approve, comment=comment)
+            if not approve:
+                return done, None
+            target = Target(version=version, digest=done.digest)
+            present = self.store.endpoint(model)
+            if present is not None and present.targets == (target,):  # the same answer again
+                return done, present
+            return done, self.store.publish(model, [target], reason=f"approved: {comment}", by=by)
+
+        if not is_name(model):
+            raise Refused(404, "unknown_endpoint", f"there is no model '{model[:80]}'")
+        return await self._in_store(decide)
+
     async def versions(self, model: str) -> dict[int, str]:
         """Digests of the versions in the release store, by number (raises Refused)."""
         return await self._in_store(lambda: self.store.versions(model)) if is_name(model) else {}
@@ -120,6 +151,8 @@ class EndpointService:
         """Read or write the release store in a thread, and turn its errors into answers (raises Refused)."""
         try:
             return await asyncio.to_thread(work)
+        except NotApproved as error:
+            raise Refused(409, "not_approved", str(error)) from error
         except ReleaseConflict as error:
             raise Refused(412, "revision_conflict", str(error)) from error
         except DocumentUnreadable as error:

@@ -46,6 +46,7 @@ _ENDPOINT["properties"] |= {
 _ERRORS = {**TIMES, **STORE}
 _CHANGE_ERRORS = {
     "400": "The body does not fit, or names versions that may not serve; the message says which.",
+    "409": "A version would serve for the first time that a person has to approve first.",
     "412": "The endpoint was changed by somebody else meanwhile.",
     "415": "The body is not application/json.",
     **_ERRORS,

@@ -1,13 +1,15 @@
 """`/endpoints/{model}` in the OpenAPI document: which versions answer, and their traffic shares."""
 
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
+from ml_platform.registry.approvals import EventAction, State
+from ml_platform.serving.endpoints.approval_routes import ApprovalAnswer
 from ml_platform.serving.endpoints.routes import EndpointChange
 from ml_platform.serving.endpoints.service import HISTORY
 from ml_platform.serving.models.slots import ServingState
-from ml_platform.serving.openapi.operations import STORE, TIMES, Protocol, called, example_version, json_body
+from ml_platform.serving.openapi.operations import STORE, TIMES, Protocol, called, example_version, in_path, json_body
 from ml_platform.serving.openapi.schemas import listed, record
 
 ENDPOINTS = Protocol("endpoints", "Error")
@@ -69,8 +71,32 @@ _NO_PAST = {
     "404": "The endpoint served nothing, or nothing at that instant.",
     "422": "An unknown option, or no instant.",
 }
+_EVENT = record(
+    action={"enum": list(get_args(EventAction))},
+    by={"type": "string"},
+    at={"type": "string", "format": "date-time"},
+    comment={"type": "string"},
+)
+_REQUEST = {
+    "title": "A version that waits for a person, or has",
+    **record(
+        model={"type": "string"},
+        version={"type": "integer"},
+        state={"enum": list(get_args(State))},
+        requested_by={"type": "string"},
+        expires_at={"type": "string", "format": "date-time"},
+        events=listed(_EVENT, "What was asked and answered, oldest first."),
+    ),
+}
+_NO_ANSWER = {
+    "400": "The body is not JSON.",
+    "404": "The version is no number.",
+    "409": "No key, or this person may not answer, or the version does not wait any more.",
+    "422": "The body does not fit, or nobody asked for this version.",
+}
 _CONFLICTS = {
     "400": "The body is not JSON, or If-Match neither an ETag nor *.",
+    "409": "A version would serve for the first time that a person has to approve first.",
     "412": "The endpoint was changed by somebody else meanwhile.",
     "422": "The body does not fit, names versions that may not serve, or its shares do not add up to 1.",
     "428": "If-Match is missing.",
@@ -105,6 +131,21 @@ def with_endpoints(document: dict[str, Any], state: ServingState) -> dict[str, A
             "show_history", "What served since when, by whom and why, and which data made it",
             listed(_STATE, "Newest first."), _NO_PAST | STORE,
             about=f"The newest {HISTORY} states, without `at`.", parameters=(name, _AT),
+        ),
+    }  # fmt: skip
+    schemas |= msgspec.json.schema_components([ApprovalAnswer], ref_template="#/components/schemas/{name}")[1]
+    version = {**in_path("version", "Version that waits."), "schema": {"type": "integer", "minimum": 0}}
+    document["paths"]["/endpoints/{model}/approvals"] = {
+        "get": ENDPOINTS.operation(
+            "list_approvals", "Which versions wait for a person, or have", listed(_REQUEST), STORE, parameters=(name,)
+        ),
+    }
+    document["paths"]["/endpoints/{model}/approvals/{version}"] = {
+        "post": ENDPOINTS.operation(
+            "answer_approval", "Approve or reject a version that waits", _REQUEST, _NO_ANSWER | body_errors | STORE,
+            about="An approved version serves from then on. Who asked for it may not approve it, by default.",
+            parameters=(name, version),
+            body=json_body("ApprovalAnswer", {"decision": "approve", "comment": "card read, slices fine"}),
         ),
     }  # fmt: skip
     return document

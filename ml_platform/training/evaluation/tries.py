@@ -12,7 +12,8 @@ import polars as pl
 
 from ml_platform.atomic_files import locked, replace_file
 from ml_platform.registry.manifest import Struct
-from ml_platform.registry.releases import DocumentUnreadable, ReleaseStore
+from ml_platform.registry.releases import ReleaseStore
+from ml_platform.registry.stored_documents import DocumentUnreadable
 
 
 class Try(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):

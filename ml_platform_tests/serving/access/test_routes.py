@@ -33,6 +33,10 @@ NEEDS: dict[str, tuple[str, str] | None] = {
     "GET /endpoints/{model}": ("predict", "model"),
     "PUT /endpoints/{model}": ("promote", "model"),
     "DELETE /endpoints/{model}": ("promote", "model"),
+    "GET /endpoints/{model}/history": ("predict", "model"),
+    "GET /endpoints/{model}/approvals": ("predict", "model"),
+    "POST /endpoints/{model}/approvals/{version}": ("promote", "model"),
+    "GET /models/{model}/versions/{version}/card": ("predict", "model"),
     # MLflow
     "POST /invocations": ("predict", "model"),  # the root speaks of the one model that there is
     "POST /models/{model}/invocations": ("predict", "model"),

@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 from ml_platform.governance.keys import KeyStore
 from ml_platform.monitoring.drift.report import DriftReport, publish_drift
 from ml_platform.monitoring.performance.measure import PerformanceReport, publish_performance
+from ml_platform.registry.approvals import ApprovalPolicy
 from ml_platform.registry.manifest import Input, Target
 from ml_platform.registry.model_card import ModelCard, store_card
 from ml_platform.registry.releases import ReleaseStore
@@ -436,3 +437,28 @@ def test_a_version_leads_to_its_card(settings: Settings, serve: Serve, browser: 
     ):
         answer = server.client.get(path)
         assert (answer.status_code, message in answer.text) == (status, True), answer.text
+
+
+def test_a_version_that_waits_is_approved_in_the_page(settings: Settings, serve: Serve, browser: Browser) -> None:  # noqa: F811
+    fill_online_store(settings)
+    publish(settings, 1)
+    store = ReleaseStore(settings.releases_dir)
+    digest = store.put_bundle(bundle(2))
+    store.register_version(MODEL, 2, digest)
+    store.approvals.set_policy(MODEL, ApprovalPolicy())
+    store.approvals.request(MODEL, 2, digest, by="dagster run 7", comment=SCRIPT)
+    keys = KeyStore(settings.keys_dir)
+    token = keys.create("bob", roles=["promote", "predict"], models=[MODEL])[1]
+    server = serve(settings)
+    with watched(browser, server, status=401, extra_http_headers={"X-API-Key": token}) as page:
+        page.goto(PAGE)
+        waiting = page.get_by_role("region", name="Version 2 waits for an approval")
+        expect(waiting).to_contain_text("dagster run 7")
+        expect(waiting).to_contain_text(SCRIPT)
+        waiting.get_by_label("Comment").fill("card read")
+        waiting.get_by_label("API key").fill(token)
+        waiting.get_by_role("button", name="Approve").click()
+        expect(waiting).to_contain_text("Approved; it serves as revision 2.")
+    document = store.document(MODEL)
+    assert document is not None
+    assert (document.targets[0].version, document.updated_by, document.reason) == (2, "bob", "approved: card read")

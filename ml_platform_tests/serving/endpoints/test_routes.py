@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from ml_platform.governance.keys import KeyStore
+from ml_platform.registry.approvals import ApprovalPolicy
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.traffic import retire_endpoint
 from ml_platform.settings import Settings
@@ -304,3 +305,46 @@ def test_a_damaged_document_is_no_fault_of_who_asks_and_no_answer_tells_where_it
     assert answers[4].status_code == 422
     for answer in answers:
         assert str(settings.home) not in answer.text
+
+
+def test_a_person_with_a_key_answers_to_a_version_that_waits(
+    settings: Settings, store: ReleaseStore, serve: Serve
+) -> None:
+    store.approvals.set_policy(MODEL, ApprovalPolicy())
+    for version in (2, 3):
+        store.approvals.request(MODEL, version, store.versions(MODEL)[version], by="ann", comment="passed the gate")
+    path = f"{PATH}/approvals"
+    keyless = serve(settings).client
+    refused = keyless.post(f"{path}/2", json={"decision": "approve", "comment": "fine"})
+    assert (refused.status_code, "an answer is a person's" in refused.json()["error"]["message"]) == (409, True)
+    assert [(one["version"], one["state"]) for one in keyless.get(path).json()] == [(2, "waits"), (3, "waits")]
+    keys = KeyStore(settings.keys_dir)
+    tokens = {
+        name: keys.create(name, roles=roles, models=[MODEL])[1]
+        for name, roles in {"ann": ["promote"], "bob": ["promote"], "reader": ["predict"]}.items()
+    }
+    client = serve(settings).client
+
+    def say(who: str, version: int, decision: str, comment: str = "card read") -> httpx.Response:
+        body = {"decision": decision, "comment": comment}
+        return client.post(f"{path}/{version}", json=body, headers={"X-API-Key": tokens[who]})
+
+    assert say("reader", 2, "approve").status_code == 403
+    mine = say("ann", 2, "approve")
+    assert (mine.status_code, "ann asked for it" in mine.json()["error"]["message"]) == (409, True), mine.text
+    around = client.put(
+        PATH, json={"targets": [{"version": 2, "share": 1.0}], "reason": "in a hurry"},
+        headers={"X-API-Key": tokens["bob"], "If-Match": "*"},
+    )  # fmt: skip
+    assert (around.status_code, around.json()["error"]["code"]) == (409, "not_approved"), around.text
+    done = say("bob", 2, "approve")
+    assert (done.status_code, done.json()["state"], done.json()["revision"]) == (200, "approved", 2), done.text
+    assert say("bob", 2, "approve").json() == done.json()  # repeated, it changes nothing
+    document = store.document(MODEL)
+    assert document is not None
+    assert (document.targets[0].version, document.updated_by, document.reason) == (2, "bob", "approved: card read")
+    assert say("bob", 3, "reject").json()["state"] == "rejected"
+    assert say("bob", 4, "approve").status_code == 422  # nobody asked
+    assert say("bob", 3, "approve", "").status_code == 422
+    assert client.post(f"{path}/new", json={}, headers={"X-API-Key": tokens["bob"]}).status_code == 404
+    assert client.get(path, headers={"X-API-Key": tokens["reader"]}).json()[0]["events"][-1]["by"] == "bob"

@@ -7,7 +7,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ml_platform.registry.releases import DocumentUnreadable, ReleaseStore
+from ml_platform.registry.releases import ReleaseStore
+from ml_platform.registry.stored_documents import DocumentUnreadable
 from ml_platform.training.evaluation.tries import count_try, read_tries
 
 START = datetime(2024, 3, 1, tzinfo=UTC)

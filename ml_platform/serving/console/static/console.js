@@ -187,3 +187,27 @@ if (form) {
     button.disabled = false;
   });
 }
+
+/** Answers to versions that wait: which button was pressed decides. */
+for (const approval of document.querySelectorAll("form.approval")) {
+  approval.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const place = approval.querySelector(".answer");
+    const buttons = approval.querySelectorAll("button");
+    for (const button of buttons) button.disabled = true;
+    const decision = event.submitter.value;
+    try {
+      const response = await fetch(approval.dataset.url, {
+        method: "POST",
+        headers: { "Content-Type": "application/json", Authorization: `Bearer ${approval.elements.key.value}` },
+        body: JSON.stringify({ decision, comment: approval.elements.comment.value }),
+      });
+      const answer = await response.json();
+      if (!response.ok) throw new Error(answer.error ? answer.error.message : `the server answers ${response.status}`);
+      place.textContent = decision === "approve" ? `Approved; it serves as revision ${answer.revision}.` : "Rejected.";
+    } catch (error) {
+      place.textContent = `Nothing was decided: ${error.message}`;
+      for (const button of buttons) button.disabled = false;
+    }
+  });
+}

@@ -1,0 +1,29 @@
+"""Reads the JSON documents of the release store."""
+
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+Document = TypeVar("Document", bound=msgspec.Struct)
+
+
+class DocumentUnreadable(ValueError):
+    """A file of the store is damaged or misplaced, which the caller is not to blame for."""
+
+
+def read_document(path: Path, kind: type[Document], wanted: str, remedy: str) -> Document:
+    """Read a document.
+
+    Raises
+    ------
+    FileNotFoundError
+        When it is not there.
+    DocumentUnreadable
+        When it is not what it should be, with the remedy.
+    """
+    content = path.read_bytes()
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.MsgspecError as error:
+        raise DocumentUnreadable(f"{path}: not {wanted} ({error}); {remedy}") from error
