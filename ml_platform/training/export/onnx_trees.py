@@ -53,14 +53,14 @@ class _Ensemble:
             ids += [leaf + ~child if child < 0 else node + child for child in children]
             leaves += [int(child < 0) for child in children]
 
-    def node(self, targets: int) -> "onnx.NodeProto":
-        """The operator, from the matrix `X` to `trees` (rows × targets)."""
+    def node(self, targets: int, source: str) -> "onnx.NodeProto":
+        """The operator, from the matrix `source` to `trees` (rows × targets)."""
         from onnx import TensorProto, helper
 
         count = len(self.splits)
         return helper.make_node(
             "TreeEnsemble",
-            ["X"],
+            [source],
             ["trees"],
             domain="ai.onnx.ml",
             n_targets=targets,
@@ -93,24 +93,29 @@ def export_trees(model: Trees, task: Task, width: int) -> bytes:
         Number of features.
     """
     graph = Graph()
-    raw = _picked(graph, model) if any(tree.leaf_vector for tree in model.trees) else _summed(graph, model)
-    if task != "multiclass":
-        raw = graph.add("Reshape", [raw, graph.constant("rows", [-1], np.int64)], "value")
+    raw = add_trees(graph, model, alone=task != "multiclass")
     return graph.finish(
         raw, task, width=width, outputs=model.targets, probabilities=model.probabilities, explanation=model
     )
 
 
-def _summed(graph: Graph, model: Trees) -> str:
+def add_trees(graph: Graph, model: Trees, *, alone: bool, source: str = "X") -> str:
+    """Add the raw scores of the matrix `source`: (rows,) if there is one `alone`, else (rows × targets)."""
+    vectors = any(tree.leaf_vector for tree in model.trees)
+    raw = _picked(graph, model, source) if vectors else _summed(graph, model, source)
+    return graph.add("Reshape", [raw, graph.constant("rows", [-1], np.int64)], "value") if alone else raw
+
+
+def _summed(graph: Graph, model: Trees, source: str) -> str:
     """Each tree adds to one target."""
     ensemble = _Ensemble()
     for tree in model.trees:
         ensemble.add(tree, tree.target, tree.leaf_value)
-    graph.nodes.append(ensemble.node(model.targets))
+    graph.nodes.append(ensemble.node(model.targets, source))
     return "trees"
 
 
-def _picked(graph: Graph, model: Trees) -> str:
+def _picked(graph: Graph, model: Trees, source: str) -> str:
     """Each tree names its leaf, whose values for all targets are then taken from a table and summed.
 
     The operator's leaves have one target; to repeat each tree for each of many classes would take as many times the
@@ -120,7 +125,7 @@ def _picked(graph: Graph, model: Trees) -> str:
     for position, tree in enumerate(model.trees):
         ensemble.add(tree, position, [float(len(table) + leaf) for leaf in range(len(tree.leaf_vector))])
         table += tree.leaf_vector
-    graph.nodes.append(ensemble.node(len(model.trees)))
+    graph.nodes.append(ensemble.node(len(model.trees), source))
     leaves = graph.add("Cast", ["trees"], "leaves", to=7)  # int64
     values, axis = graph.constant("leaf_values", table), graph.constant("axis", [1], np.int64)
     size = max(1, _PICKED_CELLS // model.targets)

@@ -57,10 +57,28 @@ def check_parity(
     ParityError
         Naming the worst row and both answers.
     """
+    step = max(1, len(X) // REAL_ROWS)
+    rows = np.vstack([X[::step][:REAL_ROWS], nasty_rows(onnx, features, X, seed=seed)])
+    return compare(native, onnx, task, features, rows, tolerance=tolerance, real=min(len(X), REAL_ROWS))
+
+
+def compare(
+    native: Callable[[np.ndarray], np.ndarray],
+    onnx: bytes,
+    task: Task,
+    features: Sequence[Feature],
+    rows: np.ndarray,
+    *,
+    tolerance: float,
+    real: int | None = None,
+) -> ParityReport:
+    """Compare a graph with a model on these rows alone, of which the first `real` ones are real, or all if None.
+
+    Otherwise as `check_parity` does.
+    """
     import onnxruntime
 
-    step = max(1, len(X) // REAL_ROWS)
-    rows = np.ascontiguousarray(np.vstack([X[::step][:REAL_ROWS], nasty_rows(onnx, features, X, seed=seed)]))
+    rows = np.ascontiguousarray(rows)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
@@ -69,7 +87,7 @@ def check_parity(
     if exported.shape != wanted.shape:
         raise ParityError(f"export: wanted scores of shape {wanted.shape}, the graph gives {exported.shape}")
     # Values that are sums of larger ones, as the trees of XGBoost, are rounded as those are.
-    usual = float(np.abs(wanted[: min(len(X), REAL_ROWS)]).mean())
+    usual = float(np.abs(wanted[:real]).mean())
     scale = np.maximum(max(1.0, usual), np.abs(wanted)) if task == "regression" else 1.0
     differences = np.abs(exported - wanted) / scale
     if not np.isfinite(exported).all() or differences.max() > tolerance:

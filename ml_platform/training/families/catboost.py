@@ -128,23 +128,41 @@ class CatBoostFamily(EstimatorFamily):
         ValueError
             For what the conversion cannot do exactly: trees that are not symmetric, and splits of categories.
         """
-        model = json.loads(_saved(estimator, "json"))
-        if "oblivious_trees" not in model:
-            raise ValueError("CatBoost trees that are not symmetric have no exact export: leave `grow_policy` out")
-        scale, start = model["scale_and_bias"]
-        positions = [one["flat_feature_index"] for one in model["features_info"]["float_features"]]
-        targets = len(start)
-        trees = [_tree(tree, positions, scale, targets) for tree in model["oblivious_trees"]]
-        if targets == 1:
-            trees.append(constant_tree(float(start[0])))
-        elif any(start):
-            raise ValueError(f"CatBoost with a bias for each class has no exact export: {start}")
-        return export_trees(Trees(targets=targets, trees=trees), task, len(features))
+        return export_trees(trees_of(estimator), task, len(features))
+
+
+def trees_of(estimator: Any) -> Trees:
+    """Read a model's trees, with log-odds or the value as raw scores (raises ValueError, see `export`).
+
+    A null is CatBoost's smallest number, or its largest where `nan_mode` was `Max`.
+    """
+    model = json.loads(_saved(estimator, "json"))
+    if "oblivious_trees" not in model:
+        raise ValueError("CatBoost trees that are not symmetric have no exact export: leave `grow_policy` out")
+    scale, start = model["scale_and_bias"]
+    numbers = model["features_info"].get("float_features", [])
+    positions = [one["flat_feature_index"] for one in numbers]
+    null_is_largest = [one.get("nan_value_treatment") == "AsTrue" for one in numbers]
+    targets = len(start)
+    trees = [_tree(tree, positions, null_is_largest, scale, targets) for tree in model["oblivious_trees"]]
+    if targets == 1:
+        trees.append(constant_tree(float(start[0])))
+    elif any(start):
+        raise ValueError(f"CatBoost with a bias for each class has no exact export: {start}")
+    return Trees(targets=targets, trees=trees)
 
 
 def _filled(X: np.ndarray) -> np.ndarray:
     """A matrix of which CatBoost needs to know nothing about nulls, which it would refuse where training had none."""
     return np.where(np.isnan(X), -LARGEST, in_float32_range(X))
+
+
+def filled_where_unknown(estimator: Any, X: np.ndarray) -> np.ndarray:
+    """A matrix with nulls only in the features of which training had some; elsewhere they are the smallest number."""
+    numbers = json.loads(_saved(estimator, "json"))["features_info"].get("float_features", [])
+    has_nulls = np.array([bool(one["has_nans"]) for one in numbers], dtype=bool)
+    largest = float(np.finfo(np.float32).max)  # beside which its border between nulls and numbers is
+    return np.where(np.isnan(X) & ~has_nulls, -LARGEST, np.clip(X, -largest, largest))
 
 
 def _saved(estimator: Any, kind: str) -> bytes:
@@ -154,7 +172,9 @@ def _saved(estimator: Any, kind: str) -> bytes:
         return path.read_bytes()
 
 
-def _tree(tree: Mapping[str, Any], positions: Sequence[int], scale: float, targets: int) -> Tree:
+def _tree(
+    tree: Mapping[str, Any], positions: Sequence[int], null_is_largest: Sequence[bool], scale: float, targets: int
+) -> Tree:
     """A symmetric tree as one whose nodes are numbered level by level; the last split of the list is the root's."""
     levels = list(reversed(tree["splits"] or ()))  # null for a tree of one leaf
     if any(split["split_type"] != "FloatFeature" for split in levels):
@@ -169,13 +189,15 @@ def _tree(tree: Mapping[str, Any], positions: Sequence[int], scale: float, targe
     values = np.vstack([np.zeros((inner, targets)), leaves])
     padding = np.zeros(len(number) - inner)
     borders = np.array([split["border"] for split in levels], dtype=np.float32)
-    features = np.array([positions[split["float_feature_index"]] for split in levels], dtype=np.int64)
+    numbers = [split["float_feature_index"] for split in levels]
+    features = np.array([positions[number] for number in numbers], dtype=np.int64)
+    nan_left = np.array([not null_is_largest[number] for number in numbers], dtype=bool)
     return tree_of_arrays(
         np.where(number < inner, 2 * number + 1, -1),
         2 * number + 2,
         feature=np.concatenate([features[level], padding]),
         split=np.concatenate([double_thresholds(borders)[level], padding]),
-        nan_left=np.ones(len(number)),
+        nan_left=np.concatenate([nan_left[level], padding]),
         cover=np.concatenate(covers),
         value=values if targets > 1 else values[:, 0],
     )

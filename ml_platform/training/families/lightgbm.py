@@ -10,6 +10,7 @@ from ml_platform.inference.explain import Tree, Trees
 from ml_platform.registry.manifest import Feature
 from ml_platform.spec.families import BUILT_IN, Parameter
 from ml_platform.spec.types import Task
+from ml_platform.training.export.category_sets import HALF, CategorySets
 from ml_platform.training.export.onnx_trees import export_trees, halved
 from ml_platform.training.families.base import EstimatorFamily, Validation
 from ml_platform.training.families.boosting import EARLY_STOPPING_ROUNDS, MAX_ROUNDS, curve_of, threads_for
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import optuna
 
 ZERO_THRESHOLD = float(np.float32(1e-35))  # LightGBM reads |x| up to this as 0
+LOG_OBJECTIVES = ("poisson", "gamma", "tweedie")  # the value is the exponent of their raw score
 _INFINITE = 1e300  # how LightGBM's dump writes an infinite threshold
 
 
@@ -133,15 +135,24 @@ class LightGBMFamily(EstimatorFamily):
         return export_trees(trees_of(estimator.booster_, task), task, len(features))
 
 
-def trees_of(booster: "lightgbm.Booster", task: Task) -> Trees:
-    """Read a booster's trees, whose raw scores are log-odds or the value (raises ValueError, see `export`)."""
+def trees_of(
+    booster: "lightgbm.Booster", task: Task, sets: CategorySets | None = None, *, log_link: bool = False
+) -> Trees:
+    """Read a booster's trees, whose raw scores are log-odds or the value (raises ValueError, see `export`).
+
+    Splits by categories are refused unless there are `sets`, whose columns they then ask for; with `log_link` the raw
+    scores may be logarithms of the value.
+    """
     model = booster.dump_model()
-    targets, scale = int(model["num_tree_per_iteration"]), _scale(str(model["objective"]), task)
-    trees = [_tree(tree["tree_structure"], int(tree["tree_index"]) % targets, scale) for tree in model["tree_info"]]
+    targets, objective = int(model["num_tree_per_iteration"]), str(model["objective"])
+    scale = 1.0 if log_link and objective.split(maxsplit=1)[0] in LOG_OBJECTIVES else _scale(objective, task)
+    trees = [
+        _tree(tree["tree_structure"], int(tree["tree_index"]) % targets, scale, sets) for tree in model["tree_info"]
+    ]
     return halved(trees) if task == "multiclass" and targets == 1 else Trees(targets=targets, trees=trees)
 
 
-def _tree(root: dict[str, Any], target: int, scale: float) -> Tree:
+def _tree(root: dict[str, Any], target: int, scale: float, sets: CategorySets | None) -> Tree:
     tree = Tree(
         target=target, feature=[], split=[], nan_left=[], left=[], right=[], cover=[], leaf_value=[], leaf_cover=[]
     )
@@ -150,14 +161,17 @@ def _tree(root: dict[str, Any], target: int, scale: float) -> Tree:
         node, siblings, parent = pending.pop()
         if "split_feature" in node:
             number = len(tree.feature)
-            split = split_of(node)
-            tree.feature.append(int(node["split_feature"]))
+            by_set = sets is not None and node["decision_type"] == "=="
+            feature, split, nan_left = _by_set(node, sets) if by_set and sets else _by_value(node)
+            tree.feature.append(feature)
             tree.split.append(split)
-            tree.nan_left.append(_nan_goes_left(node, split))
+            tree.nan_left.append(nan_left)
             tree.cover.append(float(node["internal_count"]))
             tree.left.append(0)
             tree.right.append(0)
-            pending += [(node["right_child"], tree.right, number), (node["left_child"], tree.left, number)]
+            ways = (node["right_child"], node["left_child"])
+            right, left = reversed(ways) if by_set else ways  # a code of the set is 1, which is above the split
+            pending += [(right, tree.right, number), (left, tree.left, number)]
         else:
             number = ~len(tree.leaf_value)
             tree.leaf_value.append(float(node["leaf_value"]) * scale)
@@ -165,6 +179,16 @@ def _tree(root: dict[str, Any], target: int, scale: float) -> Tree:
         if siblings is not None:
             siblings[parent] = number
     return tree
+
+
+def _by_value(node: Mapping[str, Any]) -> tuple[int, float, bool]:
+    split = split_of(node)
+    return int(node["split_feature"]), split, _nan_goes_left(node, split)
+
+
+def _by_set(node: Mapping[str, Any], sets: CategorySets) -> tuple[int, float, bool]:
+    codes = map(int, str(node["threshold"]).split("||"))
+    return sets.column(int(node["split_feature"]), codes), HALF, True
 
 
 def split_of(node: Mapping[str, Any]) -> float:

@@ -117,12 +117,17 @@ class HistGradientBoostingFamily(EstimatorFamily):
         ValueError
             For trees that split a feature by sets of categories.
         """
-        start = estimator._baseline_prediction.ravel()
-        trees = [constant_tree(float(value), target) for target, value in enumerate(start)]
-        trees += [_tree(one.nodes, target) for found in estimator._predictors for target, one in enumerate(found)]
-        if task == "multiclass" and len(start) == 1:
-            return export_trees(halved(trees), task, len(features))
-        return export_trees(Trees(targets=len(start), trees=trees), task, len(features))
+        return export_trees(trees_of(estimator, task), task, len(features))
+
+
+def trees_of(estimator: Any, task: Task) -> Trees:
+    """Read a fitted estimator's trees, with log-odds or the value as raw scores (raises ValueError, see `export`)."""
+    start = estimator._baseline_prediction.ravel()
+    trees = [constant_tree(float(value), target) for target, value in enumerate(start)]
+    trees += [_tree(one.nodes, target) for stage in estimator._predictors for target, one in enumerate(stage)]
+    if task == "multiclass" and len(start) == 1:
+        return halved(trees)
+    return Trees(targets=len(start), trees=trees)
 
 
 def _tree(nodes: np.ndarray, target: int) -> Tree:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ml_platform.inference.explain import Trees
+from ml_platform.inference.explain import Tree, Trees
 from ml_platform.registry.manifest import Feature
 from ml_platform.spec.families import BUILT_IN, Parameter
 from ml_platform.spec.types import Task
@@ -78,25 +78,7 @@ class ForestFamily(EstimatorFamily):
 
     def export(self, estimator: Any, task: Task, features: Sequence[Feature]) -> bytes:
         """See `EstimatorFamily`."""
-        share = 1 / len(estimator.estimators_)
-        trees = []
-        for one in estimator.estimators_:
-            nodes = one.tree_.__getstate__()["nodes"]
-            values = one.tree_.value[:, 0, :] * share  # nodes × classes, or × 1 for a regression
-            trees.append(
-                tree_of_arrays(
-                    nodes["left_child"],
-                    nodes["right_child"],
-                    feature=nodes["feature"],
-                    split=double_thresholds(nodes["threshold"]),
-                    nan_left=nodes["missing_go_to_left"],
-                    cover=nodes["weighted_n_node_samples"],
-                    value=values if task == "multiclass" else values[:, -1],
-                )
-            )
-        targets = len(estimator.classes_) if task == "multiclass" else 1
-        model = Trees(targets=targets, trees=trees, probabilities=task != "regression")
-        return export_trees(model, task, len(features))
+        return export_trees(trees_of(estimator.estimators_, task), task, len(features))
 
 
 class RandomForestFamily(ForestFamily):
@@ -123,3 +105,26 @@ class ExtraTreesFamily(ForestFamily):
 
         chosen: dict[str, Any] = {"random_state": seed, **params}
         return ExtraTreesRegressor(**chosen) if task == "regression" else ExtraTreesClassifier(**chosen)
+
+
+def trees_of(estimators: Sequence[Any], task: Task) -> Trees:
+    """Read fitted decision trees whose answers are averaged: a forest's, or one alone."""
+    trees = [tree_of(one, task, 1 / len(estimators)) for one in estimators]
+    targets = len(estimators[0].classes_) if task == "multiclass" else 1
+    return Trees(targets=targets, trees=trees, probabilities=task != "regression")
+
+
+def tree_of(estimator: Any, task: Task, share: float, target: int = 0) -> Tree:
+    """Read one fitted decision tree, its values multiplied by `share`; of two classes those of the second count."""
+    nodes = estimator.tree_.__getstate__()["nodes"]
+    values = estimator.tree_.value[:, 0, :] * share  # nodes × classes, or × 1 for a regression
+    return tree_of_arrays(
+        nodes["left_child"],
+        nodes["right_child"],
+        feature=nodes["feature"],
+        split=double_thresholds(nodes["threshold"]),
+        nan_left=nodes["missing_go_to_left"],
+        cover=nodes["weighted_n_node_samples"],
+        value=values if task == "multiclass" else values[:, -1],
+        target=target,
+    )
