@@ -15,12 +15,12 @@ from ml_platform.environments import EnvironmentUnknown
 from ml_platform.features.catalogue.cli import features
 from ml_platform.governance import audit_cli, keys_cli
 from ml_platform.lake.cli import quarantine, sql, tables
+from ml_platform.model_import.cli import app as models
 from ml_platform.monitoring.alerts.cli import app as alerts
 from ml_platform.new_model.cli import app as new
 from ml_platform.private_files import private_umask
 from ml_platform.promotion import approvals_cli, environments_cli, traffic_cli
 from ml_platform.promotion.history_cli import history
-from ml_platform.promotion.models_cli import app as models
 from ml_platform.promotion.promoters import MayNotPromote, promoter
 from ml_platform.settings import Settings
 from ml_platform.terminal import say, stop

@@ -15,7 +15,7 @@ ROWS = (
     ("orchestration",),  # the only one that imports Dagster
     ("serving",),
     ("automl",),
-    ("monitoring", "new_model"),
+    ("monitoring", "new_model", "model_import"),
     ("promotion",),
     ("training",),
     ("governance",),

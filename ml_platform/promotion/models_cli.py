@@ -15,12 +15,12 @@ from ml_platform.yaml_documents import SpecError
 if TYPE_CHECKING:
     from ml_platform.promotion.retire import ModelUse
 
-app = typer.Typer(no_args_is_help=True, help="Read a version's model card, or retire a model.")
+app = typer.Typer(no_args_is_help=True, help="Import a model, read a version's model card, or retire a model.")
 
 
 @app.callback()
 def models() -> None:
-    """Read a version's model card, or retire a model."""
+    """Import a model, read a version's model card, or retire a model."""
 
 
 @app.command()

@@ -9,7 +9,7 @@ from ml_platform.registry.approvals import ApprovalPolicy
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import Tracker
 from ml_platform.spec.model import ModelSpec
-from ml_platform.training.documents import Evaluation, RegisteredVersion, TrainedModel
+from ml_platform.training.documents import Evaluation, ImportLineage, RegisteredVersion, TrainedModel
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -111,10 +111,12 @@ def describe(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation) -> 
     """Describe a version in sentences: what it is, what it learned from, how good it is compared with what."""
     tables = ", ".join(f"{name} (version {version})" for name, version in sorted(trained.training_set.tables.items()))
     top = ", ".join(f"{name} ({share:.0%})" for name, share in list(trained.importance.items())[:5])
+    article = "An" if trained.imported else "A"
     sentences = [
         spec.description.strip(),
-        f"A {trained.family} model for {spec.task} of '{spec.target}', owned by {spec.owner}.",
-        f"It learned from {trained.trained.rows:,} rows of {trained.training_set.table} (version "
+        f"{article} {trained.family} model for {spec.task} of '{spec.target}', owned by {spec.owner}.",
+        _imported(trained)
+        or f"It learned from {trained.trained.rows:,} rows of {trained.training_set.table} (version "
         f"{trained.training_set.version}) from {trained.trained.first:%Y-%m-%d} to {trained.trained.last:%Y-%m-%d}, "
         f"made of {tables}; code {trained.code_version}.",
         *(trained.refit.reasons if trained.refit else ()),
@@ -131,6 +133,24 @@ def describe(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation) -> 
             f"It predicts true from a probability of {trained.threshold:.3f}, {spec.threshold.in_words}.",
         )
     return "\n\n".join(sentences)
+
+
+def _imported(trained: TrainedModel) -> str:
+    """Say where a model comes from that was not trained here; an empty text for one that was."""
+    if (lineage := trained.imported) is None:
+        return ""
+    until = (
+        f"who imported it says that they end at {trained.trained.last:%Y-%m-%d %H:%M} UTC"
+        if lineage.trained_until_stated
+        else "it may have seen every row that was labelled then"
+    )
+    origin = f"; {lineage.origin}" if lineage.origin else ""
+    return (
+        f"It was not trained here: {lineage.by} imported it from {lineage.source} (SHA-256 {lineage.digest[:12]}, "
+        f"{lineage.summary}, read by {lineage.library}{origin}). Its training rows are not known; {until}. It was "
+        "judged on "
+        f"{trained.training_set.table} (version {trained.training_set.version})."
+    )
 
 
 def _compared(evaluation: Evaluation) -> str:
@@ -162,8 +182,20 @@ def _tags(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation) -> dic
         "training_set_version": trained.training_set.version,
         "code_version": trained.code_version,
         **{f"holdout_{name}": f"{value:.6g}" for name, value in trained.metrics.items()},
+        **(_import_tags(trained.imported) if trained.imported else {}),
     }
     return {name: str(value) for name, value in tags.items()}
+
+
+def _import_tags(lineage: ImportLineage) -> dict[str, str]:
+    return {
+        "imported_by": lineage.by,
+        "import_flavor": lineage.flavor,
+        "import_source": lineage.source,
+        "import_source_digest": lineage.digest,
+        "import_library": lineage.library,
+        "trained_until_stated": str(lineage.trained_until_stated).lower(),
+    }
 
 
 def _document(tracker: Tracker, entry: "ModelVersion") -> RegisteredVersion:

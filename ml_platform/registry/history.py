@@ -69,6 +69,11 @@ def describe_origin(made_of: Mapping[str, Any]) -> str:
     'ridge of 1,200 rows of training_sets/rent version 3, 2024-01-01 to 2024-06-01, made of raw/rent 7; code a1b2c3'
     """
     tables = ", ".join(f"{name} {version}" for name, version in sorted(made_of["tables"].items()))
+    if imported := made_of.get("imported"):
+        return (
+            f"{made_of['family']} by {imported['by']} from {imported['source']} (SHA-256 {imported['digest'][:12]}), "
+            f"judged on {made_of['training_set']} version {made_of['training_set_version']}"
+        )
     return (
         f"{made_of['family']} of {made_of['training_rows']:,} rows of {made_of['training_set']} version "
         f"{made_of['training_set_version']}, {made_of['trained_from'][:10]} to {made_of['trained_until'][:10]}, "

@@ -110,6 +110,20 @@ class Judged(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     holdout_until: str
 
 
+class Imported(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Where a model comes from that was not trained here: which rows it has learned from is not known here."""
+
+    by: str  # user who imported it
+    source: str  # file or MLflow URI
+    flavor: str
+    digest: str  # SHA-256 of the file
+    library: str  # that read it, with its version
+    summary: str  # what the file holds, in a few words
+    origin: str = ""  # what MLflow says of its training
+    trained_until_stated: bool = False  # by who imported it; else every labelled row of that day may have been seen
+    trusted: bool = False  # whether the file could run code, and was allowed to
+
+
 class Provenance(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Which data and code made the model."""
 
@@ -124,6 +138,7 @@ class Provenance(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     mlflow_run_id: str | None = None
     dagster_run_id: str | None = None
     judged: Judged | None = None  # where this is the refit of a model that the gate judged
+    imported: Imported | None = None  # then `training_set` is what it was judged on, and `training_rows` 0
 
 
 class Manifest(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):

@@ -119,6 +119,22 @@ class Refit(Strict):
     reasons: tuple[str, ...] = Field(description="What was checked, and what was found.")
 
 
+class ImportLineage(Strict):
+    """Where a model comes from that was not trained here."""
+
+    by: str = Field(description="User who imported it.")
+    source: str = Field(description="File or MLflow URI.")
+    flavor: str = Field(description="Library that made it.")
+    digest: str = Field(description="SHA-256 of the file.")
+    library: str = Field(description="Library that read it, with its version.")
+    summary: str = Field(description="What the file holds, in a few words.")
+    origin: str = Field("", description="What MLflow says of its training.")
+    trained_until_stated: bool = Field(
+        False, description="Whether who imported it said until when its training rows reach."
+    )
+    trusted: bool = Field(False, description="Whether the file could run code, and was allowed to.")
+
+
 class TrainedModel(Strict):
     """A model trained in full, exported, and stored as a bundle."""
 
@@ -147,6 +163,7 @@ class TrainedModel(Strict):
     dagster_run_id: str | None = Field(None, description="Run of Dagster; null outside of one.")
     seconds: float = Field(description="How long the training took.")
     refit: Refit | None = Field(None, description="None before the gate has judged.")
+    imported: ImportLineage | None = Field(None, description="None where it was trained here.")
 
     @property
     def judged_digest(self) -> str:

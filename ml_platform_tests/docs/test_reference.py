@@ -20,6 +20,7 @@ from docs.generator.yaml_keys import feature_view_keys, keys, model_keys, sectio
 from ml_platform.doctor.effective_settings import KINDS
 from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.sources.source_spec import SourceSpec
+from ml_platform.model_import.declaration import Declaration
 from ml_platform.processes.platform import PORTS
 from ml_platform.spec.model import ModelSpec
 from ml_platform_tests.docs.pages import blocks, code_files, pages, text_of_all
@@ -109,6 +110,7 @@ def test_every_key_is_in_the_reference_with_its_meaning(spec: type[BaseModel]) -
 def test_every_key_of_the_yaml_on_the_pages_exists() -> None:
     known = {name for spec in PAGES for _, model in sections(spec) for name in keys(model)}
     known |= {"type", "attributes"}  # of the component around them
+    known |= set(Declaration.model_fields)  # of the file that describes an imported model
     top = {"run_launcher", "concurrency", "run_monitoring", "run_retries"}  # of dagster.yaml
     seen = 0
     for path, text in blocks("yaml"):
@@ -209,3 +211,8 @@ def _exists(name: str) -> bool:
             found = getattr(found, part, None)
         return found is not None
     return False
+
+
+def test_every_key_that_describes_an_imported_model_is_shown() -> None:
+    [text] = [text for path, text in blocks("yaml") if path.endswith("models/import.md") and "rename" in text]
+    assert set(yaml.safe_load(text)) == set(Declaration.model_fields)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -22,15 +22,18 @@ from ml_platform.features.point_in_time.lookup import feature_column
 from ml_platform.features.training_sets.documents import TrainingSetRef
 from ml_platform.features.views.view import FeatureView
 from ml_platform.inference.log_policy import withheld
+from ml_platform.inference.matrix import FeatureEncoder
 from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.digests import model_digest
 from ml_platform.registry.manifest import (
     Derived,
     Golden,
     HoldoutError,
+    Imported,
     InferenceLogPolicy,
     Input,
     Judged,
+    Label,
     Manifest,
     Provenance,
     ViewLookup,
@@ -39,7 +42,6 @@ from ml_platform.registry.releases import ReleaseStore
 from ml_platform.spec.input_rules import Violated, rule_values, rules_of
 from ml_platform.spec.inputs import InputField
 from ml_platform.spec.model import ModelSpec
-from ml_platform.training.candidate_fit import Fitted
 from ml_platform.training.documents import Window
 
 GOLDEN_ROWS = 20
@@ -104,6 +106,34 @@ def build_signature(
     return Signature(inputs, derived, tuple(lookups), request)
 
 
+class Bundled(Protocol):
+    """A model that becomes a bundle: trained here, or imported."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's declaration."""
+        ...
+
+    @property
+    def encoder(self) -> FeatureEncoder:
+        """Makes its matrix of rows."""
+        ...
+
+    @property
+    def classes(self) -> tuple[Label, ...]:
+        """Multiclass: the labels in the order of the scores."""
+        ...
+
+    @property
+    def family_name(self) -> str:
+        """What kind of estimator it is called."""
+        ...
+
+    def predict(self, rows: pl.DataFrame) -> np.ndarray:
+        """The model's own scores: (rows,), or (rows × classes) for multiclass."""
+        ...
+
+
 @dataclass(frozen=True)
 class StoredBundle:
     """A bundle in the release store, which has replayed its own golden rows; nobody serves it yet."""
@@ -115,7 +145,7 @@ class StoredBundle:
 
 
 def store_bundle(
-    fitted: Fitted,
+    fitted: Bundled,
     onnx: bytes,
     signature: Signature,
     holdout: pl.DataFrame,
@@ -181,7 +211,7 @@ def store_bundle(
 
 
 def _manifest(
-    fitted: Fitted,
+    fitted: Bundled,
     onnx: bytes,
     signature: Signature,
     *,
@@ -208,7 +238,9 @@ def _manifest(
         inputs=signature.inputs,
         derived=signature.derived,
         lookups=signature.lookups,
-        features=tuple(msgspec.structs.replace(item, importance=importance[item.name]) for item in fitted.features),
+        features=tuple(
+            msgspec.structs.replace(item, importance=importance[item.name]) for item in fitted.encoder.features
+        ),
         classes=fitted.classes,
         threshold=threshold,
         threshold_choice=spec.threshold.in_words if threshold is not None else "",
@@ -239,8 +271,9 @@ def build_provenance(
     run_id: str,
     dagster_run_id: str | None,
     judged: Judged | None = None,
+    imported: Imported | None = None,
 ) -> Provenance:
-    """Say which data and code made the model, and which model the gate judged where this is its refit."""
+    """Say which data and code made the model, which model the gate judged where this is its refit, who imported it."""
     return Provenance(
         tables=dict(sorted(ref.tables.items())),
         training_set=ref.table,
@@ -253,11 +286,12 @@ def build_provenance(
         mlflow_run_id=run_id,
         dagster_run_id=dagster_run_id,
         judged=judged,
+        imported=imported,
     )
 
 
 def _golden_frame(rows: pl.DataFrame, spec: ModelSpec, signature: Signature) -> pl.DataFrame:
-    """Pick rows to replay: spread over time, those with most nulls, and one with every string unseen.
+    """Pick rows to replay: spread over time, those with most nulls, and one with every string unseen that may be so.
 
     Derived features of the altered row are computed anew, so that the whole frame is as offline would have it.
     """
@@ -268,7 +302,7 @@ def _golden_frame(rows: pl.DataFrame, spec: ModelSpec, signature: Signature) -> 
     emptiest = ordered.sort("nulls", "row", descending=[True, False]).head(GOLDEN_ROWS // 4)
     spread = ordered.gather_every(max(1, ordered.height // (GOLDEN_ROWS * 3 // 4)))
     chosen = pl.concat([spread.head(GOLDEN_ROWS * 3 // 4 - 1), emptiest]).unique("row").sort("row")
-    strings = [field.name for field in signature.inputs if field.type == "string" and field.name != spec.id]
+    strings = [one.name for one in signature.inputs if one.type == "string" and one.name != spec.id and not one.allowed]
     unseen = chosen.head(1).with_columns(pl.lit(UNSEEN).alias(name) for name in strings)
     picked = pl.concat([chosen, unseen]).drop("row", "nulls")
     return add_request_features(picked.lazy(), signature.request_features).collect()

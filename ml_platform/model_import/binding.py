@@ -1,0 +1,248 @@
+"""From a model's inputs, classes and categories to the features, labels and codes of a model's folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from ml_platform.features.expressions.request_features import load_request_features
+from ml_platform.features.training_sets.documents import FeatureInfo
+from ml_platform.inference.matrix import FeatureEncoder, label_classes
+from ml_platform.model_import.declaration import Declaration
+from ml_platform.model_import.foreign import Bound, ForeignModel
+from ml_platform.model_import.refused import ImportRefused
+from ml_platform.registry.manifest import MISSING_CODE, UNSEEN_CODE, Feature, Label
+from ml_platform.spec.model import ModelSpec
+from ml_platform.yaml_documents import unknown
+
+MOST_CATEGORIES = 100_000
+_UNKNOWN_NUMBER = 0.1234567  # no category of anybody
+_MOST_NAMED = 20
+_TRUE = {"1", "true", "yes", "y", "t"}
+
+
+def bind_features(
+    model: ForeignModel, infos: Sequence[FeatureInfo], rows: pl.DataFrame, declared: Declaration, named: Sequence[str]
+) -> tuple[Feature, ...]:
+    """Features of the folder in the order of the model's inputs.
+
+    Parameters
+    ----------
+    model
+        The model.
+    infos
+        Features of the folder's training set.
+    rows
+        The training set, whose values are the categories of text that the model's file does not list.
+    declared
+        What a person said of it.
+    named
+        Names of the inputs by MLflow's signature, for a model whose own file has none.
+
+    Raises
+    ------
+    ImportRefused
+        When an input is no feature of the folder, or their number or names are not known.
+    """
+    names = declared.inputs or model.inputs or tuple(named)
+    known = {info.name: info for info in infos}
+    if not names:
+        raise ImportRefused(
+            f"the model does not name its {model.width or 'unknown number of'} inputs: say them in its order by "
+            f"--inputs a,b,c or `inputs:` of --signature. Features of the folder are {', '.join(known)}"
+        )
+    if model.width is not None and len(names) != model.width:
+        raise ImportRefused(f"the model has {model.width} inputs, {len(names)} are named: {', '.join(names)}")
+    names = tuple(declared.rename.get(name, name) for name in names)
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ImportRefused(f"the inputs name {', '.join(repeated)} more than once")
+    if lost := [name for name in names if name not in known]:
+        hints = "; ".join(unknown(name, known, what="feature") for name in lost)
+        raise ImportRefused(
+            f"{hints}. Give the folder these features (`inputs`, `lookups` or request features in its defs.yaml), or "
+            "say "
+            "what they are called here by `rename:` of --signature"
+        )
+    return tuple(_feature(model, place, known[name], rows, declared) for place, name in enumerate(names))
+
+
+def _feature(model: ForeignModel, place: int, info: FeatureInfo, rows: pl.DataFrame, declared: Declaration) -> Feature:
+    categories: tuple[str, ...] | None = None
+    if info.kind == "categorical":
+        categories = declared.categories.get(info.name) or model.categories.get(place)
+        if categories is None:
+            values = rows.get_column(info.name).cast(pl.String).drop_nulls().unique().sort()
+            if len(values) > MOST_CATEGORIES:
+                raise ImportRefused(f"'{info.name}' has {len(values):,} different texts, more than {MOST_CATEGORIES:,}")
+            categories = tuple(values.to_list())
+    elif place in model.categories:
+        raise ImportRefused(
+            f"the model takes '{info.name}' for text with the categories {', '.join(model.categories[place][:5])} …; "
+            "in the "
+            "folder it is a number: declare it as `type: string`"
+        )
+    return Feature(
+        name=info.name,
+        kind=info.kind,
+        source=info.source,
+        categories=categories,
+        description=info.description,
+        unit=info.unit,
+    )
+
+
+def bind_classes(
+    model: ForeignModel, spec: ModelSpec, labels: pl.Series, declared: Declaration
+) -> tuple[tuple[Label, ...], int]:
+    """Classes in the order of the model's probabilities (none unless multiclass), and which one means true for binary.
+
+    Raises
+    ------
+    ImportRefused
+        When the model is of another task, or its labels are not those of the folder.
+    """
+    if model.is_classifier is not None and model.is_classifier == (spec.task == "regression"):
+        kind = "a classifier" if model.is_classifier else "a regressor"
+        raise ImportRefused(
+            f"the model is {kind} ({model.summary}), the folder's task is {spec.task}: import it for a folder of its "
+            "task"
+        )
+    if spec.task == "regression":
+        return (), 1
+    own = declared.classes or model.classes
+    if spec.task == "binary":
+        return (), _positive(model, own, declared)
+    known = label_classes(labels)
+    if not own:
+        count = model.outputs
+        if all(isinstance(one, int) for one in known) and known == tuple(range(count or len(known))):
+            return known, 1
+        raise ImportRefused(
+            "the model numbers its classes: say their labels in the order of its probabilities by --classes a,b,c. The "
+            f"folder's labels are {', '.join(map(str, known))}"
+        )
+    if model.outputs is not None and len(own) != model.outputs:
+        raise ImportRefused(f"the model has {model.outputs} classes, {len(own)} are named: {', '.join(map(str, own))}")
+    texts = {str(one): one for one in known}
+    if strange := [str(one) for one in own if str(one) not in texts]:
+        raise ImportRefused(
+            f"the model's classes {', '.join(strange)} are no labels of '{spec.target}', which are "
+            f"{', '.join(texts)}; name "
+            "them in the model's order by --classes"
+        )
+    return tuple(texts[str(one)] for one in own), 1
+
+
+def _positive(model: ForeignModel, own: Sequence[Label], declared: Declaration) -> int:
+    if (model.outputs or 2) != 2 or len(own) not in (0, 2):
+        raise ImportRefused(f"the model has {max(model.outputs or 0, len(own))} classes, the folder's task is binary")
+    texts = [str(one).lower() for one in own]
+    if declared.positive is not None:
+        if own and str(declared.positive).lower() not in texts:
+            raise ImportRefused(
+                f"--positive {declared.positive} is no class of the model, which are {own[0]} and {own[1]}"
+            )
+        return texts.index(str(declared.positive).lower()) if own else int(str(declared.positive) != "0")
+    if not own or (texts[0] not in _TRUE and texts[1] in _TRUE):
+        return 1
+    raise ImportRefused(f"the model's classes are {own[0]} and {own[1]}: say which one means true by --positive")
+
+
+def nullable_features(spec: ModelSpec, folder: Path, rows: pl.DataFrame) -> set[str]:
+    """Features that may be null in a request: what the contract of the inputs allows, and what is looked up.
+
+    A derived feature may be where something that it is computed from may be, or where it is in a training row.
+    """
+    nullable = {one.name for one in spec.inputs if not one.rejects_null and one.default is None}
+    request = load_request_features(folder / spec.request_features) if spec.request_features else {}
+    for name, feature in request.items():
+        if nullable & set(feature.expression.meta.root_names()) or rows.get_column(name).null_count():
+            nullable.add(name)
+    own = {*(one.name for one in spec.inputs), *request}
+    return nullable | {name for name in rows.columns if name not in own}
+
+
+def check_refusals(
+    spec: ModelSpec, bound: Bound, encoder: FeatureEncoder, rows: pl.DataFrame, nullable: set[str]
+) -> np.ndarray:
+    """Ask the model for a missing and for an unknown value of each feature, and refuse it where it may get one.
+
+    Parameters
+    ----------
+    spec
+        The model's declaration.
+    bound, encoder
+        The model, and what makes its matrix.
+    rows
+        Some rows, of which one without nulls is changed.
+    nullable
+        Features that may be null in a request.
+
+    Returns
+    -------
+    np.ndarray
+        What it refuses: (features × 2), for missing and for unknown.
+
+    Raises
+    ------
+    ImportRefused
+        When the model has no answer to a value that the folder's contract lets through.
+    """
+    X = encoder.transform(rows)
+    coded = np.array([feature.categories is not None for feature in encoder.features])
+    complete = X[~(np.isnan(X) | ((X < 0) & coded)).any(axis=1)]
+    row = (complete if len(complete) else X)[:1]
+    refused = np.zeros((len(encoder.features), 2), dtype=bool)
+    problems = []
+    for place, feature in enumerate(encoder.features):
+        missing, unknown_value = (
+            (np.nan, _UNKNOWN_NUMBER) if feature.categories is None else (MISSING_CODE, UNSEEN_CODE)
+        )
+        refused[place] = not _answers(bound, row, place, missing), not _answers(bound, row, place, unknown_value)
+        if refused[place, 0] and feature.name in nullable:
+            problems.append(
+                f"the model has no answer where '{feature.name}' ({feature.source}) is missing, which the folder's "
+                "contract "
+                "allows: set `nulls: reject` or a `default` for it, or put an imputer into the model"
+            )
+        if refused[place, 1] and not _is_closed(spec, bound, feature, row, place):
+            listed = ", ".join((feature.categories or ())[:_MOST_NAMED]) or "…"
+            problems.append(
+                f"the model refuses a value of '{feature.name}' that it does not know (handle_unknown='error'): set "
+                "`allowed: "
+                f"[{listed}]` for the input, or fit the encoder with handle_unknown='ignore'"
+            )
+    if problems:
+        raise ImportRefused("; ".join(problems))
+    return refused
+
+
+def _answers(bound: Bound, row: np.ndarray, place: int, value: float) -> bool:
+    changed = row.copy()
+    changed[0, place] = value
+    try:
+        return bool(np.isfinite(bound.native(changed)).all())
+    except Exception:  # noqa: BLE001 - whatever a library raises for a value that it does not take
+        return False
+
+
+def _is_closed(spec: ModelSpec, bound: Bound, feature: Feature, row: np.ndarray, place: int) -> bool:
+    """Whether the contract lets only values through that the model knows."""
+    field = next((one for one in spec.inputs if one.name == feature.name), None)
+    if field is None or not field.allowed or field.on_violation != "reject":
+        return False
+    if feature.categories is not None:
+        return {str(one) for one in field.allowed} <= set(feature.categories)
+    return all(_answers(bound, row, place, float(one)) for one in field.allowed)
+
+
+def without_refused(X: np.ndarray, features: Sequence[Feature], refused: np.ndarray) -> np.ndarray:
+    """Rows of a matrix that have no value which the model refuses."""
+    keep = np.ones(len(X), dtype=bool)
+    for place, feature in enumerate(features):
+        column = X[:, place]
+        missing = np.isnan(column) if feature.categories is None else column == MISSING_CODE
+        unseen = np.zeros(len(X), dtype=bool) if feature.categories is None else column == UNSEEN_CODE
+        keep &= ~(missing & refused[place, 0]) & ~(unseen & refused[place, 1])
+    return X[keep]
