@@ -22,7 +22,7 @@ from ml_platform.training.export.onnx_trees import add_trees
 from ml_platform.training.families import catboost, lightgbm, xgboost
 
 BY_SETS = "its trees split by sets of categories"
-_EXP_OBJECTIVES = ("poisson", "gamma", "tweedie")
+_LARGEST_NUMBER = 100_000  # of a category: a table has a row for each up to it
 
 
 def read_xgboost(path: Path) -> ForeignModel:
@@ -48,11 +48,12 @@ def xgboost_model(booster: Any, document: Mapping[str, Any] | None = None) -> Fo
     objective = str(learner["objective"]["name"])
     classes = int(learner["learner_model_param"]["num_class"])
     is_classifier = objective.startswith(("binary:", "multi:"))
+    categories, numbers = _xgboost_categories(learner)
     names = tuple(learner.get("feature_names") or ())
     kinds = list(learner.get("feature_types") or ())
 
     def bind(task: Task, features: Sequence[Feature], positive: int) -> Bound:
-        sets = CategorySets(len(features), coded(features), null_is_nan=True)
+        sets = CategorySets(len(features), coded(features), numbers, null_is_nan=True)
         log_link = objective in xgboost.LOG_OBJECTIVES
         raw_trees = xgboost.trees_of(document, task, sets, log_link=log_link)
         types = [
@@ -62,10 +63,7 @@ def xgboost_model(booster: Any, document: Mapping[str, Any] | None = None) -> Fo
         def native(X: np.ndarray) -> np.ndarray:
             import xgboost as library
 
-            values = in_float32_range(X)
-            for position, feature in enumerate(features):
-                if feature.categories is not None:
-                    values[:, position] = np.where(values[:, position] < 0, np.nan, values[:, position])
+            values = _codes(in_float32_range(X), features, numbers)
             rows = library.DMatrix(
                 values,
                 feature_names=list(names) or None,
@@ -86,7 +84,7 @@ def xgboost_model(booster: Any, document: Mapping[str, Any] | None = None) -> Fo
         classes=(),
         outputs=max(classes, 2) if is_classifier else None,
         bind=bind,
-        categories=_xgboost_categories(learner),
+        categories=categories,
         native_name="model.ubj",
     )
 
@@ -103,16 +101,43 @@ def _of_softmax(booster: Any, rows: Any, answers: np.ndarray, task: Task, positi
     return scores_of(answers, task, positive)
 
 
-def _xgboost_categories(learner: Mapping[str, Any]) -> dict[int, tuple[str, ...]]:
-    """Categories of text that XGBoost has kept since 3.1, by position; those that are numbers are codes themselves."""
+def _xgboost_categories(
+    learner: Mapping[str, Any],
+) -> tuple[dict[int, tuple[str, ...]], dict[int, tuple[int, ...]]]:
+    """Categories that XGBoost has kept since 3.1, by position: texts, and whole numbers."""
     stored = learner["gradient_booster"].get("model", {}).get("cats", {}).get("enc", [])
-    texts = {}
+    texts, numbers = dict[int, tuple[str, ...]](), dict[int, tuple[int, ...]]()
     for position, one in enumerate(stored):
         offsets = one.get("offsets") or []
         if len(offsets) > 1:
             text = bytes(code % 256 for code in one["values"])
             texts[position] = tuple(text[a:b].decode() for a, b in pairwise(offsets))
-    return texts
+        elif one.get("values"):
+            numbers[position] = _whole(one["values"], f"number {position}")
+    return texts, numbers
+
+
+def _whole(values: Sequence[Any], name: str) -> tuple[int, ...]:
+    """Categories that are whole numbers (raises ImportRefused for any other)."""
+    if any(isinstance(one, str) or one != int(one) or not 0 <= one <= _LARGEST_NUMBER for one in values):
+        raise ImportRefused(
+            f"the categories of the feature {name} are {list(values)[:5]}: wanted texts, or whole numbers from 0 to "
+            f"{_LARGEST_NUMBER:,}. Train it on texts"
+        )
+    return tuple(map(int, values))
+
+
+def _codes(X: np.ndarray, features: Sequence[Feature], numbers: Mapping[int, Sequence[int]]) -> np.ndarray:
+    """A matrix with the codes that a library has for categories, NaN for null and unseen ones."""
+    codes = X.copy()
+    for position, feature in enumerate(features):
+        column = codes[:, position]
+        if feature.categories is not None:
+            codes[:, position] = np.where(column < 0, np.nan, column)
+        elif position in numbers:
+            code_of = {float(value): float(code) for code, value in enumerate(numbers[position])}
+            codes[:, position] = [code_of.get(value, np.nan) for value in column.tolist()]
+    return codes
 
 
 def read_lightgbm(path: Path) -> ForeignModel:
@@ -142,21 +167,21 @@ def lightgbm_model(booster: Any) -> ForeignModel:
         i for i, name in enumerate(booster.feature_name()) if document["feature_infos"].get(name, {}).get("values")
     ]
     categories: dict[int, tuple[str, ...]] = {}
+    numbers: dict[int, tuple[int, ...]] = {}
     if len(lists) == len(listed):
         for position, values in zip(listed, lists, strict=True):
             if all(isinstance(one, str) for one in values):
                 categories[position] = tuple(values)
+            else:
+                numbers[position] = _whole(values, booster.feature_name()[position])
 
     def bind(task: Task, features: Sequence[Feature], positive: int) -> Bound:
-        sets = CategorySets(len(features), coded(features))
+        sets = CategorySets(len(features), coded(features), numbers)
         log_link = objective.split(maxsplit=1)[0] in lightgbm.LOG_OBJECTIVES
         raw_trees = lightgbm.trees_of(booster, task, sets, log_link=log_link)
 
         def native(X: np.ndarray) -> np.ndarray:
-            values = X.copy()
-            for position, feature in enumerate(features):
-                if feature.categories is not None:
-                    values[:, position] = np.where(values[:, position] < 0, np.nan, values[:, position])
+            values = _codes(X, features, numbers)
             answers = np.asarray(booster.predict(values, num_threads=1))
             if task == "multiclass" and answers.ndim == 1:
                 return np.column_stack([1 - answers, answers])
@@ -203,7 +228,7 @@ def catboost_model(model: Any) -> ForeignModel:
     if names == tuple(map(str, range(len(names)))):
         names = ()
     params = model.get_all_params()
-    loss = str(params.get("loss_function", ""))
+    loss = str(params.get("loss_function", "")).partition(":")[0]
     classes = tuple(_label(one) for one in (model.classes_ if model.classes_ is not None else ()))
     is_classifier = loss in ("Logloss", "CrossEntropy", "MultiClass")
     if not is_classifier and loss not in (

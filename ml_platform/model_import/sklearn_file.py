@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -62,15 +63,16 @@ def sklearn_model(model: Any, path: Path) -> ForeignModel:
     if kind == "Booster":
         return boosters.lightgbm_model(model)
     classes = getattr(model, "classes_", None)
-    if hasattr(model, "predict") and _is_classifier(model) and not hasattr(model, "predict_proba"):
+    if (booster := _booster(model, kind)) is not None:
+        labels = tuple(_plain(one) for one in classes) if classes is not None and booster.is_classifier else ()
+        return replace(booster, classes=labels, native_name="model")
+    if _is_classifier(model) and not hasattr(model, "predict_proba"):
         raise ImportRefused(
             f"{kind} gives no probabilities, of which a classifier's scores are; fit it so that it has `predict_proba`"
         )
     if classes is not None and _is_classifier(model) and any(isinstance(one, np.ndarray | list) for one in classes):
         raise ImportRefused(f"{kind} has several targets; a model here has one")
     names = getattr(model, "feature_names_in_", None)
-    if names is None and kind.startswith("LGBM"):
-        names = [name for name in model.feature_name_ if not name.startswith("Column_")]
     width = getattr(model, "n_features_in_", None)
     if width is None:
         raise ImportRefused(f"{path} holds a {kind} that is not fitted: fit it before it is stored")
@@ -106,6 +108,17 @@ def sklearn_model(model: Any, path: Path) -> ForeignModel:
         bind=bind,
         categories={position: tuple(sorted(names)) for position, names in texts_by_input(model).items() if names},
     )
+
+
+def _booster(model: Any, kind: str) -> ForeignModel | None:
+    """An estimator of XGBoost, LightGBM or CatBoost by itself, with its categories; None for any other."""
+    if kind.startswith("XGB") and hasattr(model, "_Booster"):
+        return boosters.xgboost_model(model.get_booster())
+    if kind.startswith("LGBM") and getattr(model, "fitted_", False):
+        return boosters.lightgbm_model(model.booster_)
+    if kind.startswith("CatBoost") and model.is_fitted():
+        return boosters.catboost_model(model)
+    return None
 
 
 def _plain(value: Any) -> Label:

@@ -152,3 +152,41 @@ def test_too_many_sets_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (sets.column(2, [1, 2]), sets.column(2, [2, 1])) == (3, 3)
     with pytest.raises(ValueError, match="more than 1 different sets"):
         sets.column(2, [1])
+
+
+def numbered() -> tuple[Any, np.ndarray, np.ndarray]:
+    """A frame with a category of whole numbers that are not their own codes, its matrix, and labels."""
+    import pandas as pd
+
+    random = np.random.default_rng(2)
+    size, weight = random.choice([2, 5, 9], 500), random.normal(size=500)
+    frame = pd.DataFrame({"size": pd.Categorical(size, categories=[9, 2, 5]), "weight": weight})
+    return frame, np.column_stack([size, weight]).astype(float), ((size == 5) ^ (weight > 1)).astype(int)
+
+
+def test_categories_of_pandas_that_are_numbers_are_told_by_their_values(tmp_path: Path) -> None:
+    import lightgbm
+    import xgboost
+
+    frame, X, late = numbered()
+    features = [number("size"), number("weight")]
+    forest = lightgbm.LGBMClassifier(
+        n_estimators=4, boosting_type="rf", subsample=0.7, subsample_freq=1, min_data_per_group=5, verbosity=-1
+    )
+    forest.fit(frame, late).booster_.save_model(tmp_path / "m.txt")
+    bound = check(read_lightgbm(tmp_path / "m.txt"), "binary", features, X)
+    assert np.allclose(bound.native(X), forest.predict_proba(frame)[:, 1])
+    trees = xgboost.XGBClassifier(n_estimators=4, enable_categorical=True).fit(frame, late)
+    trees.save_model(tmp_path / "m.ubj")
+    bound = check(read_xgboost(tmp_path / "m.ubj"), "binary", features, X)
+    assert np.allclose(bound.native(X), trees.predict_proba(frame)[:, 1])
+
+
+def test_trees_with_lines_in_their_leaves_are_refused(data: Data, tmp_path: Path) -> None:
+    import lightgbm
+
+    filled = data["frame"][NUMBERS].fillna(0)
+    params = {"objective": "binary", "linear_tree": True, "verbosity": -1}
+    lightgbm.train(params, lightgbm.Dataset(filled, data["late"]), 2).save_model(tmp_path / "m")
+    with pytest.raises(ValueError, match="leave out `linear_tree`"):
+        read_lightgbm(tmp_path / "m").bind("binary", data["features"][:2], 1)

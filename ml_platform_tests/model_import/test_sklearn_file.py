@@ -235,3 +235,18 @@ def test_a_file_that_cannot_be_loaded_says_which_versions_there_are(tmp_path: Pa
         joblib.dump(thing, path)
         with pytest.raises(ImportRefused, match=message):
             read_sklearn(path, PICKLE)
+
+
+def test_an_estimator_of_lightgbm_keeps_its_categories_and_labels(data: Data) -> None:
+    import lightgbm
+    import pandas as pd
+
+    order = ["west", "south", "north"]
+    frame = data["frame"].assign(shop=pd.Categorical(data["frame"]["shop"], categories=order))
+    fitted = lightgbm.LGBMClassifier(n_estimators=4, min_data_per_group=5, verbosity=-1).fit(frame, data["outcome"])
+    model = sklearn_model(fitted, Path("model"))
+    assert (model.classes, model.categories) == (("early", "late", "on time"), {2: tuple(order)})
+    codes = [order.index(one) if isinstance(one, str) else -2.0 for one in data["frame"]["shop"]]
+    X = np.column_stack([data["X"][:, :2], codes])
+    bound = check(model, "multiclass", [*data["features"][:2], text("shop", order)], X)
+    assert np.allclose(bound.native(X), fitted.predict_proba(frame))

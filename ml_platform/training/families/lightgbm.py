@@ -146,6 +146,8 @@ def trees_of(
     model = booster.dump_model()
     targets, objective = int(model["num_tree_per_iteration"]), str(model["objective"])
     scale = 1.0 if log_link and objective.split(maxsplit=1)[0] in LOG_OBJECTIVES else _scale(objective, task)
+    if model.get("average_output"):  # a forest of LightGBM
+        scale *= targets / len(model["tree_info"])
     trees = [
         _tree(tree["tree_structure"], int(tree["tree_index"]) % targets, scale, sets) for tree in model["tree_info"]
     ]
@@ -173,6 +175,10 @@ def _tree(root: dict[str, Any], target: int, scale: float, sets: CategorySets | 
             right, left = reversed(ways) if by_set else ways  # a code of the set is 1, which is above the split
             pending += [(right, tree.right, number), (left, tree.left, number)]
         else:
+            if "leaf_const" in node:
+                raise ValueError(
+                    "LightGBM trees with a linear model in each leaf have no export: leave out `linear_tree`"
+                )
             number = ~len(tree.leaf_value)
             tree.leaf_value.append(float(node["leaf_value"]) * scale)
             tree.leaf_cover.append(float(node.get("leaf_count", 1)))
