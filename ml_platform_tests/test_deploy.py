@@ -89,7 +89,13 @@ def test_every_metric_is_on_the_dashboard_or_in_an_alert() -> None:
     shown = set(re.findall(rf"{NAMESPACE}_\w+", " ".join(queries())))
     roots = {re.sub(r"_(bucket|sum|count)$", "", name) for name in shown}
     wanted = {re.sub(r"_(bucket|sum|count)$", "", name) for name in known_metrics()}
-    not_shown = {f"{NAMESPACE}_{name}" for name in ("swaps_total", "release_refusals_total", "endpoint_revision")}
+    never = (
+        "swaps_total",
+        "release_refusals_total",
+        "endpoint_revision",
+        "turned_away_total",
+    )  # the last is deprecated
+    not_shown = {f"{NAMESPACE}_{name}" for name in never}
     assert wanted - roots == not_shown
 
 

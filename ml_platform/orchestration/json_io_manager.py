@@ -18,11 +18,11 @@ from pydantic import BaseModel, Field, PrivateAttr
 KEPT = 50  # documents of an asset; older ones are removed
 
 
-class MixedHandoffs(RuntimeError):
+class MixedDocuments(RuntimeError):
     """The inputs of a step were made from different runs' documents of one asset."""
 
 
-class Handoff(BaseModel):
+class StoredDocument(BaseModel):
     """One asset's document of one run, as it is stored."""
 
     run_id: str = Field(description="Run of Dagster that made the document.")
@@ -37,22 +37,22 @@ def document_type(document: type[BaseModel]) -> dg.DagsterType:
     return dg.PythonObjectDagsterType(document, name=f"{document.__name__}Document")
 
 
-def read_handoff(folder: Path, key: dg.AssetKey, run_id: str) -> Handoff | None:
+def read_document(folder: Path, key: dg.AssetKey, run_id: str) -> StoredDocument | None:
     """Read what an asset handed on in a run; None when it did not."""
     path = _path(folder, key, run_id)
-    return Handoff.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else None
+    return StoredDocument.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def newest_handoff(folder: Path, key: dg.AssetKey, instance: dg.DagsterInstance) -> Handoff | None:
+def newest_document(folder: Path, key: dg.AssetKey, instance: dg.DagsterInstance) -> StoredDocument | None:
     """Read an asset's newest document of a run that has ended, well or not."""
     for path in sorted(_documents(folder, key), key=_written, reverse=True):
         run = instance.get_run_by_id(path.stem)
         if run is None or run.is_finished:  # a run that was deleted from Dagster's history has ended
-            return read_handoff(folder, key, path.stem)
+            return read_document(folder, key, path.stem)
     return None
 
 
-class HandoffIOManager(dg.ConfigurableIOManager):
+class JsonIOManager(dg.ConfigurableIOManager):
     """Keeps the documents of each run as JSON files: what Delta tables are too large a tool for.
 
     Only pydantic models travel this way. Rows live in the lake, models in the release store; a document names them.
@@ -78,11 +78,11 @@ class HandoffIOManager(dg.ConfigurableIOManager):
             )
         with self._lock:
             made_from = self._origins.pop((context.run_id, context.step_key), {})
-        handoff = Handoff(run_id=context.run_id, made_from=made_from, document=obj.model_dump(mode="json"))
+        stored = StoredDocument(run_id=context.run_id, made_from=made_from, document=obj.model_dump(mode="json"))
         path = _path(Path(self.folder), context.asset_key, context.run_id)
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_suffix(f".{os.getpid()}.tmp")
-        scratch.write_text(handoff.model_dump_json(indent=2), encoding="utf-8")
+        scratch.write_text(stored.model_dump_json(indent=2), encoding="utf-8")
         scratch.replace(path)
         for old in sorted(_documents(Path(self.folder), context.asset_key), key=_written, reverse=True)[KEPT:]:
             old.unlink(missing_ok=True)
@@ -94,31 +94,31 @@ class HandoffIOManager(dg.ConfigurableIOManager):
         ------
         FileNotFoundError
             When no run that has ended made one here.
-        MixedHandoffs
+        MixedDocuments
             When this step's inputs were not made from the same documents.
         """
         key, step = context.asset_key, context.step_context
-        handoff = self._find(key, step.dagster_run, step.instance)
-        if handoff is None:
+        stored = self._find(key, step.dagster_run, step.instance)
+        if stored is None:
             name = key.to_user_string()
             raise FileNotFoundError(f"{name} has no document of a finished run in {self.folder}; materialise it first")
         with self._lock:
             origins = self._origins.setdefault((step.run_id, step.step.key), {})
-            for asset, run_id in {**handoff.made_from, key.path[-1]: handoff.run_id}.items():
+            for asset, run_id in {**stored.made_from, key.path[-1]: stored.run_id}.items():
                 if origins.setdefault(asset, run_id) != run_id:
-                    raise MixedHandoffs(
+                    raise MixedDocuments(
                         f"{key.to_user_string()} was made from {asset} of run {run_id}, another input of this step "
                         f"from {asset} of run {origins[asset]}. Materialise {asset} and all that follows it in one run."
                     )
         document: type[BaseModel] = context.dagster_type.typing_type
-        return document.model_validate(handoff.document)
+        return document.model_validate(stored.document)
 
-    def _find(self, key: dg.AssetKey, run: dg.DagsterRun, instance: dg.DagsterInstance) -> Handoff | None:
+    def _find(self, key: dg.AssetKey, run: dg.DagsterRun, instance: dg.DagsterInstance) -> StoredDocument | None:
         folder = Path(self.folder)
         for run_id in _ancestry(run, instance):
-            if (handoff := read_handoff(folder, key, run_id)) is not None:
-                return handoff
-        return newest_handoff(folder, key, instance)
+            if (stored := read_document(folder, key, run_id)) is not None:
+                return stored
+        return newest_document(folder, key, instance)
 
 
 def _ancestry(run: dg.DagsterRun, instance: dg.DagsterInstance) -> Iterator[str]:

@@ -72,7 +72,7 @@ def model_asset(
         group_name=spec.name,
         kinds=set(kinds),
         owners=[spec.owner],
-        io_manager_key="handoff" if document else None,
+        io_manager_key="json_io_manager" if document else None,
         dagster_type=document_type(document) if document else None,
         check_specs=[
             dg.AssetCheckSpec(check, asset=key(spec, name), description=text, blocking=blocking)

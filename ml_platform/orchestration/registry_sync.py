@@ -40,7 +40,7 @@ def answers_behind(platform: Platform) -> dict[str, int]:
     }
 
 
-@dg.op(name="follow_what_serves", description="Write into ledger and registry what was changed over HTTP.")
+@dg.op(name="sync_registry", description="Write into ledger and registry what was changed over HTTP.")
 def sync_registry_op(context: dg.OpExecutionContext, platform: Platform) -> None:
     """Bring ledger, aliases and release assets along."""
     from ml_platform.promotion.approve import record_approvals

@@ -1,4 +1,4 @@
-"""What assets use: the platform's stores as one Dagster resource, DuckDB as another, and the hand-off of documents."""
+"""What assets use: the platform's stores as one Dagster resource, DuckDB as another, and documents as JSON."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +7,7 @@ from dagster_duckdb import DuckDBResource
 from pydantic import Field, PrivateAttr
 
 from ml_platform.features.training_sets.documents import TrainingSetRef
-from ml_platform.orchestration.json_io_manager import HandoffIOManager
+from ml_platform.orchestration.json_io_manager import JsonIOManager
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
 from ml_platform.spec.model import ModelSpec
@@ -70,8 +70,10 @@ def build_resources(settings: Settings | None = None) -> dict[str, Any]:
     """
     resolved = settings or Settings()
     chosen = settings.model_dump(include={"home", "lake_uri", "tracking_uri", "online_uri"}) if settings else {}
+    documents = JsonIOManager(folder=str(resolved.handoff_dir))
     return {
         "platform": Platform(**{name: str(value) for name, value in chosen.items()}),
         "duckdb": DuckDBResource(database=":memory:"),
-        "handoff": HandoffIOManager(folder=str(resolved.handoff_dir)),
+        "json_io_manager": documents,
+        "handoff": documents,  # deprecated: the former name
     }

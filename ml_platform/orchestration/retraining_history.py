@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from ml_platform.features.views.view import FeatureView
 from ml_platform.instants import bounded, later
-from ml_platform.orchestration.json_io_manager import newest_handoff, read_handoff
+from ml_platform.orchestration.json_io_manager import newest_document, read_document
 from ml_platform.orchestration.model_asset import CHAIN, key
 from ml_platform.orchestration.resources import Platform
 from ml_platform.orchestration.run_workers import WorkerState, run_worker
@@ -78,7 +78,7 @@ def retrainings(instance: dg.DagsterInstance, platform: Platform, spec: ModelSpe
         root = run.root_run_id or run.run_id
         if root not in seen:
             seen.add(root)
-            decision = read_handoff(platform.settings.handoff_dir, key(spec, "release"), run.run_id)
+            decision = read_document(platform.settings.handoff_dir, key(spec, "release"), run.run_id)
             promoted = None if decision is None else bool(decision.document["promoted"])
             yield Retraining(run, record.create_timestamp, promoted)
 
@@ -140,13 +140,13 @@ def unchanged_since_last(
         Digest of the model's definitions, which a training set records as its code version.
     """
     folder = platform.settings.handoff_dir
-    release = newest_handoff(folder, key(spec, "release"), instance)
+    release = newest_document(folder, key(spec, "release"), instance)
     if release is None or (run_id := release.made_from.get("training_set")) is None:
         return None
-    handoff, run = read_handoff(folder, key(spec, "training_set"), run_id), instance.get_run_by_id(run_id)
-    if handoff is None or run is None or _is_pinned(run, spec) or _code_version(instance, spec, run_id) != definitions:
+    stored, run = read_document(folder, key(spec, "training_set"), run_id), instance.get_run_by_id(run_id)
+    if stored is None or run is None or _is_pinned(run, spec) or _code_version(instance, spec, run_id) != definitions:
         return None
-    trained = _TablesRead.model_validate(handoff.document).tables
+    trained = _TablesRead.model_validate(stored.document).tables
     if not all(platform.lake.exists(table) for table in trained) or platform.lake.versions(trained) != trained:
         return None
     return (

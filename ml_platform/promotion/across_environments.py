@@ -106,8 +106,8 @@ def promote_across(
             reconcile_registry(Tracker(target), candidate.model)
             return version, None
         if current is None or current.targets != targets:
-            told = f"from {source_name}, version {candidate.version}: {reason}"
-            store.publish(candidate.model, targets, reason=told, by=by, expected_revision=revision)
+            recorded_reason = f"from {source_name}, version {candidate.version}: {reason}"
+            store.publish(candidate.model, targets, reason=recorded_reason, by=by, expected_revision=revision)
     return version, sync_registry(target, candidate.model)
 
 

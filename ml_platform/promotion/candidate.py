@@ -167,10 +167,11 @@ def check_fits(candidate: Candidate, target: Settings, current: Endpoint | None,
     with open_online_store(target.online_uri) as online:
         hashes = {lookup.view: online.view_hash(lookup.view) for lookup in candidate.manifest.lookups}
     for lookup in candidate.manifest.lookups:
-        found = hashes[lookup.view]
-        if found != lookup.view_hash:
+        stored_hash = hashes[lookup.view]
+        if stored_hash != lookup.view_hash:
+            there = stored_hash[:12] if stored_hash else "none of it"
             raise NotPromotable(
                 f"{candidate.model} version {candidate.version} looks up the view {lookup.view} by its definition "
-                f"{lookup.view_hash[:12]}, the online store there has {found[:12] if found else 'none of it'}; bring "
-                f"the same code there and materialise online/{lookup.view}, then promote again"
+                f"{lookup.view_hash[:12]}, the online store there has {there}; bring the same code there and "
+                f"materialise online/{lookup.view}, then promote again"
             )

@@ -92,8 +92,10 @@ def _show(settings: Settings, store: "ReleaseStore", reign: "Reign", instant: da
     origins = origins_of(store, document)
     for target in document.targets:
         origin = origins.get(target.version) or _recorded_origin(settings, document.model, target.digest)
-        told = describe_origin(origin) if origin else "its bundle is gone, and the ledger does not say what made it"
-        say(f"  version {target.version}: {told}")
+        description = (
+            describe_origin(origin) if origin else "its bundle is gone, and the ledger does not say what made it"
+        )
+        say(f"  version {target.version}: {description}")
 
 
 def _recorded_origin(settings: Settings, model: str, digest: str) -> dict[str, object] | None:

@@ -122,11 +122,11 @@ def reconcile_registry(tracker: Tracker, model: str) -> list[str]:
 
 def versions_of(tracker: Tracker, model: str) -> list["ModelVersion"]:
     """Every registered version of a model; none where the registry does not know it."""
-    page, found = None, list["ModelVersion"]()
+    page, versions = None, list["ModelVersion"]()
     while page is None or page.token:
         page = tracker.client.search_model_versions(f"name = '{model}'", page_token=page.token if page else None)
-        found += page
-    return found
+        versions += page
+    return versions
 
 
 def _version(version: int | None) -> str:

@@ -126,14 +126,14 @@ def _schedules(spec: ModelSpec) -> list[str]:
 
 
 def _readers(model: str, others: Mapping[Path, ModelSpec], views: Mapping[str, FeatureView]) -> list[str]:
-    found = []
+    readers = []
     for name, view in sorted(views.items()):
         if tables := _own(model, view.source_tables):
-            found.append(f"feature view {name} ({tables})")
+            readers.append(f"feature view {name} ({tables})")
     for path, spec in others.items():
         if tables := _own(model, referenced_tables(spine_text(spec, path.parent))):
-            found.append(f"model {spec.name} ({tables})")
-    return found
+            readers.append(f"model {spec.name} ({tables})")
+    return readers
 
 
 def _own(model: str, tables: Iterable[str]) -> str:

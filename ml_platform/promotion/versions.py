@@ -76,21 +76,21 @@ def _registered(tracker: Tracker, entry: "ModelVersion", trained: TrainedModel) 
 
 def find_version(tracker: Tracker, model: str, digest: str) -> "ModelVersion | None":
     """Version of a model that has this bundle, the newest if several; None when there is none."""
-    found = [entry for entry in versions_of(tracker, model) if entry.tags.get("bundle_digest") == digest]
-    return max(found, key=lambda entry: int(entry.version), default=None)
+    versions = [entry for entry in versions_of(tracker, model) if entry.tags.get("bundle_digest") == digest]
+    return max(versions, key=lambda entry: int(entry.version), default=None)
 
 
 def _same_refit(tracker: Tracker, trained: TrainedModel) -> "ModelVersion | None":
     """Version that is another refit of the same judged model; None where this bundle itself is registered, or none."""
     if find_version(tracker, trained.model, trained.digest) is not None:
         return None
-    found = [
+    versions = [
         entry
         for entry in versions_of(tracker, trained.model)
         if entry.tags.get("judged_digest") == trained.judged_digest
         and entry.tags.get("bundle_digest") != trained.judged_digest
     ]
-    return max(found, key=lambda entry: int(entry.version), default=None)
+    return max(versions, key=lambda entry: int(entry.version), default=None)
 
 
 def bundle_of_version(tracker: Tracker, model: str, version: int) -> str:
@@ -125,8 +125,8 @@ def describe(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation) -> 
         *evaluation.reasons,
     ]
     if trained.passed_over:
-        told = "; ".join(item.told for item in trained.passed_over)
-        sentences.insert(4, f"Better on the validation rows, but not to be released: {told}.")
+        reasons = "; ".join(item.told for item in trained.passed_over)
+        sentences.insert(4, f"Better on the validation rows, but not to be released: {reasons}.")
     if trained.threshold is not None:
         sentences.insert(
             -1 - len(evaluation.reasons),

@@ -113,6 +113,7 @@ class ServingApp(FastAPI):
     def count_rejected_early(self, status: int) -> None:
         """Count a request that was refused by the checks here, or earlier by `http.connection_limits`."""
         self.metrics.rejected_early.labels(str(status)).inc()
+        self.metrics.turned_away.labels(str(status)).inc()
 
     def at_once(self, scope: Scope, body: bytes) -> Reply | None:
         """Answer a small prediction request at once, if its caller is known or no keys are in use; None otherwise."""

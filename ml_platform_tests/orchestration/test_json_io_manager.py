@@ -9,7 +9,7 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
 from pydantic import BaseModel
 
-from ml_platform.orchestration.json_io_manager import KEPT, HandoffIOManager, MixedHandoffs, newest_handoff
+from ml_platform.orchestration.json_io_manager import KEPT, JsonIOManager, MixedDocuments, newest_document
 
 
 class Rows(BaseModel):
@@ -22,7 +22,7 @@ def chain(folder: Path, mark: str, *, fails: bool = False) -> dg.Definitions:
     """first → second → third, which takes first and second."""
 
     def asset(name: str):
-        return dg.asset(key=["toy", name], io_manager_key="handoff")
+        return dg.asset(key=["toy", name], io_manager_key="json_io_manager")
 
     def takes(*names: str) -> dict[str, dg.AssetIn]:
         return {name: dg.AssetIn(key=["toy", name]) for name in names}
@@ -31,11 +31,11 @@ def chain(folder: Path, mark: str, *, fails: bool = False) -> dg.Definitions:
     def first() -> Rows:
         return Rows(made=f"first {mark}")
 
-    @dg.asset(key=["toy", "second"], ins=takes("first"), io_manager_key="handoff")
+    @dg.asset(key=["toy", "second"], ins=takes("first"), io_manager_key="json_io_manager")
     def second(first: Rows) -> Rows:
         return Rows(made=f"second {mark} of {first.made}")
 
-    @dg.asset(key=["toy", "third"], ins=takes("first", "second"), io_manager_key="handoff")
+    @dg.asset(key=["toy", "third"], ins=takes("first", "second"), io_manager_key="json_io_manager")
     def third(first: Rows, second: Rows) -> Rows:
         if fails:
             raise ValueError("as the test wants")
@@ -43,7 +43,7 @@ def chain(folder: Path, mark: str, *, fails: bool = False) -> dg.Definitions:
 
     return dg.Definitions(
         assets=[first, second, third],
-        resources={"handoff": HandoffIOManager(folder=str(folder))},
+        resources={"json_io_manager": JsonIOManager(folder=str(folder))},
         executor=dg.in_process_executor,
     )
 
@@ -67,9 +67,9 @@ def run(tmp_path, instance):
 @pytest.fixture
 def made(tmp_path, instance):
     def _made(name: str) -> Any:
-        handoff = newest_handoff(tmp_path, dg.AssetKey(["toy", name]), instance)
-        assert handoff is not None
-        return handoff.document["made"]
+        stored = newest_document(tmp_path, dg.AssetKey(["toy", name]), instance)
+        assert stored is not None
+        return stored.document["made"]
 
     return _made
 
@@ -103,7 +103,7 @@ def test_inputs_of_different_origin_are_refused(run):
     """Else a version would be released on another one's evaluation."""
     run("A")
     run("B", "first")
-    with pytest.raises(MixedHandoffs, match=r"toy/second was made from first of run .* Materialise first and all"):
+    with pytest.raises(MixedDocuments, match=r"toy/second was made from first of run .* Materialise first and all"):
         run("C", "third")
     run("D", "second", "third")
 
@@ -127,12 +127,12 @@ def test_a_retry_goes_on_with_what_its_parent_made(run, made, tmp_path, instance
 
 
 def test_only_documents_can_be_handed_on(tmp_path, instance):
-    @dg.asset(io_manager_key="handoff")
+    @dg.asset(io_manager_key="json_io_manager")
     def table() -> list:
         return [1]
 
     with pytest.raises(TypeError, match="table returned list; a pydantic document was wanted"):
-        dg.materialize([table], instance=instance, resources={"handoff": HandoffIOManager(folder=str(tmp_path))})
+        dg.materialize([table], instance=instance, resources={"json_io_manager": JsonIOManager(folder=str(tmp_path))})
 
 
 def test_old_documents_are_removed(tmp_path, run):

@@ -85,7 +85,7 @@ def retrain(instance, settings: Settings):
     """Run a job of the model's name that promotes, refuses or fails."""
 
     def _retrain(outcome: str = "promoted", tags: dict[str, str] | None = None) -> str:
-        @dg.asset(key=["toy", "release"], io_manager_key="handoff")
+        @dg.asset(key=["toy", "release"], io_manager_key="json_io_manager")
         def release() -> Decision:
             if outcome == "failed":
                 raise ValueError("no rows")
@@ -252,11 +252,13 @@ def train(instance, settings: Settings, lake: Lake):
     """Run a chain of a training set and a release over the table `raw/x`."""
 
     def _train(as_of: str | None = None) -> str:
-        @dg.asset(key=["toy", "training_set"], io_manager_key="handoff", code_version="definitions")
+        @dg.asset(key=["toy", "training_set"], io_manager_key="json_io_manager", code_version="definitions")
         def training_set(config: TrainedAsOf) -> Rows:
             return Rows(tables=lake.versions(["raw/x"]))
 
-        @dg.asset(key=["toy", "release"], ins={"rows": dg.AssetIn(["toy", "training_set"])}, io_manager_key="handoff")
+        @dg.asset(
+            key=["toy", "release"], ins={"rows": dg.AssetIn(["toy", "training_set"])}, io_manager_key="json_io_manager"
+        )
         def release(rows: Rows) -> Decision:
             return Decision(promoted=True)
 

@@ -18,9 +18,9 @@ _BUCKETS = f"{NAMESPACE}_request_seconds_bucket"
 _PREDICTIONS = f"{NAMESPACE}_predictions_total"
 _SHADOWED = f"{NAMESPACE}_shadow_predictions_total"
 _NOT_FOUND = f"{NAMESPACE}_features_not_found_total"
-_TURNED_AWAY = f"{NAMESPACE}_turned_away_total"
+_REJECTED_EARLY = f"{NAMESPACE}_rejected_early_total"
 _VIOLATIONS = f"{NAMESPACE}_contract_violations_total"
-_KEPT_SERIES = frozenset({_REQUESTS, _BUCKETS, _PREDICTIONS, _SHADOWED, _NOT_FOUND, _TURNED_AWAY, _VIOLATIONS})
+_KEPT_SERIES = frozenset({_REQUESTS, _BUCKETS, _PREDICTIONS, _SHADOWED, _NOT_FOUND, _REJECTED_EARLY, _VIOLATIONS})
 
 Series = tuple[str, ...]  # name, then the labels' values in the order of their names
 
@@ -52,7 +52,7 @@ class TrafficInterval:
 
     def rejected_early(self) -> dict[str, float]:
         """Requests of all models that were refused before they reached a route, by status."""
-        return {key[1]: count for key, count in self.counts.items() if key[0] == _TURNED_AWAY}
+        return {key[1]: count for key, count in self.counts.items() if key[0] == _REJECTED_EARLY}
 
     def violations(self, model: str) -> dict[tuple[str, str], float]:
         """Values that break the contract of the model's inputs, by input and kind."""

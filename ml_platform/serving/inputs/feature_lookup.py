@@ -137,17 +137,17 @@ class Lookups:
         problems = []
         for view, wanted in self._hashes.items():
             try:
-                found = self._store.view_hash(view)
-                is_there = found is not None or self._store.exists()
+                stored_hash = self._store.view_hash(view)
+                is_there = stored_hash is not None or self._store.exists()
             except Exception as error:
                 raise OnlineStoreFailed(f"the online store cannot be read: {type(error).__name__}") from error
             if not is_there:
                 raise OnlineStoreFailed(f"there is no online store: materialise online/{view}")
-            if found is None:
+            if stored_hash is None:
                 problems.append(f"'{view}' is not in the online store: materialise online/{view}")
-            elif found != wanted:
+            elif stored_hash != wanted:
                 problems.append(
-                    f"'{view}' is {found[:12]} in the online store, the model was trained on {wanted[:12]}: "
+                    f"'{view}' is {stored_hash[:12]} in the online store, the model was trained on {wanted[:12]}: "
                     f"materialise online/{view} from the definition it was trained on, or train again on the new one"
                 )
         if problems:

@@ -40,8 +40,8 @@ def add_details(model: ServedModel, scored: Scored, *, explain: bool, features: 
 
 def _explain(model: ServedModel, explainer: Explainer, matrix: np.ndarray) -> list[dict[str, Any]]:
     """Explain each row; with several classes, the score of the highest one."""
-    found = explainer.explain(infinite_as_missing(matrix))
-    raw = found.base + found.contributions.sum(axis=2)
+    explained = explainer.explain(infinite_as_missing(matrix))
+    raw = explained.base + explained.contributions.sum(axis=2)
     names = list(model.columns)
     explanations = []
     for row, target in enumerate(raw.argmax(axis=1).tolist()):
@@ -52,5 +52,5 @@ def _explain(model: ServedModel, explainer: Explainer, matrix: np.ndarray) -> li
         }
         if model.manifest.task == "multiclass":
             explanation["class"] = model.manifest.classes[target]
-        explanations.append(explanation | describe(names, found.base[target], found.contributions[row, target]))
+        explanations.append(explanation | describe(names, explained.base[target], explained.contributions[row, target]))
     return explanations

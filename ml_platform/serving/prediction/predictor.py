@@ -104,8 +104,8 @@ class Predictor:
 
     def series(self, model: str, version: int) -> ModelMetrics:
         """Metrics of one version."""
-        found = self._series.get((model, version))
-        return found or self._series.setdefault((model, version), self.metrics.version_series(model, version))
+        series = self._series.get((model, version))
+        return series or self._series.setdefault((model, version), self.metrics.version_series(model, version))
 
     def time(self, context: RequestContext, started: float) -> None:
         """Record the timings of one request in `SAMPLED`, beside those that are traced."""
@@ -115,31 +115,31 @@ class Predictor:
             context.stages.sampled = True
 
     def note(
-        self, context: RequestContext, model: str, answer: Answer, asked: PredictionOptions, started: float
+        self, context: RequestContext, model: str, answer: Answer, options: PredictionOptions, started: float
     ) -> None:
         """Count an answered request: its version, and how long it took until its answer was encoded."""
         series = self.series(model, answer.version)
-        if asked.stages is not None:
-            asked.stages.mark("encode")
+        if options.stages is not None:
+            options.stages.mark("encode")
             context.model_version = answer.version
-            if asked.stages.sampled:
-                series.observe(asked.stages)
+            if options.stages.sampled:
+                series.observe(options.stages)
         series.answered.inc()
         series.seconds.observe(perf_counter() - started)
 
-    async def answer(self, slot: EndpointState, body: bytes, asked: PredictionOptions) -> Answer:
+    async def answer(self, slot: EndpointState, body: bytes, options: PredictionOptions) -> Answer:
         """Decode, look up, score and log (raises Refused)."""
-        if len(body) <= INLINE_BYTES and not asked.explain:
-            return self.answer_now(slot, body, asked)
-        answer: Answer = await self.in_turn(lambda: self._answer(slot, body, asked))
-        self._show_shadows(slot, body, asked, answer)
+        if len(body) <= INLINE_BYTES and not options.explain:
+            return self.answer_now(slot, body, options)
+        answer: Answer = await self.in_turn(lambda: self._answer(slot, body, options))
+        self._show_shadows(slot, body, options, answer)
         return answer
 
-    def answer_now(self, slot: EndpointState, body: bytes, asked: PredictionOptions) -> Answer:
+    def answer_now(self, slot: EndpointState, body: bytes, options: PredictionOptions) -> Answer:
         """Do what `answer` does, for a body of at most `INLINE_BYTES` without explanations (raises Refused)."""
-        answer = self._answer(slot, body, asked)
+        answer = self._answer(slot, body, options)
         if slot.shadows:
-            self._show_shadows(slot, body, asked, answer)
+            self._show_shadows(slot, body, options, answer)
         return answer
 
     async def in_turn(self, work: Callable[[], Any]) -> Any:
@@ -155,28 +155,28 @@ class Predictor:
         self._worker.close()
         self._shadow_threads.shutdown()
 
-    def _answer(self, slot: EndpointState, body: bytes, asked: PredictionOptions) -> Answer:
-        stages = asked.stages
+    def _answer(self, slot: EndpointState, body: bytes, options: PredictionOptions) -> Answer:
+        stages = options.stages
         if stages is not None:
             stages.mark("wait")
         try:
-            model, scored = _score(slot, self._prepared(slot.name, body, asked), asked)
+            model, scored = _score(slot, self._prepared(slot.name, body, options), options)
         except InvalidRequest as invalid:
             self._count_violations(slot.name, invalid.kinds)
             raise Refused.of(invalid) from invalid
         except OnlineStoreFailed as failed:
             raise Refused(503, "online_store_failed", f"not answered: {failed}", retry_after=1) from failed
         if self._hooks is not None:
-            predictions = self._hooks.finish(scored.predictions, _hook_request(slot.name, asked))
+            predictions = self._hooks.finish(scored.predictions, _hook_request(slot.name, options))
             scored = scored._replace(predictions=predictions)
-        is_logged = self._write_log(model, scored, asked)
+        is_logged = self._write_log(model, scored, options)
         if stages is not None:
             stages.mark("log")
         self.series(slot.name, model.version).predictions.inc(len(scored.predictions))
         for view, count in scored.missing.items():
             self.metrics.not_found.labels(model.name, view).inc(count)
         answer = Answer(
-            model=model.name, version=model.version, request_id=asked.request_id, predictions=scored.predictions
+            model=model.name, version=model.version, request_id=options.request_id, predictions=scored.predictions
         )
         if scored.missing.store_failed or not is_logged:
             self.metrics.degraded.labels(model.name).inc()
@@ -185,17 +185,17 @@ class Predictor:
         if scored.flags:
             self._count_violations(model.name, violations_by_field(scored.flags))
             answer.flags = flags_of(scored.flags)
-        if asked.explain or asked.features:
-            add_details(model, scored, explain=asked.explain, features=asked.features)
+        if options.explain or options.features:
+            add_details(model, scored, explain=options.explain, features=options.features)
             if stages is not None:
                 stages.mark("explain")
         return answer
 
-    def _prepared(self, model: str, body: bytes, asked: PredictionOptions) -> bytes:
+    def _prepared(self, model: str, body: bytes, options: PredictionOptions) -> bytes:
         """The body as the project's hook wants it scored (raises InvalidRequest, Refused)."""
-        return body if self._hooks is None else self._hooks.prepare(body, _hook_request(model, asked))
+        return body if self._hooks is None else self._hooks.prepare(body, _hook_request(model, options))
 
-    def _write_log(self, model: ServedModel, scored: Scored, asked: PredictionOptions) -> bool:
+    def _write_log(self, model: ServedModel, scored: Scored, options: PredictionOptions) -> bool:
         """Log the rows that the model's policy selects (raises Refused).
 
         Returns
@@ -204,7 +204,7 @@ class Predictor:
             False when the rows could not be logged and the settings say to answer all the same.
         """
         records = scored.records
-        if model.log_filter is not None and not (records := model.log_filter.apply(records, asked.request_id)):
+        if model.log_filter is not None and not (records := model.log_filter.apply(records, options.request_id)):
             self.metrics.log_unsampled.labels(model.name).inc(len(scored.predictions))
             return True
         try:
@@ -224,31 +224,31 @@ class Predictor:
         reason = f"not answered, because it cannot be logged: {error.reason}"
         raise Refused(503, "log_unavailable", reason, retry_after=5) from error
 
-    def _count_violations(self, model: str, found: Mapping[Any, int]) -> None:
-        for (field, kind), number in found.items():
+    def _count_violations(self, model: str, violations: Mapping[Any, int]) -> None:
+        for (field, kind), number in violations.items():
             self.metrics.contract_violations.labels(model, field, kind).inc(number)
 
-    def _show_shadows(self, slot: EndpointState, body: bytes, asked: PredictionOptions, answer: Answer) -> None:
+    def _show_shadows(self, slot: EndpointState, body: bytes, options: PredictionOptions, answer: Answer) -> None:
         for shadow in slot.shadows:
             if shadow.version != answer.version:
-                self._send_to_shadow(shadow, body, asked)
+                self._send_to_shadow(shadow, body, options)
 
-    def _send_to_shadow(self, shadow: ServedModel, body: bytes, asked: PredictionOptions) -> None:
+    def _send_to_shadow(self, shadow: ServedModel, body: bytes, options: PredictionOptions) -> None:
         if self._shadowing >= self._settings.max_shadow_queue:
             self.metrics.shadow_lost.labels(shadow.name, str(shadow.version), "busy").inc()
             return
         self._shadowing += 1
-        if asked.stages is not None:  # they time the live version
-            asked = msgspec.structs.replace(asked, stages=None)
-        self._shadow_threads.submit(self._shadow, shadow, body, asked)
+        if options.stages is not None:  # they time the live version
+            options = msgspec.structs.replace(options, stages=None)
+        self._shadow_threads.submit(self._shadow, shadow, body, options)
 
-    def _shadow(self, shadow: ServedModel, body: bytes, asked: PredictionOptions) -> None:
+    def _shadow(self, shadow: ServedModel, body: bytes, options: PredictionOptions) -> None:
         """Score and log a request that a live version has answered; count and log whatever goes wrong."""
         try:
-            scored = _score_by(shadow, self._prepared(shadow.name, body, asked), asked)
+            scored = _score_by(shadow, self._prepared(shadow.name, body, options), options)
             records = scored.records
             if shadow.log_filter is not None:
-                records = shadow.log_filter.apply(records, asked.request_id)
+                records = shadow.log_filter.apply(records, options.request_id)
             if records:
                 self._log.append(shadow.name + SHADOW, records)
             self.metrics.shadowed.labels(shadow.name, str(shadow.version)).inc(len(scored.predictions))
@@ -259,8 +259,8 @@ class Predictor:
             self._shadowing -= 1
 
 
-def _hook_request(model: str, asked: PredictionOptions) -> HookRequest:
-    return HookRequest(model, asked.request_id, asked.caller)
+def _hook_request(model: str, options: PredictionOptions) -> HookRequest:
+    return HookRequest(model, options.request_id, options.caller)
 
 
 def unknown_version(slot: EndpointState, version: int) -> Refused:
@@ -270,7 +270,7 @@ def unknown_version(slot: EndpointState, version: int) -> Refused:
     return Refused(404, "unknown_version", message)
 
 
-def _score(slot: EndpointState, body: bytes, asked: PredictionOptions) -> tuple[ServedModel, Scored]:
+def _score(slot: EndpointState, body: bytes, options: PredictionOptions) -> tuple[ServedModel, Scored]:
     """Score a body's rows with the version asked for, else with the one that the traffic split gives the first row.
 
     Raises
@@ -280,34 +280,34 @@ def _score(slot: EndpointState, body: bytes, asked: PredictionOptions) -> tuple[
     OnlineStoreFailed
         When the online store cannot be read and the fallback is "fail".
     """
-    if asked.version is not None:
-        model = slot.version(asked.version)
+    if options.version is not None:
+        model = slot.version(options.version)
         if model is None:
-            raise unknown_version(slot, asked.version)
+            raise unknown_version(slot, options.version)
     elif len(slot.served) == 1:
         model = slot.served[0]
     else:
-        model = slot.choose(_key(slot, body) or asked.request_id)
-    return model, _score_by(model, body, asked)
+        model = slot.choose(_key(slot, body) or options.request_id)
+    return model, _score_by(model, body, options)
 
 
-def _score_by(model: ServedModel, body: bytes, asked: PredictionOptions) -> Scored:
-    if asked.explain and (count := model.decoder.count(body)) > MAX_EXPLAINED:
+def _score_by(model: ServedModel, body: bytes, options: PredictionOptions) -> Scored:
+    if options.explain and (count := model.decoder.count(body)) > MAX_EXPLAINED:
         problem = Problem(None, None, f"wanted at most {MAX_EXPLAINED} rows to explain, found {count:,}")
         raise InvalidRequest(422, [problem])
-    stages = asked.stages
+    stages = options.stages
     if model.decoder.is_long(body):
         columns = model.decoder.decode_columns(body)
         if stages is not None:
             stages.mark("decode")
         try:
-            return score_columns(model, columns, body, asked.request_id, asked.caller, stages=stages)
+            return score_columns(model, columns, body, options.request_id, options.caller, stages=stages)
         except (ValueError, ArithmeticError):
             pass  # some row is at fault: scoring row by row finds and names it
     rows = model.decoder.decode(body)
     if stages is not None:
         stages.mark("decode")
-    return score_rows(model, rows, asked.request_id, asked.caller, stages=stages)
+    return score_rows(model, rows, options.request_id, options.caller, stages=stages)
 
 
 def _key(slot: EndpointState, body: bytes) -> str | None:

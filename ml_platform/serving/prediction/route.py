@@ -45,11 +45,11 @@ class Predict:
         started, context = perf_counter(), RequestContext.of(scope)
         self._predictor.active += 1
         try:
-            slot, asked = self._begin(scope, context, started)
+            slot, options = self._begin(scope, context, started)
             body = await plain_body(await self._bodies.read(receive, started), context.encoding)
-            if asked.stages is not None:
-                asked.stages.mark("receive")
-            reply = self._answered(scope, context, asked, await self._predictor.answer(slot, body, asked), started)
+            if options.stages is not None:
+                options.stages.mark("receive")
+            reply = self._answered(scope, context, options, await self._predictor.answer(slot, body, options), started)
         except ClientDisconnect:
             return
         except Exception as error:  # noqa: BLE001 - reported in the answer or in the server's log
@@ -66,10 +66,10 @@ class Predict:
         started, context = perf_counter(), RequestContext.of(scope)
         self._predictor.active += 1
         try:
-            slot, asked = self._begin(scope, context, started)
-            if asked.stages is not None:
-                asked.stages.mark("receive")
-            return self._answered(scope, context, asked, self._predictor.answer_now(slot, body, asked), started)
+            slot, options = self._begin(scope, context, started)
+            if options.stages is not None:
+                options.stages.mark("receive")
+            return self._answered(scope, context, options, self._predictor.answer_now(slot, body, options), started)
         except Exception as error:  # noqa: BLE001 - reported in the answer or in the server's log
             return self._failed(scope, context, error)
         finally:
@@ -83,11 +83,11 @@ class Predict:
         return self._predictor.slot(scope["path_params"]["model"]), _asked(scope, context)
 
     def _answered(
-        self, scope: Scope, context: RequestContext, asked: PredictionOptions, answer: Answer, started: float
+        self, scope: Scope, context: RequestContext, options: PredictionOptions, answer: Answer, started: float
     ) -> Reply:
         content = encode(answer)
-        self._predictor.note(context, scope["path_params"]["model"], answer, asked, started)
-        return reply_of(200, content, asked.request_id)
+        self._predictor.note(context, scope["path_params"]["model"], answer, options, started)
+        return reply_of(200, content, options.request_id)
 
     def _failed(self, scope: Scope, context: RequestContext, error: Exception) -> Reply:
         name, request_id = scope["path_params"]["model"], context.request_id

@@ -82,9 +82,9 @@ class RouteAdapter:
         translated = await translate(body, inputs)
         if stages is not None:
             stages.mark("translate")
-        asked = PredictionOptions(context.request_id, context.caller, version, stages=stages)
-        answer = await self.predictor.answer(slot, translated, asked)
-        context.answered = model, answer, asked
+        options = PredictionOptions(context.request_id, context.caller, version, stages=stages)
+        answer = await self.predictor.answer(slot, translated, options)
+        context.answered = model, answer, options
         return answer
 
     async def body(self, request: Request) -> bytes:
@@ -118,8 +118,8 @@ class RouteAdapter:
                 finally:
                     self.predictor.active -= 1
                 if context.answered is not None:
-                    model, found, asked = context.answered
-                    self.predictor.note(context, model, found, asked, started)
+                    model, answered, options = context.answered
+                    self.predictor.note(context, model, answered, options, started)
                 else:
                     (count or self._count)(request, response.status_code)
                 response.headers["x-request-id"] = context.request_id

@@ -77,8 +77,8 @@ def _instants(columns: Columns, name: str | None, now: datetime) -> np.ndarray:
     if name is None:
         return np.full(columns.count, microseconds([now])[0])
     try:
-        found = columns.vector(name).values
-        return found if found.shape else np.full(columns.count, found)
+        values = columns.vector(name).values
+        return values if values.shape else np.full(columns.count, values)
     except NotVectorised:
         return microseconds([now if instant is None else instant for instant in columns.objects(name)])
 
@@ -102,24 +102,24 @@ def _categories(model: ServedModel, columns: Columns, views: Sequence[FoundView]
     """The categorical features before their encoding, by name."""
     names = [feature.name for feature in model.manifest.features if feature.categories is not None]
     looked_up = {column: (view, name) for view in views for name, column in view.view.columns} if names else {}
-    found = {}
+    objects_by_column = {}
     for column in names:
         if column in looked_up:
             view, name = looked_up[column]
-            found[column] = view.objects(name)
+            objects_by_column[column] = view.objects(name)
         else:
-            found[column] = columns.objects(column)
-    return found
+            objects_by_column[column] = columns.objects(column)
+    return objects_by_column
 
 
 def _rows(model: ServedModel, columns: Columns, views: Sequence[FoundView], matrix: np.ndarray) -> list[dict[str, Any]]:
     """The features of each row by name, before encoding."""
     categories = _categories(model, columns, views)
-    found = [
+    columns_of_objects = [
         categories[name] if name in categories else [None if np.isnan(value) else value for value in numbers]
         for name, numbers in zip(model.columns, matrix.T.tolist(), strict=True)
     ]
-    return [dict(zip(model.columns, row, strict=True)) for row in zip(*found, strict=True)]
+    return [dict(zip(model.columns, row, strict=True)) for row in zip(*columns_of_objects, strict=True)]
 
 
 def _outcomes(model: ServedModel, raw_scores: np.ndarray, scores: list[Any]) -> list[Any]:

@@ -81,14 +81,14 @@ def encode_tensor(datatype: str, values: Sequence[Any]) -> bytes:
 
 
 def _decode_texts(data: memoryview) -> list[str]:
-    found: list[str] = []
+    texts: list[str] = []
     position = 0
     while position < len(data):
-        if len(found) > MAX_ROWS:
+        if len(texts) > MAX_ROWS:
             raise ValueError(f"wanted at most {MAX_ROWS:,} rows")
         start = position + _LENGTH.size
         if start > len(data) or (end := start + _LENGTH.unpack_from(data, position)[0]) > len(data):
             raise ValueError("its last element is cut off")
-        found.append(str(data[start:end], "utf-8"))
+        texts.append(str(data[start:end], "utf-8"))
         position = end
-    return found
+    return texts

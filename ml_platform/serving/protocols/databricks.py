@@ -51,14 +51,14 @@ def _api_routes(adapter: RouteAdapter, changes: EndpointService) -> list[Route]:
 
     @adapter.shaped(mlflow_error, _uncounted)
     async def endpoints(request: Request) -> Response:
-        found = []
+        endpoints = []
         stored = await changes.documents()
         for name in sorted({*stored, *state.slots}):
             slot = state.slots.get(name)
             document = stored.get(name) or (slot.endpoint if slot else None)  # it still serves without the store
             if RequestContext.of(request.scope).covers(name) and (document is None or document.targets):
-                found.append(endpoint_of(name, document, await changes.first(name), slot))
-        return Response(encode({"endpoints": found}), media_type="application/json")
+                endpoints.append(endpoint_of(name, document, await changes.first(name), slot))
+        return Response(encode({"endpoints": endpoints}), media_type="application/json")
 
     async def in_service(name: str) -> Endpoint | None:
         slot = state.slots.get(name)
@@ -68,8 +68,8 @@ def _api_routes(adapter: RouteAdapter, changes: EndpointService) -> list[Route]:
         return document
 
     async def described(name: str, document: Endpoint | None) -> Response:
-        found = endpoint_of(name, document, await changes.first(name), state.slots.get(name))
-        return Response(encode(found | {"permission_level": "CAN_QUERY"}), media_type="application/json")
+        endpoint = endpoint_of(name, document, await changes.first(name), state.slots.get(name))
+        return Response(encode(endpoint | {"permission_level": "CAN_QUERY"}), media_type="application/json")
 
     @adapter.shaped(mlflow_error, _uncounted)
     async def endpoint(request: Request) -> Response:

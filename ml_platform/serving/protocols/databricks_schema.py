@@ -133,16 +133,16 @@ def endpoint_of(
     if slot is not None and slot.refused is not None:
         update = "UPDATE_FAILED" if slot.refused.revision >= wanted else "IN_PROGRESS"
     ready = slot is not None and bool(slot.served)
-    found: dict[str, Any] = {
+    description: dict[str, Any] = {
         "name": name,
         "id": name,
         "state": {"ready": "READY" if ready else "NOT_READY", "config_update": update},
     }
     if document is None:
-        return found
+        return description
     targets = [(target, served_name(document.model, target)) for target in document.targets]
     made = first or document
-    found |= {
+    description |= {
         "creator": made.updated_by,
         "creation_timestamp": _milliseconds(made.updated_at),
         "last_updated_timestamp": _milliseconds(document.updated_at),
@@ -165,7 +165,7 @@ def endpoint_of(
             },
         },
     }
-    return found
+    return description
 
 
 def _milliseconds(instant: str) -> int:

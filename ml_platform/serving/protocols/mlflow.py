@@ -47,19 +47,19 @@ def mlflow_error(refused: Refused, request_id: str) -> Response:  # noqa: ARG001
 
 def predictions_of(answer: Answer) -> dict[str, object]:
     """MLflow's answer, one value per row; with probabilities and the version, which its clients ignore."""
-    found: dict[str, object] = {"predictions": [prediction.prediction for prediction in answer.predictions]}
+    content: dict[str, object] = {"predictions": [prediction.prediction for prediction in answer.predictions]}
     if answer.predictions and isinstance(answer.predictions[0].probability, float):
-        found["probabilities"] = [
+        content["probabilities"] = [
             prediction.probabilities or prediction.probability for prediction in answer.predictions
         ]
     if any(isinstance(prediction.extras, Mapping) for prediction in answer.predictions):
-        found["extras"] = [prediction.extras or None for prediction in answer.predictions]
-    found["model_version"] = answer.version
+        content["extras"] = [prediction.extras or None for prediction in answer.predictions]
+    content["model_version"] = answer.version
     if answer.degraded:
-        found["degraded"] = answer.degraded
+        content["degraded"] = answer.degraded
     if answer.flags:
-        found["flags"] = answer.flags
-    return found
+        content["flags"] = answer.flags
+    return content
 
 
 def mlflow_routes(adapter: RouteAdapter) -> list[Route]:

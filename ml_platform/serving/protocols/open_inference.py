@@ -43,10 +43,10 @@ def oip_routes(adapter: RouteAdapter) -> list[Route]:
         number = version_of(request)
         if number is None:
             return slot.served[0]
-        found = slot.version(number)
-        if found is None:
+        served = slot.version(number)
+        if served is None:
             raise unknown_version(slot, number)
-        return found
+        return served
 
     @adapter.shaped(oip_error)
     async def server(_: Request) -> Response:
@@ -136,12 +136,12 @@ def _request(body: bytes, outputs: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _parameters(one: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = one.get("parameters")
-    if found is None:
+    parameters = one.get("parameters")
+    if parameters is None:
         return {}
-    if not isinstance(found, dict):
+    if not isinstance(parameters, dict):
         raise _invalid("parameters", "wanted an object")
-    return found
+    return parameters
 
 
 def _wanted(sent: Mapping[str, Any], outputs: Mapping[str, str]) -> list[str]:
@@ -152,8 +152,10 @@ def _wanted(sent: Mapping[str, Any], outputs: Mapping[str, str]) -> list[str]:
 def _as_bytes(sent: Mapping[str, Any], outputs: Mapping[str, str]) -> set[str]:
     """Names of the outputs that are to be bytes behind the JSON."""
     by_default = bool(_parameters(sent).get("binary_data_output", False))
-    asked = {one["name"]: bool(_parameters(one).get("binary_data", by_default)) for one in sent.get("outputs") or ()}
-    return {name for name in outputs if asked.get(name, by_default)}
+    is_binary = {
+        one["name"]: bool(_parameters(one).get("binary_data", by_default)) for one in sent.get("outputs") or ()
+    }
+    return {name for name in outputs if is_binary.get(name, by_default)}
 
 
 def _rows(tensors: list[Any], binary: memoryview, inputs: Sequence[Input]) -> list[Any]:
@@ -214,11 +216,11 @@ def outputs_of(manifest: Manifest) -> dict[str, str]:
 
 
 def _output(name: str, datatype: str, answer: Answer, manifest: Manifest) -> dict[str, Any]:
-    found = [getattr(prediction, name) for prediction in answer.predictions]
-    tensor: dict[str, Any] = {"name": name, "datatype": datatype, "shape": [len(found)], "data": found}
+    values = [getattr(prediction, name) for prediction in answer.predictions]
+    tensor: dict[str, Any] = {"name": name, "datatype": datatype, "shape": [len(values)], "data": values}
     if name == "probabilities":  # one of each class, in the order of the model's classes
-        tensor["shape"] = [len(found), len(manifest.classes)]
-        tensor["data"] = [one[str(label)] for one in found for label in manifest.classes]
+        tensor["shape"] = [len(values), len(manifest.classes)]
+        tensor["data"] = [one[str(label)] for one in values for label in manifest.classes]
         tensor["parameters"] = _classes(manifest)
     return tensor
 

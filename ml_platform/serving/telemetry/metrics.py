@@ -114,8 +114,9 @@ class Metrics:
             "alert_failures", "Alerts that could not be written (file), or tries that the webhook refused.", "sink"
         )
         self.rejected_early = self._counter(
-            "turned_away", "Requests refused before they reached a route, by status.", "status"
+            "rejected_early", "Requests refused before they reached a route, by status.", "status"
         )
+        self.turned_away = self._counter("turned_away", "Deprecated, the same as rejected_early.", "status")
         self.online_reads = self._counter(
             "online_reads", "Rows looked up, by where they were found: this worker's memory or the store.", "source"
         )

@@ -96,7 +96,8 @@ def test_a_keys_rate_holds_over_all_workers_and_protocols(settings: Settings, se
         assert server.client.post(PATH, json=ROW, headers={"X-API-Key": free}).status_code == 200
     assert server.client.get("/health/live", headers=headers).status_code == 200
     told = server.client.get("/metrics", headers={"X-API-Key": free}).text
-    assert 'ml_platform_turned_away_total{status="429"} 9.0' in told
+    assert 'ml_platform_rejected_early_total{status="429"} 9.0' in told
+    assert 'ml_platform_turned_away_total{status="429"} 9.0' in told  # its former name, for one minor version
     server.stop()  # a line is written after its answer has left
     lines = [json.loads(line) for path in settings.audit_dir.glob("*") for line in path.read_text().splitlines()]
     assert sum(line.get("status") == 429 and line["name"] == "slow" for line in lines) == 9
@@ -158,7 +159,7 @@ def limited(module_settings: Settings) -> Iterator[tuple[Server, str, str]]:
 def rejected_early(server: Server, key: str) -> float:
     lines = server.client.get("/metrics", headers={"X-API-Key": key}).text.splitlines()
     return sum(
-        float(line.split()[1]) for line in lines if line.startswith('ml_platform_turned_away_total{status="429"')
+        float(line.split()[1]) for line in lines if line.startswith('ml_platform_rejected_early_total{status="429"')
     )
 
 

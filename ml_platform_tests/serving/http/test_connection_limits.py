@@ -57,7 +57,7 @@ def received(connection: socket.socket) -> list[tuple[int, bytes]]:
 def rejected_early(server: Server) -> dict[str, float]:
     """Requests refused at the door by status, of all workers."""
     found = re.findall(
-        r'^ml_platform_turned_away_total\{status="(\d+)"\} (\S+)$', server.client.get("/metrics").text, re.M
+        r'^ml_platform_rejected_early_total\{status="(\d+)"\} (\S+)$', server.client.get("/metrics").text, re.M
     )
     return {status: float(count) for status, count in found}
 
