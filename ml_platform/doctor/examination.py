@@ -54,7 +54,7 @@ def examine() -> Iterator[Finding]:
     yield from guarded("Python", installation.python)
     for name, check in (("engine", installation.engine), ("lock", installation.lock)):
         yield from guarded(name, partial(check, project.root))
-    yield from guarded("extras", partial(installation.extras, project.root, settings))
+    yield from guarded("extras", partial(installation.extras, project, settings))
     if settings is None:
         return
     for name, of_state in OF_STATE:

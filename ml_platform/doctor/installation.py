@@ -12,7 +12,10 @@ from typing import Any
 
 from ml_platform.distribution import DISTRIBUTION, engine_version
 from ml_platform.doctor.findings import Finding, error, ok, warning
+from ml_platform.project import Project
 from ml_platform.settings import Settings
+from ml_platform.spec.families import BUILT_IN, FamilyInfo
+from ml_platform.yaml_documents import Location, SpecError, documents
 
 _PIN = re.compile(
     rf"{DISTRIBUTION}(?:\[(?P<extras>[\w\s,.-]*)\])?\s*(?:==\s*(?P<version>\S+?)|@\s*(?P<url>\S+?))\s*(?:;|$)"
@@ -72,21 +75,62 @@ def lock(root: Path) -> Iterator[Finding]:
         yield ok("lock", f"all packages have the versions of {path.name}")
 
 
-def extras(root: Path, settings: Settings | None) -> Iterator[Finding]:
-    """Check that what the project's extras and its settings need is installed."""
-    pin = _pin(root)
-    wanted = set(re.split(r"[\s,]+", pin["extras"].strip())) if pin and pin["extras"] else set()
+def extras(project: Project, settings: Settings | None) -> Iterator[Finding]:
+    """Check that what the project's pin, its settings and its `defs.yaml` need is installed."""
+    pin = _pin(project.root)
+    wanted = dict.fromkeys(re.split(r"[\s,]+", pin["extras"].strip()), "is wanted") if pin and pin["extras"] else {}
     if settings is not None and settings.tracking_uri.startswith("postgres"):
-        wanted.add("postgres")
+        wanted.setdefault("postgres", "is wanted")
+    try:
+        for extra, reason in declared_extras(project.defs):
+            wanted.setdefault(extra, reason)
+    except SpecError as problem:
+        yield error("extras", str(problem), "dg check defs names file, line and key")
     missing = {name: lacking for name in sorted(wanted) if (lacking := missing_packages(name))}
     for name, lacking in missing.items():
         yield error(
             "extras",
-            f"the extra '{name}' is wanted, and {', '.join(lacking)} is not installed",
+            f"the extra '{name}' {wanted[name]}, and {', '.join(lacking)} is not installed",
             f"add {name} to the brackets behind {DISTRIBUTION} in pyproject.toml, then make setup",
         )
     if not missing:
         yield ok("extras", ", ".join(sorted(wanted)) or "none")
+
+
+def declared_extras(defs: Path) -> Iterator[tuple[str, str]]:
+    """Yield the extras that the `defs.yaml` below a folder need, each with the line that needs it.
+
+    Raises
+    ------
+    SpecError
+        When a file is not YAML.
+    """
+    for path in sorted(defs.rglob("defs.yaml")):
+        for document in documents(path):
+            attributes = document.data.get("attributes") if isinstance(document.data, dict) else None
+            for location, extra in _extras_of(document.component, attributes if isinstance(attributes, dict) else {}):
+                line = document.problem(("attributes", *location), "").line
+                yield extra, f"is needed by {path.parent.name}/{path.name}:{line}"
+
+
+def _extras_of(component: str, attributes: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
+    """Extras that a component needs, with the keys that say so; what is declared wrongly is another check's."""
+    if component == "SourceTable" and "sql" in attributes:
+        yield ("sql",), "postgres"
+    if component != "TabularModel":
+        return
+    families, tuning = attributes.get("families"), attributes.get("tuning")
+    for index, name in enumerate(families if isinstance(families, list) else ()):
+        family = BUILT_IN.get(name) if isinstance(name, str) else None
+        if family is not None and family.extra and not _has_library(family):
+            yield ("families", index), family.extra
+    if isinstance(tuning, dict) and tuning.get("executor") == "ray":
+        yield ("tuning", "executor"), "ray"
+
+
+def _has_library(family: FamilyInfo) -> bool:
+    """Whether a family's library is there, from whichever distribution: XGBoost's for GPUs is another."""
+    return family.library is None or importlib.util.find_spec(family.library) is not None
 
 
 def missing_packages(extra: str) -> list[str]:

@@ -4,9 +4,8 @@ import warnings
 
 import dagster as dg
 
-# Raised inside Dagster for what is used knowingly: one run per range of partitions, the tree of components.
-for category in (dg.BetaWarning, dg.PreviewWarning):
-    warnings.filterwarnings("ignore", category=category, module=r"dagster\.")
+# Raised inside Dagster for options that are used knowingly (one run per range of partitions).
+warnings.filterwarnings("ignore", category=dg.BetaWarning, module=r"dagster\.")
 
 from ml_platform.orchestration.component import FeatureViews, SourceTable, TabularModel  # noqa: E402 - after the filter
 from ml_platform.orchestration.raw_assets import raw_table_asset  # noqa: E402

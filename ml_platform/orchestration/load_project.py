@@ -1,5 +1,6 @@
 """Everything that a project declares below its `defs/`, and what every project has."""
 
+import warnings
 from importlib import import_module
 
 import dagster as dg
@@ -47,4 +48,6 @@ def _declared(project: Project) -> dg.Definitions:
         project_root=project.root,
         code_location_name=project.location,
     )
-    return tree.build_defs()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.PreviewWarning)  # of Dagster's own calls inside
+        return tree.build_defs()

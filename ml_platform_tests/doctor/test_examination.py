@@ -305,27 +305,50 @@ def test_what_is_installed_is_held_against_pin_extras_and_lock(home: Path) -> No
     assert "is missing" in next(one for one in wrong() if one.check == "lock").message
 
 
+def doctor_without(left_out: tuple[str, ...], root: Path, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Run the command by a Python that has all of this one's packages but those whose names begin so."""
+    packages = folder / "packages"
+    packages.mkdir()
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if not path.name.startswith(left_out):
+            (packages / path.name).symlink_to(path)
+    return subprocess.run(
+        [sys.executable, "-S", "-m", "ml_platform", "doctor"],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": f"{packages}{os.pathsep}{PROJECT_ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def test_an_extra_that_is_missing_is_named(home: Path, tmp_path: Path) -> None:
     """By a Python that has all of this one's packages but those of PostgreSQL."""
     (home.parent / "pyproject.toml").write_text(
         '[project]\nname = "shop"\ndependencies = ["dagster-ml-platform[postgres]==0.0.1"]\n'
         '[tool.dg.project]\nroot_module = "shop"\n'
     )
-    packages = tmp_path / "packages"
-    packages.mkdir()
-    for path in Path(sysconfig.get_path("purelib")).iterdir():
-        if not path.name.startswith("psycopg"):
-            (packages / path.name).symlink_to(path)
-    done = subprocess.run(
-        [sys.executable, "-S", "-m", "ml_platform", "doctor"],
-        cwd=home.parent,
-        env={**os.environ, "PYTHONPATH": f"{packages}{os.pathsep}{PROJECT_ROOT}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = doctor_without(("psycopg",), home.parent, tmp_path)
     assert "ERROR   extras: the extra 'postgres' is wanted, and psycopg is not installed" in done.stdout, done.stderr
     assert "→ add postgres to the brackets behind dagster-ml-platform in pyproject.toml, then make setup" in done.stdout
+    assert done.returncode == 1
+
+
+def test_the_extra_that_a_model_needs_is_named_with_the_line(home: Path, tmp_path: Path) -> None:
+    """By a Python that has all of this one's packages but those of XGBoost and Ray."""
+    model = home.parent / "shop" / "defs" / "sales"
+    model.mkdir(parents=True)
+    (model / "defs.yaml").write_text(
+        "type: ml_platform.orchestration.TabularModel\n"
+        "attributes:\n"
+        "  families: [ridge, xgboost]\n"
+        "  tuning:\n"
+        "    executor: ray\n"
+    )
+    done = doctor_without(("xgboost", "ray"), home.parent, tmp_path)
+    assert "ERROR   extras: the extra 'xgboost' is needed by sales/defs.yaml:3, and xgboost-cpu is not" in done.stdout
+    assert "ERROR   extras: the extra 'ray' is needed by sales/defs.yaml:5, and ray is not installed" in done.stdout
+    assert "→ add xgboost to the brackets behind dagster-ml-platform in pyproject.toml, then make setup" in done.stdout
     assert done.returncode == 1
 
 
