@@ -19,6 +19,7 @@ from ml_platform.sqlite_uri import is_sqlite, sqlite_file
 
 DAGSTER_DATABASES = ("schedules/schedules.db", "history/runs.db", "history/runs/index.db")
 _SECONDS = 5.0
+_UNREACHED = "start what answers there, or correct ML_PLATFORM_TRACKING_URI"
 
 
 def online_store(settings: Settings) -> Iterator[Finding]:
@@ -78,13 +79,24 @@ def tracking(settings: Settings) -> Iterator[Finding]:
     uri = settings.tracking_uri
     where = without_passwords(uri)
     if uri.startswith(("http://", "https://")):
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_SECONDS) as answer:
-            yield ok("tracking", f"{where} answers {answer.status}")
+        try:
+            with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_SECONDS) as answer:
+                yield ok("tracking", f"{where} answers {answer.status}")
+        except OSError as problem:
+            yield error("tracking", f"{where} cannot be reached: {problem}", _UNREACHED)
         return
     schema = library_schema("mlflow", "store/db_migrations/versions")
     remedy = f"stop the processes, back up, then mlflow db upgrade {where}"
     if not is_sqlite(uri):
-        yield from _schema_finding("tracking", where, _revision_in_server(uri), schema, remedy)
+        import sqlalchemy.exc
+
+        try:
+            revision = _revision_in_server(uri)
+        except sqlalchemy.exc.SQLAlchemyError as problem:
+            reason = str(problem).strip().split("\n", maxsplit=1)[0]
+            yield error("tracking", f"{where} cannot be read: {without_passwords(reason)}", _UNREACHED)
+            return
+        yield from _schema_finding("tracking", where, revision, schema, remedy)
         return
     file = sqlite_file(uri)
     if not file.exists():

@@ -13,6 +13,7 @@ from ml_platform.project import ProjectNotFound, current_project
 from ml_platform.settings import Settings
 
 OF_STATE: tuple[tuple[str, Callable[[Settings], Iterable[Finding]]], ...] = (
+    ("folders", home.folders),
     ("disk", home.disk),
     ("permissions", home.permissions),
     ("clock", home.clock),

@@ -21,6 +21,18 @@ _WAITING_SECONDS = 86_400.0
 _LOCKS = Path("/proc/locks")
 
 
+def folders(settings: Settings) -> Iterator[Finding]:
+    """Check that what must be a folder is none of another kind."""
+    places = {settings.home, settings.releases_dir, settings.home / "dagster_home", settings.inference_log_dir}
+    if "://" not in str(settings.lake_uri):
+        places.add(Path(settings.lake_uri))
+    wrong = sorted(path for path in places if path.exists() and not path.is_dir())
+    for path in wrong:
+        yield error("folders", f"{path} is a file, a folder is wanted", "move it away, and restore the folder")
+    if not wrong:
+        yield ok("folders", f"{settings.home} and what is in it")
+
+
 def permissions(settings: Settings) -> Iterator[Finding]:
     """Check that what is in the home is this user's, and nobody else's to read."""
     home, denied = settings.home, denied_permissions()

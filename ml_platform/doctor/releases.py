@@ -30,6 +30,10 @@ def releases(settings: Settings) -> Iterator[Finding]:
         except DocumentUnreadable as problem:
             yield error("releases", str(problem), f"the last one is in {store.folder / 'history' / name}")
             continue
+        try:
+            store.history(name)
+        except DocumentUnreadable as problem:
+            yield error("releases", str(problem), "restore it from a backup; until then a rollback beyond it fails")
         for target in document.targets if document else ():
             serving += 1
             yield from _serves(store, settings, name, target)

@@ -19,13 +19,24 @@ def looked_into(path: Path) -> Iterator[sqlite3.Connection]:
     Raises
     ------
     sqlite3.Error
-        When it is none.
+        When it is none, or is cut off.
     """
     is_open = path.with_name(path.name + "-shm").exists()
     options = "mode=ro" if is_open else "mode=ro&immutable=1"
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{options}", uri=True)) as connection:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        _check_length(path)
         yield connection
+
+
+def _check_length(path: Path) -> None:
+    """Refuse a file that is shorter than its header says, which SQLite may read as if rows were missing."""
+    with path.open("rb") as file:
+        header = file.read(100)
+    page = int.from_bytes(header[16:18], "big")
+    length = (65_536 if page == 1 else page) * int.from_bytes(header[28:32], "big")
+    if path.stat().st_size < length:
+        raise sqlite3.DatabaseError(f"it is cut off: {path.stat().st_size:,} of {length:,} bytes are there")
 
 
 @dataclass(frozen=True)

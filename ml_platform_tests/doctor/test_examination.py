@@ -131,6 +131,64 @@ def test_a_file_of_a_table_that_is_gone(home: Path) -> None:
     assert "raw/loads at version 0 lacks 1 of its 1 files" in only("tables").message
 
 
+def test_a_file_of_a_table_that_is_cut_off(home: Path) -> None:
+    file = next((home / "lake" / "raw" / "loads").glob("*.parquet"))
+    file.write_bytes(file.read_bytes()[:-40])
+    assert "raw/loads at version 0 has another size than was written in 1 of its 1 files" in only("tables").message
+
+
+def test_a_table_whose_log_is_gone(home: Path) -> None:
+    shutil.rmtree(home / "lake" / "raw" / "loads" / "_delta_log")
+    found = only("tables")
+    assert found.status == "warning"
+    assert found.message.endswith("raw/loads holds Parquet files and no _delta_log, so it is no table")
+
+
+@pytest.mark.slow  # the store is asked several times
+def test_a_lake_that_cannot_be_reached(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "none")
+    monkeypatch.setenv("ML_PLATFORM_LAKE_URI", "s3://no-such-bucket/lake")
+    found = next(one for one in wrong() if one.check == "tables")
+    assert "s3://no-such-bucket/lake cannot be reached" in found.message
+    assert "ML_PLATFORM_LAKE_URI" in found.remedy
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:{port}", "postgresql://ml:s3cret@127.0.0.1:{port}/mlflow"])
+def test_a_tracking_server_that_does_not_answer(home: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    monkeypatch.setenv("ML_PLATFORM_TRACKING_URI", uri.format(port=free_port()))
+    found = only("tracking")
+    assert "127.0.0.1" in found.message
+    assert "s3cret" not in found.message
+    assert "ML_PLATFORM_TRACKING_URI" in found.remedy
+
+
+def test_a_file_where_a_folder_is_wanted(home: Path) -> None:
+    shutil.rmtree(home / "releases")
+    (home / "releases").write_text("")
+    assert "releases is a file, a folder is wanted" in next(one for one in wrong() if one.check == "folders").message
+
+
+@pytest.mark.parametrize(("file", "check"), [("mlflow.db", "tracking"), ("dagster_home/history/runs.db", "Dagster")])
+def test_a_database_that_is_cut_off(home: Path, file: str, check: str) -> None:
+    whole = (home / file).read_bytes()
+    (home / file).write_bytes(whole[:-100])
+    found = only(check)
+    assert "it is cut off" in found.message
+    assert found.remedy == f"restore {home / file} from a backup"
+
+
+def test_a_document_of_the_history_that_is_no_json(home: Path) -> None:
+    document = next((home / "releases" / "history").rglob("*.json"))
+    document.write_text("{")
+    found = only("releases")
+    assert document.name in found.message
+    assert "from a backup" in found.remedy
+
+
 def test_a_file_of_the_bundle_that_serves_is_gone(home: Path) -> None:
     next((home / "releases" / "bundles").glob("*/model.onnx")).unlink()
     found = only("releases")
