@@ -87,7 +87,8 @@ class MlpExplainer:
         last = self._layers[-1].weights.T
         gradient = np.broadcast_to(last, (len(middles), *last.shape)) * (before[-2] > 0)[:, None, :]
         for layer, values in zip(reversed(self._layers[:-1]), reversed(before[:-2]), strict=True):
-            gradient = (gradient @ layer.weights.T) * (values > 0)[:, None, :]
+            flat = gradient.reshape(-1, gradient.shape[2]) @ layer.weights.T  # one product, not one per stretch
+            gradient = flat.reshape(*gradient.shape[:2], -1) * (values > 0)[:, None, :]
         mean: np.ndarray = np.tensordot(np.diff(ends), gradient, axes=1)
         return mean
 
