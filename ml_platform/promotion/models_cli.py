@@ -1,5 +1,6 @@
 """`ml-platform models`: what becomes of a model as a whole."""
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,17 +11,18 @@ from ml_platform.project import ProjectNotFound, current_project
 from ml_platform.promotion.promoters import MayNotPromote, promoter
 from ml_platform.settings import Settings
 from ml_platform.terminal import say, stop
-from ml_platform.yaml_documents import SpecError
+from ml_platform.yaml_documents import SpecError, unknown
 
 if TYPE_CHECKING:
+    from ml_platform.features.views.view import FeatureView
     from ml_platform.promotion.retire import ModelUse
 
-app = typer.Typer(no_args_is_help=True, help="Import a model, read a version's model card, or retire a model.")
+app = typer.Typer(no_args_is_help=True, help="Import a model, read a version's model card, compare versions, or retire a model.")
 
 
 @app.callback()
 def models() -> None:
-    """Import a model, read a version's model card, or retire a model."""
+    """Import a model, read a version's model card, compare versions, or retire a model."""
 
 
 @app.command()
@@ -57,6 +59,44 @@ def card(
 
 
 @app.command()
+def compare(
+    model: Annotated[str, typer.Argument(help="Name of the model.")],
+    first: Annotated[int, typer.Argument(help="One version.")],
+    second: Annotated[int, typer.Argument(help="The other; gains are its over the first.")],
+    to: Annotated[Path | None, typer.Option(help="HTML file to write it to; in this terminal when left out.")] = None,
+) -> None:
+    """Compare two versions: how each was made, and both on the same rows that neither has learned from.
+
+    Example: ml-platform models compare my_model 3 4 --to compared.html
+    """
+    from ml_platform.features.views.load import load_views
+    from ml_platform.lake.storage.tables import Lake
+    from ml_platform.promotion.compare import compare_versions
+    from ml_platform.promotion.comparison_pages import comparison_html, comparison_text
+    from ml_platform.registry.digests import BundleRefused
+    from ml_platform.registry.releases import ReleaseStore
+    from ml_platform.spec_yaml import check_project
+
+    if to is not None and to.suffix != ".html":
+        stop(f"--to: wanted a file that ends in .html, found '{to}'")
+    try:
+        settings, defs = Settings(), current_project().defs
+        views = load_views(defs / "features")
+        specs = {spec.name: (spec, path) for path, spec in check_project(defs, _columns(views)).items()}
+        if model not in specs:
+            raise LookupError(unknown(model, specs, what="model"))
+        spec, path = specs[model]
+        store = ReleaseStore(settings.releases_dir)
+        compared = compare_versions(Lake(settings.lake_uri), store, spec, path.parent, views, versions=(first, second))
+        if to is not None:
+            to.write_text(comparison_html(compared), encoding="utf-8")
+    except (LookupError, ValueError, BundleRefused, OSError, SpecError, ProjectNotFound, EnvironmentUnknown) as error:
+        stop(f"{model}: {error}")
+    for line in comparison_text(compared) if to is None else [f"{to}: versions {first} and {second} of {model}"]:
+        say(line)
+
+
+@app.command()
 def retire(
     model: Annotated[str, typer.Argument(help="Name of the model, whether or not defs/ still declares it.")],
     reason: Annotated[str, typer.Option(help="Why; it goes into the ledger and the endpoint document.")] = "by hand",
@@ -79,7 +119,7 @@ def retire(
     try:
         settings, defs = Settings(), current_project().defs
         views = load_views(defs / "features")
-        specs = check_project(defs, {name: view.columns.keys() for name, view in views.items()})
+        specs = check_project(defs, _columns(views))
         use = use_of(settings, model, specs, views)
         _tell(use)
         if use.retired and not use.endpoints:
@@ -116,3 +156,7 @@ def _tell(use: "ModelUse") -> None:
     say(use.model)
     for name, lines in facts.items():
         say(f"  {name:<17} {'; '.join(lines) or 'nothing'}")
+
+
+def _columns(views: "Mapping[str, FeatureView]") -> dict[str, Collection[str]]:
+    return {name: view.columns.keys() for name, view in views.items()}

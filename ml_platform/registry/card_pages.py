@@ -11,7 +11,7 @@ from ml_platform.registry.manifest import describe_targets
 from ml_platform.registry.model_card import ModelCard
 from ml_platform.registry.releases import ReleaseStore
 
-_TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 _LARGEST = 20  # features that a card lists
 NAIVE = "naive baseline"
 # What Annex IV of Regulation (EU) 2024/1689 wants of a high-risk system's documentation, and where a card has it.
@@ -45,7 +45,7 @@ def card_html(store: ReleaseStore, card: ModelCard) -> str:
 
 def _render(template: str, store: ReleaseStore, card: ModelCard, *, autoescape: bool) -> str:
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=autoescape,
         undefined=StrictUndefined,
         trim_blocks=True,

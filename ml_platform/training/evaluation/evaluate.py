@@ -13,15 +13,22 @@ import polars as pl
 from ml_platform.inference.batch import score_rows
 from ml_platform.inference.matrix import encode_labels
 from ml_platform.inference.scorer import Scorer
-from ml_platform.registry.manifest import Golden, Label, Target, champion_of_targets
+from ml_platform.registry.manifest import Golden, champion_of_targets
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.data.split import TrainingRows, window
-from ml_platform.training.documents import Evaluation, Interval, SliceResult, Support, TrainedModel
+from ml_platform.training.documents import Evaluation, Interval, Support, TrainedModel
 from ml_platform.training.evaluation.blocks import block_ids
-from ml_platform.training.evaluation.cluster_interval import gain_interval
+from ml_platform.training.evaluation.contenders import (
+    Contender,
+    aligned,
+    all_classes,
+    as_judged,
+    contender,
+    gain_of,
+    group_results,
+)
 from ml_platform.training.evaluation.gate import NAIVE, decide, shortages
-from ml_platform.training.evaluation.metrics import gain, measure
 from ml_platform.training.evaluation.naive import best_constant, naive_baseline
 from ml_platform.training.evaluation.rescoring import VersionRows
 from ml_platform.training.evaluation.rule import confidence_at
@@ -31,28 +38,19 @@ _LATENCY_CALLS = 300
 
 
 @dataclass(frozen=True)
-class _Contender:
-    """A model's scores on the compared rows."""
-
-    scores: np.ndarray
-    threshold: float | None
-    metrics: dict[str, float]
-
-
-@dataclass(frozen=True)
 class _Comparison:
     """All contenders on the same rows."""
 
     y: np.ndarray
     blocks: np.ndarray
-    challenger: _Contender
-    champion: _Contender | None
-    naive: _Contender
-    chance: _Contender
+    challenger: Contender
+    champion: Contender | None
+    naive: Contender
+    chance: Contender
     naive_description: str
 
     @property
-    def reference(self) -> _Contender:
+    def reference(self) -> Contender:
         """What the challenger has to beat."""
         return self.champion or self.naive
 
@@ -95,7 +93,7 @@ def evaluate(
     challenger = Scorer.load(store.bundle_path(trained.digest))
     document = store.document(spec.name)
     target = champion_of_targets(document.targets) if document else None
-    champion = _as_judged(store, target) if target else None
+    champion = as_judged(store, target.digest) if target else None
     reference = NAIVE
     if target and champion:
         refitted = ", before its refit" if champion.digest != target.digest else ""
@@ -105,7 +103,8 @@ def evaluate(
     champion_rows = None
     if champion is not None:
         try:
-            champion_rows = source.of(champion.manifest, rows, ref=trained.training_set, made_for=challenger.manifest)
+            tables = trained.training_set.tables
+            champion_rows = source.of(champion.manifest, rows, tables=tables, made_for=challenger.manifest)
         except ValueError as error:
             refusal = refusal or (
                 f"Do not promote: the {reference} cannot be given its own features of these rows ({error}), so both "
@@ -156,27 +155,15 @@ def evaluate(
     judged = evaluation(
         support=support,
         tries=tries,
-        interval=_interval(spec, compared, compared.reference, confidence),
-        over_naive=_interval(spec, compared, compared.naive, spec.promotion.confidence),
-        over_chance=_interval(spec, compared, compared.chance, spec.promotion.confidence),
-        slices=_slices(spec, rows, compared),
+        interval=_gain(spec, compared, compared.reference, confidence),
+        over_naive=_gain(spec, compared, compared.naive, spec.promotion.confidence),
+        over_chance=_gain(spec, compared, compared.chance, spec.promotion.confidence),
+        slices=group_results(spec, rows, compared.y, compared.challenger, compared.reference),
         promote=False,
         reasons=(),
     )
     promote, reasons = decide(spec, judged)
     return judged.model_copy(update={"promote": promote, "reasons": reasons})
-
-
-def _as_judged(store: ReleaseStore, target: Target) -> Scorer:
-    """Load the champion as the gate judged it: after its refit it knows rows on which it is to be compared now.
-
-    What serves itself stands in where that bundle is gone; then only rows after its refit are new to both.
-    """
-    served = Scorer.load(store.bundle_path(target.digest))
-    judged = served.manifest.provenance.judged
-    if judged is None or not store.bundle_path(judged.digest).is_dir():
-        return served
-    return Scorer.load(store.bundle_path(judged.digest))
 
 
 def _support(spec: ModelSpec, compared: _Comparison) -> Support:
@@ -201,52 +188,30 @@ def _compare(  # noqa: PLR0917 - private
     champion_rows: pl.DataFrame | None,
 ) -> _Comparison:
     """Score the same rows with all contenders; a champion without its own features of them is left out."""
-    classes = _all_classes(challenger, champion)
+    classes = all_classes([challenger, *([champion] if champion else [])])
     y = encode_labels(rows.get_column(spec.target), spec, classes)
     baseline = naive_baseline(before, rows, spec, classes)
     rescored = None
     if champion is not None and champion_rows is not None:
-        scores = _aligned(score_rows(champion, champion_rows), champion.manifest.classes, classes)
-        rescored = _contender(spec, y, scores, champion.manifest.threshold)
+        scores = aligned(score_rows(champion, champion_rows), champion.manifest.classes, classes)
+        rescored = contender(spec, y, scores, champion.manifest.threshold)
     threshold = challenger.manifest.threshold
     constant = best_constant(before, y, spec, classes)
     return _Comparison(
         y=y,
         blocks=block_ids(rows, spec.promotion.block, spec.timestamp),
-        challenger=_contender(
-            spec, y, _aligned(score_rows(challenger, rows), challenger.manifest.classes, classes), threshold
+        challenger=contender(
+            spec, y, aligned(score_rows(challenger, rows), challenger.manifest.classes, classes), threshold
         ),
         champion=rescored,
-        naive=_contender(spec, y, baseline.scores, threshold),
-        chance=_contender(spec, y, constant, 0.5 if spec.task == "binary" else None),
+        naive=contender(spec, y, baseline.scores, threshold),
+        chance=contender(spec, y, constant, 0.5 if spec.task == "binary" else None),
         naive_description=baseline.description,
     )
 
 
-def _interval(spec: ModelSpec, compared: _Comparison, reference: _Contender, confidence: float) -> Interval | None:
-    own = compared.challenger
-    found = gain_interval(
-        spec.metric,
-        spec.task,
-        compared.y,
-        own.scores,
-        reference.scores,
-        blocks=compared.blocks,
-        confidence=confidence,
-        thresholds=(own.threshold, reference.threshold),
-        quantile=spec.quantile,
-    )
-    if found is None:
-        return None
-    return Interval(
-        gain=found.estimate,
-        lower=found.lower,
-        upper=found.upper,
-        confidence=confidence,
-        standard_error=found.standard_error,
-        blocks=found.blocks,
-        block=spec.promotion.block,
-    )
+def _gain(spec: ModelSpec, compared: _Comparison, reference: Contender, confidence: float) -> Interval | None:
+    return gain_of(spec, compared.y, compared.blocks, compared.challenger, reference, confidence=confidence)
 
 
 def one_row_latency_ms(scorer: Scorer, store: ReleaseStore) -> float:
@@ -285,52 +250,3 @@ def _refusal(name: str, trained: TrainedModel, champion: Scorer, rows: pl.DataFr
             f"{champion.manifest.provenance.trained_until}), so no row is new to both; train on newer rows."
         )
     return None
-
-
-def _contender(spec: ModelSpec, y: np.ndarray, scores: np.ndarray, threshold: float | None) -> _Contender:
-    return _Contender(scores, threshold, measure(spec.task, y, scores, threshold=threshold, quantile=spec.quantile))
-
-
-def _all_classes(challenger: Scorer, champion: Scorer | None) -> tuple[Label, ...]:
-    """Classes that either model knows, the challenger's first: neither is blamed for what only it knows."""
-    own = challenger.manifest.classes
-    names = set(map(str, own))
-    return (*own, *(name for name in (champion.manifest.classes if champion else ()) if str(name) not in names))
-
-
-def _aligned(scores: np.ndarray, classes: tuple[Label, ...], wanted: tuple[Label, ...]) -> np.ndarray:
-    """Multiclass scores in another order of classes; a class that the model does not know has probability 0."""
-    if classes == wanted:
-        return scores
-    zero, names = np.zeros(len(scores)), [str(name) for name in classes]
-    return np.column_stack([scores[:, names.index(str(name))] if str(name) in names else zero for name in wanted])
-
-
-def _slices(spec: ModelSpec, rows: pl.DataFrame, compared: _Comparison) -> tuple[SliceResult, ...]:
-    """The gate's metric on every large enough group for which it is defined, for both models."""
-    results = []
-    for column in spec.promotion.slices:
-        groups = rows.get_column(column).cast(pl.String)
-        for value in groups.unique().sort().to_list():
-            chosen = (groups.is_null() if value is None else groups == value).fill_null(False).to_numpy()
-            if chosen.sum() < spec.promotion.min_slice_rows:
-                continue
-            values = [
-                _contender(spec, compared.y[chosen], model.scores[chosen], model.threshold).metrics.get(spec.metric)
-                for model in (compared.challenger, compared.reference)
-            ]
-            if values[0] is None or values[1] is None:
-                continue
-            loss = -float(gain(spec.metric, values[0], values[1]))
-            results.append(
-                SliceResult(
-                    column=column,
-                    value="(null)" if value is None else str(value),
-                    rows=int(chosen.sum()),
-                    challenger=values[0],
-                    reference=values[1],
-                    loss=loss,
-                    passed=loss <= spec.promotion.max_slice_loss,
-                )
-            )
-    return tuple(results)

@@ -7,7 +7,6 @@ from pathlib import Path
 import polars as pl
 
 from ml_platform.features.training_sets.build import feature_rows_by_id
-from ml_platform.features.training_sets.documents import TrainingSetRef
 from ml_platform.features.training_sets.feature_definitions import FeatureDefinitions, unlike_features
 from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.storage.tables import Lake
@@ -28,7 +27,9 @@ class VersionRows:
     folder: Path
     views: Mapping[str, FeatureView]
 
-    def of(self, version: Manifest, rows: pl.DataFrame, *, ref: TrainingSetRef, made_for: Manifest) -> pl.DataFrame:
+    def of(
+        self, version: Manifest, rows: pl.DataFrame, *, tables: Mapping[str, int], made_for: Manifest
+    ) -> pl.DataFrame:
         """Give rows of a training set the features that a version reads, by its own definitions, in the same order.
 
         The spine and the views are read as they were when the set was made. Where both versions make all features
@@ -40,8 +41,8 @@ class VersionRows:
             Manifest of the version that is to score the rows.
         rows
             Rows of the training set.
-        ref
-            Document of the set.
+        tables
+            Tables that the set was made from, with the version read of each.
         made_for
             Manifest of a version that was trained on the set.
 
@@ -57,7 +58,7 @@ class VersionRows:
         spec = self.spec
         definitions = FeatureDefinitions.of_version(version, spec, self.views)
         ids = rows.get_column(spec.id)
-        found = feature_rows_by_id(self.lake, spec, self.folder, self.views, definitions, ids, versions=ref.tables)
+        found = feature_rows_by_id(self.lake, spec, self.folder, self.views, definitions, ids, versions=tables)
         if lost := rows.height - found.height:
             raise NotRescorable(f"{spec.spine} no longer gives {lost} of {rows.height} rows of the training set")
         return rows.select(spec.id).join(found, on=spec.id, how="left", maintain_order="left")
