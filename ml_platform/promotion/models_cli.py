@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from ml_platform.features.views.view import FeatureView
     from ml_platform.promotion.retire import ModelUse
 
-app = typer.Typer(no_args_is_help=True, help="Import a model, read a version's model card, compare versions, or retire a model.")
+app = typer.Typer(no_args_is_help=True, help="Import a model, read a version's card, compare versions, retire a model.")
 
 
 @app.callback()
 def models() -> None:
-    """Import a model, read a version's model card, compare versions, or retire a model."""
+    """Import a model, read a version's card, compare versions, retire a model."""
 
 
 @app.command()
