@@ -29,7 +29,7 @@ TREES = {"families": ["lightgbm"]}
             "hist_gradient_boosting, lightgbm, xgboost, catboost, torch_mlp, keras_mlp",
         ),
         ({**REGRESSION, "quantile": 0.9, "promotion": {"metric": "rmse"}}, "'rmse' is not one of pinball for a quan"),
-        ({**REGRESSION, "promotion": {"metric": "pinball"}}, "'pinball' is not one of rmse, mae, r2 for regression"),
+        ({**REGRESSION, "promotion": {"metric": "pinball"}}, "'pinball' is not one of rmse, .*r2 for regression"),
         (
             {"monotone": {"weight": "increasing"}},
             r"monotone: \['logistic_regression'\] under `families` cannot do that; of the engine's families can: "
