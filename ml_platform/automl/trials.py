@@ -190,7 +190,7 @@ def make_entries(plan: Plan, rows: AutomlRows, trials: Sequence[FittedTrial]) ->
         entries.append(_ensemble(plan, rows, trials, weights, together))
         told = ", ".join(f"{weight:.2f} {name}" for name, weight in weights.items())
         note = f"The ensemble ({told}) was selected on the validation rows, on which it looks better than it is."
-    _, words = _blocks(plan, rows)
+    _, words = interval_blocks(plan, rows)
     return entries, note, words
 
 
@@ -243,7 +243,7 @@ def _measured(  # noqa: PLR0917 - private
     **figures: float | int | str | None,
 ) -> Entry:
     y, values = rows.y[rows.parts[2]], values_of(plan, score, rows.y[rows.before_holdout])
-    blocks, _ = _blocks(plan, rows)
+    blocks, _ = interval_blocks(plan, rows)
     interval = metric_interval(plan.metric, plan.task, y, values, blocks=blocks, confidence=CONFIDENCE)
     return Entry.model_validate(
         {
@@ -259,7 +259,7 @@ def _measured(  # noqa: PLR0917 - private
     )
 
 
-def _blocks(plan: Plan, rows: AutomlRows) -> tuple[np.ndarray, str]:
+def interval_blocks(plan: Plan, rows: AutomlRows) -> tuple[np.ndarray, str]:
     """What intervals take for independent: days of a split by time, groups of one by group, rows else."""
     holdout = rows.frame[rows.parts[2]]
     if plan.split.kind == "group" and plan.group is not None:
