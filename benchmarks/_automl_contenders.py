@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def flaml(before: pd.DataFrame, y: np.ndarray, facts: dict[str, Any], seconds: float) -> Any:
-    """FLAML's AutoML with its defaults, on its own split of the rows before the holdout; by time where they have one."""
+    """FLAML with its defaults, on its own split of the rows before the holdout; by time where there is one."""
     from flaml import AutoML
 
     metric = {"binary": "roc_auc", "multiclass": "accuracy", "regression": "rmse"}[facts["task"]]

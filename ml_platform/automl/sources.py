@@ -17,6 +17,7 @@ from ml_platform.new_model.create import read_file
 from ml_platform.new_model.draft import check_name
 from ml_platform.project import Project
 from ml_platform.spec.model import ModelSpec
+from ml_platform.spec.types import duration
 from ml_platform.spec_yaml import COMPONENT, load_spec
 from ml_platform.yaml_documents import documents, nearest
 
@@ -70,7 +71,7 @@ def plan_model(project: Project, lake: Lake, name: str, options: AutomlOptions) 
         Decision(
             what="split",
             value="time",
-            why=f"{why}: {spec.split.validation} of validation, {spec.split.holdout} of holdout",
+            why=f"{why}: {duration(spec.split.validation)} of validation, {duration(spec.split.holdout)} of holdout",
         ),
     ]
     last = rows.get_column(spec.timestamp).max()

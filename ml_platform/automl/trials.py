@@ -19,6 +19,7 @@ from ml_platform.spec.families import BUILT_IN, family_info
 from ml_platform.spec.model import LOWER_IS_BETTER, ModelSpec
 from ml_platform.spec.types import Task
 from ml_platform.training.candidate_fit import Fitted, NotExportable, fit_candidate
+from ml_platform.training.data.split import TrainingRows
 from ml_platform.training.documents import SearchResult, Trial
 from ml_platform.training.evaluation.blocks import DAY, ROWS, block_ids, blocks_in_words
 from ml_platform.training.evaluation.cluster_interval import metric_interval
@@ -27,6 +28,7 @@ from ml_platform.training.export.parity import ParityError, check_parity
 from ml_platform.training.families.registry import get_family
 from ml_platform.training.search import search
 from ml_platform.training.search.progress import Progress
+from ml_platform.training.search.trial import TrialPlan, run_trial, trial_data
 
 CONFIDENCE = 0.95
 SEARCH_SHARE = 0.5  # of the budget; the rest is for fits on more rows and their exports
@@ -105,7 +107,10 @@ def trials_spec(plan: Plan, families: Sequence[str], *, minutes: float) -> Model
 def run_search(
     plan: Plan, rows: AutomlRows, spec: ModelSpec, tracker: Tracker, tell: Callable[[str], None] = lambda _: None
 ) -> SearchResult:
-    """Search over families and parameters, on the training and validation rows; `tell` gets each better trial."""
+    """Search over families and parameters, on the training and validation rows; each family has a trial at least.
+
+    `tell` gets a line of each better trial.
+    """
     best: list[int] = []
 
     def on_progress(progress: Progress) -> None:
@@ -113,7 +118,34 @@ def run_search(
             best.append(progress.record.number)
             tell(progress.line)
 
-    return search(training_rows(plan, rows, spec), spec, tracker=tracker, on_progress=on_progress)
+    given = training_rows(plan, rows, spec)
+    result = search(given, spec, tracker=tracker, on_progress=on_progress)
+    return result.model_copy(update={"candidates": (*result.candidates, *_default_trials(given, spec, result))})
+
+
+def _default_trials(rows: TrainingRows, spec: ModelSpec, result: SearchResult) -> list[Trial]:
+    """Try the default parameters of families that the search had no time for, so that each is on the leaderboard."""
+    ended = {trial.number: trial.family for trial in result.candidates}
+    ended |= {trial.number: trial.family for trial in result.stopped}
+    missing = [name for name in spec.families if name not in ended.values()]
+    if not missing:
+        return []
+    data = trial_data(rows.parts, spec, rows.ref)
+    trials = []
+    for number, name in enumerate(missing, 1 + max(ended)):
+        done = run_trial(TrialPlan(name, get_family(name).default_params(spec.task), len(data.y)), data)
+        trials.append(
+            Trial(
+                number=number,
+                family=name,
+                params=done.params,
+                score=done.metrics[spec.metric],
+                metrics=done.metrics,
+                threshold=done.threshold,
+                seconds=done.seconds,
+            )
+        )
+    return trials
 
 
 def leading_trials(result: SearchResult, top: int) -> list[Trial]:
@@ -185,7 +217,7 @@ def make_entries(plan: Plan, rows: AutomlRows, trials: Sequence[FittedTrial]) ->
     together = measure(blended(scores, weights))
     best = max(alone.values()) if better else min(alone.values())
     if len(weights) == 1 or not (together > best if better else together < best):
-        note = "No average of several trials is better on the validation rows than the best trial alone."
+        note = "No average of trials is better on the validation rows than the best of them."
     else:
         entries.append(_ensemble(plan, rows, trials, weights, together))
         told = ", ".join(f"{weight:.2f} {name}" for name, weight in weights.items())

@@ -16,7 +16,7 @@ def test_the_how_to_ends_with_a_model_that_answers(reader: Reader) -> None:
     calls(1500).drop("duration").write_csv(reader.project / "calls.csv")
     said = ""
     for block in blocks(PAGE):
-        said += reader.run(Block(block.language, block.title, block.text.replace("--minutes 5", "--minutes 0.25")))
+        said += reader.run(Block(block.language, block.title, block.text.replace("--minutes 5", "--minutes 0.1")))
     assert "split: stratified" in said
     assert "roc_auc (higher is better)" in said
     assert "same as on the leaderboard" in said
