@@ -80,7 +80,7 @@ class Document:
         written = location
         while written and written not in self._lines:
             written = written[:-1]
-        key = ".".join(str(part) for part in location[1:]) or "attributes"
+        key = ".".join(str(part) for part in location[1:] or location) or "attributes"
         return Problem(self.path, self._lines.get(written, 1), key, message)
 
 

@@ -16,6 +16,7 @@ from ml_platform.lake.storage.tables import Lake
 from ml_platform.promotion.approve import request_approval
 from ml_platform.promotion.candidate import Candidate, NotPromotable, check_fits, find_candidate
 from ml_platform.promotion.promote import sync_registry
+from ml_platform.promotion.reachable import unreachable
 from ml_platform.promotion.reconcile import STAGE, reconcile_registry
 from ml_platform.promotion.registrations import note_registration
 from ml_platform.promotion.versions import find_version
@@ -83,6 +84,11 @@ def promote_across(
         raise NotPromotable(
             f"both environments have the release store {source.releases_dir}; give each its own `home` in "
             "environments.yaml, and look whether ML_PLATFORM_HOME is set"
+        )
+    if problems := unreachable(target):
+        raise NotPromotable(
+            f"the stores of the other environment cannot be reached from here, and nothing was changed there: "
+            f"{'; '.join(problems)}. Start or mount them, or correct environments.yaml"
         )
     candidate = find_candidate(source, reference, overrule_gate=overrule_gate)
     store = ReleaseStore(target.releases_dir)

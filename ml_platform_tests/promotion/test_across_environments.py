@@ -33,6 +33,7 @@ from ml_platform.registry.pins import pinned_versions
 from ml_platform.settings import Settings
 from ml_platform.sqlite_uri import sqlite_file
 from ml_platform.training.documents import TrainedModel
+from ml_platform_tests.ports import free_port
 from ml_platform_tests.toy_world import Shops
 
 ME = pwd.getpwuid(os.getuid()).pw_name
@@ -215,6 +216,31 @@ def test_it_is_refused_where_it_may_not_be(own: Environments) -> None:
         assert refused.exit_code == 1
         assert message in refused.output
     assert "a promotion wants a reason" in own.run("promote", "order_late", "--to", "staging", "--reason", " ").output
+    assert files(own.root) == untouched
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("tracking_uri: 'http://127.0.0.1:{port}'", "http://127.0.0.1:{port} does not answer"),
+        (
+            "tracking_uri: 'postgresql://127.0.0.1:{port}/mlflow'",
+            "postgresql://127.0.0.1:{port}/mlflow does not answer",
+        ),
+        ("online_uri: 'redis://127.0.0.1:{port}'", "redis://127.0.0.1:{port} does not answer"),
+        ("lake_uri: '{root}/environments.yaml/lake'", "environments.yaml is not a folder"),
+    ],
+)
+def test_an_environment_that_cannot_be_reached_is_refused_at_once(
+    own: Environments, setting: str, message: str
+) -> None:
+    values = {"port": free_port(), "root": own.root}
+    text = FILE.format(promoter=ME).replace("{home: staging}", f"{{home: staging, {setting.format(**values)}}}")
+    (own.root / "environments.yaml").write_text(text)
+    untouched = files(own.root)
+    refused = own.promote("order_late@champion", "staging")
+    assert refused.exit_code == 1
+    assert message.format(**values) in refused.output
     assert files(own.root) == untouched
 
 
