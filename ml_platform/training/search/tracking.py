@@ -74,10 +74,11 @@ class SearchRun:
         if record.number not in self._trials:  # it failed before it began
             self.begin_trial(record.number, record.family)
         run_id = self._trials[record.number]
-        metrics = {"seconds": record.seconds}
+        metrics: dict[str, float] = {}  # in the order of MLflow's columns
         if record.state == "complete":
             metrics |= {f"validation_{name}": value for name, value in record.metrics.items()}
             metrics |= {f"train_{name}": value for name, value in record.train_metrics.items()}
+        metrics["seconds"] = record.seconds
         step = max(1, -(-len(record.curve) // _CURVE_POINTS))
         curves = {
             f"{self.spec.metric}_by_rows": dict(record.rungs) if len(record.rungs) > 1 else {},
