@@ -227,7 +227,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200_000, help="training rows (default: %(default)s)")
     parser.add_argument("--pruning-rows", type=int, default=48_000, help="of pruned trials (default: %(default)s)")
     parser.add_argument("--ray-rows", type=int, default=200_000, help="of trials on Ray (default: %(default)s)")
-    parser.add_argument("--ray-trials", type=int, default=6, help="trials on Ray (default: %(default)s)")
+    parser.add_argument("--ray-trials", type=int, default=4, help="trials on Ray (default: %(default)s)")
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     os.environ["OMP_NUM_THREADS"] = "1"  # threads that wait for each other on a busy machine would be measured
