@@ -294,8 +294,9 @@ def _bound(  # noqa: PLR0917 - private
 
 def tree_scores(graph: Graph, model: Trees, sets: CategorySets, task: Task, *, source: str) -> Raw:
     """Add the raw scores of trees, which are explained where they see the matrix itself."""
-    wide = sets.extend(graph, source)
-    name = add_trees(graph, model, alone=task != "multiclass", source=wide)
+    part = Graph()
+    wide = sets.extend(part, source)
+    name = graph.join(part, add_trees(part, model, alone=task != "multiclass", source=wide))
     if wide == "X":
         return Raw(name, model.probabilities, model)
     return Raw(

@@ -209,6 +209,6 @@ def _tell(result: "ImportResult") -> None:
         say(f"  {reason}")
     if decision.promoted:
         say(f"It serves (revision {decision.revision}).")
-    else:
+    elif not result.evaluation.promote:
         say("It does not serve. To serve it all the same:")
         say(f'  ml-platform promote {trained.model} {decision.version} --reason "…"')

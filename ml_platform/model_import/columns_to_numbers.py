@@ -255,7 +255,7 @@ def categories_of(transformer: Any) -> Iterator[Sequence[Any]]:
         yield from categories_of(one)
 
 
-def texts_by_input(model: Any) -> dict[int, set[str]]:
+def texts_by_input(model: Any) -> dict[int, set[str]]:  # noqa: PLR0911 - one for each kind
     """Categories of text that the first step of a model knows, by the position of the input."""
     kind = type(model).__name__
     if kind == "Pipeline":  # an imputer before an encoder leaves the columns in their places
@@ -264,6 +264,8 @@ def texts_by_input(model: Any) -> dict[int, set[str]]:
         return texts_by_input(model.regressor_)
     if hasattr(model, "best_estimator_"):
         return texts_by_input(model.best_estimator_)
+    if kind == "CalibratedClassifierCV":
+        return texts_by_input(model.calibrated_classifiers_[0].estimator)
     texts: dict[int, set[str]] = {}
     if kind == "ColumnTransformer":
         for name, one, _ in model.transformers_:

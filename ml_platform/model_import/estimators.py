@@ -44,7 +44,7 @@ _FORESTS = ("RandomForestClassifier", "RandomForestRegressor", "ExtraTreesClassi
 _TREES = ("DecisionTreeClassifier", "DecisionTreeRegressor", "ExtraTreeClassifier", "ExtraTreeRegressor")
 
 
-def add_model(into: Preprocessing, model: Any, data: Numbers | Selected, task: Task) -> Raw:
+def add_model(into: Preprocessing, model: Any, data: Numbers | Selected, task: Task) -> Raw:  # noqa: PLR0911
     """Add a fitted estimator or Pipeline (raises ValueError for one that has no graph)."""
     kind = type(model).__name__
     if kind == "Pipeline":
@@ -57,6 +57,8 @@ def add_model(into: Preprocessing, model: Any, data: Numbers | Selected, task: T
         return add_model(into, model.best_estimator_, data, task)
     if kind in ("VotingClassifier", "VotingRegressor"):
         return _voting(into, model, data, task)
+    if kind == "CalibratedClassifierCV":
+        return _calibrated(into, model, data, task)
     if kind.startswith(("XGB", "LGBM", "CatBoost")):
         return _boosted(into, model, data, task)
     numbers = into.numbers(data)
@@ -94,6 +96,25 @@ def _voting(into: Preprocessing, model: Any, data: Numbers | Selected, task: Tas
         score = as_scores(into, add_model(into, one, data, task), task)
         parts.append(into.node("Mul", [score, into.constant(float(weight))]))
     return Raw(into.node("Sum", parts), task != "regression", unexplained="it averages several models")
+
+
+def _calibrated(into: Preprocessing, model: Any, data: Numbers | Selected, task: Task) -> Raw:
+    """Averages models whose answers are calibrated by a sigmoid, of two classes."""
+    if model.method != "sigmoid" or task != "binary":
+        raise ValueError(
+            f"CalibratedClassifierCV with method='{model.method}' for {task} has no graph; a sigmoid for binary has"
+        )
+    parts = []
+    for one in model.calibrated_classifiers_:
+        raw = add_model(into, one.estimator, data, task)
+        decides = hasattr(one.estimator, "decision_function") and not raw.probabilities
+        answer = raw.name if decides else as_scores(into, raw, task)
+        [sigmoid] = one.calibrators
+        scaled = into.node("Mul", [answer, into.constant(-float(sigmoid.a_))])
+        parts.append(into.node("Sigmoid", [into.node("Sub", [scaled, into.constant(float(sigmoid.b_))])]))
+    total = into.node("Sum", parts)
+    mean = into.node("Div", [total, into.constant(float(len(parts)))])
+    return Raw(mean, probabilities=True, unexplained="it averages calibrated models")
 
 
 def as_scores(into: Preprocessing, raw: Raw, task: Task) -> str:

@@ -169,7 +169,7 @@ def import_model(
     )
     version = register(spec, trained, evaluation, tracker=tracker)
     write_card(spec, folder.path, trained, evaluation, version, tracker=tracker)
-    decision = promote(settings, spec, version, evaluation, tracker=tracker, by=f"{claims.by} (import)")
+    decision = promote(settings, spec, version, evaluation, tracker=tracker, by=claims.by)
     return ImportResult(trained, evaluation, version, decision, imported.bound.unexplained, trained.threshold)
 
 

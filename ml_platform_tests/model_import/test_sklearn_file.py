@@ -6,6 +6,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -114,6 +115,20 @@ CASES: dict[str, tuple[Task, str, Any]] = {
             VotingClassifier(
                 [("a", LogisticRegression()), ("b", DecisionTreeClassifier(max_depth=3))], voting="soft", weights=[2, 1]
             ),
+        ),
+    ),
+    "calibrated trees": (
+        "binary",
+        "late",
+        make_pipeline(
+            columns(one_hot(), imputed()), CalibratedClassifierCV(RandomForestClassifier(3, max_depth=3), cv=2)
+        ),
+    ),
+    "calibrated lines": (
+        "binary",
+        "late",
+        CalibratedClassifierCV(
+            make_pipeline(columns(one_hot(), imputed(StandardScaler())), LogisticRegression()), cv=2
         ),
     ),
     "logarithm of the target": (

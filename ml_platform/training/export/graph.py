@@ -1,5 +1,6 @@
 """Nodes → bytes of a graph with one float64 input `X` and one float64 output `score`, as the manifest promises."""
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,24 @@ class Graph:
 
         self.nodes.append(helper.make_node(op, list(inputs), [output], **attributes))
         return output
+
+    def join(self, part: "Graph", name: str) -> str:
+        """Add the nodes of another graph, under other names where one is taken; returns that of its tensor `name`."""
+        taken = {output for node in self.nodes for output in node.output} | {one.name for one in self.constants}
+        made = [output for node in part.nodes for output in node.output] + [one.name for one in part.constants]
+        names: dict[str, str] = {}
+        for number in itertools.count(1):
+            if not taken & {names.get(one, one) for one in made}:
+                break
+            names = {one: f"{one}_{number}" for one in made}
+        for constant in part.constants:
+            constant.name = names.get(constant.name, constant.name)
+        for node in part.nodes:
+            node.input[:] = [names.get(one, one) for one in node.input]
+            node.output[:] = [names.get(one, one) for one in node.output]
+        self.constants += part.constants
+        self.nodes += part.nodes
+        return names.get(name, name)
 
     def finish(
         self, raw: str, task: Task, *, width: int, outputs: int, probabilities: bool, explanation: Explanation | None
