@@ -27,12 +27,14 @@ from ml_platform import project as projects
 from ml_platform.cli import app
 from ml_platform.features.online.open import open_online_store
 from ml_platform.features.online.publish import publish_view
+from ml_platform.inference.batch import score_window
 from ml_platform.inference.scorer import Scorer
 from ml_platform.model_import.declaration import Declaration
 from ml_platform.model_import.judge import Claims, Folder, ImportResult, import_model
 from ml_platform.model_import.readers import read_model
 from ml_platform.model_import.refused import ImportRefused
 from ml_platform.model_import.source import open_source
+from ml_platform.monitoring.drift.detect import detect_drift
 from ml_platform.promotion.promote import promote_version, rollback
 from ml_platform.promotion.reconcile import versions_of
 from ml_platform.registry.card_pages import card_html, card_markdown
@@ -40,7 +42,7 @@ from ml_platform.registry.history import describe_origin, origins_of
 from ml_platform.registry.model_card import load_card
 from ml_platform.training.documents import TrainedModel
 from ml_platform_tests.serving.conftest import start_server
-from ml_platform_tests.toy_world import DAYS, START, Shops
+from ml_platform_tests.toy_world import DAYS, START, Shops, shop_spec
 
 NAME = "order_late"
 CUT = START + timedelta(days=60)
@@ -293,3 +295,20 @@ def test_a_kill_at_any_step_leaves_registry_and_releases_sound(
     endpoint = shops.store.endpoint(NAME)
     assert endpoint is not None
     assert endpoint.targets[0].version == 1
+
+
+@pytest.mark.slow
+def test_batch_scores_and_drift_are_those_of_the_version(shops: Shops, files: dict[str, Path]) -> None:
+    imported(shops, files["booster"])
+    last = START + timedelta(days=DAYS)
+    scored = score_window(
+        shops.lake, shops.spec, shops.folder, shops.views, shops.store, last - timedelta(days=14), last
+    )
+    assert scored.rows > 500
+    rows = shops.lake.read(f"predictions/{NAME}").collect()
+    assert rows.get_column("model_version").unique().to_list() == [1]
+    own = lightgbm.Booster(model_file=files["booster"]).predict(rows.select(NUMBERS).to_numpy().astype(float))
+    assert np.allclose(rows.get_column("score").to_numpy(), own, atol=1e-12)
+    report = detect_drift(shops.lake, shop_spec(monitoring={"min_rows": 100}), shops.store, shops.settings)
+    assert report.verdict != "not judged"
+    assert {one.column for one in report.columns} == set(NUMBERS)
