@@ -74,10 +74,16 @@ def files(trained_shops: tuple[Shops, TrainedModel], tmp_path_factory: pytest.Te
 
 
 def imported(
-    shops: Shops, path: Path, *, until: datetime | None = CUT, trust: bool = False, rows: Any = None, **declared: Any
+    shops: Shops,
+    path: Path | str,
+    *,
+    until: datetime | None = CUT,
+    trust: bool = False,
+    rows: Any = None,
+    **declared: Any,
 ) -> ImportResult:
     declaration = Declaration(**declared)
-    source = open_source(str(path), flavor="auto", trust=trust, tracker=shops.tracker, folder=path.parent)
+    source = open_source(str(path), flavor="auto", trust=trust, tracker=shops.tracker, folder=shops.settings.home)
     model, _ = read_model(source, declaration)
     claims = Claims("ann", until, declaration, rows)
     return import_model(shops.settings, Folder(shops.spec, shops.folder, shops.views), source, model, claims)
@@ -312,3 +318,27 @@ def test_batch_scores_and_drift_are_those_of_the_version(shops: Shops, files: di
     report = detect_drift(shops.lake, shop_spec(monitoring={"min_rows": 100}), shops.store, shops.settings)
     assert report.verdict != "not judged"
     assert {one.column for one in report.columns} == set(NUMBERS)
+
+
+@pytest.mark.slow
+def test_a_model_of_mlflow_says_what_made_it(shops: Shops, files: dict[str, Path]) -> None:
+    import mlflow
+
+    frame, _ = rows_before(shops)
+    experiment = shops.tracker.experiment_id("elsewhere")
+    with mlflow.start_run(experiment_id=experiment):
+        mlflow.log_input(mlflow.data.from_pandas(frame[NUMBERS], name="orders_2023"))
+        mlflow.lightgbm.log_model(
+            lightgbm.Booster(model_file=files["booster"]),
+            name="model",
+            signature=mlflow.models.infer_signature(frame[NUMBERS]),
+            pip_requirements=["lightgbm"],
+            registered_model_name="elsewhere",
+        )
+    with pytest.raises(ImportRefused, match="models:/elsewhere/7 cannot be fetched from MLflow"):
+        imported(shops, "models:/elsewhere/7")
+    result = imported(shops, "models:/elsewhere/1")
+    lineage = result.trained.imported
+    assert lineage is not None
+    assert (lineage.source, lineage.flavor) == ("models:/elsewhere/1", "lightgbm")
+    assert "data sets: orders_2023 (digest" in lineage.origin
