@@ -127,6 +127,7 @@ def test_it_is_judged_after_its_training_and_released(shops: Shops, files: dict[
         imported(shops, files["booster"])
 
 
+@pytest.mark.slow
 def test_without_the_end_of_its_training_a_person_decides(shops: Shops, files: dict[str, Path]) -> None:
     result = imported(shops, files["pipeline"], until=None, trust=True)
     assert not result.decision.promoted
