@@ -55,7 +55,7 @@ def readmit(
         typer.Option(help="module:function that is given the rows (a Polars frame) and returns corrected ones."),
     ] = None,
 ) -> None:
-    """Check corrected rows against the contract again and move those that pass into the table.
+    """Check corrected rows against the contract again and move those that pass into the table; ends with 1 if any stay.
 
     Example: ml-platform quarantine readmit raw/planes --file rows.csv --note "asked the registry"
     """

@@ -219,6 +219,20 @@ def test_from_the_terminal_a_csv_is_shown_corrected_and_handed_in(
     assert {row["note"] for row in json.loads(text)} == {"the registry"}
 
 
+def test_from_the_terminal_rows_that_stay_are_told_by_the_exit_code(
+    planes: list[str], lake: Lake, tmp_path: Path
+) -> None:
+    _, text = _command("show", "raw/planes", "--format", "csv")
+    shown = pl.read_csv(io.StringIO(text), infer_schema=False)
+    file = tmp_path / "corrected.csv"
+    pl.concat([unknown_is_2004(shown.head(1)), shown.tail(2)]).write_csv(file)
+    code, text = _command("readmit", "raw/planes", "--file", str(file), "--note", "the registry")
+    assert code == 1
+    assert text.splitlines()[0] == "1 rows re-admitted to raw/planes, now at version 2."
+    assert sum(" stays: " in line for line in text.splitlines()) == 2
+    assert lake.read("raw/planes").select(pl.len()).collect().item() == 48
+
+
 def test_from_the_terminal_a_table_without_rejected_rows_has_none(planes: list[str], lake: Lake) -> None:
     lake.append("raw/flawless", pl.DataFrame({"value": [1]}))
     assert _command("show", "raw/flawless") == (0, "The quarantine holds no rows of raw/flawless.\n")
