@@ -19,7 +19,8 @@ from ml_platform.yaml_documents import SpecError
 if TYPE_CHECKING:
     import polars as pl
 
-    from ml_platform.model_import.judge import Folder, ImportResult
+    from ml_platform.model_import.claims import Folder
+    from ml_platform.model_import.judge import ImportResult
 
 __all__ = ["app"]
 
@@ -91,8 +92,9 @@ def import_(  # noqa: PLR0917 - typer takes options as arguments
     Example: ml-platform models import my_model model.onnx --trained-until 2024-05-31
     """
     from ml_platform.lake.storage.tables import Lake
+    from ml_platform.model_import.claims import Claims
     from ml_platform.model_import.declaration import read_declaration
-    from ml_platform.model_import.judge import Claims, import_model
+    from ml_platform.model_import.judge import import_model
     from ml_platform.model_import.readers import read_model
     from ml_platform.model_import.refused import ImportRefused
     from ml_platform.model_import.source import open_source
@@ -138,7 +140,7 @@ def import_(  # noqa: PLR0917 - typer takes options as arguments
 def find_folder(project: Project, name: str) -> "Folder":
     """Find the folder of a model (raises ImportRefused, which says how to make one)."""
     from ml_platform.features.views.load import load_views
-    from ml_platform.model_import.judge import Folder
+    from ml_platform.model_import.claims import Folder
     from ml_platform.model_import.refused import ImportRefused
     from ml_platform.spec_yaml import check_project
 

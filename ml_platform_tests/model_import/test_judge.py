@@ -29,8 +29,9 @@ from ml_platform.features.online.open import open_online_store
 from ml_platform.features.online.publish import publish_view
 from ml_platform.inference.batch import score_window
 from ml_platform.inference.scorer import Scorer
+from ml_platform.model_import.claims import Claims, Folder
 from ml_platform.model_import.declaration import Declaration
-from ml_platform.model_import.judge import Claims, Folder, ImportResult, import_model
+from ml_platform.model_import.judge import ImportResult, import_model
 from ml_platform.model_import.readers import read_model
 from ml_platform.model_import.refused import ImportRefused
 from ml_platform.model_import.source import open_source
