@@ -39,7 +39,10 @@ def automl(  # noqa: PLR0917 - typer takes options as arguments
     time: Annotated[str | None, typer.Option(help="Column with the instant of each row; guessed by default.")] = None,
     id: Annotated[str | None, typer.Option(help="Column that identifies a row; guessed by default.")] = None,
     group: Annotated[
-        str | None, typer.Option(help="Column of the entity whose rows stay together; guessed by default.")
+        str | None,
+        typer.Option(
+            help="Column of the entity whose rows stay together; guessed. Of a forecast: columns of series, store,item."
+        ),
     ] = None,
     task: Annotated[TaskChoice | None, typer.Option(help="What is predicted; guessed from the column.")] = None,
     positive: Annotated[str | None, typer.Option(help="Binary: the value that stands for true.")] = None,
@@ -62,6 +65,15 @@ def automl(  # noqa: PLR0917 - typer takes options as arguments
     minutes: Annotated[float, typer.Option(min=0.05, help="Budget of the run.")] = 10.0,
     top: Annotated[int, typer.Option(min=1, help="Trials on the leaderboard, of each family one at least.")] = 10,
     seed: Annotated[int, typer.Option(help="Of the split and of all trials.")] = 0,
+    horizon: Annotated[
+        int | None, typer.Option(min=1, help="Forecast the next periods of series, this many of them.")
+    ] = None,
+    season: Annotated[
+        int | None, typer.Option(min=1, help="Forecast: periods of a season, 1 for none; the usual one by default.")
+    ] = None,
+    known_ahead: Annotated[
+        list[str] | None, typer.Option(help="Forecast: column that is known in advance; may be repeated.")
+    ] = None,
     show: Annotated[
         bool, typer.Option("--show", help="Show the newest leaderboard of MODEL and start nothing.")
     ] = False,
@@ -109,6 +121,9 @@ def automl(  # noqa: PLR0917 - typer takes options as arguments
             minutes=minutes,
             top=top,
             seed=seed,
+            horizon=horizon,
+            season=season,
+            known_ahead=tuple(known_ahead or ()),
         )
         done = run_automl(
             current_project(), Settings(), options, model=model, name=name, table=table, data=data, tell=say

@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field
 
+from ml_platform.automl.forecast_documents import ForecastPlan, ForecastResult
 from ml_platform.spec.families import Parameter
 from ml_platform.spec.types import Strict, Task
 
@@ -66,6 +67,7 @@ class Plan(Strict):
     seed: int = Field(0, description="Of the split and of every trial.")
     dropped: dict[str, str] = Field(default_factory=dict, description="Column that is no input → why.")
     decisions: tuple[Decision, ...] = Field(description="What was decided, and why.")
+    forecast: ForecastPlan | None = Field(None, description="How series are forecast; null for rows without a horizon.")
 
 
 class Member(Strict):
@@ -118,6 +120,7 @@ class Leaderboard(Strict):
     entries: tuple[Entry, ...] = Field(min_length=1, description="Best first, by the validation metric.")
     notes: tuple[str, ...] = Field((), description="What a reader should know.")
     exploration: str = Field(description="File of the data-exploration notebook.")
+    forecast: ForecastResult | None = Field(None, description="What the backtest of a forecast says.")
     run_id: str = Field("", description="Run in MLflow.")
     run_url: str = Field("", description="Its address.")
 

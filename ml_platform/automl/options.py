@@ -43,6 +43,12 @@ class AutomlOptions:
         Trials on the leaderboard, of every family the best at least.
     seed
         Of the split, the search and every trial.
+    horizon
+        Periods ahead of a forecast; None for rows that are no series.
+    season
+        Forecast: periods of a season; the frequency's usual one when None.
+    known_ahead
+        Forecast: columns whose values are known in advance.
     """
 
     target: str = ""
@@ -60,6 +66,9 @@ class AutomlOptions:
     minutes: float = 10.0
     top: int = 10
     seed: int = 0
+    horizon: int | None = None
+    season: int | None = None
+    known_ahead: Sequence[str] = field(default_factory=tuple)
 
     @property
     def holdout_start(self) -> datetime | None:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from ml_platform.automl.documents import ENSEMBLE, Leaderboard
 from ml_platform.automl.exploration_notebook import exploration_notebook
+from ml_platform.automl.forecast.run import run_forecast
 from ml_platform.automl.frame import AutomlRows, read_plan_rows
 from ml_platform.automl.leaks import check_leaks
 from ml_platform.automl.notebooks import require_notebooks, write_notebook
 from ml_platform.automl.options import AutomlOptions
 from ml_platform.automl.plan import PlannedTable, higher_is_better
 from ml_platform.automl.show import leaderboard_markdown, leaderboard_plot
-from ml_platform.automl.sources import plan_data, plan_model
+from ml_platform.automl.sources import plan_data, plan_model, table_source
 from ml_platform.automl.store import EXPLORATION, new_run_folder, write_leaderboard
 from ml_platform.automl.trial_notebook import trial_notebook
 from ml_platform.automl.trials import (
@@ -98,6 +99,11 @@ def run_automl(
     require_notebooks()
     started, clock = datetime.now(UTC), time.perf_counter()
     lake, tracker = Lake(settings.lake_uri), Tracker(settings)
+    if options.horizon is not None:
+        if model is not None:
+            raise ValueError("--horizon wants a table, --from or --data: a model's training set is no series")
+        source = table_source(lake, name=name, table=table, data=data)
+        return AutomlRun(*run_forecast(settings, source, options, tell=tell))
     if model is not None:
         planned = PlannedTable(plan_model(project, lake, model, options), ())
     else:

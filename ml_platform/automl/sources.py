@@ -131,14 +131,18 @@ def plan_data(
     lake: Lake, options: AutomlOptions, *, name: str | None, table: str | None, data: Path | None
 ) -> PlannedTable:
     """Plan trials on a table, or on a file, which is stored as a table first so that its rows have a version."""
+    return plan_table(table_source(lake, name=name, table=table, data=data), options)
+
+
+def table_source(lake: Lake, *, name: str | None, table: str | None, data: Path | None) -> TableSource:
+    """Read a table, or a file, which is stored as a table first (raises LookupError, ValueError, OSError)."""
     if data is not None:
         read = read_file(data)
         short = name or read.table.partition("/")[2]
         check_name(short)
         stored = f"automl/{short}"
         version = lake.replace(stored, read.rows)
-        source = TableSource(short, str(data), stored, lake.location(stored), version, read.rows)
-        return plan_table(source, options)
+        return TableSource(short, str(data), stored, lake.location(stored), version, read.rows)
     if table is None:
         raise ValueError("say what to learn from: a model's name, --from raw/<table>, or --data <file>")
     if not lake.exists(table):
@@ -150,4 +154,4 @@ def plan_data(
     declared = declared_sources().get(table)
     key = [column for column, spec in (declared.columns or {}).items() if spec.key] if declared else []
     rows = lake.read(table, version=version).collect()
-    return plan_table(TableSource(short, table, table, lake.location(table), version, rows, key), options)
+    return TableSource(short, table, table, lake.location(table), version, rows, key)

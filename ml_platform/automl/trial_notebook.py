@@ -55,7 +55,7 @@ def trial_notebook(board: Leaderboard, entry: Entry) -> str:
         ),
         code_cell(source_of(rows.learn_categories, rows.make_matrix), _matrix(plan)),
         markdown_cell(_model_words(entry)),
-        *_models(plan, entry),
+        *model_cells(plan, entry),
         markdown_cell(
             f"## The metric\n\nThe model is fitted on training and validation rows and judged on the holdout, which no "
             f"trial has seen. The leaderboard says **{plan.metric} = {entry.holdout!r}**"
@@ -112,7 +112,8 @@ def _model_words(entry: Entry) -> str:
     return f"## The models\n\nA weighted average, selected greedily on the validation rows:\n\n{told}"
 
 
-def _models(plan: Plan, entry: Entry) -> list[str]:
+def model_cells(plan: Plan, entry: Entry) -> list[str]:
+    """Cells with `fit(X, y)` and `predict(model, X)` of a trial, or of all members of an ensemble."""
     if not entry.is_ensemble:
         return [code_cell(estimator_code(entry.members[0], plan.task, plan.seed))]
     codes = [

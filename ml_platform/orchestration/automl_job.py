@@ -28,6 +28,9 @@ class AutomlConfig(dg.Config):
     minutes: float = Field(default=10.0, description="Budget of the run.")
     top: int = Field(default=10, description="Trials on the leaderboard, of each family one at least.")
     seed: int = Field(default=0, description="Of the split and of all trials.")
+    horizon: int | None = Field(default=None, description="Forecast so many periods of series; null for other rows.")
+    season: int | None = Field(default=None, description="Forecast: periods of a season; the usual one when null.")
+    known_ahead: list[str] = Field(default=[], description="Forecast: columns that are known in advance.")
 
 
 @dg.op(name="try_all_families", description="Plan, search, leaderboard and notebooks, as `ml-platform automl` does.")
@@ -39,7 +42,7 @@ def _try_all_families(context: dg.OpExecutionContext, config: AutomlConfig, plat
     from ml_platform.automl.show import leaderboard_markdown
     from ml_platform.project import current_project
 
-    given = {name: value for name, value in config.model_dump().items() if value not in ("", [])}
+    given = {name: value for name, value in config.model_dump().items() if value not in ("", [], None)}
     source = {name: given.pop(name, None) for name in ("model", "table", "data", "name")}
     source["data"] = Path(source["data"]) if source["data"] else None
     done = run_automl(

@@ -1,0 +1,1 @@
+"""Forecasts: periods, features point in time, backtest, adoption."""
