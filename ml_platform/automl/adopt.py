@@ -7,6 +7,7 @@ from pathlib import Path
 from pprint import pformat
 
 from ml_platform.automl.documents import Entry, Leaderboard, Plan
+from ml_platform.automl.forecast.adopt import adopt_forecast
 from ml_platform.automl.sources import find_model
 from ml_platform.new_model.create import create_model
 from ml_platform.new_model.draft import Wanted
@@ -74,6 +75,12 @@ def adopt_trial(
     if plan.model is not None:
         return _change_model(project, plan, entry)
     name = name or plan.name
+    if plan.forecast is not None:
+        package = f"{project.package}.defs.{name}.{MODULE}.{CLASS}"
+        files = {f"{MODULE}.py": family_module(plan, entry)}
+        made_files, made_notes = adopt_forecast(project, plan, name, family=package, files=files)
+        importlib.invalidate_caches()
+        return AdoptedModel(name, made_files, made_notes)
     is_file = plan.table.startswith("automl/")
     wanted = Wanted(
         name,

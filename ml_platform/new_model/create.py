@@ -118,18 +118,15 @@ def create_model(
     if any(folder.glob("*")):
         raise ValueError(f"{folder} is there already: choose another name, or remove it")
     views = load_views(project.defs / "features")
+    sources: dict[Path, dict[str, str]] = {}
     if data is None:
-        table, source, where = _stored(Lake(settings.lake_uri), wanted.table), "", folder
+        table = _stored(Lake(settings.lake_uri), wanted.table)
     else:
-        short = _source_name(wanted.table)
-        where = project.defs / (short if project.defs / short != folder else f"{short}_table")
-        guessed = _guessed(project, data, wanted.table, where)
-        table, source = _read(guessed, short, wanted.owner), guessed.document(SOURCE_COMPONENT, short, wanted.owner)
+        sources, table = _declared(project, data, wanted.table, wanted.owner, folder)
     draft = draft_model(
         wanted, table.rows, today=datetime.now(UTC).date(), views=views, contract=table.contract, key=table.key
     )
-    sources = {where: {"defs.yaml": source}} if source else {}
-    written = _write({**sources, folder: {**draft.files, **(files or {})}})
+    written = write_folders({**sources, folder: {**draft.files, **(files or {})}})
     return CreatedModel(folder, written, (*table.notes, *draft.notes))
 
 
@@ -170,6 +167,38 @@ def _stored(lake: Lake, name: str) -> _Table:
     )
 
 
+def declare_file(project: Project, data: Path, table: str, folder: Path) -> dict[Path, dict[str, str]]:
+    """Declare a file as a table of the lake: folder → file name → content.
+
+    Parameters
+    ----------
+    project
+        The project.
+    data
+        The file.
+    table
+        What it becomes, `raw/<name>`.
+    folder
+        Of the model that is made with it, which the table's is not to be.
+
+    Raises
+    ------
+    ValueError, OSError
+        When the table or its folder is there already, or the file cannot be read.
+    """
+    return _declared(project, data, table, Wanted("", "", "").owner, folder)[0]
+
+
+def _declared(
+    project: Project, data: Path, table: str, owner: str, folder: Path
+) -> tuple[dict[Path, dict[str, str]], _Table]:
+    """The declaration of a file, and its rows."""
+    short = _source_name(table)
+    where = project.defs / (short if project.defs / short != folder else f"{short}_table")
+    guessed = _guessed(project, data, table, where)
+    return {where: {"defs.yaml": guessed.document(SOURCE_COMPONENT, short, owner)}}, _read(guessed, short, owner)
+
+
 def _guessed(project: Project, data: Path, table: str, folder: Path) -> GuessedSource:
     if table in declared_tables():
         raise ValueError(f"{table} is declared already: leave --data out, or name another table by --from raw/…")
@@ -206,8 +235,8 @@ def _source_name(table: str) -> str:
     return name
 
 
-def _write(folders: Mapping[Path, Mapping[str, str]]) -> tuple[Path, ...]:
-    """Write files into new folders; all of them, or nothing is left."""
+def write_folders(folders: Mapping[Path, Mapping[str, str]]) -> tuple[Path, ...]:
+    """Write new files, folder by folder: all of them, or nothing is left (raises OSError)."""
     made: list[Path] = []
     written: list[Path] = []
     try:
