@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--flaml", default=sys.executable, help="Python of an environment with flaml[automl]")
     arguments = parser.parse_args()
     lines = [
-        f"Budget: {arguments.minutes:g} minutes for each contender on each table, on a machine that does other work, "
+        f"Budget: {arguments.minutes:g} min for each contender on each table, on a machine that does other work, "
         "too. The best by the validation rows is measured on the holdout. *Gain*: of AutoML over the contender on the "
         "same rows, positive is better. Intervals of 95 %, over days (bike_hourly) or rows.",
         "",
