@@ -18,7 +18,7 @@ from ml_platform.spec.model import SCORE_COLUMNS
 
 METRICS = ("mae", "rmse")
 MOST_TRAINING_ROWS = 50_000
-_MOST_ORIGINS, _MOST_VALIDATION, _MOST_FITS = 24, 10, 6
+_MOST_ORIGINS, _MOST_VALIDATION, _MOST_FITS = 60, 20, 6
 _NAMED = 5  # series in a message
 _OWN = frozenset(  # of rows of forecasts
     {

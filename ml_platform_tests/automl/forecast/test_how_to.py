@@ -31,4 +31,5 @@ def test_the_how_to_ends_with_a_forecast_over_http(reader: Reader) -> None:
     answer = json.loads(reader.run(curl))
     expected = (20 + 0.02 * 403) * 1.3  # a Friday in the north, with a standard deviation of 3
     assert answer["model"] == "sales"
-    assert answer["prediction"] == pytest.approx(expected, abs=4)
+    assert "degraded" not in answer
+    assert answer["predictions"][0]["prediction"] == pytest.approx(expected, abs=4)
