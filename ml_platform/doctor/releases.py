@@ -1,12 +1,14 @@
 """Checks of the release store: documents, bundles and their digests; what serves loads and gives its scores."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from ml_platform.doctor.databases import view_hashes
 from ml_platform.doctor.findings import Finding, error, ok
 from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.digests import BundleRefused
 from ml_platform.registry.manifest import Manifest, Target
+from ml_platform.registry.model_card import carded_versions, load_card
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.stored_documents import DocumentUnreadable
 from ml_platform.settings import Settings
@@ -38,9 +40,27 @@ def releases(settings: Settings) -> Iterator[Finding]:
             serving += 1
             yield from _serves(store, settings, name, target)
             refused.pop(target.digest, None)
+    yield from _said_of_versions(store)
     for message in refused.values():
         yield error("releases", message, "nothing serves it; remove its folder, or restore it from a backup")
     yield ok("releases", f"{len(bundles)} bundles, {serving} versions serve")
+
+
+def _said_of_versions(store: ReleaseStore) -> Iterator[Finding]:
+    """Check registered versions, approvals and cards."""
+    kinds = ("approvals", "cards", "versions")
+    for model in sorted({path.name for kind in kinds for path in (store.folder / kind).glob("*")}):
+        reads: list[Callable[[], object]] = [
+            partial(store.approvals.policy, model),
+            partial(store.approvals.all, model),
+            partial(store.versions, model),
+            *(partial(load_card, store, model, version) for version in carded_versions(store, model)),
+        ]
+        for read in reads:
+            try:
+                read()
+            except DocumentUnreadable as problem:
+                yield error("releases", str(problem), "restore it from a backup")
 
 
 def _serves(store: ReleaseStore, settings: Settings, name: str, target: Target) -> Iterator[Finding]:

@@ -49,7 +49,8 @@ def tables(settings: Settings) -> Iterator[Finding]:
             yield error(
                 "tables",
                 f"{name} at version {opened.version()} {wrong} of its {len(opened.file_uris())} files",
-                f"restore {lake.location(name)} from a backup, or ml-platform tables restore {name} --version <older>",
+                f"restore {lake.location(name)} from a backup"
+                + (f", or ml-platform tables restore {name} --version <older>" if may_restore(name) else ""),
             )
     without_log = _folders_without_log(lake, names)
     for folder in without_log:
@@ -60,6 +61,11 @@ def tables(settings: Settings) -> Iterator[Finding]:
         )
     if not broken and not without_log:
         yield ok("tables", f"{len(names)} in {lake.uri}, all with their files")
+
+
+def may_restore(table: str) -> bool:
+    """Whether an older version of a table is of use: audit log and ledger only grow, and are verified whole."""
+    return not table.startswith("governance/")
 
 
 def _damaged_files(snapshot: "DeltaTable", store: "pyarrow.fs.FileSystem") -> int:

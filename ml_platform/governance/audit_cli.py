@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, help="Read and verify the audit log of r
 def verify() -> None:
     """Verify every line and the ledger; exit with code 1 and say which line or entry was altered, removed or moved."""
     from ml_platform.governance.audit_table import verify_audit
-    from ml_platform.governance.ledger_check import verify_ledger
+    from ml_platform.governance.ledger_check import unanchored, verify_ledger
     from ml_platform.lake.storage.tables import Lake
 
     settings = Settings()
@@ -31,6 +31,11 @@ def verify() -> None:
     if findings:
         stop(f"{len(findings)} findings in {lines:,} lines and {entries:,} entries of the ledger: not as written.")
     say(f"{lines:,} lines are as they were written, and {entries:,} entries of the ledger.")
+    if loose := unanchored(lake, settings):
+        say(
+            f"Of entry {', '.join(map(str, loose))} of the ledger this log has no anchor: its writer was killed, or "
+            "somebody has added it. Compare it with ml-platform history."
+        )
 
 
 @app.command()

@@ -25,7 +25,7 @@ ALL_MODELS = "*"
 RELOAD_SECONDS = 0.3
 _TOKEN = re.compile(r"mlp_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 _MOST_DAYS = 36_500
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,62}")
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 ._@-]{0,61}[A-Za-z0-9._@-])?")
 
 
 class Key(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -116,7 +116,9 @@ class KeyStore:
         if not models:
             raise ValueError("models: wanted names, or '*' for all")
         if _NAME.fullmatch(name) is None:
-            raise ValueError(f"name: wanted 1 to 63 letters, digits, blanks or any of . _ @ -, found {name!r}")
+            raise ValueError(
+                f"name: wanted 1 to 63 letters, digits, blanks or any of . _ @ -, no blank at an end, found {name!r}"
+            )
         if days is not None and not 0 < days <= _MOST_DAYS:
             raise ValueError(f"days: wanted more than 0 and at most {_MOST_DAYS:,}, found {days:g}; none for no end")
         if (rate is not None and not 0 < rate < float("inf")) or (burst is not None and (burst < 1 or rate is None)):

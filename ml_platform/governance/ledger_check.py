@@ -8,15 +8,17 @@ that was cut off was anchored before.
 from datetime import UTC, datetime
 
 import polars as pl
+from deltalake.exceptions import DeltaError
 
 from ml_platform.governance.audit import AuditLog, Entry
 from ml_platform.governance.audit_chain import Finding
 from ml_platform.governance.audit_table import read_audit
 from ml_platform.lake.storage.tables import Lake
-from ml_platform.registry.ledger import LEDGER, Link, first_link, next_link, read_ledger
+from ml_platform.registry.ledger import LEDGER, SCHEMA, Link, first_link, next_link, read_ledger
 from ml_platform.settings import Settings
 
 ANCHORED = "ledger anchored"
+UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, DeltaError)
 
 
 def anchor_ledger(settings: Settings, link: Link | None) -> None:
@@ -33,14 +35,18 @@ def anchor_ledger(settings: Settings, link: Link | None) -> None:
 def verify_ledger(lake: Lake, settings: Settings) -> tuple[int, list[Finding]]:
     """Verify every entry of the ledger by its links, and the links by their anchors in the audit log.
 
-    An entry whose writer was killed before it could anchor it is vouched for by the next one's anchor.
+    An entry whose writer was killed before it could anchor it is vouched for by the next one's anchor; until then
+    `unanchored` names it.
 
     Returns
     -------
     tuple
         How many entries were checked, and what is wrong; the line of a finding is the entry's number.
     """
-    entries = read_ledger(lake)
+    try:
+        entries = read_ledger(lake).cast(pl.Schema(SCHEMA))
+    except UNREADABLE as error:
+        return 0, [Finding(LEDGER, None, f"cannot be read: {str(error).strip().splitlines()[0]}")]
     linked = entries.filter(pl.col("number").is_not_null()).sort("number")
     links: dict[int, str] = {}
     findings: list[Finding] = []
@@ -59,6 +65,16 @@ def verify_ledger(lake: Lake, settings: Settings) -> tuple[int, list[Finding]]:
             findings.append(Finding(LEDGER, number, f"{what} ({entry['action']} of {entry['model']})"))
         links[number] = before = entry["link"]
     return entries.height, findings + _against_anchors(links, _anchors(lake, settings))
+
+
+def unanchored(lake: Lake, settings: Settings) -> list[int]:
+    """Numbers of the entries after the newest anchor: of a writer that was killed, or that somebody else has added."""
+    try:
+        numbers = read_ledger(lake).cast(pl.Schema(SCHEMA))["number"].drop_nulls().to_list()
+    except UNREADABLE:
+        return []
+    newest = max((anchor.number for anchor in _anchors(lake, settings)), default=0)
+    return sorted(number for number in numbers if number > newest)
 
 
 def _anchors(lake: Lake, settings: Settings) -> list[Link]:

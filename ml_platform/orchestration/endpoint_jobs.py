@@ -84,23 +84,23 @@ def _traffic_job(spec: ModelSpec) -> dg.JobDefinition:
 def _approval_job(spec: ModelSpec) -> dg.JobDefinition:
     @dg.op(name=f"{spec.name}_answer", description="Approve or reject a version that waits, and say so in the ledger.")
     def answer(context: dg.OpExecutionContext, config: ApprovalConfig, platform: Platform) -> None:
-        from ml_platform.promotion.approve import answer_request
-        from ml_platform.promotion.promote import promote_version
+        from ml_platform.promotion.answer import answer_request
 
-        settings, by = platform.settings, f"{config.by} (dagster run {context.run.run_id})"
         policy = platform.releases.approvals.policy(spec.name)
         if policy is not None and policy.approvers:
             raise dg.Failure(
                 f"{spec.name} names its approvers, and Dagster cannot check who {config.by} is: approve in a terminal, "
                 "the console or over HTTP"
             )
-        request = answer_request(
-            settings, spec.name, config.version, by=config.by, approve=config.approve, comment=config.comment
+        by = f"{config.by} (dagster run {context.run.run_id})"
+        done = answer_request(
+            platform.settings, spec.name, config.version, by=by, approve=config.approve, comment=config.comment
         )
-        context.log.info(f"version {config.version}: {request.events[-1].action} by {config.by}")
-        if config.approve:
-            reason = f"approved: {config.comment}"
-            release_changed(context, promote_version(settings, spec.name, config.version, by=by, reason=reason))
+        context.log.info(f"version {config.version}: {done.request.events[-1].action} by {by}")
+        if done.not_released:
+            raise dg.Failure(f"version {config.version} is approved, and not released: {done.not_released}")
+        if done.endpoint is not None:
+            release_changed(context, done.endpoint)
 
     return _job(answer, f"{spec.name}_approval", f"Approves or rejects a version of {spec.name} that waits.")
 

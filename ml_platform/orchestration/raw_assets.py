@@ -37,6 +37,8 @@ def raw_table_asset(raw: RawTable, *, owners: Sequence[str]) -> dg.AssetsDefinit
 
     Examples
     --------
+    >>> import dataframely as dy
+    >>> import polars as pl
     >>> class Sensor(dy.Schema):
     ...     name = dy.String(primary_key=True)
     >>> def read(start: date | None, end: date | None) -> pl.DataFrame:

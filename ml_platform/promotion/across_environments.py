@@ -13,7 +13,7 @@ import numpy as np
 
 from ml_platform.atomic_files import locked
 from ml_platform.lake.storage.tables import Lake
-from ml_platform.promotion.approve import request_approval
+from ml_platform.promotion.approve import request_approval, set_policy
 from ml_platform.promotion.candidate import Candidate, NotPromotable, check_fits, find_candidate
 from ml_platform.promotion.promote import sync_registry
 from ml_platform.promotion.reachable import unreachable
@@ -127,15 +127,13 @@ def _alone(store: ReleaseStore, model: str) -> Iterator[None]:
 def _waits(source: Settings, target: Settings, candidate: Candidate, version: int, *, by: str, reason: str) -> bool:
     """Ask for an approval in the target where its versions need one and this one has none; says whether it waits.
 
-    Where no version of the model was ever registered in the target, the source says what its versions need.
+    What the source wants of its versions, the target wants too.
     """
-    approvals = ReleaseStore(target.releases_dir).approvals
-    policy = approvals.policy(candidate.model)
-    if policy is None:
-        policy = ReleaseStore(source.releases_dir).approvals.policy(candidate.model)
-        if policy is None:
-            return False
-        approvals.set_policy(candidate.model, policy)
+    theirs = ReleaseStore(source.releases_dir).approvals.policy(candidate.model)
+    if theirs is not None:
+        set_policy(target, candidate.model, theirs, by=by)
+    if ReleaseStore(target.releases_dir).approvals.policy(candidate.model) is None:
+        return False
     served = any(entry.digest == candidate.digest for entry in _served(ReleaseStore(target.releases_dir), candidate))
     if served:
         return False

@@ -11,7 +11,7 @@ from ml_platform.settings import Settings
 from ml_platform.terminal import say, stop
 
 if TYPE_CHECKING:
-    from ml_platform.registry.approvals import ApprovalRequest
+    from ml_platform.registry.approved_release import Answered
 
 app = typer.Typer(no_args_is_help=True, help="See which versions wait for an approval, and approve or reject them.")
 Model = Annotated[str, typer.Argument(help="Name of the model.")]
@@ -26,13 +26,17 @@ def list_requests(
 ) -> None:
     """List the versions that wait for an approval, with who asked, when, and until when they wait."""
     from ml_platform.registry.releases import ReleaseStore
+    from ml_platform.registry.stored_documents import DocumentUnreadable
 
     now = datetime.now(UTC)
-    requests = [
-        request
-        for request in ReleaseStore(Settings().releases_dir).approvals.all(model)
-        if every or request.state(now) == "waits"
-    ]
+    try:
+        requests = [
+            request
+            for request in ReleaseStore(Settings().releases_dir).approvals.all(model)
+            if every or request.state(now) == "waits"
+        ]
+    except DocumentUnreadable as error:
+        stop(str(error))
     for request in requests:
         state = request.state(now)
         say(f"{request.model} version {request.version}: {state}, until {request.expires_at:%Y-%m-%d %H:%M} UTC")
@@ -55,9 +59,12 @@ def request(
 
     settings = Settings()
     try:
-        known = ReleaseStore(settings.releases_dir).versions(model)
+        store = ReleaseStore(settings.releases_dir)
+        known, serving = store.versions(model), store.endpoint(model)
         if version not in known:
             raise LookupError(f"no version {version} is registered; there are {sorted(known) or 'none'}")
+        if serving is not None and known[version] in {target.digest for target in serving.targets}:
+            raise ValueError(f"it serves already (revision {serving.revision}), and needs no approval")
         done = request_approval(
             settings, model, version, known[version], by=promoter(settings), comment=reason, renew=True
         )
@@ -72,36 +79,31 @@ def approve(model: Model, version: Version, comment: Comment) -> None:
 
     Example: ml-platform approvals approve my_model 4 --comment "card read, slices fine"
     """
-    from ml_platform.promotion.promote import RegistryBehind, promote_version
-    from ml_platform.registry.digests import BundleRefused
-    from ml_platform.registry.releases import ReleaseConflict
-
-    settings = Settings()
-    done = _answer(settings, model, version, approve=True, comment=comment)
-    say(f"{model} version {version} is approved by {done.events[-1].by}")
-    try:
-        endpoint = promote_version(settings, model, version, by=done.events[-1].by, reason=f"approved: {comment}")
-    except (LookupError, ValueError, BundleRefused, ReleaseConflict) as error:
-        stop(f"it is not released: {error}. Repeat the command, or: ml-platform promote {model} {version} --reason …")
-    except RegistryBehind as error:
-        stop(str(error))
-    say(f"{model} now serves version {version} (revision {endpoint.revision})")
+    done = _answer(Settings(), model, version, approve=True, comment=comment)
+    say(f"{model} version {version} is approved by {done.request.events[-1].by}")
+    if done.endpoint is None:
+        stop(f"it is not released: {done.not_released}")
+    say(f"{model} serves version {version} (revision {done.endpoint.revision})")
 
 
 @app.command()
 def reject(model: Model, version: Version, comment: Comment) -> None:
     """Reject a version that waits; it stays registered, and may be asked for again."""
     done = _answer(Settings(), model, version, approve=False, comment=comment)
-    say(f"{model} version {version} is rejected by {done.events[-1].by}")
+    say(f"{model} version {version} is rejected by {done.request.events[-1].by}")
 
 
-def _answer(settings: Settings, model: str, version: int, *, approve: bool, comment: str) -> "ApprovalRequest":
-    from ml_platform.promotion.approve import answer_request
+def _answer(settings: Settings, model: str, version: int, *, approve: bool, comment: str) -> "Answered":
+    from ml_platform.promotion.answer import answer_request
+    from ml_platform.promotion.promote import RegistryBehind
+    from ml_platform.registry.digests import BundleRefused
 
     try:
         return answer_request(settings, model, version, by=promoter(settings), approve=approve, comment=comment)
-    except (LookupError, ValueError, MayNotPromote, EnvironmentUnknown) as error:
+    except (LookupError, ValueError, BundleRefused, MayNotPromote, EnvironmentUnknown) as error:
         _stop(model, version, error)
+    except RegistryBehind as error:
+        stop(str(error))
 
 
 def _stop(model: str, version: int, error: Exception) -> NoReturn:

@@ -110,7 +110,8 @@ def verdict_of(compared: VersionComparison) -> str:
             f"Not on the same rows: {compared.why_none}. Each has the metrics of its own holdout, which do not compare."
         )
     part = same.rows
-    rows = f"{part.rows:,} rows that neither has learned from ({part.first:%Y-%m-%d} to {part.last:%Y-%m-%d})"
+    days = f"{part.first:%Y-%m-%d} to {part.last:%Y-%m-%d}"
+    rows = f"{part.rows:,} rows that neither had learned from when the gate judged it ({days})"
     if same.gain is None:
         return f"On {rows}: too few blocks (`promotion.block`) for an interval."
     gain = same.gain

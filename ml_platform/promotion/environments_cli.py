@@ -78,8 +78,12 @@ def promote(  # noqa: PLR0917 - typer takes options as arguments
     model = reference.partition("@")[0]
     if endpoint is None:
         needs_approval = not register_only and ReleaseStore(target.releases_dir).approvals.policy(model) is not None
-        serve = "approvals approve" if needs_approval else "promote"
-        waits = f"{model}: version {version} of {to}, which waits"
-        say(f"{waits}; to serve it there: ml-platform {serve} {model} {version}")
+        serve = (
+            f"approvals approve {model} {version} --comment"
+            if needs_approval
+            else f"promote {model} {version} --reason"
+        )
+        say(f"{model}: version {version} of {to}, which waits; to serve it, with ML_PLATFORM_ENVIRONMENT={to}:")
+        say(f'  ml-platform {serve} "…"')
     else:
         say(f"{model}: version {version} of {to}, which serves there (revision {endpoint.revision})")

@@ -73,11 +73,13 @@ def _registrations(settings: Settings, model: str) -> list[tuple[datetime, list[
     from ml_platform.lake.storage.tables import Lake
     from ml_platform.registry.ledger import REGISTRATION, read_ledger
 
-    entries = read_ledger(Lake(settings.lake_uri), model).filter(pl.col("action") == REGISTRATION)
-    return [
-        (entry["at"], [f"      {_iso(entry['at'])}  registration: version {entry['to_version']}  by {entry['by']}"])
-        for entry in entries.iter_rows(named=True)
-    ]
+    entries = read_ledger(Lake(settings.lake_uri), model).filter(pl.col("revision").is_null())
+    lines = []
+    for entry in entries.iter_rows(named=True):
+        what = "" if entry["to_version"] is None else f": version {entry['to_version']}"
+        said = [] if entry["action"] == REGISTRATION else [f"      {entry['reason']}"]
+        lines.append((entry["at"], [f"      {_iso(entry['at'])}  {entry['action']}{what}  by {entry['by']}", *said]))
+    return lines
 
 
 def _show(settings: Settings, store: "ReleaseStore", reign: "Reign", instant: datetime) -> None:

@@ -233,12 +233,12 @@ def _follow(settings: Settings, tracker: Tracker, endpoint: Endpoint) -> None:
     try:
         lake = Lake(settings.lake_uri)
         with following(store, endpoint.name):
+            record_approvals(settings, endpoint.model)  # first: what was answered comes before what it led to
             for document in unrecorded(lake, store, endpoint.name):
                 detail = f"{document.name}: {describe_targets(document.targets)}, revision {document.revision}: "
                 detail += document.reason
                 record_event(settings.audit_dir, settings.keys_dir, document.action, detail, by=document.updated_by)
                 anchor_ledger(settings, record_release(lake, store, document))
-            record_approvals(settings, endpoint.model)
             reconcile_registry(tracker, endpoint.model)
     except Exception as error:
         champion = champion_of_targets(endpoint.targets)

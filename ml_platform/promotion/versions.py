@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ml_platform.promotion.approve import set_policy
 from ml_platform.promotion.reconcile import reconcile_registry, versions_of
 from ml_platform.promotion.registrations import note_registration
 from ml_platform.registry.approvals import ApprovalPolicy
@@ -33,8 +34,12 @@ def register(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation, *, 
 
     client = tracker.client
     wanted = spec.promotion.approval
-    policy = ApprovalPolicy(**wanted.model_dump()) if wanted is not None else None
-    ReleaseStore(tracker.settings.releases_dir).approvals.set_policy(spec.name, policy)
+    set_policy(
+        tracker.settings,
+        spec.name,
+        ApprovalPolicy(**wanted.model_dump()) if wanted is not None else None,
+        by=f"dagster run {trained.dagster_run_id}" if trained.dagster_run_id else None,
+    )
     tags, description = _tags(spec, trained, evaluation), describe(spec, trained, evaluation)
     if (earlier := _same_refit(tracker, trained)) is not None:
         # Fitted again by a run that was repeated: what is registered, and may serve, stays as it is.

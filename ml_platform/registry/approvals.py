@@ -53,6 +53,7 @@ class ApprovalRequest(Struct, kw_only=True, frozen=True, forbid_unknown_fields=T
     version: int
     digest: str
     expires_at: datetime
+    revision: int  # of the model's endpoint when it was asked for: what the version is to take the place of
     events: tuple[ApprovalEvent, ...]  # oldest first; the first is the request, and so is each renewal
 
     def state(self, now: datetime) -> State:
@@ -78,7 +79,7 @@ class Approvals:
     >>> import tempfile
     >>> approvals = Approvals(Path(tempfile.mkdtemp()))
     >>> approvals.set_policy("rent", ApprovalPolicy())
-    >>> _ = approvals.request("rent", 2, "ab" * 32, by="ann", comment="passed the gate")
+    >>> _ = approvals.request("rent", 2, "ab" * 32, revision=0, by="ann", comment="passed the gate")
     >>> approvals.decide("rent", 2, by="ann", approve=True, comment="mine")
     Traceback (most recent call last):
     ml_platform.registry.approvals.NotApproved: rent version 2: ann asked for it, and another person has to approve it
@@ -118,7 +119,7 @@ class Approvals:
         return [request for name, version in keys if (request := self.get(name, version)) is not None]
 
     def request(
-        self, model: str, version: int, digest: str, *, by: str, comment: str, renew: bool = False
+        self, model: str, version: int, digest: str, *, revision: int, by: str, comment: str, renew: bool = False
     ) -> ApprovalRequest:
         """Ask that a version may serve; asked again, nothing changes unless `renew`, or while it was of another bundle.
 
@@ -139,6 +140,7 @@ class Approvals:
                 version=version,
                 digest=digest,
                 expires_at=now + timedelta(days=policy.expires_days),
+                revision=revision,
                 events=(*(present.events if present else ()), event),
             )
             self._write(request)
@@ -182,7 +184,7 @@ class Approvals:
                 raise NotApproved(
                     f"{model} version {version}: {by} is none of its approvers: {', '.join(policy.approvers)}"
                 )
-            if approve and policy.four_eyes and by == request.requested_by:
+            if approve and policy.four_eyes and _person(by) == _person(request.requested_by):
                 raise NotApproved(f"{model} version {version}: {by} asked for it, and another person has to approve it")
             event = ApprovalEvent(action=action, by=by, at=now, comment=comment)
             request = msgspec.structs.replace(request, events=(*request.events, event))
@@ -191,11 +193,16 @@ class Approvals:
 
     def check(self, model: str, version: int, digest: str) -> None:
         """Let a version pass that is about to serve for the first time (raises NotApproved)."""
-        if self.policy(model) is None:
+        policy, request, now = self.policy(model), self.get(model, version), datetime.now(UTC)
+        if policy is None:
             return
-        request, now = self.get(model, version), datetime.now(UTC)
         if request is not None and request.digest == digest and request.state(now) == "approved":
-            return
+            if not policy.approvers or request.events[-1].by in policy.approvers:
+                return
+            raise NotApproved(
+                f"{model} version {version} was approved by {request.events[-1].by}, who is none of its approvers any "
+                f"more: {', '.join(policy.approvers)}; ask again: ml-platform approvals request {model} {version}"
+            )
         state = "nobody asked for it" if request is None else _past(request, request.state(now))
         raise NotApproved(
             f"{model} version {version} may not serve without an approval ({state}). ml-platform approvals list shows "
@@ -222,6 +229,11 @@ class Approvals:
     def _write(self, request: ApprovalRequest) -> None:
         path = self._file(request.model, request.version)
         replace_file(path, msgspec.json.format(msgspec.json.encode(request), indent=2))
+
+
+def _person(name: str) -> str:
+    """A name without what the eye does not see."""
+    return " ".join(name.split()).casefold()
 
 
 def _past(request: ApprovalRequest, state: State) -> str:

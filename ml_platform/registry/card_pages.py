@@ -52,7 +52,7 @@ def _render(template: str, store: ReleaseStore, card: ModelCard, *, autoescape: 
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"number": _number, "instant": _instant, "cell": _cell, "slug": _slug}
+    environment.filters |= {"number": _number, "instant": _instant, "cell": _cell, "slug": _slug, "quoted": _quoted}
     ranked = sorted(card.features, key=lambda feature: -feature.importance)
     return environment.get_template(template).render(
         card=card,
@@ -121,6 +121,17 @@ def _instant(value: datetime | str | None) -> str:
 def _cell(value: object) -> str:
     """Text of a cell in a table of Markdown."""
     return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _quoted(words: str) -> str:
+    """Words of people as a quotation, so that no heading of theirs looks like one of the card's.
+
+    Examples
+    --------
+    >>> print(_quoted("# Limits, and more"))
+    > # Limits, and more
+    """
+    return "\n".join(f"> {line}".rstrip() for line in words.splitlines())
 
 
 def _slug(title: str) -> str:

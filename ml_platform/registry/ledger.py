@@ -22,7 +22,7 @@ from ml_platform.registry.manifest import Endpoint, Manifest, champion_of_target
 from ml_platform.registry.releases import ReleaseStore
 
 LEDGER = "governance/ledger"
-REGISTRATION = "registration"
+REGISTRATION, POLICY_CHANGED = "registration", "approval policy"
 SCHEMA: dict[str, pl.DataType] = {
     "at": pl.Datetime("us", "UTC"),
     "model": pl.String(),
@@ -123,6 +123,13 @@ def record_approval(lake: Lake, store: ReleaseStore, request: ApprovalRequest, p
         "to_digest": request.digest,
     }
     return _append(lake, store, entry, (f"approval/{request.model}/{request.version}", position + 1))
+
+
+def record_policy(lake: Lake, store: ReleaseStore, *, model: str, by: str, reason: str) -> Link | None:
+    """Record that what a model's versions need before they serve was changed (see `record_release`)."""
+    application = f"policy/{model}"
+    entry = {"at": datetime.now(UTC), "model": model, "action": POLICY_CHANGED, "by": by, "reason": reason}
+    return _append(lake, store, entry, (application, (lake.last_app_version(LEDGER, application) or 0) + 1))
 
 
 def unrecorded(lake: Lake, store: ReleaseStore, name: str) -> list[Endpoint]:

@@ -299,13 +299,16 @@ class ReleaseStore:
         return self.folder / "history" / _checked_name(name)
 
     def _check_approved(self, model: str, name: str, targets: Sequence[Target]) -> None:
-        """Check that every version has served before or was approved (raises NotApproved)."""
+        """Check that every version has served before or was approved (raises NotApproved).
+
+        Shadows too: whoever asks for a version by its number is answered by a shadow.
+        """
         if self.approvals.policy(model) is None:
             return
         past = [target for one in {model, name} for document in self.history(one) for target in document.targets]
         served = {target.digest for target in past if target.mode == "live"}
         for target in targets:
-            if target.mode == "live" and target.digest not in served:
+            if target.digest not in served:
                 self.approvals.check(model, target.version, target.digest)
 
     def _check_targets(self, model: str, targets: Sequence[Target], key: str | None) -> None:

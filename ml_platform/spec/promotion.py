@@ -14,7 +14,10 @@ class Approval(Strict):
 
     four_eyes: bool = Field(True, description="Who asked for the release may not approve it.")
     expires_days: float = Field(
-        14.0, gt=0, description="Days after which a request, or an approval that nobody has used, no longer counts."
+        14.0,
+        gt=0,
+        le=3650,
+        description="Days after which a request, or an approval that nobody has used, no longer counts.",
     )
     approvers: tuple[str, ...] = Field(
         (),

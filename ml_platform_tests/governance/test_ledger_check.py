@@ -7,7 +7,7 @@ import pytest
 
 from ml_platform.governance.audit_chain import Finding
 from ml_platform.governance.audit_table import ingest_audit
-from ml_platform.governance.ledger_check import anchor_ledger, verify_ledger
+from ml_platform.governance.ledger_check import anchor_ledger, unanchored, verify_ledger
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.registry.ledger import LEDGER, next_link, read_ledger, record_registration
 from ml_platform.registry.releases import ReleaseStore
@@ -97,3 +97,23 @@ def test_an_entry_whose_writer_died_before_its_anchor_is_no_finding(lake, settin
     assert verify_ledger(lake, settings) == (5, [])
     register(settings, 6)
     assert verify_ledger(lake, settings) == (6, [])
+
+
+def test_an_entry_without_its_anchor_is_named(lake, settings):
+    assert unanchored(lake, settings) == []
+    register(settings, 5, anchored=False)
+    assert unanchored(lake, settings) == [5]
+    register(settings, 6)
+    assert unanchored(lake, settings) == []
+
+
+def test_a_ledger_that_cannot_be_read_is_a_finding(lake, settings):
+    whole = read_ledger(lake)
+    lake.replace(LEDGER, whole.with_columns(number=pl.lit("one")))
+    [finding] = findings(lake, settings)
+    assert finding.startswith(f"{LEDGER}: cannot be read: ")
+    lake.replace(LEDGER, whole)
+    for file in (settings.home / "lake" / LEDGER).glob("*.parquet"):
+        file.write_bytes(file.read_bytes()[:100])
+    [finding] = findings(lake, settings)
+    assert finding.startswith(f"{LEDGER}: cannot be read: ")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,6 +42,7 @@ from ml_platform.promotion.reconcile import versions_of
 from ml_platform.registry.card_pages import card_html, card_markdown
 from ml_platform.registry.history import describe_origin, origins_of
 from ml_platform.registry.model_card import load_card
+from ml_platform.settings import Settings
 from ml_platform.training.documents import TrainedModel
 from ml_platform_tests.serving.conftest import start_server
 from ml_platform_tests.toy_world import DAYS, START, Shops, shop_spec
@@ -61,7 +63,9 @@ def rows_before(shops: Shops, until: datetime = CUT) -> tuple[Any, Any]:
 @pytest.fixture(scope="module")
 def files(trained_shops: tuple[Shops, TrainedModel], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A LightGBM model of numbers, and a pipeline of scikit-learn with text, both of rows before the cut."""
-    folder, (frame, late) = tmp_path_factory.mktemp("elsewhere"), rows_before(trained_shops[0])
+    folder, world = tmp_path_factory.mktemp("elsewhere"), trained_shops[0]
+    home = shutil.copytree(world.settings.home, tmp_path_factory.mktemp("world") / "home")  # a training set is written
+    frame, late = rows_before(Shops(Settings(home=home), world.folder, world.spec, world.views))
     booster = lightgbm.LGBMClassifier(n_estimators=40, verbosity=-1).fit(frame[NUMBERS], late).booster_
     booster.save_model(folder / "booster.txt")
     columns = ColumnTransformer(

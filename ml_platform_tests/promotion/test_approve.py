@@ -62,17 +62,23 @@ def test_a_person_approves_in_a_terminal_and_it_serves(waiting: Shops, run: Call
     assert waiting.store.endpoint("order_late") is None
     done = run("approvals", "approve", "order_late", "1", "--comment", "card read")
     assert done.exit_code == 0, done.output
-    assert "now serves version 1 (revision 1)" in done.output
+    assert "order_late serves version 1 (revision 1)" in done.output
+    again = run("approvals", "approve", "order_late", "1", "--comment", "card read")
+    assert (again.exit_code, again.output) == (0, done.output)
+    assert waiting.store.revision("order_late") == 1
+    serves = run("approvals", "request", "order_late", "1", "--reason", "what for")
+    assert "it serves already (revision 1), and needs no approval" in serves.output
     document = waiting.store.document("order_late")
     assert document is not None
     assert (document.updated_by, document.reason) == (ME, "approved: card read")
     assert actions(waiting) == [
+        ("approval policy", ME),
         ("registration", ME),
         ("approval requested", "dagster run 1"),
         ("approval", ME),
         ("promotion", ME),
     ]
-    assert verify_ledger(waiting.lake, waiting.settings) == (4, [])
+    assert verify_ledger(waiting.lake, waiting.settings) == (5, [])
     assert run("approvals", "list").output == "No version waits for an approval.\n"
 
 
@@ -90,6 +96,19 @@ def test_who_asked_may_not_approve(waiting: Shops, run: Callable[..., Result]) -
         assert f"{words[1]} version {words[2]}: " in failed.output
     failed = run("approvals", "request", "order_late", "9", "--reason", "what")
     assert "order_late version 9: no version 9 is registered; there are [1]" in failed.output
+
+
+def test_a_policy_that_is_given_up_is_in_the_ledger(waiting: Shops, trained_shops: tuple[Shops, TrainedModel]) -> None:
+    register(waiting.spec, trained_shops[1], waiting.evaluate(trained_shops[1]), tracker=waiting.tracker)
+    assert waiting.store.approvals.policy("order_late") is None
+    entries = read_ledger(waiting.lake).filter(action="approval policy")["reason"].to_list()
+    assert entries == ["no approval → approval, four eyes, 14 days", "approval, four eyes, 14 days → no approval"]
+
+
+def test_a_damaged_request_is_told(waiting: Shops, run: Callable[..., Result]) -> None:
+    (waiting.store.folder / "approvals" / "order_late" / "1.json").write_text("{")
+    failed = run("approvals", "list")
+    assert (failed.exit_code, "not a request of an approval" in failed.output) == (1, True), failed.output
 
 
 def test_a_run_that_is_repeated_asks_once(

@@ -224,7 +224,7 @@ def test_ledger_and_aliases_follow_what_was_changed_without_them(released: Shops
 
 
 def test_the_job_sets_shares_from_its_configuration(released: Shops) -> None:
-    [_, job] = endpoint_jobs(released.spec)
+    _, job, _ = endpoint_jobs(released.spec)
     assert job.name == "order_late_traffic"
     config = {"shares": {"1": 0.75, "2": 0.25}, "shadows": [3], "reason": "canary"}
     done = job.execute_in_process(

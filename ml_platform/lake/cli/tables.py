@@ -53,6 +53,9 @@ def restore(
     table: Table,
     version: Annotated[int | None, typer.Option(help="The version to put back; `history` lists them.")] = None,
     as_of: Annotated[str | None, typer.Option(help="Or the time to go back to: 2024-06-01T12:00Z.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also a table of governance/, which then cannot be verified.")
+    ] = False,
 ) -> None:
     """Make an old version the newest again; what was written since stays readable under its own versions.
 
@@ -61,6 +64,11 @@ def restore(
     from ml_platform.lake.storage.snapshots import instant
     from ml_platform.lake.storage.tables import Lake
 
+    if table.startswith("governance/") and not force:
+        stop(
+            f"{table} was not restored: audit log and ledger only grow, and cannot be verified without what was "
+            "written since. Restore the table from a backup; to go back all the same: --force"
+        )
     try:
         made = Lake(Settings().lake_uri).restore(table, version, as_of=instant(as_of) if as_of else None)
     except (LookupError, ValueError, ConnectionError) as error:

@@ -43,10 +43,11 @@ def approval_routes(changes: EndpointService) -> list[BaseRoute]:
         if key is None:
             message = "an answer is a person's: send an API key or token, so that it is known whose it is"
             raise Refused(409, "not_approved", message)
-        done, endpoint = await changes.answer(
+        done = await changes.answer(
             model, int(number), by=key.name, approve=sent.decision == "approve", comment=sent.comment
         )
-        body = {**described(done), "revision": endpoint.revision if endpoint else None}
+        revision, why = done.endpoint.revision if done.endpoint else None, done.not_released or None
+        body = {**described(done.request), "revision": revision, "not_released": why}
         return Response(encode(body), media_type="application/json")
 
     path = "/endpoints/{model}/approvals"

@@ -6,7 +6,7 @@ A change names the revision that it is based on in `If-Match`, so that two peopl
 """
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -141,9 +141,12 @@ def _instant(request: Request) -> datetime | None:
     if text is None:
         return None
     try:
-        return read_instant(text)
+        instant = read_instant(text)
     except ValueError as error:
         raise Refused(422, "invalid_request", f"at: {error}") from error
+    if instant > datetime.now(UTC):
+        raise Refused(422, "invalid_request", f"at: {text[:40]} has not come yet")
+    return instant
 
 
 def _expected(request: Request) -> int | None:

@@ -10,9 +10,10 @@ import msgspec
 from starlette.requests import Request
 
 from ml_platform.registry.approvals import ApprovalRequest, NotApproved
+from ml_platform.registry.approved_release import Answered, answer_and_release
 from ml_platform.registry.digests import BundleRefused
 from ml_platform.registry.history import Reign, origins_of, reign_at, reigns
-from ml_platform.registry.manifest import Endpoint, Target
+from ml_platform.registry.manifest import Endpoint
 from ml_platform.registry.releases import ReleaseConflict, ReleaseStore, is_name
 from ml_platform.registry.stored_documents import DocumentUnreadable
 from ml_platform.registry.traffic import TrafficChange, set_traffic, withdraw
@@ -85,30 +86,19 @@ class EndpointService:
         """Requests of a model's versions to serve, answered or not (raises Refused)."""
         return await self._in_store(lambda: self.store.approvals.all(model)) if is_name(model) else []
 
-    async def answer(
-        self, model: str, version: int, *, by: str, approve: bool, comment: str
-    ) -> tuple[ApprovalRequest, Endpoint | None]:
+    async def answer(self, model: str, version: int, *, by: str, approve: bool, comment: str) -> Answered:
         """Approve or reject a version that waits; an approved one serves from then on.
 
         Raises
         ------
         Refused
-            When nobody asked for it, or it cannot be released; 409 when this person may not answer, or it is too late.
+            When nobody asked for it, or its bundle is damaged; 409 when this person may not answer, or it is too late.
         """
-
-        def decide() -> tuple[ApprovalRequest, Endpoint | None]:
-            done = self.store.approvals.decide(model, version, by=by, approve=approve, comment=comment)
-            if not approve:
-                return done, None
-            target = Target(version=version, digest=done.digest)
-            present = self.store.endpoint(model)
-            if present is not None and present.targets == (target,):  # the same answer again
-                return done, present
-            return done, self.store.publish(model, [target], reason=f"approved: {comment}", by=by)
-
         if not is_name(model):
             raise Refused(404, "unknown_endpoint", f"there is no model '{model[:80]}'")
-        return await self._in_store(decide)
+        return await self._in_store(
+            lambda: answer_and_release(self.store, model, version, by=by, approve=approve, comment=comment)
+        )
 
     async def versions(self, model: str) -> dict[int, str]:
         """Digests of the versions in the release store, by number (raises Refused)."""

@@ -77,7 +77,7 @@ _EVENT = record(
     at={"type": "string", "format": "date-time"},
     comment={"type": "string"},
 )
-_REQUEST = {
+_REQUEST: dict[str, Any] = {
     "title": "A version that waits for a person, or has",
     **record(
         model={"type": "string"},
@@ -86,6 +86,17 @@ _REQUEST = {
         requested_by={"type": "string"},
         expires_at={"type": "string", "format": "date-time"},
         events=listed(_EVENT, "What was asked and answered, oldest first."),
+    ),
+}
+_ANSWERED = {
+    "title": "An answer",
+    **record(
+        **_REQUEST["properties"],
+        revision={
+            "type": ["integer", "null"],
+            "description": "Of the endpoint, by which it serves; null if it does not.",
+        },
+        not_released={**_TEXT_OR_NULL, "description": "Why an approved version was not released."},
     ),
 }
 _NO_ANSWER = {
@@ -142,7 +153,7 @@ def with_endpoints(document: dict[str, Any], state: ServingState) -> dict[str, A
     }
     document["paths"]["/endpoints/{model}/approvals/{version}"] = {
         "post": ENDPOINTS.operation(
-            "answer_approval", "Approve or reject a version that waits", _REQUEST, _NO_ANSWER | body_errors | STORE,
+            "answer_approval", "Approve or reject a version that waits", _ANSWERED, _NO_ANSWER | body_errors | STORE,
             about="An approved version serves from then on. Who asked for it may not approve it, by default.",
             parameters=(name, version),
             body=json_body("ApprovalAnswer", {"decision": "approve", "comment": "card read, slices fine"}),

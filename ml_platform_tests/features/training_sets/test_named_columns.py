@@ -100,7 +100,7 @@ WRONG: list[tuple[str, Any, str]] = [
 ELSEWHERE = {("target", "plan"): "inputs.2.name", ("inputs.3.type", "integer"): "lookups.0.keys.buyer"}
 # Keys of texts that name something else than a column.
 OTHERS = {
-    *("name", "description", "owner", "target_unit", "spine", "request_features", "tags", "promotion.metric"),
+    *("name", "description", "owner", "target_unit", "spine", "request_features", "card", "tags", "promotion.metric"),
     *(
         "inputs.description",
         "inputs.unit",
@@ -108,6 +108,7 @@ OTHERS = {
         "inputs.pattern",
         "lookups.view",
         "lookups.name",
+        "promotion.approval.approvers",
         "scoring.daily_at",
         "monitoring.schedule",
     ),

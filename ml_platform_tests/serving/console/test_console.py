@@ -446,7 +446,7 @@ def test_a_version_that_waits_is_approved_in_the_page(settings: Settings, serve:
     digest = store.put_bundle(bundle(2))
     store.register_version(MODEL, 2, digest)
     store.approvals.set_policy(MODEL, ApprovalPolicy())
-    store.approvals.request(MODEL, 2, digest, by="dagster run 7", comment=SCRIPT)
+    store.approvals.request(MODEL, 2, digest, revision=1, by="dagster run 7", comment=SCRIPT)
     keys = KeyStore(settings.keys_dir)
     token = keys.create("bob", roles=["promote", "predict"], models=[MODEL])[1]
     server = serve(settings)

@@ -90,6 +90,7 @@ def test_history_tells_every_state_and_what_served_at_an_instant(
     for options, status, message in (
         ({"at": "2001-01-01T00:00:00Z"}, 404, "served nothing at 2001-01-01"),
         ({"at": "yesterday"}, 422, "at: read are"),
+        ({"at": "9999-12-31T23:59:59Z"}, 422, "has not come yet"),
         ({"limit": "3"}, 422, "no option but at"),
     ):
         answer = client.get(f"{PATH}/history", params=options)
@@ -312,7 +313,9 @@ def test_a_person_with_a_key_answers_to_a_version_that_waits(
 ) -> None:
     store.approvals.set_policy(MODEL, ApprovalPolicy())
     for version in (2, 3):
-        store.approvals.request(MODEL, version, store.versions(MODEL)[version], by="ann", comment="passed the gate")
+        store.approvals.request(
+            MODEL, version, store.versions(MODEL)[version], revision=1, by="ann", comment="passed the gate"
+        )
     path = f"{PATH}/approvals"
     keyless = serve(settings).client
     refused = keyless.post(f"{path}/2", json={"decision": "approve", "comment": "fine"})

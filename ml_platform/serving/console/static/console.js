@@ -204,7 +204,8 @@ for (const approval of document.querySelectorAll("form.approval")) {
       });
       const answer = await response.json();
       if (!response.ok) throw new Error(answer.error ? answer.error.message : `the server answers ${response.status}`);
-      place.textContent = decision === "approve" ? `Approved; it serves as revision ${answer.revision}.` : "Rejected.";
+      const served = answer.not_released ? `Approved, and not released: ${answer.not_released}` : `Approved; it serves as revision ${answer.revision}.`;
+      place.textContent = decision === "approve" ? served : "Rejected.";
     } catch (error) {
       place.textContent = `Nothing was decided: ${error.message}`;
       for (const button of buttons) button.disabled = false;
