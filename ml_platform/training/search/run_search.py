@@ -26,7 +26,8 @@ def search(
     rows, spec and seed give the same candidates, unless a timeout of `tuning` cuts the search short.
 
     Each trial is kept as it ends, in `studies` of the platform's folder. A search of the same rows and spec goes on
-    where another process was killed, and one that was finished is read, not repeated.
+    where another process was killed, and one that was finished is read, not repeated; also where the same rows were
+    written as another version of the table, which the result then names.
 
     Parameters
     ----------
@@ -48,8 +49,7 @@ def search(
     """
     ref, parts = rows.ref, rows.parts
     data = trial_data(parts, spec, ref)
-    digest = data.digest()
-    key = study_key(spec, {"table": ref.table, "version": ref.version, "digest": digest})
+    key = study_key(spec, data.digest())
     executor = choose_executor(spec.tuning.executor, cells=data.X.size)
     with kept_study(tracker.settings.studies_dir / spec.name, key, higher_is_better=spec.higher_is_better) as kept:
         study = SearchStudy(kept, spec.families, spec.tuning, spec.metric, data)

@@ -8,7 +8,7 @@ import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ml_platform.atomic_files import try_lock
 from ml_platform.code_version import engine_code_version
@@ -21,19 +21,19 @@ KEPT = 3  # studies of a model, the newest of them
 _SUFFIX = ".journal"
 
 
-def study_key(spec: ModelSpec, data: dict[str, Any]) -> str:
-    """Name the study of a spec on some data: another one for all that could change a trial.
+def study_key(spec: ModelSpec, data_digest: str) -> str:
+    """Name the study of a spec on some data: another one for all that could change a trial, and for nothing else.
 
     Parameters
     ----------
     spec
         The model; where its trials run does not matter.
-    data
-        What the trials read, as plain values: table, version, digest.
+    data_digest
+        Of what the trials read. The version of the table is no part of it: who goes on writes the same rows anew.
     """
     packages = sorted(path.name for path in Path(sysconfig.get_paths()["purelib"]).glob("*.dist-info"))
     parts = {
-        "data": data,
+        "data": data_digest,
         "spec": spec.model_dump(mode="json", exclude={"tuning": {"executor"}}),
         "engine": engine_code_version(),
         "packages": packages,

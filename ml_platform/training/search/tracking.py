@@ -38,12 +38,15 @@ class SearchRun:
     ) -> Iterator["SearchRun"]:
         """Open the run of a study: that of an earlier process where there is one, as it is if that had come to its end.
 
-        A trial that ended without its run being written to its end, or whose runs were deleted, is written anew.
+        A trial that ended without its run being written to its end, or whose runs were deleted, is written anew. The
+        version of the training set is added to the run's data where an earlier process had the same rows as another.
         """
         attributes = study.study.user_attrs
         earlier = attributes.get(_RUN_ID)
         if earlier is not None and attributes.get(_CONCLUDED) and tracker.has_run(earlier):
-            yield cls(tracker, spec, study, dataset, earlier, is_open=False)
+            concluded = cls(tracker, spec, study, dataset, earlier, is_open=False)
+            concluded._add_data()
+            yield concluded
             return
         tags = {"stage": "search", "executor": executor, "study": study.study.study_name}
         with tracker.run(spec.name, "search", tags=tags, resume=earlier) as run_id:
@@ -51,6 +54,7 @@ class SearchRun:
             if run_id != earlier:
                 study.study.set_user_attr(_RUN_ID, run_id)
                 run._describe()
+            run._add_data()
             run._catch_up()
             try:
                 yield run
@@ -126,10 +130,11 @@ class SearchRun:
         }
         tuning = self.spec.tuning.model_dump(exclude={"executor"})
         self.tracker.log(
-            self.run_id,
-            params={**settings, **{f"tuning.{name}": value for name, value in tuning.items()}},
-            datasets=[self.dataset.input("training")],
+            self.run_id, params={**settings, **{f"tuning.{name}": value for name, value in tuning.items()}}
         )
+
+    def _add_data(self) -> None:
+        self.tracker.log(self.run_id, datasets=[self.dataset.input("training")])  # what is there already stays one
 
     def _catch_up(self) -> None:
         records = self.study.records()

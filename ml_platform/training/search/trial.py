@@ -50,8 +50,9 @@ class TrialData:
         return self.X[chosen], self.y[chosen], objective
 
     def digest(self) -> str:
-        """Digest of all numbers that trials read."""
-        digest = hashlib.blake2b(digest_size=16)
+        """Digest of all that trials read: features in their order, rows, labels, weights and the other objectives."""
+        columns = [(feature.name, feature.kind, feature.categories) for feature in self.features]
+        digest = hashlib.blake2b(repr(columns).encode(), digest_size=16)
         for array in (self.X, self.y, self.X_validation, self.y_validation):
             digest.update(repr(array.shape).encode())
             digest.update(np.ascontiguousarray(array).data)

@@ -2,6 +2,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from ml_platform.spec.families import Parameter
 from ml_platform.spec.model import Tuning
+from ml_platform.training.objective import Objective
 from ml_platform.training.search.records import TrialRecord
 from ml_platform.training.search.study import ATTEMPTS, NoTrialSucceeded, SearchStudy, study_in_memory
 from ml_platform.training.search.study_file import kept_study
@@ -244,3 +246,20 @@ def test_ray_tries_the_families_too_and_keeps_what_fails(tmp_path: Path) -> None
     assert sum(record.state == "complete" for record in records) == 8
     [reason] = {record.reason for record in records if record.state == "failed"}
     assert "BentMissing" in reason
+
+
+def test_the_digest_is_of_all_that_trials_read() -> None:
+    data = toy_data()
+    others = [
+        replace(data, X=data.X + 1.0),
+        replace(data, y=1.0 - data.y),
+        replace(data, X_validation=data.X_validation[1:]),
+        replace(data, y_validation=1.0 - data.y_validation),
+        replace(data, features=data.features[::-1]),
+        replace(data, objective=Objective(weights=np.ones(len(data.y)))),
+        replace(data, objective=Objective(validation_weights=np.ones(len(data.y_validation)))),
+        replace(data, objective=Objective(class_weights=(1.0, 2.0))),
+        replace(data, objective=Objective(monotone=(1, 0))),
+    ]
+    assert toy_data().digest() == data.digest()
+    assert len({data.digest(), *(other.digest() for other in others)}) == 1 + len(others)
