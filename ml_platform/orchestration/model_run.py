@@ -13,6 +13,7 @@ from ml_platform.orchestration.component import project_views
 from ml_platform.orchestration.loaded_definitions import load_definitions
 from ml_platform.orchestration.model_asset import CHAIN, key
 from ml_platform.orchestration.retraining_history import retrain_job, training_under_way
+from ml_platform.orchestration.run_failure import failure_message
 from ml_platform.orchestration.search_progress import shown_in_terminal
 from ml_platform.project import Project
 from ml_platform.spec.model import ModelSpec
@@ -21,11 +22,12 @@ from ml_platform.training.documents import ReleaseDecision
 from ml_platform.yaml_documents import unknown
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}  # every event is in the UI
+_AFTER_TRIALS = CHAIN[CHAIN.index("candidates") :]
 Tell = Callable[[str], None]
 
 
 class RunFailed(RuntimeError):
-    """A step failed: which, why, and what to do."""
+    """A step failed or was interrupted: which, why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def run_model(project: Project, name: str, instance: dg.DagsterInstance, *, tell
     LookupError
         When no model is called so.
     RunFailed
-        When a step failed, or cannot be started: with the step, the reason and what to do.
+        When a step failed, was interrupted, or cannot be started: with the step, the reason and what to do.
     """
     views = project_views(project.defs)
     specs = {
@@ -84,7 +86,7 @@ def run_model(project: Project, name: str, instance: dg.DagsterInstance, *, tell
     needed = list(_needed(graph, spec, views))
     _check_partitioned(graph, needed, instance)
     run_keys = [one for one in needed if graph.get(one).partitions_def is None]
-    progress = _Progress(tell, [*run_keys, *(key(spec, asset) for asset in CHAIN)], dagster_url, name)
+    progress = _Progress(tell, [*run_keys, *(key(spec, asset) for asset in CHAIN)], dagster_url, spec)
     warnings: list[str] = []
     if run_keys:
         job = definitions.resolve_implicit_global_asset_job_def()
@@ -140,8 +142,8 @@ class _Executed:
 class _Progress:
     """Executes jobs, and tells of each step that is done."""
 
-    def __init__(self, tell: Tell, steps: Sequence[dg.AssetKey], dagster_url: str, model: str) -> None:
-        self._tell, self._dagster_url, self._model = tell, dagster_url, model
+    def __init__(self, tell: Tell, steps: Sequence[dg.AssetKey], dagster_url: str, spec: ModelSpec) -> None:
+        self._tell, self._dagster_url, self._spec = tell, dagster_url, spec
         self._names = {step.to_python_identifier(): step.to_user_string() for step in steps}
         self._done = 0
         self._started = time.monotonic()
@@ -162,30 +164,22 @@ class _Progress:
         failed = [one for one in result.get_asset_check_evaluations() if not one.passed]
         if not result.success:
             stopping = [one for one in failed if one.severity == dg.AssetCheckSeverity.ERROR]
-            raise RunFailed(self._failure(result, [_said(one) for one in stopping]))
+            raise RunFailed(
+                failure_message(
+                    result.all_events,
+                    model=self._spec.name,
+                    names=self._names,
+                    after_trials={key(self._spec, asset).to_user_string() for asset in _AFTER_TRIALS},
+                    checks=[_said(one) for one in stopping],
+                    run_url=f"{self._dagster_url}/runs/{result.run_id}",
+                )
+            )
         return _Executed(result, tuple(_said(one) for one in failed))
 
     def _tell_of(self, step: str) -> None:
         self._done += 1
         seconds = time.monotonic() - self._started
         self._tell(f"[{seconds:6.1f} s] {self._done:>2} of {len(self._names)}  {self._names.get(step, step)}")
-
-    def _failure(self, result: dg.ExecuteInProcessResult, checks: Sequence[str]) -> str:
-        failed = next((event for event in result.all_events if event.is_step_failure), None)
-        error = failed.step_failure_data.error if failed else None
-        while error is not None and error.cause is not None:
-            error = error.cause
-        step = self._names.get(str(failed.step_key), str(failed.step_key)) if failed else "a step"
-        reason = error.message.strip() if error else "the run ended without an error of a step"
-        where = f"{self._dagster_url}/runs/{result.run_id}"
-        return "\n".join(
-            [
-                f"{step} failed: {' '.join(reason.split())}",
-                *(f"  {check}" for check in checks),
-                f"What the run did is in the Dagster UI (`make dev`): {where}",
-                f"When that is mended: ml-platform run {self._model}",
-            ]
-        )
 
 
 def _said(check: dg.AssetCheckEvaluation) -> str:
