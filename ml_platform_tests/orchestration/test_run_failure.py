@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import dagster as dg
@@ -14,8 +14,8 @@ from ml_platform.orchestration.run_failure import failure_message
 GOES_ON = "interrupted in lk/candidates; finished trials are kept: ml-platform run lk goes on"
 
 
-def message_of(body: Callable[[], None], name: str = "candidates") -> str:
-    @dg.asset(name=name, key_prefix="lk")
+def message_of(body: Callable[[], None], name: str = "candidates", hooks: Sequence[dg.HookDefinition] = ()) -> str:
+    @dg.asset(name=name, key_prefix="lk", hooks=set(hooks))
     def step() -> None:
         body()
 
@@ -42,6 +42,15 @@ def test_an_interruption_is_told_with_what_is_kept(number: signal.Signals) -> No
     assert message_of(lambda: os.kill(os.getpid(), number)) == GOES_ON
     told = message_of(lambda: os.kill(os.getpid(), number), "training_set")
     assert told == "interrupted in lk/training_set; ml-platform run lk goes on"
+
+
+def test_an_interruption_between_two_steps_is_told() -> None:
+    @dg.success_hook
+    def interrupt(context: dg.HookContext) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    between = message_of(lambda: None, hooks=[interrupt])
+    assert between == "interrupted between two steps; ml-platform run lk goes on"
 
 
 def test_an_interruption_behind_an_error_of_cleaning_up_is_one(tmp_path: Path) -> None:
