@@ -1,5 +1,6 @@
 """The search for leaks before the first trial: a run stops at an input that gives the label."""
 
+import shlex
 from collections.abc import Sequence
 
 import polars as pl
@@ -50,8 +51,8 @@ def check_leaks(plan: Plan, rows: AutomlRows, inputs: Sequence[DraftInput], allo
     leaks = {name: reason for name, reason in strong.leaks.items() if name not in allow}
     if leaks:
         told = "; ".join(f"{name}: {reason}" for name, reason in leaks.items())
-        drop = " ".join(f"--drop {name}" for name in leaks)
-        allowed = " ".join(f"--allow {name}" for name in leaks)
+        drop = " ".join(f"--drop {shlex.quote(name)}" for name in leaks)
+        allowed = " ".join(f"--allow {shlex.quote(name)}" for name in leaks)
         raise LeakFound(
             f"{plan.name}: inputs give the label '{plan.target}' away ({told}), so every trial would look perfect and "
             f"fail in use. Not known at the instant of prediction: {drop}. Known, and meant: {allowed}"

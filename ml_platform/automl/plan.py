@@ -1,5 +1,6 @@
 """From a table to a plan: types, task, metric, split and inputs, each decision with its reason and its option."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from ml_platform.automl.split_plan import fit_split
 from ml_platform.features.training_sets.labels import plain_labels
 from ml_platform.inference.matrix import label_classes
 from ml_platform.new_model.inputs import DraftInput, choose_inputs
-from ml_platform.new_model.row_identity import choose_id, choose_instant
+from ml_platform.new_model.row_identity import choose_id, choose_instant, times_not_chosen
 from ml_platform.new_model.table_columns import TableColumn, check_known, table_columns
 from ml_platform.new_model.target import Target, guess_target
 from ml_platform.spec.model import CLASSIFICATION_METRICS, LOWER_IS_BETTER, REGRESSION_METRICS
@@ -94,7 +95,8 @@ def plan_table(source: TableSource, options: AutomlOptions) -> PlannedTable:
         When nothing can be learned from it, or options contradict the data, with what to do.
     """
     rows, where = source.rows, source.source
-    for name in (options.target, *options.drop, *filter(None, (options.id, options.time, options.group))):
+    named = (options.id, options.time, options.group)
+    for name in (options.target, *options.drop, *options.allow, *filter(None, named)):
         check_known(name, rows.columns, where)
     columns = table_columns(rows)
     target = guess_target(options.target, columns, rows.get_column(options.target), table=where, task=options.task)
@@ -131,10 +133,7 @@ def plan_table(source: TableSource, options: AutomlOptions) -> PlannedTable:
         Decision(
             what="id", value=", ".join(row_id.columns) or "none", why=row_id.comment.split(":")[0], option="--id"
         ),
-        Decision(
-            what="time", value=time or "none",
-            why="rows are ordered by it" if time else "no column is the instant of a prediction", option="--time",
-        ),
+        _of_time(time, others),
         Decision(what="group", value=group or "none", why=group_why, option="--group"),
     ]  # fmt: skip
     decisions += [Decision(what="note", value=note, why="seen in the label") for note in target.notes]
@@ -191,6 +190,20 @@ def _of_label(positive: Any, target: Target) -> list[Decision]:
     if positive is None:
         return []
     return [Decision(what="true", value=str(positive), why=target.comment, option="--positive")]
+
+
+def _of_time(time: str | None, columns: Mapping[str, TableColumn]) -> Decision:
+    """Say which column is the time; of a table with other dates or instants, why none of them is."""
+    if time is not None:
+        return Decision(what="time", value=time, why="rows are ordered by it", option="--time")
+    passed_over = times_not_chosen(columns)
+    if not passed_over:
+        return Decision(what="time", value="none", why="no column has dates or instants", option="--time")
+    told = "; ".join(f"{name} is not taken: {one.reason}" for name, one in passed_over.items())
+    able = [name for name, one in passed_over.items() if one.is_possible]
+    why = f"{told}. Split without their time, rows of a table that goes on can look easier to predict than they are"
+    option = f"--time {shlex.quote(able[0])}" if able else "--time"
+    return Decision(what="time", value="none", why=why, option=option)
 
 
 def _group(columns: Mapping[str, TableColumn], options: AutomlOptions, *, ids: Sequence[str]) -> tuple[str | None, str]:

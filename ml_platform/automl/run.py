@@ -16,7 +16,7 @@ from ml_platform.automl.options import AutomlOptions
 from ml_platform.automl.plan import PlannedTable, higher_is_better
 from ml_platform.automl.show import leaderboard_markdown, leaderboard_plot
 from ml_platform.automl.sources import plan_data, plan_model, table_source
-from ml_platform.automl.store import EXPLORATION, new_run_folder, write_leaderboard
+from ml_platform.automl.store import EXPLORATION, store_run, write_leaderboard
 from ml_platform.automl.trial_notebook import trial_notebook
 from ml_platform.automl.trials import (
     CONFIDENCE,
@@ -109,16 +109,15 @@ def run_automl(
     else:
         planned = plan_data(lake, options, name=name, table=table, data=data)
     plan = planned.plan
+    families = automl_families(plan.task, options.families)
     for one in plan.decisions:
         tell(f"{one.what}: {one.value} ({one.why})" + (f"  [{one.option}]" if one.option else ""))
-    families = automl_families(plan.task, options.families)
     rows = read_plan_rows(plan)
     notes: list[str] = []
     if model is None:  # a model's training set was checked when it was made
         notes += check_leaks(plan, rows, planned.inputs, options.allow)
     for note in notes:
         tell(note)
-    folder = new_run_folder(settings.home, plan.name, started)
     spec = trials_spec(plan, families, minutes=SEARCH_SHARE * options.minutes)
     tell(f"searching {', '.join(families)} for {SEARCH_SHARE * options.minutes:.1f} minutes ...")
     with tracker.run(plan.name, "automl", tags={"stage": "automl"}) as run_id:
@@ -146,7 +145,8 @@ def run_automl(
             notes=(note, *notes),
             exploration=EXPLORATION,
         ).with_run(run_id, tracker.run_url(run_id))
-        _write_files(folder, board, _plots(board, rows, trials))
+        plots = _plots(board, rows, trials)
+        folder = store_run(settings.home, plan.name, started, lambda empty: _write_files(empty, board, plots))
         _track(tracker, board, folder)
     return AutomlRun(folder, board)
 

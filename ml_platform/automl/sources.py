@@ -15,6 +15,7 @@ from ml_platform.lake.sources.registry import declared_sources
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.new_model.create import read_file
 from ml_platform.new_model.draft import check_name
+from ml_platform.new_model.table_columns import check_known
 from ml_platform.project import Project
 from ml_platform.spec.model import ModelSpec
 from ml_platform.spec.types import duration
@@ -54,6 +55,8 @@ def plan_model(project: Project, lake: Lake, name: str, options: AutomlOptions) 
     if not lake.exists(table):
         build_training_set(lake, spec, source.folder, views)
     infos = feature_infos(spec, request_features(spec, source.folder), views)
+    for column in (*options.drop, *options.allow):
+        check_known(column, [info.name for info in infos], f"the training set of {name}")
     version = lake.version(table)
     rows = lake.read(table, version=version).collect()
     if options.metric is not None:

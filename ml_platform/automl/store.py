@@ -1,8 +1,11 @@
 """Where runs are kept: `<home>/automl/<name>/<start>/`, with the leaderboard, notebooks and plots of each."""
 
+import shutil
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from ml_platform.atomic_files import locked
 from ml_platform.automl.documents import Leaderboard
 
 LEADERBOARD = "leaderboard.json"
@@ -14,14 +17,35 @@ def runs_folder(home: Path) -> Path:
     return home / "automl"
 
 
-def new_run_folder(home: Path, name: str, started: datetime) -> Path:
-    """Make the folder of a run that begins; an earlier one keeps its own, with what was edited in it."""
+def store_run(home: Path, name: str, started: datetime, write: Callable[[Path], None]) -> Path:
+    """Write the files of a run that is done, and give their folder.
+
+    They are written beside the runs and moved there when they are whole. An earlier run keeps its own folder, with what
+    was edited in it. What a killed run of this name left unfinished is removed.
+
+    Parameters
+    ----------
+    home
+        The project's data folder.
+    name, started
+        Of the run.
+    write
+        Writes the files into an empty folder.
+    """
+    place = runs_folder(home) / ".unfinished" / name
+    unfinished = place / "run"
     folder = runs_folder(home) / name / started.strftime("%Y%m%dT%H%M%S")
-    number, free = 1, folder
-    while free.exists():
-        number += 1
-        free = folder.with_name(f"{folder.name}-{number}")
-    free.mkdir(parents=True)
+    with locked(place / "lock"):  # another run of this name waits for the second that this takes
+        if unfinished.exists():
+            shutil.rmtree(unfinished)
+        unfinished.mkdir()
+        write(unfinished)
+        number, free = 1, folder
+        while free.exists():
+            number += 1
+            free = folder.with_name(f"{folder.name}-{number}")
+        free.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.rename(free)
     return free
 
 

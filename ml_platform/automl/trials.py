@@ -68,16 +68,16 @@ class FittedTrial:
 
 def automl_families(task: Task, wanted: Sequence[str]) -> tuple[str, ...]:
     """Families to try: those that are named, or all of the task whose library is installed (raises ValueError)."""
-    for name in wanted:
-        if task not in family_info(name).tasks:
-            raise ValueError(f"--family {name} cannot do task '{task}'")
-        if name in _NEURAL or name not in BUILT_IN:
-            raise ValueError(f"--family {name}: no notebook of it can be written; add it to a model's `families`")
     able = [
         info.name
         for info in BUILT_IN.values()
         if task in info.tasks and info.name not in _NEURAL and (info.library is None or find_spec(info.library))
     ]
+    for name in wanted:
+        if task not in family_info(name).tasks:
+            raise ValueError(f"--family {name} cannot do task '{task}'; installed families that can: {', '.join(able)}")
+        if name in _NEURAL or name not in BUILT_IN:
+            raise ValueError(f"--family {name}: no notebook of it can be written; add it to a model's `families`")
     return tuple(wanted) or tuple(able)
 
 

@@ -1,6 +1,6 @@
 """From a model's inputs, classes and categories to the features, labels and codes of a model's folder."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,9 @@ def bind_features(
     if model.width is not None and len(names) != model.width:
         raise ImportRefused(f"the model has {model.width} inputs, {len(names)} are named: {', '.join(names)}")
     names = tuple(declared.rename.get(name, name) for name in names)
+    if model.blanks_replaced:
+        with_blanks = names_with_blanks(names, known)
+        names = tuple(with_blanks.get(name, name) for name in names)
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ImportRefused(f"the inputs name {', '.join(repeated)} more than once")
     if lost := [name for name in names if name not in known]:
@@ -65,6 +68,18 @@ def bind_features(
             "what they are called here by `rename:` of --signature"
         )
     return tuple(_feature(model, place, known[name], rows, declared) for place, name in enumerate(names))
+
+
+def names_with_blanks(names: Sequence[str], known: Collection[str]) -> dict[str, str]:
+    """Names in which a library has written `_` for each blank → the feature, where a single one can be meant.
+
+    Examples
+    --------
+    >>> names_with_blanks(["Kunden_Nr", "net_price"], ["Kunden Nr", "net_price", "net price"])
+    {'Kunden_Nr': 'Kunden Nr'}
+    """
+    meant = {name: [one for one in known if one.replace(" ", "_") == name] for name in names if name not in known}
+    return {name: features[0] for name, features in meant.items() if len(features) == 1}
 
 
 def _feature(model: ForeignModel, place: int, info: FeatureInfo, rows: pl.DataFrame, declared: Declaration) -> Feature:

@@ -200,6 +200,7 @@ def lightgbm_model(booster: Any) -> ForeignModel:
         bind=bind,
         categories=categories,
         native_name="model.lgb",
+        blanks_replaced=True,
     )
 
 

@@ -204,6 +204,9 @@ def _tell(result: "ImportResult") -> None:
         f"graph and library agree on {parity.rows:,} rows: largest difference {parity.max_difference:.2g}, allowed "
         f"{parity.tolerance:g}"
     )
+    if result.with_blanks:
+        told = ", ".join(f"'{own}' is the feature '{feature}'" for own, feature in result.with_blanks.items())
+        say(f"- LightGBM writes _ for each blank in a name: {told}")
     if result.unexplained:
         say(f"- its scores are not explained: {result.unexplained}")
     say(f"{trained.model} version {decision.version} is registered: {result.version.url}")

@@ -66,6 +66,8 @@ class ForeignModel:
         Number of classes; None for a regression, or where it is not known before it answers.
     categories
         Position of an input of text → its categories, in the order of the codes.
+    blanks_replaced
+        Whether its library has written `_` for each blank in the names of the inputs.
     bind
         Gives scores and graph for features in the model's order, for a task, with the position of the class that means
         true. Raises `ImportRefused` or ValueError with the reason.
@@ -81,6 +83,7 @@ class ForeignModel:
     bind: Callable[[Task, Sequence[Feature], int], Bound]
     categories: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     native_name: str = "model"
+    blanks_replaced: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import polars as pl
 from ml_platform.features.training_sets.build import build_training_set
 from ml_platform.governance.audit import record_event
 from ml_platform.lake.storage.tables import Lake
+from ml_platform.model_import.binding import names_with_blanks
 from ml_platform.model_import.claims import Claims, Folder
 from ml_platform.model_import.foreign import ForeignModel
 from ml_platform.model_import.library_parity import bind_model, check_answers, check_library_parity
@@ -41,6 +42,7 @@ class ImportResult:
     version: RegisteredVersion
     decision: ReleaseDecision
     unexplained: str
+    with_blanks: dict[str, str]  # the model's name of an input, with _ for each blank → the feature it was bound to
     threshold: float | None
 
 
@@ -91,7 +93,14 @@ def import_model(
     version = register(spec, trained, evaluation, tracker=tracker)
     write_card(spec, folder.path, trained, evaluation, version, tracker=tracker)
     decision = promote(settings, spec, version, evaluation, tracker=tracker, by=claims.by)
-    return ImportResult(trained, evaluation, version, decision, imported.bound.unexplained, trained.threshold)
+    with_blanks = (
+        names_with_blanks(model.inputs, [one.name for one in imported.encoder.features])
+        if model.blanks_replaced
+        else {}
+    )
+    return ImportResult(
+        trained, evaluation, version, decision, imported.bound.unexplained, with_blanks, trained.threshold
+    )
 
 
 def _unseen(rows: TrainingRows, spec: ModelSpec, trained_until: datetime | None) -> TrainingRows:

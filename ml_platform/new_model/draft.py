@@ -20,7 +20,7 @@ from ml_platform.lake.sources.source_spec import ColumnSpec
 from ml_platform.new_model.files import defs_yaml, spine_sql
 from ml_platform.new_model.inputs import DraftInput, choose_inputs, identity_inputs, leave_out, names_of
 from ml_platform.new_model.offered_lookups import offered_lookups
-from ml_platform.new_model.row_identity import Instant, RowId, choose_id, choose_instant
+from ml_platform.new_model.row_identity import Instant, RowId, choose_id, choose_instant, times_not_chosen
 from ml_platform.new_model.split_size import size_split
 from ml_platform.new_model.strong_inputs import StrongInputs, find_strong_inputs
 from ml_platform.new_model.table_columns import check_known, table_columns
@@ -177,6 +177,9 @@ def draft_model(
     notes = [f"Task: {target.task}; {target.comment}.", *target.notes, *split.notes]
     notes += _copies(rows.height - distinct, row_id, instant)
     notes += _told(instant, row_id, strong, chosen.left_out)
+    if instant.is_drawn:
+        others = {name: column for name, column in columns.items() if name != wanted.target}
+        notes += [f"{name} is not the time: {one.reason}." for name, one in times_not_chosen(others).items()]
     return Draft(spec, {"defs.yaml": declaration, "spine.sql": query}, tuple(notes))
 
 
@@ -239,7 +242,7 @@ def _told(instant: Instant, row_id: RowId, strong: StrongInputs, left_out: Mappi
     if row_id.row_hash is not None:
         notes.append("No column tells rows apart; ids are made of a hash of the inputs. --id names a column.")
     if instant.is_drawn:
-        notes.append("The table has no time, so the split is a random one that stays the same. --time names a column.")
+        notes.append("No column is the time, so the split is a random one that stays the same. --time names a column.")
     else:
         notes.append(f"Rows are split by time, of {' and '.join(instant.columns)}; the newest judge the model.")
     for reason in dict.fromkeys(strong.leaks.values()):

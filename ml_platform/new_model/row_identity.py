@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, timedelta
 
 from ml_platform.lake.names import quoted
 from ml_platform.new_model.table_columns import TableColumn, check_known, free_name
@@ -11,6 +11,8 @@ from ml_platform.spec.input_rules import FieldType
 FIRST_DAY = date(2024, 1, 1)  # of the days over which rows without a time are spread
 SPREAD_DAYS = 90
 _FEWEST_INSTANTS = 10
+_FEWEST_NAMED = 3  # of a column that is named: to train, to choose and to judge on
+_SHORTEST = timedelta(hours=1)  # rows of a single load are written within less
 _ID_WORDS = frozenset({"id", "key", "uuid", "guid", "number", "no", "nr", "code", "instant", "index", "rownames"})
 _TIME_WORDS = (
     "event",
@@ -195,6 +197,31 @@ def choose_instant(columns: Mapping[str, TableColumn], row_id: RowId, *, table: 
     return Instant(name, column.expression, (column.name,), known, comment)
 
 
+@dataclass(frozen=True)
+class TimeNotChosen:
+    """A column of dates or instants that is not guessed to be the instant of prediction.
+
+    Attributes
+    ----------
+    reason
+        Why not.
+    is_possible
+        Whether it can be named as the instant all the same.
+    """
+
+    reason: str
+    is_possible: bool
+
+
+def times_not_chosen(columns: Mapping[str, TableColumn]) -> dict[str, TimeNotChosen]:
+    """Say of each column of dates or instants that cannot be guessed to be the instant of prediction why."""
+    return {
+        name: TimeNotChosen(reason, not column.nulls and column.distinct >= _FEWEST_NAMED)
+        for name, column in columns.items()
+        if _is_time(column) and (reason := _why_no_instant(column))
+    }
+
+
 def _plain_id(column: TableColumn) -> RowId:
     type_: FieldType = "integer" if column.kind == "integer" else "string"
     plain = column.kind in {"integer", "string"}
@@ -234,7 +261,7 @@ def _checked_time(columns: Mapping[str, TableColumn], name: str, table: str) -> 
             f"time '{name}' of {table}: {column.nulls:,} of {column.rows:,} rows have none, so nobody knows what was "
             "known at their prediction; leave those rows out of the table, or name another column"
         )
-    if column.distinct < 3:
+    if column.distinct < _FEWEST_NAMED:
         raise ValueError(
             f"time '{name}' of {table} has {column.distinct:,} distinct values: rows cannot be split by it into those "
             "to train and those to judge on; leave --time out, and the split is a random one"
@@ -249,18 +276,26 @@ def _time_column(columns: Mapping[str, TableColumn]) -> TableColumn | None:
         known = [place for place, word in enumerate(_TIME_WORDS) if word in column.words]
         return (min(known, default=len(_TIME_WORDS)), -column.distinct)
 
-    candidates = [
-        column
-        for column in columns.values()
-        if column.kind in {"date", "timestamp"}
-        and not column.nulls
-        and column.distinct >= _FEWEST_INSTANTS
-        and not column.words & _NOT_NOW
-        and isinstance(column.minimum, date | datetime)
-        and isinstance(column.maximum, date | datetime)
-        and (column.maximum - column.minimum).days >= 2
-    ]
+    candidates = [column for column in columns.values() if _is_time(column) and not _why_no_instant(column)]
     return min(candidates, key=rank, default=None)
+
+
+def _is_time(column: TableColumn) -> bool:
+    return column.kind in {"date", "timestamp"} and column.distinct > 0
+
+
+def _why_no_instant(column: TableColumn) -> str:
+    """Why a column of dates or instants is not guessed to be the instant of prediction; empty if it can be."""
+    if column.nulls:
+        return f"{column.nulls:,} of {column.rows:,} rows have none"
+    if others := sorted(column.words & _NOT_NOW):
+        return f"by its name ({others[0]}) it is another instant than that of a prediction"
+    if column.distinct < _FEWEST_INSTANTS:
+        return f"it has {column.distinct} distinct values, fewer than {_FEWEST_INSTANTS}"
+    low, high = column.minimum, column.maximum
+    assert isinstance(low, date)  # a datetime is one
+    assert isinstance(high, date)
+    return "all rows are within an hour" if high - low < _SHORTEST else ""
 
 
 def _is_hour(column: TableColumn) -> bool:

@@ -12,7 +12,7 @@ from ml_platform.automl.documents import Decision, Entry, Leaderboard, Member, P
 from ml_platform.automl.exploration_notebook import exploration_notebook
 from ml_platform.automl.notebooks import execute_notebook, notebook_metric, write_notebook
 from ml_platform.automl.show import leaderboard_lines, leaderboard_markdown, leaderboard_plot
-from ml_platform.automl.store import latest_run, new_run_folder, write_leaderboard
+from ml_platform.automl.store import latest_run, store_run, write_leaderboard
 from ml_platform.automl.trial_notebook import RESULT_TAG, trial_notebook
 from ml_platform.distribution import ExtraMissing
 from ml_platform.spec.types import Task
@@ -127,12 +127,12 @@ def test_a_notebook_is_run_in_a_kernel_of_this_python(tmp_path: Path) -> None:
 
 def test_the_leaderboard_is_kept_and_shown(tmp_path: Path) -> None:
     made = board("regression", "time")
-    first, second = (new_run_folder(tmp_path, "rents", AT) for _ in range(2))
-    assert first != second
     with pytest.raises(LookupError, match="no run of AutoML called 'rents'"):
         latest_run(tmp_path, "rents")
-    write_leaderboard(first, made)
+    first = store_run(tmp_path, "rents", AT, lambda folder: write_leaderboard(folder, made))
     assert latest_run(tmp_path, "rents") == (first, made)
+    second = store_run(tmp_path, "rents", AT, lambda folder: write_leaderboard(folder, made))
+    assert first != second
     shown = "\n".join(leaderboard_lines(made))
     assert "rmsle (lower is better)" in shown
     assert shown.index("lightgbm-3") < shown.index("ensemble")
@@ -141,6 +141,24 @@ def test_the_leaderboard_is_kept_and_shown(tmp_path: Path) -> None:
     assert made.entry("best") is made.best
     with pytest.raises(LookupError, match="no trial 'ridge-1'"):
         made.entry("ridge-1")
+
+
+def test_a_run_that_is_not_whole_is_no_run_and_the_next_one_removes_it(tmp_path: Path) -> None:
+    made = board("regression", "time")
+
+    def write_half(folder: Path) -> None:
+        (folder / "ridge-1.ipynb").write_text("{}")
+        write_leaderboard(folder, made)
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        store_run(tmp_path, "rents", AT, write_half)
+    assert not (tmp_path / "automl" / "rents").exists()
+    with pytest.raises(LookupError, match="there are: none"):
+        latest_run(tmp_path, "rents")
+    whole = store_run(tmp_path, "rents", AT, lambda folder: write_leaderboard(folder, made))
+    assert [path.name for path in whole.iterdir()] == ["leaderboard.json"]
+    assert not list((tmp_path / "automl" / ".unfinished").glob("*/run"))
 
 
 def test_a_missing_library_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:

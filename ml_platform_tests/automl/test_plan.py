@@ -1,6 +1,7 @@
 """Decisions about a table: types, task, metric, split and inputs, and what an option changes."""
 
 import random
+import shlex
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -12,6 +13,7 @@ from ml_platform.automl.frame import LABEL, AutomlRows, read_plan_rows
 from ml_platform.automl.leaks import LeakFound, check_leaks
 from ml_platform.automl.options import AutomlOptions
 from ml_platform.automl.plan import PlannedTable, TableSource, plan_table
+from ml_platform.automl.trials import automl_families
 from ml_platform.lake.storage.tables import Lake
 from ml_platform_tests.new_model.rows import calls, readings
 
@@ -115,6 +117,10 @@ def test_options_decide_otherwise(lake: Lake) -> None:
     ("given", "message"),
     [
         ({"target": "z"}, "has no column 'z'"),
+        (
+            {"target": "y", "allow": ["balanse"]},
+            r"no column 'balanse'; did you mean 'balance'\? It has: client_id, age",
+        ),
         ({"target": "y", "metric": "rmse"}, "'rmse' is not one of roc_auc"),
         ({"target": "y", "positive": "maybe"}, "no value 'maybe'"),
         ({"target": "y", "holdout": "soon"}, "first day of the holdout"),
@@ -137,3 +143,47 @@ def test_an_input_that_gives_the_label_stops_the_run(lake: Lake) -> None:
     with pytest.raises(LeakFound, match=r"--drop contract.*--allow contract"):
         check_leaks(made.plan, rows, made.inputs, ())
     check_leaks(made.plan, rows, made.inputs, ["contract"])
+
+
+def test_options_are_printed_as_a_shell_takes_them(lake: Lake) -> None:
+    frame = calls().with_columns(pl.when(pl.col("y") == "subscribed").then(2).otherwise(1).alias("son's x 1"))
+    made = plan(lake, frame, target="y")
+    with pytest.raises(LeakFound) as refused:
+        check_leaks(made.plan, read_plan_rows(made.plan), made.inputs, ())
+    words = shlex.split(str(refused.value).partition("prediction: ")[2].partition(". Known")[0])
+    assert words == ["--drop", "son's x 1"]
+
+
+def test_instants_of_some_hours_are_the_time(lake: Lake) -> None:
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    when = [start + timedelta(hours=number // 10) for number in range(400)]
+    made = plan(lake, calls().with_columns(pl.Series("when", when)), target="y").plan
+    assert (made.split.kind, made.time) == ("time", "when")
+    assert parts_are_apart(read_plan_rows(made))
+
+
+@pytest.mark.parametrize(
+    ("column", "gaps", "reason", "option"),
+    [
+        ("due", 0, "due is not taken: by its name (due) it is another instant", "--time due"),
+        ("read when", 40, "read when is not taken: 40 of 400 rows have none", "--time"),
+        ("load time", 0, "load time is not taken: all rows are within an hour", "--time 'load time'"),
+    ],
+)
+def test_a_time_that_is_not_taken_is_named_with_the_reason(
+    lake: Lake, column: str, gaps: int, reason: str, option: str
+) -> None:
+    step = timedelta(seconds=1) if column == "load time" else timedelta(hours=1)
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    when = [None if number < gaps else start + number * step for number in range(400)]
+    made = plan(lake, calls().with_columns(pl.Series(column, when)), target="y").plan
+    said = next(one for one in made.decisions if one.what == "time")
+    assert (made.time, said.value, said.option) == (None, "none", option)
+    assert said.why.startswith(reason)
+    if option != "--time":
+        assert plan(lake, calls().with_columns(pl.Series(column, when)), target="y", time=column).plan.time == column
+
+
+def test_a_family_that_cannot_do_the_task_is_refused_with_those_that_can() -> None:
+    with pytest.raises(ValueError, match=r"ridge cannot do task 'binary'; .* that can: .*logistic_regression.*xgboost"):
+        automl_families("binary", ["ridge"])

@@ -4,9 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
+from ml_platform.features.training_sets.documents import FeatureInfo
+from ml_platform.model_import.binding import bind_features
 from ml_platform.model_import.boosters import BY_SETS, read_catboost, read_lightgbm, read_xgboost
+from ml_platform.model_import.declaration import Declaration
 from ml_platform.model_import.refused import ImportRefused
 from ml_platform.training.export.category_sets import CategorySets
 from ml_platform_tests.model_import.parity import check, number, text, world
@@ -190,3 +194,23 @@ def test_trees_with_lines_in_their_leaves_are_refused(data: Data, tmp_path: Path
     lightgbm.train(params, lightgbm.Dataset(filled, data["late"]), 2).save_model(tmp_path / "m")
     with pytest.raises(ValueError, match="leave out `linear_tree`"):
         read_lightgbm(tmp_path / "m").bind("binary", data["features"][:2], 1)
+
+
+def test_names_with_blanks_are_bound_as_lightgbm_stores_them(data: Data, tmp_path: Path) -> None:
+    import lightgbm
+
+    frame = data["frame"][NUMBERS].rename(columns={"weight": "gross weight"})
+    fitted = lightgbm.LGBMClassifier(n_estimators=2, verbosity=-1).fit(frame, data["late"])
+    fitted.booster_.save_model(tmp_path / "m")
+    model = read_lightgbm(tmp_path / "m")
+    assert model.inputs == ("gross_weight", "load")
+    rows, nothing = pl.DataFrame(), Declaration.model_validate({})
+
+    def names(*features: str) -> list[str]:
+        infos = [FeatureInfo(name=name, kind="numeric", source="input") for name in features]
+        return [one.name for one in bind_features(model, infos, rows, nothing, ())]
+
+    assert names("load", "gross weight", "net weight") == ["gross weight", "load"]
+    assert names("load", "gross weight", "gross_weight") == ["gross_weight", "load"]
+    with pytest.raises(ImportRefused, match="unknown feature 'gross_weight'"):
+        names("load", "weight")

@@ -51,6 +51,17 @@ def test_the_id_is_found_and_the_instant_is_drawn_from_it(of_calls: Draft) -> No
     assert (of_calls.spec.scoring.start, of_calls.spec.scoring.end) == (date(2024, 1, 1), date(2024, 3, 30))
 
 
+def test_instants_of_some_hours_are_the_time_and_those_of_another_moment_are_named() -> None:
+    when = pl.Series(
+        "when", [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=number // 10) for number in range(400)]
+    )
+    of_hours = draft(calls().with_columns(when), "y")
+    assert '"when" AS event_time' in of_hours.files["spine.sql"]
+    assert (of_hours.spec.split.holdout, of_hours.spec.scoring.end) == (timedelta(hours=16), date(2024, 1, 2))
+    drawn = draft(calls().with_columns(when.alias("due")), "y")
+    assert any(note.startswith("due is not the time: by its name (due)") for note in drawn.notes)
+
+
 def test_inputs_have_types_values_and_ranges_that_only_flag(of_calls: Draft) -> None:
     assert fields(of_calls)["job"].allowed == ("admin.", "retired", "services")
     assert (fields(of_calls)["age"].type, fields(of_calls)["age"].minimum) == ("integer", 0)

@@ -65,7 +65,8 @@ def plan_forecast(source: TableSource, options: AutomlOptions) -> Plan:
     table, rows = source.source, source.rows
     groups = [name.strip() for name in (options.group or "").split(",") if name.strip()]
     _check_options(options)
-    for name in (options.target, *groups, *options.known_ahead, *options.drop, *filter(None, [options.time])):
+    optional = (*options.known_ahead, *options.drop, *options.allow, *filter(None, [options.time]))
+    for name in (options.target, *groups, *optional):
         check_known(name, rows.columns, table)
     time = _time_column(rows, options, table)
     _check_names(rows, options, groups, time, table)

@@ -16,7 +16,7 @@ from ml_platform.automl.notebooks import write_notebook
 from ml_platform.automl.options import AutomlOptions
 from ml_platform.automl.plan import TableSource
 from ml_platform.automl.show import leaderboard_markdown, leaderboard_plot
-from ml_platform.automl.store import EXPLORATION, new_run_folder, write_leaderboard
+from ml_platform.automl.store import EXPLORATION, store_run, write_leaderboard
 from ml_platform.automl.trials import (
     CONFIDENCE,
     SEARCH_SHARE,
@@ -66,11 +66,10 @@ def run_forecast(
     started, clock = datetime.now(UTC), time.perf_counter()
     tracker = Tracker(settings)
     plan = plan_forecast(source, options)
+    families = automl_families(plan.task, options.families)
     for one in plan.decisions:
         tell(f"{one.what}: {one.value} ({one.why})" + (f"  [{one.option}]" if one.option else ""))
-    families = automl_families(plan.task, options.families)
     data = make_forecast_rows(plan)
-    folder = new_run_folder(settings.home, plan.name, started)
     spec = trials_spec(plan, families, minutes=SEARCH_SHARE * options.minutes)
     tell(f"searching {', '.join(families)} for {SEARCH_SHARE * options.minutes:.1f} minutes ...")
     with tracker.run(plan.name, "automl", tags={"stage": "automl"}) as run_id:
@@ -100,7 +99,7 @@ def run_forecast(
         ).with_run(run_id, tracker.run_url(run_id))
         best = next(one for one in measured if one.entry.trial == verdict.model)
         plots = {"leaderboard.png": leaderboard_plot(board), **forecast_plots(plan, data, verdict, best.forecast)}
-        _write_files(folder, board, plots)
+        folder = store_run(settings.home, plan.name, started, lambda empty: _write_files(empty, board, plots))
         _track(tracker, board, best.entry, folder)
     return folder, board
 

@@ -1,5 +1,6 @@
 """Which periods a table's times are, and whether they are: frequency, duplicates, and times that do not fit."""
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from ml_platform.automl.forecast_documents import Frequency
+from ml_platform.lake.names import quoted
 
 SEASONS: dict[Frequency, int] = {"hour": 24, "day": 7, "week": 52, "month": 12}
 HOURS: dict[Frequency, int] = {"hour": 1, "day": 24, "week": 168}
@@ -101,17 +103,18 @@ def _refuse_duplicates(frame: pl.DataFrame, *, time: str, groups: Sequence[str],
     first = counts.row(0, named=True)
     named = ", ".join(f"{name}={first[name]}" for name in groups)
     example = f"{named + ', ' if named else ''}{first['__at']:%Y-%m-%d %H:%M}"
-    told = ", ".join([*groups, time])
+    told = ", ".join(map(quoted, [*groups, time]))
+    option = shlex.quote(f"{','.join(groups)},") if groups else ""
     raise ValueError(
         f"{table}: {counts.height:,} times have several rows of one series, e.g. {first['len']} rows of "
         f"{example}. Name "
-        f"the columns that tell series apart (--group {','.join([*groups, '<column>'])}), or aggregate first: "
+        f"the columns that tell series apart (--group {option}<column>), or aggregate first: "
         f"SELECT {told}, sum(…) … GROUP BY {told}"
     )
 
 
 def _aggregate(time: str) -> str:
-    return f"Aggregate first, e.g. SELECT date_trunc('day', \"{time}\") AS day, sum(…) … GROUP BY ALL"
+    return f"Aggregate first, e.g. SELECT date_trunc('day', {quoted(time)}) AS day, sum(…) … GROUP BY ALL"
 
 
 def _in_words(hours: float) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from ml_platform.inference.explain import describe
 from ml_platform.inference.explainer import Explainer
 from ml_platform.inference.missing_values import infinite_as_missing
+from ml_platform.registry.manifest import Manifest
 from ml_platform.serving.http.messages import Refused
 from ml_platform.serving.models.slots import ServedModel
 from ml_platform.serving.prediction.score_rows import Scored
@@ -22,7 +23,7 @@ def add_details(model: ServedModel, scored: Scored, *, explain: bool, features: 
     Raises
     ------
     Refused
-        When the version was exported without explanations.
+        When the version's graph has no explanations.
     """
     rows = scored.features()
     if features:
@@ -31,11 +32,29 @@ def add_details(model: ServedModel, scored: Scored, *, explain: bool, features: 
     if explain:
         explainer = model.scorer.explainer()
         if explainer is None:
-            message = f"version {model.version} of '{model.name}' was exported without explanations: train it again"
-            raise Refused(422, "not_explainable", message)
+            raise Refused(422, "not_explainable", why_not_explained(model.manifest, model.version))
         matrix = model.scorer.encode(rows) if scored.matrix is None else scored.matrix
         for prediction, explanation in zip(scored.predictions, _explain(model, explainer, matrix), strict=True):
             prediction.explanation = explanation
+
+
+def why_not_explained(manifest: Manifest, version: int) -> str:
+    """Say why the scores of a version are not explained, and what would be."""
+    from ml_platform.spec.families import BUILT_IN
+
+    message = f"version {version} of '{manifest.model}' has no explanations: "
+    if (imported := manifest.provenance.imported) is not None:
+        return (
+            f"{message}it was imported ({imported.summary}), and its graph is not of a kind that is explained. "
+            "Importing it again gives the same; a model that a family of the engine trains here has explanations"
+        )
+    if manifest.family in BUILT_IN:
+        return f"{message}it was exported by an engine that wrote none for {manifest.family}: train it again"
+    return (
+        f"{message}its family '{manifest.family}' exports none, as an average of several trials, a model of "
+        "log(1 + target), or a family of the project's own. Training it again gives the same; a version of a family "
+        "of the engine, named in `families` of its defs.yaml, has explanations"
+    )
 
 
 def _explain(model: ServedModel, explainer: Explainer, matrix: np.ndarray) -> list[dict[str, Any]]:

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import msgspec
 import numpy as np
 import pytest
 
-from ml_platform.registry.manifest import Target
+from ml_platform.registry.manifest import Imported, Manifest, Target
 from ml_platform.registry.releases import ReleaseStore
+from ml_platform.serving.prediction.explanations import why_not_explained
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server, start_server
 from ml_platform_tests.serving.releases import MODEL, ROW, bundle, features, fill_online_store, score
@@ -108,7 +110,18 @@ def test_trees_are_explained_exactly(client: httpx.Client, trees: tuple[Any, byt
 def test_what_cannot_be_explained_says_so(client: httpx.Client) -> None:
     answer = client.post(f"{PATH}/versions/8?explain=true", json=ROW)
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "not_explainable")
-    assert "train it again" in answer.json()["error"]["message"]
+    assert "has no explanations: its family 'linear' exports none" in answer.json()["error"]["message"]
+
+
+def test_why_there_are_no_explanations_depends_on_what_made_the_version() -> None:
+    made = msgspec.json.decode(bundle(8)["manifest.json"], type=Manifest)
+    assert "Training it again gives the same" in why_not_explained(msgspec.structs.replace(made, family="ensemble"), 8)
+    assert why_not_explained(msgspec.structs.replace(made, family="torch_mlp"), 8).endswith("torch_mlp: train it again")
+    imported = Imported(by="ann", source="m.onnx", flavor="onnx", digest="0", library="onnx 1", summary="ONNX graph")
+    provenance = msgspec.structs.replace(made.provenance, imported=imported)
+    told = why_not_explained(msgspec.structs.replace(made, provenance=provenance), 8)
+    assert "it was imported (ONNX graph)" in told
+    assert "train it again" not in told
 
 
 def test_at_most_a_hundred_rows_are_explained(client: httpx.Client) -> None:
