@@ -3,22 +3,19 @@
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from ml_platform.features.expressions.request_features import load_request_features
 from ml_platform.features.training_sets.documents import FeatureInfo
-from ml_platform.inference.matrix import FeatureEncoder, label_classes
+from ml_platform.inference.matrix import label_classes
 from ml_platform.model_import.declaration import Declaration
-from ml_platform.model_import.foreign import Bound, ForeignModel
+from ml_platform.model_import.foreign import ForeignModel
 from ml_platform.model_import.refused import ImportRefused
-from ml_platform.registry.manifest import MISSING_CODE, UNSEEN_CODE, Feature, Label
+from ml_platform.registry.manifest import Feature, Label
 from ml_platform.spec.model import ModelSpec
 from ml_platform.yaml_documents import unknown
 
 MOST_CATEGORIES = 100_000
-_UNKNOWN_NUMBER = 0.1234567  # no category of anybody
-_MOST_NAMED = 20
 _TRUE = {"1", "true", "yes", "y", "t"}
 
 
@@ -176,88 +173,3 @@ def nullable_features(spec: ModelSpec, folder: Path, rows: pl.DataFrame) -> set[
             nullable.add(name)
     own = {*(one.name for one in spec.inputs), *request}
     return nullable | {name for name in rows.columns if name not in own}
-
-
-def check_refusals(
-    spec: ModelSpec, bound: Bound, encoder: FeatureEncoder, rows: pl.DataFrame, nullable: set[str]
-) -> np.ndarray:
-    """Ask the model for a missing and for an unknown value of each feature, and refuse it where it may get one.
-
-    Parameters
-    ----------
-    spec
-        The model's declaration.
-    bound, encoder
-        The model, and what makes its matrix.
-    rows
-        Some rows, of which one without nulls is changed.
-    nullable
-        Features that may be null in a request.
-
-    Returns
-    -------
-    np.ndarray
-        What it refuses: (features × 2), for missing and for unknown.
-
-    Raises
-    ------
-    ImportRefused
-        When the model has no answer to a value that the folder's contract lets through.
-    """
-    X = encoder.transform(rows)
-    coded = np.array([feature.categories is not None for feature in encoder.features])
-    complete = X[~(np.isnan(X) | ((X < 0) & coded)).any(axis=1)]
-    row = (complete if len(complete) else X)[:1]
-    refused = np.zeros((len(encoder.features), 2), dtype=bool)
-    problems = []
-    for place, feature in enumerate(encoder.features):
-        missing, unknown_value = (
-            (np.nan, _UNKNOWN_NUMBER) if feature.categories is None else (MISSING_CODE, UNSEEN_CODE)
-        )
-        refused[place] = not _answers(bound, row, place, missing), not _answers(bound, row, place, unknown_value)
-        if refused[place, 0] and feature.name in nullable:
-            problems.append(
-                f"the model has no answer where '{feature.name}' ({feature.source}) is missing, which the folder's "
-                "contract "
-                "allows: set `nulls: reject` or a `default` for it, or put an imputer into the model"
-            )
-        if refused[place, 1] and not _is_closed(spec, bound, feature, row, place):
-            listed = ", ".join((feature.categories or ())[:_MOST_NAMED]) or "…"
-            problems.append(
-                f"the model refuses a value of '{feature.name}' that it does not know (handle_unknown='error'): set "
-                "`allowed: "
-                f"[{listed}]` for the input, or fit the encoder with handle_unknown='ignore'"
-            )
-    if problems:
-        raise ImportRefused("; ".join(problems))
-    return refused
-
-
-def _answers(bound: Bound, row: np.ndarray, place: int, value: float) -> bool:
-    changed = row.copy()
-    changed[0, place] = value
-    try:
-        return bool(np.isfinite(bound.native(changed)).all())
-    except Exception:  # noqa: BLE001 - whatever a library raises for a value that it does not take
-        return False
-
-
-def _is_closed(spec: ModelSpec, bound: Bound, feature: Feature, row: np.ndarray, place: int) -> bool:
-    """Whether the contract lets only values through that the model knows."""
-    field = next((one for one in spec.inputs if one.name == feature.name), None)
-    if field is None or not field.allowed or field.on_violation != "reject":
-        return False
-    if feature.categories is not None:
-        return {str(one) for one in field.allowed} <= set(feature.categories)
-    return all(_answers(bound, row, place, float(one)) for one in field.allowed)
-
-
-def without_refused(X: np.ndarray, features: Sequence[Feature], refused: np.ndarray) -> np.ndarray:
-    """Rows of a matrix that have no value which the model refuses."""
-    keep = np.ones(len(X), dtype=bool)
-    for place, feature in enumerate(features):
-        column = X[:, place]
-        missing = np.isnan(column) if feature.categories is None else column == MISSING_CODE
-        unseen = np.zeros(len(X), dtype=bool) if feature.categories is None else column == UNSEEN_CODE
-        keep &= ~(missing & refused[place, 0]) & ~(unseen & refused[place, 1])
-    return X[keep]

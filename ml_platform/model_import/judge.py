@@ -10,6 +10,7 @@ from ml_platform.governance.audit import record_event
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.model_import.binding import names_with_blanks
 from ml_platform.model_import.claims import Claims, Folder
+from ml_platform.model_import.direction import check_direction
 from ml_platform.model_import.foreign import ForeignModel
 from ml_platform.model_import.library_parity import bind_model, check_answers, check_library_parity
 from ml_platform.model_import.refused import ImportRefused
@@ -79,6 +80,7 @@ def import_model(
     imported, refused = bind_model(folder, ref, source, model, claims, everything)
     parity = check_library_parity(imported, claims, everything, refused)
     check_answers(imported, rows.parts.holdout)
+    check_direction(imported, model, claims, rows.parts.holdout)
     trained = store_import(folder, rows, source, model, claims, imported, parity, store=store, tracker=tracker)
     evaluation = evaluate(rows, spec, trained, store, VersionRows(lake, spec, folder.path, folder.views))
     evaluation = _with_doubt(evaluation, claims.trained_until)

@@ -10,14 +10,13 @@ from ml_platform.inference.matrix import FeatureEncoder
 from ml_platform.model_import.binding import (
     bind_classes,
     bind_features,
-    check_refusals,
     nullable_features,
-    without_refused,
 )
 from ml_platform.model_import.claims import Claims, Folder
 from ml_platform.model_import.foreign import Bound, ForeignModel
 from ml_platform.model_import.refused import ImportRefused
 from ml_platform.model_import.source import Source
+from ml_platform.model_import.unanswered_values import check_refusals, without_refused
 from ml_platform.registry.manifest import Label
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.documents import (
@@ -30,11 +29,28 @@ _PARITY_ROWS = 2000
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """A model bound to its folder, as a bundle is made of it."""
+    """A model bound to its folder, as a bundle is made of it.
+
+    Attributes
+    ----------
+    spec
+        The folder's model.
+    encoder
+        What makes its matrix.
+    classes
+        Multiclass: labels in the order of the probabilities.
+    positive
+        Binary: place of the class that means true among the model's own.
+    family_name
+        Of the bundle.
+    bound
+        The library's scores, and the graph.
+    """
 
     spec: ModelSpec
     encoder: FeatureEncoder
     classes: tuple[Label, ...]
+    positive: int
     family_name: str
     bound: Bound
 
@@ -70,7 +86,7 @@ def bind_model(  # noqa: PLR0917 - private
         raise ImportRefused(f"{model.summary} cannot be exported: {error}") from error
     if claims.tolerance is not None:
         bound = replace(bound, tolerance=claims.tolerance)
-    imported = ImportedModel(spec, encoder, classes, f"imported {source.kind.flavor}", bound)
+    imported = ImportedModel(spec, encoder, classes, positive, f"imported {source.kind.flavor}", bound)
     if not _answers_at_all(imported, rows):
         _raise_reason(imported, rows)
     nullable = nullable_features(spec, folder.path, rows)

@@ -159,6 +159,7 @@ def test_without_the_end_of_its_training_a_person_decides(shops: Shops, files: d
         ({"inputs": ["weight", "weight", "weekday"]}, "name weight more than once"),
         ({"inputs": ["order_id", "weight", "weekday"]}, "unknown feature 'order_id'"),
         ({"classes": ["a", "b", "c"]}, "the model has 3 classes, the folder's task is binary"),
+        ({"positive": "0"}, r"roc_auc on the holdout is 0\.[0-4].*The other way round\? --positive 1\. If 0 does mean"),
         ({"rows": pl.DataFrame({"weight": []})}, "--rows has no rows"),
         ({"rows": pl.DataFrame({"weight": [1.0]})}, r"--rows: feature columns missing .*It has the columns weight"),
     ],
@@ -170,6 +171,16 @@ def test_what_does_not_fit_registers_nothing(
         imported(shops, files["booster"], **options)
     assert not list(versions_of(shops.tracker, NAME))
     assert shops.store.versions(NAME) == {}
+
+
+def test_the_other_class_is_named_where_a_model_ranks_the_other_way_round(shops: Shops, tmp_path: Path) -> None:
+    frame, late = rows_before(shops)
+    numbers = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression())
+    joblib.dump(numbers.fit(frame[NUMBERS], np.where(late, "not paid", "paid")), tmp_path / "m")
+    with pytest.raises(ImportRefused, match=r"The other way round\? --positive 'not paid'\. If paid does mean true"):
+        imported(shops, tmp_path / "m", trust=True, positive="paid")
+    assert not list(versions_of(shops.tracker, NAME))
+    assert imported(shops, tmp_path / "m", trust=True, positive="not paid").version.version == 1
 
 
 @pytest.mark.slow
