@@ -92,6 +92,8 @@ def test_a_trial_of_a_model_is_named_by_its_families(project: Project) -> None:
         "time",
     )
     assert [column.name for column in plan.columns] == ["age", "job", "balance"]
+    with pytest.raises(LookupError, match="training set of buyers has no column 'duratoin'; did you mean 'duration'"):
+        plan_model(project, lake, "buyers", AutomlOptions(allow=("duratoin",)))
     adopt_trial(project, Settings(), leaderboard(plan), "best")
     spec = find_model(project, "buyers").spec
     assert spec.families == (f"{project.package}.defs.buyers.adopted_trial.AdoptedTrial",)

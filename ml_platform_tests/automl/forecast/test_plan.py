@@ -80,6 +80,8 @@ def test_long_tables_are_thinned_by_origins_of_all_places_of_the_season() -> Non
         ("uneven", {}, "not equally spaced: .* whole days .*, such as 2024-01-04 05:00:00"),
         ("minutes", {}, "not equally spaced by hours, days, weeks or months: .* 15 minutes apart. Sum or average"),
         ("twice", {}, r"1 times have several rows of one series, e.g. 2 rows of store=a, 2024-01-01.*--group store"),
+        ("blank", {"group": "the store"}, r"--group 'the store,'<column>\).*SELECT \"the store\", \"day\", sum"),
+        ("no change", {"allow": ("visit",)}, "no column 'visit'; did you mean 'visits'"),
         ("no group", {"group": None}, "several rows of one series.*tell series apart"),
         ("null group", {}, "1 rows have no 'store', so their series is unknown"),
         ("no change", {"metric": "r2"}, "--metric of a forecast is mae or rmse, found r2"),
@@ -104,9 +106,10 @@ def test_what_cannot_be_forecast_is_refused_with_what_to_do(change: str, options
             .alias("day")
         ),
         "twice": pl.concat([rows, rows.head(1)]),
+        "blank": pl.concat([rows, rows.head(1)]).rename({"store": "the store"}),
         "null group": rows.with_columns(pl.when(~first).then(pl.col("store"))),
         "month": rows.with_columns(month=pl.col("promo")),
         "nothing": rows.with_columns(sales=pl.lit(None, pl.Float64)),
     }[change]
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, LookupError), match=message):
         planned(change_of, **options)
