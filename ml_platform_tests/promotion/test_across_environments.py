@@ -185,7 +185,8 @@ def test_repeated_it_changes_nothing(promoted: Environments) -> None:
 def test_it_goes_on_from_there_and_can_wait_for_its_release(promoted: Environments) -> None:
     done = promoted.promote("order_late", "prod", "--register-only", current="staging")
     assert done.stdout == (
-        "order_late: version 1 of prod, which waits; to serve it there: ml-platform promote order_late 1\n"
+        "order_late: version 1 of prod, which waits; to serve it, with ML_PLATFORM_ENVIRONMENT=prod:\n"
+        '  ml-platform promote order_late 1 --reason "…"\n'
     )
     prod = promoted.prod
     assert prod.store.endpoint("order_late") is None

@@ -30,6 +30,7 @@ LOCAL = {  # these are about files or the terminal; the long run's writers, with
     "test_no_row_is_lost_or_doubled_in_a_long_run",
     "test_a_lake_that_is_not_there_yet_has_no_tables_and_is_not_created",
     "test_from_the_terminal_a_csv_is_shown_corrected_and_handed_in",
+    "test_from_the_terminal_rows_that_stay_are_told_by_the_exit_code",
     "test_from_the_terminal_a_table_without_rejected_rows_has_none",
     "test_a_mistake_in_the_terminal_is_explained",
 }
