@@ -1,7 +1,7 @@
 """The trials of a run: the search, the fits of its best trials, and what the leaderboard says of each."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -160,6 +160,16 @@ def leading_trials(result: SearchResult, top: int) -> list[Trial]:
     return [trial for trial in ranked if trial.number in numbers]
 
 
+def trials_in_time(trials: Sequence[Trial], until: float) -> Iterator[Trial]:
+    """Trials one after the other; past the instant `until` of `time.perf_counter` only the first of each family."""
+    families = set[str]()
+    for trial in trials:
+        if time.perf_counter() > until and trial.family in families:
+            continue
+        yield trial
+        families.add(trial.family)
+
+
 def fit_trials(
     plan: Plan,
     rows: AutomlRows,
@@ -185,9 +195,7 @@ def fit_trials(
     train, validation, holdout = (rows.frame[part] for part in rows.parts)
     before, features = pl.concat([train, validation]), feature_infos(plan)
     done: list[FittedTrial] = []
-    for trial in trials:
-        if time.perf_counter() > until and trial.family in {one.trial.family for one in done}:
-            continue
+    for trial in trials_in_time(trials, until):
         name = f"{trial.family}-{trial.number}"
         early = fit_candidate(spec, features, train, trial.family, trial.params).predict(validation)
         started = time.perf_counter()

@@ -5,12 +5,10 @@ the number and link of each newest entry (the anchors): links that were made ane
 that was cut off was anchored before.
 """
 
-from datetime import UTC, datetime
-
 import polars as pl
 from deltalake.exceptions import DeltaError
 
-from ml_platform.governance.audit import AuditLog, Entry
+from ml_platform.governance.audit import record_event
 from ml_platform.governance.audit_chain import Finding
 from ml_platform.governance.audit_table import read_audit
 from ml_platform.lake.storage.tables import Lake
@@ -25,11 +23,7 @@ def anchor_ledger(settings: Settings, link: Link | None) -> None:
     """Write the newest entry's number and link into the audit log; nothing when None."""
     if link is None:
         return
-    log = AuditLog(settings.audit_dir, settings.keys_dir)
-    try:
-        log.record(Entry(time=datetime.now(UTC), action=ANCHORED, name=LEDGER, detail=f"{link.number} {link.link}"))
-    finally:
-        log.close()
+    record_event(settings.audit_dir, settings.keys_dir, ANCHORED, f"{link.number} {link.link}", by=LEDGER)
 
 
 def verify_ledger(lake: Lake, settings: Settings) -> tuple[int, list[Finding]]:
@@ -50,13 +44,12 @@ def verify_ledger(lake: Lake, settings: Settings) -> tuple[int, list[Finding]]:
     linked = entries.filter(pl.col("number").is_not_null()).sort("number")
     links: dict[int, str] = {}
     findings: list[Finding] = []
-    before = first_link(entries.filter(pl.col("number").is_null()))
+    before, expected = first_link(entries.filter(pl.col("number").is_null())), 1
     for entry in linked.iter_rows(named=True):
         number = entry["number"]
-        if number in links:
+        if number < expected:
             findings.append(Finding(LEDGER, number, "is there twice"))
             continue
-        expected = max(links, default=0) + 1
         if number != expected:
             gap = f"entry {expected} is" if number == expected + 1 else f"entries {expected} to {number - 1} are"
             findings.append(Finding(LEDGER, expected, f"{gap} missing before entry {number}"))
@@ -64,6 +57,7 @@ def verify_ledger(lake: Lake, settings: Settings) -> tuple[int, list[Finding]]:
             what = "was altered" if number > 1 else "was altered, or an entry from before there were numbers"
             findings.append(Finding(LEDGER, number, f"{what} ({entry['action']} of {entry['model']})"))
         links[number] = before = entry["link"]
+        expected = number + 1
     return entries.height, findings + _against_anchors(links, _anchors(lake, settings))
 
 

@@ -31,7 +31,7 @@ def endpoints_behind(platform: Platform) -> dict[str, int]:
 
 def answers_behind(platform: Platform) -> dict[str, int]:
     """Versions, as model and number, of whose approval the ledger lacks something, with how much was said of each."""
-    from ml_platform.promotion.approve import recorded_events
+    from ml_platform.registry.ledger import recorded_events
 
     return {
         f"{request.model} version {request.version}": len(request.events)

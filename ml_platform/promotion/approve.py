@@ -6,7 +6,7 @@ from ml_platform.governance.audit import record_event
 from ml_platform.governance.ledger_check import anchor_ledger
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.registry.approvals import ApprovalPolicy, ApprovalRequest
-from ml_platform.registry.ledger import LEDGER, POLICY_CHANGED, record_approval, record_policy
+from ml_platform.registry.ledger import POLICY_CHANGED, record_approval, record_policy, recorded_events
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
 
@@ -63,23 +63,9 @@ def _in_words(policy: ApprovalPolicy | None) -> str:
     return f"approval{who}{', four eyes' if policy.four_eyes else ''}, {policy.expires_days:g} days"
 
 
-def record_approvals(settings: Settings, model: str | None = None) -> int:
-    """Write into the ledger what was asked and answered and is not there yet, of one model or of all.
-
-    Returns
-    -------
-    int
-        How many entries were written.
-    """
+def record_approvals(settings: Settings, model: str | None = None) -> None:
+    """Write into the ledger what was asked and answered and is not there yet, of one model or of all."""
     store, lake = ReleaseStore(settings.releases_dir), Lake(settings.lake_uri)
-    written = 0
     for request in store.approvals.all(model):
         for position in range(recorded_events(lake, request), len(request.events)):
             anchor_ledger(settings, record_approval(lake, store, request, position))
-            written += 1
-    return written
-
-
-def recorded_events(lake: Lake, request: ApprovalRequest) -> int:
-    """How many events of a request the ledger has."""
-    return lake.last_app_version(LEDGER, f"approval/{request.model}/{request.version}") or 0

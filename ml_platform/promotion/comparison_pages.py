@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from ml_platform.promotion.compare import ComparedVersion, VersionComparison
 from ml_platform.registry import card_pages
 
@@ -32,14 +30,8 @@ def comparison_text(compared: VersionComparison) -> list[str]:
 
 def comparison_html(compared: VersionComparison) -> str:
     """Write the page."""
-    environment = Environment(
-        loader=FileSystemLoader([_HERE, card_pages.TEMPLATES]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("comparison.html").render(
+    pages = card_pages.page_environment(_HERE, card_pages.TEMPLATES)
+    return pages.get_template("comparison.html").render(
         compared=compared,
         verdict=verdict_of(compared),
         parts=[

@@ -37,11 +37,11 @@ def history(
         past = reigns(store, name)
     except ValueError as error:
         stop(str(error))
-    registrations = _registrations(settings, name)
-    if not (past or registrations):
+    others = _other_entries(settings, name)
+    if not (past or others):
         stop(f"'{name}' was never registered or released. Known: {', '.join(store.documents()) or 'none'}")
     if at is None:
-        for _, lines in sorted([*registrations, *map(_change, past)], reverse=True):
+        for _, lines in sorted([*others, *map(_change, past)], reverse=True):
             for line in lines:
                 say(line)
         return
@@ -67,7 +67,8 @@ def _change(reign: "Reign") -> tuple[datetime, list[str]]:
     return reign.since, [line, f"      {document.reason}"]
 
 
-def _registrations(settings: Settings, model: str) -> list[tuple[datetime, list[str]]]:
+def _other_entries(settings: Settings, model: str) -> list[tuple[datetime, list[str]]]:
+    """What the ledger has beside releases: registrations, approvals, changes of what an approval wants."""
     import polars as pl
 
     from ml_platform.lake.storage.tables import Lake

@@ -43,15 +43,20 @@ def card_html(store: ReleaseStore, card: ModelCard) -> str:
     return _render("card.html", store, card, autoescape=True)
 
 
-def _render(template: str, store: ReleaseStore, card: ModelCard, *, autoescape: bool) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+def page_environment(*folders: Path, autoescape: bool = True) -> Environment:
+    """Where pages that need nothing else are rendered, from the templates in some folders."""
+    return Environment(
+        loader=FileSystemLoader(folders),
         autoescape=autoescape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def _render(template: str, store: ReleaseStore, card: ModelCard, *, autoescape: bool) -> str:
+    environment = page_environment(TEMPLATES, autoescape=autoescape)
     environment.filters |= {"number": _number, "instant": _instant, "cell": _cell, "slug": _slug, "quoted": _quoted}
     ranked = sorted(card.features, key=lambda feature: -feature.importance)
     return environment.get_template(template).render(

@@ -48,14 +48,17 @@ def reign_at(store: ReleaseStore, name: str, at: datetime) -> Reign | None:
 
 def origins_of(store: ReleaseStore, document: Endpoint) -> dict[int, dict[str, Any]]:
     """Data and code that made each version of a document; without those whose bundle is damaged or was removed."""
-    made_of = {}
-    for target in document.targets:
-        try:
-            manifest = store.load_manifest(target.digest)
-        except (LookupError, BundleRefused):
-            continue
-        made_of[target.version] = {"family": manifest.family, **msgspec.to_builtins(manifest.provenance)}
-    return made_of
+    made_of = {target.version: bundle_origin(store, target.digest) for target in document.targets}
+    return {version: origin for version, origin in made_of.items() if origin is not None}
+
+
+def bundle_origin(store: ReleaseStore, digest: str) -> dict[str, Any] | None:
+    """Data and code that made a bundle; None where it is damaged or was removed."""
+    try:
+        manifest = store.load_manifest(digest)
+    except (LookupError, BundleRefused):
+        return None
+    return {"family": manifest.family, **msgspec.to_builtins(manifest.provenance)}
 
 
 def describe_origin(made_of: Mapping[str, Any]) -> str:

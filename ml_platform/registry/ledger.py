@@ -17,8 +17,8 @@ import polars as pl
 from ml_platform.atomic_files import locked
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.registry.approvals import ApprovalRequest
-from ml_platform.registry.digests import BundleRefused
-from ml_platform.registry.manifest import Endpoint, Manifest, champion_of_targets, describe_targets
+from ml_platform.registry.history import bundle_origin
+from ml_platform.registry.manifest import Endpoint, champion_of_targets, describe_targets
 from ml_platform.registry.releases import ReleaseStore
 
 LEDGER = "governance/ledger"
@@ -122,7 +122,7 @@ def record_approval(lake: Lake, store: ReleaseStore, request: ApprovalRequest, p
         "to_version": request.version,
         "to_digest": request.digest,
     }
-    return _append(lake, store, entry, (f"approval/{request.model}/{request.version}", position + 1))
+    return _append(lake, store, entry, (_approval_application(request), position + 1))
 
 
 def record_policy(lake: Lake, store: ReleaseStore, *, model: str, by: str, reason: str) -> Link | None:
@@ -141,6 +141,11 @@ def unrecorded(lake: Lake, store: ReleaseStore, name: str) -> list[Endpoint]:
 def recorded_revision(lake: Lake, name: str) -> int:
     """Newest revision of an endpoint that the ledger has; 0 for none."""
     return lake.last_app_version(LEDGER, _application(name)) or 0
+
+
+def recorded_events(lake: Lake, request: ApprovalRequest) -> int:
+    """How much of what was asked and answered about a version the ledger has."""
+    return lake.last_app_version(LEDGER, _approval_application(request)) or 0
 
 
 def read_ledger(lake: Lake, model: str | None = None) -> pl.DataFrame:
@@ -201,23 +206,10 @@ def _application(name: str) -> str:
     return f"release/{name}"
 
 
+def _approval_application(request: ApprovalRequest) -> str:
+    return f"approval/{request.model}/{request.version}"
+
+
 def _provenance(store: ReleaseStore, digest: str) -> str | None:
-    try:
-        manifest: Manifest = store.load_manifest(digest)
-    except (LookupError, BundleRefused):  # swept, or damaged since: that the version served is recorded all the same
-        return None
-    made_of = manifest.provenance
-    return json.dumps(
-        {
-            "training_set": made_of.training_set,
-            "training_set_version": made_of.training_set_version,
-            "tables": dict(sorted(made_of.tables.items())),
-            "trained_from": made_of.trained_from,
-            "trained_until": made_of.trained_until,
-            "training_rows": made_of.training_rows,
-            "code_version": made_of.code_version,
-            "family": manifest.family,
-            "mlflow_run_id": made_of.mlflow_run_id,
-            "dagster_run_id": made_of.dagster_run_id,
-        }
-    )
+    made_of = bundle_origin(store, digest)
+    return json.dumps(made_of) if made_of else None

@@ -13,7 +13,7 @@ from ml_platform.automl.forecast.rows import ForecastRows, forecast_of
 from ml_platform.automl.forecast_documents import BARS, SEASONAL_NAIVE, SERIES_MEAN, ForecastResult, StepError
 from ml_platform.automl.frame import feature_infos
 from ml_platform.automl.plain.metrics import METRICS
-from ml_platform.automl.trials import CONFIDENCE, FittedTrial, export_trials
+from ml_platform.automl.trials import CONFIDENCE, FittedTrial, export_trials, trials_in_time
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.candidate_fit import Fitted, NotExportable, fit_candidate
 from ml_platform.training.documents import Trial
@@ -57,9 +57,7 @@ def backtest_trials(
     """
     own, done = forecast_of(plan), list[FittedTrial]()
     validation = data.rows.frame[data.rows.parts[1]]
-    for trial in trials:
-        if time.perf_counter() > until and trial.family in {one.trial.family for one in done}:
-            continue
+    for trial in trials_in_time(trials, until):
         early = _fit(plan, data, spec, trial, own.validation[0]).predict(validation)
         parts = []
         for fold in own.folds:

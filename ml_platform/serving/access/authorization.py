@@ -59,8 +59,9 @@ def need_of(method: str, path: str, query: bytes, only_model: Callable[[], str |
         return None
     parts = path.strip("/").split("/")
     role = "explain" if query and wants_details(query) else "predict"
-    creates = path.rstrip("/") == "/api/2.0/serving-endpoints" or parts[0] == "endpoints"
-    if method in ("PUT", "DELETE") or (method == "POST" and creates):
+    if method in ("PUT", "DELETE") or (
+        method == "POST" and (parts[0] == "endpoints" or path.rstrip("/") == "/api/2.0/serving-endpoints")
+    ):
         role = "promote"
     if parts[0] == "features":  # a view's rows reach every model that looks them up
         return Need("push", ALL_MODELS)

@@ -120,9 +120,9 @@ class EstimatorFamily(ABC):
         """
         raise ValueError(f"family '{self.info.name}' has no monotone constraints")
 
-    def undo_class_weights(self, estimator: Any, class_weights: Sequence[float]) -> None:
+    def undo_class_weights(self, estimator: Any, class_weights: Sequence[float]) -> None:  # noqa: ARG002
         """Take the weights of the classes out of the probabilities of an estimator that was fitted with them."""
-        raise NotImplementedError
+        raise ValueError(f"family '{self.info.name}' cannot take the weights of classes out of an estimator")
 
     def predict(self, estimator: Any, task: Task, X: np.ndarray) -> np.ndarray:
         """Scores: probability of the positive class (rows,), of every class (rows × classes), or the value (rows,)."""
