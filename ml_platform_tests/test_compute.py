@@ -11,6 +11,7 @@ import pytest
 from ml_platform.compute import RAY_CELLS, choose_executor, executor_session, map_tasks, task_pool
 from ml_platform.training.families.boosting import threads_for
 from ml_platform_tests.paths import PROJECT_ROOT
+from ml_platform_tests.process_tree import the_descendant
 
 
 def scaled(item: int, factor: int) -> tuple[int, int]:
@@ -101,7 +102,7 @@ def test_ray_gives_the_same_results_and_is_gone_afterwards() -> None:
         assert os.getpid() not in {process for _, process in found}
         assert ray.is_initialized()  # several calls share one Ray
         assert addresses() <= LOOPBACK
-        [raylet] = [one for one in psutil.Process().children(recursive=True) if one.name() == "raylet"]
+        raylet = the_descendant(os.getpid(), "raylet/raylet")
         assert raylet.environ()["RAY_USAGE_STATS_ENABLED"] == "0"
     assert not ray.is_initialized()
 

@@ -7,6 +7,7 @@ amounts, of which the champion knows nothing yet and its challenger half: the ga
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 
@@ -90,9 +91,10 @@ def kill_worker(worker: psutil.Process) -> None:
 
 
 def kill_tree(worker: psutil.Process) -> None:
-    """The run's process and all that it started."""
+    """The run's process and all that it started; a step that has just ended may be gone before its turn comes."""
     for process in [worker, *worker.children(recursive=True)]:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def step_starts(step: str) -> Moment:

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from ml_platform.serving.ray_app import default_config
 from ml_platform.settings import Settings
 from ml_platform_tests.paths import PROJECT_ROOT
 from ml_platform_tests.ports import free_port
+from ml_platform_tests.process_tree import the_descendant
 from ml_platform_tests.serving.conftest import Server, client_of
 
 Config = dict[str, Any]
@@ -35,6 +37,10 @@ class RayServer(Server):
         """How many replicas are in which state."""
         assert self.process.poll() is None, "Ray has ended; what it said is in the test's output"
         return json.loads(self.states_file.read_text()) if self.states_file.exists() else {}
+
+    def replica(self) -> psutil.Process:
+        """The process of the one replica."""
+        return the_descendant(self.process.pid, "ServeReplica")
 
     def wait_for_replicas(self, count: int) -> None:
         self.wait_until(lambda _: self.replicas() == {"RUNNING": count}, 600)

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from http.client import HTTPConnection
 
 import httpx
-import psutil
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
@@ -142,9 +141,8 @@ def test_as_many_are_answered_as_the_settings_promise_and_the_others_told_to_com
 def test_requests_of_a_replica_that_is_killed_are_told_to_come_again_and_the_next_one_answers(
     queueing: RayServer,
 ) -> None:
-    family = psutil.Process(queueing.process.pid).children(recursive=True)
     queueing.wait_until(lambda _: under_way(queueing) == 0)
-    [replica] = [one for one in family if "ServeReplica" in "".join(one.cmdline())]
+    replica = queueing.replica()
     with held_at(queueing) as held:
         asked = [held.ask() for _ in range(IN_REPLICA)]
         queueing.wait_until(lambda _: under_way(queueing) == IN_REPLICA)
