@@ -10,6 +10,8 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
+# Containers often set it. Every process that is started here would then compile its libraries again: half of its time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev setup-families demo dev test test-slow check docs format lock bench coverage sbom clean clean-data
