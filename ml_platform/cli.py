@@ -23,7 +23,7 @@ from ml_platform.promotion import approvals_cli, environments_cli, traffic_cli
 from ml_platform.promotion.history_cli import history
 from ml_platform.promotion.promoters import MayNotPromote, promoter
 from ml_platform.settings import Settings
-from ml_platform.terminal import say, stop
+from ml_platform.terminal import INTERRUPTED, say, stop
 from ml_platform.yaml_documents import SpecError
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def run(model: Model) -> None:
 
     Example: ml-platform run bank_calls
     """
-    from ml_platform.orchestration.model_run import RunFailed, run_in_home
+    from ml_platform.orchestration.model_run import RunFailed, RunInterrupted, run_in_home
     from ml_platform.processes.platform import make_databases, platform_environment, ports
     from ml_platform.processes.runner import CannotStart
     from ml_platform.project import current_project
@@ -153,6 +153,8 @@ def run(model: Model) -> None:
         # From here on this process is one of the platform's own: same folders, same addresses.
         os.environ.update({"MLFLOW_LOGGING_LEVEL": "WARNING"} | platform_environment(Settings(), chosen))
         done = run_in_home(current_project(), model, tell=say, dagster_url=f"http://127.0.0.1:{chosen['dagster']}")
+    except RunInterrupted as error:
+        stop(str(error), INTERRUPTED)
     except (LookupError, CannotStart, RunFailed, SpecError, ReleaseConflict) as error:
         stop(str(error))
     for warning in done.warnings:

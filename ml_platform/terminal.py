@@ -6,6 +6,8 @@ import typer
 
 from ml_platform.printable import plain
 
+INTERRUPTED = 130  # exit code: 128 and the number of SIGINT, as shells have it
+
 
 def say(line: str, *, err: bool = False) -> None:
     """Print one line, whatever data is in it."""
@@ -17,7 +19,7 @@ def show(block: str, *, err: bool = False) -> None:
     typer.echo(plain(block, keep="\n"), err=err)
 
 
-def stop(message: str) -> NoReturn:
-    """End the command with an error message and exit code 1."""
+def stop(message: str, code: int = 1) -> NoReturn:
+    """End the command with an error message and an exit code, `INTERRUPTED` for what the user ended."""
     show(message, err=True)
-    raise typer.Exit(1) from None
+    raise typer.Exit(code) from None

@@ -13,7 +13,7 @@ from ml_platform.orchestration.component import project_views
 from ml_platform.orchestration.loaded_definitions import load_definitions
 from ml_platform.orchestration.model_asset import CHAIN, key
 from ml_platform.orchestration.retraining_history import retrain_job, training_under_way
-from ml_platform.orchestration.run_failure import failure_message
+from ml_platform.orchestration.run_failure import failure_message, run_error, was_interrupted
 from ml_platform.orchestration.search_progress import shown_in_terminal
 from ml_platform.project import Project
 from ml_platform.spec.model import ModelSpec
@@ -27,7 +27,11 @@ Tell = Callable[[str], None]
 
 
 class RunFailed(RuntimeError):
-    """A step failed or was interrupted: which, why, and what to do."""
+    """A step failed: which, why, and what to do."""
+
+
+class RunInterrupted(RunFailed):
+    """The run was interrupted, by Ctrl-C or SIGTERM: where, and what goes on from there."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ def run_model(project: Project, name: str, instance: dg.DagsterInstance, *, tell
     LookupError
         When no model is called so.
     RunFailed
-        When a step failed, was interrupted, or cannot be started: with the step, the reason and what to do.
+        When a step failed or cannot be started, with the step, the reason and what to do; `RunInterrupted` when the run
+        was interrupted.
     """
     views = project_views(project.defs)
     specs = {
@@ -86,7 +91,7 @@ def run_model(project: Project, name: str, instance: dg.DagsterInstance, *, tell
     needed = list(_needed(graph, spec, views))
     _check_partitioned(graph, needed, instance)
     run_keys = [one for one in needed if graph.get(one).partitions_def is None]
-    progress = _Progress(tell, [*run_keys, *(key(spec, asset) for asset in CHAIN)], dagster_url, spec)
+    progress = Progress(tell, [*run_keys, *(key(spec, asset) for asset in CHAIN)], dagster_url, name)
     warnings: list[str] = []
     if run_keys:
         job = definitions.resolve_implicit_global_asset_job_def()
@@ -139,11 +144,11 @@ class _Executed:
     warnings: tuple[str, ...]
 
 
-class _Progress:
+class Progress:
     """Executes jobs, and tells of each step that is done."""
 
-    def __init__(self, tell: Tell, steps: Sequence[dg.AssetKey], dagster_url: str, spec: ModelSpec) -> None:
-        self._tell, self._dagster_url, self._spec = tell, dagster_url, spec
+    def __init__(self, tell: Tell, steps: Sequence[dg.AssetKey], dagster_url: str, model: str) -> None:
+        self._tell, self._dagster_url, self._model = tell, dagster_url, model
         self._names = {step.to_python_identifier(): step.to_user_string() for step in steps}
         self._done = 0
         self._started = time.monotonic()
@@ -164,12 +169,13 @@ class _Progress:
         failed = [one for one in result.get_asset_check_evaluations() if not one.passed]
         if not result.success:
             stopping = [one for one in failed if one.severity == dg.AssetCheckSeverity.ERROR]
-            raise RunFailed(
+            interrupted = was_interrupted(run_error(result.all_events))
+            raise (RunInterrupted if interrupted else RunFailed)(
                 failure_message(
                     result.all_events,
-                    model=self._spec.name,
+                    model=self._model,
                     names=self._names,
-                    after_trials={key(self._spec, asset).to_user_string() for asset in _AFTER_TRIALS},
+                    after_trials={f"{self._model}/{asset}" for asset in _AFTER_TRIALS},
                     checks=[_said(one) for one in stopping],
                     run_url=f"{self._dagster_url}/runs/{result.run_id}",
                 )

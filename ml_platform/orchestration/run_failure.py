@@ -34,10 +34,8 @@ def failure_message(
     run_url
         Where the run is shown.
     """
-    failed = next((event for event in events if event.is_step_failure), None)
-    ended = next((event for event in events if event.is_job_failure), None)
+    failed, error = _failed_step(events), run_error(events)
     step = names.get(str(failed.step_key), str(failed.step_key)) if failed else "a step"
-    error = failed.step_failure_data.error if failed else ended.job_failure_data.error if ended else None
     if was_interrupted(error):
         kept = "finished trials are kept: " if step in after_trials else ""
         return f"interrupted {f'in {step}' if failed else 'between two steps'}; {kept}ml-platform run {model} goes on"
@@ -52,6 +50,18 @@ def failure_message(
             f"When that is mended: ml-platform run {model}",
         ]
     )
+
+
+def run_error(events: Sequence[dg.DagsterEvent]) -> SerializableErrorInfo | None:
+    """Error that ended a run: the failed step's, or the job's own where none failed; None where it says none."""
+    if (failed := _failed_step(events)) is not None:
+        return failed.step_failure_data.error
+    ended = next((event for event in events if event.is_job_failure), None)
+    return ended.job_failure_data.error if ended else None
+
+
+def _failed_step(events: Sequence[dg.DagsterEvent]) -> dg.DagsterEvent | None:
+    return next((event for event in events if event.is_step_failure), None)
 
 
 def was_interrupted(error: SerializableErrorInfo | None) -> bool:

@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 from optuna.storages.journal import JournalFileSymlinkLock
 
+from ml_platform.orchestration.model_run import Progress, RunFailed, RunInterrupted
 from ml_platform.orchestration.run_failure import failure_message
 
 GOES_ON = "interrupted in lk/candidates; finished trials are kept: ml-platform run lk goes on"
@@ -96,3 +97,20 @@ def test_an_error_is_told_with_its_first_cause() -> None:
         "What the run did is in the Dagster UI (`make dev`): http://127.0.0.1:1/runs/7",
         "When that is mended: ml-platform run lk",
     ]
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(signal.SIGINT, RunInterrupted), (None, RunFailed)], ids=["interrupted", "failed"]
+)
+def test_a_run_raises_what_ended_it(number: signal.Signals | None, expected: type[Exception]) -> None:
+    @dg.asset(key_prefix="lk")
+    def training_set() -> None:
+        if number is None:
+            raise ValueError("no rows")
+        os.kill(os.getpid(), number)
+
+    definitions = dg.Definitions(assets=[training_set], jobs=[dg.define_asset_job("train", [training_set])])
+    progress = Progress(lambda _: None, [training_set.key], "http://127.0.0.1:1", "lk")
+    with dg.DagsterInstance.ephemeral() as instance, pytest.raises(RunFailed) as raised:
+        progress.execute(definitions.resolve_job_def("train"), instance, None)
+    assert type(raised.value) is expected
