@@ -87,6 +87,9 @@ class Entry(Strict):
         min_length=1, description="What it is made of; one with weight 1 but for ensembles."
     )
     validation: float = Field(description="Metric on the validation rows, of a fit on the training rows.")
+    selection: float | None = Field(
+        None, description="What it is ranked by, on the same validation rows, where that is not the metric (log-loss)."
+    )
     holdout: float = Field(description="Metric on the holdout rows, of a fit on training and validation rows.")
     lower: float | None = Field(None, description="Lower bound of the holdout metric's interval; null where undefined.")
     upper: float | None = Field(None, description="Upper bound of it.")
@@ -103,7 +106,7 @@ class Entry(Strict):
 
 
 class Leaderboard(Strict):
-    """The result of a run: entries best first by the validation metric, with their figures on the holdout."""
+    """The result of a run: entries best first by the validation rows, with their figures on the holdout."""
 
     plan: Plan = Field(description="What was decided before the trials.")
     started: datetime = Field(description="Start of the run (UTC).")
@@ -117,7 +120,7 @@ class Leaderboard(Strict):
     holdout_rows: int = Field(description="Rows of the holdout part.")
     confidence: float = Field(description="Of the intervals, 0 to 1.")
     blocks: str = Field(description="What the intervals take for independent: rows, days or groups, with their number.")
-    entries: tuple[Entry, ...] = Field(min_length=1, description="Best first, by the validation metric.")
+    entries: tuple[Entry, ...] = Field(min_length=1, description="Best first, by the validation rows.")
     notes: tuple[str, ...] = Field((), description="What a reader should know.")
     exploration: str = Field(description="File of the data-exploration notebook.")
     forecast: ForecastResult | None = Field(None, description="What the backtest of a forecast says.")
@@ -141,8 +144,14 @@ class Leaderboard(Strict):
 
     @classmethod
     def ranked(cls, entries: list[Entry], *, higher_is_better: bool) -> tuple[Entry, ...]:
-        """Sort entries by the validation metric, best first; the earlier wins a tie."""
-        return tuple(sorted(entries, key=lambda entry: -entry.validation if higher_is_better else entry.validation))
+        """Sort entries by what they are ranked by, best first; the earlier wins a tie."""
+
+        def loss(entry: Entry) -> float:
+            if entry.selection is not None:
+                return entry.selection
+            return -entry.validation if higher_is_better else entry.validation
+
+        return tuple(sorted(entries, key=loss))
 
     def with_run(self, run_id: str, run_url: str) -> Self:
         """Give the same leaderboard with its run in MLflow."""

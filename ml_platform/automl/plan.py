@@ -181,6 +181,20 @@ def check_metric(task: Task, metric: str) -> None:
         raise ValueError(f"--metric: '{metric}' is not one of {', '.join(allowed)} for {task}")
 
 
+def selection_metric(metric: str) -> str:
+    """What trials are searched, averaged and ranked by: the metric, or log-loss for those that only count rows.
+
+    Of a few thousand validation rows accuracy and F1 tell good trials from lucky ones badly: they see a row's most
+    probable class alone, log-loss how probable it was.
+
+    Examples
+    --------
+    >>> selection_metric("accuracy"), selection_metric("roc_auc")
+    ('log_loss', 'roc_auc')
+    """
+    return "log_loss" if metric in ("accuracy", "f1") else metric
+
+
 def higher_is_better(metric: str) -> bool:
     """Direction of a metric."""
     return metric not in LOWER_IS_BETTER

@@ -13,7 +13,7 @@ from ml_platform.automl.ensemble import blended, select_ensemble
 from ml_platform.automl.frame import ID, KNOWN, LABEL, TIMESTAMP, AutomlRows, feature_infos, training_rows
 from ml_platform.automl.plain.blending import blend, from_logarithm
 from ml_platform.automl.plain.metrics import METRICS
-from ml_platform.automl.plan import higher_is_better
+from ml_platform.automl.plan import higher_is_better, selection_metric
 from ml_platform.registry.tracking import Tracker
 from ml_platform.spec.families import BUILT_IN, family_info
 from ml_platform.spec.model import LOWER_IS_BETTER, ModelSpec
@@ -83,7 +83,7 @@ def automl_families(task: Task, wanted: Sequence[str]) -> tuple[str, ...]:
 
 def trials_spec(plan: Plan, families: Sequence[str], *, minutes: float) -> ModelSpec:
     """Describe the trials as a model of which there is no folder."""
-    metric = "rmse" if plan.log_target else plan.metric  # of logarithms it is the rmsle of the values
+    metric = "rmse" if plan.log_target else selection_metric(plan.metric)  # of logarithms it is the rmsle of the values
     return ModelSpec.model_validate(
         {
             "name": plan.name,
@@ -217,20 +217,23 @@ def make_entries(plan: Plan, rows: AutomlRows, trials: Sequence[FittedTrial]) ->
     tuple
         Entries; what is said of the ensemble; what the intervals take for independent, in words.
     """
-    better, measure = higher_is_better(plan.metric), _measure(plan, rows)
+    chosen_by = selection_metric(plan.metric)
+    better, measure = higher_is_better(chosen_by), _measure(plan, rows, chosen_by)
     entries = [_entry(plan, rows, one) for one in trials]
     scores = {one.name: one.validation for one in trials}
     weights = select_ensemble(scores, measure, higher_is_better=better)
-    alone = {entry.trial: entry.validation for entry in entries}
+    alone = [measure(score) for score in scores.values()]
     together = measure(blended(scores, weights))
-    best = max(alone.values()) if better else min(alone.values())
+    best = max(alone) if better else min(alone)
     if len(weights) == 1 or not (together > best if better else together < best):
         note = "No average of trials is better on the validation rows than the best of them."
     else:
-        entries.append(_ensemble(plan, rows, trials, weights, together))
+        entries.append(_ensemble(plan, rows, trials, weights))
         told = ", ".join(f"{weight:.2f} {name}" for name, weight in weights.items())
         note = f"The ensemble ({told}) was selected on the validation rows, on which it looks better than it is."
     _, words = interval_blocks(plan, rows)
+    if chosen_by != plan.metric:
+        note += f" Trials are ranked by {chosen_by}, which tells more of the same rows than {plan.metric} does."
     return entries, note, words
 
 
@@ -239,26 +242,25 @@ def values_of(plan: Plan, score: np.ndarray, learned: np.ndarray) -> np.ndarray:
     return from_logarithm(score, learned.max()) if plan.log_target else score
 
 
-def _measure(plan: Plan, rows: AutomlRows) -> Callable[[np.ndarray], float]:
-    """The metric of scores of the validation rows."""
+def _measure(plan: Plan, rows: AutomlRows, metric: str) -> Callable[[np.ndarray], float]:
+    """A metric of scores of the validation rows."""
     train, y = rows.y[rows.parts[0]], rows.y[rows.parts[1]]
-    return lambda score: METRICS[plan.metric](y, values_of(plan, score, train))
+    return lambda score: METRICS[metric](y, values_of(plan, score, train))
 
 
 def _entry(plan: Plan, rows: AutomlRows, one: FittedTrial) -> Entry:
     size, reason = _size(plan, rows, [one], [1.0])
     member = Member(trial=one.name, family=one.trial.family, params=one.trial.params, weight=1.0)
     return _measured(
-        plan, rows, one.name, (member,), _measure(plan, rows)(one.validation), one.holdout,
+        plan, rows, one.name, (member,), one.validation, one.holdout,
         fit_seconds=one.fit_seconds, predict_us=one.predict_us, size_bytes=size, not_exported=reason,
     )  # fmt: skip
 
 
-def _ensemble(
-    plan: Plan, rows: AutomlRows, trials: Sequence[FittedTrial], weights: Mapping[str, float], validation: float
-) -> Entry:
+def _ensemble(plan: Plan, rows: AutomlRows, trials: Sequence[FittedTrial], weights: Mapping[str, float]) -> Entry:
     by_name = {one.name: one for one in trials}
     chosen = [by_name[name] for name in weights]
+    validation = blended({one.name: one.validation for one in chosen}, weights)
     holdout = blended({one.name: one.holdout for one in chosen}, weights)
     size, reason = _size(plan, rows, chosen, list(weights.values()))
     members = tuple(
@@ -278,18 +280,20 @@ def _measured(  # noqa: PLR0917 - private
     rows: AutomlRows,
     name: str,
     members: tuple[Member, ...],
-    validation: float,
-    score: np.ndarray,
+    validation: np.ndarray,
+    holdout: np.ndarray,
     **figures: float | int | str | None,
 ) -> Entry:
-    y, values = rows.y[rows.parts[2]], values_of(plan, score, rows.y[rows.before_holdout])
+    y, values = rows.y[rows.parts[2]], values_of(plan, holdout, rows.y[rows.before_holdout])
+    chosen_by = selection_metric(plan.metric)
     blocks, _ = interval_blocks(plan, rows)
     interval = metric_interval(plan.metric, plan.task, y, values, blocks=blocks, confidence=CONFIDENCE)
     return Entry.model_validate(
         {
             "trial": name,
             "members": members,
-            "validation": validation,
+            "validation": _measure(plan, rows, plan.metric)(validation),
+            "selection": None if chosen_by == plan.metric else _measure(plan, rows, chosen_by)(validation),
             "holdout": METRICS[plan.metric](y, values),
             "lower": interval.lower if interval else None,
             "upper": interval.upper if interval else None,
