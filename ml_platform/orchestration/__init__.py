@@ -2,12 +2,15 @@
 
 import warnings
 
-import dagster as dg
+from ml_platform.orchestration.garbage_collection import garbage_collection_off
 
-# Raised inside Dagster for options that are used knowingly (one run per range of partitions).
-warnings.filterwarnings("ignore", category=dg.BetaWarning, module=r"dagster\.")
+with garbage_collection_off():
+    import dagster as dg
 
-from ml_platform.orchestration.component import FeatureViews, SourceTable, TabularModel  # noqa: E402 - after the filter
-from ml_platform.orchestration.raw_assets import raw_table_asset  # noqa: E402
+    # Raised inside Dagster for options that are used knowingly (one run per range of partitions).
+    warnings.filterwarnings("ignore", category=dg.BetaWarning, module=r"dagster\.")
+
+    from ml_platform.orchestration.component import FeatureViews, SourceTable, TabularModel
+    from ml_platform.orchestration.raw_assets import raw_table_asset
 
 __all__ = ["FeatureViews", "SourceTable", "TabularModel", "raw_table_asset"]
