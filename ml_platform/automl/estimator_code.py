@@ -3,11 +3,14 @@
 A test holds the code of each family to the scores of the family itself, to the last bit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pprint import pformat
 from textwrap import indent
 
 from ml_platform.automl.documents import Member
+from ml_platform.automl.plain.perceptron import answers, first_weights, learn_inputs, split_inputs
+from ml_platform.automl.plain.perceptron_keras import fit_keras
+from ml_platform.automl.plain.perceptron_torch import fit_torch
 from ml_platform.spec.families import Parameter
 from ml_platform.spec.types import Task
 
@@ -21,7 +24,10 @@ NOTEBOOK_FAMILIES = (
     "lightgbm",
     "xgboost",
     "catboost",
+    "torch_mlp",
+    "keras_mlp",
 )
+_PERCEPTRONS: dict[str, Callable[..., object]] = {"torch_mlp": fit_torch, "keras_mlp": fit_keras}
 TREE_FAMILIES = frozenset({"random_forest", "extra_trees", "hist_gradient_boosting", "lightgbm", "xgboost", "catboost"})
 
 _PREDICT = {
@@ -71,9 +77,10 @@ def estimator_code(member: Member, task: Task, seed: int, *, suffix: str = "") -
     ValueError
         For a family that has no code here.
     """
-    imports, body, matrix = _code(member.family, member.params, task, seed)
+    write = _perceptron if member.family in _PERCEPTRONS else _code
+    imports, body, matrix = write(member.family, member.params, task, seed)
     lines = [*sorted(imports), "", f"def fit{suffix}(X, y):", f'    """Fit {member.trial}."""', body.strip("\n"), ""]
-    answer = _PREDICT[task].format(X=matrix)
+    answer = "model(X)" if member.family in _PERCEPTRONS else _PREDICT[task].format(X=matrix)
     lines += [
         "",
         f"def predict{suffix}(model, X):",
@@ -151,6 +158,22 @@ def _catboost(params: Mapping[str, Parameter], task: Task, seed: int) -> tuple[t
     filled = "np.where(np.isnan(X), -1e30, X)"
     body = f"    X = {filled}  # missing numbers are the smallest\n    model = {_call(name, known)}\n"
     return (f"from catboost import {name}",), f"{body}    return model.fit(X, y)", filled
+
+
+def _perceptron(
+    family: str, params: Mapping[str, Parameter], task: Task, seed: int
+) -> tuple[tuple[str, ...], str, str]:
+    """A call of the function that `helper_functions` has for the family."""
+    known = {"task": task, "seed": seed, "params": dict(params)}
+    body = "    sizes = [len(CATEGORIES[name]) if name in CATEGORIES else None for name in COLUMNS]\n"
+    call = _call(_PERCEPTRONS[family].__name__, known).replace("(\n", "(\n        X,\n        y,\n        sizes,\n", 1)
+    return (), f"{body}    return {call}", "X"
+
+
+def helper_functions(families: Collection[str]) -> list[Callable[..., object]]:
+    """Plain functions that the code of some families calls, which have to stand before it."""
+    fits = [_PERCEPTRONS[family] for family in sorted(_PERCEPTRONS) if family in families]
+    return [learn_inputs, split_inputs, first_weights, answers, *fits] if fits else []
 
 
 def _call(name: str, arguments: Mapping[str, object]) -> str:

@@ -1,7 +1,7 @@
 """The notebook of a trial: from the version of the table to the metric of the leaderboard, and why."""
 
 from ml_platform.automl.documents import Entry, Leaderboard, Plan
-from ml_platform.automl.estimator_code import TREE_FAMILIES, estimator_code
+from ml_platform.automl.estimator_code import TREE_FAMILIES, estimator_code, helper_functions
 from ml_platform.automl.notebook_cells import (
     code_cell,
     import_lines,
@@ -114,8 +114,10 @@ def _model_words(entry: Entry) -> str:
 
 def model_cells(plan: Plan, entry: Entry) -> list[str]:
     """Cells with `fit(X, y)` and `predict(model, X)` of a trial, or of all members of an ensemble."""
+    helpers = helper_functions({member.family for member in entry.members})
+    before = [code_cell("from collections.abc import Callable", source_of(*helpers))] if helpers else []
     if not entry.is_ensemble:
-        return [code_cell(estimator_code(entry.members[0], plan.task, plan.seed))]
+        return [*before, code_cell(estimator_code(entry.members[0], plan.task, plan.seed))]
     codes = [
         code_cell(estimator_code(member, plan.task, plan.seed, suffix=f"_{number}"))
         for number, member in enumerate(entry.members, 1)
@@ -128,7 +130,7 @@ def model_cells(plan: Plan, entry: Entry) -> list[str]:
         f'WEIGHTS = {weights}\n\n\ndef fit(X, y):\n    """Fit all members."""\n    return [{fits}]\n\n\n'
         f'def predict(models, X):\n    """Average the scores of all members."""\n    return blend([{scores}], WEIGHTS)'
     )
-    return [*codes, code_cell(source_of(blending.blend), together)]
+    return [*before, *codes, code_cell(source_of(blending.blend), together)]
 
 
 def _score(plan: Plan) -> str:

@@ -10,6 +10,7 @@ import polars as pl
 
 from ml_platform.automl.documents import ENSEMBLE, Entry, Member, Plan
 from ml_platform.automl.ensemble import blended, select_ensemble
+from ml_platform.automl.estimator_code import NOTEBOOK_FAMILIES
 from ml_platform.automl.frame import ID, KNOWN, LABEL, TIMESTAMP, AutomlRows, feature_infos, training_rows
 from ml_platform.automl.plain.blending import blend, from_logarithm
 from ml_platform.automl.plain.metrics import METRICS
@@ -34,7 +35,6 @@ CONFIDENCE = 0.95
 SEARCH_SHARE = 0.5  # of the budget; the rest is for fits on more rows and their exports
 _MOST_TRIALS = 200  # of each family: the budget ends a search before, unless the table is tiny
 _FEWEST_BLOCKS = 10
-_NEURAL = ("torch_mlp", "keras_mlp")  # without code for a notebook
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,12 @@ def automl_families(task: Task, wanted: Sequence[str]) -> tuple[str, ...]:
     able = [
         info.name
         for info in BUILT_IN.values()
-        if task in info.tasks and info.name not in _NEURAL and (info.library is None or find_spec(info.library))
+        if task in info.tasks and (info.library is None or find_spec(info.library))
     ]
     for name in wanted:
         if task not in family_info(name).tasks:
             raise ValueError(f"--family {name} cannot do task '{task}'; installed families that can: {', '.join(able)}")
-        if name in _NEURAL or name not in BUILT_IN:
+        if name not in NOTEBOOK_FAMILIES:
             raise ValueError(f"--family {name}: no notebook of it can be written; add it to a model's `families`")
     return tuple(wanted) or tuple(able)
 

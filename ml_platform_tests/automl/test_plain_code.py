@@ -1,11 +1,16 @@
 """The code of the notebooks computes what the engine does: matrix, metrics, and each family's scores to the bit."""
 
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
 
 from ml_platform.automl.documents import Member
-from ml_platform.automl.estimator_code import NOTEBOOK_FAMILIES, estimator_code
+from ml_platform.automl.estimator_code import NOTEBOOK_FAMILIES, estimator_code, helper_functions
+from ml_platform.automl.notebook_cells import source_of
 from ml_platform.automl.plain.blending import blend
 from ml_platform.automl.plain.metrics import METRICS
 from ml_platform.automl.plain.rows import input_columns, learn_categories, make_matrix
@@ -17,8 +22,16 @@ from ml_platform.spec.types import Task
 from ml_platform.training.evaluation.metrics import measure
 from ml_platform.training.families.fitting import train_estimator
 from ml_platform.training.families.registry import get_family
+from ml_platform_tests.needs import lacking
 
 ROWS = 400
+PERCEPTRONS = {"torch_mlp", "keras_mlp"}
+ROUNDS = {
+    **dict.fromkeys(["random_forest", "extra_trees", "lightgbm", "xgboost"], "n_estimators"),
+    **dict.fromkeys(PERCEPTRONS, "epochs"),
+    "catboost": "iterations",
+    "hist_gradient_boosting": "max_iter",
+}
 _RANDOM = np.random.default_rng(2)
 NUMBERS = np.where(_RANDOM.random(ROWS) < 0.1, np.nan, _RANDOM.normal(5.0, 2.0, ROWS))
 WORDS = _RANDOM.choice(["red", "green", "blue", "odd"], ROWS, p=[0.4, 0.3, 0.28, 0.02])
@@ -54,25 +67,39 @@ def test_the_matrix_is_that_of_the_engine(task: Task) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "task"), [(name, task) for name in NOTEBOOK_FAMILIES for task in LABELS if task in BUILT_IN[name].tasks]
+    ("name", "task"),
+    [
+        pytest.param(name, task, marks=pytest.mark.slow if name in PERCEPTRONS else ())
+        for name in NOTEBOOK_FAMILIES
+        for task in LABELS
+        if task in BUILT_IN[name].tasks
+    ],
 )
 def test_the_code_of_a_family_gives_its_scores(name: str, task: Task) -> None:
+    if (library := BUILT_IN[name].library) is not None and find_spec(library) is None:
+        lacking(f"{library} is not installed: `make setup-families`")
     family, (X, features), y = get_family(name), matrix(task), LABELS[task]
     params = dict(family.default_params(task))
-    rounds = {"catboost": "iterations", "hist_gradient_boosting": "max_iter"}.get(name, "n_estimators")
-    if rounds in params or name in {"catboost", "hist_gradient_boosting", "lightgbm", "xgboost"}:
+    if rounds := ROUNDS.get(name):
         params[rounds] = 12
     wanted = family.predict(train_estimator(family, task, features, params, 3, X, y), task, X)
     code = estimator_code(Member(trial=f"{name}-0", family=name, params=params, weight=1.0), task, 3)
-    cell = {"np": np, "COLUMNS": list(KINDS), "CATEGORIES": {"colour": list(features[1].categories or ())}}
+    cell = {
+        "np": np,
+        "Any": Any,
+        "Callable": Callable,
+        "COLUMNS": list(KINDS),
+        "CATEGORIES": {"colour": list(features[1].categories or ())},
+    }
+    exec(source_of(*helper_functions({name})), cell)
     exec(code, cell)
     scores = cell["predict"](cell["fit"](X, y), X)  # type: ignore[operator]
     assert np.array_equal(scores, wanted)
 
 
 def test_a_family_without_code_is_refused() -> None:
-    with pytest.raises(ValueError, match="no notebook of family 'torch_mlp'"):
-        estimator_code(Member(trial="t", family="torch_mlp", params={}, weight=1.0), "binary", 0)
+    with pytest.raises(ValueError, match="no notebook of family 'own'"):
+        estimator_code(Member(trial="t", family="own", params={}, weight=1.0), "binary", 0)
 
 
 @pytest.mark.parametrize("task", LABELS)
