@@ -17,6 +17,7 @@ import numpy as np
 
 from ml_platform.features.expressions.columns import compile_columns
 from ml_platform.features.expressions.compile import evaluator
+from ml_platform.inference.calibration import CalibratedExplainer
 from ml_platform.inference.explain import METADATA_KEY, unpack
 from ml_platform.inference.explainer import Explainer
 from ml_platform.inference.missing_values import infinite_as_missing
@@ -176,11 +177,17 @@ class Scorer:
         return score
 
     def explainer(self) -> Explainer | None:
-        """The explainer of this model's scores; None for a graph that was exported without explanations."""
+        """The explainer of this model's scores; None for a graph that was exported without explanations.
+
+        It explains calibrated log-odds; where the graph explains probabilities, those before calibration.
+        """
         if self._explainer is None:
             text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
             if text is not None:
-                self._explainer = unpack(text, len(self._names))
+                explainer = unpack(text, len(self._names))
+                if self.manifest.calibration is not None and not explainer.probabilities:
+                    explainer = CalibratedExplainer(explainer, self.manifest.calibration)
+                self._explainer = explainer
         return self._explainer
 
     def prediction(self, score: float | Sequence[float]) -> bool | str | int | float:

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from ml_platform.features.training_sets.documents import TrainingSetRef
+from ml_platform.inference.calibration import calibrated
 from ml_platform.inference.matrix import FeatureEncoder
 from ml_platform.model_import.binding import (
     bind_classes,
@@ -17,7 +18,7 @@ from ml_platform.model_import.foreign import Bound, ForeignModel
 from ml_platform.model_import.refused import ImportRefused
 from ml_platform.model_import.source import Source
 from ml_platform.model_import.unanswered_values import check_refusals, without_refused
-from ml_platform.registry.manifest import Label
+from ml_platform.registry.manifest import Calibration, Label
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.documents import (
     ParityReport,
@@ -45,6 +46,8 @@ class ImportedModel:
         Of the bundle.
     bound
         The library's scores, and the graph.
+    calibration
+        What its probabilities are mapped by, once it is judged here.
     """
 
     spec: ModelSpec
@@ -53,10 +56,11 @@ class ImportedModel:
     positive: int
     family_name: str
     bound: Bound
+    calibration: Calibration | None = None
 
     def predict(self, rows: pl.DataFrame) -> np.ndarray:
-        """The library's own scores."""
-        return self.bound.native(self.encoder.transform(rows))
+        """The library's own scores, calibrated where it is."""
+        return calibrated(self.calibration, self.bound.native(self.encoder.transform(rows)))
 
 
 def bind_model(  # noqa: PLR0917 - private

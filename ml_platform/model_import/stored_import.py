@@ -19,9 +19,10 @@ from ml_platform.registry.logged_model import log_model
 from ml_platform.registry.manifest import Imported
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import PLOTS, Tracker
+from ml_platform.spec.model import ModelSpec
 from ml_platform.training.artifacts.bundle import Signature, build_provenance, build_signature, store_bundle
 from ml_platform.training.artifacts.plots import model_plots
-from ml_platform.training.data.split import TrainingRows
+from ml_platform.training.data.split import Parts, TrainingRows
 from ml_platform.training.documents import (
     ImportLineage,
     ParityReport,
@@ -31,7 +32,12 @@ from ml_platform.training.documents import (
 from ml_platform.training.evaluation.blocks import DAY, block_ids
 from ml_platform.training.evaluation.metric_errors import holdout_error
 from ml_platform.training.evaluation.metrics import choose_threshold, measure, shares
+from ml_platform.training.export.calibrated_graph import calibrate_graph, check_calibrated
+from ml_platform.training.export.parity import ParityError
 from ml_platform.training.search.tracking import dataset_of
+from ml_platform.training.uncertainty.calibrate import calibration_of
+from ml_platform.training.uncertainty.conformal import conformal_of
+from ml_platform.training.uncertainty.platt import NotCalibratable
 
 _IMPORTANCE_ROWS = 2000
 
@@ -67,10 +73,10 @@ def store_import(  # noqa: PLR0917 - private
         build_signature(spec, folder.path, folder.views, rows.ref, parts.holdout),
         {one.name for one in imported.encoder.features},
     )
+    imported, onnx, threshold, told = _calibrated(spec, parts, claims, imported)
     y = encode_labels(parts.holdout.get_column(spec.target), spec, imported.classes)
     score = imported.predict(parts.holdout)
-    threshold = None
-    if spec.task == "binary":
+    if spec.task == "binary" and threshold is None:
         validation = encode_labels(parts.validation.get_column(spec.target), spec)
         threshold = choose_threshold(spec.threshold, validation, imported.predict(parts.validation))
     metrics = measure(spec.task, y, score, threshold=threshold)
@@ -84,7 +90,7 @@ def store_import(  # noqa: PLR0917 - private
         )
         bundle = store_bundle(
             imported,
-            imported.bound.onnx,
+            onnx,
             signature,
             parts.holdout,
             store,
@@ -99,6 +105,7 @@ def store_import(  # noqa: PLR0917 - private
                 days=block_ids(parts.holdout, DAY, spec.timestamp),
                 threshold=threshold,
             ),
+            conformal=conformal_of(spec, parts.holdout, y, score),
             provenance=build_provenance(
                 rows.ref,
                 trained,
@@ -122,7 +129,7 @@ def store_import(  # noqa: PLR0917 - private
         if not source.kind.runs_code:  # what could run code is not handed on
             files[model.native_name] = source.path.read_bytes()
         tracker.log_files(run_id, files)
-        model_uri = log_model(tracker, run_id, imported.bound.onnx, bundle.manifest, example=bundle.example)
+        model_uri = log_model(tracker, run_id, onnx, bundle.manifest, example=bundle.example)
     return TrainedModel(
         model=spec.name,
         digest=bundle.digest,
@@ -140,11 +147,44 @@ def store_import(  # noqa: PLR0917 - private
         validation_metrics={},
         importance=importance,
         parity=parity,
+        calibration=told,
         code_version=code,
         dagster_run_id=None,
         seconds=time.perf_counter() - started,
         imported=lineage,
     )
+
+
+def _calibrated(
+    spec: ModelSpec, parts: Parts, claims: Claims, imported: ImportedModel
+) -> tuple[ImportedModel, bytes, float | None, str]:
+    """Calibrate a model on validation rows that it cannot have learned from, if its spec asks for it.
+
+    Returns
+    -------
+    tuple
+        The model, its graph, the threshold that was chosen with it (None where it was not calibrated), what was done.
+    """
+    onnx = imported.bound.onnx
+    if spec.calibration == "none":
+        return imported, onnx, None, ""
+    until = claims.trained_until
+    if until is None:
+        told = (
+            "Not calibrated: it is not known which rows it has learned from, and its answers to those would look surer "
+            "than they are. Import it with --trained-until, or recalibrate it once it serves and labels have come."
+        )
+        return imported, onnx, None, told
+    rows = parts.validation.filter(pl.col(spec.timestamp) > until)
+    try:
+        found, threshold, told = calibration_of(spec, rows, imported.predict(rows), imported.classes)
+        calibrated_onnx = calibrate_graph(onnx, spec.task, found)
+        X = imported.encoder.transform(rows)
+        check_calibrated(calibrated_onnx, onnx, found, spec.task, imported.encoder.features, X)
+    except (NotCalibratable, ParityError) as error:
+        reason = f"Not calibrated on the {rows.height:,} validation rows after --trained-until: {error}."
+        return imported, onnx, None, reason
+    return replace(imported, calibration=found), calibrated_onnx, threshold, told
 
 
 def _with_used_lookups(signature: Signature, used: set[str]) -> Signature:

@@ -106,6 +106,7 @@ def defs_yaml(
                 *(f"    # {plain(column)} is left out: {plain(why)}" for column, why in left_out.items()),
                 *_lookups(lookups),
                 f"  families: [{_FAMILIES[target.task]}]",
+                *(["  calibration: platt # probabilities that are what they say"] if target.task == "binary" else []),
                 *([f"  tuning: {_value({'trials': trials})}"] if trials else []),
                 *([f"  split: {_value(split.split)}"] if split.split else []),
                 *([f"  promotion: {_value(promotion)}"] if promotion else []),

@@ -100,6 +100,50 @@ class HoldoutError(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True
     days: float  # equally large days that would say as much
 
 
+class Calibration(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Platt scaling that is part of the graph: log-odds times `slope` plus a shift; what explanations need of it.
+
+    With several classes, log-probabilities take the place of log-odds: one slope, and a shift for each class.
+    """
+
+    slope: float
+    shifts: tuple[float, ...]  # one for binary, one per class for multiclass
+    floor: float  # probabilities are held between this and 1 minus it before their logarithm is taken
+    fitted_on: Literal["validation", "labelled"]  # rows of the training set, or answers whose labels came later
+    fitted_from: str  # ISO 8601, UTC
+    fitted_until: str
+    rows: int
+    error_before: float  # expected calibration error on these rows without it
+    error_after: float
+
+
+class Recalibrated(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """The version whose probabilities were mapped anew, without training: everything else is as it was."""
+
+    base_version: int  # the one that was trained
+    base_digest: str
+    replaced_version: int  # the one that served when this was made
+    replaced_digest: str
+
+
+class Conformal(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """How far answers were from labels that came later: what intervals and prediction sets are made of.
+
+    A regression's interval at `levels[i]` is the score plus `lower[i]` to the score plus `upper[i]`. A classifier's set
+    has every class of at least the probability `cutoffs[i]`.
+    """
+
+    levels: tuple[float, ...]  # rising
+    lower: tuple[float, ...] = ()
+    upper: tuple[float, ...] = ()
+    cutoffs: tuple[float, ...] = ()
+    rows: int
+    first: str  # ISO 8601, UTC: of the rows that it was computed on
+    last: str
+    coverage: float | None = None  # share of later rows whose label an interval of 0.9 held
+    width: float | None = None  # mean width of these intervals, or number of classes in these sets
+
+
 class Judged(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """The model that the gate compared, of which this one is the refit on all labelled rows."""
 
@@ -163,6 +207,9 @@ class Manifest(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     target: str
     target_unit: str | None = None
     quantile: float | None = None  # regression: the score is this quantile of the target, and not its mean
+    calibration: Calibration | None = None  # of a classifier's probabilities; None where they are the model's own
+    recalibrated: Recalibrated | None = None
+    conformal: Conformal | None = None  # for intervals and sets; None where the model has none
     metric: str | None = None  # the one among `metrics` by which the gate decides
     metrics: dict[str, float]  # on the holdout, by name; of the judged model where this is its refit
     holdout_error: HoldoutError | None = None

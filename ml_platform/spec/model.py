@@ -250,6 +250,12 @@ class ModelSpec(Strict):
         description="Binary: the probability from which the prediction is true. A number from 0 to 1, `best_f1`, or "
         "`cost: {false_positive: …, false_negative: …}`; the latter two are chosen on the validation rows.",
     )
+    calibration: Literal["platt", "none"] = Field(
+        "none",
+        description="Classifier: `platt` maps probabilities so that they are what they say, by two numbers that are "
+        "learned on the validation rows and are part of the exported graph; with several classes, by one slope for all "
+        "and a shift for each. `none` leaves them as the family gives them.",
+    )
     promotion: Promotion = Field(Promotion(), description="When a new version may serve.")
     scoring: Scoring = Field(description="Which days are scored in batch, and when.")
     monitoring: Monitoring = Field(
@@ -300,6 +306,8 @@ class ModelSpec(Strict):
             )
         if self.task != "binary" and self.threshold != Threshold():
             raise ValueError(f"threshold: only a binary model has one, not task '{self.task}'; leave it out")
+        if self.task == "regression" and self.calibration != "none":
+            raise ValueError("calibration: only a classifier has probabilities, not task 'regression'; leave it out")
         check_lookups(self.lookups)
         return self
 

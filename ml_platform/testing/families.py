@@ -9,6 +9,7 @@ from ml_platform.inference.matrix import UNKNOWN_LABEL
 from ml_platform.registry.manifest import MISSING_CODE
 from ml_platform.spec.types import Task
 from ml_platform.testing.family_checks import (
+    check_calibration,
     check_explanation,
     check_export,
     check_scores,
@@ -95,7 +96,7 @@ def check_family(case: FamilyCase) -> None:
 
 
 def _same_scores(family: EstimatorFamily, task: Task) -> None:
-    """Early stopping, determinism, and the export on real and nasty rows with its explanation."""
+    """Early stopping, determinism, and the export on real and nasty rows, with explanation and calibration."""
     data = draw(task, 800)
     stopped = train(family, data, validation=(data.X[600:], data.y[600:]), rows=600)
     params = family.fitted_params(stopped, family.default_params(task))
@@ -111,6 +112,8 @@ def _same_scores(family: EstimatorFamily, task: Task) -> None:
     check_scores(family, estimator, onnx, data)
     check_signature(onnx, data)
     check_explanation(family, onnx, data)
+    if task != "regression":
+        check_calibration(family, onnx, data)
     weights = family.importance(estimator, task, data.features, data.X[:300])
     names = [feature.name for feature in data.features]
     hold(list(weights) == names, f"importance of {names}", list(weights))

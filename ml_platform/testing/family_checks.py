@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ml_platform.registry.manifest import MISSING_CODE
+from ml_platform.registry.manifest import MISSING_CODE, Calibration
 from ml_platform.testing.family_data import FamilyData
 from ml_platform.training.documents import ParityReport
 from ml_platform.training.export.parity import check_parity
@@ -92,10 +92,16 @@ def check_signature(onnx: bytes, data: FamilyData) -> None:
     hold_near(alone[0], together[0], 1e-12, "a row's score to be the same alone as among others")
 
 
-def check_explanation(family: EstimatorFamily, onnx: bytes, data: FamilyData) -> None:
-    """Base and contributions add up to the raw score, whose probability is the score; nothing to check without one."""
+def check_explanation(
+    family: EstimatorFamily, onnx: bytes, data: FamilyData, calibration: Calibration | None = None
+) -> None:
+    """Base and contributions add up to the raw score, whose probability is the score; nothing to check without one.
+
+    Where they add up to a probability before its calibration, that has to be calibrated first.
+    """
     import onnxruntime
 
+    from ml_platform.inference.calibration import CalibratedExplainer, calibrated
     from ml_platform.inference.explain import METADATA_KEY, unpack
 
     session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
@@ -103,6 +109,9 @@ def check_explanation(family: EstimatorFamily, onnx: bytes, data: FamilyData) ->
     if text is None:
         return
     explainer = unpack(text, len(data.features))
+    before = calibration if explainer.probabilities else None
+    if calibration is not None and before is None:
+        explainer = CalibratedExplainer(explainer, calibration)
     empty = [np.nan if feature.categories is None else MISSING_CODE for feature in data.features]
     rows = np.vstack([data.X[:5], [empty]])
     explained = explainer.explain(rows)
@@ -115,8 +124,26 @@ def check_explanation(family: EstimatorFamily, onnx: bytes, data: FamilyData) ->
         shifted = np.exp(raw - raw.max(axis=1, keepdims=True))
         scores = shifted / shifted.sum(axis=1, keepdims=True)
     (wanted,) = session.run(["score"], {"X": rows})
-    found = scores if data.task == "multiclass" else scores[:, 0]
+    found = calibrated(before, scores if data.task == "multiclass" else scores[:, 0])
     hold_near(found, wanted, max(1e-8, family.info.tolerance), "base and contributions to add up to the score")
+
+
+def check_calibration(family: EstimatorFamily, onnx: bytes, data: FamilyData) -> None:
+    """Calibrated, the graph of a classifier gives what calibration makes of its scores, and is explained; twice too."""
+    from ml_platform.training.export.calibrated_graph import calibrate_graph, check_calibrated
+
+    shifts = (0.3,) if data.task == "binary" else tuple(np.linspace(-0.4, 0.2, len(np.unique(data.y))).tolist())
+    numbers: dict[str, Any] = {"fitted_on": "validation", "fitted_from": "", "fitted_until": "", "rows": 0}
+    numbers |= {"error_before": 0.0, "error_after": 0.0}
+    first = Calibration(slope=1.4, shifts=shifts, floor=1e-11, **numbers)
+    second = Calibration(slope=0.7, shifts=tuple(-shift for shift in shifts), floor=1e-12, **numbers)
+    once = calibrate_graph(onnx, data.task, first)
+    twice = calibrate_graph(once, data.task, second)
+    hold(twice == calibrate_graph(onnx, data.task, second), "a new calibration in place of the first", "another graph")
+    for graph, calibration in ((once, first), (twice, second)):
+        check_calibrated(graph, onnx, calibration, data.task, data.features, data.X)
+        check_signature(graph, data)
+        check_explanation(family, graph, data, calibration)
 
 
 def graph_scores(onnx: bytes, X: np.ndarray) -> np.ndarray:

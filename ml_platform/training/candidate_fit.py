@@ -8,13 +8,15 @@ import numpy as np
 import polars as pl
 
 from ml_platform.features.training_sets.documents import FeatureInfo
+from ml_platform.inference.calibration import calibrated
 from ml_platform.inference.matrix import FeatureEncoder, encode_labels, label_classes
-from ml_platform.registry.manifest import Feature, Label
+from ml_platform.registry.manifest import Calibration, Feature, Label
 from ml_platform.spec.families import Parameter
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.data.split import window
 from ml_platform.training.documents import ParityReport, Window
 from ml_platform.training.evaluation.metrics import shares
+from ml_platform.training.export.calibrated_graph import calibrate_graph, check_calibrated
 from ml_platform.training.export.parity import check_parity
 from ml_platform.training.families.fitting import train_estimator
 from ml_platform.training.families.prior_correction import export_graph, predict_scores
@@ -40,6 +42,7 @@ class Fitted:
     trained: Window
     spec: ModelSpec
     class_weights: tuple[float, ...] | None = None  # that scores are corrected for
+    calibration: Calibration | None = None
 
     @property
     def features(self) -> tuple[Feature, ...]:
@@ -53,7 +56,7 @@ class Fitted:
 
     def predict(self, rows: pl.DataFrame) -> np.ndarray:
         """Score rows: (rows,), or (rows × classes) for multiclass."""
-        return self._predict(self.encoder.transform(rows))
+        return calibrated(self.calibration, self._predict(self.encoder.transform(rows)))
 
     def _predict(self, X: np.ndarray) -> np.ndarray:
         return predict_scores(get_family(self.family), self.estimator, self.spec.task, X, self.class_weights)
@@ -90,6 +93,11 @@ class Fitted:
                 tolerance=family.info.tolerance,
                 seed=spec.tuning.seed,
             )
+            if self.calibration is not None:
+                without, onnx = onnx, calibrate_graph(onnx, spec.task, self.calibration)
+                added = check_calibrated(onnx, without, self.calibration, spec.task, self.features, self.X)
+                largest = max(parity.max_difference, added.max_difference)
+                parity = parity.model_copy(update={"max_difference": largest})
         except Exception as error:  # whatever a converter or the runtime raises: the reason is told, not lost
             raise NotExportable(f"{type(error).__name__}: {error}") from error
         return onnx, parity

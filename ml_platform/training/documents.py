@@ -158,6 +158,7 @@ class TrainedModel(Strict):
     )
     importance: dict[str, float] = Field(description="Feature → share of the total importance, largest first.")
     parity: ParityReport = Field(description="How the export compares with it.")
+    calibration: str = Field("", description="How its probabilities were calibrated, or why not; empty for neither.")
     passed_over: tuple[PassedOver, ...] = Field((), description="Better candidates that could not be exported.")
     code_version: str = Field(description="Commit of the code; `-dirty` where something was not committed.")
     dagster_run_id: str | None = Field(None, description="Run of Dagster; null outside of one.")

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from ml_platform.code_version import code_version as current_code_version
@@ -21,9 +22,12 @@ from ml_platform.training.candidate_fit import Fitted, NotExportable, fit_candid
 from ml_platform.training.data.split import TrainingRows
 from ml_platform.training.documents import PassedOver, SearchResult, TrainedModel, Trial
 from ml_platform.training.evaluation.blocks import DAY, block_ids
+from ml_platform.training.evaluation.calibration import expected_calibration_error
 from ml_platform.training.evaluation.metric_errors import holdout_error
 from ml_platform.training.evaluation.metrics import measure
 from ml_platform.training.search.tracking import dataset_of
+from ml_platform.training.uncertainty.calibrate import calibrate
+from ml_platform.training.uncertainty.conformal import conformal_of
 
 _TRAINING_ROWS_MEASURED = 10_000
 
@@ -124,10 +128,13 @@ def _train(  # noqa: PLR0917 - private
             tracker.link(search_run_id, "search", run_id, "training")
         before = pl.concat([parts.train, parts.validation])
         fitted = fit_candidate(spec, ref.features, before, candidate.family, candidate.params)
+        calibrated = calibrate(fitted, rows, candidate)
+        fitted, threshold = calibrated.fitted, calibrated.threshold
+        tracker.log(run_id, params={"threshold": threshold, "calibration": calibrated.told or "none"})
         onnx, parity = fitted.export()
         y = encode_labels(parts.holdout.get_column(spec.target), spec, fitted.classes)
         score = fitted.predict(parts.holdout)
-        metrics = measure(spec.task, y, score, threshold=candidate.threshold, quantile=spec.quantile)
+        metrics = measure(spec.task, y, score, threshold=threshold, quantile=spec.quantile)
         importance = fitted.importance()
         bundle = store_bundle(
             fitted,
@@ -135,7 +142,7 @@ def _train(  # noqa: PLR0917 - private
             signature,
             parts.holdout,
             store,
-            threshold=candidate.threshold,
+            threshold=threshold,
             importance=importance,
             metrics=metrics,
             holdout_error=holdout_error(
@@ -144,9 +151,10 @@ def _train(  # noqa: PLR0917 - private
                 y,
                 score,
                 days=block_ids(parts.holdout, DAY, spec.timestamp),
-                threshold=candidate.threshold,
+                threshold=threshold,
                 quantile=spec.quantile,
             ),
+            conformal=conformal_of(spec, parts.holdout, y, score),
             provenance=build_provenance(
                 ref, fitted.trained, code_version=tags["code_version"], run_id=run_id, dagster_run_id=dagster_run_id
             ),
@@ -156,7 +164,7 @@ def _train(  # noqa: PLR0917 - private
             y,
             score,
             importance,
-            threshold=candidate.threshold,
+            threshold=threshold,
             quantile=spec.quantile,
             classes=fitted.classes,
         )
@@ -174,8 +182,9 @@ def _train(  # noqa: PLR0917 - private
             metrics={
                 **{f"holdout_{name}": value for name, value in metrics.items()},
                 **{f"validation_{name}": value for name, value in candidate.metrics.items()},
-                **{f"train_{name}": value for name, value in _train_metrics(fitted, before, candidate).items()},
+                **{f"train_{name}": value for name, value in _train_metrics(fitted, before, threshold).items()},
                 "parity_max_difference": parity.max_difference,
+                **_calibration_error(spec, y, score),
             },
             dataset=dataset,
             model_id=model_uri.removeprefix("models:/"),
@@ -187,7 +196,7 @@ def _train(  # noqa: PLR0917 - private
             model_digest=bundle.manifest.model_digest,
             family=candidate.family,
             params=candidate.params,
-            threshold=candidate.threshold,
+            threshold=threshold,
             run_id=run_id,
             run_url=tracker.run_url(run_id),
             model_uri=model_uri,
@@ -198,6 +207,7 @@ def _train(  # noqa: PLR0917 - private
             validation_metrics=candidate.metrics,
             importance=importance,
             parity=parity,
+            calibration=calibrated.told,
             passed_over=passed_over,
             code_version=tags["code_version"],
             dagster_run_id=dagster_run_id,
@@ -205,13 +215,17 @@ def _train(  # noqa: PLR0917 - private
         )
 
 
-def _train_metrics(fitted: Fitted, before: pl.DataFrame, candidate: Trial) -> dict[str, float]:
+def _train_metrics(fitted: Fitted, before: pl.DataFrame, threshold: float | None) -> dict[str, float]:
     """Measure the model on the newest rows that it learned from: what it is better there is overfitting, or drift."""
     rows = before.tail(_TRAINING_ROWS_MEASURED)
     y = encode_labels(rows.get_column(fitted.spec.target), fitted.spec, fitted.classes)
-    return measure(
-        fitted.spec.task, y, fitted.predict(rows), threshold=candidate.threshold, quantile=fitted.spec.quantile
-    )
+    return measure(fitted.spec.task, y, fitted.predict(rows), threshold=threshold, quantile=fitted.spec.quantile)
+
+
+def _calibration_error(spec: ModelSpec, y: np.ndarray, score: np.ndarray) -> dict[str, float]:
+    if spec.task == "regression":
+        return {}
+    return {"holdout_calibration_error": expected_calibration_error(spec.task, y, score)}
 
 
 def _told(passed_over: tuple[PassedOver, ...]) -> dict[str, str]:
@@ -230,7 +244,6 @@ def _params(spec: ModelSpec, ref: TrainingSetRef, best: Trial) -> dict[str, obje
     return {
         "family": best.family,
         **best.params,
-        "threshold": best.threshold,
         "seed": spec.tuning.seed,
         "training_set": ref.table,
         "training_set_version": ref.version,

@@ -7,6 +7,7 @@ should be: its export answers as it does, it agrees with the judged model on the
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from ml_platform.training.data.split import refit_rows, split_by_time
 from ml_platform.training.documents import Evaluation, Refit, TrainedModel
 from ml_platform.training.evaluation.metrics import gain, measure
 from ml_platform.training.evaluation.rule import seed_noise
+from ml_platform.training.uncertainty.calibrate import for_classes
 
 
 def refit_model(
@@ -101,13 +103,16 @@ def refit_model(
     with tracker.run(spec.name, f"refit {judged.family}", tags=tags) as run_id:
         tracker.log(run_id, params={"family": judged.family, **judged.params, "threshold": judged.threshold})
         fitted = fit_candidate(spec, ref.features, rows, judged.family, judged.params)
+        predecessor = store.load_manifest(judged.digest)
+        calibration = for_classes(predecessor.calibration, predecessor.classes, fitted.classes)
+        fitted = replace(fitted, calibration=calibration)
         try:
             onnx, parity = fitted.export()
         except NotExportable as error:
             tracker.log(run_id, tags={"refused": str(error)})
             return unchanged(f"The refit cannot be exported ({error}): the judged model itself is registered.")
         importance = fitted.importance()
-        predecessor = Judged(
+        provenance = Judged(
             digest=judged.digest,
             model_digest=judged.model_digest,
             trained_until=iso(judged.trained.last),
@@ -123,14 +128,15 @@ def refit_model(
             threshold=judged.threshold,
             importance=importance,
             metrics=judged.metrics,
-            holdout_error=store.load_manifest(judged.digest).holdout_error,
+            holdout_error=predecessor.holdout_error,
+            conformal=predecessor.conformal,
             provenance=build_provenance(
                 ref,
                 fitted.trained,
                 code_version=code,
                 run_id=run_id,
                 dagster_run_id=dagster_run_id,
-                judged=predecessor,
+                judged=provenance,
             ),
         )
         agreement, problem = _compare(spec, holdout, Scorer.load(store.bundle_path(judged.digest)), bundle.scorer)

@@ -62,12 +62,13 @@ def _explain(model: ServedModel, explainer: Explainer, matrix: np.ndarray) -> li
     explained = explainer.explain(infinite_as_missing(matrix))
     raw = explained.base + explained.contributions.sum(axis=2)
     names = list(model.columns)
+    probability = "probability" if model.manifest.calibration is None else "probability before calibration"
     explanations = []
     for row, target in enumerate(raw.argmax(axis=1).tolist()):
         raw_of = _RAW.get(model.manifest.task) or model.manifest.target_unit or model.manifest.target
         explanation: dict[str, Any] = {
             "method": explainer.method,
-            "of": "probability" if explainer.probabilities else raw_of,
+            "of": probability if explainer.probabilities else raw_of,
         }
         if model.manifest.task == "multiclass":
             explanation["class"] = model.manifest.classes[target]

@@ -26,6 +26,8 @@ from ml_platform.inference.matrix import FeatureEncoder
 from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.digests import model_digest
 from ml_platform.registry.manifest import (
+    Calibration,
+    Conformal,
     Derived,
     Golden,
     HoldoutError,
@@ -129,8 +131,13 @@ class Bundled(Protocol):
         """What kind of estimator it is called."""
         ...
 
+    @property
+    def calibration(self) -> Calibration | None:
+        """What its probabilities are mapped by; None where they are the model's own."""
+        ...
+
     def predict(self, rows: pl.DataFrame) -> np.ndarray:
-        """The model's own scores: (rows,), or (rows × classes) for multiclass."""
+        """The model's scores, calibrated: (rows,), or (rows × classes) for multiclass."""
         ...
 
 
@@ -155,6 +162,7 @@ def store_bundle(
     importance: Mapping[str, float],
     metrics: Mapping[str, float],
     holdout_error: HoldoutError | None,
+    conformal: Conformal | None,
     provenance: Provenance,
 ) -> StoredBundle:
     """Put a fitted model into the release store, and load it from there.
@@ -177,6 +185,8 @@ def store_bundle(
         Share of each feature in the model.
     metrics, holdout_error
         What was measured on the holdout, and the standard error of the promotion metric there.
+    conformal
+        What its intervals or sets are made of.
     provenance
         Data and code that made the model.
 
@@ -195,6 +205,7 @@ def store_bundle(
         importance=importance,
         metrics=metrics,
         holdout_error=holdout_error,
+        conformal=conformal,
         provenance=provenance,
     )
     rows = _golden_frame(holdout, fitted.spec, signature)
@@ -219,6 +230,7 @@ def _manifest(
     importance: Mapping[str, float],
     metrics: Mapping[str, float],
     holdout_error: HoldoutError | None,
+    conformal: Conformal | None,
     provenance: Provenance,
 ) -> Manifest:
     """Assemble the manifest; its `model_digest` is computed over `onnx` and the signature."""
@@ -247,6 +259,8 @@ def _manifest(
         target=spec.target,
         target_unit=spec.target_unit,
         quantile=spec.quantile,
+        calibration=fitted.calibration,
+        conformal=conformal,
         metric=spec.metric,
         metrics=dict(metrics),
         holdout_error=holdout_error,

@@ -1,0 +1,1 @@
+"""How sure answers are: calibrated probabilities, conformal intervals and sets."""
