@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ml_platform.doctor.findings import Finding, error, ok, warning
+from ml_platform.governance.audit import SECRET, TABLE
+from ml_platform.lake.storage.tables import Lake
 from ml_platform.private_files import denied_permissions
 from ml_platform.processes import table
 from ml_platform.segment_log.lag import log_lag
@@ -150,6 +152,14 @@ def logs(settings: Settings) -> Iterator[Finding]:
                     f"{max(ages) / 86_400:.1f} days",
                     "run make dev with Dagster's daemon, and look for its failed runs; nothing is lost meanwhile",
                 )
+    secret = settings.keys_dir / SECRET
+    if not secret.exists() and (any(settings.audit_dir.glob(f"*{SUFFIX}")) or Lake(settings.lake_uri).exists(TABLE)):
+        yield error(
+            "logs",
+            f"{secret.relative_to(settings.home)} is not there, by which the audit log's lines are linked: what was "
+            "written can no longer be proven",
+            "put it back from a backup; a new one is made with the next line, and proves only what follows",
+        )
     yield ok("logs", f"{waiting:,} bytes wait to get into the lake")
 
 

@@ -20,6 +20,7 @@ from ml_platform.secret_file import load_secret
 from ml_platform.segment_log.segments import SUFFIX, Segment
 
 TABLE = "governance/audit"  # in the lake, where its files are ingested
+SECRET = "audit.secret"  # beside the keys
 REQUEST, OPENED = "request", "opened"
 SEGMENT_BYTES = 64 * 2**20
 _SEAL = b',"mac":"'
@@ -90,7 +91,7 @@ class AuditLog:
 
     def _open(self, day: str, now: datetime) -> None:
         self.close()
-        self._secret = self._secret or load_secret(self._secret_folder / "audit.secret", create=True)
+        self._secret = self._secret or load_secret(self._secret_folder / SECRET, create=True)
         previous = heads(self._folder)
         self._segment = Segment(self._folder)
         self._day, self._number, self._mac = day, 0, first_mac(self._secret, self._segment.path.name)

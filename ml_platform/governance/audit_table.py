@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import polars as pl
 
-from ml_platform.governance.audit import TABLE, Entry, split_line
+from ml_platform.governance.audit import SECRET, TABLE, Entry, split_line
 from ml_platform.governance.audit_chain import Chains, Finding
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.secret_file import load_secret
@@ -92,7 +92,7 @@ def verify_audit(lake: Lake, settings: Settings) -> tuple[int, list[Finding]]:
         When the secret of the audit log is not there.
     """
     waiting = _files(settings.audit_dir)
-    path = settings.keys_dir / "audit.secret"
+    path = settings.keys_dir / SECRET
     if not (lake.exists(TABLE) or waiting):
         missing = Finding(
             settings.audit_dir.name, None, f"no line is left, though {path.name} was made with the first one"

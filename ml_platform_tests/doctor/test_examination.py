@@ -12,6 +12,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -25,12 +26,14 @@ from ml_platform.doctor.findings import Finding
 from ml_platform.doctor.sqlite_files import library_schema
 from ml_platform.features.online.publish import publish_view
 from ml_platform.features.online.sqlite_store import SqliteOnlineStore
+from ml_platform.governance.audit import AuditLog, Entry
 from ml_platform.private_files import make_private
 from ml_platform.processes.child import NAME_MARK, RUNNER_MARK
 from ml_platform.processes.platform import dagster_home
 from ml_platform.registry.digests import bundle_digest
 from ml_platform.registry.manifest import Target
 from ml_platform.segment_log.segments import SegmentLog
+from ml_platform.settings import Settings
 from ml_platform.sqlite_uri import sqlite_file
 from ml_platform.training.documents import TrainedModel
 from ml_platform_tests.paths import PROJECT_ROOT
@@ -281,6 +284,18 @@ def test_secrets_and_files_that_others_can_read(home: Path) -> None:
     assert found.status == "error"
     assert found.message == "others can read secrets: keys/audit.secret"
     assert "chmod -R go=" in found.remedy
+
+
+def test_the_secret_of_an_audit_log_is_gone(home: Path) -> None:
+    log = AuditLog(Settings().audit_dir, home / "keys")
+    log.record(Entry(time=datetime.now(UTC), action="key created"))
+    log.close()
+    assert not wrong()
+    (home / "keys" / "audit.secret").unlink()
+    missing = only("logs")
+    assert missing.status == "error"
+    assert missing.message.startswith("keys/audit.secret is not there")
+    assert "from a backup" in missing.remedy
 
 
 def test_a_lock_that_is_held_is_named_with_its_holder(home: Path) -> None:

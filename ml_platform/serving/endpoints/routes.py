@@ -21,6 +21,7 @@ from ml_platform.serving.endpoints.service import EndpointService
 from ml_platform.serving.http.messages import Refused, encode
 from ml_platform.serving.prediction.route_adapter import own_error
 
+_LONGEST_REASON = 1000
 _ETAG = re.compile(r'(?:W/)?"([!#-~]*)"|([0-9]{1,9})')
 
 
@@ -36,7 +37,9 @@ class EndpointChange(msgspec.Struct, forbid_unknown_fields=True):
     """Body of a change; `targets` replaces all targets."""
 
     targets: list[TargetChange]
-    reason: Annotated[str, msgspec.Meta(max_length=1000)]  # every server and every look at the history reads it
+    reason: Annotated[
+        str, msgspec.Meta(max_length=_LONGEST_REASON)
+    ]  # every server and every look at the history reads it
     key: str | None = None
     model: str | None = None
 
@@ -98,7 +101,10 @@ def endpoint_routes(changes: EndpointService) -> list[BaseRoute]:
         document = await changes.document(name)
         if expected is not None and document is not None and document.revision != expected:
             raise Refused(412, "revision_conflict", f"revision {document.revision} is current, not {expected}")
-        return await described(name, await changes.withdraw(request, name, "withdrawn over HTTP"))
+        reason = _option(request, "reason") or "withdrawn over HTTP"
+        if len(reason) > _LONGEST_REASON:
+            raise Refused(422, "invalid_request", f"reason: wanted at most {_LONGEST_REASON} characters")
+        return await described(name, await changes.withdraw(request, name, reason))
 
     @changes.adapter.shaped(own_error, uncounted)
     async def past(request: Request) -> Response:
@@ -134,10 +140,7 @@ def endpoint_routes(changes: EndpointService) -> list[BaseRoute]:
 
 def _instant(request: Request) -> datetime | None:
     """The instant of the option `at`, None without it (raises Refused)."""
-    options = dict(request.query_params)
-    text = options.pop("at", None)
-    if options:
-        raise Refused(422, "invalid_request", f"wanted no option but at, found {sorted(options)[0][:40]}")
+    text = _option(request, "at")
     if text is None:
         return None
     try:
@@ -147,6 +150,15 @@ def _instant(request: Request) -> datetime | None:
     if instant > datetime.now(UTC):
         raise Refused(422, "invalid_request", f"at: {text[:40]} has not come yet")
     return instant
+
+
+def _option(request: Request, name: str) -> str | None:
+    """The one option that a path has, None without it (raises Refused for another)."""
+    options = dict(request.query_params)
+    text = options.pop(name, None)
+    if options:
+        raise Refused(422, "invalid_request", f"wanted no option but {name}, found {sorted(options)[0][:40]}")
+    return text
 
 
 def _expected(request: Request) -> int | None:

@@ -59,6 +59,13 @@ _AT = {
     "description": "Only what served at this instant.",
     "schema": {"type": "string", "format": "date-time", "examples": ["2030-01-31T12:00:00Z"]},
 }
+_REASON = {
+    "name": "reason",
+    "in": "query",
+    "required": False,
+    "description": "Why; it goes into the ledger and the endpoint document.",
+    "schema": {"type": "string", "maxLength": 1000, "examples": ["replaced by another model"]},
+}
 _IF_MATCH = {
     "name": "If-Match",
     "in": "header",
@@ -134,7 +141,7 @@ def with_endpoints(document: dict[str, Any], state: ServingState) -> dict[str, A
         ),
         "delete": ENDPOINTS.operation(
             "withdraw_endpoint", "Take an endpoint out of service", answer, _NOT_THERE | _CONFLICTS | STORE,
-            parameters=(name, _IF_MATCH),
+            parameters=(name, _IF_MATCH, _REASON),
         ),
     }  # fmt: skip
     document["paths"]["/endpoints/{model}/history"] = {

@@ -188,7 +188,11 @@ def test_withdrawn_over_http_and_back(settings: Settings, store: ReleaseStore, s
     client = server.client
     assert client.delete(PATH).status_code == 428
     assert client.delete(PATH, headers={"If-Match": '"3"'}).status_code == 412
-    gone = client.delete(PATH, headers={"If-Match": '"1"'})
+    current = {"If-Match": '"1"'}
+    assert client.delete(PATH, params={"reason": "x" * 1001}, headers=current).status_code == 422
+    assert client.delete(PATH, params={"why": "replaced"}, headers=current).status_code == 422
+    gone = client.delete(PATH, params={"reason": "replaced"}, headers=current)
+    assert gone.json()["reason"] == "replaced"
     assert (gone.status_code, gone.json()["targets"], gone.headers["etag"]) == (200, [], '"2"')
     server.wait_until(lambda client: client.get(f"/models/{MODEL}").status_code == 404)
     assert client.post(f"/predict/{MODEL}", json=ROW).status_code in (404, 503)
