@@ -22,6 +22,7 @@ from ml_platform.private_files import private_umask
 from ml_platform.promotion import approvals_cli, environments_cli, traffic_cli
 from ml_platform.promotion.history_cli import history
 from ml_platform.promotion.promoters import MayNotPromote, promoter
+from ml_platform.scoring.cli import score_command
 from ml_platform.settings import Settings
 from ml_platform.terminal import INTERRUPTED, say, stop
 from ml_platform.yaml_documents import SpecError
@@ -182,6 +183,7 @@ def _tell_verdict(decision: "ReleaseDecision") -> None:
     say(curl_line(settings.serving_url, model, example_request(store, model), with_key=in_use))
 
 
+app.command("score", rich_help_panel=MODELS)(score_command(_overlays))
 app.add_typer(models, name="models", rich_help_panel=MODELS)
 app.command("traffic", rich_help_panel=MODELS)(traffic_cli.traffic)
 app.add_typer(alerts, name="alerts", rich_help_panel=MODELS)

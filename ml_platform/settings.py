@@ -120,6 +120,11 @@ class Settings(EnvironmentSettings):
         return self.home / "studies"
 
     @property
+    def scoring_dir(self) -> Path:
+        """Folder of the parts of batch scorings under way, by which one that was interrupted goes on."""
+        return self.home / "scoring"
+
+    @property
     def handoff_dir(self) -> Path:
         """Folder of the small documents that one asset hands to the next."""
         return self.home / "handoffs"

@@ -18,6 +18,7 @@ ROWS = (
     ("monitoring", "new_model", "model_import"),
     ("promotion",),
     ("training",),
+    ("scoring",),
     ("governance",),
     ("inference",),
     ("features",),

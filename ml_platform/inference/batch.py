@@ -1,24 +1,32 @@
 """Batch scoring: the champion's predictions for all rows of a time span, in one table."""
 
-from collections import Counter
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, time
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
 
 import numpy as np
 import polars as pl
 from pydantic import Field
 
 from ml_platform.compute import Executor, map_tasks
-from ml_platform.features.training_sets.build import feature_rows
+from ml_platform.features.point_in_time.lookup_index import LookupIndex
+from ml_platform.features.training_sets.build import tables_read
 from ml_platform.features.training_sets.feature_definitions import FeatureDefinitions
-from ml_platform.features.training_sets.refused_values import RefusedValue
+from ml_platform.features.training_sets.spine import Span, read_spine, where
 from ml_platform.features.views.view import FeatureView
-from ml_platform.inference.checked_rows import EXAMPLES, check_rows
-from ml_platform.inference.matrix import FeatureEncoder, feature_columns
+from ml_platform.inference.frame_scorer import ScoringOptions
+from ml_platform.inference.matrix import FeatureEncoder
+from ml_platform.inference.parts import PartResult, ScoredColumns, ScoringTask, total
 from ml_platform.inference.recorded_columns import as_recorded
+from ml_platform.inference.run_parts import keep_refused, run_parts, stage
+from ml_platform.inference.score_part import empty_frame
 from ml_platform.inference.scorer import Scorer
+from ml_platform.lake.names import literal
 from ml_platform.lake.storage.tables import Lake
+from ml_platform.registry.digests import check_bundle
 from ml_platform.registry.manifest import champion_target
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.spec.model import ModelSpec
@@ -59,6 +67,7 @@ def score_window(  # noqa: PLR0917 - start and end read well as positional argum
     end: datetime,
     *,
     executor: Executor = "local",
+    scratch: Path | None = None,
 ) -> BatchReport:
     """Score every row with start ≤ timestamp < end by the champion, and write the scores to `predictions/<model>`.
 
@@ -66,9 +75,9 @@ def score_window(  # noqa: PLR0917 - start and end read well as positional argum
     The table has the columns id, as_of (the row's timestamp), scored_at, model_version, score (probability of the
     positive class, of the predicted class, or the value), prediction, date (UTC, partition), then every feature of the
     model (numeric as Float64, categorical as String), and flags: the violations of the inputs' contract in spite of
-    which a row is scored. Rows that serving would refuse are left out and counted: for a value that its input's type
-    does not have, for one that breaks the contract, or because a derived feature has no value for them. Scoring the
-    same span again replaces its rows.
+    which a row is scored. Rows that serving would refuse go to `quarantine/predictions/<model>` with the reasons: for a
+    value that its input's type does not have, for one that breaks the contract, because a derived feature has no value
+    for them, or for want of an id. Scoring the same span again replaces its rows, there too.
 
     Parameters
     ----------
@@ -85,7 +94,9 @@ def score_window(  # noqa: PLR0917 - start and end read well as positional argum
     start, end
         Span of the timestamp (UTC), the end excluded.
     executor
-        `ray` distributes chunks of rows over Ray workers.
+        `ray` distributes parts of the rows over Ray workers.
+    scratch
+        Folder for the parts meanwhile, which the workers reach too; the system's when None.
 
     Raises
     ------
@@ -105,41 +116,65 @@ def score_window(  # noqa: PLR0917 - start and end read well as positional argum
             f"{spec.name}/release (and what is upstream of it) first"
         )
     champion = champion_target(endpoint)
-    scorer = Scorer.load(store.bundle_path(champion.digest))
-    manifest = scorer.manifest
+    bundle = store.read_bundle(champion.digest)
+    manifest = check_bundle(bundle, champion.digest)
     definitions = FeatureDefinitions.of_version(manifest, spec, views)
-    values: list[RefusedValue] = []
-    rows = feature_rows(lake, spec, folder, views, definitions, start, end, refused=values)
-    checked = check_rows(rows, manifest.inputs, id_column=spec.id)
-    left_out, rows = len({value.id for value in values}) + rows.height - checked.rows.height, checked.rows
-    score, prediction = _answers(scorer, score_rows(scorer, rows, executor=executor))
-    table, instant = f"predictions/{spec.name}", pl.col(definitions.timestamp)
-    frame = rows.select(
-        pl.col(spec.id).cast(pl.String).alias("id"),
-        instant.alias("as_of"),
-        pl.lit(datetime.now(UTC)).cast(pl.Datetime("us", "UTC")).alias("scored_at"),
-        pl.lit(champion.version, dtype=pl.Int64).alias("model_version"),
-        score,
-        prediction,
-        instant.dt.date().alias("date"),
-    ).hstack([*feature_columns(rows, manifest.features), checked.flags])
-    known = lake.schema(table) if lake.exists(table) else {}
-    frame = as_recorded(frame, ["prediction", *(feature.name for feature in manifest.features)], known)
-    version = lake.replace(table, frame, where=_span(start, end), partition_by=("date",), add_columns=True)
-    finite = score.filter(score.is_finite())
-    mean = finite.mean() if manifest.task != "multiclass" else None
+    tables = tables_read(lake, spec, folder, views, definitions)
+    instant, table = definitions.timestamp, f"predictions/{spec.name}"
+    given = [spec.id, instant, *(field.name for field in manifest.inputs)]
+    given = list(dict.fromkeys(name for name in given if name not in definitions.derived))
+    known = Span(instant, start, end) if instant in given else None  # else it is a derived column
+    typed_later = [field.name for field in manifest.inputs]
+    rows = read_spine(
+        lake, spec, folder, given, versions=tables, span=known, typed_later=typed_later, without_id=True
+    ).select(given)
+    rows = rows.sort([name for name in (instant, spec.id) if name in given])
+    label = f"{spec.spine} of {spec.name}, {start:%Y-%m-%dT%H:%M} to {end:%Y-%m-%dT%H:%M}"
+    task = ScoringTask(
+        run=uuid4().hex,
+        bundle=bundle,
+        digest=champion.digest,
+        version=champion.version,
+        lookups=[LookupIndex.point_in_time(one, span=(start, end)) for one in definitions.resolve(lake, views, tables)],
+        options=ScoringOptions(instant, now=start, span=(start, end), where=where(spec), id_column=spec.id),
+        columns=ScoredColumns(id_column=spec.id, days=True, features=True, origin=False),
+        source=label,
+        scored_at=datetime.now(UTC),
+        wanted=dict(rows.schema),
+        output="",
+    )
+    if scratch is not None:
+        scratch.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f"score-{spec.name}-", dir=scratch) as made:
+        task = replace(task, output=f"{made}/scored")
+        results: list[PartResult] = []
+        run_parts(stage(rows, Path(made) / "rows"), task, executor=executor, on_done=results.append)
+        done = total(results)
+        known_columns = lake.schema(table) if lake.exists(table) else {}
+        names = ["prediction", *(feature.name for feature in manifest.features)]
+
+        def frames() -> Iterator[pl.DataFrame]:
+            yield as_recorded(empty_frame(task), names, known_columns)
+            for path in sorted(result.path for result in results if result.path):
+                yield as_recorded(pl.read_parquet(f"{task.output}/{path}"), names, known_columns)
+
+        keep_refused(lake, table, results, where=_refused_span(label, start, end))
+        version = lake.replace_in_batches(
+            table, frames, where=_span(start, end), partition_by=("date",), add_columns=True
+        )
+    mean = done.score_sum / (done.scored - done.unscored) if done.scored > done.unscored else None
     return BatchReport(
         table=table,
         version=version,
-        rows=frame.height,
-        unscored=frame.height - len(finite),
-        refused_rows=left_out,
-        refused={**Counter(f"{value.field}: {value.kind}" for value in values), **checked.refused},
-        flagged=checked.flagged,
-        refused_examples=(*_examples(values), *checked.examples)[:EXAMPLES],
+        rows=done.scored,
+        unscored=done.unscored,
+        refused_rows=done.refused,
+        refused=done.refusals,
+        flagged=done.flagged,
+        refused_examples=done.examples,
         model_version=champion.version,
         digest=champion.digest,
-        mean_score=float(mean) if isinstance(mean, int | float) else None,
+        mean_score=mean if manifest.task != "multiclass" else None,
         start=start,
         end=end,
     )
@@ -171,24 +206,8 @@ def score_rows(
     return np.concatenate(map_tasks(_score_matrix, matrices, shared=scorer.folder, executor=executor))
 
 
-def _examples(values: list[RefusedValue]) -> list[str]:
-    return [f"{value.id}: {value.field}: {value.message}" for value in values[:EXAMPLES]]
-
-
 def _score_matrix(matrix: np.ndarray, bundle: Path) -> np.ndarray:
     return Scorer.load(bundle).score(matrix)
-
-
-def _answers(scorer: Scorer, scores: np.ndarray) -> tuple[pl.Series, pl.Series]:
-    """Make the columns `score` and `prediction`."""
-    manifest = scorer.manifest
-    if manifest.task == "multiclass":
-        best = scores.argmax(axis=1)
-        names = [str(manifest.classes[position]) for position in best]
-        return pl.Series("score", scores.max(axis=1)), pl.Series("prediction", names, dtype=pl.String)
-    if manifest.task == "binary":
-        return pl.Series("score", scores), pl.Series("prediction", scores >= manifest.threshold, dtype=pl.Boolean)
-    return pl.Series("score", scores), pl.Series("prediction", scores, dtype=pl.Float64)
 
 
 def _span(start: datetime, end: datetime) -> str:
@@ -198,3 +217,11 @@ def _span(start: datetime, end: datetime) -> str:
         f"date >= '{first:%Y-%m-%d}' AND date <= '{last:%Y-%m-%d}' AND "
         f"as_of >= '{first:%Y-%m-%dT%H:%M:%S.%fZ}' AND as_of < '{last:%Y-%m-%dT%H:%M:%S.%fZ}'"
     )
+
+
+def _refused_span(label: str, start: datetime, end: datetime) -> str:
+    """Delta predicate of the span in the quarantine, which keeps days."""
+    first, last = start.astimezone(UTC), end.astimezone(UTC)
+    if first.time() == last.time() == time():
+        return f"day >= '{first:%Y-%m-%d}' AND day < '{last:%Y-%m-%d}'"
+    return f"source = {literal(label)}"

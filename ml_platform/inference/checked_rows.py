@@ -4,7 +4,7 @@ Serving uses the same functions (`ml_platform.registry.input_contract`), so batc
 request with its values would be answered.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,21 +48,16 @@ def check_rows(rows: pl.DataFrame, inputs: tuple[Input, ...], *, id_column: str)
     (['a'], {'distance: range': 1}, ('b: distance: wanted a finite number of at most 6000, found 7000.0',))
     """
     known = tuple(field for field in inputs if field.name in rows.columns)
-    refused = _violations(rows, Contract.refusing(known))
+    refused = refused_values(rows, known)
     accepted = rows
     if refused:
         lost = pl.Series([violation.row for violation in refused], dtype=pl.UInt32).unique()
         accepted = rows.with_row_index("__row").filter(~pl.col("__row").is_in(lost.implode())).drop("__row")
-    flagging = Contract.flagging(known)
-    flagged = _violations(accepted, flagging) if flagging is not None else []
-    by_row: dict[int, list[Violation]] = {}
-    for violation in flagged:
-        by_row.setdefault(violation.row, []).append(violation)
-    flags = [flags_value(by_row.get(number, [])) for number in range(accepted.height)]
+    flagged = flagged_values(accepted, known)
     ids = rows.get_column(id_column)
     return CheckedRows(
         rows=accepted,
-        flags=pl.Series("flags", flags, dtype=FLAGS),
+        flags=flags_column(flagged, accepted.height),
         refused=_counts(refused),
         flagged=_counts(flagged),
         examples=tuple(
@@ -71,17 +66,49 @@ def check_rows(rows: pl.DataFrame, inputs: tuple[Input, ...], *, id_column: str)
     )
 
 
+def refused_values(rows: pl.DataFrame, inputs: Iterable[Input]) -> list[Violation]:
+    """The values for which serving would refuse rows; of inputs that the rows have."""
+    return _violations(rows, Contract.refusing(inputs))
+
+
+def flagged_values(rows: pl.DataFrame, inputs: Iterable[Input]) -> list[Violation]:
+    """The values for which serving would flag rows; of inputs that the rows have."""
+    flagging = Contract.flagging(inputs)
+    return _violations(rows, flagging) if flagging is not None else []
+
+
+def flags_column(flagged: Sequence[Violation], rows: int) -> pl.Series:
+    """The column `flags` of so many rows."""
+    if not flagged:
+        return pl.Series("flags", [None], dtype=FLAGS).new_from_index(0, rows)
+    by_row: dict[int, list[Violation]] = {}
+    for violation in flagged:
+        by_row.setdefault(violation.row, []).append(violation)
+    return pl.Series("flags", [flags_value(by_row.get(number, [])) for number in range(rows)], dtype=FLAGS)
+
+
 def flags_value(violations: Sequence[Violation]) -> list[dict[str, str]] | None:
     """A row's value in a column of type `FLAGS`."""
     return [{"field": flag.field, "kind": flag.kind, "message": flag.message} for flag in violations] or None
 
 
 def _violations(rows: pl.DataFrame, contract: Contract) -> list[Violation]:
-    columns: dict[str, list[Any]] = {}
-    for name in contract.fields:
-        values = rows.get_column(name)
-        columns[name] = (values.fill_nan(None) if values.dtype.is_float() else values).to_list()
-    return contract.check_columns(columns)
+    """Check the distinct values first: nearly always none of them breaks anything."""
+    columns = {name: rows.get_column(name) for name in contract.fields}
+    columns = {name: values.fill_nan(None) if values.dtype.is_float() else values for name, values in columns.items()}
+    few: dict[str, list[Any]] = {name: _telling(values, contract.rules_of(name)) for name, values in columns.items()}
+    suspects = {violation.field for violation in contract.check_columns(few)}
+    if not suspects:
+        return []
+    return contract.check_columns({name: columns[name].to_list() if name in suspects else [] for name in columns})
+
+
+def _telling(values: pl.Series, rules: Set[str]) -> list[Any]:
+    """Values that break a contract if any of the column does: all distinct ones, or the ends of a range."""
+    if rules <= {"range", "null"} and values.dtype.is_numeric():
+        nulls = [None] if values.null_count() else []
+        return [*nulls, *([] if values.null_count() == values.len() else [values.min(), values.max()])]
+    return values.unique().to_list()
 
 
 def _counts(violations: list[Violation]) -> dict[str, int]:

@@ -87,14 +87,20 @@ class Scorer:
                 f"{path}: wanted the folder of a bundle, named by its digest; take it from the release store"
             )
         files = {name: (path / name).read_bytes() for name in BUNDLE_FILES if (path / name).is_file()}
-        manifest = check_bundle(files, path.name)
+        scorer = cls.of_files(files, path.name)
+        scorer.folder = path.resolve()
+        return scorer
+
+    @classmethod
+    def of_files(cls, files: Mapping[str, bytes], digest: str) -> Self:
+        """Load the files of a bundle by their names, as `load` does (raises BundleRefused)."""
+        manifest = check_bundle(files, digest)
         try:
-            scorer = cls(manifest, files["model.onnx"], path.name)
+            scorer = cls(manifest, files["model.onnx"], digest)
             golden = msgspec.json.decode(files["golden.json"], type=Golden)
         except Exception as error:
-            raise BundleRefused(f"bundle {path.name[:12]} of {manifest.model} cannot be loaded: {error}") from error
+            raise BundleRefused(f"bundle {digest[:12]} of {manifest.model} cannot be loaded: {error}") from error
         scorer.replay(golden)
-        scorer.folder = path.resolve()
         return scorer
 
     def replay(self, golden: Golden) -> None:

@@ -70,6 +70,10 @@ class Contract:
         """Names of the inputs with a rule or a default."""
         return tuple(dict.fromkeys([*(name for name, _ in self._defaults), *(check.name for check in self._checks)]))
 
+    def rules_of(self, field: str) -> frozenset[str]:
+        """What is checked of an input: kinds of violations."""
+        return frozenset(kind for check in self._checks if check.name == field for kind in check.kinds)
+
     def check_row(self, values: MutableMapping[str, Any], number: int = 0) -> list[Violation]:
         """Replace nulls of one row (values by name) by defaults, in place, and list its violations."""
         for name, default in self._defaults:
@@ -111,6 +115,10 @@ class _Check:
     @property
     def says_something(self) -> bool:
         return self._null is not None or bool(self._rules)
+
+    @property
+    def kinds(self) -> frozenset[Violated]:
+        return frozenset([*([self._null] if self._null else []), *(kind for kind, _ in self._rules)])
 
     def violated_by(self, value: Any) -> Violated | None:
         if value is None:

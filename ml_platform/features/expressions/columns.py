@@ -52,13 +52,18 @@ class Columns:
                 self._vectors[feature.name] = feature.vector(self)
             except NotVectorised:
                 if rows is None:
-                    names = tuple(self.lists)
-                    rows = [dict(zip(names, row, strict=True)) for row in zip(*self.lists.values(), strict=True)]
+                    values = self._values()
+                    names = tuple(values)
+                    rows = [dict(zip(names, row, strict=True)) for row in zip(*values.values(), strict=True)]
                     for name in self._vectors:
                         _spread(rows, name, self.objects(name))
                 self.lists[feature.name] = [feature.evaluate(row) for row in rows]
             if rows is not None:
                 _spread(rows, feature.name, self.objects(feature.name))
+
+    def _values(self) -> Mapping[str, list[Any]]:
+        """The columns from which rows are evaluated one by one."""
+        return self.lists
 
     def vector(self, name: str) -> Column:
         """A column as an array (raises NotVectorised)."""

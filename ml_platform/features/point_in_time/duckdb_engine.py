@@ -18,7 +18,7 @@ def match_spilling(
     *,
     memory_limit: str | None = None,
 ) -> pl.DataFrame:
-    """Do what `join_memory.match_in_memory` does, with DuckDB.
+    """Do what `memory_engine.match_in_memory` does, with DuckDB.
 
     The view's keys and times are first streamed to a Parquet file, so that they need not fit in memory.
     """
@@ -42,7 +42,7 @@ def _statement(rows: Path, lookup: ResolvedLookup) -> str:
     source, time = f"read_parquet({literal(str(rows))})", TIME
     columns = [*keys, TIME]
     if lookup.knowledge_time:
-        # See `join_memory._newest_when_visible`; the window includes all rows that become visible at the same instant.
+        # See `memory_engine.newest_when_visible`; the window includes all rows that become visible at the same instant.
         time, row = VISIBLE, f"row({TIME}, {SEEN})"
         columns.append(SEEN)
         source = (

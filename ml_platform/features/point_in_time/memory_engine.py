@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from ml_platform.features.point_in_time.keyed_instants import KeyedInstants
 from ml_platform.features.point_in_time.lookup import ROW, SEEN, TIME, VISIBLE, ResolvedLookup, identity
 from ml_platform.features.point_in_time.ticks import AT, FROM
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     Integers = NDArray[np.int64]
 
 _KEY, _MATCH = "__key", "__match"
-_PLACES = 2**62  # keys × instants that one integer can encode
 
 
 def match_in_memory(spine_keys: pl.DataFrame, known: pl.LazyFrame, lookup: ResolvedLookup) -> pl.DataFrame:
@@ -36,7 +36,7 @@ def match_in_memory(spine_keys: pl.DataFrame, known: pl.LazyFrame, lookup: Resol
     """
     keys, time = list(lookup.on.values()), TIME
     if lookup.knowledge_time:
-        time, known = VISIBLE, _newest_when_visible(known, keys).collect(engine="streaming").lazy()
+        time, known = VISIBLE, newest_when_visible(known, keys).collect(engine="streaming").lazy()
     groups = spine_keys.select(keys).unique(maintain_order=True).with_row_index(_KEY)
     events = known.join(groups.lazy(), on=keys).select(_KEY, pl.col(time).to_physical()).collect(engine="streaming")
     if events.is_empty():
@@ -67,28 +67,15 @@ def _latest(
     tuple
         Positions in `keys` and `at` for which there is one, sorted by key and instant, and the instants found.
     """
-    steps = None
-    first, width = int(known_at.min()), int(known_at.max()) - int(known_at.min()) + 2
-    if number * width > _PLACES:  # many keys over a long time: replace instants by their ranks
-        steps = np.unique(known_at)
-        at, known_at = np.searchsorted(steps, at, side="right") - 1, np.searchsorted(steps, known_at)
-        first, width = 0, len(steps) + 1
-    at = np.clip(at, max(first - 1, -(2**63)), first + width - 2)
-    places = known_keys.astype(np.int64)
-    places *= width
-    places += known_at
-    places -= first - 1  # offset 0 stands for all instants before the first
-    places.sort()
-    wanted = keys.astype(np.int64) * width + (at - (first - 1))
+    known = KeyedInstants(known_keys, known_at, number)
+    wanted = known.encode(keys, at)
     order = np.argsort(wanted)
-    wanted = wanted[order]
-    latest = places[np.searchsorted(places, wanted, side="right") - 1]
-    seen = (latest <= wanted) & (latest // width == wanted // width)
-    instants = latest[seen] % width + (first - 1)
-    return order[seen], instants if steps is None else steps[instants]
+    latest = known.latest(wanted[order])
+    seen = latest >= 0
+    return order[seen], known.instants(latest[seen])
 
 
-def _newest_when_visible(known: pl.LazyFrame, keys: list[str]) -> pl.LazyFrame:
+def newest_when_visible(known: pl.LazyFrame, keys: list[str]) -> pl.LazyFrame:
     """Keep the rows of a view that are the newest event when they become visible, with that instant.
 
     A row is visible from its event time or from when it was written, whichever is later. A row that becomes visible

@@ -13,11 +13,9 @@ from ml_platform.features.point_in_time.join import point_in_time_join
 from ml_platform.features.point_in_time.lookup import feature_column
 from ml_platform.features.training_sets.documents import FeatureInfo, TrainingSetRef
 from ml_platform.features.training_sets.feature_definitions import FeatureDefinitions, request_features
-from ml_platform.features.training_sets.refused_values import RefusedValue, derive_possible
 from ml_platform.features.training_sets.row_weights import check_weights
 from ml_platform.features.training_sets.sampling import sample_filter
 from ml_platform.features.training_sets.spine import Span, read_spine, spine_text, where
-from ml_platform.features.training_sets.spine_ids import rows_with_id
 from ml_platform.features.training_sets.spine_values import typed_inputs
 from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.query import sql
@@ -63,7 +61,7 @@ def build_training_set(
     definitions = FeatureDefinitions.of_spec(spec, folder)
     features = feature_infos(spec, request_features(spec, folder), views)
     wanted = labelled & sample_filter(pl.col(spec.id), spec.sample)
-    tables = _tables(lake, spec, folder, views, definitions)
+    tables = tables_read(lake, spec, folder, views, definitions)
     rows = _feature_frame(lake, spec, folder, views, wanted, definitions, tables)
     frame = rows.select(list(dict.fromkeys([*_own_columns(spec, definitions), *(info.name for info in features)])))
     if frame.is_empty():
@@ -103,7 +101,6 @@ def feature_rows(  # noqa: PLR0917 - start and end read well as positional argum
     end: datetime,
     *,
     versions: Mapping[str, int] | None = None,
-    refused: list[RefusedValue] | None = None,
 ) -> pl.DataFrame:
     """Compute the features of rows with start ≤ instant < end, labelled or not, by instant and id.
 
@@ -123,9 +120,6 @@ def feature_rows(  # noqa: PLR0917 - start and end read well as positional argum
         Span (UTC) of `definitions.timestamp`, the end excluded.
     versions
         Table → version to read; of other tables the newest.
-    refused
-        For scoring: takes the values for which rows are left out, and no label is read. A row whose instant is derived
-        is told for every span, if it has no id, or its features cannot be derived.
 
     Returns
     -------
@@ -137,12 +131,12 @@ def feature_rows(  # noqa: PLR0917 - start and end read well as positional argum
     ViewChanged
         When a view's table was computed by another definition than the view's.
     ValueError
-        When the spine does not give a column that is needed, and without `refused` for a value that no request has.
+        When the spine does not give a column that is needed, or has a value that no request has.
     """
-    tables = {**_tables(lake, spec, folder, views, definitions), **(versions or {})}
+    tables = {**tables_read(lake, spec, folder, views, definitions), **(versions or {})}
     span = Span(definitions.timestamp, start, end)
     inside = pl.col(span.column).is_between(start, end, closed="left")
-    return _feature_frame(lake, spec, folder, views, inside, definitions, tables, span=span, refused=refused)
+    return _feature_frame(lake, spec, folder, views, inside, definitions, tables, span=span)
 
 
 def feature_rows_by_id(  # noqa: PLR0917 - as above
@@ -156,7 +150,7 @@ def feature_rows_by_id(  # noqa: PLR0917 - as above
     versions: Mapping[str, int] | None = None,
 ) -> pl.DataFrame:
     """Do what `feature_rows` does for the rows with some ids."""
-    tables = {**_tables(lake, spec, folder, views, definitions), **(versions or {})}
+    tables = {**tables_read(lake, spec, folder, views, definitions), **(versions or {})}
     wanted = pl.col(spec.id).is_in(ids.implode())
     return _feature_frame(lake, spec, folder, views, wanted, definitions, tables)
 
@@ -188,7 +182,7 @@ def feature_infos(
     return tuple(info for info in infos if info is not None)
 
 
-def _tables(
+def tables_read(
     lake: Lake, spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView], definitions: FeatureDefinitions
 ) -> dict[str, int]:
     """Newest versions of the tables that the spine and the look-ups read."""
@@ -209,47 +203,22 @@ def _feature_frame(  # noqa: PLR0917 - private
     tables: Mapping[str, int],
     *,
     span: Span | None = None,
-    refused: list[RefusedValue] | None = None,
 ) -> pl.DataFrame:
     """Make the features of those rows of the spine that `wanted` selects, by instant and id."""
-    own = _own_columns(spec, definitions, labels=refused is None)
+    own = _own_columns(spec, definitions)
     given = [name for name in own if name not in definitions.derived]
     known = span if span is not None and span.column in given else None  # else it is a derived column
-    typed_later = [] if refused is None else [field.name for field in definitions.inputs]
-    rows = read_spine(
-        lake, spec, folder, given, versions=tables, span=known, typed_later=typed_later, without_id=refused is not None
-    ).select(given)
-    if refused is not None:
-        rows = rows_with_id(rows, spec.id, refused)
-    defaults, refused_values = defaults_of(definitions.inputs), None if refused is None else list[RefusedValue]()
+    rows = read_spine(lake, spec, folder, given, versions=tables, span=known).select(given)
     typed = typed_inputs(
-        rows, definitions.inputs, defaults, id_column=spec.id, where=where(spec), refused=refused_values
+        rows, definitions.inputs, defaults_of(definitions.inputs), id_column=spec.id, where=where(spec)
     )
     if set(wanted.meta.root_names()) <= set(given):  # before anything is computed that is not wanted
         typed = typed.filter(wanted)
-    if refused is None or refused_values is None:
-        spine = definitions.derive(typed).filter(wanted)
-    else:
-        derived = derive_possible(typed, definitions.derive, id_column=spec.id, refused=refused).filter(wanted)
-        spine = _without(derived, refused_values, spec.id, refused).lazy()
+    spine = definitions.derive(typed).filter(wanted)
     spine = spine.select(list(dict.fromkeys([*own, *definitions.derived])))
     resolved = definitions.resolve(lake, views, tables)
     joined = point_in_time_join(spine, resolved, timestamp=definitions.timestamp)
     return joined.sort(definitions.timestamp, spec.id).collect(engine="streaming")
-
-
-def _without(
-    rows: pl.DataFrame, values: list[RefusedValue], id_column: str, refused: list[RefusedValue]
-) -> pl.DataFrame:
-    """Leave out the rows of refused values, and tell those that are among the rows."""
-    if not values:
-        return rows
-    ids = rows.get_column(id_column).cast(pl.String)
-    without_id = [value for value in values if value.field == id_column]
-    is_bad = ids.is_in(pl.Series([value.id for value in values]).implode()).fill_null(value=bool(without_id))
-    bad = set(ids.filter(is_bad)) | {value.id for value in without_id}
-    refused += [value for value in values if value.id in bad]
-    return rows.filter(~is_bad)
 
 
 def _view(spec: ModelSpec, name: str, views: Mapping[str, FeatureView]) -> FeatureView:
@@ -258,9 +227,9 @@ def _view(spec: ModelSpec, name: str, views: Mapping[str, FeatureView]) -> Featu
     return views[name]
 
 
-def _own_columns(spec: ModelSpec, definitions: FeatureDefinitions, *, labels: bool = True) -> list[str]:
+def _own_columns(spec: ModelSpec, definitions: FeatureDefinitions) -> list[str]:
     known_later = [spec.label_available_at, spec.target, *([spec.weight] if spec.weight else [])]
-    named = [spec.id, definitions.timestamp, *(known_later if labels else [])]
+    named = [spec.id, definitions.timestamp, *known_later]
     return list(dict.fromkeys([*named, *(field.name for field in definitions.inputs)]))
 
 

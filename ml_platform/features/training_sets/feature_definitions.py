@@ -14,6 +14,7 @@ import polars as pl
 from ml_platform.features.expressions.column_operations import NotVectorised
 from ml_platform.features.expressions.columns import ColumnFeature, Columns, compile_columns
 from ml_platform.features.expressions.compile import columns_of
+from ml_platform.features.expressions.frame_columns import FrameColumns
 from ml_platform.features.expressions.request_features import (
     RequestFeature,
     add_request_features,
@@ -96,19 +97,28 @@ class FeatureDefinitions:
         ViewChanged
             When a view is gone or defined otherwise than when the version was trained: its values are then others.
         """
+        return cls.of_manifest(manifest, views, timestamp=manifest.as_of or spec.timestamp)
+
+    @classmethod
+    def of_manifest(cls, manifest: Manifest, views: Mapping[str, FeatureView], *, timestamp: str) -> Self:
+        """Take them for rows of which `timestamp` has the instant; otherwise as `of_version`."""
         require_views(manifest, views)
         features = compile_columns([(feature.name, feature.tree) for feature in manifest.derived])
         kinds = {field.name: str(field.type) for field in manifest.inputs}
 
         def derive(rows: pl.DataFrame) -> pl.LazyFrame:
-            chunks = [_derived(chunk, kinds, manifest.derived, features) for chunk in rows.iter_slices(_CHUNK_ROWS)]
-            return pl.concat(chunks).lazy() if chunks else _derived(rows, kinds, manifest.derived, features).lazy()
+            chunks = [
+                derived_features(chunk, kinds, manifest.derived, features) for chunk in rows.iter_slices(_CHUNK_ROWS)
+            ]
+            return (
+                pl.concat(chunks).lazy() if chunks else derived_features(rows, kinds, manifest.derived, features).lazy()
+            )
 
         return cls(
             inputs=manifest.inputs,
             derived=tuple(feature.name for feature in manifest.derived),
             lookups=tuple(map(_lookup, manifest.lookups)),
-            timestamp=manifest.as_of or spec.timestamp,
+            timestamp=timestamp,
             derive=derive,
         )
 
@@ -190,14 +200,22 @@ def _lookup(item: ViewLookup) -> Lookup:
     )
 
 
-def _derived(
+def derived_features(
     rows: pl.DataFrame, kinds: Mapping[str, str], derived: Sequence[Derived], features: Sequence[ColumnFeature]
 ) -> pl.DataFrame:
-    """Compute the derived features of some rows by the functions that serving has."""
+    """Compute the derived features of typed rows by the functions that serving has (raises what they raise)."""
     if rows.is_empty():
         return rows.with_columns(pl.lit(None, DTYPES[feature.type]).alias(feature.name) for feature in derived)
-    used = set().union(*(columns_of(feature.tree) for feature in derived)) & set(kinds)
-    columns = Columns({name: rows.get_column(name).to_list() for name in used}, kinds, rows.height)
+    used = sorted(set().union(*(columns_of(feature.tree) for feature in derived)) & set(kinds))
+    # Rows with a null are computed one by one: apart from the others, which then are by column.
+    odd = rows.select(pl.any_horizontal([pl.lit(value=False), *(pl.col(name).is_null() for name in used)])).to_series()
+    if odd.len() == rows.height and 0 < odd.sum() < rows.height:
+        numbered = rows.with_row_index("__place")
+        parts = [
+            derived_features(part, kinds, derived, features) for part in (numbered.filter(~odd), numbered.filter(odd))
+        ]
+        return pl.concat(parts).sort("__place").drop("__place")
+    columns = FrameColumns(rows.select(used), kinds)
     columns.derive(features)
     return rows.with_columns(_series(columns, feature) for feature in derived)
 

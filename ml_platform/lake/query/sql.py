@@ -6,7 +6,7 @@ its `delta` extension, which cannot be installed on a machine without internet.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -165,38 +165,68 @@ def query(
     [('a', 2.0)]
     """
     with duckdb.connect(":memory:") as connection:
-        tree = parse_tree(sql, connection)
-        check_reads_tables_only(tree)
-        dated = take_dates(tree)
-        of_own_date = {one.schema for one in dated}
-        named = {table_of(node) for node in base_tables(tree) if node["schema_name"] not in of_own_date}
-        files: list[str] = []
-        pinned = attach(
-            connection, lake, named if tables is None else tables, versions, as_of=as_of, overlays=overlays, files=files
-        )
-        for one in dated:
-            version = {one.table: one.version} if one.version is not None else {}
-            attach(
-                connection,
-                lake,
-                [one.table],
-                version,
-                as_of=one.as_of,
-                overlays=overlays,
-                schema=one.schema,
-                files=files,
-            )
-        # A misspelt name raises, so that its version is not silently ignored.
-        for table in ((versions or {}).keys() | named) - pinned.keys():
-            lake.snapshot(table)
-        ends = ("-infinity", "infinity") if span is None else tuple(at.astimezone(UTC).isoformat() for at in span)
-        for name, at in zip(("span_start", "span_end"), ends, strict=True):
-            connection.execute(f"SET VARIABLE {name} = TIMESTAMPTZ {literal(at)}")
-        _close_in(connection, files)
-        relation = connection.sql(_written(tree, connection) if dated else sql)
+        relation = _relation_of(connection, lake, sql, versions, as_of, tables, overlays, span)
         if narrow is not None:
             relation = narrow(relation)
         return (relation if limit is None else relation.limit(limit)).pl()
+
+
+def query_batches(
+    lake: Lake,
+    sql: str,
+    *,
+    versions: Mapping[str, int] | None = None,
+    overlays: Overlays | None = None,
+    rows: int = 100_000,
+) -> Iterator[pl.DataFrame]:
+    """Yield the rows of `query` some at a time, one frame at least, without holding all of them."""
+    with duckdb.connect(":memory:") as connection:
+        relation = _relation_of(connection, lake, sql, versions, None, None, overlays, None)
+        yield relation.limit(0).pl()
+        for batch in relation.to_arrow_reader(rows):
+            yield pl.DataFrame(batch)
+
+
+def _relation_of(  # noqa: PLR0917 - private
+    connection: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    sql: str,
+    versions: Mapping[str, int] | None,
+    as_of: datetime | None,
+    tables: Iterable[str] | None,
+    overlays: Overlays | None,
+    span: tuple[datetime, datetime] | None,
+) -> duckdb.DuckDBPyRelation:
+    """Attach what a SELECT reads to a new connection, close it in, and give the SELECT's rows, not yet computed."""
+    tree = parse_tree(sql, connection)
+    check_reads_tables_only(tree)
+    dated = take_dates(tree)
+    of_own_date = {one.schema for one in dated}
+    named = {table_of(node) for node in base_tables(tree) if node["schema_name"] not in of_own_date}
+    files: list[str] = []
+    pinned = attach(
+        connection, lake, named if tables is None else tables, versions, as_of=as_of, overlays=overlays, files=files
+    )
+    for one in dated:
+        version = {one.table: one.version} if one.version is not None else {}
+        attach(
+            connection,
+            lake,
+            [one.table],
+            version,
+            as_of=one.as_of,
+            overlays=overlays,
+            schema=one.schema,
+            files=files,
+        )
+    # A misspelt name raises, so that its version is not silently ignored.
+    for table in ((versions or {}).keys() | named) - pinned.keys():
+        lake.snapshot(table)
+    ends = ("-infinity", "infinity") if span is None else tuple(at.astimezone(UTC).isoformat() for at in span)
+    for name, at in zip(("span_start", "span_end"), ends, strict=True):
+        connection.execute(f"SET VARIABLE {name} = TIMESTAMPTZ {literal(at)}")
+    _close_in(connection, files)
+    return connection.sql(_written(tree, connection) if dated else sql)
 
 
 def _close_in(connection: duckdb.DuckDBPyConnection, files: Iterable[str]) -> None:

@@ -34,13 +34,17 @@ def read_csv(path: Path | str, files: Files) -> pl.DataFrame:
     OSError, EOFError
         If the file cannot be opened or unpacked.
     """
-    frames: list[pl.DataFrame] = []
+    return pl.concat(csv_frames(path, files))
+
+
+def csv_frames(path: Path | str, files: Files) -> Iterator[pl.DataFrame]:
+    """Yield the rows of `read_csv` block by block, one frame at least, while the file is read."""
     names: list[str] = []
     text, read = _without_last_lines(_in_utf8(path, files), files), 0
     header: tuple[str | None, ...] = ()
-    for block in cut_into_blocks(text, files):
+    for number, block in enumerate(cut_into_blocks(text, files)):
         names = names or _names(block, files)
-        above = 1 if not frames and files.header == "first_line" else 0
+        above = 1 if not number and files.header == "first_line" else 0
         frame = _parse(block.text, names, files)
         if frame.height != block.rows:
             raise MalformedCsv(
@@ -49,10 +53,12 @@ def read_csv(path: Path | str, files: Files) -> pl.DataFrame:
             )
         if above:
             header = frame.row(0)
-        frames.append(frame[above:])
-        _check_rows(frames[-1], header, read)
-        read += frames[-1].height
-    return pl.concat(frames) if frames else pl.DataFrame(schema=dict.fromkeys(files.names or (), pl.String))
+        rows = frame[above:]
+        _check_rows(rows, header, read)
+        read += rows.height
+        yield rows
+    if not names:
+        yield pl.DataFrame(schema=dict.fromkeys(files.names or (), pl.String))
 
 
 def read_start(path: Path | str, size: int = CHUNK) -> bytes:

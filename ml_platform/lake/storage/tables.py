@@ -130,15 +130,21 @@ class Lake(LakeReader):
         return self.retried(table, "replace rows of", attempt)
 
     def replace_in_batches(
-        self, table: str, batches: Callable[[], Iterable[pl.DataFrame]], *, partition_by: Sequence[str] = ()
+        self,
+        table: str,
+        batches: Callable[[], Iterable[pl.DataFrame]],
+        *,
+        where: str | None = None,
+        partition_by: Sequence[str] = (),
+        add_columns: bool = False,
     ) -> int:
-        """Replace the whole table by rows that are written while they are computed; return the new version.
+        """Replace the whole table, or rows of it, by rows that are written while they are computed; return the version.
 
         Only a frame or two are held at a time. Rows keep their order within a frame, but frames may change theirs.
 
         Parameters
         ----------
-        table, partition_by
+        table, where, partition_by, add_columns
             See `replace`.
         batches
             Gives the rows, at least one frame; called again when the commit loses a race. If it raises, the table stays
@@ -148,14 +154,26 @@ class Lake(LakeReader):
         ------
         SchemaMismatch
             If a frame has other columns or types than the first one.
-        CommitConflict
-            See `append`.
+        ValueError, CommitConflict
+            See `replace`.
         """
 
         def attempt() -> int:
             target, rows = self._open(table), (storable(frame, table) for frame in batches())
+            if where is not None:
+                if target is None:  # as in `replace`
+                    first = next(iter(batches()))
+                    self.write(None, table, storable(first, table).clear(), partition_by, add_columns, mode="append")
+                    target = self._open(table)
+                assert target is not None
+                schema = scan(target).collect_schema()
+                rows = (conform(frame, schema, table, add_columns=add_columns) for frame in rows)
             return write_stream(
-                rows, table, lambda stream: self.write(target, table, stream, partition_by, False, mode="overwrite")
+                rows,
+                table,
+                lambda stream: self.write(
+                    target, table, stream, partition_by, add_columns, mode="overwrite", where=where
+                ),
             )
 
         return self.retried(table, "replace rows of", attempt)
