@@ -72,8 +72,18 @@ class Document:
         try:
             return model.model_validate(self.data.get("attributes") or {})
         except ValidationError as error:
-            errors = error.errors()
-            raise SpecError([self.problem(("attributes", *e["loc"]), explain(model, e)) for e in errors]) from None
+            problems = [
+                self._problem_of_a_part(("attributes", *e["loc"]), message)
+                for e in error.errors()
+                for message in explain(model, e).split("\n")
+            ]
+            raise SpecError(problems) from None
+
+    def _problem_of_a_part(self, location: Location, message: str) -> Problem:
+        """Place a message that begins with the key of a part, `promotion.metric: …`, at that key where it is written."""
+        head, colon, rest = message.partition(": ")
+        part: Location = (*location, *(int(name) if name.isdigit() else name for name in head.split(".")))
+        return self.problem(part, rest) if colon and part in self._lines else self.problem(location, message)
 
     def problem(self, location: Location, message: str) -> Problem:
         """Place a message at a key, or at the nearest enclosing one that is written down."""

@@ -39,6 +39,12 @@ PLAN = "plan, type: string}"  # on line 15
 LOG = "  scoring: {start: 2024-01-01}\n"
 LOGS = "  inference_log: {"
 COST = "{false_positive: 1, false_negative: 5}"
+FAIR = """\
+  promotion:
+    guardrails:
+      fairness: {columns: [plan], max_selection_difference: 0.1}
+      optional: [selection_rate]
+"""
 VIEWS = {"usage": ["calls", "minutes"], "payments": ["late"]}
 
 
@@ -71,7 +77,7 @@ def test_a_good_file_gives_the_spec(write):
         ("[calls]", "[cals]", 18, "lookups.0.features", ["unknown feature of usage 'cals'", "'calls'", "minutes"]),
         ("spine: spine.sql", "spine: spin.sql", 8, "spine", ["no file 'spin.sql'", "'spine.sql'"]),
         ("type: string}\n  lookups", "type: strng}\n  lookups", 15, "inputs.2.type", ["did you mean 'string'?"]),
-        ("[logistic_regression]", "[ridge]", 2, "attributes", ["['ridge'] cannot do task 'binary'"]),
+        ("[logistic_regression]", "[ridge]", 19, "families", ["['ridge'] cannot do task 'binary'"]),
         ("2024-01-01", "first of may", 20, "scoring.start", ["first of may"]),
         ("name: churn", "name: Churn model", 3, "name", ["pattern", "Churn model"]),
         (PLAN, "plan, type: string, allowd: [free]}", 15, "inputs.2.allowd", ["did you mean 'allowed'?"]),
@@ -132,7 +138,46 @@ def test_a_good_file_gives_the_spec(write):
         (LOG, f"{LOG}  threshold: {{costs: 1}}\n", 21, "threshold.costs", ["did you mean 'cost'?"]),
         (LOG, f"{LOG}  threshold: {{value: 0.1, cost: {COST}}}\n", 21, "threshold", ["not both"]),
         (LOG, f"{LOG}  threshold: {{cost: {{false_positive: 1}}}}\n", 21, "threshold.cost.false_negative", ["missing"]),
-        ("binary\n", "multiclass\n  threshold: 0.3\n", 2, "attributes", ["only a binary model has one"]),
+        ("binary\n", "multiclass\n  threshold: 0.3\n", 7, "threshold", ["only a binary model has one"]),
+        ("binary\n", "multiclass\n  quantile: 0.3\n", 7, "quantile", ["only a regression has one"]),
+        (
+            LOG,
+            f"{LOG}  promotion:\n    slices: [plan, [plan, plan]]\n",
+            22,
+            "promotion.slices",
+            ["wanted different columns; found ['plan', 'plan']"],
+        ),
+        (LOG, f"{LOG}  promotion: {{slices: plan}}\n", 21, "promotion.slices", ["a list was wanted", "'plan'"]),
+        (LOG, f"{LOG}  promotion: {{slices: [[1]]}}\n", 21, "promotion.slices", ["wanted a column, or a list", "[1]"]),
+        (
+            LOG,
+            f"{LOG}  promotion:\n    guardrails:\n      max_calibration: 0.1\n",
+            23,
+            "promotion.guardrails.max_calibration",
+            ["did you mean 'max_calibration_error'?"],
+        ),
+        (
+            LOG,
+            f"{LOG}  promotion:\n    guardrails:\n      optional: [fairness]\n",
+            23,
+            "promotion.guardrails.optional.0",
+            ["unknown value 'fairness'", "selection_rate"],
+        ),
+        (
+            LOG,
+            f"{LOG}  promotion:\n    guardrails:\n      fairness: {{columns: [plan]}}\n",
+            23,
+            "promotion.guardrails.fairness",
+            ["wants max_selection_difference, max_true_positive_difference, or both"],
+        ),
+        (
+            "binary\n",
+            f"multiclass\n{FAIR}",
+            9,
+            "promotion.guardrails.fairness",
+            ["does not apply to task 'multiclass'"],
+        ),
+        ("binary\n", f"multiclass\n{FAIR}", 10, "promotion.guardrails.optional.0", ["'selection_rate' does not apply"]),
         ("2024-01-01}", "0001-01-01}", 20, "scoring.start", ["1678-01-01"]),
         (LOG, f"{LOG}  split: {{holdout: 0 days}}\n", 21, "split.holdout", ["longer than 0"]),
         (LOG, f"{LOG}  split: {{gap: -1 days}}\n", 21, "split.gap", ["that is not negative", "-1 day"]),

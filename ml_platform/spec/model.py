@@ -304,6 +304,8 @@ class ModelSpec(Strict):
             raise ValueError(
                 f"promotion.metric: '{self.promotion.metric}' is not one of {', '.join(allowed)} for {what}"
             )
+        if wrong := list(self.promotion.guardrails.misapplied(self.task, self.quantile)):
+            raise ValueError("\n".join(wrong))
         if self.task != "binary" and self.threshold != Threshold():
             raise ValueError(f"threshold: only a binary model has one, not task '{self.task}'; leave it out")
         if self.task == "regression" and self.calibration != "none":

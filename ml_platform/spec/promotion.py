@@ -2,8 +2,9 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from ml_platform.spec.guardrails import Columns, Guardrails, column_sets
 from ml_platform.spec.types import Strict
 
 BLOCK_UNITS = ("day", "week", "rows")
@@ -58,10 +59,17 @@ class Promotion(Strict):
     min_class_rows: int = Field(
         30, ge=1, description="Classification: as many holdout rows must be of other classes than the most frequent."
     )
-    slices: tuple[str, ...] = Field((), description="Columns whose every group is guarded.")
-    max_slice_loss: float = Field(0.05, ge=0, description="How much worse any large enough group may get.")
+    slices: Columns = Field(
+        (),
+        description="Columns whose every group is guarded; a list in the list guards the groups of its columns "
+        "together, e.g. `[origin, [carrier, origin]]`.",
+    )
+    max_slice_loss: float = Field(
+        0.05, ge=0, description="How much worse any large enough group may get, by more than chance."
+    )
     min_slice_rows: int = Field(500, ge=1, description="Groups with fewer holdout rows are shown, not guarded.")
     max_latency_ms: float = Field(5.0, gt=0, description="Bound on the median time of a one-row prediction.")
+    guardrails: Guardrails = Field(Guardrails(), description="What a new version must not break, whatever it gains.")
     refit: bool = Field(
         True, description="A version that passed is fitted again, with the same parameters, on all labelled rows."
     )
@@ -79,6 +87,11 @@ class Promotion(Strict):
         description="With `automatic: false`: a version waits until a person has approved it, by whatever way it is to "
         "be released. Without, whoever may promote releases it.",
     )
+
+    @field_validator("slices", mode="before")
+    @classmethod
+    def _are_columns(cls, value: object) -> object:
+        return column_sets(value)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

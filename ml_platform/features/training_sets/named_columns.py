@@ -12,6 +12,7 @@ from ml_platform.features.expressions.request_features import RequestFeature, de
 from ml_platform.features.point_in_time.lookup import feature_column
 from ml_platform.features.training_sets.build import feature_infos
 from ml_platform.features.views.view import FeatureView
+from ml_platform.spec.guardrails import Columns, columns_of_set
 from ml_platform.spec.input_rules import FieldType
 from ml_platform.spec.model import SCORE_COLUMNS, ModelSpec
 from ml_platform.spec.promotion import BLOCK_UNITS
@@ -144,11 +145,19 @@ def _groups(
     own = [spec.id, spec.timestamp, spec.label_available_at, *(field.name for field in spec.inputs)]
     columns = dict.fromkeys([*own, *features])
     label = "is the target itself, whose groups say nothing of the rows; name a column that is known before"
-    for index, name in enumerate(spec.promotion.slices):
-        if name not in columns:
-            what = "column of the training set"
-            message = f"'{name}' {label}" if name == spec.target else unknown(name, columns, what=what)
-            yield document.problem(("attributes", "promotion", "slices", index), message)
+    fairness = spec.promotion.guardrails.fairness
+    named: dict[Location, Columns] = {
+        ("attributes", "promotion", "slices"): spec.promotion.slices,
+        ("attributes", "promotion", "guardrails", "fairness", "columns"): fairness.columns if fairness else (),
+    }
+    for location, sets in named.items():
+        for index, one in enumerate(sets):
+            for place, name in enumerate(columns_of_set(one)):
+                if name not in columns:
+                    what = "column of the training set"
+                    message = f"'{name}' {label}" if name == spec.target else unknown(name, columns, what=what)
+                    inner = () if isinstance(one, str) else (place,)
+                    yield document.problem((*location, index, *inner), message)
     block = spec.promotion.block
     if block not in BLOCK_UNITS and block not in columns:
         what = "unit or column of the training set"

@@ -51,7 +51,13 @@ MODEL: dict[str, Any] = {
     "weight": "amount",
     "monotone": {"double": "increasing", "customers__total": "decreasing"},
     "leakage": {"allow": ["amount", "double", "customers__total"]},
-    "promotion": {"block": "customer", "slices": ["plan", "weekday", "id", "customers__total"]},
+    "promotion": {
+        "block": "customer",
+        "slices": ["plan", "weekday", "id", "customers__total", ["plan", "weekday"]],
+        "guardrails": {
+            "fairness": {"columns": ["plan", ["weekday", "plan"]], "max_selection_difference": 0.1},
+        },
+    },
     "inference_log": {"redact": ["amount"], "hash": ["customer"]},
     "scoring": {"start": "2024-01-01"},
 }
@@ -77,6 +83,9 @@ WRONG: list[tuple[str, Any, str]] = [
     ("promotion.slices.1", "weekdy", "unknown column of the training set 'weekdy'; did you mean 'weekday'?"),
     ("promotion.slices.0", "customer__total", "did you mean 'customers__total'?"),
     ("promotion.slices.0", "day_before", "unknown column of the training set 'day_before'"),
+    ("promotion.slices.4.1", "weekdy", "unknown column of the training set 'weekdy'; did you mean 'weekday'?"),
+    ("promotion.guardrails.fairness.columns.0", "plam", "unknown column of the training set 'plam'; did you mean 'pla"),
+    ("promotion.guardrails.fairness.columns.1.0", "wekday", "did you mean 'weekday'?"),
     ("inference_log.redact.0", "amonut", "unknown input 'amonut'; did you mean 'amount'?"),
     ("inference_log.hash.0", "custmer", "unknown input 'custmer'; did you mean 'customer'?"),
     ("weight", "amuont", "spine.sql gives no 'amuont'; did you mean 'amount'?"),
@@ -91,6 +100,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("lookups.0.keys.buyer", "late", "'late' is the target, which no request can know"),
     ("promotion.block", "late", "'late' is the target itself, whose groups say nothing"),
     ("promotion.slices.0", "late", "'late' is the target itself"),
+    ("promotion.guardrails.fairness.columns.0", "late", "'late' is the target itself"),
     ("target", "plan", "'plan' is the target, which no request can know"),
     # types that a part cannot have
     ("inputs.0.type", "number", "'id' is the id, by whose text labels find their scores, and a number has more than"),
@@ -205,7 +215,7 @@ def leaves(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple
         inner = [field.annotation]
         while any(get_origin(one) is not None or type(one).__name__ == "UnionType" for one in inner):
             inner = [arg for one in inner for arg in (get_args(one) or (one,)) if arg is not Ellipsis]
-            if any(not isinstance(one, type) for one in inner):
+            if any(not isinstance(one, type) and get_origin(one) is None for one in inner):  # words of a Literal
                 break
         parts = [one for one in inner if isinstance(one, type) and issubclass(one, BaseModel)]
         for part in parts:
@@ -302,7 +312,7 @@ def test_a_label_may_be_looked_up_from_when_it_was_known(
         (SPINE.replace("late FROM", "[late] AS late FROM"), {}, "is a BOOLEAN[], which is no label of a binary task"),
         (
             SPINE.replace("late FROM", "plan AS late FROM"),
-            {"task": "regression"},
+            {"task": "regression", "promotion": {}},
             "is a VARCHAR, which is no label of a regression task",
         ),
     ],
