@@ -30,7 +30,7 @@ from ml_platform.yaml_documents import SpecError
 if TYPE_CHECKING:
     from ml_platform.lake.query.overlays import Overlays
     from ml_platform.lake.storage.tables import Lake
-    from ml_platform.training.documents import ReleaseDecision
+    from ml_platform.training.documents import Evaluation, ReleaseDecision
 
 BUILD, MODELS, DATA, ACCESS, TERMINAL = "Make models", "What serves", "Tables and features", "Access", "This terminal"
 Model = Annotated[str, typer.Argument(help="Name of the model, as in its defs.yaml.")]
@@ -146,33 +146,43 @@ def run(model: Model) -> None:
     from ml_platform.processes.platform import make_databases, platform_environment, ports
     from ml_platform.processes.runner import CannotStart
     from ml_platform.project import current_project
-    from ml_platform.registry.releases import ReleaseConflict
+    from ml_platform.promotion.power import power_beforehand
+    from ml_platform.registry.releases import ReleaseConflict, ReleaseStore
+    from ml_platform.registry.stored_documents import DocumentUnreadable
 
     try:
         chosen = ports()
         make_databases(Settings())
         # From here on this process is one of the platform's own: same folders, same addresses.
         os.environ.update({"MLFLOW_LOGGING_LEVEL": "WARNING"} | platform_environment(Settings(), chosen))
+        if (told := power_beforehand(ReleaseStore(Settings().releases_dir), model)) is not None:
+            say(f"{told}.")
         done = run_in_home(current_project(), model, tell=say, dagster_url=f"http://127.0.0.1:{chosen['dagster']}")
     except RunInterrupted as error:
         stop(str(error), INTERRUPTED)
-    except (LookupError, CannotStart, RunFailed, SpecError, ReleaseConflict) as error:
+    except (LookupError, CannotStart, RunFailed, SpecError, ReleaseConflict, DocumentUnreadable) as error:
         stop(str(error))
     for warning in done.warnings:
         say(f"warning: {warning}")
-    _tell_verdict(done.decision)
+    _tell_verdict(done.decision, done.evaluation)
 
 
-def _tell_verdict(decision: "ReleaseDecision") -> None:
+def _tell_verdict(decision: "ReleaseDecision", evaluation: "Evaluation") -> None:
     """Print what the gate found, and how to ask what serves."""
     from ml_platform.governance.keys import KeyStore
     from ml_platform.registry.example_request import curl_line, example_request
     from ml_platform.registry.releases import ReleaseStore
+    from ml_platform.training.evaluation.guardrails.table import guardrail_lines
+    from ml_platform.training.evaluation.power import in_words as power_in_words
 
     settings, model = Settings(), decision.model
     say(f"The gate {'released' if decision.promoted else 'did not release'} version {decision.version} of {model}:")
     for reason in decision.reasons:
         say(f"  {reason}")
+    for line in guardrail_lines(evaluation.guardrails) if evaluation.guardrails else ():
+        say(f"  {line}")
+    if evaluation.power is not None:
+        say(f"  Power, at a first try: {power_in_words(evaluation.power)}.")
     store = ReleaseStore(settings.releases_dir)
     if store.endpoint(model) is None:
         say(f"Nothing of {model} serves. To serve it all the same:")

@@ -80,7 +80,7 @@ class Document:
             raise SpecError(problems) from None
 
     def _problem_of_a_part(self, location: Location, message: str) -> Problem:
-        """Place a message that begins with the key of a part, `promotion.metric: …`, at that key where it is written."""
+        """Place a message that begins with a key, as `promotion.metric: …`, at that key where it is written."""
         head, colon, rest = message.partition(": ")
         part: Location = (*location, *(int(name) if name.isdigit() else name for name in head.split(".")))
         return self.problem(part, rest) if colon and part in self._lines else self.problem(location, message)

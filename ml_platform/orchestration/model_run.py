@@ -18,7 +18,7 @@ from ml_platform.orchestration.search_progress import shown_in_terminal
 from ml_platform.project import Project
 from ml_platform.spec.model import ModelSpec
 from ml_platform.spec_yaml import check_project
-from ml_platform.training.documents import ReleaseDecision
+from ml_platform.training.documents import Evaluation, ReleaseDecision
 from ml_platform.yaml_documents import unknown
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}  # every event is in the UI
@@ -44,12 +44,15 @@ class ModelRun:
         The model.
     decision
         What the gate's verdict did.
+    evaluation
+        What the gate found.
     warnings
         Checks that failed without stopping the run, in words.
     """
 
     spec: ModelSpec
     decision: ReleaseDecision
+    evaluation: Evaluation
     warnings: tuple[str, ...]
 
 
@@ -99,7 +102,8 @@ def run_model(project: Project, name: str, instance: dg.DagsterInstance, *, tell
     job = definitions.resolve_job_def(retrain_job(spec))
     done = progress.execute(job, instance, None)
     decision: ReleaseDecision = done.result.output_for_node(key(spec, "release").to_python_identifier())
-    return ModelRun(spec, decision, (*warnings, *done.warnings))
+    evaluation: Evaluation = done.result.output_for_node(key(spec, "evaluation").to_python_identifier())
+    return ModelRun(spec, decision, evaluation, (*warnings, *done.warnings))
 
 
 def run_in_home(project: Project, name: str, *, tell: Tell, dagster_url: str) -> ModelRun:

@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from ml_platform.features.views.view import FeatureView
-from ml_platform.orchestration.metadata import in_short, numbers, reasons, table
+from ml_platform.orchestration.metadata import in_short, numbers, plots, reasons, table
 from ml_platform.orchestration.model_asset import model_asset
 from ml_platform.orchestration.resources import Platform
 from ml_platform.registry.digests import BundleRefused
@@ -30,7 +30,7 @@ def _evaluation(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView])
         "evaluation",
         document=Evaluation,
         takes=["trained_model"],
-        description=f"Challenger against champion on rows new to both: `{spec.metric}`, slices, latency.",
+        description=f"Challenger against champion on rows new to both: `{spec.metric}`, guardrails, power.",
         kinds={"onnx"},
         checks={
             "beats_reference": "The gate lets the challenger take the champion's (or the naive baseline's) place.",
@@ -39,6 +39,7 @@ def _evaluation(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView])
     )
     def evaluation(trained_model: TrainedModel, platform: Platform) -> dg.MaterializeResult:
         from ml_platform.training.evaluation.evaluate import evaluate
+        from ml_platform.training.evaluation.guardrails.table import guardrail_rows
         from ml_platform.training.evaluation.plausibility import implausible, strongest_features
         from ml_platform.training.evaluation.rescoring import VersionRows
 
@@ -67,6 +68,7 @@ def _evaluation(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView])
             metadata={
                 "verdict": reasons(evaluation.reasons),
                 "comparison": table(compared),
+                "guardrails": table(guardrail_rows(evaluation.guardrails)),
                 "slices": table([result.model_dump() for result in evaluation.slices]),
                 "strongest features": table(strongest_features(trained_model)),
                 "reference": evaluation.reference,
@@ -75,6 +77,7 @@ def _evaluation(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView])
                 "latency ms": evaluation.latency_ms,
                 **numbers(evaluation.challenger, prefix="challenger/"),
                 **numbers(evaluation.champion or {}, prefix="champion/"),
+                **_intervals(spec, evaluation),
                 **(gain or {}),
             },
             check_results=[
@@ -96,6 +99,25 @@ def _evaluation(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView])
         )
 
     return evaluation
+
+
+def _intervals(spec: ModelSpec, evaluation: Evaluation) -> dict[str, dg.MetadataValue]:
+    """Both intervals of the gain, drawn and in numbers, and what so many blocks can show."""
+    from ml_platform.training.artifacts.plots import intervals_plot
+    from ml_platform.training.evaluation.gate import interval_rows
+    from ml_platform.training.evaluation.power import in_words as power_in_words
+
+    if evaluation.interval is None:
+        return {}
+    power = evaluation.power
+    drawn = intervals_plot(
+        spec.metric, evaluation.interval, evaluation.within_blocks, bound=power.bound if power else 0.0
+    )
+    return {
+        **plots({"intervals.png": drawn}),
+        "intervals": table(interval_rows(evaluation)),
+        **({"power": dg.MetadataValue.text(power_in_words(power))} if power else {}),
+    }
 
 
 def _support(evaluation: Evaluation) -> dict[str, int]:

@@ -4,12 +4,23 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ml_platform.registry.card_pages import card_html, card_markdown
-from ml_platform.registry.model_card import CardInterval, CardQuality, CardSlice, ModelCard, store_card
+from ml_platform.registry.model_card import (
+    CardGuardrail,
+    CardInterval,
+    CardPower,
+    CardQuality,
+    CardSlice,
+    ModelCard,
+    store_card,
+)
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import Tracker
+from ml_platform.spec.guardrails import columns_of_set
 from ml_platform.spec.input_rules import rules_of
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.documents import Evaluation, Interval, RegisteredVersion, TrainedModel
+from ml_platform.training.evaluation.guardrails.table import guardrail_rows
+from ml_platform.training.evaluation.power import in_words
 
 CARD = "model_card"  # folder of the run's artifacts
 
@@ -94,6 +105,20 @@ def _quality(evaluation: Evaluation) -> CardQuality | None:
         naive_metrics=dict(evaluation.naive),
         naive=evaluation.naive_description,
         interval=_interval(interval) if interval else None,
+        within_blocks=_interval(evaluation.within_blocks) if evaluation.within_blocks else None,
+        power=CardPower(**evaluation.power.model_dump()) if evaluation.power else None,
+        power_in_words=in_words(evaluation.power) if evaluation.power else "",
+        guardrails=tuple(
+            CardGuardrail(
+                name=row["guardrail"],
+                value=row["value"],
+                bound=row["bound"],
+                verdict=row["verdict"],
+                optional=result.optional,
+                reason=row["reason"],
+            )
+            for row, result in zip(guardrail_rows(evaluation.guardrails), evaluation.guardrails, strict=True)
+        ),
         slices=tuple(
             CardSlice(
                 column=one.column,
@@ -156,7 +181,8 @@ def _limits(spec: ModelSpec) -> tuple[str, ...]:
         below,
         f"{len(ruled)} of {len(spec.inputs)} inputs have rules for their values; a request that breaks one is refused, "
         "or answered with a flag where the input says so.",
-        f"Groups of {', '.join(spec.promotion.slices)} are guarded by the gate."
+        f"Groups of {'; '.join(', '.join(columns_of_set(one)) for one in spec.promotion.slices)} are guarded by the "
+        "gate."
         if spec.promotion.slices
         else "No group is guarded by the gate (`promotion.slices`).",
     )

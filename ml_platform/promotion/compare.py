@@ -23,14 +23,15 @@ from ml_platform.training.data.split import window
 from ml_platform.training.documents import Interval, SliceResult, Window
 from ml_platform.training.evaluation.blocks import block_ids
 from ml_platform.training.evaluation.contenders import (
+    JudgedRows,
     aligned,
     all_classes,
     as_judged,
     contender,
     gain_of,
-    group_results,
 )
 from ml_platform.training.evaluation.evaluate import one_row_latency_ms
+from ml_platform.training.evaluation.guardrails.slices import group_results
 from ml_platform.training.evaluation.rescoring import VersionRows
 
 
@@ -61,6 +62,9 @@ class SameRows(Strict):
     first: dict[str, float] = Field(description="Metric → value of the first version.")
     second: dict[str, float] = Field(description="Metric → value of the second version.")
     gain: Interval | None = Field(description="Of the second over the first; null where the rows make too few blocks.")
+    within_blocks: Interval | None = Field(
+        None, description="Of the same gain, if the same blocks came again with other rows; null as for `gain`."
+    )
     groups: tuple[SliceResult, ...] = Field(description="Groups of `promotion.slices`; the second is the challenger.")
 
 
@@ -175,7 +179,8 @@ def _same_rows(
         first=first.metrics,
         second=second.metrics,
         gain=gain_of(spec, y, blocks, second, first, confidence=spec.promotion.confidence),
-        groups=group_results(spec, rows, y, second, first),
+        within_blocks=gain_of(spec, y, blocks, second, first, confidence=spec.promotion.confidence, within=True),
+        groups=group_results(spec, JudgedRows(rows, y, blocks), second, first),
     ), ""
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ml_platform.promotion.compare import ComparedVersion, VersionComparison
 from ml_platform.registry import card_pages
+from ml_platform.registry.interval_figure import interval_svg
 
 _HERE = Path(__file__).parent / "templates"
 Row = tuple[str, str, str]
@@ -25,7 +26,7 @@ def comparison_text(compared: VersionComparison) -> list[str]:
         for name, one, other in [head, *part]:
             mark = "*" if (one != other and name) else " "
             lines.append(f"{mark} {name:<{widths[0]}}  {one:<{widths[1]}}  {other}".rstrip())
-    return [f"{compared.model}:", *lines, "", verdict_of(compared)]
+    return [f"{compared.model}:", *lines, "", verdict_of(compared), *filter(None, [_again(compared)])]
 
 
 def comparison_html(compared: VersionComparison) -> str:
@@ -34,6 +35,8 @@ def comparison_html(compared: VersionComparison) -> str:
     return pages.get_template("comparison.html").render(
         compared=compared,
         verdict=verdict_of(compared),
+        again=_again(compared),
+        intervals=interval_svg(compared.same_rows.gain, compared.same_rows.within_blocks) if compared.same_rows else "",
         parts=[
             ("How they were made", facts_of(compared)),
             ("Metrics", metrics_of(compared)),
@@ -115,6 +118,17 @@ def verdict_of(compared: VersionComparison) -> str:
     return (
         f"On {rows}: gain of version {compared.second.version} in {metric} {gain.gain:+.4f}, {gain.confidence:.0%} "
         f"interval {gain.lower:+.4f} to {gain.upper:+.4f} over {gain.blocks} blocks ({gain.block}): {sure}."
+    )
+
+
+def _again(compared: VersionComparison) -> str:
+    """The other interval of the gain, and what it sees."""
+    within = compared.same_rows.within_blocks if compared.same_rows else None
+    if within is None:
+        return ""
+    return (
+        f"If the same blocks came again with other rows: {within.lower:+.4f} to {within.upper:+.4f}, which does not "
+        "see how blocks differ, and decides nothing."
     )
 
 

@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from ml_platform.features.views.view import FeatureView
     from ml_platform.promotion.retire import ModelUse
 
-app = typer.Typer(no_args_is_help=True, help="Import a model, read a version's card, compare versions, retire a model.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Import a model, read a version's card, compare versions, see what the gate can tell, retire a model.",
+)
 
 
 @app.callback()
 def models() -> None:
-    """Import a model, read a version's card, compare versions, retire a model."""
+    """Import a model, read a version's card, compare versions, see what the gate can tell, retire a model."""
 
 
 @app.command()
@@ -93,6 +96,36 @@ def compare(
     except (LookupError, ValueError, BundleRefused, OSError, SpecError, ProjectNotFound, EnvironmentUnknown) as error:
         stop(f"{model}: {error}")
     for line in comparison_text(compared) if to is None else [f"{to}: versions {first} and {second} of {model}"]:
+        say(line)
+
+
+@app.command()
+def power(
+    model: Annotated[str, typer.Argument(help="Name of the model.")],
+    blocks: Annotated[
+        int | None,
+        typer.Option(min=2, help="Also for so many blocks of holdout: days, unless promotion.block says else."),
+    ] = None,
+    gain: Annotated[
+        float | None, typer.Option(help="A true gain in the gate's metric; the last one observed when left out.")
+    ] = None,
+    share: Annotated[
+        float | None, typer.Option(min=0.05, max=0.999, help="Wanted probability of passing; 0.8.")
+    ] = None,
+) -> None:
+    """Show how large a gain the gate can see in how many days of holdout, from how much the last comparison varied.
+
+    Example: ml-platform models power my_model --gain 0.004 --blocks 56
+    """
+    from ml_platform.promotion.power import measured_power, power_lines
+    from ml_platform.registry.releases import ReleaseStore
+    from ml_platform.registry.stored_documents import DocumentUnreadable
+
+    try:
+        measured = measured_power(ReleaseStore(Settings().releases_dir), model)
+    except (LookupError, ValueError, DocumentUnreadable) as error:
+        stop(str(error))
+    for line in power_lines(measured, blocks=blocks, gain=gain, share=share):
         say(line)
 
 

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from ml_platform.registry.history import reigns
+from ml_platform.registry.interval_figure import interval_svg
 from ml_platform.registry.manifest import describe_targets
 from ml_platform.registry.model_card import ModelCard
 from ml_platform.registry.releases import ReleaseStore
@@ -67,7 +69,15 @@ def _render(template: str, store: ReleaseStore, card: ModelCard, *, autoescape: 
         sides=_sides(card),
         services=_services(store, card),
         annex=ANNEX_IV,
+        intervals=_intervals(card),
     )
+
+
+def _intervals(card: ModelCard) -> Markup:
+    quality = card.quality
+    if quality is None:
+        return Markup("")
+    return interval_svg(quality.interval, quality.within_blocks, quality.power.bound if quality.power else None)
 
 
 def _metric_names(card: ModelCard) -> list[str]:

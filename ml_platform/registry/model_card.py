@@ -37,6 +37,32 @@ class CardInterval(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True
     block: str
 
 
+class CardGuardrail(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Something beside the gain that the gate held to a bound."""
+
+    name: str  # with the columns whose groups are judged
+    value: str  # with its interval, where it has one
+    bound: str  # empty where it is only shown
+    verdict: str  # held, broken, not computed, not applicable or shown
+    optional: bool
+    reason: str
+
+
+class CardPower(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """What so many blocks of rows can show of a gain, at a first try."""
+
+    share: float  # wanted probability that a true gain passes
+    blocks: int
+    block: str
+    standard_error: float  # of the gain, over so many blocks
+    confidence: float
+    min_gain: float
+    bound: float
+    detectable: float  # smallest true gain that passes with that probability
+    observed: float
+    blocks_needed: int | None  # for a true gain as large as the observed one; None: no number of them suffices
+
+
 class CardQuality(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """What the gate measured, on rows that neither model was trained on."""
 
@@ -50,6 +76,10 @@ class CardQuality(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
     naive_metrics: dict[str, float]
     naive: str  # what the naive answer is
     interval: CardInterval | None = None
+    within_blocks: CardInterval | None = None  # of the same gain, if the same blocks came again with other rows
+    power: CardPower | None = None
+    power_in_words: str = ""
+    guardrails: tuple[CardGuardrail, ...] = ()  # none in cards of earlier engines
     slices: tuple[CardSlice, ...] = ()
     latency_ms: float = 0.0
     parity_difference: float = 0.0

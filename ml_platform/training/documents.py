@@ -10,6 +10,7 @@ from pydantic import Field
 
 from ml_platform.features.training_sets.documents import TrainingSetRef
 from ml_platform.spec.families import Parameter
+from ml_platform.spec.guardrails import GuardrailName
 from ml_platform.spec.types import Strict
 
 
@@ -181,7 +182,10 @@ class SliceResult(Strict):
     challenger: float = Field(description="The challenger's metric on them.")
     reference: float = Field(description="The champion's, or the naive answer's.")
     loss: float = Field(description="How much worse the challenger is; negative when better.")
-    passed: bool = Field(description="Whether it loses no more than allowed, or has too few rows to be guarded.")
+    lower: float | None = Field(
+        None, description="Lower bound of the loss, sure for all groups together; null where the group has no interval."
+    )
+    passed: bool = Field(description="Whether it loses no more than allowed, or no more than chance makes.")
 
 
 class Interval(Strict):
@@ -194,6 +198,55 @@ class Interval(Strict):
     standard_error: float = Field(description="Of the gain, over blocks.")
     blocks: int = Field(description="Blocks of rows, independent of one another, that it rests on.")
     block: str = Field(description="What they are: `promotion.block`.")
+
+
+class GuardrailResult(Strict):
+    """What one guardrail found: a number, its bound, and whether it holds."""
+
+    name: GuardrailName = Field(description="Which guardrail.")
+    of: str = Field("", description="Columns whose groups are judged; empty for the whole model.")
+    value: float | None = Field(None, description="What was measured; null where it could not be.")
+    lower: float | None = Field(None, description="Lower bound of a number that chance moves; null of an exact one.")
+    upper: float | None = Field(None, description="Upper bound of it.")
+    bound: float | None = Field(None, description="What it is held to; null where it is only shown.")
+    at_least: bool = Field(
+        False, description="Whether the bound is the smallest value that is allowed, not the largest."
+    )
+    passed: bool = Field(description="Whether the version may be released as far as this goes.")
+    optional: bool = Field(False, description="Whether it refuses nothing where it cannot be computed.")
+    reason: str = Field(description="What was found and wanted, or why it could not be computed, in words.")
+
+    @property
+    def title(self) -> str:
+        """Its name, with the columns whose groups are judged."""
+        return f"{self.name} of {self.of}" if self.of else self.name
+
+    @property
+    def verdict(self) -> Literal["held", "broken", "not computed", "not applicable", "shown"]:
+        """What became of it, in a word or two."""
+        if self.value is None and self.bound is not None:
+            return "not computed" if self.optional or not self.passed else "not applicable"
+        if not self.passed:
+            return "broken"
+        return "shown" if self.bound is None else "held"
+
+
+class Power(Strict):
+    """What so many blocks of rows can show, from how much this gain varies between blocks."""
+
+    share: float = Field(0.8, description="Wanted probability that a true gain passes the gate.")
+    blocks: int = Field(description="Blocks of the holdout.")
+    block: str = Field(description="What they are: `promotion.block`.")
+    standard_error: float = Field(description="Of the gain, over so many blocks.")
+    confidence: float = Field(description="Of the interval, at a first try.")
+    min_gain: float = Field(description="Smallest gain that the rule lets pass, however sure.")
+    bound: float = Field(description="What the lower bound of the gain has to be above.")
+    detectable: float = Field(description="Smallest true gain that passes with the wanted probability.")
+    observed: float = Field(description="Gain that was measured.")
+    blocks_needed: int | None = Field(
+        description="Blocks with which a true gain as large as the observed one would pass with that probability; null "
+        "where no number of them suffices."
+    )
 
 
 class Support(Strict):
@@ -228,11 +281,20 @@ class Evaluation(Strict):
     naive_description: str = Field("", description="What the naive answer is.")
     reference: str = Field(description="What the challenger had to beat: 'champion (version 3)' or 'naive baseline'.")
     interval: Interval | None = Field(None, description="Of the gain over the reference.")
+    within_blocks: Interval | None = Field(
+        None,
+        description="Of the same gain, if the same blocks came again with other rows: it does not see how blocks "
+        "differ, and decides nothing. Null where blocks have few rows.",
+    )
     over_naive: Interval | None = Field(None, description="Of the gain over the naive baseline.")
     over_chance: Interval | None = Field(None, description="Of the gain over the best answer that is always the same.")
     support: Support | None = Field(None, description="How much the holdout can tell; null where it was not asked.")
     tries: float = Field(1.0, description="How often these rows served to choose, this time included.")
+    power: Power | None = Field(None, description="What gain so many blocks can show; null without an interval.")
     slices: tuple[SliceResult, ...] = Field((), description="Results on the groups of the guarded columns.")
+    guardrails: tuple[GuardrailResult, ...] = Field(
+        (), description="Everything beside the gain that was held to a bound; empty in evaluations of earlier engines."
+    )
     latency_ms: float = Field(description="Median time of a one-row prediction.")
     parity: ParityReport = Field(description="How the export compares with the trained model.")
     promote: bool = Field(description="Whether the gate lets it pass.")

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ml_platform.registry.interval_figure import labelled
 from ml_platform.registry.manifest import Label
 from ml_platform.spec.types import Task
 from ml_platform.training.artifacts.figures import BLUE, GREY, RED, new_figure, png_bytes
+from ml_platform.training.documents import Interval
 
 _MOST_POINTS = 4000
 _MOST_BARS = 20
@@ -51,6 +53,22 @@ def model_plots(
         else:
             images["coverage.png"] = coverage_plot(y, score, quantile)
     return images
+
+
+def intervals_plot(metric: str, interval: Interval, within: Interval | None, *, bound: float = 0.0) -> bytes:
+    """Both intervals of a gain to one scale: over blocks, which decides, and for the same blocks with other rows."""
+    shown = labelled(interval, within)[::-1]
+    figure, axes = new_figure(8, 1.3 + 0.45 * len(shown))
+    axes.axvline(0, color=GREY)
+    if bound:
+        axes.axvline(bound, color=RED, linestyle="--", label=f"lower bound wanted above {bound:+.4g}")
+        axes.legend(loc="best")
+    for place, (_, one) in enumerate(shown):
+        axes.plot([one.lower, one.upper], [place, place], color=BLUE, linewidth=3, solid_capstyle="round")
+        axes.plot(one.gain, place, "o", color=BLUE)
+    axes.set_yticks(range(len(shown)), [name for name, _ in shown])
+    axes.set(title=f"Gain in {metric}", ylim=(-0.6, len(shown) - 0.4))
+    return png_bytes(figure)
 
 
 def importance_plot(importance: Mapping[str, float]) -> bytes:

@@ -15,6 +15,7 @@ from ml_platform.spec.types import Task
 from ml_platform.training.evaluation.metrics import gain, metric_range, weighted
 
 _MOST_GROUPS = 100  # of more blocks, several are left out at a time: the quantile hardly falls any further
+_FEWEST_FOLDS = 5
 _CELLS = 4_000_000  # of a chunk of weights: keeps the temporary arrays in the tens of megabytes
 
 
@@ -79,7 +80,7 @@ def metric_interval(
     >>> found.blocks, round(found.estimate, 3), found.lower < found.estimate < found.upper
     (20, 0.233, True)
     """
-    replicates = _Replicates.of(blocks, weights)
+    replicates = Replicates.of(blocks, weights)
     if replicates is None:
         return None
     values = replicates.values(metric, task, y, score, threshold, quantile)
@@ -111,7 +112,7 @@ def gain_interval(
     >>> found.lower > 0.2
     True
     """
-    replicates = _Replicates.of(blocks, weights)
+    replicates = Replicates.of(blocks, weights)
     if replicates is None:
         return None
     own, other = (
@@ -121,8 +122,41 @@ def gain_interval(
     return replicates.interval(np.asarray(gain(metric, own, other)), confidence, (-np.inf, np.inf))
 
 
+def within_blocks(blocks: np.ndarray) -> np.ndarray | None:
+    """Deal the rows of every block evenly to folds, by chance; as blocks these see rows alone, not how blocks differ.
+
+    Each fold has the same part of every block. So an interval over folds says how sure a metric is if the same blocks
+    came again with other rows ("the same days again"), where one over blocks says how sure it is for other blocks.
+
+    Parameters
+    ----------
+    blocks
+        Block of each row (rows,).
+
+    Returns
+    -------
+    numpy.ndarray or None
+        Fold of each row (rows,). None where most blocks have fewer than five rows: too little is within them.
+
+    Examples
+    --------
+    >>> folds = within_blocks(np.repeat([0, 1], 30))
+    >>> [np.bincount(folds[:30]).tolist() == np.bincount(folds[30:]).tolist(), int(folds.max())]
+    [True, 29]
+    """
+    sizes = np.unique(blocks, return_counts=True)[1]
+    folds = int(min(np.median(sizes), _MOST_GROUPS // 2))
+    if folds < _FEWEST_FOLDS:
+        return None
+    shuffled = np.random.default_rng(0).permutation(len(blocks))
+    order = shuffled[np.argsort(blocks[shuffled], kind="stable")]
+    dealt = np.empty(len(blocks), dtype=np.int64)
+    dealt[order] = np.arange(len(blocks)) % folds
+    return dealt
+
+
 @dataclass(frozen=True)
-class _Replicates:
+class Replicates:
     """Which rows are left out together, one group of blocks at a time."""
 
     weights: np.ndarray
@@ -132,7 +166,7 @@ class _Replicates:
     effective_blocks: float
 
     @classmethod
-    def of(cls, blocks: np.ndarray, weights: np.ndarray | None) -> "_Replicates | None":
+    def of(cls, blocks: np.ndarray, weights: np.ndarray | None) -> "Replicates | None":
         """Give None where the rows with a weight make fewer than two blocks."""
         weights = np.ones(len(blocks)) if weights is None else weights
         present, block = np.unique(blocks, return_inverse=True)
@@ -175,7 +209,15 @@ class _Replicates:
             ]
         )
 
-    def interval(self, values: np.ndarray, confidence: float, limits: tuple[float, float]) -> ClusterInterval | None:
+    def sums(self, columns: np.ndarray) -> np.ndarray:
+        """Sums (groups × columns) of columns (rows × columns) over the rows of each group."""
+        weighted_columns = columns * self.weights[:, None]
+        return np.column_stack([np.bincount(self.group, column, self.groups) for column in weighted_columns.T])
+
+    def interval(
+        self, values: np.ndarray, confidence: float, limits: tuple[float, float] = (-np.inf, np.inf)
+    ) -> ClusterInterval | None:
+        """Interval of a statistic from its value on all rows, and without each group (1 + groups,)."""
         from scipy.special import stdtrit
 
         if not np.isfinite(values).all():

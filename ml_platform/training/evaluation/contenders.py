@@ -10,9 +10,18 @@ from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.manifest import Label
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.spec.model import ModelSpec
-from ml_platform.training.documents import Interval, SliceResult
-from ml_platform.training.evaluation.cluster_interval import gain_interval
-from ml_platform.training.evaluation.metrics import gain, measure
+from ml_platform.training.documents import Interval
+from ml_platform.training.evaluation.cluster_interval import gain_interval, within_blocks
+from ml_platform.training.evaluation.metrics import measure
+
+
+@dataclass(frozen=True)
+class JudgedRows:
+    """Rows that contenders answer to: their columns, labels (rows,), and the block of each (rows,)."""
+
+    frame: pl.DataFrame
+    y: np.ndarray
+    blocks: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -59,16 +68,29 @@ def aligned(scores: np.ndarray, classes: tuple[Label, ...], wanted: tuple[Label,
 
 
 def gain_of(
-    spec: ModelSpec, y: np.ndarray, blocks: np.ndarray, own: Contender, other: Contender, *, confidence: float
+    spec: ModelSpec,
+    y: np.ndarray,
+    blocks: np.ndarray,
+    own: Contender,
+    other: Contender,
+    *,
+    confidence: float,
+    within: bool = False,
 ) -> Interval | None:
-    """Interval of how much better one is than the other; None where the rows make too few blocks."""
+    """Interval of how much better one is than the other; None where the rows make too few blocks.
+
+    With `within` it is that of the same blocks with other rows (`cluster_interval.within_blocks`).
+    """
+    folds = within_blocks(blocks) if within else blocks
+    if folds is None:
+        return None
     interval = gain_interval(
         spec.metric,
         spec.task,
         y,
         own.scores,
         other.scores,
-        blocks=blocks,
+        blocks=folds,
         confidence=confidence,
         thresholds=(own.threshold, other.threshold),
         quantile=spec.quantile,
@@ -81,38 +103,6 @@ def gain_of(
         upper=interval.upper,
         confidence=confidence,
         standard_error=interval.standard_error,
-        blocks=interval.blocks,
+        blocks=len(np.unique(blocks)) if within else interval.blocks,
         block=spec.promotion.block,
     )
-
-
-def group_results(
-    spec: ModelSpec, rows: pl.DataFrame, y: np.ndarray, own: Contender, other: Contender
-) -> tuple[SliceResult, ...]:
-    """The gate's metric on every large enough group of `promotion.slices` for which it is defined, for both."""
-    results = []
-    for column in spec.promotion.slices:
-        groups = rows.get_column(column).cast(pl.String)
-        for value in groups.unique().sort().to_list():
-            chosen = (groups.is_null() if value is None else groups == value).fill_null(False).to_numpy()
-            if chosen.sum() < spec.promotion.min_slice_rows:
-                continue
-            values = [
-                contender(spec, y[chosen], model.scores[chosen], model.threshold).metrics.get(spec.metric)
-                for model in (own, other)
-            ]
-            if values[0] is None or values[1] is None:
-                continue
-            loss = -float(gain(spec.metric, values[0], values[1]))
-            results.append(
-                SliceResult(
-                    column=column,
-                    value="(null)" if value is None else str(value),
-                    rows=int(chosen.sum()),
-                    challenger=values[0],
-                    reference=values[1],
-                    loss=loss,
-                    passed=loss <= spec.promotion.max_slice_loss,
-                )
-            )
-    return tuple(results)

@@ -15,34 +15,39 @@ from ml_platform.inference.matrix import encode_labels
 from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.manifest import Golden, champion_of_targets
 from ml_platform.registry.releases import ReleaseStore
+from ml_platform.spec.guardrails import single_columns
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.data.split import TrainingRows, window
-from ml_platform.training.documents import Evaluation, Interval, Support, TrainedModel
+from ml_platform.training.documents import Evaluation, Interval, Power, Support, TrainedModel
 from ml_platform.training.evaluation.blocks import block_ids
 from ml_platform.training.evaluation.contenders import (
     Contender,
+    JudgedRows,
     aligned,
     all_classes,
     as_judged,
     contender,
     gain_of,
-    group_results,
 )
-from ml_platform.training.evaluation.gate import NAIVE, decide, shortages
+from ml_platform.training.evaluation.gate import NAIVE, decide
+from ml_platform.training.evaluation.guardrails.judge import compared_guardrails
+from ml_platform.training.evaluation.guardrails.model import model_guardrails
+from ml_platform.training.evaluation.guardrails.slices import group_results
+from ml_platform.training.evaluation.guardrails.support import shortages
 from ml_platform.training.evaluation.naive import best_constant, naive_baseline
+from ml_platform.training.evaluation.power import power_of
 from ml_platform.training.evaluation.rescoring import VersionRows
 from ml_platform.training.evaluation.rule import confidence_at
 from ml_platform.training.evaluation.tries import count_try
 
-_LATENCY_CALLS = 300
+_LATENCY_CALLS, _LATENCY_ROUNDS = 300, 3
 
 
 @dataclass(frozen=True)
 class _Comparison:
     """All contenders on the same rows."""
 
-    y: np.ndarray
-    blocks: np.ndarray
+    rows: JudgedRows
     challenger: Contender
     champion: Contender | None
     naive: Contender
@@ -82,14 +87,11 @@ def evaluate(
     BundleRefused
         When a bundle is damaged or does not reproduce its golden rows.
     ValueError
-        When `promotion.slices` or `promotion.block` names a column that the training set does not have.
+        When `promotion.slices`, `promotion.guardrails.fairness.columns` or `promotion.block` names a column that the
+        training set does not have.
     """
     parts = training_rows.parts
-    if unknown := sorted(set(spec.promotion.slices) - set(parts.holdout.columns)):
-        raise ValueError(
-            f"{spec.name}: promotion.slices names {unknown}, which the training set does not have; it has "
-            f"{parts.holdout.columns}"
-        )
+    _check_columns(spec, parts.holdout.columns)
     challenger = Scorer.load(store.bundle_path(trained.digest))
     document = store.document(spec.name)
     target = champion_of_targets(document.targets) if document else None
@@ -110,7 +112,8 @@ def evaluate(
                 f"Do not promote: the {reference} cannot be given its own features of these rows ({error}), so both "
                 "cannot be compared; a person may promote this version by name."
             )
-    latency_ms = one_row_latency_ms(challenger, store)
+    latency_ms = one_row_latency_ms(challenger, store, enough=spec.promotion.max_latency_ms)
+    of_the_model = model_guardrails(spec, trained, challenger.manifest, source.views, store, latency_ms=latency_ms)
     evaluation = partial(
         Evaluation,
         model=spec.name,
@@ -128,7 +131,7 @@ def evaluate(
         parity=trained.parity,
     )
     if rows.is_empty():
-        return evaluation(promote=False, reasons=(refusal,) if refusal else ())
+        return evaluation(guardrails=tuple(of_the_model), promote=False, reasons=(refusal,) if refusal else ())
     compared = _compare(spec, pl.concat([parts.train, parts.validation]), rows, challenger, champion, champion_rows)
     evaluation = partial(
         evaluation,
@@ -139,7 +142,7 @@ def evaluate(
         naive_description=compared.naive_description,
     )
     if refusal is not None:
-        return evaluation(promote=False, reasons=(refusal,))
+        return evaluation(guardrails=tuple(of_the_model), promote=False, reasons=(refusal,))
     support = _support(spec, compared)
     tries = 1.0
     if not shortages(spec, support):
@@ -152,13 +155,29 @@ def evaluate(
             timestamps=rows.get_column(spec.timestamp),
         )
     confidence = confidence_at(spec.promotion, tries)
+    slices = group_results(spec, compared.rows, compared.challenger, compared.reference)
+    interval = _gain(spec, compared, compared.reference, confidence)
     judged = evaluation(
         support=support,
         tries=tries,
-        interval=_gain(spec, compared, compared.reference, confidence),
+        interval=interval,
+        within_blocks=_gain(spec, compared, compared.reference, confidence, within=True),
+        power=_power(spec, compared, interval),
         over_naive=_gain(spec, compared, compared.naive, spec.promotion.confidence),
         over_chance=_gain(spec, compared, compared.chance, spec.promotion.confidence),
-        slices=group_results(spec, rows, compared.y, compared.challenger, compared.reference),
+        slices=slices,
+        guardrails=(
+            *compared_guardrails(
+                spec,
+                compared.rows,
+                own=compared.challenger,
+                champion=compared.champion,
+                reference=reference,
+                slices=slices,
+                support=support,
+            ),
+            *of_the_model,
+        ),
         promote=False,
         reasons=(),
     )
@@ -167,9 +186,9 @@ def evaluate(
 
 
 def _support(spec: ModelSpec, compared: _Comparison) -> Support:
-    rows, scores = len(compared.y), compared.challenger.scores
-    sizes = np.unique(compared.blocks, return_counts=True)[1]
-    frequent = 0 if spec.task == "regression" else int(np.unique(compared.y, return_counts=True)[1].max())
+    y, scores = compared.rows.y, compared.challenger.scores
+    rows, sizes = len(y), np.unique(compared.rows.blocks, return_counts=True)[1]
+    frequent = 0 if spec.task == "regression" else int(np.unique(y, return_counts=True)[1].max())
     return Support(
         rows=rows,
         class_rows=None if spec.task == "regression" else rows - frequent,
@@ -198,8 +217,7 @@ def _compare(  # noqa: PLR0917 - private
     threshold = challenger.manifest.threshold
     constant = best_constant(before, y, spec, classes)
     return _Comparison(
-        y=y,
-        blocks=block_ids(rows, spec.promotion.block, spec.timestamp),
+        rows=JudgedRows(rows, y, block_ids(rows, spec.promotion.block, spec.timestamp)),
         challenger=contender(
             spec, y, aligned(score_rows(challenger, rows), challenger.manifest.classes, classes), threshold
         ),
@@ -210,12 +228,54 @@ def _compare(  # noqa: PLR0917 - private
     )
 
 
-def _gain(spec: ModelSpec, compared: _Comparison, reference: Contender, confidence: float) -> Interval | None:
-    return gain_of(spec, compared.y, compared.blocks, compared.challenger, reference, confidence=confidence)
+def _check_columns(spec: ModelSpec, columns: list[str]) -> None:
+    fairness = spec.promotion.guardrails.fairness
+    named = {
+        "promotion.slices": spec.promotion.slices,
+        "promotion.guardrails.fairness.columns": fairness.columns if fairness else (),
+    }
+    for key, sets in named.items():
+        if unknown := sorted(set(single_columns(sets)) - set(columns)):
+            raise ValueError(
+                f"{spec.name}: {key} names {unknown}, which the training set does not have; it has {columns}"
+            )
 
 
-def one_row_latency_ms(scorer: Scorer, store: ReleaseStore) -> float:
-    """Median time of one prediction, derived features included, over the bundle's golden rows."""
+def _gain(
+    spec: ModelSpec, compared: _Comparison, reference: Contender, confidence: float, *, within: bool = False
+) -> Interval | None:
+    return gain_of(
+        spec,
+        compared.rows.y,
+        compared.rows.blocks,
+        compared.challenger,
+        reference,
+        confidence=confidence,
+        within=within,
+    )
+
+
+def _power(spec: ModelSpec, compared: _Comparison, interval: Interval | None) -> Power | None:
+    if interval is None:
+        return None
+    value = compared.reference.metrics[spec.metric]
+    return power_of(spec.promotion, spec.metric, interval, reference=value, first=compared.champion is None)
+
+
+def one_row_latency_ms(scorer: Scorer, store: ReleaseStore, *, enough: float | None = None) -> float:
+    """Median time of one prediction, derived features included, over the bundle's golden rows.
+
+    Where it is above `enough`, it is measured again, up to three times: a busy machine is not the model's fault.
+    """
+    median = _latency_ms(scorer, store)
+    for _ in range(_LATENCY_ROUNDS - 1):
+        if enough is None or median <= enough:
+            break
+        median = min(median, _latency_ms(scorer, store))
+    return median
+
+
+def _latency_ms(scorer: Scorer, store: ReleaseStore) -> float:
     golden = msgspec.json.decode(store.read_bundle(scorer.digest)["golden.json"], type=Golden)
     requests = [
         (scorer.parse_inputs(inputs), looked_up)

@@ -1,14 +1,15 @@
 """The promotion gate: from a comparison on the same rows to a decision, with its reasons in words and numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ml_platform.spec.model import ModelSpec
-from ml_platform.training.documents import Evaluation, Interval, SliceResult, Support
+from ml_platform.training.documents import Evaluation, GuardrailResult, Interval
 from ml_platform.training.evaluation.blocks import blocks_in_words
+from ml_platform.training.evaluation.guardrails.support import shortages
 from ml_platform.training.evaluation.rule import rule_of
 
 NAIVE = "naive baseline"
-_MOST_SLICES = 3  # named in a reason; the rest are in the table
+_SUPPORT = {"rows", "class_rows", "blocks"}  # whose failure is no verdict at all, and told as that
 
 Verdict = tuple[bool, str]
 
@@ -21,7 +22,7 @@ def decide(spec: ModelSpec, compared: Evaluation) -> tuple[bool, tuple[str, ...]
     spec
         The model; its `promotion` is the rule.
     compared
-        What was measured: metrics of all sides, intervals of the gains, support, tries, slices, latency, parity.
+        What was measured: metrics of all sides, intervals of the gains, support, tries, guardrails.
 
     Returns
     -------
@@ -46,17 +47,7 @@ def decide(spec: ModelSpec, compared: Evaluation) -> tuple[bool, tuple[str, ...]
             )
             if name != compared.reference
         ),
-        _slices(spec, compared.reference, compared.slices),
-        (
-            compared.latency_ms <= spec.promotion.max_latency_ms,
-            f"a one-row prediction takes {compared.latency_ms:.3f} ms, {spec.promotion.max_latency_ms:g} ms are "
-            "allowed",
-        ),
-        (
-            compared.parity.max_difference <= compared.parity.tolerance,
-            f"the exported graph differs from the trained model by at most {compared.parity.max_difference:.1e} on "
-            f"{compared.parity.rows:,} rows, {compared.parity.tolerance:.0e} are allowed",
-        ),
+        *_guardrails(compared.guardrails),
     ]
     judged = [verdict for verdict in verdicts if verdict is not None]
     passed = all(ok for ok, _ in judged)
@@ -64,32 +55,13 @@ def decide(spec: ModelSpec, compared: Evaluation) -> tuple[bool, tuple[str, ...]
     return passed, (summary, *(f"{'Passed' if ok else 'Failed'}: {text}." for ok, text in judged))
 
 
-def shortages(spec: ModelSpec, support: Support) -> list[str]:
-    """Say what there is too little of for an interval to mean something; nothing where the rows suffice."""
-    rule, found = spec.promotion, []
-    if support.rows < rule.min_rows:
-        found.append(f"the holdout has {support.rows:,} rows, promotion.min_rows wants {rule.min_rows:,}")
-    if support.class_rows is not None and support.class_rows < rule.min_class_rows:
-        found.append(
-            f"{support.class_rows:,} holdout rows are of another class than the most frequent, "
-            f"promotion.min_class_rows wants {rule.min_class_rows:,}"
-        )
-    if support.blocks < rule.min_blocks:
-        found.append(
-            f"the holdout has {blocks_in_words(support.blocks, rule.block)}, promotion.min_blocks wants "
-            f"{rule.min_blocks}"
-        )
-    elif support.effective_blocks < rule.min_blocks / 2:
-        found.append(
-            f"a few of {blocks_in_words(support.blocks, rule.block)} hold most holdout rows: they tell as much as "
-            f"{support.effective_blocks:.1f} equally large ones, half of promotion.min_blocks = {rule.min_blocks} is "
-            "wanted"
-        )
-    if found:
-        found[-1] += "; lengthen split.holdout" + (
-            ", or set promotion.block: rows if each row stands for itself" if rule.block != "rows" else ""
-        )
-    return found
+def _guardrails(results: Sequence[GuardrailResult]) -> Iterator[Verdict]:
+    """One verdict for each that refuses the version, one for all that hold."""
+    yield from ((False, result.reason) for result in results if not result.passed)
+    held = [result for result in results if result.verdict == "held" and result.name not in _SUPPORT]
+    if held:
+        named = ", ".join(f"{result.title} {result.value:.3g} (bound {result.bound:.3g})" for result in held)
+        yield True, f"guardrails hold: {named}"
 
 
 def _varies(compared: Evaluation) -> Verdict | None:
@@ -142,6 +114,27 @@ def in_words(interval: Interval) -> str:
     return f"{interval.gain:+.4f}, {confidence} interval {interval.lower:+.4f} to {interval.upper:+.4f} over {blocks}"
 
 
+def interval_rows(compared: Evaluation) -> list[dict[str, object]]:
+    """Both intervals of the gain as rows of a table, each with what it sees."""
+    seen = {
+        "decides": (compared.interval, "how blocks differ, and rows: for other blocks than these"),
+        "beside it": (compared.within_blocks, "rows alone: the same blocks again, with other rows"),
+    }
+    return [
+        {
+            "interval": name,
+            "gain": one.gain,
+            "lower": one.lower,
+            "upper": one.upper,
+            "confidence": one.confidence,
+            "blocks": blocks_in_words(one.blocks, one.block),
+            "sees": sees,
+        }
+        for name, (one, sees) in seen.items()
+        if one is not None
+    ]
+
+
 def _ahead(
     spec: ModelSpec, compared: Evaluation, value: float | None, interval: Interval | None, name: str
 ) -> Verdict | None:
@@ -152,23 +145,3 @@ def _ahead(
         return False, f"{spec.metric} of the {name} is undefined on the holdout"
     against = "" if value is None else f"{spec.metric} {compared.challenger[spec.metric]:.4f} against {value:.4f}: "
     return interval.lower > 0, f"gain over the {name}: {against}{in_words(interval)}, lower bound wanted above 0"
-
-
-def _slices(spec: ModelSpec, reference: str, slices: Sequence[SliceResult]) -> Verdict | None:
-    if not spec.promotion.slices:
-        return None
-    allowed, columns = spec.promotion.max_slice_loss, ", ".join(spec.promotion.slices)
-    if not slices:
-        return True, f"no group of {columns} has {spec.promotion.min_slice_rows} rows to be guarded"
-    worst = sorted(slices, key=lambda result: -result.loss)
-    failed = [result for result in worst if not result.passed]
-    named = "; ".join(
-        f"{result.column} {result.value}: {result.challenger:.4f} against {result.reference:.4f} on {result.rows:,} "
-        "rows"
-        for result in (failed or worst[:1])[:_MOST_SLICES]
-    )
-    if failed:
-        return False, f"{len(failed)} of {len(slices)} groups lose more than {allowed:g} to the {reference} ({named})"
-    return True, (
-        f"none of {len(slices)} groups of {columns} loses more than {allowed:g} to the {reference} (worst: {named})"
-    )

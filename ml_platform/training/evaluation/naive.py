@@ -7,6 +7,7 @@ import polars as pl
 
 from ml_platform.inference.matrix import encode_labels
 from ml_platform.registry.manifest import Label
+from ml_platform.spec.guardrails import single_columns
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.evaluation.metrics import measure
 
@@ -38,7 +39,7 @@ def naive_baseline(
         share = np.bincount(y.astype(np.int64), minlength=len(classes)) / len(y)
         return Baseline(np.tile(share, (rows.height, 1)), "the share of each class in the training rows")
     overall = float(y.mean())
-    columns = list(spec.promotion.slices)
+    columns = list(single_columns(spec.promotion.slices))
     if not columns:
         return Baseline(np.full(rows.height, overall), f"the training rows' share of positives, {overall:.1%}")
     groups = (

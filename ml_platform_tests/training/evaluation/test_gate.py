@@ -5,6 +5,9 @@ import pytest
 
 from ml_platform.training.documents import Evaluation, Interval, ParityReport, SliceResult, Support, Window
 from ml_platform.training.evaluation.gate import NAIVE, decide
+from ml_platform.training.evaluation.guardrails.model import latency_guardrail, parity_guardrail
+from ml_platform.training.evaluation.guardrails.result import not_computed
+from ml_platform.training.evaluation.guardrails.slices import slice_guardrails
 from ml_platform_tests.toy_world import shop_spec
 
 HOLDOUT = Window(first=datetime(2024, 3, 1, tzinfo=UTC), last=datetime(2024, 3, 28, tzinfo=UTC), rows=15213)
@@ -40,18 +43,25 @@ def judge(promotion: dict[str, Any] | None = None, **changes: Any) -> tuple[bool
         "support": support(),
         "latency_ms": 0.03,
         "parity": ParityReport(rows=100, max_difference=1e-16, tolerance=1e-10),
+        "slices": (group(0.02),),
         "holdout": HOLDOUT,
         "promote": False,
         "reasons": (),
     }
-    return decide(
-        shop_spec(promotion=PROMOTION | (promotion or {})), Evaluation.model_validate({**compared, **changes})
+    spec = shop_spec(promotion=PROMOTION | (promotion or {}))
+    found = Evaluation.model_validate({**compared, **changes})
+    guardrails = (
+        *slice_guardrails(spec, found.reference, found.slices),
+        latency_guardrail(spec, found.latency_ms),
+        parity_guardrail(spec, found.parity),
     )
+    return decide(spec, found.model_copy(update={"guardrails": guardrails}))
 
 
-def group(loss: float) -> SliceResult:
+def group(loss: float, *, lower: float | None = 0.001) -> SliceResult:
+    passed = loss <= 0.05 or lower is None or lower <= 0
     return SliceResult(
-        column="shop", value="a", rows=700, challenger=0.7, reference=0.7 + loss, loss=loss, passed=loss <= 0.05
+        column="shop", value="a", rows=700, challenger=0.7, reference=0.7 + loss, loss=loss, lower=lower, passed=passed
     )
 
 
@@ -74,7 +84,9 @@ def test_clear_gain_is_promoted_with_numbers() -> None:
         ({"over_naive": None}, "Failed: roc_auc of the naive baseline is undefined"),
         ({"over_chance": interval(0.0)}, "Failed: gain over the best constant answer: +0.0090, 95% interval"),
         ({"support": support(constant=True)}, "Failed: the challenger gives every holdout row the same answer"),
-        ({"slices": (group(0.02), group(0.051))}, "Failed: 1 of 2 groups lose more than 0.05"),
+        ({"slices": (group(0.02), group(0.051))}, "Failed: 1 of 2 groups of shop lose more than 0.05"),
+        ({"slices": ()}, "Failed: slices cannot be computed: no group of shop has 500 rows (promotion.min_slice_rows)"),
+        ({"slices": (group(0.2, lower=None),)}, "Failed: slices cannot be computed"),
         ({"latency_ms": 6.0}, "Failed: a one-row prediction takes 6.000 ms, 5 ms are allowed"),
         (
             {"parity": ParityReport(rows=9, max_difference=1e-3, tolerance=1e-10)},
@@ -128,9 +140,33 @@ def test_a_further_try_is_told_and_has_no_tolerance() -> None:
 
 
 def test_small_slice_losses_pass_and_the_worst_is_named() -> None:
-    promote, reasons = judge(slices=(group(0.01), group(0.049)))
-    assert promote
-    assert any("none of 2 groups of shop loses more than 0.05" in reason and "0.7490" in reason for reason in reasons)
+    slices = (group(0.01), group(0.049))
+    assert judge(slices=slices)[0]
+    (found,) = slice_guardrails(shop_spec(promotion=PROMOTION), "champion", slices)
+    assert "none of 2 groups of shop loses more than 0.05" in found.reason
+    assert "0.7490" in found.reason
+    assert (found.value, found.bound, found.verdict) == (0.049, 0.05, "held")
+
+
+def test_a_loss_that_may_be_chance_does_not_refuse_and_is_told() -> None:
+    slices = (group(0.01), group(0.08, lower=-0.001))
+    assert judge(slices=slices)[0]
+    (found,) = slice_guardrails(shop_spec(promotion=PROMOTION), "champion", slices)
+    assert "none of 2 groups of shop surely loses to the champion; more than 0.05, which may be chance" in found.reason
+
+
+def test_what_holds_is_named_with_its_bound() -> None:
+    reasons = judge()[1]
+    assert "Passed: guardrails hold: slices of shop 0.02 (bound 0.05), latency 0.03 (bound 5), " in reasons[-1]
+
+
+def test_an_optional_guardrail_is_excused_only_where_it_cannot_be_computed() -> None:
+    optional = {"guardrails": {"optional": ["slices", "latency"]}}
+    assert judge(optional, slices=())[0]
+    assert not judge(optional, slices=(group(0.2),))[0]
+    assert not judge(optional, latency_ms=6.0)[0]
+    spec = shop_spec(promotion=PROMOTION | optional)
+    assert not_computed(spec.promotion, "slices", 0.05, "why").verdict == "not computed"
 
 
 def test_first_model_is_compared_with_the_naive_baseline_once() -> None:
