@@ -138,8 +138,8 @@ class Guardrails(Strict):
         gt=0,
         lt=1,
         description="Largest expected calibration error: of ten equally large bins of the probability, the mean gap "
-        "between what is predicted and what happens; of several classes the mean over classes; of a quantile how far "
-        "the share of labels below it is off.",
+        "between what is predicted and what happens; of several classes that of the most probable one; of a quantile "
+        "how far the share of labels below it is off.",
     )
     fairness: Fairness | None = Field(None, description="Binary: groups that are to be treated alike.")
     max_changed_decisions: float | None = Field(

@@ -1,5 +1,6 @@
 """A version's model card: made of what was recorded; as Markdown, as a page, in MLflow, with what it has served."""
 
+import json
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 
 from ml_platform.cli import app
 from ml_platform.promotion.card import write_card
+from ml_platform.promotion.power import measured_power, power_beforehand
 from ml_platform.promotion.promote import promote
 from ml_platform.promotion.versions import register
 from ml_platform.registry.card_pages import ANNEX_IV, card_html, card_markdown
@@ -71,6 +73,67 @@ def test_a_card_has_what_was_recorded(carded: tuple[Shops, ModelCard]) -> None:
         card.digest,
     ):
         assert said in markdown
+
+
+def test_a_card_has_both_intervals_the_power_and_every_guardrail(carded: tuple[Shops, ModelCard]) -> None:
+    shops, card = carded
+    quality = card.quality
+    assert quality is not None
+    assert quality.interval is not None
+    assert quality.within_blocks is not None
+    assert quality.within_blocks.gain == quality.interval.gain
+    assert [one.name for one in quality.guardrails][:4] == ["rows", "class_rows", "blocks", "slices of shop"]
+    markdown, page = card_markdown(shops.store, card), card_html(shops.store, card)
+    for said in (quality.power_in_words, *(one.reason for one in quality.guardrails)):
+        assert said
+        assert said in markdown
+        assert said in Page(page).text
+    assert "If the same blocks came again with other rows" in markdown
+    assert page.count('class="reach"') == 2, "both intervals are drawn"
+    assert "decides: for other days" in page
+
+
+def test_a_card_of_an_earlier_engine_is_read_and_shown(carded: tuple[Shops, ModelCard]) -> None:
+    shops, _ = carded
+    path = card_path(shops.store, "order_late", 1)
+    old = json.loads(path.read_bytes())
+    for key in ("within_blocks", "power", "power_in_words", "guardrails"):
+        del old["quality"][key]
+    path.write_text(json.dumps(old))
+    card = load_card(shops.store, "order_late", 1)
+    assert "Guardrails" not in card_markdown(shops.store, card)
+    assert card_html(shops.store, card).count('class="reach"') == 1
+    with pytest.raises(LookupError, match="no version of order_late has a measured power"):
+        measured_power(shops.store, "order_late")
+    assert power_beforehand(shops.store, "order_late") is None
+
+
+def test_power_is_told_in_a_terminal(carded: tuple[Shops, ModelCard], monkeypatch: pytest.MonkeyPatch) -> None:
+    shops, card = carded
+    assert card.quality is not None
+    power = card.quality.power
+    assert power is not None
+    monkeypatch.setenv("ML_PLATFORM_HOME", str(shops.settings.home))
+    run = CliRunner().invoke
+    told = run(app, ["models", "power", "order_late", "--blocks", "100", "--gain", "0.05"]).output
+    assert f"{power.blocks} days detect {power.detectable:+.4f} with 80% power" in told
+    assert "100 days detect" in told
+    assert "A true gain of +0.0500 needs " in told
+    assert "No version was compared with a champion yet" in told
+    assert (
+        "does not pass in 80% of cases with any number of them"
+        in run(app, ["models", "power", "order_late", "--gain=-0.1"]).output
+    )
+    said = power_beforehand(shops.store, "order_late")
+    assert said is not None
+    assert f"{power.detectable:+.4f} in roc_auc with 80% power" in said
+    for arguments, message in (
+        (["never_there"], "no version of never_there has a measured power"),
+        (["Order Late"], "wanted lower-case letters"),
+    ):
+        failed = run(app, ["models", "power", *arguments])
+        assert (failed.exit_code, message in failed.output) == (1, True), failed.output
+    assert power_beforehand(shops.store, "../x") is None
 
 
 def test_the_page_needs_nothing_else_and_escapes_what_people_wrote(carded: tuple[Shops, ModelCard]) -> None:

@@ -42,6 +42,10 @@ def test_the_better_one_is_told_with_its_interval_whichever_comes_first(world: S
     assert forth.same_rows.gain.gain == pytest.approx(-back.same_rows.gain.gain)
     for one in (forth, back):
         assert verdict_of(one).endswith("version 1 is better.")
+        assert one.same_rows is not None
+        assert one.same_rows.within_blocks is not None
+        assert comparison_text(one)[-1].startswith("If the same blocks came again with other rows: ")
+        assert comparison_html(one).count('class="reach"') == 2
 
 
 def test_each_version_answers_with_its_own_features(world: Shops) -> None:

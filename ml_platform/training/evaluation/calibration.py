@@ -38,16 +38,33 @@ def calibration_bins(task: Task, y: np.ndarray, score: np.ndarray, *, bins: int 
     """
     if task == "regression":
         raise ValueError("calibration: wanted a classifier's probabilities, a regression has none")
-    probability = score if task == "binary" else score.max(axis=1)
-    outcome = y > 0.5 if task == "binary" else score.argmax(axis=1) == y
-    _, group, sizes = np.unique(probability, return_inverse=True, return_counts=True)
-    middle = np.cumsum(sizes) - sizes / 2  # of each group of equal probabilities, among the sorted rows
-    place = np.minimum((middle * bins / max(len(y), 1)).astype(np.int64), bins - 1)[group]
+    probability, outcome = said_and_happened(task, y, score)
+    place = bins_of(probability, bins)
     rows = np.bincount(place, minlength=bins)
     sums = np.bincount(place, probability, bins), np.bincount(place, outcome, bins)
     return [
         CalibrationBin(sums[0][at] / rows[at], sums[1][at] / rows[at], int(rows[at])) for at in np.flatnonzero(rows)
     ]
+
+
+def said_and_happened(task: Task, y: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The probability that each row was given (rows,), and whether what it was given to has happened (rows,)."""
+    if task == "binary":
+        return score, y > 0.5
+    return score.max(axis=1), score.argmax(axis=1) == y
+
+
+def bins_of(values: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """Number of each row's bin (rows,), of about equally many rows; equal values stay together.
+
+    Examples
+    --------
+    >>> bins_of(np.array([0.1, 0.9, 0.9, 0.2]), 2).tolist()
+    [0, 1, 1, 0]
+    """
+    _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    middle = np.cumsum(sizes) - sizes / 2  # of each group of equal values, among the sorted rows
+    return np.minimum((middle * bins / max(len(values), 1)).astype(np.int64), bins - 1)[group]
 
 
 def expected_calibration_error(task: Task, y: np.ndarray, score: np.ndarray, *, bins: int = BINS) -> float:

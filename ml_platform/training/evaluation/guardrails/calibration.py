@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ml_platform.spec.model import ModelSpec
+from ml_platform.spec.types import Task
 from ml_platform.training.documents import GuardrailResult
+from ml_platform.training.evaluation.calibration import BINS, bins_of, said_and_happened
 from ml_platform.training.evaluation.cluster_interval import Replicates
 from ml_platform.training.evaluation.contenders import Contender, JudgedRows
 from ml_platform.training.evaluation.guardrails.result import measured, not_computed
 
-BINS = 10
 _DRAWS = 4_000
 
 
@@ -31,16 +32,24 @@ class CalibrationError:
 
 
 def calibration_error(
-    y: np.ndarray, score: np.ndarray, *, blocks: np.ndarray, confidence: float = 0.95, quantile: float | None = None
+    task: Task,
+    y: np.ndarray,
+    score: np.ndarray,
+    *,
+    blocks: np.ndarray,
+    confidence: float = 0.95,
+    quantile: float | None = None,
 ) -> CalibrationError | None:
-    """Expected calibration error, over ten bins of equally many rows.
+    """Expected calibration error (`evaluation.calibration`), with an interval over blocks.
 
     Parameters
     ----------
+    task
+        Kind of model.
     y
-        Labels (rows,): 0 and 1, or classes from 0, -1 for one that is not known; of a quantile the numbers.
+        Labels (rows,), as `encode_labels` gives them.
     score
-        Probabilities (rows,), or (rows × classes), of which the mean over classes is taken; of a quantile its
+        Probabilities (rows,), or (rows × classes), of which the most probable class counts; of a quantile its
         predictions (rows,), whose error is the gap between the share of labels at or below it and the quantile.
     blocks
         Block of each row (rows,).
@@ -58,37 +67,28 @@ def calibration_error(
     --------
     >>> p, days = np.tile([0.2, 0.8], 500), np.repeat(np.arange(20), 50)
     >>> y = (np.arange(1000) % 10 < 5).astype(float)
-    >>> round(calibration_error(y, p, blocks=days).value, 3)
+    >>> round(calibration_error("binary", y, p, blocks=days).value, 3)
     0.4
     """
     replicates = Replicates.of(blocks, None)
     if replicates is None:
         return None
-    columns = score[:, None] if score.ndim == 1 else score
-    cells, gaps = [], []
-    for number in range(columns.shape[1]):
-        happened = y <= score if quantile is not None else (y > 0.5 if score.ndim == 1 else y == number)
-        predicted = quantile if quantile is not None else columns[:, number]
-        bins = _bins(columns[:, number])
-        cells.append(np.eye(BINS)[bins])
-        gaps.append(cells[-1] * (happened - predicted)[:, None])
-    counts = replicates.sums(np.hstack(cells)) / len(y)  # groups × cells
-    sums = replicates.sums(np.hstack(gaps)) / len(y)
+    if quantile is None:
+        probability, outcome = said_and_happened(task, y, score)
+        place = bins_of(probability)
+    else:
+        probability, outcome, place = np.full(len(y), quantile), y <= score, bins_of(score)
+    cells = np.eye(BINS)[place]
+    counts = replicates.sums(cells) / len(y)  # groups × bins
+    sums = replicates.sums(cells * (outcome - probability)[:, None]) / len(y)
     total, share = sums.sum(axis=0), counts.sum(axis=0)
-    deviations = sums - counts * np.where(share > 0, total / np.where(share > 0, share, 1.0), 0.0)
-    groups = replicates.groups
-    rng = np.random.default_rng(0)
+    deviations = sums - counts * (total / np.where(share > 0, share, 1.0))
+    groups, rng = replicates.groups, np.random.default_rng(0)
     errors = rng.standard_normal((_DRAWS, groups)) @ deviations * np.sqrt(groups / (groups - 1))
     errors /= np.sqrt(rng.chisquare(groups - 1, (_DRAWS, 1)) / (groups - 1))  # t, as the errors are estimated too
-    sizes = np.abs(errors).sum(axis=1) / columns.shape[1]
-    value, reach = float(np.abs(total).sum() / columns.shape[1]), float(np.quantile(sizes, (1 + confidence) / 2))
+    sizes = np.abs(errors).sum(axis=1)
+    value, reach = float(np.abs(total).sum()), float(np.quantile(sizes, (1 + confidence) / 2))
     return CalibrationError(value, max(0.0, value - reach), min(1.0, value + reach), float(sizes.mean()))
-
-
-def _bins(score: np.ndarray) -> np.ndarray:
-    """Number of each row's bin; equal scores are in the same one."""
-    edges = np.unique(np.quantile(score, np.arange(1, BINS) / BINS))
-    return np.searchsorted(edges, score, side="right")
 
 
 def calibration_guardrail(spec: ModelSpec, rows: JudgedRows, own: Contender) -> list[GuardrailResult]:
@@ -97,7 +97,7 @@ def calibration_guardrail(spec: ModelSpec, rows: JudgedRows, own: Contender) -> 
         return []
     promotion, bound = spec.promotion, spec.promotion.guardrails.max_calibration_error
     found = calibration_error(
-        rows.y, own.scores, blocks=rows.blocks, confidence=promotion.confidence, quantile=spec.quantile
+        spec.task, rows.y, own.scores, blocks=rows.blocks, confidence=promotion.confidence, quantile=spec.quantile
     )
     if found is None:
         why = f"the rows make fewer than two blocks (promotion.block: {promotion.block})"

@@ -67,7 +67,7 @@ def rate_difference(
         None with fewer than two groups that have counted rows in two blocks or more.
     """
     replicates = Replicates.of(blocks, None)
-    if replicates is None:
+    if replicates is None or len(judged) < 2:
         return None
     size = int(codes.max()) + 1
     inside = np.eye(size)[:, judged][codes]  # rows × judged groups

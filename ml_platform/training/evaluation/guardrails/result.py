@@ -42,6 +42,8 @@ def measured(
     if passed is None:
         surest = value if lower is None else lower
         passed = bound is None or (value >= bound if at_least else surest <= bound)
+        if passed and lower is not None and bound is not None and value > bound:
+            reason += "; more was found, which may be chance"
     return GuardrailResult(
         name=name,
         of=of,

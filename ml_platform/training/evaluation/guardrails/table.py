@@ -20,7 +20,7 @@ def guardrail_rows(results: Sequence[GuardrailResult]) -> list[dict[str, str]]:
         {
             "guardrail": result.title + (" (optional)" if result.optional else ""),
             "value": _value(result),
-            "bound": "" if result.bound is None else f"{'≥' if result.at_least else '≤'} {result.bound:.4g}",
+            "bound": "" if result.bound is None else f"{'≥' if result.at_least else '≤'} {_number(result.bound)}",
             "verdict": result.verdict,
             "reason": result.reason,
         }
@@ -51,6 +51,10 @@ def _value(result: GuardrailResult) -> str:
     if result.value is None:
         return "–"
     if result.lower is None:
-        return f"{result.value:.4g}"
+        return _number(result.value)
     between = f"{result.lower:.3g} to {result.upper:.3g}" if result.upper is not None else f"from {result.lower:.3g}"
-    return f"{result.value:.4g} ({between})"
+    return f"{_number(result.value)} ({between})"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
