@@ -22,6 +22,7 @@ from ml_platform.private_files import private_umask
 from ml_platform.promotion import approvals_cli, environments_cli, traffic_cli
 from ml_platform.promotion.history_cli import history
 from ml_platform.promotion.promoters import MayNotPromote, promoter
+from ml_platform.promotion.reproduction.cli import reproduce
 from ml_platform.scoring.cli import score_command
 from ml_platform.settings import Settings
 from ml_platform.terminal import INTERRUPTED, say, stop
@@ -130,6 +131,7 @@ def rollback(model: Model, reason: Annotated[str, typer.Option(help=REASON)] = "
 
 
 app.command(rich_help_panel=MODELS)(history)
+app.command(rich_help_panel=MODELS)(reproduce)
 app.add_typer(new, name="new", rich_help_panel=BUILD)
 app.command("automl", rich_help_panel=BUILD)(automl)
 app.add_typer(approvals_cli.app, name="approvals", rich_help_panel=MODELS)

@@ -13,6 +13,7 @@ from ml_platform.automl.plain.perceptron_keras import fit_keras
 from ml_platform.automl.plain.perceptron_torch import fit_torch
 from ml_platform.spec.families import Parameter
 from ml_platform.spec.types import Task
+from ml_platform.training.families.catboost import SUMMING_THREADS
 
 NOTEBOOK_FAMILIES = (
     "logistic_regression",
@@ -111,7 +112,7 @@ def _code(family: str, params: Mapping[str, Parameter], task: Task, seed: int) -
         return imports, body, "X"
     if family == "lightgbm":
         name = "LGBMRegressor" if regression else "LGBMClassifier"
-        known = {"subsample_freq": 1, "random_state": seed, "deterministic": True, "force_row_wise": True}
+        known = {"subsample_freq": 1, "random_state": seed, "deterministic": True, "force_col_wise": True}
         body = f"    model = {_call(name, {**known, 'verbosity': -1, **params})}\n    return model.fit(X, y)"
         return (f"from lightgbm import {name}",), body, "X"
     if family == "xgboost":
@@ -151,6 +152,7 @@ def _catboost(params: Mapping[str, Parameter], task: Task, seed: int) -> tuple[t
         "bootstrap_type": "MVS",
         "boosting_type": "Plain",
         "leaf_estimation_iterations": 10 if task == "binary" else 1,
+        **({"thread_count": SUMMING_THREADS} if task == "binary" else {}),
         "allow_writing_files": False,
         "verbose": False,
         **params,

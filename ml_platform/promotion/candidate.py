@@ -85,7 +85,7 @@ def find_candidate(source: Settings, reference: str, *, overrule_gate: bool = Fa
     model, which = parse_reference(reference)
     store, tracker = ReleaseStore(source.releases_dir), Tracker(source)
     entries = {int(entry.version): entry for entry in versions_of(tracker, model)}
-    version = _number(store, tracker, model, which)
+    version = version_number(store, tracker, model, which)
     if version not in entries:
         raise LookupError(f"{model}: no version {version} is registered; there are {sorted(entries) or 'none'}")
     tags = dict(entries[version].tags)
@@ -117,7 +117,8 @@ def find_candidate(source: Settings, reference: str, *, overrule_gate: bool = Fa
     )
 
 
-def _number(store: ReleaseStore, tracker: Tracker, model: str, which: str) -> int:
+def version_number(store: ReleaseStore, tracker: Tracker, model: str, which: str) -> int:
+    """The version that an alias or a number means, whether or not that number is registered (raises LookupError)."""
     if which.isdigit():
         return int(which)
     if which == CHAMPION:

@@ -11,7 +11,7 @@ from ml_platform.project import ProjectNotFound, current_project
 from ml_platform.promotion.promoters import MayNotPromote, promoter
 from ml_platform.settings import Settings
 from ml_platform.terminal import say, stop
-from ml_platform.yaml_documents import SpecError, unknown
+from ml_platform.yaml_documents import SpecError
 
 if TYPE_CHECKING:
     from ml_platform.features.views.view import FeatureView
@@ -72,25 +72,21 @@ def compare(
 
     Example: ml-platform models compare my_model 3 4 --to compared.html
     """
-    from ml_platform.features.views.load import load_views
     from ml_platform.lake.storage.tables import Lake
     from ml_platform.promotion.compare import compare_versions
     from ml_platform.promotion.comparison_pages import comparison_html, comparison_text
+    from ml_platform.promotion.declared import declared_model
     from ml_platform.registry.digests import BundleRefused
     from ml_platform.registry.releases import ReleaseStore
-    from ml_platform.spec_yaml import check_project
 
     if to is not None and to.suffix != ".html":
         stop(f"--to: wanted a file that ends in .html, found '{to}'")
     try:
-        settings, defs = Settings(), current_project().defs
-        views = load_views(defs / "features")
-        specs = {spec.name: (spec, path) for path, spec in check_project(defs, _columns(views)).items()}
-        if model not in specs:
-            raise LookupError(unknown(model, specs, what="model"))
-        spec, path = specs[model]
+        settings, found = Settings(), declared_model(current_project().defs, model)
         store = ReleaseStore(settings.releases_dir)
-        compared = compare_versions(Lake(settings.lake_uri), store, spec, path.parent, views, versions=(first, second))
+        compared = compare_versions(
+            Lake(settings.lake_uri), store, found.spec, found.folder, found.views, versions=(first, second)
+        )
         if to is not None:
             to.write_text(comparison_html(compared), encoding="utf-8")
     except (LookupError, ValueError, BundleRefused, OSError, SpecError, ProjectNotFound, EnvironmentUnknown) as error:

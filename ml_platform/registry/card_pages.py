@@ -12,6 +12,7 @@ from ml_platform.registry.interval_figure import interval_svg
 from ml_platform.registry.manifest import describe_targets
 from ml_platform.registry.model_card import ModelCard
 from ml_platform.registry.releases import ReleaseStore
+from ml_platform.registry.reproductions import reproductions_of
 
 TEMPLATES = Path(__file__).parent / "templates"
 _LARGEST = 20  # features that a card lists
@@ -68,6 +69,7 @@ def _render(template: str, store: ReleaseStore, card: ModelCard, *, autoescape: 
         names=_metric_names(card),
         sides=_sides(card),
         services=_services(store, card),
+        reproductions=[one for one in reproductions_of(store, card.model, card.version) if one.digest == card.digest],
         annex=ANNEX_IV,
         intervals=_intervals(card),
     )

@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from ml_platform.training.evaluation.blocks import DAY, block_ids
 from ml_platform.training.evaluation.calibration import expected_calibration_error
 from ml_platform.training.evaluation.metric_errors import holdout_error
 from ml_platform.training.evaluation.metrics import measure
+from ml_platform.training.recipe import FILE, Recipe, store_recipe
 from ml_platform.training.search.tracking import dataset_of
 from ml_platform.training.uncertainty.calibrate import calibrate
 from ml_platform.training.uncertainty.conformal import conformal_of
@@ -85,6 +87,8 @@ def fit_model(
     code = code_version or current_code_version()
     signature = build_signature(spec, folder, views, ref, parts.holdout)
     tags = _tags(ref, code, dagster_run_id)
+    searched = len(candidates.candidates) + len(candidates.stopped)
+    recipe = partial(Recipe.of, "trained", spec, folder, views, ref, bounds=parts.bounds, searched=searched)
     passed_over: list[PassedOver] = []
     for candidate in candidates.ranked:
         try:
@@ -94,6 +98,7 @@ def fit_model(
                 candidate,
                 tuple(passed_over),
                 signature,
+                recipe,
                 tags,
                 search_run_id=candidates.run_id,
                 store=store,
@@ -111,6 +116,7 @@ def _train(  # noqa: PLR0917 - private
     candidate: Trial,
     passed_over: tuple[PassedOver, ...],
     signature: Signature,
+    recipe: Callable[..., Recipe],
     tags: Mapping[str, str],
     *,
     search_run_id: str,
@@ -159,6 +165,14 @@ def _train(  # noqa: PLR0917 - private
                 ref, fitted.trained, code_version=tags["code_version"], run_id=run_id, dagster_run_id=dagster_run_id
             ),
         )
+        made_by = recipe(
+            trained=fitted.trained,
+            family=candidate.family,
+            params=candidate.params,
+            threshold=candidate.threshold,
+            chosen=candidate.number,
+            metrics=metrics,
+        )
         plots = model_plots(
             spec.task,
             y,
@@ -174,6 +188,7 @@ def _train(  # noqa: PLR0917 - private
                 **{f"{PLOTS}/{name}": image for name, image in plots.items()},
                 **_documents(ref, importance, bundle.manifest.model_digest),
                 **fitted.native_files(),
+                FILE: store_recipe(store, bundle.digest, made_by),
             },
         )
         model_uri = log_model(tracker, run_id, onnx, bundle.manifest, example=bundle.example)

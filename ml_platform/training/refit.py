@@ -29,6 +29,7 @@ from ml_platform.training.data.split import refit_rows, split_by_time
 from ml_platform.training.documents import Evaluation, Refit, TrainedModel
 from ml_platform.training.evaluation.metrics import gain, measure
 from ml_platform.training.evaluation.rule import seed_noise
+from ml_platform.training.recipe import FILE, Recipe, store_recipe
 from ml_platform.training.uncertainty.calibrate import for_classes
 
 
@@ -144,6 +145,21 @@ def refit_model(
         if problem:
             tracker.log(run_id, tags={"refused": problem})
             return unchanged(f"{problem}: the judged model itself is registered.", agreement)
+        recipe = Recipe.of(
+            "refit",
+            spec,
+            folder,
+            views,
+            ref,
+            bounds=judged.bounds,
+            trained=fitted.trained,
+            family=judged.family,
+            params=judged.params,
+            threshold=judged.threshold,
+            metrics=judged.metrics,
+            judged_digest=judged.digest,
+        )
+        tracker.log_files(run_id, {FILE: store_recipe(store, bundle.digest, recipe)})
         model_uri = log_model(tracker, run_id, onnx, bundle.manifest, example=bundle.example)
     reason = (
         f"Fitted again on {fitted.trained.rows:,} rows up to {fitted.trained.last:%Y-%m-%d %H:%M}, where the judged "

@@ -1,6 +1,6 @@
 """Training sets: a model's spine with its request features and look-ups, as of each row's instant of prediction."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,7 @@ from ml_platform.features.point_in_time.join import point_in_time_join
 from ml_platform.features.point_in_time.lookup import feature_column
 from ml_platform.features.training_sets.documents import FeatureInfo, TrainingSetRef
 from ml_platform.features.training_sets.feature_definitions import FeatureDefinitions, request_features
+from ml_platform.features.training_sets.frame_digest import frame_digest
 from ml_platform.features.training_sets.row_weights import check_weights
 from ml_platform.features.training_sets.sampling import sample_filter
 from ml_platform.features.training_sets.spine import Span, read_spine, spine_text, where
@@ -55,15 +56,10 @@ def build_training_set(
     ValueError
         If no row has a label by then, a weight is no weight, or a look-up names an unknown view or feature.
     """
-    labelled = pl.col(spec.target).is_not_null() & pl.col(spec.label_available_at).is_not_null()
-    if as_of is not None:
-        labelled &= pl.col(spec.label_available_at) <= as_of
     definitions = FeatureDefinitions.of_spec(spec, folder)
     features = feature_infos(spec, request_features(spec, folder), views)
-    wanted = labelled & sample_filter(pl.col(spec.id), spec.sample)
     tables = tables_read(lake, spec, folder, views, definitions)
-    rows = _feature_frame(lake, spec, folder, views, wanted, definitions, tables)
-    frame = rows.select(list(dict.fromkeys([*_own_columns(spec, definitions), *(info.name for info in features)])))
+    frame = labelled_features(lake, spec, folder, views, definitions, tables, features, as_of=as_of)
     if frame.is_empty():
         raise ValueError(
             f"model '{spec.name}': no row of {spec.spine} has a label available by {as_of or 'now'}; "
@@ -87,8 +83,41 @@ def build_training_set(
             "view_hashes": {lookup.view: views[lookup.view].hash for lookup in spec.lookups},
             "label_summary": _summarise(spec, frame.get_column(spec.target)),
             "weight_summary": weights,
+            "digest": frame_digest(frame),
         }
     )
+
+
+def labelled_features(  # noqa: PLR0917 - as `feature_rows` takes them
+    lake: Lake,
+    spec: ModelSpec,
+    folder: Path,
+    views: Mapping[str, FeatureView],
+    definitions: FeatureDefinitions,
+    tables: Mapping[str, int],
+    features: Sequence[FeatureInfo],
+    *,
+    as_of: datetime | None,
+) -> pl.DataFrame:
+    """Compute the rows of a training set, and write nothing: those whose label was known by `as_of`, by instant and id.
+
+    Parameters
+    ----------
+    lake, spec, folder, views, as_of
+        As `build_training_set` takes them.
+    definitions
+        How the features are made.
+    tables
+        Table → version to read.
+    features
+        Columns of the matrix, in order.
+    """
+    labelled = pl.col(spec.target).is_not_null() & pl.col(spec.label_available_at).is_not_null()
+    if as_of is not None:
+        labelled &= pl.col(spec.label_available_at) <= as_of
+    wanted = labelled & sample_filter(pl.col(spec.id), spec.sample)
+    rows = _feature_frame(lake, spec, folder, views, wanted, definitions, tables)
+    return rows.select(list(dict.fromkeys([*_own_columns(spec, definitions), *(info.name for info in features)])))
 
 
 def feature_rows(  # noqa: PLR0917 - start and end read well as positional arguments

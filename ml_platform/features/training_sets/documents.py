@@ -45,3 +45,4 @@ class TrainingSetRef(Strict):
         default_factory=dict, description="Feature → R² or AUC of it alone, strongest first; empty while not judged."
     )
     suspects: tuple[str, ...] = Field((), description="What may know the label, in words.")
+    digest: str = Field("", description="SHA-256 of the rows (`frame_digest`); empty for a set of an earlier engine.")

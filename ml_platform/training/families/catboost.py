@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _LOSSES = {"binary": "Logloss", "multiclass": "MultiClass", "regression": "RMSE"}
 _SAMPLED_ROWS = 100  # of fewer CatBoost refuses to draw a sample
+SUMMING_THREADS = (
+    4  # of a binary model, on every machine: its leaf values are sums of as many parts as there are threads
+)
 _EMPTY_LEAF = 1e-6  # weight of a leaf that no training row came to: symmetric trees have such
 
 
@@ -73,7 +76,7 @@ class CatBoostFamily(EstimatorFamily):
         validation_weights: np.ndarray | None = None,
     ) -> Any:
         """See `EstimatorFamily`."""
-        estimator.set_params(thread_count=threads_for(X))
+        estimator.set_params(thread_count=_threads(estimator, X))
         if len(X) < _SAMPLED_ROWS:
             estimator.set_params(bootstrap_type="Bernoulli", subsample=1.0)
         if validation is None:
@@ -201,3 +204,8 @@ def _tree(
         cover=np.concatenate(covers),
         value=values if targets > 1 else values[:, 0],
     )
+
+
+def _threads(estimator: Any, X: np.ndarray) -> int:
+    """Number of threads with which an estimator is the same on any number of cores."""
+    return SUMMING_THREADS if estimator.get_params()["leaf_estimation_iterations"] > 1 else threads_for(X)

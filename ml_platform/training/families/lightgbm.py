@@ -60,7 +60,7 @@ class LightGBMFamily(EstimatorFamily):
             "subsample_freq": 1,
             "random_state": seed,
             "deterministic": True,
-            "force_row_wise": True,
+            "force_col_wise": True,
             "verbosity": -1,
             **params,
         }
