@@ -30,6 +30,7 @@ from ml_platform.yaml_documents import SpecError
 
 if TYPE_CHECKING:
     from ml_platform.lake.query.overlays import Overlays
+    from ml_platform.lake.query.sql_functions import SqlFunctions
     from ml_platform.lake.storage.tables import Lake
     from ml_platform.training.documents import Evaluation, ReleaseDecision
 
@@ -42,6 +43,12 @@ def _overlays(lake: "Lake") -> "Overlays":
     from ml_platform.features.training_sets.notebook_api import project_overlays
 
     return project_overlays(lake)
+
+
+def _functions() -> "SqlFunctions":
+    from ml_platform.scoring.sql_predict import project_functions
+
+    return project_functions()
 
 
 app = typer.Typer(
@@ -199,7 +206,7 @@ app.command("score", rich_help_panel=MODELS)(score_command(_overlays))
 app.add_typer(models, name="models", rich_help_panel=MODELS)
 app.command("traffic", rich_help_panel=MODELS)(traffic_cli.traffic)
 app.add_typer(alerts, name="alerts", rich_help_panel=MODELS)
-app.command("sql", rich_help_panel=DATA)(sql.sql_command(_overlays))
+app.command("sql", rich_help_panel=DATA)(sql.sql_command(_overlays, _functions))
 app.command("features", rich_help_panel=DATA)(features)
 app.add_typer(tables.app, name="tables", rich_help_panel=DATA)
 app.add_typer(quarantine.app, name="quarantine", rich_help_panel=DATA)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 import polars as pl
+from pydantic import Field
 
 from ml_platform.atomic_files import replace_file, try_lock
 from ml_platform.compute import choose_executor
@@ -102,23 +103,23 @@ class Wanted:
 class ScoringReport(Strict):
     """What became of a source's rows; always `read == scored + refused`."""
 
-    model: str
-    version: int
-    digest: str
-    source: str
-    output: str
-    run: str
-    lookups: Literal["point-in-time", "latest", "none"]
-    read: int
-    scored: int
-    refused: int
-    unscored: int
-    refusals: dict[str, int]
-    flagged: dict[str, int]
-    examples: tuple[str, ...]
-    quarantine: str | None
-    absent: tuple[str, ...]
-    repeated: bool
+    model: str = Field(description="Model that scored.")
+    version: int = Field(description="Its version in the registry.")
+    digest: str = Field(description="Digest of the version's bundle.")
+    source: str = Field(description="Name of the source.")
+    output: str = Field(description="Where the scored rows are.")
+    run: str = Field(description="Name of the scoring, which its rows have.")
+    lookups: Literal["point-in-time", "latest", "none"] = Field(description="Which rows of views counted.")
+    read: int = Field(description="Rows of the source.")
+    scored: int = Field(description="Rows scored.")
+    refused: int = Field(description="Rows that serving would refuse.")
+    unscored: int = Field(description="Rows scored whose score is not finite.")
+    refusals: dict[str, int] = Field(description="Refused values by `field: kind`.")
+    flagged: dict[str, int] = Field(description="Values scored with a flag, by `field: kind`.")
+    examples: tuple[str, ...] = Field(description="Examples of refused rows, with the reasons.")
+    quarantine: str | None = Field(description="Where the refused rows are; null without any.")
+    absent: tuple[str, ...] = Field(description="Inputs that the source lacks, and which are null therefore.")
+    repeated: bool = Field(description="Whether all was there already.")
 
 
 class _Job(msgspec.Struct):

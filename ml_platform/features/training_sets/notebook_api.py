@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -17,6 +18,7 @@ from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.errors import TableNotFound
 from ml_platform.lake.query import sql
 from ml_platform.lake.query.overlays import Overlays
+from ml_platform.lake.query.sql_functions import SqlFunctions
 from ml_platform.lake.storage.snapshots import instant
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.project import current_project
@@ -35,7 +37,7 @@ class NotebookLake(Lake):
     ) -> pl.DataFrame:
         """Run one SELECT over tables named `schema.name`, at pinned versions or as of a time (by default in UTC).
 
-        A feature view's table includes its pushed rows.
+        A feature view's table includes its pushed rows. `predict('<model>', <row>)` scores rows.
 
         Examples
         --------
@@ -49,7 +51,9 @@ class NotebookLake(Lake):
         1.5
         """
         at = instant(as_of) if isinstance(as_of, str) else as_of
-        return sql.query(self, select, versions=versions, as_of=at, overlays=project_overlays(self))
+        return sql.query(
+            self, select, versions=versions, as_of=at, overlays=project_overlays(self), functions=_functions()
+        )
 
 
 def open_lake(uri: str | None = None) -> NotebookLake:
@@ -60,6 +64,12 @@ def open_lake(uri: str | None = None) -> NotebookLake:
 def project_overlays(lake: Lake) -> Overlays:
     """Make the overlays by which SQL sees the pushed rows of the project's feature views."""
     return pushed_overlays(lake, _project_views)
+
+
+def _functions() -> SqlFunctions:
+    # By name: scoring is a room above, and this is where a notebook begins.
+    made: SqlFunctions = import_module("ml_platform.scoring.sql_predict").project_functions()
+    return made
 
 
 def _project_views() -> dict[str, FeatureView]:

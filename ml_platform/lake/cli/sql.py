@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from ml_platform.lake.query.overlays import Overlays
+    from ml_platform.lake.query.sql_functions import SqlFunctions
     from ml_platform.lake.storage.tables import Lake
 
 
@@ -26,8 +27,10 @@ class Format(StrEnum):
     JSON = "json"
 
 
-def sql_command(overlays_of: "Callable[[Lake], Overlays]") -> Callable[..., None]:
-    """Make the command, given a function that makes the overlays for a lake."""
+def sql_command(
+    overlays_of: "Callable[[Lake], Overlays]", functions: "Callable[[], SqlFunctions]"
+) -> Callable[..., None]:
+    """Make the command, given a function that makes the overlays for a lake, and one that makes SQL's functions."""
 
     def sql(
         query: Annotated[
@@ -62,6 +65,7 @@ def sql_command(overlays_of: "Callable[[Lake], Overlays]") -> Callable[..., None
                 as_of=instant(as_of) if as_of else None,
                 limit=limit + 1 if limit else None,
                 overlays=overlays_of(lake),
+                functions=functions(),
             )
         except duckdb.CatalogException as error:
             names = ", ".join(_sql_name(table) for table in lake.tables())

@@ -7,6 +7,7 @@ its `delta` extension, which cannot be installed on a machine without internet.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -18,6 +19,7 @@ from deltalake import DeltaTable
 from ml_platform.lake.errors import NotYetCreated, TableNotFound
 from ml_platform.lake.names import literal, quoted, sql_name
 from ml_platform.lake.query.overlays import Overlays
+from ml_platform.lake.query.sql_functions import SqlFunctions
 from ml_platform.lake.query.sql_gate import check_reads_tables_only
 from ml_platform.lake.query.time_travel_sql import base_tables, table_of, take_dates
 from ml_platform.lake.storage.snapshots import files_are_alike, needs_delta_reader, read_arrow, scan
@@ -120,6 +122,7 @@ def query(
     overlays: Overlays | None = None,
     span: tuple[datetime, datetime] | None = None,
     narrow: Callable[[duckdb.DuckDBPyRelation], duckdb.DuckDBPyRelation] | None = None,
+    functions: SqlFunctions | None = None,
 ) -> pl.DataFrame:
     """Run one SELECT over the lake, in a new connection that can read only the lake's tables.
 
@@ -146,6 +149,8 @@ def query(
     narrow
         Selects rows and columns of the result. They are chosen before the tables are read, as far as DuckDB can tell
         from the SQL which of their rows are needed.
+    functions
+        Further functions that the SQL may call.
 
     Raises
     ------
@@ -164,8 +169,14 @@ def query(
     >>> query(lake, "SELECT sensor, max(value) AS top FROM raw.readings GROUP BY sensor").rows()
     [('a', 2.0)]
     """
-    with duckdb.connect(":memory:") as connection:
-        relation = _relation_of(connection, lake, sql, versions, as_of, tables, overlays, span)
+    with duckdb.connect(":memory:") as connection, ExitStack() as stack:
+
+        def made(tree: dict[str, Any]) -> bool:
+            if functions is None:
+                return False
+            return stack.enter_context(functions.made_for(tree, connection, versions or {}, as_of))
+
+        relation = _relation_of(connection, lake, sql, versions, as_of, tables, overlays, span, made)
         if narrow is not None:
             relation = narrow(relation)
         return (relation if limit is None else relation.limit(limit)).pl()
@@ -181,7 +192,7 @@ def query_batches(
 ) -> Iterator[pl.DataFrame]:
     """Yield the rows of `query` some at a time, one frame at least, without holding all of them."""
     with duckdb.connect(":memory:") as connection:
-        relation = _relation_of(connection, lake, sql, versions, None, None, overlays, None)
+        relation = _relation_of(connection, lake, sql, versions, None, None, overlays, None, None)
         yield relation.limit(0).pl()
         for batch in relation.to_arrow_reader(rows):
             yield pl.DataFrame(batch)
@@ -196,6 +207,7 @@ def _relation_of(  # noqa: PLR0917 - private
     tables: Iterable[str] | None,
     overlays: Overlays | None,
     span: tuple[datetime, datetime] | None,
+    made: Callable[[dict[str, Any]], bool] | None,
 ) -> duckdb.DuckDBPyRelation:
     """Attach what a SELECT reads to a new connection, close it in, and give the SELECT's rows, not yet computed."""
     tree = parse_tree(sql, connection)
@@ -225,8 +237,9 @@ def _relation_of(  # noqa: PLR0917 - private
     ends = ("-infinity", "infinity") if span is None else tuple(at.astimezone(UTC).isoformat() for at in span)
     for name, at in zip(("span_start", "span_end"), ends, strict=True):
         connection.execute(f"SET VARIABLE {name} = TIMESTAMPTZ {literal(at)}")
+    is_changed = made is not None and made(tree)
     _close_in(connection, files)
-    return connection.sql(_written(tree, connection) if dated else sql)
+    return connection.sql(_written(tree, connection) if dated or is_changed else sql)
 
 
 def _close_in(connection: duckdb.DuckDBPyConnection, files: Iterable[str]) -> None:
