@@ -21,7 +21,7 @@ from ml_platform.registry.tracking import Tracker
 from ml_platform.segment_log.segments import SegmentLog
 from ml_platform.settings import Settings
 from ml_platform.spec.model import ModelSpec
-from ml_platform.training.data.split import TrainingRows
+from ml_platform.training.data.split import TrainingRows, read_rows
 from ml_platform.training.documents import Evaluation, SearchResult, TrainedModel
 from ml_platform.training.evaluation.evaluate import evaluate
 from ml_platform.training.evaluation.rescoring import VersionRows
@@ -104,9 +104,9 @@ class Shops:
 
     def refit(self, trained: TrainedModel, evaluation: Evaluation) -> TrainedModel:
         ref = trained.training_set
-        frame = self.lake.read(ref.table, version=ref.version).collect()
+        rows = self.rows(ref)
         return refit_model(
-            frame,
+            read_rows(self.lake, self.spec, ref) if rows.stored is None else rows,
             self.spec,
             trained,
             evaluation,

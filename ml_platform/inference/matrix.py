@@ -3,7 +3,7 @@
 The scorer does the same for one request at a time (`ml_platform.inference.scorer`); a test holds the two together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import numpy as np
@@ -46,13 +46,19 @@ class FeatureEncoder:
     @classmethod
     def fit(cls, frame: pl.DataFrame, infos: Sequence[FeatureInfo], target: np.ndarray | None) -> Self:
         """Learn the categories of each categorical feature; `target` (rows,) orders them, None for the alphabet."""
+        names = [info.name for info in infos if info.kind == "categorical"]
+        return cls.of_categories(infos, {name: _categories(frame.get_column(name), target) for name in names})
+
+    @classmethod
+    def of_categories(cls, infos: Sequence[FeatureInfo], categories: Mapping[str, tuple[str, ...]]) -> Self:
+        """Make an encoder of features whose categories are known, see `choose_categories`."""
         return cls(
             tuple(
                 Feature(
                     name=info.name,
                     kind=info.kind,
                     source=info.source,
-                    categories=_categories(frame.get_column(info.name), target) if info.kind == "categorical" else None,
+                    categories=categories[info.name] if info.kind == "categorical" else None,
                     description=info.description,
                     unit=info.unit,
                 )
@@ -124,12 +130,36 @@ def _categories(column: pl.Series, target: np.ndarray | None) -> tuple[str, ...]
     present = codes >= 0
     positions = codes[present].astype(np.int64)
     counts = np.bincount(positions, minlength=len(names))
+    if target is None:
+        return choose_categories(names, counts)
+    sums = np.bincount(positions, weights=target[present], minlength=len(names))
+    return choose_categories(names, counts, sums, float(target.mean()) if len(target) else 0.0)
+
+
+def choose_categories(
+    names: Sequence[str], counts: np.ndarray, sums: np.ndarray | None = None, mean: float = 0.0
+) -> tuple[str, ...]:
+    """Choose the categories that a model knows, in the order of their codes.
+
+    Parameters
+    ----------
+    names
+        All values of the feature, sorted.
+    counts, sums
+        Rows with each value, and the sum of the target on them (values,); without sums the order is the alphabet's.
+    mean
+        Of the target on all rows.
+
+    Examples
+    --------
+    >>> choose_categories(["EV", "UA"], np.array([30, 40]), np.array([20.0, 10.0]), 0.5)
+    ('UA', 'EV')
+    """
     frequent = sorted(range(len(names)), key=lambda i: (-counts[i], names[i]))[:MAX_CATEGORIES]
     categories = sorted(i for i in frequent if counts[i] >= MIN_CATEGORY_ROWS)
-    if target is None:
+    if sums is None:
         return tuple(names[i] for i in categories)
-    sums = np.bincount(positions, weights=target[present], minlength=len(names))
-    means = (sums + _PRIOR_ROWS * target.mean()) / (counts + _PRIOR_ROWS)
+    means = (sums + _PRIOR_ROWS * mean) / (counts + _PRIOR_ROWS)
     return tuple(names[i] for i in sorted(categories, key=lambda i: (means[i], names[i])))
 
 

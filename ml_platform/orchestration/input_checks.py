@@ -37,7 +37,7 @@ def check_inputs(
     spec: ModelSpec,
     views: Mapping[str, FeatureView],
     ref: TrainingSetRef,
-    frame: "pl.DataFrame",
+    frame: "pl.DataFrame | pl.LazyFrame",
     *,
     accepted_because: str,
 ) -> list[dg.AssetCheckResult]:
@@ -76,7 +76,7 @@ def _fresh(lake: "Lake", spec: ModelSpec, views: Mapping[str, FeatureView], ref:
     return Verdict("inputs_fresh", freshness.reasons, warnings, {"views": ", ".join(freshness.views) or "none"})
 
 
-def _whole(lake: "Lake", spec: ModelSpec, ref: TrainingSetRef, frame: "pl.DataFrame") -> Verdict:
+def _whole(lake: "Lake", spec: ModelSpec, ref: TrainingSetRef, frame: "pl.DataFrame | pl.LazyFrame") -> Verdict:
     from ml_platform.features.training_sets.null_shares import find_jumps, last_accepted, wholly_null
 
     counts, before = _counts(spec, ref, frame), last_accepted(lake, spec.name)
@@ -95,7 +95,7 @@ def _whole(lake: "Lake", spec: ModelSpec, ref: TrainingSetRef, frame: "pl.DataFr
     return Verdict("inputs_whole", [jump.reason for jump in jumps], warnings, metadata)
 
 
-def _counts(spec: ModelSpec, ref: TrainingSetRef, frame: "pl.DataFrame") -> "list[NullCount]":
+def _counts(spec: ModelSpec, ref: TrainingSetRef, frame: "pl.DataFrame | pl.LazyFrame") -> "list[NullCount]":
     from ml_platform.features.training_sets.null_shares import count_nulls
 
     names = [info.name for info in ref.features]

@@ -141,11 +141,14 @@ def _refitted_model(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureVi
     def refitted_model(
         context: dg.AssetExecutionContext, trained_model: TrainedModel, evaluation: Evaluation, platform: Platform
     ) -> dg.MaterializeResult:
+        from ml_platform.training.data.split import read_rows
+        from ml_platform.training.data.stored_rows import StoredRows
         from ml_platform.training.refit import refit_model
 
         ref = trained_model.training_set
+        is_stored = StoredRows.of(platform.lake, spec, ref) is not None
         model = refit_model(
-            platform.lake.read(ref.table, version=ref.version).collect(),
+            platform.training_rows(spec, ref) if is_stored else read_rows(platform.lake, spec, ref),
             spec,
             trained_model,
             evaluation,
@@ -165,6 +168,7 @@ def _refitted_model(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureVi
                 "refitted": refit.refitted,
                 "what was done": reasons(refit.reasons),
                 "training rows": model.trained.rows,
+                **({"trained by": model.distributed.told} if model.distributed and refit.refitted else {}),
                 "trained until": str(model.trained.last),
                 "judged model trained until": str(refit.judged.last),
                 "MLflow run": dg.MetadataValue.url(model.run_url),

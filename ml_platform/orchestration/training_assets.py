@@ -73,19 +73,26 @@ def _training_set(
         context: dg.AssetExecutionContext, config: TrainingSetConfig, platform: Platform
     ) -> dg.MaterializeResult:
         # Runs of the queue wait for each other by their pool; one that was started past it, in a terminal, does not.
+        import polars as pl
+
         from ml_platform.features.training_sets.build import build_training_set
         from ml_platform.features.training_sets.label_outliers import label_outliers
         from ml_platform.features.training_sets.leakage import find_leakage
+        from ml_platform.training.data.stored_rows import rows_to_check
 
         if other := earlier_training(context.instance, spec, context.run.run_id):
             raise dg.Failure(f"run {other} trains {spec.name} already: start this one again when that has ended")
         lake = platform.lake
         as_of = datetime.fromisoformat(config.as_of) if config.as_of else None
         ref = build_training_set(lake, spec, folder, views, as_of=as_of)
-        frame = lake.read(ref.table, version=ref.version).collect()
+        rows, frame = rows_to_check(lake, spec, ref)
         reason = config.accept_inputs_because.strip()
-        early = frame.filter(frame[spec.label_available_at] < frame[spec.timestamp]).height
-        late = frame.filter(frame[spec.label_available_at] > ref.as_of).height
+        known = pl.col(spec.label_available_at)
+        early, late = (
+            rows.select((known < pl.col(spec.timestamp)).sum(), late=(known > ref.as_of).sum())
+            .collect(engine="streaming")
+            .row(0)
+        )
         described = _columns(spec) | {info.name: (info.description, info.unit) for info in ref.features}
         leakage = find_leakage(
             frame,
@@ -118,14 +125,14 @@ def _training_set(
                 **({"inputs accepted because": reason} if reason else {}),
             },
             check_results=[
-                *check_inputs(lake, spec, views, ref, frame, accepted_because=reason),
+                *check_inputs(lake, spec, views, ref, rows, accepted_because=reason),
                 dg.AssetCheckResult(
                     check_name="no_future_labels",
                     passed=early + late == 0,
                     metadata={"known before the prediction": early, "known after the set's instant": late},
                 ),
                 *_leakage_verdicts(leakage),
-                _outlier_verdict(label_outliers(frame, spec)),
+                _outlier_verdict(label_outliers(rows, spec)),
             ],
         )
 
@@ -281,6 +288,7 @@ def _trained_model(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureVie
                 "importance": table(leading),
                 "parameters": dg.MetadataValue.json(dict(model.params)),
                 "training rows": model.trained.rows,
+                **({"trained by": model.distributed.told} if model.distributed else {}),
                 "trained until": str(model.trained.last),
                 "tables read": versions(model.training_set.tables),
                 "MLflow run": dg.MetadataValue.url(model.run_url),

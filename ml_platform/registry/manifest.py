@@ -168,6 +168,14 @@ class Imported(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     trusted: bool = False  # whether the file could run code, and was allowed to
 
 
+class Workers(Struct, frozen=True, forbid_unknown_fields=True):
+    """Over how many processes the training was spread."""
+
+    count: int
+    cpus: int  # of each
+    executor: Literal["cluster", "local"]  # where they ran: on a cluster of Ray, or on one machine
+
+
 class Provenance(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Which data and code made the model."""
 
@@ -182,6 +190,7 @@ class Provenance(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     mlflow_run_id: str | None = None
     dagster_run_id: str | None = None
     judged: Judged | None = None  # where this is the refit of a model that the gate judged
+    workers: Workers | None = None  # where several trained it together
     imported: Imported | None = None  # then `training_set` is what it was judged on, and `training_rows` 0
 
 

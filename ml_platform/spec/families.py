@@ -43,6 +43,8 @@ class FamilyInfo:
         Whether it has `monotone_params`, for scores that only rise or only fall with a feature.
     quantile
         Whether it has `quantile_params`, for a regression that gives a quantile.
+    distributed
+        Whether it has a `shard_booster`, by which several workers train one model, each on its part of the rows.
     """
 
     name: str
@@ -55,6 +57,7 @@ class FamilyInfo:
     weights: bool = False
     monotone: bool = False
     quantile: bool = False
+    distributed: bool = False
 
 
 _MEDIAN: Final = "the median"
@@ -85,7 +88,13 @@ BUILT_IN: Final[Mapping[str, FamilyInfo]] = {
             "hist_gradient_boosting", ALL, "scikit-learn: boosted trees", weights=True, monotone=True, quantile=True
         ),
         FamilyInfo(
-            "lightgbm", ALL, "LightGBM: boosted trees, leaf by leaf", weights=True, monotone=True, quantile=True
+            "lightgbm",
+            ALL,
+            "LightGBM: boosted trees, leaf by leaf",
+            weights=True,
+            monotone=True,
+            quantile=True,
+            distributed=True,
         ),
         FamilyInfo(
             "xgboost",
@@ -97,6 +106,7 @@ BUILT_IN: Final[Mapping[str, FamilyInfo]] = {
             weights=True,
             monotone=True,
             quantile=True,
+            distributed=True,
         ),
         FamilyInfo(
             "catboost",

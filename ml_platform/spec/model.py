@@ -13,6 +13,7 @@ from ml_platform.spec.monitoring import InferenceLogging, Monitoring, Retraining
 from ml_platform.spec.objective_rules import check_objective
 from ml_platform.spec.promotion import Promotion
 from ml_platform.spec.threshold import Threshold
+from ml_platform.spec.training import Training, check_distributed
 from ml_platform.spec.types import Duration, PositiveDuration, Strict, Tag, Task
 
 CLASSIFICATION_METRICS = ("roc_auc", "average_precision", "log_loss", "brier", "f1", "accuracy")
@@ -245,6 +246,9 @@ class ModelSpec(Strict):
         f"{', '.join(f'`{name}`' for name in BUILT_IN)}, or the dotted path of a class of your own.",
     )
     tuning: Tuning = Field(Tuning(), description="How long the search is, and where it runs.")
+    training: Training = Field(
+        Training(), description="Where the final training and the refit run, and on how many workers."
+    )
     threshold: Threshold = Field(
         Threshold(),
         description="Binary: the probability from which the prediction is true. A number from 0 to 1, `best_f1`, or "
@@ -277,6 +281,12 @@ class ModelSpec(Strict):
         for name in families:
             family_info(name)
         return families
+
+    @field_validator("training")
+    @classmethod
+    def _families_can(cls, training: Training, info: ValidationInfo) -> Training:
+        check_distributed(training, info.data.get("families", ()))
+        return training
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

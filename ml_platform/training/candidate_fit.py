@@ -14,7 +14,7 @@ from ml_platform.registry.manifest import Calibration, Feature, Label
 from ml_platform.spec.families import Parameter
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.data.split import window
-from ml_platform.training.documents import ParityReport, Window
+from ml_platform.training.documents import DistributedFit, ParityReport, Window
 from ml_platform.training.evaluation.metrics import shares
 from ml_platform.training.export.calibrated_graph import calibrate_graph, check_calibrated
 from ml_platform.training.export.parity import check_parity
@@ -23,6 +23,7 @@ from ml_platform.training.families.prior_correction import export_graph, predict
 from ml_platform.training.families.registry import get_family
 from ml_platform.training.objective import Objective, weighted_rows
 
+ROUNDS = "n_estimators"  # parameter of boosted trees
 _IMPORTANCE_ROWS = 5000
 
 
@@ -43,6 +44,7 @@ class Fitted:
     spec: ModelSpec
     class_weights: tuple[float, ...] | None = None  # that scores are corrected for
     calibration: Calibration | None = None
+    distributed: DistributedFit | None = None  # then `X` are some of the rows
 
     @property
     def features(self) -> tuple[Feature, ...]:
@@ -68,6 +70,10 @@ class Fitted:
                 self.estimator, self.spec.task, self.features, self.X[-_IMPORTANCE_ROWS:]
             )
         )
+
+    def fitted_params(self, params: Mapping[str, Parameter]) -> dict[str, Parameter]:
+        """Parameters of a candidate, with the number of rounds that workers found."""
+        return dict(params) if self.distributed is None else {**params, ROUNDS: self.distributed.rounds}
 
     def native_files(self) -> dict[str, bytes]:
         """The model in its library's own data format, by file name."""
@@ -145,7 +151,12 @@ def fit_candidate(
 def require_classes(spec: ModelSpec, y: np.ndarray) -> None:
     """Refuse training rows of a single class, of which a classifier learns nothing (raises ValueError)."""
     if spec.task != "regression" and len(np.unique(y)) < 2:
-        raise ValueError(
-            f"{spec.name}: all {len(y)} training rows have the same label; a classifier needs two or more. "
-            "Materialise a longer range or correct the spine's target"
-        )
+        raise single_class(spec, len(y))
+
+
+def single_class(spec: ModelSpec, rows: int) -> ValueError:
+    """Say that all of so many training rows have the same label."""
+    return ValueError(
+        f"{spec.name}: all {rows} training rows have the same label; a classifier needs two or more. "
+        "Materialise a longer range or correct the spine's target"
+    )

@@ -136,6 +136,23 @@ class ImportLineage(Strict):
     trusted: bool = Field(False, description="Whether the file could run code, and was allowed to.")
 
 
+class DistributedFit(Strict):
+    """How several workers trained a model together."""
+
+    workers: int = Field(description="Processes that trained.")
+    cpus_per_worker: int = Field(description="Cores that each had.")
+    executor: Literal["cluster", "local"] = Field(description="Where they ran: on a cluster, or on this machine.")
+    rows: tuple[int, ...] = Field(description="Rows that each of them held.")
+    rounds: int = Field(description="Rounds that were fitted.")
+    sought_rounds: int = Field(0, description="Rounds fitted to find their number on the validation rows.")
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        where = "on a cluster" if self.executor == "cluster" else "on one machine"
+        return f"{self.workers} workers of Ray {where}, {min(self.rows):,} to {max(self.rows):,} rows each"
+
+
 class TrainedModel(Strict):
     """A model trained in full, exported, and stored as a bundle."""
 
@@ -164,6 +181,7 @@ class TrainedModel(Strict):
     code_version: str = Field(description="Commit of the code; `-dirty` where something was not committed.")
     dagster_run_id: str | None = Field(None, description="Run of Dagster; null outside of one.")
     seconds: float = Field(description="How long the training took.")
+    distributed: DistributedFit | None = Field(None, description="None where one process trained it.")
     refit: Refit | None = Field(None, description="None before the gate has judged.")
     imported: ImportLineage | None = Field(None, description="None where it was trained here.")
 

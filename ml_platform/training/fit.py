@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,8 +19,9 @@ from ml_platform.registry.tracking import PLOTS, Tracker
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.artifacts.bundle import Signature, build_provenance, build_signature, store_bundle
 from ml_platform.training.artifacts.plots import model_plots
-from ml_platform.training.candidate_fit import Fitted, NotExportable, fit_candidate
+from ml_platform.training.candidate_fit import ROUNDS, Fitted, NotExportable
 from ml_platform.training.data.split import TrainingRows
+from ml_platform.training.distributed.choice import distributed_settings, fit_before_holdout, seeks_rounds
 from ml_platform.training.documents import PassedOver, SearchResult, TrainedModel, Trial
 from ml_platform.training.evaluation.blocks import DAY, block_ids
 from ml_platform.training.evaluation.calibration import expected_calibration_error
@@ -129,11 +130,21 @@ def _train(  # noqa: PLR0917 - private
     dagster_run_id = tags.get("dagster_run_id")
     with tracker.run(spec.name, f"train {candidate.family}", tags=tags) as run_id:
         dataset = dataset_of(tracker, ref).input("training")
-        tracker.log(run_id, params=_params(spec, ref, candidate), tags=_told(passed_over), datasets=[dataset])
+        seeks = seeks_rounds(rows)
+        tracker.log(
+            run_id,
+            params=_params(spec, ref, candidate, without=[ROUNDS] if seeks else []),
+            tags=_told(passed_over),
+            datasets=[dataset],
+        )
         if tracker.has_run(search_run_id):
             tracker.link(search_run_id, "search", run_id, "training")
         before = pl.concat([parts.train, parts.validation])
-        fitted = fit_candidate(spec, ref.features, before, candidate.family, candidate.params)
+        fitted = fit_before_holdout(rows, spec, candidate.family, candidate.params)
+        params = fitted.fitted_params(candidate.params)
+        tracker.log(
+            run_id, params={**distributed_settings(fitted.distributed), **({ROUNDS: params[ROUNDS]} if seeks else {})}
+        )
         calibrated = calibrate(fitted, rows, candidate)
         fitted, threshold = calibrated.fitted, calibrated.threshold
         tracker.log(run_id, params={"threshold": threshold, "calibration": calibrated.told or "none"})
@@ -162,13 +173,18 @@ def _train(  # noqa: PLR0917 - private
             ),
             conformal=conformal_of(spec, parts.holdout, y, score),
             provenance=build_provenance(
-                ref, fitted.trained, code_version=tags["code_version"], run_id=run_id, dagster_run_id=dagster_run_id
+                ref,
+                fitted.trained,
+                code_version=tags["code_version"],
+                run_id=run_id,
+                dagster_run_id=dagster_run_id,
+                distributed=fitted.distributed,
             ),
         )
         made_by = recipe(
             trained=fitted.trained,
             family=candidate.family,
-            params=candidate.params,
+            params=params,
             threshold=candidate.threshold,
             chosen=candidate.number,
             metrics=metrics,
@@ -210,7 +226,7 @@ def _train(  # noqa: PLR0917 - private
             digest=bundle.digest,
             model_digest=bundle.manifest.model_digest,
             family=candidate.family,
-            params=candidate.params,
+            params=params,
             threshold=threshold,
             run_id=run_id,
             run_url=tracker.run_url(run_id),
@@ -227,6 +243,7 @@ def _train(  # noqa: PLR0917 - private
             code_version=tags["code_version"],
             dagster_run_id=dagster_run_id,
             seconds=time.perf_counter() - started,
+            distributed=fitted.distributed,
         )
 
 
@@ -255,10 +272,10 @@ def _tags(ref: TrainingSetRef, code: str, dagster_run_id: str | None) -> dict[st
     return tags | ({"dagster_run_id": dagster_run_id} if dagster_run_id else {})
 
 
-def _params(spec: ModelSpec, ref: TrainingSetRef, best: Trial) -> dict[str, object]:
+def _params(spec: ModelSpec, ref: TrainingSetRef, best: Trial, *, without: Sequence[str]) -> dict[str, object]:
     return {
         "family": best.family,
-        **best.params,
+        **{name: value for name, value in best.params.items() if name not in without},
         "seed": spec.tuning.seed,
         "training_set": ref.table,
         "training_set_version": ref.version,

@@ -68,12 +68,15 @@ class Objective:
             When `monotone` names a column that is no numeric feature, or `class_weights` a class that no row has.
         """
         weights = row_weights(rows, spec)
+        totals: np.ndarray = np.zeros(0)
+        if spec.class_weights is not None:
+            totals = np.bincount(y.astype(np.int64), weights=weights, minlength=len(classes) or 2)
         return cls(
             weights=weights,
             validation_weights=None if validation is None else row_weights(validation, spec),
-            class_weights=_class_weights(spec, y, weights, classes),
+            class_weights=class_weights_of(spec, totals, classes),
             quantile=spec.quantile,
-            monotone=_signs(spec.monotone, features),
+            monotone=monotone_signs(spec.monotone, features),
         )
 
     def digest(self) -> str:
@@ -107,22 +110,35 @@ def row_weights(rows: pl.DataFrame, spec: ModelSpec) -> np.ndarray | None:
     return None if spec.weight is None else rows.get_column(spec.weight).cast(pl.Float64).to_numpy()
 
 
-def _class_weights(
-    spec: ModelSpec, y: np.ndarray, weights: np.ndarray | None, classes: Sequence[Label]
-) -> tuple[float, ...] | None:
-    """Weight of each class: as given, or by its share of the (weighted) rows, so that all count alike together."""
+def class_weights_of(spec: ModelSpec, totals: np.ndarray, classes: Sequence[Label]) -> tuple[float, ...] | None:
+    """Weight of each class: as given, or by its share of the (weighted) rows, so that all count alike together.
+
+    Parameters
+    ----------
+    spec
+        The model.
+    totals
+        Sum of the weights of the rows of each class (classes,).
+    classes
+        Of a multiclass model.
+
+    Raises
+    ------
+    ValueError
+        When `class_weights` names a class that no row has.
+    """
+    names = ["false", "true"] if spec.task == "binary" else [str(name) for name in classes]
     if spec.class_weights is None:
         return None
-    names = ["false", "true"] if spec.task == "binary" else [str(name) for name in classes]
     if spec.class_weights == "balanced":
-        totals = np.bincount(y.astype(np.int64), weights=weights, minlength=len(names))
         return tuple((totals.sum() / (len(names) * totals)).tolist())
     if wrong := sorted(set(spec.class_weights) - set(names)):
         raise ValueError(f"{spec.name}: class_weights names {wrong}, which no training row has; classes are {names}")
     return tuple(spec.class_weights.get(name, 1.0) for name in names)
 
 
-def _signs(monotone: Mapping[str, str], features: Sequence[Feature]) -> tuple[int, ...]:
+def monotone_signs(monotone: Mapping[str, str], features: Sequence[Feature]) -> tuple[int, ...]:
+    """Sign of each feature as `Objective.monotone` has them (raises ValueError for what is no numeric feature)."""
     if not monotone:
         return ()
     numeric = [feature.name for feature in features if feature.categories is None]

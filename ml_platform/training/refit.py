@@ -24,8 +24,9 @@ from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import Tracker
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.artifacts.bundle import build_provenance, build_signature, iso, store_bundle
-from ml_platform.training.candidate_fit import NotExportable, fit_candidate
-from ml_platform.training.data.split import refit_rows, split_by_time
+from ml_platform.training.candidate_fit import NotExportable
+from ml_platform.training.data.split import TrainingRows, split_by_time
+from ml_platform.training.distributed.choice import distributed_settings, fit_again
 from ml_platform.training.documents import Evaluation, Refit, TrainedModel
 from ml_platform.training.evaluation.metrics import gain, measure
 from ml_platform.training.evaluation.rule import seed_noise
@@ -34,7 +35,7 @@ from ml_platform.training.uncertainty.calibrate import for_classes
 
 
 def refit_model(
-    frame: pl.DataFrame,
+    rows: pl.DataFrame | TrainingRows,
     spec: ModelSpec,
     judged: TrainedModel,
     evaluation: Evaluation,
@@ -52,8 +53,8 @@ def refit_model(
 
     Parameters
     ----------
-    frame
-        The judged model's training set.
+    rows
+        The judged model's training set: all of it, or the one that was read for training where it stays in the lake.
     spec
         The model.
     judged
@@ -97,13 +98,14 @@ def refit_model(
         return unchanged("promotion.refit is false: the judged model itself is registered.")
     started = time.perf_counter()
     code, ref = current_code_version(), judged.training_set
-    rows, holdout = refit_rows(frame, spec), split_by_time(frame, spec).holdout
+    holdout = (rows.parts if isinstance(rows, TrainingRows) else split_by_time(rows, spec)).holdout
     signature = build_signature(spec, folder, views, ref, holdout)
     tags = {"stage": "refit", "code_version": code, "judged_digest": judged.digest, "judged_run": judged.run_id}
     tags |= {"dagster_run_id": dagster_run_id} if dagster_run_id else {}
     with tracker.run(spec.name, f"refit {judged.family}", tags=tags) as run_id:
         tracker.log(run_id, params={"family": judged.family, **judged.params, "threshold": judged.threshold})
-        fitted = fit_candidate(spec, ref.features, rows, judged.family, judged.params)
+        fitted = fit_again(rows, spec, ref, judged.family, judged.params)
+        tracker.log(run_id, params=distributed_settings(fitted.distributed))
         predecessor = store.load_manifest(judged.digest)
         calibration = for_classes(predecessor.calibration, predecessor.classes, fitted.classes)
         fitted = replace(fitted, calibration=calibration)
@@ -138,6 +140,7 @@ def refit_model(
                 run_id=run_id,
                 dagster_run_id=dagster_run_id,
                 judged=provenance,
+                distributed=fitted.distributed,
             ),
         )
         agreement, problem = _compare(spec, holdout, Scorer.load(store.bundle_path(judged.digest)), bundle.scorer)
@@ -179,6 +182,7 @@ def refit_model(
             "code_version": code,
             "dagster_run_id": dagster_run_id,
             "seconds": time.perf_counter() - started,
+            "distributed": fitted.distributed,
             "refit": _document(judged, True, agreement, reason),
         }
     )

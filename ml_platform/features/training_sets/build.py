@@ -1,6 +1,6 @@
 """Training sets: a model's spine with its request features and look-ups, as of each row's instant of prediction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -14,9 +14,10 @@ from ml_platform.features.point_in_time.lookup import feature_column
 from ml_platform.features.training_sets.documents import FeatureInfo, TrainingSetRef
 from ml_platform.features.training_sets.feature_definitions import FeatureDefinitions, request_features
 from ml_platform.features.training_sets.frame_digest import frame_digest
-from ml_platform.features.training_sets.row_weights import check_weights
+from ml_platform.features.training_sets.row_weights import check_weights, refuse_wrong_weights, summarise_weights
 from ml_platform.features.training_sets.sampling import sample_filter
 from ml_platform.features.training_sets.spine import Span, read_spine, spine_text, where
+from ml_platform.features.training_sets.spine_spans import check_unique, spine_spans
 from ml_platform.features.training_sets.spine_values import typed_inputs
 from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.query import sql
@@ -37,6 +38,9 @@ def build_training_set(
     lake: Lake, spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView], *, as_of: datetime | None = None
 ) -> TrainingSetRef:
     """Write `training_sets/<model>`: all rows whose label was known by `as_of`, with features as of their timestamps.
+
+    Where `training` in the spec lets several workers train, the rows are made and written in spans of time, so that the
+    set may be larger than this process's memory.
 
     Parameters
     ----------
@@ -59,31 +63,57 @@ def build_training_set(
     definitions = FeatureDefinitions.of_spec(spec, folder)
     features = feature_infos(spec, request_features(spec, folder), views)
     tables = tables_read(lake, spec, folder, views, definitions)
-    frame = labelled_features(lake, spec, folder, views, definitions, tables, features, as_of=as_of)
-    if frame.is_empty():
-        raise ValueError(
-            f"model '{spec.name}': no row of {spec.spine} has a label available by {as_of or 'now'}; "
-            "materialise the raw tables for an earlier range, or move `as_of`"
-        )
-    weights = check_weights(frame, spec)
-    table = f"training_sets/{spec.name}"
-    version = lake.replace(table, frame)
-    known, at = frame.get_column(spec.label_available_at), frame.get_column(spec.timestamp)
+    table, spans = f"training_sets/{spec.name}", None
+    if spec.training.may_distribute:
+        spans = spine_spans(lake, spec, folder, tables)
+
+    def frames() -> Iterator[pl.DataFrame]:
+        """Rows of one span after the other, or all."""
+        found = False
+        every: Sequence[Span | None] = [None] if spans is None else spans
+        for span in every:
+            frame = labelled_features(lake, spec, folder, views, definitions, tables, features, as_of=as_of, span=span)
+            if spec.weight is not None and span is not None:
+                refuse_wrong_weights(frame, spec.weight, spec.id)
+            if frame.height:
+                found = True
+                yield frame
+        if not found:
+            raise ValueError(
+                f"model '{spec.name}': no row of {spec.spine} has a label available by {as_of or 'now'}; "
+                "materialise the raw tables for an earlier range, or move `as_of`"
+            )
+
+    if spans is None:
+        [frame] = frames()
+        weights = check_weights(frame, spec)
+        rows, version, digest = frame.lazy(), lake.replace(table, frame), frame_digest(frame)
+    else:
+        version = lake.replace_in_batches(table, frames)
+        rows, digest = lake.read(table, version=version), ""  # which would take all rows in their order
+        check_unique(rows, spec.id, rows.select(pl.len()).collect().item(), where(spec))
+        weights = {} if spec.weight is None else summarise_weights(_column(rows, spec.weight))
+    labels = _column(rows, spec.target)
+    ends = rows.select(
+        known=pl.col(spec.label_available_at).max(),
+        first=pl.col(spec.timestamp).min(),
+        last=pl.col(spec.timestamp).max(),
+    ).collect(engine="streaming")
     return TrainingSetRef.model_validate(
         {
             "model": spec.name,
             "table": table,
             "version": version,
-            "rows": frame.height,
-            "as_of": as_of or known.max(),
-            "first": at.min(),
-            "last": at.max(),
+            "rows": len(labels),
+            "as_of": as_of or ends.item(0, "known"),
+            "first": ends.item(0, "first"),
+            "last": ends.item(0, "last"),
             "tables": tables,
             "features": features,
             "view_hashes": {lookup.view: views[lookup.view].hash for lookup in spec.lookups},
-            "label_summary": _summarise(spec, frame.get_column(spec.target)),
+            "label_summary": _summarise(spec, labels),
             "weight_summary": weights,
-            "digest": frame_digest(frame),
+            "digest": digest,
         }
     )
 
@@ -98,6 +128,7 @@ def labelled_features(  # noqa: PLR0917 - as `feature_rows` takes them
     features: Sequence[FeatureInfo],
     *,
     as_of: datetime | None,
+    span: Span | None = None,
 ) -> pl.DataFrame:
     """Compute the rows of a training set, and write nothing: those whose label was known by `as_of`, by instant and id.
 
@@ -111,12 +142,16 @@ def labelled_features(  # noqa: PLR0917 - as `feature_rows` takes them
         Table → version to read.
     features
         Columns of the matrix, in order.
+    span
+        Only rows of these instants.
     """
     labelled = pl.col(spec.target).is_not_null() & pl.col(spec.label_available_at).is_not_null()
     if as_of is not None:
         labelled &= pl.col(spec.label_available_at) <= as_of
     wanted = labelled & sample_filter(pl.col(spec.id), spec.sample)
-    rows = _feature_frame(lake, spec, folder, views, wanted, definitions, tables)
+    if span is not None:
+        wanted &= pl.col(span.column).is_between(span.start, span.end, closed="left")
+    rows = _feature_frame(lake, spec, folder, views, wanted, definitions, tables, span=span)
     return rows.select(list(dict.fromkeys([*_own_columns(spec, definitions), *(info.name for info in features)])))
 
 
@@ -267,6 +302,10 @@ def _info(name: str, type_: FieldType, source: str, description: str, unit: str 
         return None
     kind: Literal["numeric", "categorical"] = "categorical" if type_ == "string" else "numeric"
     return FeatureInfo(name=name, kind=kind, source=source, description=description, unit=unit)
+
+
+def _column(rows: pl.LazyFrame, name: str) -> pl.Series:
+    return rows.select(name).collect(engine="streaming").to_series()
 
 
 def _summarise(spec: ModelSpec, label: pl.Series) -> dict[str, float]:

@@ -12,13 +12,13 @@ _LARGEST_SHARE = 0.01  # of the rows: more of them are a part of the data, not a
 _SHOWN = 3
 
 
-def label_outliers(frame: pl.DataFrame, spec: ModelSpec) -> tuple[str, ...]:
+def label_outliers(frame: pl.DataFrame | pl.LazyFrame, spec: ModelSpec) -> tuple[str, ...]:
     """Name the rows of a regression whose labels are far beyond all others; they stay where they are.
 
     Parameters
     ----------
     frame
-        Labelled rows with `spec.id` and `spec.target`.
+        Labelled rows with `spec.id` and `spec.target`; of lazy ones the labels alone are held.
     spec
         The model.
 
@@ -29,8 +29,12 @@ def label_outliers(frame: pl.DataFrame, spec: ModelSpec) -> tuple[str, ...]:
     """
     if spec.task != "regression":
         return ()
-    ids = frame.get_column(spec.id)
-    return outlier_sentences(frame.get_column(spec.target), lambda place: f"the row with {spec.id} {ids[place]!r}")
+    rows = frame.lazy()
+
+    def row_name(place: int) -> str:
+        return f"the row with {spec.id} {rows.select(spec.id).slice(place, 1).collect().item()!r}"
+
+    return outlier_sentences(rows.select(spec.target).collect().to_series(), row_name)
 
 
 def outlier_sentences(labels: pl.Series, row_name: Callable[[int], str]) -> tuple[str, ...]:

@@ -60,17 +60,27 @@ class NullJump(NamedTuple):
         )
 
 
-def count_nulls(frame: pl.DataFrame, features: Sequence[str], *, timestamp: str, newest: timedelta) -> list[NullCount]:
+def count_nulls(
+    frame: pl.DataFrame | pl.LazyFrame, features: Sequence[str], *, timestamp: str, newest: timedelta
+) -> list[NullCount]:
     """Count nulls (and NaN) of features in all rows, and in those of a span up to the newest timestamp."""
-    values = frame.select(
-        pl.col(timestamp).alias("__at"),
-        *(pl.col(name).fill_nan(None) if frame.schema[name].is_float() else pl.col(name) for name in features),
-    )
-    recent = values.filter(pl.col("__at") > pl.col("__at").max() - bounded(newest))
-    parts: dict[Part, pl.DataFrame] = {"all rows": values, "newest rows": recent}
+    rows = frame.lazy()
+    types, at = rows.collect_schema(), pl.col(timestamp)
+    is_recent = at > at.max() - bounded(newest)
+    is_null = {
+        name: pl.col(name).fill_nan(None).is_null() if types[name].is_float() else pl.col(name).is_null()
+        for name in features
+    }
+    counts = rows.select(
+        pl.len().alias("all rows"),
+        is_recent.sum().alias("newest rows"),
+        *(nulls.sum().alias(f"all rows/{name}") for name, nulls in is_null.items()),
+        *((nulls & is_recent).sum().alias(f"newest rows/{name}") for name, nulls in is_null.items()),
+    ).collect(engine="streaming")
+    parts: tuple[Part, ...] = ("all rows", "newest rows")
     return [
-        NullCount(part, name, rows.height, rows.get_column(name).null_count())
-        for part, rows in parts.items()
+        NullCount(part, name, counts.item(0, part), counts.item(0, f"{part}/{name}"))
+        for part in parts
         for name in features
     ]
 

@@ -39,12 +39,13 @@ from ml_platform.registry.manifest import (
     Manifest,
     Provenance,
     ViewLookup,
+    Workers,
 )
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.spec.input_rules import Violated, rule_values, rules_of
 from ml_platform.spec.inputs import InputField
 from ml_platform.spec.model import ModelSpec
-from ml_platform.training.documents import Window
+from ml_platform.training.documents import DistributedFit, Window
 
 GOLDEN_ROWS = 20
 _EXAMPLE_ROWS = 1_000  # last ones, among which the example of a request is
@@ -286,6 +287,7 @@ def build_provenance(
     dagster_run_id: str | None,
     judged: Judged | None = None,
     imported: Imported | None = None,
+    distributed: DistributedFit | None = None,
 ) -> Provenance:
     """Say which data and code made the model, which model the gate judged where this is its refit, who imported it."""
     return Provenance(
@@ -301,6 +303,9 @@ def build_provenance(
         dagster_run_id=dagster_run_id,
         judged=judged,
         imported=imported,
+        workers=None
+        if distributed is None
+        else Workers(distributed.workers, distributed.cpus_per_worker, distributed.executor),
     )
 
 

@@ -13,6 +13,8 @@ from ml_platform.spec.types import Task
 if TYPE_CHECKING:
     import optuna
 
+    from ml_platform.training.families.shard_booster import ShardBooster
+
 Validation = tuple[np.ndarray, np.ndarray]
 
 
@@ -145,6 +147,10 @@ class EstimatorFamily(ABC):
             shuffled[:, position] = X[order, position]
             weights[feature.name] = float(np.abs(self.predict(estimator, task, shuffled) - scores).mean())
         return weights
+
+    def shard_booster(self) -> "ShardBooster":
+        """What trains one model over several workers, if `info.distributed` is true."""
+        raise ValueError(f"family '{self.info.name}' cannot be trained over several workers")
 
     def native_files(self, estimator: Any) -> dict[str, bytes]:  # noqa: ARG002
         """The estimator in its library's own data format, by file name; none where the graph says all."""

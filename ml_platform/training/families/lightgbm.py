@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import lightgbm
     import optuna
 
+    from ml_platform.training.distributed.lightgbm_booster import LightGBMShardBooster
+
 ZERO_THRESHOLD = float(np.float32(1e-35))  # LightGBM reads |x| up to this as 0
 LOG_OBJECTIVES = ("poisson", "gamma", "tweedie")  # the value is the exponent of their raw score
 _INFINITE = 1e300  # how LightGBM's dump writes an infinite threshold
@@ -122,6 +124,12 @@ class LightGBMFamily(EstimatorFamily):
     def native_files(self, estimator: Any) -> dict[str, bytes]:
         """See `EstimatorFamily`: LightGBM's text format."""
         return {"model.lgb": estimator.booster_.model_to_string().encode()}
+
+    def shard_booster(self) -> "LightGBMShardBooster":
+        """See `EstimatorFamily`."""
+        from ml_platform.training.distributed.lightgbm_booster import LightGBMShardBooster
+
+        return LightGBMShardBooster()
 
     def export(self, estimator: Any, task: Task, features: Sequence[Feature]) -> bytes:
         """See `EstimatorFamily`.

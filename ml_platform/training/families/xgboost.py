@@ -20,6 +20,8 @@ from ml_platform.training.families.boosting import EARLY_STOPPING_ROUNDS, MAX_RO
 if TYPE_CHECKING:
     import optuna
 
+    from ml_platform.training.distributed.xgboost_booster import XGBoostShardBooster
+
 LOG_OBJECTIVES = ("count:poisson", "reg:gamma", "reg:tweedie")  # the value is the exponent of their raw score
 _OBJECTIVES = (
     "binary:logistic",
@@ -124,6 +126,12 @@ class XGBoostFamily(EstimatorFamily):
     def native_files(self, estimator: Any) -> dict[str, bytes]:
         """See `EstimatorFamily`: XGBoost's own format, as UBJSON."""
         return {"model.ubj": bytes(estimator.get_booster()[: rounds(estimator)].save_raw("ubj"))}
+
+    def shard_booster(self) -> "XGBoostShardBooster":
+        """See `EstimatorFamily`."""
+        from ml_platform.training.distributed.xgboost_booster import XGBoostShardBooster
+
+        return XGBoostShardBooster()
 
     def export(self, estimator: Any, task: Task, features: Sequence[Feature]) -> bytes:
         """See `EstimatorFamily`.

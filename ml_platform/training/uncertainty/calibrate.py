@@ -15,8 +15,9 @@ from ml_platform.inference.calibration import calibrated
 from ml_platform.inference.matrix import encode_labels
 from ml_platform.registry.manifest import Calibration, Label
 from ml_platform.spec.model import ModelSpec
-from ml_platform.training.candidate_fit import Fitted, fit_candidate
+from ml_platform.training.candidate_fit import Fitted
 from ml_platform.training.data.split import TrainingRows
+from ml_platform.training.distributed.choice import fit_before_validation
 from ml_platform.training.documents import Trial
 from ml_platform.training.evaluation.contenders import aligned
 from ml_platform.training.evaluation.metrics import choose_threshold
@@ -42,7 +43,8 @@ def calibrate(fitted: Fitted, rows: TrainingRows, candidate: Trial) -> Calibrate
     if spec.calibration == "none":
         return CalibratedFit(fitted, candidate.threshold, "")
     try:
-        earlier = fit_candidate(spec, rows.ref.features, parts.train, candidate.family, candidate.params)
+        params = fitted.fitted_params(candidate.params)
+        earlier = fit_before_validation(rows, spec, candidate.family, params)
         score = aligned(earlier.predict(parts.validation), earlier.classes, fitted.classes)
         found, threshold, told = calibration_of(spec, parts.validation, score, fitted.classes)
     except ValueError as error:  # too few rows, or training rows of a single class

@@ -1,0 +1,1 @@
+"""Training over several workers: each reads its own part of a training set from the lake, none the whole."""
