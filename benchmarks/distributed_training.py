@@ -203,8 +203,8 @@ def report(rows: int, workers: int) -> list[str]:
                 f"| … the process that starts them | {driver:.0f} (idle {idle:.0f}) | {driver / matrix:.2f} | | |",
             ]
     return [
-        f"{ref.rows:,} rows × {COLUMNS} features ({matrix:.0f} MB as a matrix of doubles), 60 rounds, one thread for each",
-        "worker. Most memory (PSS, watched each tenth of a second) of each process, in MB and in matrices:",
+        f"{ref.rows:,} rows × {COLUMNS} features ({matrix:.0f} MB as a matrix of doubles), 60 rounds, one thread for",
+        "each worker. Most memory (PSS, watched each tenth of a second) of each process, in MB and in matrices:",
         "",
         "| who | MB | matrices | AUC on the holdout | s |",
         "|---|---|---|---|---|",

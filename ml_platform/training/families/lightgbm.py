@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import lightgbm
     import optuna
 
-    from ml_platform.training.distributed.lightgbm_booster import LightGBMShardBooster
+    from ml_platform.training.families.lightgbm_booster import LightGBMShardBooster
 
 ZERO_THRESHOLD = float(np.float32(1e-35))  # LightGBM reads |x| up to this as 0
 LOG_OBJECTIVES = ("poisson", "gamma", "tweedie")  # the value is the exponent of their raw score
@@ -127,7 +127,7 @@ class LightGBMFamily(EstimatorFamily):
 
     def shard_booster(self) -> "LightGBMShardBooster":
         """See `EstimatorFamily`."""
-        from ml_platform.training.distributed.lightgbm_booster import LightGBMShardBooster
+        from ml_platform.training.families.lightgbm_booster import LightGBMShardBooster
 
         return LightGBMShardBooster()
 

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ml_platform.spec.types import Task
-from ml_platform.training.families.base import Validation
 
+RowsWithLabels = tuple[np.ndarray, np.ndarray]
 AfterRound = Callable[[Callable[[], bytes], float | None], bool]
 """Called after each round with what gives the model so far, and the loss on validation rows; true ends the fit."""
 
@@ -47,7 +47,7 @@ class ShardBooster(ABC):
         params: Mapping[str, Any],
         X: np.ndarray,
         y: np.ndarray,
-        validation: Validation | None = None,
+        validation: RowsWithLabels | None = None,
         *,
         weights: np.ndarray | None = None,
         validation_weights: np.ndarray | None = None,

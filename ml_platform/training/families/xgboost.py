@@ -20,7 +20,7 @@ from ml_platform.training.families.boosting import EARLY_STOPPING_ROUNDS, MAX_RO
 if TYPE_CHECKING:
     import optuna
 
-    from ml_platform.training.distributed.xgboost_booster import XGBoostShardBooster
+    from ml_platform.training.families.xgboost_booster import XGBoostShardBooster
 
 LOG_OBJECTIVES = ("count:poisson", "reg:gamma", "reg:tweedie")  # the value is the exponent of their raw score
 _OBJECTIVES = (
@@ -129,7 +129,7 @@ class XGBoostFamily(EstimatorFamily):
 
     def shard_booster(self) -> "XGBoostShardBooster":
         """See `EstimatorFamily`."""
-        from ml_platform.training.distributed.xgboost_booster import XGBoostShardBooster
+        from ml_platform.training.families.xgboost_booster import XGBoostShardBooster
 
         return XGBoostShardBooster()
 

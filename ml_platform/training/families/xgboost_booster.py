@@ -7,8 +7,7 @@ import numpy as np
 
 from ml_platform.spec.types import Task
 from ml_platform.training.export.float32_splits import in_float32_range
-from ml_platform.training.families.base import Validation
-from ml_platform.training.families.shard_booster import AfterRound, ShardBooster
+from ml_platform.training.families.shard_booster import AfterRound, RowsWithLabels, ShardBooster
 
 if TYPE_CHECKING:
     import xgboost
@@ -43,7 +42,7 @@ class XGBoostShardBooster(ShardBooster):
         params: Mapping[str, Any],
         X: np.ndarray,
         y: np.ndarray,
-        validation: Validation | None = None,
+        validation: RowsWithLabels | None = None,
         *,
         weights: np.ndarray | None = None,
         validation_weights: np.ndarray | None = None,
