@@ -45,4 +45,7 @@ class TrainingSetRef(Strict):
         default_factory=dict, description="Feature → R² or AUC of it alone, strongest first; empty while not judged."
     )
     suspects: tuple[str, ...] = Field((), description="What may know the label, in words.")
-    digest: str = Field("", description="SHA-256 of the rows (`frame_digest`); empty for a set of an earlier engine.")
+    digest: str = Field(
+        "",
+        description="SHA-256 of the rows (`frame_digest`); empty for one that was made in spans of time, or by an earlier engine.",
+    )

@@ -93,6 +93,11 @@ def _reproduced(
         spec = recipe.model_spec()
     except ValueError as error:
         raise _NotPossible(str(error)) from error
+    if (workers := manifest.provenance.workers) is not None:
+        raise _NotPossible(
+            f"{workers.count} workers of Ray trained it together, on rows that no process holds; one process cannot "
+            "make the same trees. Train the model again with its recorded spec, and compare both versions"
+        )
     now, definitions = _definitions(defs, model, recipe)
     environment = tuple(
         Check(what=one.what, recorded=one.recorded, found=one.found, equal=not one.decides)

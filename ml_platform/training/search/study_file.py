@@ -27,14 +27,14 @@ def study_key(spec: ModelSpec, data_digest: str) -> str:
     Parameters
     ----------
     spec
-        The model; where its trials run does not matter.
+        The model; where its trials and the training run does not matter.
     data_digest
         Of what the trials read. The version of the table is no part of it: who goes on writes the same rows anew.
     """
     packages = sorted(path.name for path in Path(sysconfig.get_paths()["purelib"]).glob("*.dist-info"))
     parts = {
         "data": data_digest,
-        "spec": spec.model_dump(mode="json", exclude={"tuning": {"executor"}}),
+        "spec": spec.model_dump(mode="json", exclude={"tuning": {"executor"}, "training": True}),
         "engine": engine_code_version(),
         "packages": packages,
     }
