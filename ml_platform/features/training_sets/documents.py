@@ -47,5 +47,6 @@ class TrainingSetRef(Strict):
     suspects: tuple[str, ...] = Field((), description="What may know the label, in words.")
     digest: str = Field(
         "",
-        description="SHA-256 of the rows (`frame_digest`); empty for a set made in spans of time, or by an earlier engine.",
+        description="SHA-256 of the rows (`frame_digest`); empty for a set that was made in spans of time, or by an "
+        "earlier engine.",
     )
