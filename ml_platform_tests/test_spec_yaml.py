@@ -177,6 +177,13 @@ def test_a_good_file_gives_the_spec(write):
             "promotion.guardrails.fairness",
             ["does not apply to task 'multiclass'"],
         ),
+        (
+            "task: binary",
+            "task: regression\n  promotion: {guardrails: {max_calibration_error: 0.1, max_changed_decisions: 0.1}}",
+            7,
+            "promotion.guardrails.max_changed_decisions",
+            ["does not apply to task 'regression': a number is no decision; bound `max_score_shift` instead"],
+        ),
         ("binary\n", f"multiclass\n{FAIR}", 10, "promotion.guardrails.optional.0", ["'selection_rate' does not apply"]),
         ("2024-01-01}", "0001-01-01}", 20, "scoring.start", ["1678-01-01"]),
         (LOG, f"{LOG}  split: {{holdout: 0 days}}\n", 21, "split.holdout", ["longer than 0"]),

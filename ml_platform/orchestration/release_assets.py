@@ -75,6 +75,7 @@ def _evaluation(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView])
                 "try number": evaluation.tries,
                 **_support(evaluation),
                 "latency ms": evaluation.latency_ms,
+                **numbers({one.title: one.value for one in evaluation.guardrails}, prefix="guardrail/"),
                 **numbers(evaluation.challenger, prefix="challenger/"),
                 **numbers(evaluation.champion or {}, prefix="champion/"),
                 **_intervals(spec, evaluation),

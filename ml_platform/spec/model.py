@@ -297,6 +297,8 @@ class ModelSpec(Strict):
             raise ValueError(
                 f"inputs: {reserved} are columns of the scores' own; name them otherwise in the spine (… AS …)"
             )
+        if misapplied := list(self.promotion.guardrails.misapplied(self.task, self.quantile)):
+            raise ValueError("\n".join(misapplied))
         if wrong := sorted(name for name in self.families if self.task not in family_info(name).tasks):
             able = ", ".join(info.name for info in BUILT_IN.values() if self.task in info.tasks)
             raise ValueError(f"families: {wrong} cannot do task '{self.task}'; of the engine's families can: {able}")
@@ -314,8 +316,6 @@ class ModelSpec(Strict):
             raise ValueError(
                 f"promotion.metric: '{self.promotion.metric}' is not one of {', '.join(allowed)} for {what}"
             )
-        if wrong := list(self.promotion.guardrails.misapplied(self.task, self.quantile)):
-            raise ValueError("\n".join(wrong))
         if self.task != "binary" and self.threshold != Threshold():
             raise ValueError(f"threshold: only a binary model has one, not task '{self.task}'; leave it out")
         if self.task == "regression" and self.calibration != "none":

@@ -1,6 +1,7 @@
 """Two commands from a public table to a model that answers, in a fresh project; a failure says what to do."""
 
 import json
+import re
 
 import pytest
 
@@ -19,6 +20,11 @@ def test_public_tables_are_served_after_two_commands_each(reader: Reader) -> Non
         said[model] = reader.run(Block("sh", "", commands))
         assert f"The gate released version 1 of {model}:" in said[model]
         assert f"8 of 8  {model}/release" in said[model]
+        assert re.search(r"^  latency +[\d.]+ +≤ 5 +held$", said[model], re.MULTILINE)
+        assert "Power, at a first try: " in said[model]
+    assert reader.run(Block("sh", "", "ml-platform models power churn")).startswith(
+        "churn: the gain in roc_auc of version 1"
+    )
     reader.start(Block("sh", SECOND_TERMINAL, "python -m ml_platform.serving"))
     for model, text in said.items():
         [curl] = [line for line in text.splitlines() if line.startswith("curl ")]

@@ -209,10 +209,10 @@ class Replicates:
             ]
         )
 
-    def sums(self, columns: np.ndarray) -> np.ndarray:
-        """Sums (groups × columns) of columns (rows × columns) over the rows of each group."""
-        weighted_columns = columns * self.weights[:, None]
-        return np.column_stack([np.bincount(self.group, column, self.groups) for column in weighted_columns.T])
+    def table(self, codes: np.ndarray, size: int, values: np.ndarray | None = None) -> np.ndarray:
+        """Sums (groups × size) of values (rows,), 1 each when None, by group and by a code from 0 to `size` − 1."""
+        weights = self.weights if values is None else self.weights * values
+        return np.bincount(self.group * size + codes, weights, self.groups * size).reshape(self.groups, size)
 
     def interval(
         self, values: np.ndarray, confidence: float, limits: tuple[float, float] = (-np.inf, np.inf)

@@ -78,9 +78,8 @@ def calibration_error(
         place = bins_of(probability)
     else:
         probability, outcome, place = np.full(len(y), quantile), y <= score, bins_of(score)
-    cells = np.eye(BINS)[place]
-    counts = replicates.sums(cells) / len(y)  # groups × bins
-    sums = replicates.sums(cells * (outcome - probability)[:, None]) / len(y)
+    counts = replicates.table(place, BINS) / len(y)  # groups × bins
+    sums = replicates.table(place, BINS, outcome - probability) / len(y)
     total, share = sums.sum(axis=0), counts.sum(axis=0)
     deviations = sums - counts * (total / np.where(share > 0, share, 1.0))
     groups, rng = replicates.groups, np.random.default_rng(0)

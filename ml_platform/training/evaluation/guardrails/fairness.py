@@ -6,7 +6,6 @@ bound is broken only where one pair's whole interval is above it. Groups too sma
 """
 
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 
@@ -70,28 +69,29 @@ def rate_difference(
     if replicates is None or len(judged) < 2:
         return None
     size = int(codes.max()) + 1
-    inside = np.eye(size)[:, judged][codes]  # rows × judged groups
-    both = replicates.sums(np.hstack([inside * (hits & counted)[:, None], inside * counted[:, None]]))
-    top, bottom = both[:, : len(judged)], both[:, len(judged) :]
+    top = replicates.table(codes, size, hits & counted)[:, judged]  # groups of blocks × groups
+    bottom = replicates.table(codes, size, counted)[:, judged]
     spread = (bottom > 0).sum(axis=0)
     usable = np.flatnonzero(spread >= _FEWEST_GROUPS)
     if len(usable) < 2:
         return None
     top, bottom, spread = top[:, usable], bottom[:, usable], spread[usable]
-    left_out = (top.sum(axis=0) - top) / (bottom.sum(axis=0) - bottom)  # blocks × groups
+    left_out = (top.sum(axis=0) - top) / (bottom.sum(axis=0) - bottom)
     rate = top.sum(axis=0) / bottom.sum(axis=0)
-    one, other = np.array(list(combinations(range(len(usable)), 2))).T
-    difference = rate[one] - rate[other]
-    moved = left_out[:, one] - left_out[:, other] - difference
-    groups = replicates.groups
-    error = np.sqrt((groups - 1) / groups * (moved**2).sum(axis=0))
-    reach = _t(np.minimum(spread[one], spread[other]) - 1, 1 - (1 - confidence) / len(difference)) * error
+    moved, count = left_out - rate, len(usable)
+    each = 1 - (1 - confidence) / (count * (count - 1) / 2)
+    lower, upper = 0.0, 0.0
+    for one in range(count - 1):  # against all after it
+        difference = np.abs(rate[one] - rate[one + 1 :])
+        variance = ((moved[:, [one]] - moved[:, one + 1 :]) ** 2).sum(axis=0) * (1 - 1 / replicates.groups)
+        reach = _t(np.minimum(spread[one], spread[one + 1 :]) - 1, each) * np.sqrt(variance)
+        lower, upper = max(lower, float((difference - reach).max())), max(upper, float((difference + reach).max()))
     rates = np.full(size, np.nan)
     rates[judged[usable]] = rate
     return RateDifference(
         value=float(rate.max() - rate.min()),
-        lower=float(np.maximum(np.abs(difference) - reach, 0.0).max()),
-        upper=float(np.minimum(np.abs(difference) + reach, 1.0).max()),
+        lower=lower,
+        upper=min(upper, 1.0),
         highest=int(judged[usable[rate.argmax()]]),
         lowest=int(judged[usable[rate.argmin()]]),
         rates=rates,

@@ -31,10 +31,9 @@ def changed_decisions(
     replicates = Replicates.of(blocks, None)
     if replicates is None:
         return None
-    changed = (own != other).astype(np.float64)
-    sums = replicates.sums(np.column_stack([changed, np.ones(len(changed))]))
-    left_out = sums.sum(axis=0) - np.vstack([np.zeros(2), sums])
-    return replicates.interval(left_out[:, 0] / left_out[:, 1], confidence, (0.0, 1.0))
+    counts = replicates.table((own != other).astype(np.int64), 2)
+    left_out = counts.sum(axis=0) - np.vstack([np.zeros(2), counts])
+    return replicates.interval(left_out[:, 1] / left_out.sum(axis=1), confidence, (0.0, 1.0))
 
 
 def score_shift(
@@ -62,11 +61,11 @@ def score_shift(
     if replicates is None:
         return None
     own, other = (scores[:, None] if scores.ndim == 1 else scores for scores in (own, other))
-    cells = []
+    counts = []
     for new, old in zip(own.T, other.T, strict=True):
         edges = np.unique(np.quantile(old, np.arange(1, _BINS) / _BINS))
-        cells += [np.eye(_BINS)[np.searchsorted(edges, scores, side="right")] for scores in (new, old)]
-    sums = replicates.sums(np.hstack(cells))
+        counts += [replicates.table(np.searchsorted(edges, scores, side="right"), _BINS) for scores in (new, old)]
+    sums = np.hstack(counts)
     left_out = (sums.sum(axis=0) - np.vstack([np.zeros(sums.shape[1]), sums])).reshape(len(sums) + 1, -1, 2, _BINS)
     share = (left_out + _PRIOR) / (left_out + _PRIOR).sum(axis=3, keepdims=True)
     new_share, old_share = share[:, :, 0], share[:, :, 1]
