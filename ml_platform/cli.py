@@ -17,6 +17,7 @@ from ml_platform.governance import audit_cli, keys_cli
 from ml_platform.lake.cli import quarantine, sql, tables
 from ml_platform.model_import.cli import app as models
 from ml_platform.monitoring.alerts.cli import app as alerts
+from ml_platform.monitoring.recalibration.cli import recalibrate
 from ml_platform.new_model.cli import app as new
 from ml_platform.private_files import private_umask
 from ml_platform.promotion import approvals_cli, environments_cli, traffic_cli
@@ -139,6 +140,7 @@ def rollback(model: Model, reason: Annotated[str, typer.Option(help=REASON)] = "
 
 app.command(rich_help_panel=MODELS)(history)
 app.command(rich_help_panel=MODELS)(reproduce)
+app.command(rich_help_panel=MODELS)(recalibrate)
 app.add_typer(new, name="new", rich_help_panel=BUILD)
 app.command("automl", rich_help_panel=BUILD)(automl)
 app.add_typer(approvals_cli.app, name="approvals", rich_help_panel=MODELS)

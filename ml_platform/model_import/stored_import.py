@@ -30,6 +30,7 @@ from ml_platform.training.documents import (
     Window,
 )
 from ml_platform.training.evaluation.blocks import DAY, block_ids
+from ml_platform.training.evaluation.calibration import reliability_of
 from ml_platform.training.evaluation.metric_errors import holdout_error
 from ml_platform.training.evaluation.metrics import choose_threshold, measure, shares
 from ml_platform.training.export.calibrated_graph import calibrate_graph, check_calibrated
@@ -105,6 +106,7 @@ def store_import(  # noqa: PLR0917 - private
                 days=block_ids(parts.holdout, DAY, spec.timestamp),
                 threshold=threshold,
             ),
+            reliability=reliability_of(spec.task, y, score),
             conformal=conformal_of(spec, parts.holdout, y, score),
             provenance=build_provenance(
                 rows.ref,

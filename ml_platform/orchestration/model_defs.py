@@ -9,6 +9,7 @@ from ml_platform.features.views.view import FeatureView
 from ml_platform.orchestration.automation import schedule_status
 from ml_platform.orchestration.endpoint_jobs import endpoint_jobs
 from ml_platform.orchestration.model_asset import CHAIN, key
+from ml_platform.orchestration.recalibration_asset import recalibration_asset
 from ml_platform.orchestration.release_assets import release_assets
 from ml_platform.orchestration.resources import Platform
 from ml_platform.orchestration.retraining import TRIGGER_TAG, retraining_schedule, retraining_sensor
@@ -49,6 +50,7 @@ def build_model_defs(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureV
                 *training_assets(spec, folder, views, definitions),
                 *release_assets(spec, folder, views),
                 *scoring_assets(spec, folder, views),
+                recalibration_asset(spec, folder),
             ],
             asset_checks=[skew_check(spec, views)],
             jobs=[retrain, *endpoint_jobs(spec)],
@@ -62,6 +64,13 @@ def build_model_defs(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureV
             watched,
             spec.monitoring.schedule,
             f"Ingest the inference log of {spec.name}, then measure performance and drift.",
+        ),
+        _routine(
+            spec,
+            "recalibrate",
+            dg.AssetSelection.assets(key(spec, "recalibration")),
+            spec.recalibration.schedule,
+            f"Bring probabilities and intervals of {spec.name} up to date with the labels, without training.",
         ),
         _routine(
             spec, "skew", skew, spec.skew.schedule, f"Compare what serving computed for {spec.name} with the lake."

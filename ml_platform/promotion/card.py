@@ -2,8 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from ml_platform.registry.card_pages import card_html, card_markdown
+from ml_platform.registry.manifest import Manifest
 from ml_platform.registry.model_card import (
     CardGuardrail,
     CardInterval,
@@ -11,6 +15,7 @@ from ml_platform.registry.model_card import (
     CardQuality,
     CardSlice,
     ModelCard,
+    load_card,
     store_card,
 )
 from ml_platform.registry.releases import ReleaseStore
@@ -76,6 +81,7 @@ def write_card(
         quality=_quality(evaluation),
         passed=evaluation.promote,
         reasons=evaluation.reasons,
+        **_uncertainty(manifest),
         suspects=trained.training_set.suspects,
         release=_release(spec),
         limits=_limits(spec),
@@ -84,10 +90,61 @@ def write_card(
         model_digest=version.model_digest,
         links={"MLflow version": version.url, "MLflow run": trained.run_url},
     )
+    _keep(store, card, version, tracker)
+    return card
+
+
+def write_recalibrated_card(
+    spec: ModelSpec, replaced: int, evaluation: Evaluation, version: RegisteredVersion, *, tracker: Tracker
+) -> ModelCard | None:
+    """Write the card of a version of which only the calibration differs from another's; None where that has no card.
+
+    Parameters
+    ----------
+    spec
+        The model.
+    replaced
+        The other version.
+    evaluation
+        What was found of the calibration.
+    version, tracker
+        As of `write_card`.
+    """
+    store = ReleaseStore(tracker.settings.releases_dir)
+    try:
+        known = load_card(store, spec.name, replaced)
+    except LookupError:
+        return None
+    card = msgspec.structs.replace(
+        known,
+        version=version.version,
+        written_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        quality=_quality(evaluation),
+        passed=evaluation.promote,
+        reasons=evaluation.reasons,
+        release=_release(spec),
+        digest=version.digest,
+        model_digest=version.model_digest,
+        links={**known.links, "MLflow version": version.url, "MLflow run": tracker.run_url(version.run_id)},
+        **_uncertainty(store.load_manifest(version.digest)),
+    )
+    _keep(store, card, version, tracker)
+    return card
+
+
+def _keep(store: ReleaseStore, card: ModelCard, version: RegisteredVersion, tracker: Tracker) -> None:
     store_card(store, card)
     pages = {"card.md": card_markdown(store, card), "card.html": card_html(store, card)}
     tracker.log_files(version.run_id, {f"{CARD}/{name}": page.encode() for name, page in pages.items()})
-    return card
+
+
+def _uncertainty(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "calibration": manifest.calibration,
+        "recalibrated": manifest.recalibrated,
+        "reliability": manifest.reliability,
+        "conformal": manifest.conformal,
+    }
 
 
 def _quality(evaluation: Evaluation) -> CardQuality | None:

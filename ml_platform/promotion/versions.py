@@ -71,11 +71,26 @@ def register(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation, *, 
 
 
 def _registered(tracker: Tracker, entry: "ModelVersion", trained: TrainedModel) -> RegisteredVersion:
-    """Let release store, aliases and ledger know a version; repeated, after a kill in between, it changes nothing."""
+    by = f"dagster run {trained.dagster_run_id}" if trained.dagster_run_id else None
+    return settle_registration(tracker, entry, by=by)
+
+
+def settle_registration(tracker: Tracker, entry: "ModelVersion", *, by: str | None) -> RegisteredVersion:
+    """Let release store, aliases and ledger know a version; repeated, after a kill in between, it changes nothing.
+
+    Parameters
+    ----------
+    tracker
+        The registry.
+    entry
+        The version there, with the tags `bundle_digest`, `model_digest` and `gate`.
+    by
+        Who registered it; the user of this process when None.
+    """
     digest, settings = entry.tags["bundle_digest"], tracker.settings
     ReleaseStore(settings.releases_dir).register_version(entry.name, int(entry.version), digest)
     reconcile_registry(tracker, entry.name)
-    note_registration(settings, entry, by=f"dagster run {trained.dagster_run_id}" if trained.dagster_run_id else None)
+    note_registration(settings, entry, by=by)
     return _document(tracker, entry)
 
 

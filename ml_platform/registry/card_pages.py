@@ -13,6 +13,7 @@ from ml_platform.registry.manifest import describe_targets
 from ml_platform.registry.model_card import ModelCard
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.reproductions import reproductions_of
+from ml_platform.registry.uncertainty_page import reliability_svg, uncertainty_of
 
 TEMPLATES = Path(__file__).parent / "templates"
 _LARGEST = 20  # features that a card lists
@@ -26,7 +27,11 @@ ANNEX_IV = (
     ("2 (f)", "Pre-determined changes", ("Oversight",)),
     ("2 (g)", "Validation and testing: data, metrics, results", ("Quality",)),
     ("2 (h)", "Cybersecurity measures", ()),
-    ("3", "Monitoring, functioning, limits, accuracy for groups of persons", ("Quality", "Limits and monitoring")),
+    (
+        "3",
+        "Monitoring, functioning, limits, accuracy for groups of persons",
+        ("Quality", "Uncertainty", "Limits and monitoring"),
+    ),
     ("4", "Appropriateness of the metrics", ()),
     ("5", "Risk management system (Article 9)", ()),
     ("6", "Changes through the lifecycle", ("Versions in service",)),
@@ -70,6 +75,8 @@ def _render(template: str, store: ReleaseStore, card: ModelCard, *, autoescape: 
         sides=_sides(card),
         services=_services(store, card),
         reproductions=[one for one in reproductions_of(store, card.model, card.version) if one.digest == card.digest],
+        uncertainty=uncertainty_of(store, card),
+        reliability_plot=reliability_svg(card.reliability),
         annex=ANNEX_IV,
         intervals=_intervals(card),
     )

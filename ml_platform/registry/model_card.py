@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from ml_platform.atomic_files import replace_file
-from ml_platform.registry.manifest import Feature, Provenance, Struct
+from ml_platform.registry.manifest import Calibration, Conformal, Feature, Provenance, Recalibrated, Reliability, Struct
 from ml_platform.registry.releases import ReleaseStore, is_name
 from ml_platform.registry.stored_documents import read_document
 
@@ -108,6 +108,10 @@ class ModelCard(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     quality: CardQuality | None = None  # None where no row was new to both
     passed: bool  # the gate's verdict
     reasons: tuple[str, ...]
+    calibration: Calibration | None = None
+    recalibrated: Recalibrated | None = None  # from which version its probabilities alone differ
+    reliability: tuple[Reliability, ...] = ()
+    conformal: Conformal | None = None
     suspects: tuple[str, ...] = ()  # what may know the label
     release: str  # who may put it into service, in words
     limits: tuple[str, ...] = ()  # what is watched once it serves, in words

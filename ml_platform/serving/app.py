@@ -34,6 +34,7 @@ from ml_platform.serving.host_names import host_of
 from ml_platform.serving.http.connection_limits import REJECTED_EARLY
 from ml_platform.serving.http.fast_path import AT_ONCE
 from ml_platform.serving.http.messages import Refused, Reply
+from ml_platform.serving.http.query_options import wants_details
 from ml_platform.serving.http.request_context import RequestContext, record_status
 from ml_platform.serving.metric_collectors import Gauges
 from ml_platform.serving.models.descriptions import (
@@ -118,7 +119,9 @@ class ServingApp(FastAPI):
     def at_once(self, scope: Scope, body: bytes) -> Reply | None:
         """Answer a small prediction request at once, if its caller is known or no keys are in use; None otherwise."""
         head, _, model = scope["path"].rpartition("/")
-        if head != "/predict" or scope["method"] != "POST" or scope["query_string"] or len(body) > INLINE_BYTES:
+        if head != "/predict" or scope["method"] != "POST" or len(body) > INLINE_BYTES:
+            return None
+        if scope["query_string"] and wants_details(scope["query_string"]):
             return None
         context = RequestContext.of(scope)
         if (

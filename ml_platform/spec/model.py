@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from ml_platform.spec.class_weights import ClassWeights
 from ml_platform.spec.families import BUILT_IN, family_info
 from ml_platform.spec.inputs import InputField
-from ml_platform.spec.monitoring import InferenceLogging, Monitoring, Retraining, Skew
+from ml_platform.spec.monitoring import InferenceLogging, Monitoring, Recalibration, Retraining, Skew
 from ml_platform.spec.objective_rules import check_objective
 from ml_platform.spec.promotion import Promotion
 from ml_platform.spec.threshold import Threshold
@@ -266,6 +266,9 @@ class ModelSpec(Strict):
         Monitoring(), description="What is watched once the model serves, and when it alarms."
     )
     skew: Skew = Field(Skew(), description="How served features are compared with the lake's.")
+    recalibration: Recalibration = Field(
+        Recalibration(), description="How probabilities and intervals follow the labels that come."
+    )
     retraining: Retraining = Field(Retraining(), description="What starts training again.")
     inference_log: InferenceLogging = Field(
         InferenceLogging(), description="What of its answers is logged; everything by default."

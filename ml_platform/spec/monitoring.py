@@ -1,4 +1,4 @@
-"""What is logged and watched of a model that serves, and what trains it again: four parts of `defs.yaml`."""
+"""What is logged and watched of a model that serves, and what renews it: five parts of `defs.yaml`."""
 
 from datetime import timedelta
 
@@ -78,3 +78,26 @@ class Retraining(Strict):
     on_drift: bool = Field(True, description="Whether a failed check on drift starts it.")
     on_performance: bool = Field(True, description="Whether a failed check on performance starts it.")
     cooldown: Duration = Field(timedelta(hours=24), description="Quiet time after a triggered run.")
+
+
+class Recalibration(Strict):
+    """How probabilities and intervals follow the labels that come, without training."""
+
+    schedule: Cron | None = Field(None, description="Cron (UTC), a while after labels have come; null for none.")
+    window: PositiveDuration = Field(
+        timedelta(days=7), description="Newest labelled days that a calibration is learned on, and judged by."
+    )
+    min_rows: int = Field(200, ge=100, description="With fewer labelled rows nothing changes.")
+    min_change: float = Field(
+        0.002, ge=0, lt=1, description="Mean change of a probability below which no new version is made."
+    )
+    interval_window: PositiveDuration = Field(
+        timedelta(days=28), description="Newest labelled days that intervals and sets are made of."
+    )
+    gamma: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="How far a day that intervals held too often or too rarely moves them (adaptive conformal "
+        "inference); 0 for not at all.",
+    )

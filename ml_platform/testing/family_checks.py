@@ -130,7 +130,7 @@ def check_explanation(
 
 def check_calibration(family: EstimatorFamily, onnx: bytes, data: FamilyData) -> None:
     """Calibrated, the graph of a classifier gives what calibration makes of its scores, and is explained; twice too."""
-    from ml_platform.training.export.calibrated_graph import calibrate_graph, check_calibrated
+    from ml_platform.training.export.calibrated_graph import calibrate_graph, check_calibrated, uncalibrated_graph
 
     shifts = (0.3,) if data.task == "binary" else tuple(np.linspace(-0.4, 0.2, len(np.unique(data.y))).tolist())
     numbers: dict[str, Any] = {"fitted_on": "validation", "fitted_from": "", "fitted_until": "", "rows": 0}
@@ -139,6 +139,7 @@ def check_calibration(family: EstimatorFamily, onnx: bytes, data: FamilyData) ->
     second = Calibration(slope=0.7, shifts=tuple(-shift for shift in shifts), floor=1e-12, **numbers)
     once = calibrate_graph(onnx, data.task, first)
     twice = calibrate_graph(once, data.task, second)
+    hold(uncalibrated_graph(twice) == onnx, "the graph without its calibration to be what it was", "another graph")
     hold(twice == calibrate_graph(onnx, data.task, second), "a new calibration in place of the first", "another graph")
     for graph, calibration in ((once, first), (twice, second)):
         check_calibrated(graph, onnx, calibration, data.task, data.features, data.X)

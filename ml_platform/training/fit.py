@@ -24,7 +24,7 @@ from ml_platform.training.data.split import TrainingRows
 from ml_platform.training.distributed.choice import distributed_settings, fit_before_holdout, seeks_rounds
 from ml_platform.training.documents import PassedOver, SearchResult, TrainedModel, Trial
 from ml_platform.training.evaluation.blocks import DAY, block_ids
-from ml_platform.training.evaluation.calibration import expected_calibration_error
+from ml_platform.training.evaluation.calibration import expected_calibration_error, reliability_of
 from ml_platform.training.evaluation.metric_errors import holdout_error
 from ml_platform.training.evaluation.metrics import measure
 from ml_platform.training.recipe import FILE, Recipe, store_recipe
@@ -171,6 +171,7 @@ def _train(  # noqa: PLR0917 - private
                 threshold=threshold,
                 quantile=spec.quantile,
             ),
+            reliability=reliability_of(spec.task, y, score),
             conformal=conformal_of(spec, parts.holdout, y, score),
             provenance=build_provenance(
                 ref,

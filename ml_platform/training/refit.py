@@ -132,6 +132,7 @@ def refit_model(
             importance=importance,
             metrics=judged.metrics,
             holdout_error=predecessor.holdout_error,
+            reliability=predecessor.reliability,
             conformal=predecessor.conformal,
             provenance=build_provenance(
                 ref,

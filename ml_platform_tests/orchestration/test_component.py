@@ -94,5 +94,6 @@ def test_a_folder_alone_makes_a_model_of_its_own(tmp_path, settings):
     graph = built.resolve_asset_graph()
     assert dg.AssetKey(["features", "readings"]) in graph.get(dg.AssetKey(["new_model", "training_set"])).parent_keys
     assert {job.name for job in built.jobs or ()} == {
-        f"new_model_{job}" for job in ("retrain", "score", "watch", "skew", "rollback", "traffic", "approval")
+        f"new_model_{job}"
+        for job in ("retrain", "score", "watch", "skew", "recalibrate", "rollback", "traffic", "approval")
     }

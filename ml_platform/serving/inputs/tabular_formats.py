@@ -18,6 +18,7 @@ from ml_platform.boolean_texts import BOOLEANS
 from ml_platform.instants import has_offset
 from ml_platform.registry.manifest import Input
 from ml_platform.serving.http.problems import InvalidRequest, Problem
+from ml_platform.serving.http.query_options import INTERVAL
 from ml_platform.serving.inputs.request_decoder import MAX_ROWS
 from ml_platform.serving.inputs.validation_errors import TOO_DEEP, not_json, parse
 
@@ -44,11 +45,14 @@ def body_of(rows: Sequence[Any], inputs: Sequence[Input]) -> bytes:
         raise not_json(TOO_DEEP) from error
 
 
-def rows_of_json(body: bytes, inputs: Sequence[Input], *, strict: bool = False) -> list[Any]:
+def rows_of_json(
+    body: bytes, inputs: Sequence[Input], *, strict: bool = False, parameters: dict[str, Any] | None = None
+) -> list[Any]:
     """Rows of a body in one of MLflow's four JSON formats; NaN, which Python clients send for missing values, is null.
 
-    As MLflow does for a model without parameters, it ignores `params`, other members of the body, and columns that are
-    no inputs; with `strict` they are refused (the columns later, with the rows).
+    Of `params` it puts `interval` into `parameters`. As MLflow does for a model without parameters, it ignores others,
+    other members of the body, and columns that are no inputs; with `strict` they are refused (the columns later, with
+    the rows).
 
     Raises
     ------
@@ -74,14 +78,17 @@ def rows_of_json(body: bytes, inputs: Sequence[Input], *, strict: bool = False) 
         raise _invalid(None, f"wanted exactly one of {', '.join(FORMATS)}, found {given}")
     if strict:
         _check_members(document)
+    if parameters is not None and isinstance(document.get("params"), dict):
+        parameters.update({name: value for name, value in document["params"].items() if name == INTERVAL})
     rows = _rows_in(formats[0], document[formats[0]], inputs)
     return rows if strict else _without_extras(rows, inputs)
 
 
 def _check_members(document: Mapping[str, Any]) -> None:
     """Refuse parameters and unknown members (raises InvalidRequest)."""
-    if document.get("params") not in (None, {}):
-        raise _invalid("params", "no model here takes parameters: leave them out")
+    params = document.get("params")
+    if not isinstance(params, dict | None) or (params or {}).keys() - {INTERVAL}:
+        raise _invalid("params", f"the only parameter that models here take is `{INTERVAL}`: leave others out")
     if unknown := document.keys() - {*FORMATS, "params"} - _IGNORED:
         raise _invalid(None, f"wanted one of {', '.join(FORMATS)} and nothing else, found {sorted(unknown)[0][:40]}")
 

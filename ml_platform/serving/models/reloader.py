@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from ml_platform.features.online.store import OnlineStore
+from ml_platform.registry.adapted_conformal import adapted_path
 from ml_platform.registry.manifest import Endpoint, Target
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.serving.inputs.feature_lookup import OnlineStoreFailed, ViewsDiffer
+from ml_platform.serving.models.intervals import Intervals
 from ml_platform.serving.models.last_good import LastKnownGood
 from ml_platform.serving.models.release_alerts import ReleaseAlerts
 from ml_platform.serving.models.slots import (
@@ -94,6 +96,8 @@ class Watcher:
         self._in_force = in_force
         self._seen: dict[str, _Seen] = {}
         self._views_due = 0.0  # monotonic clock
+        self._intervals_due = 0.0
+        self._intervals_seen: dict[str, tuple[int, int, int] | None] = {}  # stamps of the documents, by bundle
 
     async def run(self) -> None:
         """Poll until cancelled."""
@@ -116,6 +120,7 @@ class Watcher:
         self._state.trouble = None
         for name, stamp in stamps.items():
             self._poll_model(name, stamp)
+        self._look_at_intervals()
         self._state.checked_at = datetime.now(UTC)
 
     def _look_at_views(self) -> None:
@@ -132,6 +137,36 @@ class Watcher:
         self._state.views = {
             name: one for name, one in definitions.items() if one is not None and one.schema is not None
         }
+
+    def _look_at_intervals(self) -> None:
+        """Take numbers of intervals that were adapted meanwhile; damaged ones leave those that served before."""
+        now = time.monotonic()
+        if now < self._intervals_due:
+            return
+        self._intervals_due = now + CHECK_SECONDS
+        for slot in list(self._state.slots.values()):
+            models = {model.digest: model for model in (*slot.served, *slot.shadows)}
+            changed = {}
+            for digest, model in models.items():
+                try:
+                    stamp = _stamp(adapted_path(self._store, digest).stat())
+                except OSError:
+                    stamp = None
+                if stamp == self._intervals_seen.get(digest):
+                    continue
+                self._intervals_seen[digest] = stamp
+                try:
+                    intervals = Intervals.load(self._store, digest, model.manifest)
+                except (OSError, ValueError) as error:
+                    logger.error("%s: adapted intervals are left as they were: %s", slot.name, error)
+                    continue
+                changed[digest] = replace(model, intervals=intervals)
+                logger.info("%s: version %d has newer numbers for intervals", slot.name, model.version)
+            if changed:
+                served, shadows = (
+                    tuple(changed.get(model.digest, model) for model in part) for part in (slot.served, slot.shadows)
+                )
+                self._assign(replace(self._state.slots[slot.name], served=served, shadows=shadows))
 
     def _poll_model(self, name: str, stamp: tuple[int, int, int]) -> None:
         """Read an endpoint's document when it changed or another look is due, and serve what it says."""

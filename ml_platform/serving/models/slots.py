@@ -1,5 +1,6 @@
 """What a worker serves: immutable objects, replaced by one assignment and read once per request."""
 
+import logging
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,8 +16,11 @@ from ml_platform.registry.manifest import Endpoint, Feature, Manifest, Target
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.serving.inputs.feature_lookup import Lookups, OnlineStoreFailed
 from ml_platform.serving.inputs.request_decoder import RowDecoder, decoder_of
+from ml_platform.serving.models.intervals import Intervals
 
 _TOLD = 10  # names in a message
+
+logger = logging.getLogger("serving")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class ServedModel:
     contract: Contract | None  # violations that are answered with a flag, and defaults for nulls
     own_features: tuple[tuple[int, Feature], ...]  # those not looked up, with their positions in the matrix
     log_filter: LogPolicyFilter | None  # None: every request is logged in full
+    intervals: Intervals | None = None  # None: the version has no numbers for them
 
     @classmethod
     def load(
@@ -94,7 +99,17 @@ class ServedModel:
                 (place, one) for place, one in enumerate(manifest.features) if one.name not in looked_up
             ),
             log_filter=LogPolicyFilter.of(manifest, keys_dir),
+            intervals=_intervals(store, target.digest, manifest),
         )
+
+
+def _intervals(store: ReleaseStore, digest: str, manifest: Manifest) -> Intervals | None:
+    """A version's intervals; those of its manifest where its own document is damaged, which must not keep it back."""
+    try:
+        return Intervals.load(store, digest, manifest)
+    except (OSError, ValueError) as error:
+        logger.error("%s: intervals as of the holdout, for the adapted ones: %s", manifest.model, error)
+        return None if manifest.conformal is None else Intervals(manifest, manifest.conformal, adapted=False)
 
 
 @dataclass(frozen=True, slots=True)

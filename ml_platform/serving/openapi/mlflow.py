@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from ml_platform.inference.intervals import HIGHEST, LOWEST
 from ml_platform.registry.manifest import Manifest
 from ml_platform.serving.inputs.request_decoder import MAX_ROWS
 from ml_platform.serving.models.slots import ServingState
@@ -19,6 +20,10 @@ INVOCATION_ERRORS = {
     "415": f"The body is neither application/json nor text/csv nor {PARQUET}, or is compressed otherwise than by gzip "
     "or deflate.",
     **TIMES,
+}
+_PARAMS = {
+    "description": "`interval` asks for intervals or sets of that level; others are ignored.",
+    "properties": {"interval": {"type": ["number", "null"], "minimum": LOWEST, "maximum": HIGHEST}},
 }
 _ERROR = record(
     error_code={"type": "string", "examples": ["BAD_REQUEST"]},
@@ -106,7 +111,7 @@ def _body_schema(name: str, manifest: Manifest) -> dict[str, Any]:
                 "title": kind,
                 "type": "object",
                 "required": [kind],
-                "properties": {kind: schema, "params": {"description": "Ignored: no model takes parameters."}},
+                "properties": {kind: schema, "params": _PARAMS},
             }
             for kind, schema in formats.items()
         ],
@@ -125,6 +130,8 @@ def _answer_schema(manifest: Manifest) -> dict[str, Any]:
             "predictions": listed(row["prediction"], "One for each row, in their order."),
             **({"probabilities": listed(probability)} if probability["anyOf"] else {}),
             "model_version": own["version"],
+            **{f"{name}s": listed(row[name]) for name in ("interval", "prediction_set") if name in row},
+            "interval": own["interval"],
             "degraded": own["degraded"],
             "flags": own["flags"],
         },

@@ -8,7 +8,7 @@ from ml_platform.serving.models.slots import ServingState
 from ml_platform.serving.openapi.operations import TIMES, Protocol, called, example_version, in_path, json_body, served
 from ml_platform.serving.openapi.predictions import example_row
 from ml_platform.serving.openapi.schemas import TEXT, listed, record
-from ml_platform.serving.protocols.open_inference import ACCEPTED, DATATYPES, outputs_of
+from ml_platform.serving.protocols.open_inference import ACCEPTED, DATATYPES, interval_outputs, outputs_of
 
 OIP = Protocol("Open Inference Protocol", "InferenceError")
 _NOT_THERE = {
@@ -104,21 +104,31 @@ def _body_schema(manifest: Manifest) -> dict[str, Any]:
         "properties": {
             "inputs": listed({"oneOf": tensors}, minItems=1),
             "id": {"type": ["string", "null"], "description": "Echoed."},
-            "parameters": {"type": ["object", "null"], "description": "`binary_data_output`; others are ignored."},
+            "parameters": {
+                "type": ["object", "null"],
+                "description": "`binary_data_output`, and `interval`, a level from 0.5 to 0.99; others are ignored.",
+            },
             "outputs": {"anyOf": [wanted, {"type": "null"}]},
         },
     }
 
 
 def _answer_schema(manifest: Manifest) -> dict[str, Any]:
-    shapes = {"probabilities": _SHAPE | {"description": "`[n, k]`, n rows, k classes.", "minItems": 2}}
+    shapes = {
+        "probabilities": _SHAPE | {"description": "`[n, k]`, n rows, k classes.", "minItems": 2},
+        "prediction_set": _SHAPE | {"description": "`[n, k]`: whether each class is in the row's set.", "minItems": 2},
+        "interval": _SHAPE | {"description": "`[n, 2]`: lower and upper end.", "minItems": 2},
+    }
     outputs = [
         record(name={"const": name}, datatype={"const": kind}, shape=shapes.get(name, _SHAPE), data={"type": "array"})
-        for name, kind in outputs_of(manifest).items()
+        for name, kind in {**outputs_of(manifest), **interval_outputs(manifest)}.items()
     ]
     schema = record(model_name={"const": manifest.model}, model_version=TEXT, outputs=listed({"oneOf": outputs}))
     schema["properties"] |= {
         "id": {"type": "string", "description": "As it was sent."},
-        "parameters": {"type": "object", "description": "`flags`: inputs that break the contract, as JSON text."},
+        "parameters": {
+            "type": "object",
+            "description": "`flags`: inputs that break the contract, as JSON text. `interval`: the level asked for.",
+        },
     }
     return {"title": f"Inferred by {manifest.model}", **schema}

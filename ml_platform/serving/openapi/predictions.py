@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from ml_platform.inference.intervals import HIGHEST, LOWEST
 from ml_platform.registry.manifest import Input, Manifest
 from ml_platform.serving.inputs.request_decoder import MAX_ROWS
 from ml_platform.serving.models.descriptions import main_version
@@ -83,12 +84,29 @@ _OPTIONS = [
         ("features", "The values that the model saw, looked-up ones too."),
     )
 ]
+_INTERVAL_OPTION = {
+    "name": "interval",
+    "in": "query",
+    "required": False,
+    "description": "Level of an interval, or of a set of classes, that holds the truth in this share of cases.",
+    "schema": {"type": "number", "minimum": LOWEST, "maximum": HIGHEST},
+}
 _VERSION = {
     "name": "version",
     "in": "path",
     "required": True,
     "description": "A version that the endpoint names, live or shadow.",
     "schema": {"type": "integer", "minimum": 1},
+}
+_INTERVAL_LEVEL = {
+    "type": "object",
+    "description": "Of which level intervals or sets are; absent where none was asked for.",
+    "required": ["level", "adapted", "last"],
+    "properties": {
+        "level": {"type": "number"},
+        "adapted": {"type": "boolean", "description": "Whether to labels that came after the release."},
+        "last": {"type": "string", "description": "Newest row that counted (UTC)."},
+    },
 }
 _EXPLANATION = {
     "type": "object",
@@ -119,7 +137,13 @@ def openapi_document(app: FastAPI, state: ServingState) -> dict[str, Any]:
             row, answer = _names(name)
             schemas[row] = row_schema(main.manifest)
             schemas[answer] = answer_schema(main.manifest)
-            operation = _operation(name, main.manifest, main.version, explains=main.scorer.explainer() is not None)
+            operation = _operation(
+                name,
+                main.manifest,
+                main.version,
+                explains=main.scorer.explainer() is not None,
+                has_intervals=main.intervals is not None,
+            )
             paths[f"/predict/{name}"] = {"post": operation}
             paths[f"/predict/{name}/versions/{{version}}"] = {"post": _by_version(operation)}
     document["paths"] = {**(paths or {"/predict/{model}": {"post": _unreleased()}}), **document["paths"]}
@@ -162,6 +186,21 @@ def answer_schema(manifest: Manifest) -> dict[str, Any]:
         }
         properties["probability"] = {"type": "number", "description": "Of the predicted class."}
         properties["probabilities"] = {"type": "object", "additionalProperties": {"type": "number"}}
+    if manifest.task == "regression":
+        properties["interval"] = {
+            "type": "object",
+            "description": f"Where a level was asked for: where {manifest.target} is in that share of cases{unit}.",
+            "required": ["lower", "upper", "width"],
+            "properties": {name: {"type": "number"} for name in ("lower", "upper", "width")},
+        }
+    else:
+        properties["prediction_set"] = {
+            "type": "array",
+            "description": "Where a level was asked for: the classes among which the truth is in that share of cases.",
+            "items": {
+                key: properties["prediction"][key] for key in ("type", "enum") if key in properties["prediction"]
+            },
+        }
     properties["features"] = {"type": "object", "description": "Where asked for: what the model saw, by name."}
     properties["explanation"] = _EXPLANATION
     properties["extras"] = {"type": "object", "description": "What this server's own code adds, if it does."}
@@ -178,6 +217,7 @@ def answer_schema(manifest: Manifest) -> dict[str, Any]:
                 "description": "One for each row, in their order.",
                 "items": {"type": "object", "required": ["prediction"], "properties": properties},
             },
+            "interval": _INTERVAL_LEVEL,
             "flags": {
                 "type": "array",
                 "description": "Inputs that break the contract, answered all the same; absent where none does.",
@@ -261,7 +301,7 @@ def _null_words(field: Input) -> str:
     return "null is flagged" if "null" in field.flagged else "may be null"
 
 
-def _operation(name: str, manifest: Manifest, version: int, *, explains: bool) -> dict[str, Any]:
+def _operation(name: str, manifest: Manifest, version: int, *, explains: bool, has_intervals: bool) -> dict[str, Any]:
     row_name, answer_name = _names(name)
     example = example_row(manifest)
     looked_up = ", ".join(lookup.view for lookup in manifest.lookups)
@@ -274,7 +314,11 @@ def _operation(name: str, manifest: Manifest, version: int, *, explains: bool) -
         "operationId": f"predict_{name}",
         "description": f'{about}\n\nSend one row as an object, or up to {MAX_ROWS:,} as `{{"rows": [...]}}`.\n\n'
         + field_table(manifest.inputs),
-        "parameters": [REQUEST_ID, *(one for one in _OPTIONS if explains or one["name"] != "explain")],
+        "parameters": [
+            REQUEST_ID,
+            *(one for one in _OPTIONS if explains or one["name"] != "explain"),
+            *([_INTERVAL_OPTION] if has_intervals else []),
+        ],
         "requestBody": request_body(manifest.model, row_name, example),
         "responses": {
             "200": {

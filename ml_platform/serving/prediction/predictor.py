@@ -20,6 +20,7 @@ from ml_platform.serving.http.messages import Refused
 from ml_platform.serving.http.problems import InvalidRequest, Problem
 from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.serving.inputs.feature_lookup import OnlineStoreFailed
+from ml_platform.serving.models.intervals import IntervalLevel, without_intervals
 from ml_platform.serving.models.slots import EndpointState, ServedModel, ServingState
 from ml_platform.serving.prediction.explanations import MAX_EXPLAINED, add_details
 from ml_platform.serving.prediction.hooks import HookRequest, Hooks
@@ -44,6 +45,7 @@ class PredictionOptions(msgspec.Struct, frozen=True):
     version: int | None = None  # None: the endpoint chooses
     explain: bool = False
     features: bool = False
+    interval: float | None = None  # level of intervals or sets; None: none are asked for
     stages: StageTimer | None = None  # its timings; None when they are not recorded
 
 
@@ -166,6 +168,7 @@ class Predictor:
             raise Refused.of(invalid) from invalid
         except OnlineStoreFailed as failed:
             raise Refused(503, "online_store_failed", f"not answered: {failed}", retry_after=1) from failed
+        level = msgspec.UNSET if options.interval is None else self._add_intervals(model, scored, options.interval)
         if self._hooks is not None:
             predictions = self._hooks.finish(scored.predictions, _hook_request(slot.name, options))
             scored = scored._replace(predictions=predictions)
@@ -176,7 +179,11 @@ class Predictor:
         for view, count in scored.missing.items():
             self.metrics.not_found.labels(model.name, view).inc(count)
         answer = Answer(
-            model=model.name, version=model.version, request_id=options.request_id, predictions=scored.predictions
+            model=model.name,
+            version=model.version,
+            request_id=options.request_id,
+            predictions=scored.predictions,
+            interval=level,
         )
         if scored.missing.store_failed or not is_logged:
             self.metrics.degraded.labels(model.name).inc()
@@ -190,6 +197,16 @@ class Predictor:
             if stages is not None:
                 stages.mark("explain")
         return answer
+
+    def _add_intervals(self, model: ServedModel, scored: Scored, level: float) -> IntervalLevel:
+        """Add intervals or sets of a level to predictions, and count their width (raises Refused)."""
+        if model.intervals is None:
+            raise without_intervals(model.manifest, model.version)
+        told, width = model.intervals.add(scored.predictions, level)
+        series = self.series(model.name, model.version)
+        series.intervals.inc(len(scored.predictions))
+        series.interval_width.inc(width)
+        return told
 
     def _prepared(self, model: str, body: bytes, options: PredictionOptions) -> bytes:
         """The body as the project's hook wants it scored (raises InvalidRequest, Refused)."""

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from ml_platform.registry.input_contract import Violation
+from ml_platform.serving.models.intervals import Interval, IntervalLevel
 from ml_platform.serving.models.slots import ServedModel
 
 
@@ -16,6 +17,8 @@ class Prediction(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     prediction: bool | int | float | str
     probability: float | msgspec.UnsetType = msgspec.UNSET
     probabilities: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
+    interval: Interval | msgspec.UnsetType = msgspec.UNSET  # regression, where a level was asked for
+    prediction_set: list[bool | int | str] | msgspec.UnsetType = msgspec.UNSET  # classes, where a level was asked for
     features: Mapping[str, Any] | msgspec.UnsetType = msgspec.UNSET
     explanation: Mapping[str, Any] | msgspec.UnsetType = msgspec.UNSET
     extras: Mapping[str, Any] | msgspec.UnsetType = msgspec.UNSET  # of the project's hook
@@ -28,6 +31,7 @@ class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
     version: int
     request_id: str
     predictions: list[Prediction]
+    interval: IntervalLevel | msgspec.UnsetType = msgspec.UNSET  # of which level intervals or sets are
     degraded: list[str] | msgspec.UnsetType = msgspec.UNSET  # what failed: online_store, inference_log
     flags: list[Mapping[str, Any]] | msgspec.UnsetType = msgspec.UNSET  # inputs that break the model's contract
 

@@ -1,7 +1,7 @@
 """What the routes of all protocols share: read a body within the limits, ask the predictor, shape the errors."""
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -18,6 +18,7 @@ from ml_platform.serving.http.messages import (
     error_body,
 )
 from ml_platform.serving.http.problems import InvalidRequest
+from ml_platform.serving.http.query_options import INTERVAL, read_level
 from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.serving.inputs.parquet_worker import ParquetProcess
 from ml_platform.serving.inputs.tabular_formats import body_of
@@ -68,8 +69,20 @@ class RouteAdapter:
 
         return translate
 
-    async def handle(self, request: Request, model: str, translate: Translate, version: int | None = None) -> Answer:
-        """Translate a body into one of `/predict/{model}` and answer it (raises Refused, ClientDisconnect)."""
+    async def handle(
+        self,
+        request: Request,
+        model: str,
+        translate: Translate,
+        version: int | None = None,
+        *,
+        parameters: Callable[[], Mapping[str, Any]] = dict,
+    ) -> Answer:
+        """Translate a body into one of `/predict/{model}` and answer it (raises Refused, ClientDisconnect).
+
+        A level of intervals is taken from the query, else from the body's parameters, which are asked for once the body
+        is translated.
+        """
         context = RequestContext.of(request.scope)
         self.predictor.time(context, perf_counter())
         stages = context.stages
@@ -82,7 +95,9 @@ class RouteAdapter:
         translated = await translate(body, inputs)
         if stages is not None:
             stages.mark("translate")
-        options = PredictionOptions(context.request_id, context.caller, version, stages=stages)
+        level = request.query_params.get(INTERVAL, parameters().get(INTERVAL))
+        interval = None if level is None else read_level(level)
+        options = PredictionOptions(context.request_id, context.caller, version, interval=interval, stages=stages)
         answer = await self.predictor.answer(slot, translated, options)
         context.answered = model, answer, options
         return answer

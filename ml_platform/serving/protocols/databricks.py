@@ -5,6 +5,8 @@ can create others. A served entity is a version in the release store; one withou
 an endpoint out of service, and a rollback restores it.
 """
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -28,7 +30,9 @@ def databricks_routes(adapter: RouteAdapter, changes: EndpointService) -> list[R
         name, version = request.path_params["model"], None
         if (served := request.path_params.get("served")) is not None:
             version = _version_called(adapter.predictor.slot(name), served)
-        answer = await adapter.handle(request, name, translation(adapter, request), version)
+        sent: dict[str, Any] = {}
+        translate = translation(adapter, request, sent)
+        answer = await adapter.handle(request, name, translate, version, parameters=lambda: sent)
         slot = state.slots.get(name)
         targets = slot.endpoint.targets if slot and slot.endpoint else ()
         target = next((one for one in targets if one.version == answer.version), None)

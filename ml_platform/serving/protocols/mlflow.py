@@ -6,6 +6,7 @@ otherwise. About values this server is stricter: `ml-platform docs protocols` li
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,11 +15,11 @@ from starlette.routing import Route
 from ml_platform.distribution import engine_version
 from ml_platform.serving.http.messages import Refused, encode
 from ml_platform.serving.inputs.tabular_formats import rows_of_csv, rows_of_json
+from ml_platform.serving.models.intervals import Interval, IntervalLevel
 from ml_platform.serving.prediction.responses import Answer
 from ml_platform.serving.prediction.route_adapter import RouteAdapter, Translate
 
 PARQUET = "application/vnd.apache.parquet"
-_ROWS_OF = {"application/json": rows_of_json, "text/csv": rows_of_csv}
 
 _CODES = {
     400: "BAD_REQUEST",
@@ -52,6 +53,10 @@ def predictions_of(answer: Answer) -> dict[str, object]:
         content["probabilities"] = [
             prediction.probabilities or prediction.probability for prediction in answer.predictions
         ]
+    if isinstance(answer.interval, IntervalLevel):
+        name = "interval" if isinstance(answer.predictions[0].interval, Interval) else "prediction_set"
+        content[f"{name}s"] = [getattr(prediction, name) for prediction in answer.predictions]
+        content["interval"] = answer.interval
     if any(isinstance(prediction.extras, Mapping) for prediction in answer.predictions):
         content["extras"] = [prediction.extras or None for prediction in answer.predictions]
     content["model_version"] = answer.version
@@ -68,7 +73,9 @@ def mlflow_routes(adapter: RouteAdapter) -> list[Route]:
     @adapter.shaped(mlflow_error)
     async def invocations(request: Request) -> Response:
         model = adapter.model_of(request)
-        answer = await adapter.handle(request, model, translation(adapter, request))
+        sent: dict[str, Any] = {}
+        translate = translation(adapter, request, sent)
+        answer = await adapter.handle(request, model, translate, parameters=lambda: sent)
         return Response(encode(predictions_of(answer)), media_type="application/json")
 
     @adapter.shaped(mlflow_error)
@@ -90,18 +97,23 @@ def mlflow_routes(adapter: RouteAdapter) -> list[Route]:
     return routes
 
 
-def translation(adapter: RouteAdapter, request: Request) -> Translate:
-    """Choose the translator for a request's content type (raises Refused for an unsupported one)."""
+def translation(adapter: RouteAdapter, request: Request, parameters: dict[str, Any]) -> Translate:
+    """Choose the translator for a request's content type (raises Refused for an unsupported one).
+
+    It puts the body's `params` into `parameters`.
+    """
     sent = request.headers.get("content-type", "application/json")
-    kind, *parameters = (part.strip().lower() for part in sent.split(";"))
-    if kind not in (*_ROWS_OF, PARQUET):
+    kind, *attributes = (part.strip().lower() for part in sent.split(";"))
+    if kind not in ("application/json", "text/csv", PARQUET):
         message = f"send application/json, text/csv or {PARQUET}"
         raise Refused(415, "unsupported_type", message, close=True)
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
+    for attribute in attributes:
+        name, _, value = attribute.partition("=")
         if name != "charset" or value.strip('"') != "utf-8":
             raise Refused(415, "unsupported_type", "the only parameter of a content type is charset=utf-8", close=True)
     strict = adapter.settings.mlflow_extras == "refuse"
     if kind == PARQUET:
         return partial(adapter.parquet.translate, strict=strict)
-    return adapter.by(partial(_ROWS_OF[kind], strict=strict))
+    if kind == "text/csv":
+        return adapter.by(partial(rows_of_csv, strict=strict))
+    return adapter.by(partial(rows_of_json, strict=strict, parameters=parameters))

@@ -12,6 +12,7 @@ from ml_platform.registry.manifest import Input, Manifest
 from ml_platform.serving.http.messages import Refused, encode
 from ml_platform.serving.http.problems import InvalidRequest, Problem
 from ml_platform.serving.inputs.validation_errors import parse
+from ml_platform.serving.models.intervals import IntervalLevel
 from ml_platform.serving.models.slots import ServedModel
 from ml_platform.serving.prediction.predictor import unknown_version
 from ml_platform.serving.prediction.responses import Answer
@@ -95,13 +96,20 @@ def oip_routes(adapter: RouteAdapter) -> list[Route]:
             sent.update(_request(text, outputs))
             return _rows(sent["inputs"], binary, inputs)
 
-        answer = await adapter.handle(request, model.name, adapter.by(to_rows), version_of(request))
+        answer = await adapter.handle(
+            request, model.name, adapter.by(to_rows), version_of(request), parameters=lambda: _parameters(sent)
+        )
         reply: dict[str, Any] = {"model_name": answer.model, "model_version": str(answer.version)}
         if sent.get("id") is not None:
             reply["id"] = sent["id"]
         if answer.flags:
             reply["parameters"] = {"flags": encode(answer.flags).decode()}  # the protocol's parameters are plain values
-        written = [_output(name, outputs[name], answer, model.manifest) for name in _wanted(sent, outputs)]
+        if isinstance(answer.interval, IntervalLevel):
+            reply["parameters"] = {**reply.get("parameters", {}), "interval": answer.interval.level}
+        wanted = {name: outputs[name] for name in _wanted(sent, outputs)}
+        if isinstance(answer.interval, IntervalLevel):
+            wanted |= interval_outputs(model.manifest)
+        written = [_output(name, kind, answer, model.manifest) for name, kind in wanted.items()]
         return _answer(reply, written, _as_bytes(sent, outputs))
 
     routes = [
@@ -215,6 +223,11 @@ def outputs_of(manifest: Manifest) -> dict[str, str]:
     return {"prediction": label, "probability": "FP64", "probabilities": "FP64"}
 
 
+def interval_outputs(manifest: Manifest) -> dict[str, str]:
+    """Datatypes of the outputs that an answer has where intervals or sets were asked for."""
+    return {"interval": "FP64"} if manifest.task == "regression" else {"prediction_set": "BOOL"}
+
+
 def _output(name: str, datatype: str, answer: Answer, manifest: Manifest) -> dict[str, Any]:
     values = [getattr(prediction, name) for prediction in answer.predictions]
     tensor: dict[str, Any] = {"name": name, "datatype": datatype, "shape": [len(values)], "data": values}
@@ -222,6 +235,14 @@ def _output(name: str, datatype: str, answer: Answer, manifest: Manifest) -> dic
         tensor["shape"] = [len(values), len(manifest.classes)]
         tensor["data"] = [one[str(label)] for one in values for label in manifest.classes]
         tensor["parameters"] = _classes(manifest)
+    elif name == "interval":  # lower and upper end
+        tensor["shape"] = [len(values), 2]
+        tensor["data"] = [end for one in values for end in (one.lower, one.upper)]
+    elif name == "prediction_set":  # whether each class is in it, in the order of the model's classes
+        classes = manifest.classes or (False, True)
+        tensor["shape"] = [len(values), len(classes)]
+        tensor["data"] = [label in one for one in values for label in classes]
+        tensor["parameters"] = {"classes": encode(classes).decode()}
     return tensor
 
 

@@ -51,6 +51,8 @@ class ModelMetrics:
         self.answered = metrics.requests.labels(model, "200")
         self.seconds = metrics.seconds.labels(model, version)
         self.predictions = metrics.predictions.labels(model, version)
+        self.intervals = metrics.intervals.labels(model, version)
+        self.interval_width = metrics.interval_width.labels(model, version)
         self._stage_seconds = metrics.stage_seconds
         self._model = model
 
@@ -78,6 +80,16 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.requests = self._counter("requests", "Prediction requests by answer status.", "model", "status")
         self.predictions = self._counter("predictions", "Rows answered, by version.", "model", "version")
+        self.intervals = self._counter(
+            "intervals", "Rows answered with an interval or a set of classes, by version.", "model", "version"
+        )
+        self.interval_width = self._counter(
+            "interval_width",
+            "Sum of these intervals' widths, in the target's unit, or of the sets' numbers of classes: by "
+            "`intervals`, their mean.",
+            "model",
+            "version",
+        )
         self.not_found = self._counter(
             "features_not_found",
             "Look-ups without a value: entity unknown, or value past its TTL.",

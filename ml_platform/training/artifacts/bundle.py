@@ -38,6 +38,7 @@ from ml_platform.registry.manifest import (
     Label,
     Manifest,
     Provenance,
+    Reliability,
     ViewLookup,
     Workers,
 )
@@ -163,6 +164,7 @@ def store_bundle(
     importance: Mapping[str, float],
     metrics: Mapping[str, float],
     holdout_error: HoldoutError | None,
+    reliability: tuple[Reliability, ...],
     conformal: Conformal | None,
     provenance: Provenance,
 ) -> StoredBundle:
@@ -186,6 +188,8 @@ def store_bundle(
         Share of each feature in the model.
     metrics, holdout_error
         What was measured on the holdout, and the standard error of the promotion metric there.
+    reliability
+        What its probabilities were worth on the holdout.
     conformal
         What its intervals or sets are made of.
     provenance
@@ -206,6 +210,7 @@ def store_bundle(
         importance=importance,
         metrics=metrics,
         holdout_error=holdout_error,
+        reliability=reliability,
         conformal=conformal,
         provenance=provenance,
     )
@@ -231,6 +236,7 @@ def _manifest(
     importance: Mapping[str, float],
     metrics: Mapping[str, float],
     holdout_error: HoldoutError | None,
+    reliability: tuple[Reliability, ...],
     conformal: Conformal | None,
     provenance: Provenance,
 ) -> Manifest:
@@ -261,6 +267,7 @@ def _manifest(
         target_unit=spec.target_unit,
         quantile=spec.quantile,
         calibration=fitted.calibration,
+        reliability=reliability,
         conformal=conformal,
         metric=spec.metric,
         metrics=dict(metrics),

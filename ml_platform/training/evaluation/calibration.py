@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ml_platform.registry.manifest import Reliability
 from ml_platform.spec.types import Task
 
 BINS = 10
@@ -65,6 +66,16 @@ def bins_of(values: np.ndarray, bins: int = BINS) -> np.ndarray:
     _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
     middle = np.cumsum(sizes) - sizes / 2  # of each group of equal values, among the sorted rows
     return np.minimum((middle * bins / max(len(values), 1)).astype(np.int64), bins - 1)[group]
+
+
+def reliability_of(task: Task, y: np.ndarray, score: np.ndarray) -> tuple[Reliability, ...]:
+    """What `calibration_bins` gives, as manifests keep it; nothing for a regression."""
+    if task == "regression" or not len(y):
+        return ()
+    return tuple(
+        Reliability(predicted=float(one.predicted), observed=float(one.observed), rows=one.rows)
+        for one in calibration_bins(task, y, score)
+    )
 
 
 def expected_calibration_error(task: Task, y: np.ndarray, score: np.ndarray, *, bins: int = BINS) -> float:

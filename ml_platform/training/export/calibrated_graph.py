@@ -65,6 +65,27 @@ def calibrate_graph(content: bytes, task: Task, calibration: Calibration) -> byt
     return written
 
 
+def uncalibrated_graph(content: bytes) -> bytes:
+    """The graph as it was before its calibration; itself where it has none."""
+    from onnx import load_from_string
+
+    model = load_from_string(content)
+    graph = model.graph
+    if not any(_RAW in node.output for node in graph.node):
+        return content
+    nodes = [node for node in graph.node if not any(name.startswith(_PREFIX) for name in (*node.input, *node.output))]
+    for node in nodes:
+        node.output[:] = ["score" if name == _RAW else name for name in node.output]
+        node.input[:] = ["score" if name == _RAW else name for name in node.input]
+    constants = [one for one in graph.initializer if not one.name.startswith(_PREFIX)]
+    del graph.node[:]
+    del graph.initializer[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(constants)
+    written: bytes = model.SerializeToString(deterministic=True)
+    return written
+
+
 def check_calibrated(  # noqa: PLR0917 - as `check_parity`
     onnx: bytes, without: bytes, calibration: Calibration, task: Task, features: Sequence[Feature], X: np.ndarray
 ) -> ParityReport:

@@ -7,7 +7,6 @@ new rows like those that they were computed on; `adaptive` corrects them for row
 
 from collections.abc import Mapping, Sequence
 
-import msgspec
 import numpy as np
 import polars as pl
 
@@ -46,8 +45,8 @@ def conformal_of(spec: ModelSpec, rows: pl.DataFrame, y: np.ndarray, score: np.n
     instants = rows.get_column(spec.timestamp)
     covered, width = measured(spec.task, y[half:], score[half:], numbers_of(spec.task, y[:half], score[:half]))
     first, last = iso(instants.min()), iso(instants.max())  # type: ignore[arg-type]
-    found = conformal_with(numbers_of(spec.task, y, score), rows=len(y), first=first, last=last)
-    return msgspec.structs.replace(found, coverage=covered, width=width)
+    numbers = numbers_of(spec.task, y, score)
+    return conformal_with(numbers, rows=len(y), first=first, last=last, coverage=covered, width=width)
 
 
 def numbers_of(
@@ -77,7 +76,13 @@ def numbers_of(
 
 
 def conformal_with(
-    numbers: Mapping[str, tuple[float, ...]], *, rows: int = 0, first: str = "", last: str = ""
+    numbers: Mapping[str, tuple[float, ...]],
+    *,
+    rows: int = 0,
+    first: str = "",
+    last: str = "",
+    coverage: float | None = None,
+    width: float | None = None,
 ) -> Conformal:
     """A `Conformal` of the numbers that `numbers_of` gives."""
     return Conformal(
@@ -88,6 +93,8 @@ def conformal_with(
         rows=rows,
         first=first,
         last=last,
+        coverage=coverage,
+        width=width,
     )
 
 

@@ -122,7 +122,7 @@ OTHERS = {
         "scoring.daily_at",
         "monitoring.schedule",
     ),
-    *("skew.schedule", "retraining.schedule", "families"),
+    *("skew.schedule", "retraining.schedule", "recalibration.schedule", "families"),
 }
 
 

@@ -55,7 +55,11 @@ def test_what_mlflow_ignores_is_refused_when_strict() -> None:
     assert rows_of_json(extra, FIELDS) == [{"n": 1}]
     with pytest.raises(InvalidRequest) as refused:
         rows_of_json(extra, FIELDS, strict=True)
-    assert problem(refused) == (None, "params", "no model here takes parameters: leave them out")
+    assert problem(refused) == (
+        None,
+        "params",
+        "the only parameter that models here take is `interval`: leave others out",
+    )
     with pytest.raises(InvalidRequest) as refused:
         rows_of_json(body(instances=[FULL], unknown=3), FIELDS, strict=True)
     assert problem(refused)[2].endswith("and nothing else, found unknown")

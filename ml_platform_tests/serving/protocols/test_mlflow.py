@@ -202,7 +202,7 @@ def test_a_number_with_a_fraction_is_no_integer_and_a_whole_one_is(settings: Set
     ("kind", "content", "told"),
     [
         ("application/json", json.dumps({"instances": [ROW], "extra": 1}).encode(), "nothing else, found extra"),
-        ("application/json", json.dumps({"instances": [ROW], "params": [1]}).encode(), "takes parameters"),
+        ("application/json", json.dumps({"instances": [ROW], "params": [1]}).encode(), "the only parameter"),
         ("application/json", json.dumps({"instances": [{**ROW, "dista": 1}]}).encode(), "did you mean 'distance'"),
         ("text/csv", csv_row(z="1"), "z: is not a field"),
         ("text/csv", csv_row(**{"": "0"}), "to_csv(index=False)"),

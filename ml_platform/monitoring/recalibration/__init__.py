@@ -1,0 +1,1 @@
+"""Probabilities and intervals that follow the labels as they come, without training."""
