@@ -183,17 +183,14 @@ def _tell_verdict(decision: "ReleaseDecision", evaluation: "Evaluation") -> None
     from ml_platform.governance.keys import KeyStore
     from ml_platform.registry.example_request import curl_line, example_request
     from ml_platform.registry.releases import ReleaseStore
-    from ml_platform.training.evaluation.guardrails.table import guardrail_lines
-    from ml_platform.training.evaluation.power import in_words as power_in_words
+    from ml_platform.training.evaluation.guardrails.table import evaluation_lines
 
     settings, model = Settings(), decision.model
     say(f"The gate {'released' if decision.promoted else 'did not release'} version {decision.version} of {model}:")
     for reason in decision.reasons:
         say(f"  {reason}")
-    for line in guardrail_lines(evaluation.guardrails) if evaluation.guardrails else ():
+    for line in evaluation_lines(evaluation):
         say(f"  {line}")
-    if evaluation.power is not None:
-        say(f"  Power, at a first try: {power_in_words(evaluation.power)}.")
     store = ReleaseStore(settings.releases_dir)
     if store.endpoint(model) is None:
         say(f"Nothing of {model} serves. To serve it all the same:")

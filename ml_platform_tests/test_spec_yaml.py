@@ -147,6 +147,13 @@ def test_a_good_file_gives_the_spec(write):
             "promotion.slices",
             ["wanted different columns; found ['plan', 'plan']"],
         ),
+        (
+            LOG,
+            f"{LOG}  promotion: {{slices: [[plan, at], plan, [at, plan]]}}\n",
+            21,
+            "promotion.slices",
+            ["'at, plan' makes the same groups as an entry before; keep one"],
+        ),
         (LOG, f"{LOG}  promotion: {{slices: plan}}\n", 21, "promotion.slices", ["a list was wanted", "'plan'"]),
         (LOG, f"{LOG}  promotion: {{slices: [[1]]}}\n", 21, "promotion.slices", ["wanted a column, or a list", "[1]"]),
         (

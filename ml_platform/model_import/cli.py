@@ -198,6 +198,8 @@ def read_rows(name: str | None, lake: object) -> "pl.DataFrame | None":
 
 
 def _tell(result: "ImportResult") -> None:
+    from ml_platform.training.evaluation.guardrails.table import evaluation_lines
+
     trained, decision = result.trained, result.decision
     parity = trained.parity
     say(
@@ -210,8 +212,8 @@ def _tell(result: "ImportResult") -> None:
     if result.unexplained:
         say(f"- its scores are not explained: {result.unexplained}")
     say(f"{trained.model} version {decision.version} is registered: {result.version.url}")
-    for reason in decision.reasons:
-        say(f"  {reason}")
+    for line in (*decision.reasons, *evaluation_lines(result.evaluation)):
+        say(f"  {line}")
     if decision.promoted:
         say(f"It serves (revision {decision.revision}).")
     elif not result.evaluation.promote:

@@ -119,9 +119,10 @@ def power(
 
     try:
         measured = measured_power(ReleaseStore(Settings().releases_dir), model)
+        lines = power_lines(measured, blocks=blocks, gain=gain, share=share)
     except (LookupError, ValueError, DocumentUnreadable) as error:
         stop(str(error))
-    for line in power_lines(measured, blocks=blocks, gain=gain, share=share):
+    for line in lines:
         say(line)
 
 

@@ -1,7 +1,7 @@
 """What the next holdout can show, from how much the gain of the last comparison varied between blocks."""
 
 from dataclasses import dataclass
-from math import sqrt
+from math import isfinite, sqrt
 
 from ml_platform.registry.model_card import CardPower, carded_versions, load_card
 from ml_platform.registry.releases import ReleaseStore, is_name
@@ -85,11 +85,18 @@ def power_lines(
         A true gain; the observed one when None.
     share
         Wanted probability of passing; what was recorded when None.
+
+    Raises
+    ------
+    ValueError
+        When the gain is no finite number.
     """
+    if gain is not None and not isfinite(gain):
+        raise ValueError(f"gain: wanted a finite number, found {gain}")
     power, rule = measured.power, measured.rule
     share, gain = share or power.share, power.observed if gain is None else gain
     numbers = {max(_FEWEST, round(power.blocks * times)) for times in _SHOWN} | ({blocks} if blocks else set())
-    needed = blocks_needed(gain, power.standard_error, power.blocks, rule, share=share)
+    needed = blocks_needed(gain, power.standard_error, power.blocks, rule, share=share, fewest=power.min_blocks)
     lines = [
         f"{measured.model}: the gain in {measured.metric} of version {measured.version} over the {measured.reference} "
         f"has a standard error of {power.standard_error:.2g} over {blocks_in_words(power.blocks, power.block)}.",
@@ -98,21 +105,25 @@ def power_lines(
     ]
     if not measured.reference.startswith("champion"):
         lines.append("No version was compared with a champion yet: two versions mostly differ less than these do.")
+    wanted = f"{_percent(share)} of cases"
     width = max(len(blocks_in_words(number, power.block)) for number in numbers)
     for number in sorted(numbers):
         detected = detectable_gain(measured.error_over(number), number, rule, share=share)
         passing = pass_probability(gain, measured.error_over(number), number, rule)
         lines.append(
-            f"  {blocks_in_words(number, power.block):>{width}} detect {detected:+.4f} with {share:.0%} power; a true "
-            f"gain of {gain:+.4f} passes in {passing:.0%} of cases"
+            f"  {blocks_in_words(number, power.block):>{width}} detect {detected:+.4f} with {_percent(share)} power; "
+            f"a true gain of {gain:+.4f} passes in {passing:.0%} of cases"
         )
     lines.append(
-        f"A true gain of {gain:+.4f} needs {blocks_in_words(needed, power.block)} to pass in {share:.0%} of cases."
+        f"A true gain of {gain:+.4f} needs {blocks_in_words(needed, power.block)} to pass in {wanted}."
         if needed is not None
-        else f"A true gain of {gain:+.4f} does not pass in {share:.0%} of cases with any number of them: the rule "
-        "wants more."
+        else f"A true gain of {gain:+.4f} does not pass in {wanted} with any number of them: the rule wants more."
     )
     return lines
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g}%"
 
 
 def power_beforehand(store: ReleaseStore, model: str) -> str | None:
@@ -127,5 +138,5 @@ def power_beforehand(store: ReleaseStore, model: str) -> str | None:
     there = blocks_in_words(power.blocks, power.block)
     return (
         f"As version {measured.version} was measured, {there} of holdout detect a gain of {power.detectable:+.4f} in "
-        f"{measured.metric} with {power.share:.0%} power (more: ml-platform models power {model})"
+        f"{measured.metric} with {_percent(power.share)} power (more: ml-platform models power {model})"
     )

@@ -58,6 +58,7 @@ class CardPower(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     confidence: float
     min_gain: float
     bound: float
+    min_blocks: int = 2
     detectable: float  # smallest true gain that passes with that probability
     observed: float
     blocks_needed: int | None  # for a true gain as large as the observed one; None: no number of them suffices

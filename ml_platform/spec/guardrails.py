@@ -50,7 +50,7 @@ def column_sets(value: object) -> object:
     Raises
     ------
     ValueError
-        For anything else, a list without columns, or a column twice in one.
+        For anything else, a list without columns, or the same columns twice.
 
     Examples
     --------
@@ -59,7 +59,13 @@ def column_sets(value: object) -> object:
     """
     if not isinstance(value, list | tuple):
         raise ValueError(f"a list was wanted, e.g. [origin, [carrier, origin]]; found {value!r}")
-    return tuple(_columns(one) for one in value)
+    sets = tuple(_columns(one) for one in value)
+    known: list[set[str]] = []
+    for one in sets:
+        if (columns := set(columns_of_set(one))) in known:
+            raise ValueError(f"'{', '.join(columns_of_set(one))}' makes the same groups as an entry before; keep one")
+        known.append(columns)
+    return sets
 
 
 def _columns(one: object) -> str | tuple[str, ...]:
@@ -151,10 +157,13 @@ class Guardrails(Strict):
     max_score_shift: float | None = Field(
         None,
         gt=0,
+        allow_inf_nan=False,
         description="Largest population stability index of the scores against the champion's, on its deciles; 0.1 is "
         "usually called small, 0.25 large.",
     )
-    max_bundle_mb: float = Field(500.0, gt=0, description="Largest size of the bundle that is served, in megabytes.")
+    max_bundle_mb: float = Field(
+        500.0, gt=0, allow_inf_nan=False, description="Largest size of the bundle that is served, in megabytes."
+    )
     max_feature_strength: float | None = Field(
         None,
         gt=0,

@@ -259,6 +259,7 @@ class Power(Strict):
     confidence: float = Field(description="Of the interval, at a first try.")
     min_gain: float = Field(description="Smallest gain that the rule lets pass, however sure.")
     bound: float = Field(description="What the lower bound of the gain has to be above.")
+    min_blocks: int = Field(2, description="With fewer blocks there is no verdict.")
     detectable: float = Field(description="Smallest true gain that passes with the wanted probability.")
     observed: float = Field(description="Gain that was measured.")
     blocks_needed: int | None = Field(

@@ -118,6 +118,8 @@ def test_power_is_told_in_a_terminal(carded: tuple[Shops, ModelCard], monkeypatc
     told = run(app, ["models", "power", "order_late", "--blocks", "100", "--gain", "0.05"]).output
     assert f"{power.blocks} days detect {power.detectable:+.4f} with 80% power" in told
     assert "100 days detect" in told
+    assert "detect a gain" not in told
+    assert "needs 7 days to pass" in run(app, ["models", "power", "order_late", "--gain", "9"]).output, "min_blocks"
     assert "A true gain of +0.0500 needs " in told
     assert "No version was compared with a champion yet" in told
     assert (
@@ -130,6 +132,7 @@ def test_power_is_told_in_a_terminal(carded: tuple[Shops, ModelCard], monkeypatc
     for arguments, message in (
         (["never_there"], "no version of never_there has a measured power"),
         (["Order Late"], "wanted lower-case letters"),
+        (["order_late", "--gain", "nan"], "gain: wanted a finite number, found nan"),
     ):
         failed = run(app, ["models", "power", *arguments])
         assert (failed.exit_code, message in failed.output) == (1, True), failed.output

@@ -132,6 +132,7 @@ def power_of(promotion: Promotion, metric: str, interval: Interval, *, reference
         confidence=rule.confidence,
         min_gain=rule.min_gain,
         bound=rule.bound,
+        min_blocks=promotion.min_blocks,
         detectable=detectable_gain(error, blocks, rule),
         observed=interval.gain,
         blocks_needed=blocks_needed(interval.gain, error, blocks, rule, fewest=promotion.min_blocks),

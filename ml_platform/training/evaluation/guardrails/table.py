@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from ml_platform.training.documents import GuardrailResult
+from ml_platform.training.documents import Evaluation, GuardrailResult
+from ml_platform.training.evaluation.power import in_words
 
 _COLUMNS = ("guardrail", "value", "bound", "verdict")
 
@@ -45,6 +46,15 @@ def guardrail_lines(results: Sequence[GuardrailResult]) -> list[str]:
     lines = ["  ".join(f"{row[column]:<{widths[column]}}" for column in _COLUMNS).rstrip() for row in table]
     unusual = [row for row in rows if row["verdict"] in {"broken", "not computed"}]
     return lines + [f"{row['guardrail']}, {row['verdict']}: {row['reason']}" for row in unusual]
+
+
+def evaluation_lines(evaluation: Evaluation) -> list[str]:
+    """Lines of a terminal below the verdict: every guardrail, and what so many blocks can show."""
+    power = evaluation.power
+    return [
+        *(guardrail_lines(evaluation.guardrails) if evaluation.guardrails else ()),
+        *([f"Power, at a first try: {in_words(power)}."] if power else ()),
+    ]
 
 
 def _value(result: GuardrailResult) -> str:
