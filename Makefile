@@ -5,8 +5,9 @@ RUN := .venv/bin/python
 # What is installed, by the extras of pyproject.toml.
 EXTRAS ?= platform example
 SETUP = @$(PYTHON) ml_platform/bootstrap.py $(EXTRAS)
-# Two workers share the files of tests between them; -n 0 shows a test's output as it comes.
-PYTEST_ARGS ?= -n 2 --dist loadfile
+# Three workers share the files of tests between them, on two cores too: tests wait for servers and processes a good part
+# of their time. -n 0 shows a test's output as it comes.
+PYTEST_ARGS ?= -n 3 --dist loadfile
 
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1

@@ -1,6 +1,7 @@
 """The flights' feature views: recomputed naively from the raw flights, and blind to the future."""
 
 from bisect import bisect_right
+from collections import defaultdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -96,12 +97,18 @@ def share_late(delays: list[float]) -> float | None:
 
 def test_origin_traffic_by_brute_force(sample, flights):
     assert len(sample) > 300
+    scheduled = defaultdict(list)
+    for flight in flights:
+        scheduled[flight["origin"], flight["scheduled_departure"].date()].append(flight)
     for row in sample:
         # What is known at a quarter of an hour is what the row may know until the next one.
         now = datetime.fromtimestamp(row["prediction_time"].timestamp() // 900 * 900, UTC)
         # No flight of 2013 left more than 22 hours late: two days of schedule hold all that can matter.
         near = (now - timedelta(days=2), now + timedelta(days=1))
-        mine = [f for f in flights if f["origin"] == row["origin"] and near[0] < f["scheduled_departure"] < near[1]]
+        days = {near[0].date() + timedelta(days=day) for day in range(4)}
+        mine = [
+            f for day in days for f in scheduled[row["origin"], day] if near[0] < f["scheduled_departure"] < near[1]
+        ]  # fmt: skip
 
         def left(span: timedelta, mine=mine, now=now) -> list[float]:
             return [
