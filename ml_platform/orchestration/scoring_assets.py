@@ -108,11 +108,22 @@ def _predictions(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]
         },
     )
     def predictions(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
+        from ml_platform.compute import choose_executor
         from ml_platform.inference.batch import score_window
 
         start, end = context.partition_time_window
         lake = platform.lake
-        report = score_window(lake, spec, folder, views, platform.releases, start, end)
+        report = score_window(
+            lake,
+            spec,
+            folder,
+            views,
+            platform.releases,
+            start,
+            end,
+            executor=choose_executor(spec.scoring.executor, cells=0),
+            scratch=platform.settings.scoring_dir,
+        )
         day = lake.read(f"predictions/{spec.name}", version=report.version)
         return dg.MaterializeResult(
             metadata={

@@ -210,14 +210,17 @@ class FileOutput:
         The file.
     overwrite
         Whether a file that is there may be replaced.
-    stamp
-        Size and time of the file that the same scoring wrote before, if it did.
+    stamp, rows
+        Size and time of the file that the same scoring wrote before, if it did, and its rows.
+    note
+        Takes size and time of the file before it appears.
     """
 
     path: Path
     overwrite: bool
     stamp: tuple[int, int] | None = None
     rows: int = 0
+    note: Callable[[tuple[int, int]], None] = lambda _stamp: None
 
     @property
     def quarantine(self) -> str:
@@ -256,7 +259,6 @@ class FileOutput:
                 if result.path is not None:
                     yield from _read_slowly(Path(folder) / result.path)
 
-        _write_whole(self.path, frames)
         refused = [result.refused_rows for result in results if result.refused_rows]
         if refused:
             _write_whole(
@@ -265,6 +267,7 @@ class FileOutput:
             )
         else:
             Path(self.quarantine).unlink(missing_ok=True)
+        _write_whole(self.path, frames, self.note)
         return str(self.path)
 
 
@@ -292,8 +295,10 @@ def stamp_of(path: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-def _write_whole(path: Path, frames: Callable[[], Any]) -> None:
-    """Write frames of one schema to a file that appears when it is whole."""
+def _write_whole(
+    path: Path, frames: Callable[[], Any], note: Callable[[tuple[int, int]], None] = lambda _stamp: None
+) -> None:
+    """Write frames of one schema to a file that appears when it is whole; its stamp is noted before."""
     import pyarrow.parquet as pq
 
     staged = path.with_name(f".{path.name}-{uuid4().hex}")
@@ -313,6 +318,7 @@ def _write_whole(path: Path, frames: Callable[[], Any]) -> None:
                 writer.close()
         with staged.open("rb") as file:
             os.fsync(file.fileno())
+        note(stamp_of(staged) or (0, 0))
         os.replace(staged, path)
     finally:
         staged.unlink(missing_ok=True)

@@ -33,7 +33,7 @@ from ml_platform.registry.manifest import Manifest
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.scoring.duplicates import check_ids
 from ml_platform.scoring.model_reference import ModelReference
-from ml_platform.scoring.outputs import FileOutput, Mode, TableOutput, find_output, stamp_of
+from ml_platform.scoring.outputs import FileOutput, Mode, TableOutput, find_output
 from ml_platform.scoring.sources import Rows, find_source
 from ml_platform.settings import Settings
 from ml_platform.spec.types import Strict
@@ -228,18 +228,18 @@ def score(
         quarantine = None
         if isinstance(output, TableOutput):
             quarantine = keep_refused(lake, output.table, results, where=output.where)
-        where = output.commit(results, empty, run, (place, files))
-        job.done = done
-        if isinstance(output, FileOutput):
-            job.stamp = stamp_of(output.path)
-        replace_file(folder / _JOB, msgspec.json.encode(job))
-        for name in (_RESULTS, _ROWS, "scored"):
-            shutil.rmtree(folder / name, ignore_errors=True)
         record_event(
             settings.audit_dir, settings.keys_dir, "rows scored",
-            f"{manifest.model} version {version.version}: {done.scored} of {done.read} rows of {label} into {where}; "
-            f"run {run}",
+            f"{manifest.model} version {version.version}: {done.scored} of {done.read} rows of {label} into "
+            f"{wanted.target}; run {run}",
         )  # fmt: skip
+        if isinstance(output, FileOutput):
+            output = replace(output, note=lambda stamp: _note(folder, job, done, stamp))
+        where = output.commit(results, empty, run, (place, files))
+        if isinstance(output, TableOutput):
+            _note(folder, job, done)
+        for name in (_RESULTS, _ROWS, "scored"):
+            shutil.rmtree(folder / name, ignore_errors=True)
         report = report.model_copy(update={"absent": absent, "repeated": False, "output": where})
         return _reported(report, done, output, quarantine)
 
@@ -378,6 +378,11 @@ def _score_parts(
         on_done=note,
     )
     return [results[part.number] for part in rows.parts]
+
+
+def _note(folder: Path, job: _Job, done: PartResult, stamp: tuple[int, int] | None = None) -> None:
+    """Keep what became of the rows, and the stamp of the file that has them."""
+    replace_file(folder / _JOB, msgspec.json.encode(_Job(job.scored_at, stamp, done)))
 
 
 def _begun(folder: Path) -> _Job:

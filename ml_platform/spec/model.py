@@ -167,6 +167,11 @@ class Scoring(Strict):
         pattern=r"^([01]\d|2[0-3]):[0-5]\d$",
         description="When (UTC) the day before is scored; null for never.",
     )
+    executor: Literal["auto", "local", "ray"] = Field(
+        "auto",
+        description="Where parts of half a million rows are scored: in the asset's process, or as tasks on Ray (the "
+        "extra `ray`). `auto` takes Ray where it is installed and `RAY_ADDRESS` names a cluster.",
+    )
 
     @field_validator("end")
     @classmethod
