@@ -105,10 +105,11 @@ def _violations(rows: pl.DataFrame, contract: Contract) -> list[Violation]:
 
 def _telling(values: pl.Series, rules: Set[str]) -> list[Any]:
     """Values that break a contract if any of the column does: all distinct ones, or the ends of a range."""
-    if rules <= {"range", "null"} and values.dtype.is_numeric():
-        nulls = [None] if values.null_count() else []
-        return [*nulls, *([] if values.null_count() == values.len() else [values.min(), values.max()])]
-    return values.unique().to_list()
+    if not rules <= {"range", "null"} or not (values.dtype.is_numeric() or rules <= {"null"}):
+        return values.unique().to_list()
+    nulls = [None] if values.null_count() else []
+    has_ends = "range" in rules and values.null_count() < values.len()
+    return [*nulls, *([values.min(), values.max()] if has_ends else [])]
 
 
 def _counts(violations: list[Violation]) -> dict[str, int]:
