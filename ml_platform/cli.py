@@ -17,6 +17,7 @@ from ml_platform.governance import audit_cli, keys_cli
 from ml_platform.lake.cli import quarantine, sql, tables
 from ml_platform.model_import.cli import app as models
 from ml_platform.monitoring.alerts.cli import app as alerts
+from ml_platform.monitoring.canary import cli as canary_cli
 from ml_platform.monitoring.recalibration.cli import recalibrate
 from ml_platform.new_model.cli import app as new
 from ml_platform.private_files import private_umask
@@ -63,7 +64,7 @@ app = typer.Typer(
 @app.command(rich_help_panel=MODELS)
 def status(model: Annotated[str | None, typer.Argument(help="Only this one; all when left out.")] = None) -> None:
     """Show what serves and how it does: versions, drift and performance as last measured, and what is wrong now."""
-    from ml_platform.monitoring.status_text import status_lines
+    from ml_platform.monitoring.status_text import canary_lines, status_lines
     from ml_platform.registry.manifest import describe_targets
     from ml_platform.registry.releases import ReleaseStore
 
@@ -92,6 +93,8 @@ def status(model: Annotated[str | None, typer.Argument(help="Only this one; all 
         shares = describe_targets(endpoint.targets)
         say(f"{name}: {shares}; revision {endpoint.revision} of {endpoint.updated_at} by {endpoint.updated_by}")
         say(f"  {endpoint.reason}")
+        for line in canary_lines(store, endpoint):
+            say(f"  {line}")
         for line in status_lines(settings, endpoint.model):
             say(f"  {line}")
 
@@ -108,11 +111,12 @@ def promote(
     """
     from ml_platform.promotion.promote import RegistryBehind, promote_version
     from ml_platform.registry.digests import BundleRefused
+    from ml_platform.registry.releases import ReleaseConflict
 
     try:
         settings = Settings()
         endpoint = promote_version(settings, model, version, by=promoter(settings), reason=reason)
-    except (LookupError, ValueError, BundleRefused, MayNotPromote) as error:
+    except (LookupError, ValueError, BundleRefused, ReleaseConflict, MayNotPromote) as error:
         stop(f"{model} version {version} was not promoted: {error}")
     except RegistryBehind as error:
         stop(str(error))
@@ -204,6 +208,7 @@ def _tell_verdict(decision: "ReleaseDecision", evaluation: "Evaluation") -> None
 app.command("score", rich_help_panel=MODELS)(score_command(_overlays))
 app.add_typer(models, name="models", rich_help_panel=MODELS)
 app.command("traffic", rich_help_panel=MODELS)(traffic_cli.traffic)
+app.add_typer(canary_cli.app, name="canary", rich_help_panel=MODELS)
 app.add_typer(alerts, name="alerts", rich_help_panel=MODELS)
 app.command("sql", rich_help_panel=DATA)(sql.sql_command(_overlays, _functions))
 app.command("features", rich_help_panel=DATA)(features)

@@ -85,6 +85,11 @@ class Settings(EnvironmentSettings):
         return self.home / "inference_log"
 
     @property
+    def outcomes_dir(self) -> Path:
+        """Where serving notes how each request of a canary walk went."""
+        return self.home / "outcomes"
+
+    @property
     def push_log_dir(self) -> Path:
         """Folder where serving appends rows pushed to feature views before they reach the lake."""
         return self.home / "push_log"

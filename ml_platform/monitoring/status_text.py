@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from ml_platform.monitoring.alerts.conditions import conditions
 from ml_platform.monitoring.status import StatusUnreadable, read_status
+from ml_platform.registry.canary import describe_walk, read_report
+from ml_platform.registry.manifest import Endpoint
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
 
@@ -39,3 +41,18 @@ def status_lines(settings: Settings, model: str) -> Iterator[str]:
         if condition.model == model and condition.state == "firing":
             known = f", acknowledged by {condition.acknowledged_by}" if condition.acknowledged_by else ""
             yield f"firing since {condition.starts:%Y-%m-%d %H:%M}: {condition.title}{known}"
+
+
+def canary_lines(store: ReleaseStore, endpoint: Endpoint) -> Iterator[str]:
+    """Yield how far the canary walk of a document is, or how it ended, and what its guards found; nothing without."""
+    if endpoint.canary is None:
+        return
+    canary = endpoint.canary
+    yield f"{describe_walk(canary)}, since {endpoint.updated_at}; begun by {canary.started_by}: {canary.reason}"
+    report = read_report(store, endpoint)
+    if report is None:
+        yield "nobody has looked at it yet: the sensor canary_walks does, or ml-platform canary run"
+        return
+    yield f"{report.at:%Y-%m-%d %H:%M:%S} UTC: {report.decision}; {report.said}"
+    for finding in report.guards:
+        yield f"  {'BREACHED ' if finding.breached else ''}{finding.said} (by chance: {finding.chance:.2g})"

@@ -9,6 +9,7 @@ from ml_platform.lake.sources.registry import declared_tables
 from ml_platform.orchestration.alert_sensor import alert_delivery
 from ml_platform.orchestration.audit_asset import audit_defs
 from ml_platform.orchestration.automl_job import automl_job
+from ml_platform.orchestration.canary_sensor import canary_step, canary_walks
 from ml_platform.orchestration.component import project_views
 from ml_platform.orchestration.execution import executor, refresh_sensor
 from ml_platform.orchestration.maintenance import maintenance_defs
@@ -35,8 +36,8 @@ def load_project() -> dg.Definitions:
         dg.Definitions(
             resources=build_resources(),
             executor=executor(),
-            jobs=[automl_job],
-            sensors=[refresh_sensor(), alert_delivery],
+            jobs=[automl_job, canary_step],
+            sensors=[refresh_sensor(), alert_delivery, canary_walks],
         ),
     )
 

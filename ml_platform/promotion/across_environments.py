@@ -20,6 +20,8 @@ from ml_platform.promotion.reachable import unreachable
 from ml_platform.promotion.reconcile import STAGE, reconcile_registry
 from ml_platform.promotion.registrations import note_registration
 from ml_platform.promotion.versions import find_version
+from ml_platform.registry.canary import canary_policy, set_canary_policy
+from ml_platform.registry.canary import release as release_version
 from ml_platform.registry.logged_model import log_model
 from ml_platform.registry.manifest import Endpoint, Target
 from ml_platform.registry.model_card import carded_versions, load_card, store_card
@@ -102,6 +104,8 @@ def promote_across(
         _keep_origin(candidate, source, target, source_name, by)
         version = _register(Tracker(target), candidate, source_name, by)
         store.register_version(candidate.model, version, candidate.digest)
+        if (policy := canary_policy(ReleaseStore(source.releases_dir), candidate.model)) is not None:
+            set_canary_policy(store, candidate.model, policy)
         note_registration(target, Tracker(target).client.get_model_version(candidate.model, str(version)), by=by)
         _copy_card(ReleaseStore(source.releases_dir), store, candidate, version)
         if _waits(source, target, candidate, version, by=by, reason=f"from {source_name}: {reason}"):
@@ -111,9 +115,12 @@ def promote_across(
         if not release:
             reconcile_registry(Tracker(target), candidate.model)
             return version, None
-        if current is None or current.targets != targets:
+        walk = current.walk if current else None
+        if current is None or (current.targets != targets and not (walk and walk.digest == candidate.digest)):
             recorded_reason = f"from {source_name}, version {candidate.version}: {reason}"
-            store.publish(candidate.model, targets, reason=recorded_reason, by=by, expected_revision=revision)
+            release_version(
+                store, candidate.model, targets[0], reason=recorded_reason, by=by, expected_revision=revision
+            )
     return version, sync_registry(target, candidate.model)
 
 

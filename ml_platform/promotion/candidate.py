@@ -9,7 +9,7 @@ from ml_platform.features.online.open import open_online_store
 from ml_platform.inference.scorer import Scorer
 from ml_platform.promotion.reconcile import CHALLENGER, CHAMPION, versions_of
 from ml_platform.registry.digests import contract_digest
-from ml_platform.registry.manifest import Endpoint, Golden, Manifest, champion_of_targets, champion_target
+from ml_platform.registry.manifest import Endpoint, Golden, Manifest, champion_target
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import Tracker
 from ml_platform.settings import Settings
@@ -154,7 +154,7 @@ def check_fits(candidate: Candidate, target: Settings, current: Endpoint | None,
         When inputs or classes differ from those of the version that serves there, or a view that it looks up is missing
         in the online store there, or of another definition.
     """
-    champion = champion_of_targets(current.targets) if current else None
+    champion = current.champion if current else None
     if champion is not None and not contract_changes:
         serving = ReleaseStore(target.releases_dir).load_manifest(champion.digest)
         if (ours := contract_digest(candidate.manifest)) != (theirs := contract_digest(serving)):

@@ -6,9 +6,10 @@ from ml_platform.lake.storage.tables import Lake
 from ml_platform.promotion.approve import record_approvals, request_approval
 from ml_platform.promotion.reconcile import reconcile_registry
 from ml_platform.promotion.versions import bundle_of_version
+from ml_platform.registry.canary import release, roll_back_walk, walk_of
 from ml_platform.registry.followed import following
 from ml_platform.registry.ledger import record_release, unrecorded
-from ml_platform.registry.manifest import Endpoint, Target, champion_of_targets, champion_target, describe_targets
+from ml_platform.registry.manifest import Endpoint, Target, champion_target, describe_targets
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import Tracker
 from ml_platform.registry.traffic import TrafficChange, set_traffic
@@ -76,6 +77,12 @@ def promote(
             f"{registered.version} waits. `rollback` puts back what served, `promote` serves this version."
         )
         return decision(False, newest, withdrawn, *evaluation.reasons)
+    if current and (walk := current.walk) is not None:
+        walks = walk.digest == registered.digest  # this run, repeated
+        if walks:
+            _follow(settings, tracker, current)
+        said = _walking(current) if walks else f"Version {registered.version} waits. {walk.under_way(spec.name)}."
+        return decision(walks, current, said, *evaluation.reasons)
     if current and serving and serving.digest == registered.digest:
         _follow(settings, tracker, current)
         already = f"Version {serving.version} already serves (revision {current.revision})."
@@ -86,14 +93,13 @@ def promote(
         before = [document for document in store.history(spec.name) if document.revision == evaluation.revision]
         serving = champion_target(before[0]) if before and before[0].targets else None
         return decision(True, current, already, *evaluation.reasons)
-    if not evaluation.promote:
-        return decision(False, current, *evaluation.reasons)
-    if not spec.promotion.automatic:
-        waiting = _waiting(settings, spec, registered, evaluation, by=by)
-        return decision(False, current, waiting, *evaluation.reasons)
-    endpoint = store.publish(
+    if not evaluation.promote or not spec.promotion.automatic:
+        waiting = (_waiting(settings, spec, registered, evaluation, by=by),) if evaluation.promote else ()
+        return decision(False, current, *waiting, *evaluation.reasons)
+    endpoint = release(
+        store,
         spec.name,
-        [Target(version=registered.version, digest=registered.digest)],
+        Target(version=registered.version, digest=registered.digest),
         reason=" ".join(evaluation.reasons),
         by=by,
         expected_revision=evaluation.revision,
@@ -102,7 +108,16 @@ def promote(
     served = f"Version {registered.version} serves from revision {endpoint.revision} on, " + (
         f"in place of version {serving.version}." if serving else "the first of its model."
     )
-    return decision(True, endpoint, served, *evaluation.reasons)
+    said = served if endpoint.walk is None else _walking(endpoint)
+    return decision(True, endpoint, said, *evaluation.reasons)
+
+
+def _walking(endpoint: Endpoint) -> str:
+    walk = walk_of(endpoint)
+    return (
+        f"Version {walk.version} serves {walk.percent:g} % from revision {endpoint.revision} on, as a canary beside "
+        f"{describe_targets(walk.base)}; the next step is {walk.policy.steps[walk.step + 1]:g} %."
+    )
 
 
 def _waiting(
@@ -125,19 +140,26 @@ def _waiting(
 
 
 def promote_version(settings: Settings, model: str, version: int, *, by: str, reason: str) -> Endpoint:
-    """Release a registered version because a person says so, whatever the gate found.
+    """Release a registered version because a person says so, whatever the gate found, to all traffic at once.
+
+    The version that walks as a canary ends its walk so.
 
     Raises
     ------
+    ReleaseConflict
+        When somebody else changed meanwhile what serves, or another version walks as a canary.
     LookupError
         When the version or its bundle does not exist.
     NotApproved
         When a person has to approve it first.
     """
-    tracker, store = Tracker(settings), ReleaseStore(settings.releases_dir)
+    store = ReleaseStore(settings.releases_dir)
+    revision = store.revision(model)  # first: of two who promote at once, the other is told
+    tracker = Tracker(settings)
     digest = bundle_of_version(tracker, model, version)
     store.register_version(model, version, digest)
-    endpoint = store.publish(model, [Target(version=version, digest=digest)], reason=reason, by=by)
+    target = Target(version=version, digest=digest)
+    endpoint = store.publish(model, [target], reason=reason, by=by, expected_revision=revision)
     _follow(settings, tracker, endpoint)
     return endpoint
 
@@ -146,7 +168,8 @@ def rollback(settings: Settings, name: str, *, by: str, reason: str) -> Endpoint
     """Serve the last state that differs from the present one; also restores what was withdrawn.
 
     A state is the targets with their shares, and the key that decides between them. Revisions that changed neither are
-    passed over, and so are withdrawals. A second rollback undoes the first, since that is then the last other state.
+    passed over, and so are withdrawals and the steps of a canary: a rollback during its walk ends it. A second rollback
+    undoes the first, since that is then the last other state.
 
     Parameters
     ----------
@@ -172,7 +195,12 @@ def rollback(settings: Settings, name: str, *, by: str, reason: str) -> Endpoint
         known = ", ".join(store.endpoints()) or "none"
         raise LookupError(f"{name}: nothing serves, so there is nothing to roll back; models that serve: {known}")
     current = documents[-1]
-    earlier = next((one for one in reversed(documents) if one.targets and _state(one) != _state(current)), None)
+    if current.walk is not None:
+        endpoint = roll_back_walk(store, current, reason=reason, by=by, state="ended")
+        _follow(settings, Tracker(settings), endpoint)
+        return endpoint
+    steady = [one for one in documents if one.targets and one.walk is None]  # no step of a canary is gone back to
+    earlier = next((one for one in reversed(steady) if _state(one) != _state(current)), None)
     if earlier is None:
         raise LookupError(
             f"{name}: {describe_targets(current.targets)} (revision {current.revision}) is all that ever served; "
@@ -241,7 +269,7 @@ def _follow(settings: Settings, tracker: Tracker, endpoint: Endpoint) -> None:
                 anchor_ledger(settings, record_release(lake, store, document))
             reconcile_registry(tracker, endpoint.model)
     except Exception as error:
-        champion = champion_of_targets(endpoint.targets)
+        champion = endpoint.champion
         raise RegistryBehind(
             f"{endpoint.name}: {f'version {champion.version}' if champion else 'nothing'} serves (revision "
             f"{endpoint.revision}), but ledger or aliases could not follow: {error}. Do not repeat the change; when "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from ml_platform.atomic_files import locked
-from ml_platform.registry.manifest import Endpoint, champion_of_targets
+from ml_platform.registry.manifest import Endpoint
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import Tracker
 from ml_platform.spec.types import Strict
@@ -62,7 +62,7 @@ def desired_state(model: str, versions: Sequence[int], histories: Mapping[str, S
     latest = max(versions, default=None)
     is_retired = model in newest and newest[model].is_retired
     challenger = latest if latest is not None and latest not in served and not is_retired else None
-    champion = champion_of_targets(newest[model].targets) if model in newest else None
+    champion = newest[model].champion if model in newest else None
     aliases = {CHAMPION: champion.version if champion else None, CHALLENGER: challenger}
 
     def stage(version: int) -> str:
@@ -93,7 +93,7 @@ def reconcile_registry(tracker: Tracker, model: str) -> list[str]:
     with locked(store.folder / "locks" / f"{model}.registry.lock"):
         entries = {int(entry.version): entry for entry in versions_of(tracker, model)}
         documents = {name: document for name, document in store.documents().items() if document.model == model}
-        champion = champion_of_targets(documents[model].targets) if model in documents else None
+        champion = documents[model].champion if model in documents else None
         if champion is not None and champion.version not in entries:
             raise LookupError(
                 f"{model}: version {champion.version} serves, and the registry has {sorted(entries) or 'no version'}; "

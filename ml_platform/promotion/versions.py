@@ -7,6 +7,8 @@ from ml_platform.promotion.approve import set_policy
 from ml_platform.promotion.reconcile import reconcile_registry, versions_of
 from ml_platform.promotion.registrations import note_registration
 from ml_platform.registry.approvals import ApprovalPolicy
+from ml_platform.registry.canary import set_canary_policy
+from ml_platform.registry.manifest import CanaryPolicy
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import Tracker
 from ml_platform.spec.model import ModelSpec
@@ -39,6 +41,12 @@ def register(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation, *, 
         spec.name,
         ApprovalPolicy(**wanted.model_dump()) if wanted is not None else None,
         by=f"dagster run {trained.dagster_run_id}" if trained.dagster_run_id else None,
+    )
+    canary = spec.promotion.canary
+    set_canary_policy(
+        ReleaseStore(tracker.settings.releases_dir),
+        spec.name,
+        CanaryPolicy(**canary.model_dump()) if canary is not None else None,
     )
     tags, description = _tags(spec, trained, evaluation), describe(spec, trained, evaluation)
     if (earlier := _same_refit(tracker, trained)) is not None:

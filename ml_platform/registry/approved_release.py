@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from ml_platform.atomic_files import locked
 from ml_platform.registry.approvals import ApprovalRequest
+from ml_platform.registry.canary import release
 from ml_platform.registry.manifest import Endpoint, Target, describe_targets
 from ml_platform.registry.releases import ReleaseConflict, ReleaseStore
 
@@ -58,17 +59,23 @@ def answer_and_release(
         newest = documents[-1] if documents else None
         revision = newest.revision if newest else 0
         by_hand = f'to serve it all the same: ml-platform promote {model} {version} --reason "…"'
-        if newest is not None and revision != request.revision:
-            return Answered(
-                request,
-                not_released=f"since it was asked for, what serves has changed (revision {request.revision} → "
-                f"{revision}: {describe_targets(newest.targets)}, by {newest.updated_by}: {newest.reason}); {by_hand}",
-            )
-        if newest is not None and not newest.targets:
-            return Answered(request, not_released=f"{model} was taken out of service by {newest.updated_by}; {by_hand}")
+        if newest is not None and (obstacle := _obstacle(request, newest)):
+            return Answered(request, not_released=f"{obstacle}; {by_hand}")
         try:
             target = Target(version=version, digest=request.digest)
-            endpoint = store.publish(model, [target], reason=f"approved: {comment}", by=by, expected_revision=revision)
+            endpoint = release(store, model, target, reason=f"approved: {comment}", by=by, expected_revision=revision)
         except ReleaseConflict as error:
             return Answered(request, not_released=f"{error}; {by_hand}")
         return Answered(request, endpoint)
+
+
+def _obstacle(request: ApprovalRequest, newest: Endpoint) -> str:
+    """Why an approved version does not take the place of what is there now; nothing when it may."""
+    if newest.walk is not None:
+        return newest.walk.under_way(request.model)
+    if newest.revision != request.revision:
+        return (
+            f"since it was asked for, what serves has changed (revision {request.revision} → {newest.revision}: "
+            f"{describe_targets(newest.targets)}, by {newest.updated_by}: {newest.reason})"
+        )
+    return "" if newest.targets else f"{request.model} was taken out of service by {newest.updated_by}"

@@ -18,7 +18,7 @@ from ml_platform.atomic_files import locked
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.registry.approvals import ApprovalRequest
 from ml_platform.registry.history import bundle_origin
-from ml_platform.registry.manifest import Endpoint, champion_of_targets, describe_targets
+from ml_platform.registry.manifest import Endpoint, describe_targets
 from ml_platform.registry.releases import ReleaseStore
 
 LEDGER = "governance/ledger"
@@ -68,7 +68,7 @@ def record_release(lake: Lake, store: ReleaseStore, document: Endpoint) -> Link 
     Link | None
         The ledger's newest entry, this one; None when the revision was there already.
     """
-    new, old = champion_of_targets(document.targets), champion_of_targets(document.previous)
+    new, old = document.champion, document.champion_before
     entry = {
         "at": datetime.fromisoformat(document.updated_at).astimezone(UTC),
         "model": document.model,

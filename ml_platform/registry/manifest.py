@@ -18,7 +18,7 @@ MISSING_CODE = -2.0  # category code of a null
 UNSEEN_CODE = -1.0  # category code of a value that training did not see, or saw too rarely to learn from
 
 Label = str | int  # a class of a multiclass target, as the training rows have it
-Action = Literal["promotion", "rollback", "traffic", "withdrawal", "retirement"]
+Action = Literal["promotion", "canary", "rollback", "traffic", "withdrawal", "retirement"]
 
 
 class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -260,6 +260,56 @@ class Target(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     name: str | None = None  # what Databricks' clients call it; `<model>-<version>` when absent
 
 
+class CanaryPolicy(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """How a release walks through shares of the traffic, and what sends it back: `promotion.canary` in defs.yaml."""
+
+    steps: tuple[float, ...] = (5.0, 25.0, 100.0)  # percent of the traffic; the last is all of it
+    minutes: float = 30.0  # that a step lasts at least
+    min_requests: int = 200  # of each side, before a step is passed
+    max_wait_hours: float = 24.0  # for these requests, after the step's minutes; then the walk is rolled back
+    max_error_increase: float = 0.01  # share of requests that were not answered, above the champion's
+    max_latency_ratio: float = 1.5  # median and 95th percentile, over the champion's
+    max_flag_increase: float = 0.05  # share of requests with flagged inputs, above the champion's
+    max_score_distance: float = 0.2  # largest distance between the distribution functions of the scores
+    false_alarm: float = 0.01  # chance that a canary equal to the champion is rolled back in the whole walk
+
+
+CanaryState = Literal["walking", "completed", "rolled back", "ended"]
+
+
+class Canary(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """A canary walk, as the endpoint document has it: all that is needed to go on with it, or to end it."""
+
+    version: int  # the candidate
+    digest: str
+    step: int  # position in the policy's steps
+    state: CanaryState
+    policy: CanaryPolicy
+    base: tuple[Target, ...]  # what served before, and serves again after a rollback
+    base_key: str | None
+    started_at: str
+    started_by: str
+    reason: str  # why the candidate is to serve
+
+    @property
+    def percent(self) -> float:
+        """Share of the traffic that the step gives the candidate."""
+        return self.policy.steps[self.step]
+
+    @property
+    def ended_by_this(self) -> str:
+        """What the reason of a change says that ended the walk."""
+        return f"this ends the canary of version {self.version} at {self.percent:g} %"
+
+    def under_way(self, name: str) -> str:
+        """Say that the walk of an endpoint stands in the way, and what to do."""
+        return (
+            f"{name}: a canary walk of version {self.version} is under way ({self.percent:g} %, by {self.started_by}); "
+            f"wait until it has ended (ml-platform canary status {name}), or end it: ml-platform canary abort {name} "
+            '--reason "…"'
+        )
+
+
 class Endpoint(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """The endpoint document of a model: what serving watches. Replaced atomically, revision by revision."""
 
@@ -273,6 +323,25 @@ class Endpoint(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     action: Action = "promotion"
     key: str | None = None  # input whose value decides which version answers; the model's id when absent
     own_name: str | None = None  # where the endpoint is not called as its model
+    canary: Canary | None = None  # of the revisions of a walk, the one that ended it included
+
+    @property
+    def walk(self) -> Canary | None:
+        """The canary walk that is under way; None without one."""
+        return self.canary if self.canary is not None and self.canary.state == "walking" else None
+
+    @property
+    def champion(self) -> Target | None:
+        """The champion: the live target with the largest share, the newest of equals; None when none is live.
+
+        During a canary walk the candidate is none yet, whatever its share.
+        """
+        return champion_of_targets(self.walk.base if self.walk else self.targets)
+
+    @property
+    def champion_before(self) -> Target | None:
+        """The champion of what this document took the place of."""
+        return champion_of_targets(self.canary.base if self.canary else self.previous)
 
     @property
     def name(self) -> str:
@@ -286,8 +355,8 @@ class Endpoint(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
 
 
 def champion_target(endpoint: Endpoint) -> Target:
-    """The champion of an endpoint that serves: the live target with the largest share, the newest of equals."""
-    champion = champion_of_targets(endpoint.targets)
+    """The champion of an endpoint that serves (raises LookupError when no version is live)."""
+    champion = endpoint.champion
     if champion is None:
         raise LookupError(f"{endpoint.name}: no version is live (revision {endpoint.revision})")
     return champion

@@ -5,6 +5,7 @@
     <folder>/history/<name>/<revision>.json        every document that ever was current
     <folder>/versions/<model>/<version>.json       bundle of a registered version
     <folder>/origins/<digest>.json                 of a bundle from another environment, see `registry.origins`
+    <folder>/canary/…                             canary walks, see `registry.canary`
     <folder>/tries/<model>.json                    challengers that the gate judged, see `training.evaluation.tries`
     <folder>/status/<model>.json                   what monitoring found lately, see `ml_platform.monitoring.status`
 
@@ -26,7 +27,7 @@ import msgspec
 from ml_platform.atomic_files import locked, replace_file, sync_path, write_synced
 from ml_platform.registry.approvals import Approvals
 from ml_platform.registry.digests import BUNDLE_FILES, bundle_digest, check_bundle, is_digest
-from ml_platform.registry.manifest import Action, Endpoint, Manifest, Struct, Target
+from ml_platform.registry.manifest import Action, Canary, Endpoint, Manifest, Struct, Target
 from ml_platform.registry.stored_documents import DocumentUnreadable, read_document
 
 _ABOVE = re.compile(r"(?<![\w/:.])/(?:[^\s/:'\"]+/)+")  # the folders of an absolute path
@@ -205,6 +206,7 @@ class ReleaseStore:
         action: Action = "promotion",
         key: str | None = None,
         own_name: str | None = None,
+        canary: Canary | None = None,
     ) -> Endpoint:
         """Let `targets` serve `model` from now on; the present document becomes history and `previous`.
 
@@ -223,11 +225,14 @@ class ReleaseStore:
             Input whose value decides between versions, the model's id when None.
         own_name
             Of an endpoint that is not called as its model.
+        canary
+            The walk that this is a step of, or the end. Any other change ends a walk that is under way, and says so in
+            its reason; only the promotion of another version is refused.
 
         Raises
         ------
         ReleaseConflict
-            When another revision is current than `expected_revision`.
+            When another revision is current than `expected_revision`, or a canary walk is in the way.
         BundleRefused, LookupError
             When a bundle is damaged or missing.
         NotApproved
@@ -251,6 +256,9 @@ class ReleaseStore:
                 raise ValueError(
                     f"the endpoint '{name}' is of the model '{current.model}', not '{model}'; use another name"
                 )
+            if canary is None and current is not None and current.walk is not None:
+                canary = _ended(current.walk, name, targets, action)
+                reason = f"{reason} ({canary.ended_by_this})"
             self._check_approved(model, name, targets)
             if current and action == "traffic" and (current.targets, current.key) == (tuple(targets), key):
                 return current
@@ -265,6 +273,7 @@ class ReleaseStore:
                 action=action,
                 key=key,
                 own_name=None if name == model else name,
+                canary=canary,
             )
             content = msgspec.json.format(msgspec.json.encode(document), indent=2)
             # History first: a crash between the two writes leaves a document that the next publication overwrites.
@@ -333,6 +342,16 @@ class ReleaseStore:
                     f"{model}: the key must be an input of every version; version {target.version} has no '{key}', "
                     f"it has {', '.join(inputs)}"
                 )
+
+
+def _ended(walk: Canary, name: str, targets: Sequence[Target], action: Action) -> Canary:
+    """A walk as somebody's change of what serves leaves it (raises ReleaseConflict when that is to wait)."""
+    live = [target.digest for target in targets if target.mode == "live"]
+    if action != "promotion":
+        return msgspec.structs.replace(walk, state="ended")
+    if live != [walk.digest]:
+        raise ReleaseConflict(walk.under_way(name))
+    return msgspec.structs.replace(walk, state="completed")
 
 
 def is_name(name: str) -> bool:

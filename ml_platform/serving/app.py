@@ -16,6 +16,7 @@ from ml_platform.features.online.open import open_online_store
 from ml_platform.governance.audit import AuditLog
 from ml_platform.governance.keys import ALL_MODELS, RELOAD_SECONDS, KeyStore
 from ml_platform.inference.log import InferenceLog
+from ml_platform.inference.outcomes import OutcomeLog
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.segment_log.segments import SegmentLog
 from ml_platform.serving.access.audit import Auditing
@@ -211,6 +212,7 @@ def create_app(
     state = ServingState({})
     metrics = Metrics()
     log = InferenceLog(settings.inference_log_dir)
+    outcomes = OutcomeLog(settings.outcomes_dir)
     online = open_online_store(settings.online_uri)
     releases = ReleaseStore(settings.releases_dir)
     alerts = ReleaseAlerts(settings, metrics)
@@ -225,7 +227,7 @@ def create_app(
         fallback=options.online_fallback,
     )
     console = Console(state, metrics, releases, online)
-    predictor = Predictor(state, log, metrics, options, LogHealth(log, alerts), hooks=hooks)
+    predictor = Predictor(state, log, metrics, options, LogHealth(log, alerts), hooks=hooks, outcomes=outcomes)
     predict = Predict(predictor, options)
     push_log = SegmentLog(settings.push_log_dir, "push log")
     pusher = Pusher(state, online, push_log, metrics, options)
@@ -254,7 +256,7 @@ def create_app(
         finally:
             for task in tasks:
                 task.cancel()
-            for opened in (adapter.parquet, console, predictor, pusher, log, push_log, app.auditing, alerts):
+            for opened in (adapter.parquet, console, predictor, pusher, log, outcomes, push_log, app.auditing, alerts):
                 opened.close()
 
     app = ServingApp(

@@ -27,6 +27,46 @@ class Approval(Strict):
     )
 
 
+class Canary(Strict):
+    """How a release walks through shares of the traffic, each step guarded by the champion's share of the same time."""
+
+    steps: tuple[float, ...] = Field(
+        (5, 25, 100), min_length=2, description="Rising percents of the traffic; the last is 100, the whole of it."
+    )
+    minutes: float = Field(30.0, ge=0, description="That a step lasts at least.")
+    min_requests: int = Field(200, ge=1, description="Requests of each side before a step is passed.")
+    max_wait_hours: float = Field(
+        24.0, gt=0, description="For these requests, after the step's minutes; then the walk is rolled back."
+    )
+    max_error_increase: float = Field(
+        0.01, ge=0, lt=1, description="Share of requests that it refused or failed, above the champion's."
+    )
+    max_latency_ratio: float = Field(
+        1.5, ge=1, description="Median and 95th percentile of the time of an answer, over the champion's."
+    )
+    max_flag_increase: float = Field(
+        0.05, ge=0, lt=1, description="Share of requests answered with flagged inputs, above the champion's."
+    )
+    max_score_distance: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="Largest distance of the distribution functions of both scores, apart from a shift by a tenth of "
+        "their spread.",
+    )
+    false_alarm: float = Field(
+        0.01, gt=0, lt=0.5, description="Chance that a version equal to the champion is rolled back in the whole walk."
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if any(before >= after for before, after in zip((0, *self.steps), self.steps, strict=False)):
+            raise ValueError("steps: wants rising percents above 0, such as [5, 25, 100]")
+        if self.steps[-1] != 100:
+            raise ValueError(f"steps: wants 100 as the last, the whole traffic, found {self.steps[-1]:g}")
+        return self
+
+
 class Promotion(Strict):
     """The gate's rule, what it guards, and what happens once it passes."""
 
@@ -86,6 +126,11 @@ class Promotion(Strict):
         None,
         description="With `automatic: false`: a version waits until a person has approved it, by whatever way it is to "
         "be released. Without, whoever may promote releases it.",
+    )
+    canary: Canary | None = Field(
+        None,
+        description="A release that takes a champion's place walks through these steps, after an approval where one is "
+        "wanted, and goes back by itself where a guard is breached. Without, it takes all traffic at once.",
     )
 
     @field_validator("slices", mode="before")

@@ -5,6 +5,7 @@ import json
 import shlex
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -15,9 +16,11 @@ from starlette.types import Scope
 from ml_platform.features.online.store import OnlineStore
 from ml_platform.monitoring.status import ModelStatus, StatusUnreadable, read_status
 from ml_platform.registry.approvals import ApprovalRequest
+from ml_platform.registry.canary import WalkReport, read_report
 from ml_platform.registry.card_pages import card_html
 from ml_platform.registry.model_card import carded_versions, load_card
 from ml_platform.registry.releases import ReleaseStore, is_name
+from ml_platform.registry.stored_documents import DocumentUnreadable
 from ml_platform.serving.console import formatting, page_model
 from ml_platform.serving.console.form import form_fields
 from ml_platform.serving.console.history import SAMPLE_SECONDS, History
@@ -104,6 +107,8 @@ class Console:
             model=self._view(slot),
             keyed=RequestContext.of(scope).is_keyed,
             waiting=self._waiting(slot),
+            canary=slot.endpoint.canary if slot.endpoint else None,
+            walked=self._walked(slot),
             fields=form_fields(main.manifest) if main else [],
             names=page_model.result_names(main) if main else {},
             violations=page_model.violation_lines(slot, main.manifest.inputs if main else (), self.history),
@@ -116,6 +121,12 @@ class Console:
         if not is_name(model):
             return []
         return [request for request in self.releases.approvals.all(model) if request.state(now) == "waits"]
+
+    def _walked(self, slot: EndpointState) -> WalkReport | None:
+        """What was last found about its canary walk."""
+        with suppress(DocumentUnreadable):  # it is written anew at the next look
+            return read_report(self.releases, slot.endpoint) if slot.endpoint else None
+        return None
 
     def _view(self, slot: EndpointState) -> page_model.ModelView:
         status: ModelStatus | None = None

@@ -66,6 +66,7 @@ def endpoint_routes(changes: EndpointService) -> list[BaseRoute]:
             "in_force": slot.endpoint.revision if slot and slot.endpoint else None,
             "refused": slot.refused.reason if slot and slot.refused else None,
             "versions": list(versions),
+            "canary": await changes.walk(document) if document else None,
         }
         return Response(encode(body), headers={"ETag": f'"{body["revision"]}"'}, media_type="application/json")
 

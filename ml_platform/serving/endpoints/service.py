@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from ml_platform.registry.approvals import ApprovalRequest, NotApproved
 from ml_platform.registry.approved_release import Answered, answer_and_release
+from ml_platform.registry.canary import read_report
 from ml_platform.registry.digests import BundleRefused
 from ml_platform.registry.history import Reign, origins_of, reign_at, reigns
 from ml_platform.registry.manifest import Endpoint
@@ -55,6 +56,23 @@ class EndpointService:
     async def documents(self) -> dict[str, Endpoint]:
         """Every endpoint's newest document, except those that cannot be read and show as refused (raises Refused)."""
         return await self._in_store(self._readable)
+
+    async def walk(self, document: Endpoint) -> dict[str, Any] | None:
+        """The canary walk that a document is a step or the end of, with what was last found; None without one."""
+        canary = document.canary
+        if canary is None:
+            return None
+        report = await self._in_store(lambda: read_report(self.store, document))
+        return {
+            "version": canary.version,
+            "state": canary.state,
+            "percent": canary.percent,
+            "step": canary.step + 1,
+            "steps": canary.policy.steps,
+            "started_at": canary.started_at,
+            "started_by": canary.started_by,
+            "report": report,
+        }
 
     async def first(self, name: str) -> Endpoint | None:
         """The first document of an endpoint; None when it cannot be found or read."""

@@ -5,6 +5,7 @@ from typing import Any, get_args
 import msgspec
 
 from ml_platform.registry.approvals import EventAction, State
+from ml_platform.registry.manifest import CanaryState
 from ml_platform.serving.endpoints.approval_routes import ApprovalAnswer
 from ml_platform.serving.endpoints.routes import EndpointChange
 from ml_platform.serving.endpoints.service import HISTORY
@@ -21,6 +22,35 @@ _TARGET: dict[str, Any] = {
     "mode": {"enum": ["live", "shadow"]},
     "digest": {"type": "string"},
 }
+_GUARD = record(
+    guard={"type": "string"},
+    champion={"type": "number"},
+    canary={"type": "number"},
+    difference={"type": "number", "description": "In the units of the bound."},
+    bound={"type": "number"},
+    chance={"type": "number", "description": "Probability of such a difference between two equal versions."},
+    breached={"type": "boolean"},
+    said={"type": "string"},
+)
+_REPORT = record(
+    revision={"type": "integer", "minimum": 1},
+    at={"type": "string", "format": "date-time"},
+    decision={"enum": ["wait", "advance", "roll back"]},
+    said={"type": "string"},
+    champion_requests=_NUMBER,
+    canary_requests=_NUMBER,
+    guards=listed(_GUARD, "Each guard's finding."),
+)
+_CANARY = record(
+    version={"type": "integer", "minimum": 1},
+    state={"enum": list(get_args(CanaryState))},
+    percent={"type": "number", "description": "Of the traffic, that the step gives it."},
+    step={"type": "integer", "minimum": 1},
+    steps=listed({"type": "number"}, "Percents of the traffic."),
+    started_at={"type": "string", "format": "date-time"},
+    started_by={"type": "string"},
+    report={"anyOf": [_REPORT, {"type": "null"}], "description": "What was last found; null before the first look."},
+)
 _ENDPOINT = {
     "title": "An endpoint",
     **record(
@@ -38,6 +68,10 @@ _ENDPOINT = {
         in_force={"type": ["integer", "null"], "description": "Revision that this worker serves."},
         refused={**_TEXT_OR_NULL, "description": "Why a newer revision does not serve."},
         versions=listed({"type": "integer", "minimum": 1}, "Versions that may serve."),
+        canary={
+            "anyOf": [_CANARY, {"type": "null"}],
+            "description": "The canary walk that the revision is a step or the end of.",
+        },
     ),
 }
 _STATE = record(

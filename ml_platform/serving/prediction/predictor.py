@@ -5,15 +5,18 @@ one thread in a bounded queue; when it is full, the caller is told to try again.
 """
 
 import logging
+import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any
 
 import msgspec
 
 from ml_platform.inference.log import SHADOW, InferenceLog
+from ml_platform.inference.outcomes import UNITS, Outcome, OutcomeLog, sampled_scores
 from ml_platform.registry.input_contract import violations_by_field
+from ml_platform.registry.manifest import Endpoint
 from ml_platform.segment_log.segments import LogUnavailable
 from ml_platform.serving.bounded_worker import BoundedWorker
 from ml_platform.serving.http.messages import Refused
@@ -61,6 +64,7 @@ class Predictor:
         log_health: LogHealth,
         *,
         hooks: Hooks | None = None,
+        outcomes: OutcomeLog | None = None,
     ) -> None:
         self.log_health = log_health
         self.state = state
@@ -69,6 +73,8 @@ class Predictor:
         self._log = log
         self._settings = settings
         self._hooks = hooks
+        self._outcomes = outcomes
+        self._outcomes_fail = False
         self._count = -1
         self._series: dict[tuple[str, int], ModelMetrics] = {}
         self._worker = BoundedWorker("large", settings.max_queue, settings)
@@ -162,10 +168,60 @@ class Predictor:
         if stages is not None:
             stages.mark("wait")
         try:
-            model, scored = _score(slot, self._prepared(slot.name, body, options), options)
+            body = self._prepared(slot.name, body, options)
+            model, key = _choose(slot, body, options)
         except InvalidRequest as invalid:
-            self._count_violations(slot.name, invalid.kinds)
-            raise Refused.of(invalid) from invalid
+            raise self._invalid(slot, invalid) from invalid
+        if self._outcomes is None or key is None or slot.endpoint is None or slot.endpoint.walk is None:
+            return self._answer_by(model, slot, body, options)[0]
+        started, scored = perf_counter(), None
+        try:
+            answer, scored = self._answer_by(model, slot, body, options)
+        finally:  # whatever went wrong, the version was at it
+            self._note_outcome(self._outcomes, slot.endpoint, model, key, perf_counter() - started, scored)
+        return answer
+
+    def _note_outcome(  # noqa: PLR0917 - what a line says
+        self,
+        outcomes: OutcomeLog,
+        endpoint: Endpoint,
+        model: ServedModel,
+        key: str,
+        seconds: float,
+        scored: Scored | None,
+    ) -> None:
+        """Note how a request of a canary walk went; a disk that is full costs the walk its requests, and no answer."""
+        outcome = Outcome(
+            revision=endpoint.revision,
+            version=model.version,
+            time=time(),
+            seconds=round(seconds, 7),
+            failed=scored is None,
+            flagged=bool(scored and scored.flags),
+            unit=zlib.crc32(key.encode()) % UNITS,
+            scores=sampled_scores(scored.records) if scored else (),
+        )
+        try:
+            outcomes.append(endpoint.name, [outcome])
+        except LogUnavailable as error:
+            if not self._outcomes_fail:
+                logger.error("%s: its canary walk cannot be judged: %s", endpoint.name, error)
+            self._outcomes_fail = True
+        else:
+            self._outcomes_fail = False
+
+    def _invalid(self, slot: EndpointState, invalid: InvalidRequest) -> Refused:
+        self._count_violations(slot.name, invalid.kinds)
+        return Refused.of(invalid)
+
+    def _answer_by(
+        self, model: ServedModel, slot: EndpointState, body: bytes, options: PredictionOptions
+    ) -> tuple[Answer, Scored]:
+        stages = options.stages
+        try:
+            scored = _score_by(model, body, options)
+        except InvalidRequest as invalid:
+            raise self._invalid(slot, invalid) from invalid
         except OnlineStoreFailed as failed:
             raise Refused(503, "online_store_failed", f"not answered: {failed}", retry_after=1) from failed
         level = msgspec.UNSET if options.interval is None else self._add_intervals(model, scored, options.interval)
@@ -196,7 +252,7 @@ class Predictor:
             add_details(model, scored, explain=options.explain, features=options.features)
             if stages is not None:
                 stages.mark("explain")
-        return answer
+        return answer, scored
 
     def _add_intervals(self, model: ServedModel, scored: Scored, level: float) -> IntervalLevel:
         """Add intervals or sets of a level to predictions, and count their width (raises Refused)."""
@@ -287,8 +343,27 @@ def unknown_version(slot: EndpointState, version: int) -> Refused:
     return Refused(404, "unknown_version", message)
 
 
-def _score(slot: EndpointState, body: bytes, options: PredictionOptions) -> tuple[ServedModel, Scored]:
-    """Score a body's rows with the version asked for, else with the one that the traffic split gives the first row.
+def _choose(slot: EndpointState, body: bytes, options: PredictionOptions) -> tuple[ServedModel, str | None]:
+    """Choose the version asked for, else the one that the traffic split gives the first row, with what decided.
+
+    Raises
+    ------
+    InvalidRequest
+        For a body of which the first row cannot be read.
+    """
+    if options.version is not None:
+        model = slot.version(options.version)
+        if model is None:
+            raise unknown_version(slot, options.version)
+        return model, None
+    if len(slot.served) == 1:
+        return slot.served[0], None
+    key = _key(slot, body) or options.request_id
+    return slot.choose(key), key
+
+
+def _score_by(model: ServedModel, body: bytes, options: PredictionOptions) -> Scored:
+    """Score a body's rows with a version.
 
     Raises
     ------
@@ -297,18 +372,6 @@ def _score(slot: EndpointState, body: bytes, options: PredictionOptions) -> tupl
     OnlineStoreFailed
         When the online store cannot be read and the fallback is "fail".
     """
-    if options.version is not None:
-        model = slot.version(options.version)
-        if model is None:
-            raise unknown_version(slot, options.version)
-    elif len(slot.served) == 1:
-        model = slot.served[0]
-    else:
-        model = slot.choose(_key(slot, body) or options.request_id)
-    return model, _score_by(model, body, options)
-
-
-def _score_by(model: ServedModel, body: bytes, options: PredictionOptions) -> Scored:
     if options.explain and (count := model.decoder.count(body)) > MAX_EXPLAINED:
         problem = Problem(None, None, f"wanted at most {MAX_EXPLAINED} rows to explain, found {count:,}")
         raise InvalidRequest(422, [problem])

@@ -13,7 +13,7 @@ import polars as pl
 from ml_platform.inference.batch import score_rows
 from ml_platform.inference.matrix import encode_labels
 from ml_platform.inference.scorer import Scorer
-from ml_platform.registry.manifest import Golden, champion_of_targets
+from ml_platform.registry.manifest import Golden
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.spec.guardrails import single_columns
 from ml_platform.spec.model import ModelSpec
@@ -94,7 +94,7 @@ def evaluate(
     _check_columns(spec, parts.holdout.columns)
     challenger = Scorer.load(store.bundle_path(trained.digest))
     document = store.document(spec.name)
-    target = champion_of_targets(document.targets) if document else None
+    target = document.champion if document else None
     champion = as_judged(store, target.digest) if target else None
     reference = NAIVE
     if target and champion:
