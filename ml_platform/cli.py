@@ -19,6 +19,7 @@ from ml_platform.model_import.cli import app as models
 from ml_platform.monitoring.alerts.cli import app as alerts
 from ml_platform.monitoring.canary import cli as canary_cli
 from ml_platform.monitoring.recalibration.cli import recalibrate
+from ml_platform.monitoring.replay.cli import replay
 from ml_platform.new_model.cli import app as new
 from ml_platform.private_files import private_umask
 from ml_platform.promotion import approvals_cli, environments_cli, traffic_cli
@@ -145,6 +146,7 @@ def rollback(model: Model, reason: Annotated[str, typer.Option(help=REASON)] = "
 app.command(rich_help_panel=MODELS)(history)
 app.command(rich_help_panel=MODELS)(reproduce)
 app.command(rich_help_panel=MODELS)(recalibrate)
+app.command(rich_help_panel=MODELS)(replay)
 app.add_typer(new, name="new", rich_help_panel=BUILD)
 app.command("automl", rich_help_panel=BUILD)(automl)
 app.add_typer(approvals_cli.app, name="approvals", rich_help_panel=MODELS)

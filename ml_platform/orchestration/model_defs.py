@@ -11,6 +11,7 @@ from ml_platform.orchestration.endpoint_jobs import endpoint_jobs
 from ml_platform.orchestration.model_asset import CHAIN, key
 from ml_platform.orchestration.recalibration_asset import recalibration_asset
 from ml_platform.orchestration.release_assets import release_assets
+from ml_platform.orchestration.replay_check import replay_check, replay_check_key
 from ml_platform.orchestration.resources import Platform
 from ml_platform.orchestration.retraining import TRIGGER_TAG, retraining_schedule, retraining_sensor
 from ml_platform.orchestration.retraining_history import definitions_digest, retrain_job
@@ -34,7 +35,8 @@ def build_model_defs(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureV
     views
         The project's feature views by name.
     """
-    chain = dg.AssetSelection.assets(*(key(spec, name) for name in CHAIN))
+    replayed = dg.AssetSelection.checks(replay_check_key(spec))
+    chain = dg.AssetSelection.assets(*(key(spec, name) for name in CHAIN)) - replayed
     skew = dg.AssetSelection.checks(skew_check_key(spec))
     watched = dg.AssetSelection.assets(*(key(spec, name) for name in WATCH)) - skew
     retrain = dg.define_asset_job(
@@ -52,7 +54,7 @@ def build_model_defs(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureV
                 *scoring_assets(spec, folder, views),
                 recalibration_asset(spec, folder),
             ],
-            asset_checks=[skew_check(spec, views)],
+            asset_checks=[skew_check(spec, views), replay_check(spec, folder, views)],
             jobs=[retrain, *endpoint_jobs(spec)],
             schedules=retraining_schedule(spec, retrain.name, definitions),
             sensors=[sensor] if sensor else [],
@@ -71,6 +73,13 @@ def build_model_defs(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureV
             dg.AssetSelection.assets(key(spec, "recalibration")),
             spec.recalibration.schedule,
             f"Bring probabilities and intervals of {spec.name} up to date with the labels, without training.",
+        ),
+        _routine(
+            spec,
+            "replay",
+            replayed,
+            None,
+            f"Run the newest version of {spec.name} over logged requests, beside the champion.",
         ),
         _routine(
             spec, "skew", skew, spec.skew.schedule, f"Compare what serving computed for {spec.name} with the lake."

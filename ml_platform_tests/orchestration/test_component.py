@@ -95,5 +95,5 @@ def test_a_folder_alone_makes_a_model_of_its_own(tmp_path, settings):
     assert dg.AssetKey(["features", "readings"]) in graph.get(dg.AssetKey(["new_model", "training_set"])).parent_keys
     assert {job.name for job in built.jobs or ()} == {
         f"new_model_{job}"
-        for job in ("retrain", "score", "watch", "skew", "recalibrate", "rollback", "traffic", "approval")
+        for job in ("retrain", "score", "watch", "skew", "recalibrate", "replay", "rollback", "traffic", "approval")
     }

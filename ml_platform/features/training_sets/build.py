@@ -28,9 +28,9 @@ from ml_platform.spec.input_rules import FieldType
 from ml_platform.spec.model import ModelSpec
 
 
-def spine_labels(lake: Lake, spec: ModelSpec, folder: Path) -> pl.LazyFrame:
-    """Read the labels that are known: `spec.id`, `spec.label_available_at`, `spec.target`, without nulls."""
-    rows = read_spine(lake, spec, folder, [spec.id, spec.label_available_at, spec.target], without_id=True)
+def spine_labels(lake: Lake, spec: ModelSpec, folder: Path, *, span: Span | None = None) -> pl.LazyFrame:
+    """Read the labels that are known, of a span if given: id, `label_available_at` and target, without nulls."""
+    rows = read_spine(lake, spec, folder, [spec.id, spec.label_available_at, spec.target], span=span, without_id=True)
     return rows.lazy().select(spec.id, spec.label_available_at, spec.target).drop_nulls()
 
 

@@ -1,9 +1,8 @@
 """Skew: what serving computed for a request against what the lake says of that instant, feature by feature."""
 
-import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any, Literal
+from datetime import datetime
+from typing import Literal
 
 import polars as pl
 from pydantic import Field
@@ -11,21 +10,20 @@ from pydantic import Field
 from ml_platform.features.point_in_time.join import point_in_time_join
 from ml_platform.features.point_in_time.lookup import ResolvedLookup, feature_column
 from ml_platform.features.training_sets.feature_definitions import FeatureDefinitions, require_views
-from ml_platform.features.views.declared_types import DTYPES
 from ml_platform.features.views.recorded_definitions import ViewChanged
 from ml_platform.features.views.view import FeatureView
 from ml_platform.inference.ingest_log import FIXED_COLUMNS
 from ml_platform.inference.log_policy import not_reproducible
 from ml_platform.inference.recorded_columns import of_features
-from ml_platform.instants import earlier, read_instant
+from ml_platform.instants import earlier
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.monitoring.drift.two_sample import share_lower_bound
+from ml_platform.monitoring.logged_inputs import logged_inputs
 from ml_platform.monitoring.scored_rows import equally_weighted
 from ml_platform.monitoring.skew.causes import ROW, Cause, find_causes, is_unlike
 from ml_platform.registry.digests import BundleRefused
-from ml_platform.registry.manifest import Input, Manifest
+from ml_platform.registry.manifest import Manifest
 from ml_platform.registry.releases import ReleaseStore
-from ml_platform.spec.inputs import InputField
 from ml_platform.spec.model import ModelSpec
 from ml_platform.spec.types import Strict
 
@@ -259,29 +257,9 @@ def _offline(
     definitions: FeatureDefinitions, lookups: list[ResolvedLookup], logged: pl.DataFrame, *, hidden: frozenset[str]
 ) -> pl.DataFrame:
     """The features of the logged requests as a training set would have them; of hidden inputs nothing is known."""
-    parsed = [json.loads(text) for text in logged.get_column("inputs")]
-    columns = {
-        field.name: [None if field.name in hidden else _value(_sent(row, field), field.type) for row in parsed]
-        for field in definitions.inputs
-    }
-    requests = pl.DataFrame(columns, schema={field.name: DTYPES[field.type] for field in definitions.inputs})
+    requests = logged_inputs(logged.get_column("inputs"), definitions.inputs, hidden=hidden)
     spine = definitions.derive(requests).with_columns(logged.get_column(ROW), logged.get_column("as_of").alias(_AS_OF))
     return point_in_time_join(spine, lookups, timestamp=_AS_OF).collect()
-
-
-def _sent(row: Mapping[str, Any], field: InputField | Input) -> Any:
-    value = row.get(field.name)
-    return field.default if value is None else value
-
-
-def _value(value: Any, kind: str) -> Any:
-    if value is None:
-        return None
-    if kind == "timestamp":
-        return read_instant(value, recorded=True).astimezone(UTC)
-    if kind in ("integer", "boolean"):
-        return int(value) if kind == "integer" else bool(value)  # a caller may write 3.0, and 1 for true
-    return float(value) if kind == "number" else value
 
 
 def _differs(online: pl.DataFrame, offline: pl.DataFrame, name: str, tolerance: float) -> pl.Series:

@@ -1,0 +1,1 @@
+"""Logged requests answered again by another version, beside the champion's answers."""
