@@ -180,6 +180,11 @@ def _recipe(store: ReleaseStore, digest: str, manifest: Manifest) -> Recipe:
             f"it was not trained here: {lineage.by} imported it from {lineage.source} (SHA-256 {lineage.digest[:12]}, "
             f"{lineage.summary}). What trained it is not known here, so it can be imported again, but not made again"
         )
+    if (base := manifest.recalibrated) is not None:
+        raise _NotPossible(
+            f"it is version {base.base_version} with its probabilities or intervals mapped anew on labels that came "
+            f"later, not trained: run `ml-platform reproduce {manifest.model}@{base.base_version}`"
+        )
     if (origin := origin_of(store, digest)) is not None:
         raise _NotPossible(
             f"it was trained in the environment {origin.environment}, whose tables are not here; there it is version "

@@ -16,7 +16,9 @@ from ml_platform.promotion.reproduction.pages import reproduction_html, reproduc
 from ml_platform.promotion.reproduction.reproduce import reproduce
 from ml_platform.promotion.versions import register
 from ml_platform.registry.card_pages import card_markdown
+from ml_platform.registry.manifest import Imported, Manifest, Recalibrated
 from ml_platform.registry.model_card import load_card
+from ml_platform.registry.origins import Origin, note_origin
 from ml_platform.registry.reproductions import Check, Reproduction, reproductions_of
 from ml_platform.settings import Settings
 from ml_platform.training.documents import TrainedModel
@@ -216,6 +218,28 @@ def test_a_version_without_bundle_or_recipe_is_refused_with_what_to_do(own: Shop
         remade(own, world[1], version=9)
     with pytest.raises(LookupError, match="no version 1 is registered; registered models: order_late"):
         reproduce(own.lake, own.store, world[1], "other_model", 1, by="somebody")
+
+
+def test_what_was_not_trained_here_is_answered_by_where_it_is_from(own: Shops, world: tuple[Shops, Path]) -> None:
+    digest = own.store.versions("order_late")[1]
+    files = own.store.read_bundle(digest)
+    manifest = msgspec.json.decode(files["manifest.json"], type=Manifest)
+    lineage = Imported(by="ada", source="model.onnx", flavor="onnx", digest="0" * 64, library="onnx 1", summary="graph")
+    base = Recalibrated(base_version=1, base_digest=digest, replaced_version=2, replaced_digest=digest)
+    imported = msgspec.structs.replace(
+        manifest, provenance=msgspec.structs.replace(manifest.provenance, imported=lineage)
+    )
+    recalibrated = msgspec.structs.replace(manifest, recalibrated=base)
+    for version, changed in ((3, imported), (4, recalibrated)):
+        stored = own.store.put_bundle({**files, "manifest.json": msgspec.json.encode(changed)})
+        own.store.register_version("order_late", version, stored)
+    note_origin(own.store, digest, Origin(environment="dev", version=12, by="ada", at="2024-01-01T00:00:00Z"))
+    reports = {version: remade(own, world[1], version=version) for version in (1, 3, 4)}
+    assert {report.verdict for report in reports.values()} == {"not reproduced"}
+    assert "trained in the environment dev" in reports[1].reasons[0]
+    assert "there it is version 12" in reports[1].reasons[0]
+    assert "ada imported it from model.onnx" in reports[3].reasons[0]
+    assert "run `ml-platform reproduce order_late@1`" in reports[4].reasons[0]
 
 
 def test_another_environment_is_told_and_refused_where_that_is_wanted(own: Shops, world: tuple[Shops, Path]) -> None:
