@@ -104,11 +104,15 @@ def broken(effect: float, repetitions: int) -> dict[str, tuple[float, float]]:
         score = _probability(known[:, None] + effect * nodes) @ weights / weights.sum()
         error = calibration_error("binary", y, score, blocks=day)
         found.setdefault("calibration: error above 0.02", []).append((error.lower > 0, error.value > 0.02))
-        group = rng.integers(0, GROUPS, len(day))
-        for name, counted in (("selection", np.ones(len(day), dtype=bool)), ("true-positive", y > 0.5)):
+        group, every = rng.integers(0, GROUPS, len(day)), np.ones(len(day), dtype=bool)
+        for name, counted in (("selection", every), ("true-positive", y > 0.5)):
             rate = rate_difference(score > 0.4, counted, group, np.arange(GROUPS), blocks=day)
             title = f"{name} rate of {GROUPS} groups: difference above 0.1"
             found.setdefault(title, []).append((rate.lower > 0, rate.value > 0.1))
+        tiny = np.where(rng.random(len(day)) < 0.985, group % 3, 3)
+        rate = rate_difference(rng.random(len(day)) < 0.97, every, tiny, np.arange(4), blocks=day)
+        title = "selection rate of 97 % in a group of 42 rows: difference above 0.05"
+        found.setdefault(title, []).append((rate.lower > 0, rate.value > 0.05))
         sides = [contender(spec, y, _probability(known + rng.normal(0, 0.3, len(day))), 0.5) for _ in range(2)]
         slices = group_results(spec, JudgedRows(pl.DataFrame({"group": group}), y, day), *sides)
         title = f"slices: one of {GROUPS} groups loses more than 0.01 in log-loss"

@@ -151,6 +151,8 @@ def test_small_slice_losses_pass_and_the_worst_is_named() -> None:
 def test_a_loss_that_may_be_chance_does_not_refuse_and_is_told() -> None:
     slices = (group(0.01), group(0.08, lower=-0.001))
     assert judge(slices=slices)[0]
+    (broken,) = slice_guardrails(shop_spec(promotion=PROMOTION), "champion", (*slices, group(0.06)))
+    assert (broken.value, broken.lower, broken.verdict) == (0.06, 0.001, "broken"), "the number is the failing group's"
     (found,) = slice_guardrails(shop_spec(promotion=PROMOTION), "champion", slices)
     assert "none of 2 groups of shop surely loses to the champion; more than 0.05, which may be chance" in found.reason
 

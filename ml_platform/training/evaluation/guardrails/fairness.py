@@ -79,11 +79,16 @@ def rate_difference(
     left_out = (top.sum(axis=0) - top) / (bottom.sum(axis=0) - bottom)
     rate = top.sum(axis=0) / bottom.sum(axis=0)
     moved, count = left_out - rate, len(usable)
+    # A group whose rows all agree does not vary between blocks, and is no surer for that: not surer than single rows.
+    rows = bottom.sum(axis=0) + 2
+    smooth = (top.sum(axis=0) + 1) / rows
+    least = smooth * (1 - smooth) / rows
     each = 1 - (1 - confidence) / (count * (count - 1) / 2)
     lower, upper = 0.0, 0.0
     for one in range(count - 1):  # against all after it
         difference = np.abs(rate[one] - rate[one + 1 :])
         variance = ((moved[:, [one]] - moved[:, one + 1 :]) ** 2).sum(axis=0) * (1 - 1 / replicates.groups)
+        variance = np.maximum(variance, least[one] + least[one + 1 :])
         reach = _t(np.minimum(spread[one], spread[one + 1 :]) - 1, each) * np.sqrt(variance)
         lower, upper = max(lower, float((difference - reach).max())), max(upper, float((difference + reach).max()))
     rates = np.full(size, np.nan)

@@ -54,7 +54,7 @@ def group_results(spec: ModelSpec, rows: JudgedRows, own: Contender, other: Cont
 
 
 def slice_guardrails(spec: ModelSpec, reference: str, results: Sequence[SliceResult]) -> list[GuardrailResult]:
-    """One result for each entry of `promotion.slices`: the largest loss of its groups."""
+    """One result for each entry of `promotion.slices`: the largest loss of its groups that fail, else of all."""
     return [
         _guardrail(spec, reference, name, [result for result in results if result.column == name])
         for name in dict.fromkeys(", ".join(columns_of_set(one)) for one in spec.promotion.slices)
@@ -70,7 +70,7 @@ def _guardrail(spec: ModelSpec, reference: str, of: str, results: Sequence[Slice
             "has an interval"
         )
         return not_computed(promotion, "slices", allowed, why, of=of)
-    worst = sorted(guarded, key=lambda result: -result.loss)
+    worst = sorted(guarded, key=lambda result: (result.passed, -result.loss))
     failed = [result for result in worst if not result.passed]
     named = "; ".join(
         f"{result.value}: {result.challenger:.4f} against {result.reference:.4f} on {result.rows:,} rows"
