@@ -12,7 +12,7 @@ import sys
 
 from _results import write_section
 
-RUNS = 7
+RUNS = 15
 TARGET = 2.1
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 ALONE, LOCATION = "import dagster", "from ml_platform.definitions import defs; defs()"

@@ -6,8 +6,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
-import typer
-
 if TYPE_CHECKING:
     from ml_platform.training.search.progress import OnProgress, Progress
 
@@ -61,6 +59,8 @@ def search_progress(log: Callable[[str], None], most_trials: int) -> "Iterator[O
 
         yield in_lines
     else:
+        import typer
+
         bar = typer.progressbar(
             length=most_trials, label="search", show_pos=True, item_show_func=_leader, file=terminal.stream
         )
