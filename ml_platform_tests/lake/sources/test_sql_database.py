@@ -1,15 +1,8 @@
 """PostgreSQL as a source, on a real server: everything, or what changed since."""
 
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,51 +13,18 @@ from ml_platform.lake.sources.sql_database import last_cursor, load_changes
 from ml_platform.lake.storage import commits
 from ml_platform.lake.storage.tables import Lake
 from ml_platform_tests.lake.ingestion.test_quarantine import Crash, _crashing_after
-from ml_platform_tests.needs import lacking
-from ml_platform_tests.ports import free_port
+from ml_platform_tests.postgres_server import running_postgres
 
 psycopg = pytest.importorskip("psycopg", reason="wants psycopg: pip install 'psycopg[binary]'")
 Execute = Callable[[str], None]
 TABLE = "CREATE TABLE orders (id uuid PRIMARY KEY, shop text, amount numeric(10, 2), day date, changed timestamptz)"
 
 
-def _program(name: str) -> str | None:
-    installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    return shutil.which(name) or (str(installed[-1]) if installed else None)
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """URL of a PostgreSQL server of the test's own."""
-    initdb, postgres = _program("initdb"), _program("postgres")
-    if initdb is None or postgres is None:
-        lacking("a PostgreSQL server is not installed: `apt install postgresql`")
-    user = None
-    if os.getuid() == 0:  # PostgreSQL refuses to run as root
-        user = next((entry.pw_name for entry in pwd.getpwall() if entry.pw_name == "postgres"), "nobody")
-    folder = tempfile.mkdtemp(prefix="pg-")
-    if user:
-        shutil.chown(folder, user)
-    port = free_port()
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, "user": user}
-    subprocess.run([initdb, "-D", f"{folder}/data", "-U", "test", "-A", "trust", "-N"], check=True, **quiet)
-    options = ["-h", "127.0.0.1", "-p", str(port), "-k", folder, "-F", "-c", "timezone=UTC"]
-    with subprocess.Popen([postgres, "-D", f"{folder}/data", *options], **quiet) as process:
-        url = f"postgresql://test@127.0.0.1:{port}/postgres"
-        try:
-            deadline = time.monotonic() + 120
-            while True:
-                try:
-                    psycopg.connect(url, connect_timeout=10).close()
-                    break
-                except psycopg.OperationalError:
-                    assert process.poll() is None, "the server did not start"
-                    assert time.monotonic() < deadline, "the server does not answer"
-                    time.sleep(0.1)
-            yield url
-        finally:
-            process.terminate()
-    shutil.rmtree(folder, ignore_errors=True)
+    with running_postgres() as url:
+        yield url
 
 
 @pytest.fixture
