@@ -89,6 +89,7 @@ def spark(home: Path, out: Path) -> None:
     session.sparkContext.setLogLevel("ERROR")
     joined = str(out.with_name("joined.parquet"))
     model = str(out.with_name("mlflow_model"))
+    os.environ["PYSPARK_PYTHON"] = sys.executable
     booster = lightgbm.Booster(model_file=home / "model.txt")
     mlflow.lightgbm.save_model(booster, model, pip_requirements=[], signature=_signature(pl.scan_parquet(joined)))
     predict = mlflow.pyfunc.spark_udf(session, model, result_type="double", env_manager="local")
@@ -180,18 +181,20 @@ def main() -> None:
     if chosen.run:
         run_one(chosen.run, chosen.home, chosen.out)
         return
-    lines: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         if "usual" not in chosen.without:
-            lines += usual(Path(folder) / "usual", chosen.rows, chosen.spark)
+            _write("Scoring in batch", usual(Path(folder) / "usual", chosen.rows, chosen.spark))
         if "large" not in chosen.without:
-            lines += large(Path(folder) / "light", chosen.rows, chosen.large)
+            _write("Scoring in batch: memory", large(Path(folder) / "light", chosen.rows, chosen.large))
         if "ray" not in chosen.without:
-            lines += ray_ratio(Path(folder) / "heavy", chosen.rows)
+            _write("Scoring in batch on Ray", ray_ratio(Path(folder) / "heavy", chosen.rows))
+
+
+def _write(title: str, lines: list[str]) -> None:
     load = os.getloadavg()[2]
-    lines.append(f"The machine was shared: load average over the last 15 minutes {load:.1f} on {os.cpu_count()} cores.")
+    told = f"The machine was shared: load average over the last 15 minutes {load:.1f} on {os.cpu_count()} cores."
     packages = ("polars", "pandas", "lightgbm", "onnxruntime", "deltalake", "ray")
-    write_section("Scoring in batch", "python benchmarks/batch.py", lines, packages=packages)
+    write_section(title, "python benchmarks/batch.py", [*lines, told], packages=packages)
 
 
 def usual(folder: Path, rows: int, python: str | None) -> list[str]:

@@ -69,7 +69,9 @@ class _PartFile:
     """The file of a part's scored rows, under its name once it is whole."""
 
     def __init__(self, part: Part, task: ScoringTask) -> None:
-        self._task, self._name = task, f"part-{part.number:05d}-{task.run}.parquet"
+        # No other start writes this name, not even of the same scoring: files of a table's old versions stay as they are.
+        started = round(task.scored_at.timestamp() * 1e6)
+        self._task, self._name = task, f"part-{part.number:05d}-{task.run}-{started:x}.parquet"
         self._is_local = task.write.store is None
         self._system = task.write.system()
         # In an object store a name appears with its whole content.

@@ -353,7 +353,7 @@ def _score_parts(
     every = sum(part.rows for part in rows.parts)
     system = task.write.system()
     if task.write.store is None:
-        for left in Path(task.output).glob(f".part-*-{task.run}.parquet-*"):  # of a run that was killed
+        for left in Path(task.output).glob(f".part-*-{task.run}-*"):  # of a run that was killed
             left.unlink(missing_ok=True)
     results = {}
     for part in rows.parts:

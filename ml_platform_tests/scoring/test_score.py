@@ -51,6 +51,7 @@ def test_a_later_version_of_a_source_replaces_its_rows_and_leaves_those_of_other
     assert counts == {"orders": 100, "one shop": of_one}
     back = world.score("raw/orders@0", "scores/orders", name="orders")
     assert (back.run, back.repeated) == (first.run, False), "what replaced it since is replaced again"
+    assert world.shops.lake.read("scores/orders", version=0).collect().height == 6000, "old versions stay readable"
     world.shops.lake.replace("raw/orders", world.orders.head(50))
     world.score("raw/orders", "scores/orders", name="orders", mode="append")
     world.score("raw/orders", "scores/orders", name="orders", mode="append")
