@@ -12,6 +12,7 @@ import polars as pl
 from ml_platform.features.point_in_time.lookup_index import LookupIndex
 from ml_platform.inference.checked_rows import EXAMPLES
 from ml_platform.inference.frame_scorer import ScoringOptions
+from ml_platform.registry.manifest import Conformal
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -90,6 +91,8 @@ class ScoredColumns:
         Whether the model's features are written.
     explain
         How many features of each row's explanation are written; 0 for no explanation.
+    interval
+        Level of the intervals (`lower`, `upper`) or sets of classes (`prediction_set`) that are written; None for none.
     origin
         Whether there are `source`, `source_row` and `run`.
     """
@@ -99,6 +102,7 @@ class ScoredColumns:
     days: bool = False
     features: bool = False
     explain: int = 0
+    interval: float | None = None
     origin: bool = True
 
 
@@ -120,6 +124,8 @@ class ScoringTask:
         How rows are read, and written.
     source
         Name of the source, kept with each row.
+    conformal
+        What intervals and sets are made of.
     scored_at
         Instant (UTC) that rows are marked with.
     wanted
@@ -141,6 +147,7 @@ class ScoringTask:
     scored_at: datetime
     wanted: Mapping[str, pl.DataType]
     output: str
+    conformal: Conformal | None = None
     read: Files = Files()
     write: Files = Files()
 

@@ -19,6 +19,7 @@ import polars as pl
 
 from ml_platform.inference.checked_rows import EXAMPLES
 from ml_platform.inference.frame_scorer import AT, ROW, FrameScorer, ScoredRows, answers
+from ml_platform.inference.interval_columns import interval_columns
 from ml_platform.inference.parts import ROW_GROUP, Part, PartResult, ScoredColumns, ScoringTask
 from ml_platform.inference.scorer import Scorer
 from ml_platform.lake.ingestion.ingest import QUARANTINE
@@ -69,7 +70,7 @@ class _PartFile:
     """The file of a part's scored rows, under its name once it is whole."""
 
     def __init__(self, part: Part, task: ScoringTask) -> None:
-        # No other start writes this name, not even of the same scoring: files of a table's old versions stay as they are.
+        # No other start writes this name, not even of the same scoring: files of a table's old versions stay.
         started = round(task.scored_at.timestamp() * 1e6)
         self._task, self._name = task, f"part-{part.number:05d}-{task.run}-{started:x}.parquet"
         self._is_local = task.write.store is None
@@ -157,6 +158,8 @@ def scored_frame(scored: ScoredRows, scorer: FrameScorer, task: ScoringTask, fir
     further: list[pl.Series] = []
     if columns.features:
         further += scored.features().get_columns()
+    if columns.interval is not None and task.conformal is not None:
+        further += interval_columns(manifest, task.conformal, columns.interval, scored.scores)
     if columns.explain:
         further += scorer.explain(scored.matrix, columns.explain)
     frame = frame.hstack([*further, scored.flags])
@@ -170,6 +173,7 @@ def scored_names(manifest: Manifest, columns: ScoredColumns) -> list[str]:
     """Names of the columns of scored rows, without those that are kept."""
     names = ["as_of", "scored_at", "model_version", "score", "prediction", "flags"]
     names += ["id"] * (columns.id_column is not None) + ["date"] * columns.days
+    names += ["lower", "upper", "prediction_set"] * (columns.interval is not None)
     names += ["source", "source_row", "run"] * columns.origin + ["base", "explanation"] * bool(columns.explain)
     return names + [feature.name for feature in manifest.features] * columns.features
 

@@ -74,6 +74,9 @@ def score_command(overlays_of: "Callable[[Lake], Overlays]") -> Callable[..., No
         ] = None,
         features: Annotated[bool, typer.Option("--features", help="Write the model's features too.")] = False,
         explain: Annotated[int, typer.Option(min=0, help="Write this many features that add most to each score.")] = 0,
+        interval: Annotated[
+            float | None, typer.Option(help="Write intervals, or sets of classes, of this level: 0.9.")
+        ] = None,
         duplicates: Annotated[
             Duplicates, typer.Option(help="Whether ids that more than one row has are an error.")
         ] = Duplicates.REFUSE,
@@ -105,7 +108,7 @@ def score_command(overlays_of: "Callable[[Lake], Overlays]") -> Callable[..., No
         settings = Settings()
         wanted = Wanted(
             model=model, source=source, target=to, mode=mode.value, lookups=lookups.value, time=time, id_column=id,
-            keep=tuple(keep or ()), features=features, explain=explain, duplicates=duplicates.value,
+            keep=tuple(keep or ()), features=features, explain=explain, interval=interval, duplicates=duplicates.value,
             overwrite=overwrite, name=name, executor=executor.value,
         )  # fmt: skip
         try:

@@ -23,13 +23,15 @@ from ml_platform.features.training_sets.feature_definitions import FeatureDefini
 from ml_platform.features.views.view import FeatureView
 from ml_platform.governance.audit import record_event
 from ml_platform.inference.frame_scorer import ScoringOptions
+from ml_platform.inference.intervals import HIGHEST, LOWEST
 from ml_platform.inference.parts import PartResult, ScoredColumns, ScoringTask, total
 from ml_platform.inference.run_parts import keep_refused, run_parts
 from ml_platform.inference.score_part import empty_frame, scored_names
 from ml_platform.lake.query.overlays import Overlays
 from ml_platform.lake.storage.tables import Lake
+from ml_platform.registry.adapted_conformal import load_adapted
 from ml_platform.registry.digests import check_bundle
-from ml_platform.registry.manifest import Manifest
+from ml_platform.registry.manifest import Conformal, Manifest, Target
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.scoring.duplicates import check_ids
 from ml_platform.scoring.model_reference import ModelReference
@@ -74,6 +76,8 @@ class Wanted:
         Whether the model's features are written.
     explain
         How many features of each row's explanation are written.
+    interval
+        Level of the intervals or sets of classes that are written, from 0.5 to 0.99; None for none.
     duplicates
         Whether ids that more than one row has are refused.
     overwrite
@@ -94,6 +98,7 @@ class Wanted:
     keep: tuple[str, ...] = ()
     features: bool = False
     explain: int = 0
+    interval: float | None = None
     duplicates: Literal["refuse", "keep"] = "refuse"
     overwrite: bool = False
     name: str | None = None
@@ -176,10 +181,12 @@ def score(
     output = find_output(lake, wanted.target, label, wanted.mode, overwrite=wanted.overwrite)
     timestamp = _timestamp(manifest, wanted)
     pins, used = _pins(lake, manifest, views)
+    conformal = _conformal(store, manifest, version, wanted.interval)
     which = "none" if not used else _lookups(wanted.lookups, timestamp)
     identity = {
         **_decisive(wanted), "label": label, "source": source.identity, "digest": version.digest,
         "version": version.version, "views": pins, "lookups": which, "lake": lake.uri,
+        "conformal": msgspec.to_builtins(conformal),
     }  # fmt: skip
     run = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
     folder = settings.scoring_dir / run
@@ -213,6 +220,7 @@ def score(
             scored_at=job.scored_at,
             wanted=needed,
             output=place,
+            conformal=conformal,
             read=opened.read,
             write=files,
         )
@@ -259,8 +267,24 @@ def _reported(
 
 def _decisive(wanted: Wanted) -> dict[str, Any]:
     """The options that decide what is written."""
-    names = ("target", "mode", "time", "id_column", "keep", "features", "explain")
+    names = ("target", "mode", "time", "id_column", "keep", "features", "explain", "interval")
     return {name: getattr(wanted, name) for name in names}
+
+
+def _conformal(store: ReleaseStore, manifest: Manifest, version: Target, level: float | None) -> Conformal | None:
+    """What intervals of a level are made of: numbers that follow labels, else the manifest's (raises ValueError)."""
+    if level is None:
+        return None
+    if not LOWEST <= level <= HIGHEST:
+        raise ValueError(f"--interval: wanted a level from {LOWEST} to {HIGHEST}, found {level:g}")
+    adapted = load_adapted(store, version.digest)
+    conformal = manifest.conformal if adapted is None else adapted.conformal
+    if conformal is None:
+        raise ValueError(
+            f"{manifest.model} version {version.version} has no numbers for intervals: leave --interval out, train a "
+            "version on 100 holdout rows or more, or run ml-platform recalibrate as labels come"
+        )
+    return conformal
 
 
 def _timestamp(manifest: Manifest, wanted: Wanted) -> str | None:
@@ -327,7 +351,9 @@ def _columns(manifest: Manifest, wanted: Wanted, rows: Rows) -> tuple[ScoredColu
             raise ValueError(f"the source has no column '{name}'{nearest(name, there)} It has {', '.join(there)}")
     id_column = wanted.id_column or (manifest.id if manifest.id in rows.schema else None)
     keep = tuple(there) if "*" in wanted.keep else wanted.keep
-    columns = ScoredColumns(id_column=id_column, features=wanted.features, explain=wanted.explain)
+    columns = ScoredColumns(
+        id_column=id_column, features=wanted.features, explain=wanted.explain, interval=wanted.interval
+    )
     taken = {name.lower() for name in scored_names(manifest, columns)}
     if "*" in wanted.keep:
         keep = tuple(name for name in keep if name.lower() not in taken)

@@ -12,6 +12,7 @@ from polars.testing import assert_frame_equal
 from ml_platform.features.online.publish import latest_rows
 from ml_platform.features.views.recorded_definitions import ViewChanged
 from ml_platform.inference.batch import score_window
+from ml_platform.inference.intervals import set_cutoff
 from ml_platform.inference.scorer import Scorer
 from ml_platform.scoring import sources
 from ml_platform.scoring.duplicates import RepeatedIds
@@ -159,6 +160,20 @@ def test_explanations_say_what_adds_most(world):
         added = [one["contribution"] for one in explanation]
         assert [abs(one) for one in added] == sorted(map(abs, added), reverse=True)
         assert 1 / (1 + np.exp(-(base + sum(added)))) == pytest.approx(score, abs=1e-6)
+
+
+def test_sets_of_a_level_are_those_of_the_manifest(world):
+    store = world.shops.store
+    conformal = store.load_manifest(store.versions("order_late")[4]).conformal
+    assert conformal is not None
+    report = world.score("raw/orders", "scores/sets", interval=0.9)
+    assert report.scored == 6000
+    cutoff = set_cutoff(conformal, 0.9)
+    for score, found in world.scored("scores/sets").select("score", "prediction_set").head(200).iter_rows():
+        kept = [value for value in (False, True) if (score if value else 1 - score) >= cutoff]
+        assert found == (kept or [score > 0.5])
+    with pytest.raises(ValueError, match=r"--interval: wanted a level from 0.5 to 0.99, found 1"):
+        world.score("raw/orders", "scores/sets", interval=1.0)
 
 
 def test_ids_of_more_than_one_row_are_refused_unless_kept(world):
