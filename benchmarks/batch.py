@@ -83,13 +83,13 @@ def spark(home: Path, out: Path) -> None:
     import polars as pl
     from pyspark.sql import SparkSession
 
+    os.environ |= {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
     session = (
         SparkSession.builder.master("local[2]").config("spark.driver.memory", "4g").config("spark.ui.enabled", "false")
     ).getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
     joined = str(out.with_name("joined.parquet"))
     model = str(out.with_name("mlflow_model"))
-    os.environ["PYSPARK_PYTHON"] = sys.executable
     booster = lightgbm.Booster(model_file=home / "model.txt")
     mlflow.lightgbm.save_model(booster, model, pip_requirements=[], signature=_signature(pl.scan_parquet(joined)))
     predict = mlflow.pyfunc.spark_udf(session, model, result_type="double", env_manager="local")
