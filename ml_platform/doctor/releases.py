@@ -47,12 +47,13 @@ def releases(settings: Settings) -> Iterator[Finding]:
 
 
 def _said_of_versions(store: ReleaseStore) -> Iterator[Finding]:
-    """Check registered versions, approvals and cards."""
-    kinds = ("approvals", "cards", "versions")
+    """Check registered versions, approvals, cards and what people said."""
+    kinds = ("approvals", "cards", "notes", "versions")
     for model in sorted({path.name for kind in kinds for path in (store.folder / kind).glob("*")}):
         reads: list[Callable[[], object]] = [
             partial(store.approvals.policy, model),
             partial(store.approvals.all, model),
+            partial(store.notes.all, model),
             partial(store.versions, model),
             *(partial(load_card, store, model, version) for version in carded_versions(store, model)),
         ]

@@ -40,15 +40,27 @@ def answers_behind(platform: Platform) -> dict[str, int]:
     }
 
 
+def notes_behind(platform: Platform) -> dict[str, int]:
+    """Models and versions of which ledger or MLflow lack what somebody said, with how much was said of each."""
+    from ml_platform.promotion.follow_notes import notes_behind as behind
+
+    return {
+        f"{notes.model} {'itself' if notes.version is None else f'version {notes.version}'}, notes": len(notes.events)
+        for notes in behind(platform.releases)
+    }
+
+
 @dg.op(name="sync_registry", description="Write into ledger and registry what was changed over HTTP.")
 def sync_registry_op(context: dg.OpExecutionContext, platform: Platform) -> None:
     """Bring ledger, aliases and release assets along."""
     from ml_platform.promotion.approve import record_approvals
+    from ml_platform.promotion.follow_notes import follow_notes
     from ml_platform.promotion.promote import sync_registry
 
     for name in endpoints_behind(platform):
         release_changed(context, sync_registry(platform.settings, name))
     record_approvals(platform.settings)
+    follow_notes(platform.settings)
 
 
 @dg.job(
@@ -70,7 +82,7 @@ def registry_sync() -> None:
 )
 def registry_behind(platform: Platform) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """Ask for a run for each change that the ledger lacks."""
-    behind = endpoints_behind(platform) | answers_behind(platform)
+    behind = endpoints_behind(platform) | answers_behind(platform) | notes_behind(platform)
     if not behind:
         yield dg.SkipReason("ledger and registry have every change of what serves")
         return

@@ -7,10 +7,11 @@ import msgspec
 
 from ml_platform.features.online.open import open_online_store
 from ml_platform.inference.scorer import Scorer
-from ml_platform.promotion.reconcile import CHALLENGER, CHAMPION, versions_of
+from ml_platform.promotion.reconcile import versions_of
 from ml_platform.registry.digests import contract_digest
 from ml_platform.registry.manifest import Endpoint, Golden, Manifest, champion_target
 from ml_platform.registry.releases import ReleaseStore
+from ml_platform.registry.stage_names import CHALLENGER, CHAMPION
 from ml_platform.registry.tracking import Tracker
 from ml_platform.settings import Settings
 

@@ -161,8 +161,8 @@ def _quality(evaluation: Evaluation) -> CardQuality | None:
         reference_metrics=dict(evaluation.champion or evaluation.naive),
         naive_metrics=dict(evaluation.naive),
         naive=evaluation.naive_description,
-        interval=_interval(interval) if interval else None,
-        within_blocks=_interval(evaluation.within_blocks) if evaluation.within_blocks else None,
+        interval=card_interval(interval) if interval else None,
+        within_blocks=card_interval(evaluation.within_blocks) if evaluation.within_blocks else None,
         power=CardPower(**evaluation.power.model_dump()) if evaluation.power else None,
         power_in_words=in_words(evaluation.power) if evaluation.power else "",
         guardrails=tuple(
@@ -193,7 +193,8 @@ def _quality(evaluation: Evaluation) -> CardQuality | None:
     )
 
 
-def _interval(interval: Interval) -> CardInterval:
+def card_interval(interval: Interval) -> CardInterval:
+    """An interval of a gain as it is stored."""
     return CardInterval(
         gain=interval.gain,
         lower=interval.lower,

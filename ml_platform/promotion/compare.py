@@ -1,26 +1,28 @@
-"""Two versions of a model side by side: how each was made, and both scored on the same rows that are new to both."""
+"""Versions of a model side by side: how each was made, and all scored on the same rows that are new to all."""
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import polars as pl
-from pydantic import Field
 
 from ml_platform.features.views.view import FeatureView
 from ml_platform.inference.batch import score_rows
 from ml_platform.inference.matrix import encode_labels
 from ml_platform.inference.scorer import Scorer
 from ml_platform.lake.storage.tables import Lake
+from ml_platform.promotion.card import card_interval
+from ml_platform.registry.comparisons import ComparedGroup, SameRows, keep_comparison
 from ml_platform.registry.manifest import Manifest
-from ml_platform.registry.model_card import carded_versions, load_card
 from ml_platform.registry.origins import origin_of
+from ml_platform.registry.recorded_comparison import predict_the_same, unlike
 from ml_platform.registry.releases import ReleaseStore
+from ml_platform.registry.version_facts import VersionFacts, facts_of
 from ml_platform.spec.model import ModelSpec
-from ml_platform.spec.types import Strict
 from ml_platform.training.data.split import window
-from ml_platform.training.documents import Interval, SliceResult, Window
+from ml_platform.training.documents import SliceResult
 from ml_platform.training.evaluation.blocks import block_ids
 from ml_platform.training.evaluation.contenders import (
     JudgedRows,
@@ -35,48 +37,29 @@ from ml_platform.training.evaluation.guardrails.slices import group_results
 from ml_platform.training.evaluation.rescoring import VersionRows
 
 
-class ComparedVersion(Strict):
-    """One side."""
+@dataclass(frozen=True)
+class VersionComparison:
+    """Versions of a model side by side.
 
-    version: int = Field(description="Number in the registry.")
-    digest: str = Field(description="Digest of the bundle.")
-    family: str = Field(description="Kind of estimator.")
-    params: dict[str, Any] = Field(description="Parameters, as its card has them; empty for a version without a card.")
-    threshold: float | None = Field(description="Probability from which a binary model says true.")
-    features: dict[str, float] = Field(description="Feature → share of the importance, largest first.")
-    training_set: str = Field(description="Training set and its version.")
-    tables: dict[str, int] = Field(description="Table → version that it was made of.")
-    trained_from: str = Field(description="Timestamp of the oldest row that it learned from.")
-    trained_until: str = Field(description="Timestamp of the newest.")
-    training_rows: int = Field(description="Rows that it learned from.")
-    code_version: str = Field(description="Commit of the code.")
-    holdout_metrics: dict[str, float] = Field(description="On its own holdout, which is another than the other's.")
-    latency_ms: float = Field(description="Median time of a one-row prediction, measured now.")
-    graph_bytes: int = Field(description="Size of the ONNX graph.")
+    Attributes
+    ----------
+    model
+        Its name.
+    sides
+        What is recorded of each, with the latency as measured now.
+    warnings
+        Why their numbers do not compare, or only with care.
+    same_rows
+        All of them on rows that none has learned from; None where there are none.
+    why_none
+        Why there are none.
+    """
 
-
-class SameRows(Strict):
-    """Both versions, as the gate judged them, on the same rows."""
-
-    rows: Window = Field(description="Rows that neither was trained on.")
-    first: dict[str, float] = Field(description="Metric → value of the first version.")
-    second: dict[str, float] = Field(description="Metric → value of the second version.")
-    gain: Interval | None = Field(description="Of the second over the first; null where the rows make too few blocks.")
-    within_blocks: Interval | None = Field(
-        None, description="Of the same gain, if the same blocks came again with other rows; null as for `gain`."
-    )
-    groups: tuple[SliceResult, ...] = Field(description="Groups of `promotion.slices`; the second is the challenger.")
-
-
-class VersionComparison(Strict):
-    """Two versions of a model."""
-
-    model: str = Field(description="Name of the model.")
-    metric: str = Field(description="Metric of the gate.")
-    first: ComparedVersion = Field(description="The first version.")
-    second: ComparedVersion = Field(description="The second version.")
-    same_rows: SameRows | None = Field(description="Null where there are none.")
-    why_none: str = Field("", description="Why there are none.")
+    model: str
+    sides: tuple[VersionFacts, ...]
+    warnings: tuple[str, ...]
+    same_rows: SameRows | None
+    why_none: str = ""
 
 
 def compare_versions(
@@ -86,9 +69,9 @@ def compare_versions(
     folder: Path,
     views: Mapping[str, FeatureView],
     *,
-    versions: tuple[int, int],
+    versions: Sequence[int],
 ) -> VersionComparison:
-    """Compare two versions.
+    """Compare versions, and keep what they came to on the same rows, where the console finds it.
 
     Parameters
     ----------
@@ -97,56 +80,61 @@ def compare_versions(
     spec, folder, views
         The model, its folder, and the project's feature views by name.
     versions
-        The first and the second; gains are the second's over the first.
+        Two or more; gains are over the first.
 
     Raises
     ------
     LookupError
-        When a version is not registered, with those that are, or its bundle is gone.
+        When a version is not registered, with those that are.
+    ValueError
+        When there are fewer than two.
     BundleRefused
         When a bundle is damaged.
     """
+    if len(set(versions)) < len(versions) or len(versions) < 2:
+        raise ValueError(f"wanted two versions or more, each once; found {', '.join(map(str, versions)) or 'none'}")
     known = store.versions(spec.name)
     if missing := [str(version) for version in versions if version not in known]:
         raise LookupError(f"no version {' and '.join(missing)} is registered; there are {sorted(known) or 'none'}")
-    digests = [known[version] for version in versions]
-    sides = [_side(store, spec, version, known[version]) for version in versions]
-    same_rows, why_none = _same_rows(lake, store, spec, VersionRows(lake, spec, folder, views), digests)
+    sides = tuple(facts_of(store, spec.name, version) for version in versions)
+    why_none = _incomparable(spec, sides)
+    same_rows = None
+    if not why_none:
+        sides = tuple(msgspec.structs.replace(side, latency_ms=_latency(store, side)) for side in sides)
+        same_rows, why_none = _same_rows(lake, store, spec, VersionRows(lake, spec, folder, views), sides)
+    if same_rows is not None:
+        keep_comparison(store, same_rows)
     return VersionComparison(
-        model=spec.name, metric=spec.metric, first=sides[0], second=sides[1], same_rows=same_rows, why_none=why_none
+        model=spec.name, sides=sides, warnings=tuple(unlike(sides)), same_rows=same_rows, why_none=why_none
     )
 
 
-def _side(store: ReleaseStore, spec: ModelSpec, version: int, digest: str) -> ComparedVersion:
-    scorer = Scorer.load(store.bundle_path(digest))
-    manifest, made_of = scorer.manifest, scorer.manifest.provenance
-    ranked = sorted(manifest.features, key=lambda feature: -feature.importance)
-    return ComparedVersion(
-        version=version,
-        digest=digest,
-        family=manifest.family,
-        params=load_card(store, spec.name, version).params if version in carded_versions(store, spec.name) else {},
-        threshold=manifest.threshold,
-        features={feature.name: feature.importance for feature in ranked},
-        training_set=f"{made_of.training_set} version {made_of.training_set_version}",
-        tables=made_of.tables,
-        trained_from=made_of.trained_from,
-        trained_until=made_of.trained_until,
-        training_rows=made_of.training_rows,
-        code_version=made_of.code_version,
-        holdout_metrics=manifest.metrics,
-        latency_ms=one_row_latency_ms(scorer, store),
-        graph_bytes=len(store.read_bundle(digest)["model.onnx"]),
-    )
+def _incomparable(spec: ModelSpec, sides: Sequence[VersionFacts]) -> str:
+    """Why no rows can judge between versions; an empty text where they can."""
+    if gone := [side for side in sides if side.bundle_bytes is None]:
+        return "; ".join(f"version {side.version} cannot be scored: {side.missing[0]}" for side in gone)
+    if not predict_the_same(sides):
+        return "they do not predict the same"
+    side = sides[0]
+    if (side.target, side.task) != (spec.target, spec.task):
+        return (
+            f"they predict {side.target} ({side.task}), and defs.yaml now declares {spec.target} ({spec.task}): there "
+            "are no labels to judge them by"
+        )
+    return ""
+
+
+def _latency(store: ReleaseStore, side: VersionFacts) -> float:
+    return one_row_latency_ms(Scorer.load(store.bundle_path(side.digest)), store)
 
 
 def _same_rows(
-    lake: Lake, store: ReleaseStore, spec: ModelSpec, source: VersionRows, digests: list[str]
+    lake: Lake, store: ReleaseStore, spec: ModelSpec, source: VersionRows, sides: Sequence[VersionFacts]
 ) -> tuple[SameRows | None, str]:
-    """Score both on the rows of the newer training set that neither has learned from."""
-    scorers = [as_judged(store, digest) for digest in digests]
-    newer = max(scorers, key=lambda scorer: scorer.manifest.provenance.training_set_version)
-    table, version = _training_set(store, newer)
+    """Score all on the rows of the newest training set that none has learned from."""
+    scorers = [as_judged(store, side.digest) for side in sides]
+    newest = max(scorers, key=lambda scorer: scorer.manifest.provenance.training_set_version)
+    table, version = _training_set(store, newest)
     learned = max(datetime.fromisoformat(scorer.manifest.provenance.trained_until) for scorer in scorers)
     try:
         frame = lake.read(table, version=version).collect()
@@ -157,14 +145,14 @@ def _same_rows(
         return None, f"all rows of {table} version {version} are older than what one of them has learned from"
     try:
         own = [
-            source.of(scorer.manifest, rows, tables=newer.manifest.provenance.tables, made_for=newer.manifest)
+            source.of(scorer.manifest, rows, tables=newest.manifest.provenance.tables, made_for=newest.manifest)
             for scorer in scorers
         ]
     except ValueError as error:
         return None, f"one of them cannot be given its own features of the rows: {error}"
     classes = all_classes(scorers)
     y = encode_labels(rows.get_column(spec.target), spec, classes)
-    first, second = (
+    first, *others = scored = [
         contender(
             spec,
             y,
@@ -172,16 +160,42 @@ def _same_rows(
             scorer.manifest.threshold,
         )
         for scorer, features in zip(scorers, own, strict=True)
-    )
+    ]
     blocks = block_ids(rows, spec.promotion.block, spec.timestamp)
+    confidence = spec.promotion.confidence
+    gains = [gain_of(spec, y, blocks, other, first, confidence=confidence) for other in others]
+    again = [gain_of(spec, y, blocks, other, first, confidence=confidence, within=True) for other in others]
+    compared, now = window(rows, spec), datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    assert compared.first is not None
+    assert compared.last is not None
     return SameRows(
-        rows=window(rows, spec),
-        first=first.metrics,
-        second=second.metrics,
-        gain=gain_of(spec, y, blocks, second, first, confidence=spec.promotion.confidence),
-        within_blocks=gain_of(spec, y, blocks, second, first, confidence=spec.promotion.confidence, within=True),
-        groups=group_results(spec, JudgedRows(rows, y, blocks), second, first),
+        model=spec.name,
+        versions=tuple(side.version for side in sides),
+        digests=tuple(side.digest for side in sides),
+        metric=spec.metric,
+        rows=compared.rows,
+        first=compared.first.isoformat(),
+        last=compared.last.isoformat(),
+        metrics=tuple(one.metrics for one in scored),
+        gains=(None, *(card_interval(gain) if gain else None for gain in gains)),
+        within_blocks=(None, *(card_interval(gain) if gain else None for gain in again)),
+        groups=_groups([group_results(spec, JudgedRows(rows, y, blocks), other, first) for other in others]),
+        compared_at=now,
     ), ""
+
+
+def _groups(results: Sequence[Sequence[SliceResult]]) -> tuple[ComparedGroup, ...]:
+    """Results of each later version beside the first, group by group."""
+    by_group: dict[tuple[str, str], list[SliceResult | None]] = {}
+    for place, found in enumerate(results):
+        for one in found:
+            by_group.setdefault((one.column, one.value), [None] * len(results))[place] = one
+    groups = []
+    for (column, value), found_there in by_group.items():
+        known = next(one for one in found_there if one is not None)
+        values = (known.reference, *(one.challenger if one else None for one in found_there))
+        groups.append(ComparedGroup(column=column, value=value, rows=known.rows, metrics=values))
+    return tuple(groups)
 
 
 def _training_set(store: ReleaseStore, scorer: Scorer) -> tuple[str, int]:

@@ -8,6 +8,7 @@ import typer
 
 from ml_platform.environments import EnvironmentUnknown
 from ml_platform.project import ProjectNotFound, current_project
+from ml_platform.promotion import notes_cli
 from ml_platform.promotion.promoters import MayNotPromote, promoter
 from ml_platform.settings import Settings
 from ml_platform.terminal import say, stop
@@ -18,14 +19,16 @@ if TYPE_CHECKING:
     from ml_platform.promotion.retire import ModelUse
 
 app = typer.Typer(
-    no_args_is_help=True,
-    help="Import a model, read a version's card, compare versions, see what the gate can tell, retire a model.",
+    no_args_is_help=True, help="Import a model; show, archive, compare versions; see what the gate can tell."
 )
 
 
 @app.callback()
 def models() -> None:
-    """Import a model, read a version's card, compare versions, see what the gate can tell, retire a model."""
+    """Import a model; show, archive, compare versions; see what the gate can tell; retire a model."""
+
+
+notes_cli.add_to(app)
 
 
 @app.command()
@@ -64,11 +67,10 @@ def card(
 @app.command()
 def compare(
     model: Annotated[str, typer.Argument(help="Name of the model.")],
-    first: Annotated[int, typer.Argument(help="One version.")],
-    second: Annotated[int, typer.Argument(help="The other; gains are its over the first.")],
+    versions: Annotated[list[int], typer.Argument(help="Two versions or more; gains are over the first.")],
     to: Annotated[Path | None, typer.Option(help="HTML file to write it to; in this terminal when left out.")] = None,
 ) -> None:
-    """Compare two versions: how each was made, and both on the same rows that neither has learned from.
+    """Compare versions: how each was made, and all on the same rows that none has learned from.
 
     Example: ml-platform models compare my_model 3 4 --to compared.html
     """
@@ -84,14 +86,41 @@ def compare(
     try:
         settings, found = Settings(), declared_model(current_project().defs, model)
         store = ReleaseStore(settings.releases_dir)
-        compared = compare_versions(
-            Lake(settings.lake_uri), store, found.spec, found.folder, found.views, versions=(first, second)
-        )
+        lake, spec = Lake(settings.lake_uri), found.spec
+        compared = compare_versions(lake, store, spec, found.folder, found.views, versions=versions)
         if to is not None:
             to.write_text(comparison_html(compared), encoding="utf-8")
     except (LookupError, ValueError, BundleRefused, OSError, SpecError, ProjectNotFound, EnvironmentUnknown) as error:
         stop(f"{model}: {error}")
-    for line in comparison_text(compared) if to is None else [f"{to}: versions {first} and {second} of {model}"]:
+    names = " and ".join(map(str, versions))
+    for line in comparison_text(compared) if to is None else [f"{to}: versions {names} of {model}"]:
+        say(line)
+
+
+@app.command()
+def chart(
+    model: Annotated[str, typer.Argument(help="Name of the model.")],
+    metric: Annotated[str | None, typer.Option(help="Which metric; that of the gate when left out.")] = None,
+    to: Annotated[Path | None, typer.Option(help="HTML file to write it to; in this terminal when left out.")] = None,
+) -> None:
+    """Chart one metric over all versions of a model, with intervals, and mark which began to serve when.
+
+    Example: ml-platform models chart my_model --metric roc_auc --to chart.html
+    """
+    from ml_platform.promotion.comparison_pages import chart_html
+    from ml_platform.registry.releases import ReleaseStore
+    from ml_platform.registry.stored_documents import DocumentUnreadable
+    from ml_platform.registry.version_chart import chart_versions
+
+    if to is not None and to.suffix != ".html":
+        stop(f"--to: wanted a file that ends in .html, found '{to}'")
+    try:
+        drawn = chart_versions(ReleaseStore(Settings().releases_dir), model, metric)
+        if to is not None:
+            to.write_text(chart_html(drawn), encoding="utf-8")
+    except (LookupError, ValueError, DocumentUnreadable, OSError, EnvironmentUnknown) as error:
+        stop(str(error))
+    for line in drawn.lines() if to is None else [f"{to}: {drawn.metric} of {len(drawn.points)} versions of {model}"]:
         say(line)
 
 

@@ -11,6 +11,7 @@ from ml_platform.registry.followed import following
 from ml_platform.registry.ledger import record_release, unrecorded
 from ml_platform.registry.manifest import Endpoint, Target, champion_target, describe_targets
 from ml_platform.registry.releases import ReleaseStore
+from ml_platform.registry.stages import rollback_state
 from ml_platform.registry.tracking import Tracker
 from ml_platform.registry.traffic import TrafficChange, set_traffic
 from ml_platform.settings import Settings
@@ -199,8 +200,7 @@ def rollback(settings: Settings, name: str, *, by: str, reason: str) -> Endpoint
         endpoint = roll_back_walk(store, current, reason=reason, by=by, state="ended")
         _follow(settings, Tracker(settings), endpoint)
         return endpoint
-    steady = [one for one in documents if one.targets and one.walk is None]  # no step of a canary is gone back to
-    earlier = next((one for one in reversed(steady) if _state(one) != _state(current)), None)
+    earlier = rollback_state(documents)
     if earlier is None:
         raise LookupError(
             f"{name}: {describe_targets(current.targets)} (revision {current.revision}) is all that ever served; "
@@ -218,10 +218,6 @@ def rollback(settings: Settings, name: str, *, by: str, reason: str) -> Endpoint
     )
     _follow(settings, Tracker(settings), endpoint)
     return endpoint
-
-
-def _state(document: Endpoint) -> tuple[tuple[Target, ...], str | None]:
-    return document.targets, document.key
 
 
 def change_traffic(settings: Settings, name: str, change: TrafficChange, *, by: str, reason: str) -> Endpoint:

@@ -1,83 +1,27 @@
-"""Brings the registry to what the endpoint documents say: aliases and stages, and runs that nobody will end any more.
+"""Brings the registry to what the release store says: aliases, stages, and what people said of versions.
 
-What serves is said by the endpoint documents alone. Aliases and stage tags are derived from them, from scratch and
-under a lock, so that neither a process killed halfway nor one that is slow can leave an older state behind.
+What serves is said by the endpoint documents alone. Aliases and stage tags are derived from them and from the stages
+that people chose, from scratch and under a lock, so that neither a process killed halfway nor one that is slow can
+leave an older state behind.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pydantic import Field
-
 from ml_platform.atomic_files import locked
-from ml_platform.registry.manifest import Endpoint
+from ml_platform.promotion.shown_notes import show_notes
 from ml_platform.registry.releases import ReleaseStore
+from ml_platform.registry.stage_names import CHALLENGER, CHAMPION
+from ml_platform.registry.stages import desired_state
 from ml_platform.registry.tracking import Tracker
-from ml_platform.spec.types import Strict
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-CHAMPION = "champion"
-CHALLENGER = "challenger"
 STAGE = "stage"  # tag that shows the words people know; MLflow's own stages are deprecated
-STAGING, PRODUCTION, ARCHIVED = "Staging", "Production", "Archived"
-
-
-class RegistryState(Strict):
-    """Aliases and stages of a model's versions."""
-
-    stages: dict[int, str] = Field(description="Version → stage: Production, Staging or Archived.")
-    aliases: dict[str, int] = Field(description="Alias → version.")
-
-
-def desired_state(model: str, versions: Sequence[int], histories: Mapping[str, Sequence[Endpoint]]) -> RegistryState:
-    """Derive aliases and stages from what serves and has served.
-
-    Parameters
-    ----------
-    model
-        Whose endpoint names the champion.
-    versions
-        Numbers of the registered versions.
-    histories
-        Endpoint → its documents, oldest first, of every endpoint of the model.
-
-    Returns
-    -------
-    RegistryState
-        Production is what answers requests on any endpoint. Staging is what runs as a shadow, and the newest version if
-        it never served: that is the challenger, too. All others are archived, and all of a model that was retired.
-    """
-    newest = {name: documents[-1] for name, documents in histories.items() if documents}
-    live = {target.version for document in newest.values() for target in document.targets if target.mode == "live"}
-    shadows = {target.version for document in newest.values() for target in document.targets if target.mode != "live"}
-    served = {
-        target.version
-        for documents in histories.values()
-        for document in documents
-        for target in document.targets
-        if target.mode == "live"
-    }
-    latest = max(versions, default=None)
-    is_retired = model in newest and newest[model].is_retired
-    challenger = latest if latest is not None and latest not in served and not is_retired else None
-    champion = newest[model].champion if model in newest else None
-    aliases = {CHAMPION: champion.version if champion else None, CHALLENGER: challenger}
-
-    def stage(version: int) -> str:
-        if version in live:
-            return PRODUCTION
-        return STAGING if version in shadows or version == challenger else ARCHIVED
-
-    return RegistryState(
-        stages={version: stage(version) for version in sorted(versions)},
-        aliases={alias: version for alias, version in aliases.items() if version in versions},
-    )
 
 
 def reconcile_registry(tracker: Tracker, model: str) -> list[str]:
-    """Set aliases and stage tags of a model to what its endpoint documents say.
+    """Set aliases, stage tags, and what people said of a model and its versions, to what the release store says.
 
     Returns
     -------
@@ -101,13 +45,19 @@ def reconcile_registry(tracker: Tracker, model: str) -> list[str]:
             )
         if not entries:
             return []
-        wanted = desired_state(model, sorted(entries), {name: store.history(name) for name in documents})
+        histories = {name: store.history(name) for name in documents}
+        wanted = desired_state(model, sorted(entries), histories, store.notes.chosen_stages(model))
         changes = []
         for version, stage in wanted.stages.items():
             if (before := entries[version].tags.get(STAGE)) != stage:
                 client.set_model_version_tag(model, str(version), STAGE, stage)
                 changes.append(f"version {version}: {before or 'no stage'} → {stage}")
-        actual = {alias: int(version) for alias, version in client.get_registered_model(model).aliases.items()}
+        registered = client.get_registered_model(model)
+        for notes in store.notes.all(model):
+            entry = registered if notes.version is None else entries.get(notes.version)
+            if entry is not None:
+                changes += show_notes(client, notes, entry.tags, entry.description)
+        actual = {alias: int(version) for alias, version in registered.aliases.items()}
         for alias in (CHAMPION, CHALLENGER):
             before, after = actual.get(alias), wanted.aliases.get(alias)
             if before == after:

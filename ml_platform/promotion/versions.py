@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from ml_platform.promotion.approve import set_policy
 from ml_platform.promotion.reconcile import reconcile_registry, versions_of
 from ml_platform.promotion.registrations import note_registration
+from ml_platform.promotion.shown_notes import recorded_part
 from ml_platform.registry.approvals import ApprovalPolicy
 from ml_platform.registry.canary import set_canary_policy
 from ml_platform.registry.manifest import CanaryPolicy
@@ -57,7 +58,7 @@ def register(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation, *, 
         for name, value in tags.items():
             if known.tags.get(name) != value:
                 client.set_model_version_tag(spec.name, str(version), name, value)
-        if known.description != description:
+        if recorded_part(known.description) != description:
             client.update_model_version(spec.name, str(version), description)
         return _registered(tracker, client.get_model_version(spec.name, str(version)), trained)
     try:

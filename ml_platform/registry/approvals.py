@@ -65,6 +65,10 @@ class ApprovalRequest(Struct, kw_only=True, frozen=True, forbid_unknown_fields=T
             return "expired"
         return "approved" if action == "approval" else "waits"
 
+    def is_open(self) -> bool:
+        """Whether it waits for a person now."""
+        return self.state(datetime.now(UTC)) == "waits"
+
     @property
     def requested_by(self) -> str:
         """Who asked last."""

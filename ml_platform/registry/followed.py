@@ -11,6 +11,7 @@ import msgspec
 
 from ml_platform.atomic_files import locked, replace_file
 from ml_platform.registry.releases import ReleaseStore
+from ml_platform.registry.version_notes import Notes
 
 
 class _Note(msgspec.Struct, frozen=True):
@@ -32,6 +33,23 @@ def followed_revision(store: ReleaseStore, name: str) -> int:
         return msgspec.json.decode(_file(store, name).read_bytes(), type=_Note).revision
     except FileNotFoundError:
         return 0
+
+
+def note_followed(store: ReleaseStore, notes: Notes) -> None:
+    """Note that ledger and registry have followed what people said of a model or a version."""
+    replace_file(_notes_file(store, notes), msgspec.json.encode(_Note(len(notes.events))))
+
+
+def followed_notes(store: ReleaseStore, notes: Notes) -> int:
+    """How much of what people said of a model or a version ledger and registry have followed."""
+    try:
+        return msgspec.json.decode(_notes_file(store, notes).read_bytes(), type=_Note).revision
+    except FileNotFoundError:
+        return 0
+
+
+def _notes_file(store: ReleaseStore, notes: Notes) -> Path:
+    return store.folder / "followed" / ".notes" / notes.model / f"{notes.version or 'model'}.json"
 
 
 def _file(store: ReleaseStore, name: str) -> Path:

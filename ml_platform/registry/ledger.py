@@ -1,4 +1,4 @@
-"""The ledger: every registration of a version and every change of what serves, in one Delta table that only grows.
+"""The ledger: registrations, changes of what serves, what people said; one Delta table that only grows.
 
 Entries are numbered, and each has a link: the SHA-256 of the link before and of what the entry says. So none can be
 changed, taken out or moved without all later links being another's. `ml_platform.governance.ledger_check` anchors the
@@ -20,6 +20,8 @@ from ml_platform.registry.approvals import ApprovalRequest
 from ml_platform.registry.history import bundle_origin
 from ml_platform.registry.manifest import Endpoint, describe_targets
 from ml_platform.registry.releases import ReleaseStore
+from ml_platform.registry.stage_names import ARCHIVED
+from ml_platform.registry.version_notes import Notes
 
 LEDGER = "governance/ledger"
 REGISTRATION, POLICY_CHANGED = "registration", "approval policy"
@@ -125,6 +127,22 @@ def record_approval(lake: Lake, store: ReleaseStore, request: ApprovalRequest, p
     return _append(lake, store, entry, (_approval_application(request), position + 1))
 
 
+def record_note(lake: Lake, store: ReleaseStore, notes: Notes, position: int) -> Link | None:
+    """Record what somebody said of a model or a version; each event once (see `record_release`)."""
+    event = notes.events[position]
+    said = f"{event.name}: {event.text}" if event.text and event.name else event.text or event.name
+    entry = {
+        "at": event.at.astimezone(UTC),
+        "model": notes.model,
+        "action": "archiving" if event.action == "stage" and event.name == ARCHIVED else event.action,
+        "by": event.by,
+        "reason": said,
+        "to_version": notes.version,
+        "to_digest": None if notes.version is None else store.versions(notes.model).get(notes.version),
+    }
+    return _append(lake, store, entry, (_notes_application(notes), position + 1))
+
+
 def record_policy(lake: Lake, store: ReleaseStore, *, model: str, by: str, reason: str) -> Link | None:
     """Record that what a model's versions need before they serve was changed (see `record_release`)."""
     application = f"policy/{model}"
@@ -146,6 +164,11 @@ def recorded_revision(lake: Lake, name: str) -> int:
 def recorded_events(lake: Lake, request: ApprovalRequest) -> int:
     """How much of what was asked and answered about a version the ledger has."""
     return lake.last_app_version(LEDGER, _approval_application(request)) or 0
+
+
+def recorded_notes(lake: Lake, notes: Notes) -> int:
+    """How much of what was said of a model or a version the ledger has."""
+    return lake.last_app_version(LEDGER, _notes_application(notes)) or 0
 
 
 def read_ledger(lake: Lake, model: str | None = None) -> pl.DataFrame:
@@ -208,6 +231,10 @@ def _application(name: str) -> str:
 
 def _approval_application(request: ApprovalRequest) -> str:
     return f"approval/{request.model}/{request.version}"
+
+
+def _notes_application(notes: Notes) -> str:
+    return f"notes/{notes.model}/{'model' if notes.version is None else notes.version}"
 
 
 def _provenance(store: ReleaseStore, digest: str) -> str | None:

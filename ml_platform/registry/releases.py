@@ -8,6 +8,8 @@
     <folder>/canary/…                             canary walks, see `registry.canary`
     <folder>/tries/<model>.json                    challengers that the gate judged, see `training.evaluation.tries`
     <folder>/status/<model>.json                   what monitoring found lately, see `ml_platform.monitoring.status`
+    <folder>/pruned/<digest>.json                  who removed a bundle on purpose, and why
+    <folder>/notes/<model>/<version>.json          what people said of a version, see `registry.version_notes`
 
 An endpoint is called as its model, unless somebody made another one of a name of its own.
 
@@ -29,6 +31,7 @@ from ml_platform.registry.approvals import Approvals
 from ml_platform.registry.digests import BUNDLE_FILES, bundle_digest, check_bundle, is_digest
 from ml_platform.registry.manifest import Action, Canary, Endpoint, Manifest, Struct, Target
 from ml_platform.registry.stored_documents import DocumentUnreadable, read_document
+from ml_platform.registry.version_notes import NoteStore
 
 _ABOVE = re.compile(r"(?<![\w/:.])/(?:[^\s/:'\"]+/)+")  # the folders of an absolute path
 _NAME = re.compile(r"[a-z][a-z0-9_-]{1,62}")
@@ -36,6 +39,14 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{1,62}")
 
 class _Version(Struct, frozen=True):
     digest: str
+
+
+class Pruned(Struct, kw_only=True, frozen=True):
+    """That a bundle was removed on purpose: its versions stay registered without one."""
+
+    by: str
+    at: datetime
+    reason: str
 
 
 class ReleaseConflict(RuntimeError):
@@ -58,6 +69,7 @@ class ReleaseStore:
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         self.approvals = Approvals(self.folder)
+        self.notes = NoteStore(self.folder)
 
     def put_bundle(self, files: Mapping[str, bytes] | Path) -> str:
         """Store a bundle (its files, or a folder that holds them) and return its digest; the same bundle twice is one.
@@ -103,6 +115,19 @@ class ReleaseStore:
             raise ValueError(f"bundle digest: wanted 64 hexadecimal digits, found {digest!r}")
         return self.folder / "bundles" / digest
 
+    def pruned(self, digest: str) -> Pruned | None:
+        """Who removed a bundle on purpose; None for one that is there, or that was lost otherwise."""
+        if self.bundle_path(digest).is_dir():
+            return None
+        try:
+            return read_document(self.pruned_path(digest), Pruned, "a note of a removed bundle", "remove the file")
+        except FileNotFoundError:
+            return None
+
+    def pruned_path(self, digest: str) -> Path:
+        """File that says that a bundle was removed on purpose."""
+        return self.folder / "pruned" / f"{self.bundle_path(digest).name}.json"
+
     def read_bundle(self, digest: str) -> dict[str, bytes]:
         """Files of a bundle by name, unverified.
 
@@ -113,6 +138,11 @@ class ReleaseStore:
         """
         path = self.bundle_path(digest)
         if not path.is_dir():
+            if (pruned := self.pruned(digest)) is not None:
+                raise LookupError(
+                    f"bundle {digest[:12]} was removed by {pruned.by} at {pruned.at:%Y-%m-%d %H:%M} UTC "
+                    f"({pruned.reason}); train the model again, or restore {path} from a backup"
+                )
             raise LookupError(f"no bundle {digest[:12]} in {path.parent}; train the model again or restore that folder")
         return {name: (path / name).read_bytes() for name in BUNDLE_FILES if (path / name).is_file()}
 
@@ -142,6 +172,15 @@ class ReleaseStore:
             for path in (self.folder / "versions" / _checked_name(model)).glob("*.json")
         }
         return dict(sorted((served | registered).items()))
+
+    def check_version(self, model: str, version: int | None = None) -> None:
+        """Check that a model has registered versions, and this one (raises LookupError)."""
+        versions = self.versions(model) if is_name(model) else {}
+        if not versions:
+            known = ", ".join(self.registered()) or "none"
+            raise LookupError(f"no model '{model[:80]}' has a registered version; there are {known}")
+        if version is not None and version not in versions:
+            raise LookupError(f"{model}: no version {version} is registered; there are {', '.join(map(str, versions))}")
 
     def registered(self) -> dict[str, int]:
         """Newest registered version of every model, released or not."""
@@ -237,6 +276,8 @@ class ReleaseStore:
             When a bundle is damaged or missing.
         NotApproved
             When a version would serve for the first time that a person has to approve first.
+        Archived
+            When a person archived a version.
         ValueError
             When a bundle or the endpoint is another model's, or the shares do not add up.
         """
@@ -244,7 +285,7 @@ class ReleaseStore:
         _checked_name(model)
         if action not in {"withdrawal", "retirement"}:
             self._check_targets(model, targets, key)
-        with locked(self.folder / "locks" / f"{_checked_name(name)}.lock"):
+        with locked(self.folder / "locks" / f"{_checked_name(name)}.lock"), self.notes.stages_alone(model):
             current = self.document(name)
             revision = current.revision if current else 0
             if expected_revision is not None and expected_revision != revision:
@@ -260,6 +301,7 @@ class ReleaseStore:
                 canary = _ended(current.walk, name, targets, action)
                 reason = f"{reason} ({canary.ended_by_this})"
             self._check_approved(model, name, targets)
+            self.notes.check_released(model, targets)
             if current and action == "traffic" and (current.targets, current.key) == (tuple(targets), key):
                 return current
             document = Endpoint(

@@ -29,6 +29,7 @@ from ml_platform.serving.console.routes import add_pages
 from ml_platform.serving.endpoints.approval_routes import approval_routes
 from ml_platform.serving.endpoints.routes import endpoint_routes
 from ml_platform.serving.endpoints.service import EndpointService
+from ml_platform.serving.endpoints.version_routes import version_routes
 from ml_platform.serving.feature_push.routes import push_routes
 from ml_platform.serving.feature_push.service import Pusher
 from ml_platform.serving.host_names import host_of
@@ -276,7 +277,8 @@ def create_app(
         app.router.routes.append(Route(path, predict, methods=["POST"], include_in_schema=False))
     changes = EndpointService(adapter, releases)
     protocols = (mlflow_routes(adapter), databricks_routes(adapter, changes), oip_routes(adapter))
-    for routes in (*protocols, endpoint_routes(changes), approval_routes(changes), push_routes(adapter, pusher)):
+    changing = (endpoint_routes(changes), approval_routes(changes), version_routes(changes))
+    for routes in (*protocols, *changing, push_routes(adapter, pusher)):
         app.router.routes.extend(routes)
     _add_descriptions(app, predictor)
     add_pages(app, state, console)

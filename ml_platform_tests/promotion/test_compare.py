@@ -4,11 +4,16 @@ import shutil
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import polars as pl
 import pytest
 
 from ml_platform.promotion.compare import VersionComparison, compare_versions
-from ml_platform.promotion.comparison_pages import comparison_html, comparison_text, features_of, verdict_of
+from ml_platform.promotion.comparison_pages import comparison_html, comparison_text, parts_of, verdicts_of
+from ml_platform.registry.comparisons import find_comparison
+from ml_platform.registry.model_card import CardInterval
+from ml_platform.registry.recorded_comparison import unlike
+from ml_platform.registry.version_facts import facts_of
 from ml_platform.settings import Settings
 from ml_platform.training.documents import TrainedModel
 from ml_platform_tests.toy_world import START, Shops
@@ -26,25 +31,29 @@ def world(trained_shops: tuple[Shops, TrainedModel], tmp_path_factory: pytest.Te
     return shops
 
 
-def compared(world: Shops, first: int, second: int) -> VersionComparison:
-    return compare_versions(world.lake, world.store, world.spec, world.folder, world.views, versions=(first, second))
+def compared(world: Shops, *versions: int) -> VersionComparison:
+    return compare_versions(world.lake, world.store, world.spec, world.folder, world.views, versions=versions)
+
+
+def gain(result: VersionComparison) -> CardInterval:
+    assert result.same_rows is not None
+    found = result.same_rows.gains[1]
+    assert found is not None
+    return found
 
 
 def test_the_better_one_is_told_with_its_interval_whichever_comes_first(world: Shops) -> None:
     forth, back = compared(world, 1, 2), compared(world, 2, 1)
     assert forth.same_rows is not None
-    assert back.same_rows is not None
-    assert forth.same_rows.rows.rows > 500
-    assert forth.same_rows.first["roc_auc"] > forth.same_rows.second["roc_auc"]
-    assert forth.same_rows.gain is not None
-    assert back.same_rows.gain is not None
-    assert forth.same_rows.gain.upper < 0 < back.same_rows.gain.lower
-    assert forth.same_rows.gain.gain == pytest.approx(-back.same_rows.gain.gain)
+    assert forth.same_rows.rows > 500
+    first, second = forth.same_rows.metrics
+    assert first["roc_auc"] > second["roc_auc"]
+    assert gain(forth).upper < 0 < gain(back).lower
+    assert gain(forth).gain == pytest.approx(-gain(back).gain)
     for one in (forth, back):
-        assert verdict_of(one).endswith("version 1 is better.")
-        assert one.same_rows is not None
-        assert one.same_rows.within_blocks is not None
-        assert comparison_text(one)[-1].startswith("If the same blocks came again with other rows: ")
+        verdict, again = verdicts_of(one)
+        assert verdict.endswith("version 1 is better.")
+        assert again.startswith("If the same blocks came again with other rows: ")
         assert comparison_html(one).count('class="reach"') == 2
 
 
@@ -52,26 +61,71 @@ def test_each_version_answers_with_its_own_features(world: Shops) -> None:
     """On the holdout, which is that of both, and the rows of the gap before it, which neither has learned from."""
     result = compared(world, 1, 2)
     assert result.same_rows is not None
-    assert result.same_rows.first == pytest.approx(result.first.holdout_metrics, abs=0.02)
-    assert result.same_rows.second == pytest.approx(result.second.holdout_metrics, abs=0.02)
+    for measured, side in zip(result.same_rows.metrics, result.sides, strict=True):
+        assert measured == pytest.approx(side.metrics, abs=0.02)
 
 
 def test_a_terminal_marks_what_differs(world: Shops) -> None:
-    lines = comparison_text(compared(world, 1, 2))
+    result = compared(world, 1, 2)
+    lines = comparison_text(result)
     assert any(line.startswith("* features ") for line in lines)
     assert any(line.startswith("* features of it alone") and "shop_load__load" in line for line in lines)
     assert any(line.startswith("  learned until") for line in lines)
     assert any(line.startswith("* shop = shop-0") for line in lines)
-    assert ("shop_load__mood", "–") in {(name, other) for name, _, other in features_of(compared(world, 1, 2))}
+    importance = dict(dict(parts_of(result))["Importance of features"])
+    assert importance["shop_load__mood"][1] == "–"
+    assert any("They read other features" in line for line in lines)
 
 
 def test_the_page_has_the_verdict_and_all_parts(world: Shops) -> None:
     result = compared(world, 1, 2)
     page = comparison_html(result)
-    assert verdict_of(result).split(":")[0] in page
-    for title in ("How they were made", "Metrics", "Groups", "Importance of features"):
+    assert verdicts_of(result)[0].split(":")[0] in page
+    for title in (
+        "Provenance",
+        "Metrics on the same rows",
+        "Groups on the same rows",
+        "Importance of features",
+    ):
         assert f"<h2>{title}</h2>" in page
     assert "<script" not in page
+
+
+def test_what_was_compared_is_kept_for_the_console_in_any_order(world: Shops) -> None:
+    digests = world.store.versions("order_late")
+    made = compared(world, 2, 1).same_rows
+    assert find_comparison(world.store, "order_late", digests) == made
+    assert find_comparison(world.store, "order_late", {**digests, 2: "0" * 64}) is None
+
+
+def test_three_versions_are_held_against_the_first(world: Shops) -> None:
+    world.store.register_version("order_late", 3, world.store.versions("order_late")[1])
+    result = compared(world, 2, 1, 3)
+    assert result.same_rows is not None
+    _, one, same = result.same_rows.gains
+    assert one is not None
+    assert one == same
+    assert all(len(values) == 3 for _, rows in parts_of(result) for _, values in rows)
+
+
+def test_what_does_not_compare_is_said(world: Shops, tmp_path: Path) -> None:
+    """A version without a bundle, one of another target, and a definition that has moved on."""
+    home = shutil.copytree(world.settings.home, tmp_path / "shops")
+    shops = Shops(Settings(home=home), world.folder, world.spec, world.views)
+    moved = shops.respecified(target="very_late")
+    assert "defs.yaml now declares very_late (binary)" in verdicts_of(compared(moved, 1, 2))[0]
+    manifest = world.store.load_manifest(world.store.versions("order_late")[1])
+    other = facts_of(world.store, "order_late", 1)
+    assert unlike([other, msgspec.structs.replace(other, target="minutes", task="regression")])[:2] == [
+        "They do not predict the same: task is binary (version 1), regression (version 1).",
+        f"They do not predict the same: target is {manifest.target} (version 1), minutes (version 1).",
+    ]
+    shutil.rmtree(shops.store.bundle_path(shops.store.versions("order_late")[2]))
+    result = compared(shops, 1, 2)
+    assert "version 2 cannot be scored: its bundle" in verdicts_of(result)[0]
+    assert any(line.startswith("Of version 2: its bundle") for line in result.warnings)
+    with pytest.raises(ValueError, match="wanted two versions or more, each once; found 1, 1"):
+        compared(shops, 1, 1)
 
 
 def test_without_rows_that_are_new_to_both_it_says_so(world: Shops, tmp_path: Path) -> None:
@@ -80,14 +134,13 @@ def test_without_rows_that_are_new_to_both_it_says_so(world: Shops, tmp_path: Pa
     table = shops.store.load_manifest(shops.store.versions("order_late")[1]).provenance.training_set
     late = shops.lake.read(table).collect().filter(pl.col("ordered_at") < START)
     shops.lake.replace(table, late)
-    result = compared(shops, 1, 1)
-    assert result.same_rows is not None  # a version's own training set is read by its version
+    assert compared(shops, 1, 2).same_rows is not None  # a version's own training set is read by its version
     shutil.rmtree(home / "lake" / table)
     result = compared(shops, 1, 2)
     assert result.same_rows is None
-    assert "the training set is gone" in verdict_of(result)
+    assert "the training set is gone" in verdicts_of(result)[0]
 
 
 def test_a_version_that_is_not_registered_is_told(world: Shops) -> None:
-    with pytest.raises(LookupError, match=r"no version 7 and 9 is registered; there are \[1, 2\]"):
+    with pytest.raises(LookupError, match=r"no version 7 and 9 is registered; there are \[1, 2"):
         compared(world, 7, 9)

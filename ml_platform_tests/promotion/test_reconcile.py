@@ -14,11 +14,12 @@ from ml_platform.orchestration.maintenance import registry_maintenance
 from ml_platform.orchestration.registry_sync import endpoints_behind
 from ml_platform.orchestration.resources import Platform, build_resources
 from ml_platform.promotion.promote import change_traffic, promote_version, sync_registry
-from ml_platform.promotion.reconcile import desired_state, reconcile_registry
+from ml_platform.promotion.reconcile import reconcile_registry
 from ml_platform.promotion.sweep import sweep_bundles
 from ml_platform.promotion.versions import register
 from ml_platform.registry.ledger import record_release
 from ml_platform.registry.manifest import Endpoint, Target
+from ml_platform.registry.stages import desired_state
 from ml_platform.registry.traffic import TrafficChange
 from ml_platform.training.documents import TrainedModel
 from ml_platform_tests.toy_world import Shops
@@ -50,18 +51,18 @@ def _shadow(version: int) -> Target:
 @pytest.mark.parametrize(
     ("histories", "stages", "aliases"),
     [
-        ({}, "AAS", {"challenger": 3}),
-        ({"m": [_document(1, _live(1))]}, "PAS", {"champion": 1, "challenger": 3}),
-        ({"m": [_document(1, _live(2)), _document(2, _live(3))]}, "AAP", {"champion": 3}),
+        ({}, "NNS", {"challenger": 3}),
+        ({"m": [_document(1, _live(1))]}, "PNS", {"champion": 1, "challenger": 3}),
+        ({"m": [_document(1, _live(2)), _document(2, _live(3))]}, "NAP", {"champion": 3}),
         # After a rollback the newest version is no challenger: it has had its turn.
-        ({"m": [_document(1, _live(2)), _document(2, _live(3)), _document(3, _live(2))]}, "APA", {"champion": 2}),
+        ({"m": [_document(1, _live(2)), _document(2, _live(3)), _document(3, _live(2))]}, "NPA", {"champion": 2}),
         ({"m": [_document(1, _live(1, 0.4), _live(3, 0.6), _shadow(2))]}, "PSP", {"champion": 3}),
-        ({"m": [_document(1, _live(1)), _document(2)]}, "AAS", {"challenger": 3}),
+        ({"m": [_document(1, _live(1)), _document(2)]}, "ANS", {"challenger": 3}),
         ({"m": [_document(1, _live(1))], "trial": [_document(1, _live(2), own_name="trial")]}, "PPS", None),
     ],
 )
 def test_stages_and_aliases_are_derived_from_what_serves(histories, stages, aliases) -> None:
-    words = {"A": "Archived", "S": "Staging", "P": "Production"}
+    words = {"A": "Archived", "N": "None", "S": "Staging", "P": "Production"}
     state = desired_state("m", [1, 2, 3], histories)
     assert state.stages == {number + 1: words[letter] for number, letter in enumerate(stages)}
     assert state.aliases == (aliases or {"champion": 1, "challenger": 3})

@@ -59,7 +59,7 @@ def need_of(method: str, path: str, query: bytes, only_model: Callable[[], str |
         return None
     parts = path.strip("/").split("/")
     role = "explain" if query and wants_details(query) else "predict"
-    if method in ("PUT", "DELETE") or (
+    if method in ("PUT", "PATCH", "DELETE") or (
         method == "POST" and (parts[0] == "endpoints" or path.rstrip("/") == "/api/2.0/serving-endpoints")
     ):
         role = "promote"

@@ -124,6 +124,7 @@ class ModelView:
     status: ModelStatus | None
     trouble: str | None  # why the status cannot be read
     versions: Sequence[VersionLine]
+    registered: str | None  # model whose versions they are, if it has pages of them
     plots: Sequence[plots.Plot]
 
     @property
@@ -152,7 +153,8 @@ def model_view(  # noqa: PLR0917 - what a page is made of
         drawn.append(plots.drift(status.drift))
     if status and status.performance:
         drawn.append(plots.performance(status.performance))
-    return ModelView(about, status, trouble, _versions(slot, total, cards), drawn)
+    registered = slot.endpoint.model if slot.endpoint else None
+    return ModelView(about, status, trouble, _versions(slot, total, cards), registered, drawn)
 
 
 def view_lines(slots: Mapping[str, EndpointState], online: OnlineStore, history: History) -> list[ViewLine]:

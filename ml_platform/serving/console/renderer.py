@@ -3,7 +3,7 @@
 import asyncio
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -24,6 +24,7 @@ from ml_platform.registry.stored_documents import DocumentUnreadable
 from ml_platform.serving.console import formatting, page_model
 from ml_platform.serving.console.form import form_fields
 from ml_platform.serving.console.history import SAMPLE_SECONDS, History
+from ml_platform.serving.console.version_pages import compare_page, version_page, versions_page
 from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.serving.models.descriptions import describe_endpoint, main_version
 from ml_platform.serving.models.slots import EndpointState, ServingState
@@ -89,6 +90,18 @@ class Console:
         """
         return await self._do(lambda: card_html(self.releases, load_card(self.releases, name, version)))
 
+    async def versions(self, scope: Scope, name: str, metric: str | None) -> str:
+        """All registered versions of a model (raises LookupError for an unknown model or metric)."""
+        return await self._do(lambda: self._page(scope, "versions.html", versions_page(self.releases, name, metric)))
+
+    async def version(self, scope: Scope, name: str, version: int) -> str:
+        """One version (raises LookupError for an unknown one)."""
+        return await self._do(lambda: self._page(scope, "version.html", version_page(self.releases, name, version)))
+
+    async def compare(self, scope: Scope, name: str, versions: Sequence[int]) -> str:
+        """Versions side by side (raises LookupError for an unknown one, ValueError for too few or too many)."""
+        return await self._do(lambda: self._page(scope, "compare.html", compare_page(self.releases, name, versions)))
+
     async def _do(self, work: Callable[[], _Done]) -> _Done:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
@@ -138,6 +151,16 @@ class Console:
             trouble = f"what monitoring found cannot be read: {error}"
         cards = carded_versions(self.releases, slot.endpoint.model) if slot.endpoint else []
         return page_model.model_view(slot, describe_endpoint(slot), self.history, status, trouble, cards)
+
+    def _page(self, scope: Scope, template: str, facts: Mapping[str, object]) -> str:
+        """A page of registered versions, which needs nothing of what serves."""
+        return self._templates.get_template(template).render(
+            root="../" * (4 if template == "version.html" else 3),
+            state=self._state,
+            started=self._started,
+            keyed=RequestContext.of(scope).is_keyed,
+            **facts,
+        )
 
     def _render(self, template: str, slots: dict[str, EndpointState], **facts: object) -> str:
         lines: list[page_model.ViewLine] = []

@@ -4,11 +4,12 @@ import asyncio
 import base64
 import hashlib
 import re
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import fastapi_offline
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
@@ -65,15 +66,31 @@ def add_pages(app: FastAPI, state: ServingState, console: Console) -> None:
         page = await console.model(request.scope, model, str(request.base_url))
         return HTMLResponse(page, headers=_HEADERS)
 
-    @app.get("/models/{model}/versions/{version}/card", include_in_schema=False)
-    async def card_page(model: str, version: int) -> HTMLResponse:
+    async def from_store(rendered: Awaitable[str], headers: Mapping[str, str] = _HEADERS) -> HTMLResponse:
         try:
-            page = await console.card(model, version)
+            return HTMLResponse(await rendered, headers=headers)
         except DocumentUnreadable as error:
             raise HTTPException(503, f"the release store is damaged: {console.releases.said(error)}") from error
         except (LookupError, ValueError) as error:
             raise HTTPException(404, str(error)) from error
-        return HTMLResponse(page, headers=_HEADERS | {"Content-Security-Policy": _CARD_POLICY})
+
+    @app.get("/models/{model}/versions/{version}/card", include_in_schema=False)
+    async def card_page(model: str, version: int) -> HTMLResponse:
+        return await from_store(console.card(model, version), _HEADERS | {"Content-Security-Policy": _CARD_POLICY})
+
+    @app.get("/models/{model}/console/versions", include_in_schema=False)
+    async def versions_page(model: str, request: Request, metric: str | None = None) -> HTMLResponse:
+        return await from_store(console.versions(request.scope, model, metric))
+
+    @app.get("/models/{model}/console/versions/{version}", include_in_schema=False)
+    async def version_page(model: str, version: int, request: Request) -> HTMLResponse:
+        return await from_store(console.version(request.scope, model, version))
+
+    @app.get("/models/{model}/console/compare", include_in_schema=False)
+    async def compare_page(
+        model: str, request: Request, version: Annotated[list[int], Query(default_factory=list)]
+    ) -> HTMLResponse:
+        return await from_store(console.compare(request.scope, model, version))
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:

@@ -51,11 +51,11 @@ class EndpointService:
 
     async def document(self, name: str) -> Endpoint | None:
         """The newest document of an endpoint, None when it has none or the name is invalid (raises Refused)."""
-        return await self._in_store(lambda: self.store.document(name)) if is_name(name) else None
+        return await self.in_store(lambda: self.store.document(name)) if is_name(name) else None
 
     async def documents(self) -> dict[str, Endpoint]:
         """Every endpoint's newest document, except those that cannot be read and show as refused (raises Refused)."""
-        return await self._in_store(self._readable)
+        return await self.in_store(self._readable)
 
     async def walk(self, document: Endpoint) -> dict[str, Any] | None:
         """The canary walk that a document is a step or the end of, with what was last found; None without one."""
@@ -82,7 +82,7 @@ class EndpointService:
                 return self.store.first(name)
             return None
 
-        return await self._in_store(read) if is_name(name) else None
+        return await self.in_store(read) if is_name(name) else None
 
     async def history(self, name: str, at: datetime | None) -> list[tuple[Reign, dict[int, dict[str, Any]]]]:
         """States of an endpoint, newest first, at most `HISTORY`, with what made each version; one state with `at`.
@@ -98,11 +98,11 @@ class EndpointService:
                 states = reigns(self.store, name)[: -HISTORY - 1 : -1]
             return [(state, origins_of(self.store, state.document)) for state in states]
 
-        return await self._in_store(read) if is_name(name) else []
+        return await self.in_store(read) if is_name(name) else []
 
     async def approvals(self, model: str) -> list[ApprovalRequest]:
         """Requests of a model's versions to serve, answered or not (raises Refused)."""
-        return await self._in_store(lambda: self.store.approvals.all(model)) if is_name(model) else []
+        return await self.in_store(lambda: self.store.approvals.all(model)) if is_name(model) else []
 
     async def answer(self, model: str, version: int, *, by: str, approve: bool, comment: str) -> Answered:
         """Approve or reject a version that waits; an approved one serves from then on.
@@ -114,20 +114,20 @@ class EndpointService:
         """
         if not is_name(model):
             raise Refused(404, "unknown_endpoint", f"there is no model '{model[:80]}'")
-        return await self._in_store(
+        return await self.in_store(
             lambda: answer_and_release(self.store, model, version, by=by, approve=approve, comment=comment)
         )
 
     async def versions(self, model: str) -> dict[int, str]:
         """Digests of the versions in the release store, by number (raises Refused)."""
-        return await self._in_store(lambda: self.store.versions(model)) if is_name(model) else {}
+        return await self.in_store(lambda: self.store.versions(model)) if is_name(model) else {}
 
     async def set(self, request: Request, name: str, change: TrafficChange, reason: str) -> Endpoint:
         """Set the targets of an endpoint (raises Refused)."""
         current = await self.document(name)
         self._check_role(request, change.model or (current.model if current else name))
         by = _by(request)
-        return await self._in_store(lambda: set_traffic(self.store, name, change, by=by, reason=reason))
+        return await self.in_store(lambda: set_traffic(self.store, name, change, by=by, reason=reason))
 
     async def withdraw(self, request: Request, name: str, reason: str) -> Endpoint:
         """Take an endpoint out of service (raises Refused)."""
@@ -136,7 +136,7 @@ class EndpointService:
             raise Refused(404, "unknown_endpoint", f"no endpoint '{name[:80]}' is in service")
         self._check_role(request, current.model)
         by = _by(request)
-        return await self._in_store(
+        return await self.in_store(
             lambda: withdraw(self.store, name, by=by, reason=reason, expected_revision=current.revision)
         )
 
@@ -155,7 +155,7 @@ class EndpointService:
                     descriptions[name] = document
         return descriptions
 
-    async def _in_store(self, work: Callable[[], T]) -> T:
+    async def in_store(self, work: Callable[[], T]) -> T:
         """Read or write the release store in a thread, and turn its errors into answers (raises Refused)."""
         try:
             return await asyncio.to_thread(work)

@@ -15,6 +15,7 @@ from ml_platform.serving.openapi.mlflow import with_mlflow
 from ml_platform.serving.openapi.open_inference import with_oip
 from ml_platform.serving.openapi.predictions import openapi_document
 from ml_platform.serving.openapi.pushes import with_pushes
+from ml_platform.serving.openapi.versions import with_versions
 
 _TAGS = {
     "predict": "Predictions, with all options; the other protocols offer fewer.",
@@ -48,7 +49,7 @@ class WrittenDocument:
 def whole_document(app: FastAPI, state: ServingState) -> dict[str, Any]:
     """Write the document for what serves now."""
     document = with_pushes(openapi_document(app, state), state.views)
-    for add in (with_endpoints, with_mlflow, with_databricks, with_oip):
+    for add in (with_endpoints, with_versions, with_mlflow, with_databricks, with_oip):
         document = add(document, state)
     document["tags"] = [{"name": name, "description": about} for name, about in _TAGS.items()]
     return with_access(document)

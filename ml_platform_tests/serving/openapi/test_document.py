@@ -114,6 +114,9 @@ def test_the_document_has_every_route(server: Server, settings: Settings) -> Non
         "/docs",
         "/openapi.json",
         "/models/{model}/console",
+        "/models/{model}/console/versions",
+        "/models/{model}/console/versions/{version}",
+        "/models/{model}/console/compare",
         "/models/{model}/versions/{version}/card",
         "/api/2.0/serving-endpoints/",
     }

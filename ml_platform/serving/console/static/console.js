@@ -212,3 +212,44 @@ for (const approval of document.querySelectorAll("form.approval")) {
     }
   });
 }
+
+/** What somebody says of a model or a version: only what was filled in or changed is sent. */
+for (const notes of document.querySelectorAll("form.notes")) {
+  notes.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const place = notes.querySelector(".answer");
+    const button = notes.querySelector("button");
+    const { comment, answers, tag, description, stage, reason, key } = notes.elements;
+    const said = {};
+    if (comment.value.trim()) said.comment = comment.value;
+    if (comment.value.trim() && answers.value) said.answers = Number(answers.value);
+    if (description.value !== description.dataset.before) said.description = description.value;
+    if (stage && stage.value) Object.assign(said, { stage: stage.value, reason: reason.value });
+    if (tag.value.trim()) {
+      const [name, ...value] = tag.value.split("=");
+      if (!value.length) {
+        place.textContent = "Nothing was saved: a tag is name=value.";
+        return;
+      }
+      said.tags = { [name.trim()]: value.join("=").trim() || null };
+    }
+    if (!Object.keys(said).length) {
+      place.textContent = "Nothing was saved: nothing was filled in or changed.";
+      return;
+    }
+    button.disabled = true;
+    try {
+      const response = await fetch(notes.dataset.url, {
+        method: "PATCH",
+        headers: { "Content-Type": "application/json", Authorization: `Bearer ${key.value}` },
+        body: JSON.stringify(said),
+      });
+      const answer = await response.json();
+      if (!response.ok) throw new Error(answer.error ? answer.error.message : `the server answers ${response.status}`);
+      location.reload();
+    } catch (error) {
+      place.textContent = `Nothing was saved: ${error.message}`;
+      button.disabled = false;
+    }
+  });
+}
