@@ -42,6 +42,7 @@ STEP_MODULES = (
     "ml_platform.promotion.versions",
     "ml_platform.registry.card_pages",
     "ml_platform.registry.history",
+    "ml_platform.registry.lost_data",
     "ml_platform.registry.pins",
     "ml_platform.training.evaluation.evaluate",
     "ml_platform.training.evaluation.plausibility",

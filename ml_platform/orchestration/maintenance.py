@@ -46,10 +46,12 @@ def _maintenance_asset(
 def lake_maintenance(platform: Platform) -> dg.MaterializeResult:
     """Compact and vacuum all tables."""
     from ml_platform.lake.storage.maintenance import maintain
+    from ml_platform.registry.lost_data import note_lost_data
     from ml_platform.registry.pins import pinned_versions
 
     days = platform.settings.lake_retention_days
     done = maintain(platform.lake, retention=timedelta(days=days), keep=pinned_versions(platform.releases))
+    note_lost_data(platform.lake, platform.releases)  # cards say so
     return dg.MaterializeResult(
         metadata={
             "files freed": sum(one.files_freed for one in done),

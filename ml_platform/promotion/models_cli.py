@@ -43,17 +43,22 @@ def card(
 
     Example: ml-platform models card my_model 3 --to card.html
     """
+    from ml_platform.lake.storage.tables import Lake
     from ml_platform.registry.card_pages import card_html, card_markdown
+    from ml_platform.registry.lost_data import lost_of
     from ml_platform.registry.model_card import carded_versions, load_card
     from ml_platform.registry.releases import ReleaseStore
     from ml_platform.registry.stored_documents import DocumentUnreadable
 
-    store = ReleaseStore(Settings().releases_dir)
+    settings = Settings()
+    store = ReleaseStore(settings.releases_dir)
     if to is not None and to.suffix not in {".html", ".md"}:
         stop(f"--to: wanted a file that ends in .html or .md, found '{to}'")
     try:
         written = load_card(store, model, version or max(carded_versions(store, model), default=1))
-        page = card_html(store, written) if to is not None and to.suffix == ".html" else card_markdown(store, written)
+        lost = lost_of(Lake(settings.lake_uri), store, written)
+        is_html = to is not None and to.suffix == ".html"
+        page = card_html(store, written, lost=lost) if is_html else card_markdown(store, written, lost=lost)
         if to is None:
             for line in page.splitlines():
                 say(line)
@@ -153,6 +158,49 @@ def power(
         stop(str(error))
     for line in lines:
         say(line)
+
+
+@app.command()
+def prune(  # noqa: PLR0917 - typer takes options as arguments
+    model: Annotated[str | None, typer.Argument(help="Only of this model; of all when left out.")] = None,
+    keep_last: Annotated[int, typer.Option(min=0, help="Newest versions of each model that stay whole.")] = 5,
+    younger_than: Annotated[int, typer.Option(min=0, help="Days; what is younger stays.")] = 30,
+    bundles: Annotated[
+        bool, typer.Option("--bundles", help="Also bundles of registered versions, which stay registered without.")
+    ] = False,
+    served: Annotated[bool, typer.Option("--served", help="Also what has served, but for the last rollback.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Remove it; without, what would be removed is shown alone.")
+    ] = False,
+    reason: Annotated[str, typer.Option(help="Why; versions without a bundle say so.")] = "pruned by hand",
+) -> None:
+    """Show which bundles and MLflow runs nothing needs, with bytes, and why others stay; --yes removes them.
+
+    Example: ml-platform models prune my_model --keep-last 3 --younger-than 60
+    """
+    from datetime import timedelta
+
+    from ml_platform.promotion.prune import plan_prune
+    from ml_platform.promotion.prune import prune as remove
+    from ml_platform.promotion.prune_item import Retention
+    from ml_platform.registry.stored_documents import DocumentUnreadable
+
+    retention = Retention(timedelta(days=younger_than), keep_last, versions=bundles, served=served)
+    try:
+        settings = Settings()
+        items = plan_prune(settings, retention, model)
+        for item in items:
+            fate = f"stays: {item.keep}" if item.keep else ("removed" if yes else "would go")
+            say(f"{item.kind} {item.name[:12]}  {item.model or '-'}, {item.about}  {item.size:,} bytes  {fate}")
+        going = [item for item in items if not item.keep]
+        size = sum(item.size for item in going)
+        if not yes:
+            say(f"{len(going)} of {len(items)} would go, {size:,} bytes. To remove them: --yes")
+            return
+        freed = remove(settings, items, by=promoter(settings), reason=reason)
+    except (LookupError, ValueError, DocumentUnreadable, MayNotPromote, EnvironmentUnknown) as error:
+        stop(f"Nothing was pruned: {error}")
+    say(f"{len(going)} of {len(items)} are removed, {freed:,} bytes are free")
 
 
 @app.command()

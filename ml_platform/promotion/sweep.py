@@ -41,7 +41,7 @@ def sweep_bundles(store: ReleaseStore, *, grace: timedelta = GRACE) -> Sweep:
     """
     folder, before = store.folder / "bundles", time.time() - grace.total_seconds()
     old = [path for path in folder.glob("*") if path.is_dir() and path.stat().st_mtime < before]
-    named = set(_named(store))
+    named = set(named_digests(store))
     orphans = [path for path in old if not path.name.startswith(".") and path.name not in named]
     unfinished = [path for path in old if path.name.startswith(".staged-")]
     freed = sum(file.stat().st_size for path in (*orphans, *unfinished) for file in path.iterdir())
@@ -50,7 +50,7 @@ def sweep_bundles(store: ReleaseStore, *, grace: timedelta = GRACE) -> Sweep:
     return Sweep(bundles=tuple(sorted(path.name for path in orphans)), unfinished=len(unfinished), freed_bytes=freed)
 
 
-def _named(store: ReleaseStore) -> Iterator[str]:
+def named_digests(store: ReleaseStore) -> Iterator[str]:
     """Digests in any document of the store, and in the manifests of the bundles that these name."""
     documents = (
         path for kind in ("versions", "endpoints", "history") for path in (store.folder / kind).rglob("*.json")

@@ -302,6 +302,9 @@ class ReleaseStore:
                 reason = f"{reason} ({canary.ended_by_this})"
             self._check_approved(model, name, targets)
             self.notes.check_released(model, targets)
+            for target in targets:
+                if not self.bundle_path(target.digest).is_dir():  # removed since it was verified
+                    self.read_bundle(target.digest)
             if current and action == "traffic" and (current.targets, current.key) == (tuple(targets), key):
                 return current
             document = Endpoint(

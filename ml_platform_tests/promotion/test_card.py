@@ -1,6 +1,7 @@
 """A version's model card: made of what was recorded; as Markdown, as a page, in MLflow, with what it has served."""
 
 import json
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,9 +13,12 @@ from ml_platform.promotion.card import write_card
 from ml_platform.promotion.power import measured_power, power_beforehand
 from ml_platform.promotion.promote import promote
 from ml_platform.promotion.versions import register
+from ml_platform.registry.approvals import ApprovalPolicy
 from ml_platform.registry.card_pages import ANNEX_IV, card_html, card_markdown
+from ml_platform.registry.lost_data import note_lost_data
 from ml_platform.registry.model_card import ModelCard, card_path, load_card, store_card
 from ml_platform.registry.stored_documents import DocumentUnreadable
+from ml_platform.registry.version_notes import NoteWish
 from ml_platform.training.documents import TrainedModel
 from ml_platform_tests.toy_world import Shops
 
@@ -186,3 +190,29 @@ def test_a_damaged_card_is_told(carded: tuple[Shops, ModelCard]) -> None:
         load_card(shops.store, "order_late", 1)
     store_card(shops.store, card)
     assert load_card(shops.store, "order_late", 1) == card
+
+
+def test_it_names_the_approver_what_people_said_and_what_was_lost(
+    carded: tuple[Shops, ModelCard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shops, card = carded
+    digest = shops.store.versions("order_late")[1]
+    assert "No approval of a person is needed" in card_markdown(shops.store, card)
+    shops.store.approvals.set_policy("order_late", ApprovalPolicy())
+    assert "Nobody has asked for its approval" in card_markdown(shops.store, card)
+    shops.store.approvals.request("order_late", 1, digest, revision=1, by="ann", comment="passed the gate")
+    shops.store.approvals.decide("order_late", 1, by="bob", approve=True, comment="slices | fine")
+    shops.store.notes.add("order_late", 1, [NoteWish(action="comment", text="# odd <on> Sundays")], by="eve")
+    markdown, page = card_markdown(shops.store, card), Page(card_html(shops.store, card))
+    for said in ("Approval by bob, ", "slices | fine", "1. eve, ", "> # odd <on> Sundays"):
+        assert said in markdown
+    assert "# odd <on> Sundays" in page.text
+    assert f"the table training_sets/order_late version {card.provenance.training_set_version}" in page.text
+    assert "No longer readable" not in markdown
+    shutil.rmtree(shops.settings.home / "lake" / "raw" / "orders")
+    monkeypatch.setenv("ML_PLATFORM_HOME", str(shops.settings.home))
+    lost = "so that this version cannot be made again: `raw/orders` version 0. They were vacuumed or deleted."
+    assert lost in CliRunner().invoke(app, ["models", "card", "order_late", "1"]).output
+    assert lost not in card_markdown(shops.store, card)  # as it was last noted, for those who do not read the lake
+    assert note_lost_data(shops.lake, shops.store) == {"raw/orders": [0]}
+    assert lost in card_markdown(shops.store, card)

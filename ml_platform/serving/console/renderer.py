@@ -88,7 +88,7 @@ class Console:
         DocumentUnreadable
             When its file, or one of what it served, is damaged.
         """
-        return await self._do(lambda: card_html(self.releases, load_card(self.releases, name, version)))
+        return await self._do(lambda: self._card(name, version))
 
     async def versions(self, scope: Scope, name: str, metric: str | None) -> str:
         """All registered versions of a model (raises LookupError for an unknown model or metric)."""
@@ -101,6 +101,20 @@ class Console:
     async def compare(self, scope: Scope, name: str, versions: Sequence[int]) -> str:
         """Versions side by side (raises LookupError for an unknown one, ValueError for too few or too many)."""
         return await self._do(lambda: self._page(scope, "compare.html", compare_page(self.releases, name, versions)))
+
+    def _card(self, name: str, version: int) -> str:
+        card = load_card(self.releases, name, version)
+        others = [number for number in self.releases.versions(name) if number != version]
+        pages = {
+            "This version": f"../../console/versions/{version}",
+            "All versions, with chart": "../../console/versions",
+        }
+        if others:
+            pages[f"Compare with version {others[-1]}"] = (
+                f"../../console/compare?version={others[-1]}&version={version}"
+            )
+        pages["History (JSON)"] = f"../../../../endpoints/{name}/history"
+        return card_html(self.releases, card, pages=pages)
 
     async def _do(self, work: Callable[[], _Done]) -> _Done:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

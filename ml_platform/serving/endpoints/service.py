@@ -62,7 +62,7 @@ class EndpointService:
         canary = document.canary
         if canary is None:
             return None
-        report = await self._in_store(lambda: read_report(self.store, document))
+        report = await self.in_store(lambda: read_report(self.store, document))
         return {
             "version": canary.version,
             "state": canary.state,

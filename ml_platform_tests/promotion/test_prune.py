@@ -1,0 +1,121 @@
+"""What nothing needs goes, what stays says why, and a pruning that was killed is ended by the next."""
+
+from datetime import timedelta
+
+import pytest
+from typer.testing import CliRunner
+
+from ml_platform.cli import app
+from ml_platform.promotion.promote import promote_version
+from ml_platform.promotion.prune import plan_prune, prune
+from ml_platform.promotion.prune_item import PruneItem, Retention
+from ml_platform.promotion.prune_runs import _size
+from ml_platform.promotion.versions import register
+from ml_platform.registry.manifest import Target
+from ml_platform.registry.version_facts import facts_of
+from ml_platform.training.documents import TrainedModel
+from ml_platform_tests.serving.releases import bundle
+from ml_platform_tests.toy_world import Shops
+
+NAME, ALL = "order_late", Retention(timedelta(0), 0, versions=True, served=True)
+
+
+@pytest.fixture
+def world(shops: Shops, trained_shops: tuple[Shops, TrainedModel]) -> Shops:
+    """Version 1 serves; another model's version 1 and 2 never did, and a bundle is nobody's."""
+    trained = trained_shops[1]
+    register(shops.spec, trained, shops.evaluate(trained), tracker=shops.tracker)
+    promote_version(shops.settings, NAME, 1, by="ann", reason="first")
+    for version in (1, 2):
+        shops.store.register_version("flight_delay", version, shops.store.put_bundle(bundle(version)))
+    shops.store.put_bundle(bundle(9))
+    with shops.tracker.run(NAME, "old search") as search:
+        shops.tracker.log_files(search, {"plots/a.txt": b"1234"})
+        shops.tracker.end_run(shops.tracker.open_run(NAME, "old trial", parent=search), "FINISHED")
+    return shops
+
+
+def fates(items: list[PruneItem], kind: str) -> dict[str, str]:
+    return {f"{item.model} {item.about}".strip(): item.keep for item in items if item.kind == kind}
+
+
+def test_what_stays_says_why(world: Shops) -> None:
+    everything = plan_prune(world.settings, Retention(timedelta(days=30), 5))
+    assert all(item.keep for item in everything)
+    assert fates(plan_prune(world.settings, ALL), "bundle") == {
+        f"{NAME} version 1": f"{NAME} serves it",
+        "flight_delay version 1": "",
+        "flight_delay version 2": "it is the challenger",
+        "no version": "",
+    }
+    careful = fates(plan_prune(world.settings, Retention(timedelta(0), 1)), "bundle")
+    assert careful["flight_delay version 1"].startswith("a registered version is made of it")
+    assert careful["no version"] == ""
+    runs = fates(plan_prune(world.settings, ALL), "run")
+    assert (runs[f"{NAME} old search"], runs[f"{NAME} old trial"]) == ("", "")
+    assert "version 1 came from it (Production)" in runs.values()
+
+
+def test_a_version_without_bundle_says_who_and_the_rest_works_on(world: Shops) -> None:
+    items = plan_prune(world.settings, ALL)
+    digest = world.store.versions("flight_delay")[1]
+    freed = prune(world.settings, items, by="ann", reason="disk")
+    assert freed == sum(item.size for item in items if not item.keep) > 0
+    assert not world.store.bundle_path(digest).exists()
+    assert facts_of(world.store, "flight_delay", 1).missing[0].startswith("its bundle was removed by ann at ")
+    with pytest.raises(LookupError, match=r"bundle \w+ was removed by ann .*\(disk\); train the model again"):
+        world.store.load_manifest(digest)
+    assert world.store.load_manifest(world.store.versions(NAME)[1]).model == NAME
+    again = plan_prune(world.settings, ALL)
+    assert [item for item in again if not item.keep] == []
+    assert prune(world.settings, again, by="ann", reason="disk") == 0
+    world.store.put_bundle(bundle(1))  # restored, or trained again
+    assert facts_of(world.store, "flight_delay", 1).bundle_bytes is not None
+
+
+def test_a_killed_pruning_is_ended_by_the_next(world: Shops, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = plan_prune(world.settings, ALL)
+    run = next(item for item in items if item.kind == "run" and item.about == "old search")
+    with monkeypatch.context() as patch:
+
+        def killed(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr("ml_platform.promotion.prune_bundles.shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prune(world.settings, items, by="ann", reason="disk")
+    client = world.tracker.client  # and one that was killed between the run's deletion and that of its files
+    client.set_tag(run.name, "pruned_by", "ann")
+    client.delete_run(run.name)
+    location = client.get_run(run.name).info.artifact_uri
+    assert _size(world.tracker, location) == 4
+    left = list((world.store.folder / "bundles").glob(".staged-removed-*"))
+    assert len(left) == 1
+    prune(world.settings, plan_prune(world.settings, ALL), by="ann", reason="disk")
+    assert not left[0].exists()
+    assert _size(world.tracker, location) == 0
+    assert sorted(path.name for path in (world.store.folder / "bundles").iterdir()) == sorted(
+        [world.store.versions(NAME)[1], world.store.versions("flight_delay")[2]]
+    )
+
+
+def test_what_serves_since_the_plan_stays(world: Shops) -> None:
+    items = plan_prune(world.settings, ALL)
+    target = Target(version=1, digest=world.store.versions("flight_delay")[1])
+    world.store.publish("flight_delay", [target], reason="meanwhile", by="bob")
+    prune(world.settings, items, by="ann", reason="disk")
+    assert world.store.load_manifest(world.store.versions("flight_delay")[1]).model == "flight_delay"
+
+
+def test_a_terminal_tells_first(world: Shops, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ML_PLATFORM_HOME", str(world.settings.home))
+
+    def run(*words: str) -> str:
+        return CliRunner().invoke(app, ["models", "prune", *words]).output
+
+    words = ["--younger-than", "0", "--keep-last", "0", "--bundles"]
+    assert "To remove them: --yes" in run(*words)
+    assert world.store.bundle_path(world.store.versions("flight_delay")[1]).exists()
+    assert "bytes are free" in run(*words, "--yes", "--reason", "disk")
+    assert not world.store.bundle_path(world.store.versions("flight_delay")[1]).exists()
+    assert "Nothing was pruned: no model 'nope'" in run("nope")
