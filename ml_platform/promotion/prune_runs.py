@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
-_PRUNED, _PARENT = "pruned_by", "mlflow.parentRunId"
+_PRUNED = "pruned_by"
 _AT_ONCE = 1000
 
 
@@ -122,8 +122,7 @@ def _family(run_id: str, runs: "dict[str, Run]") -> set[str]:
     """A run with those above it, below it, and linked to it."""
     near: dict[str, set[str]] = {}
     for one, run in runs.items():
-        linked = [value for name, value in run.data.tags.items() if name.endswith("_run_id") or name == _PARENT]
-        for other in linked:
+        for other in run.data.tags.values():  # its parent, its search, the run of which it is the refit
             if other in runs:
                 near.setdefault(one, set()).add(other)
                 near.setdefault(other, set()).add(one)

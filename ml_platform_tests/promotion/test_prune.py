@@ -54,6 +54,11 @@ def test_what_stays_says_why(world: Shops) -> None:
     runs = fates(plan_prune(world.settings, ALL), "run")
     assert (runs[f"{NAME} old search"], runs[f"{NAME} old trial"]) == ("", "")
     assert "version 1 came from it (Production)" in runs.values()
+    client = world.tracker.client  # as a refit names the run that it was made from
+    search = next(item.name for item in plan_prune(world.settings, ALL) if item.about == "old search")
+    client.set_tag(str(client.get_model_version(NAME, "1").run_id), "judged_run", search)
+    runs = fates(plan_prune(world.settings, ALL), "run")
+    assert runs[f"{NAME} old trial"] == "version 1 came from it (Production)"
 
 
 def test_a_version_without_bundle_says_who_and_the_rest_works_on(world: Shops) -> None:
