@@ -137,10 +137,14 @@ def _same_rows(
     table, version = _training_set(store, newest)
     learned = max(datetime.fromisoformat(scorer.manifest.provenance.trained_until) for scorer in scorers)
     try:
-        frame = lake.read(table, version=version).collect()
+        rows = (
+            lake.read(table, version=version)
+            .filter(pl.col(spec.timestamp) > learned)
+            .sort(spec.timestamp, spec.id)
+            .collect(engine="streaming")
+        )
     except (LookupError, FileNotFoundError) as error:
         return None, f"the training set is gone: {error}"
-    rows = frame.filter(pl.col(spec.timestamp) > learned).sort(spec.timestamp, spec.id)
     if rows.is_empty():
         return None, f"all rows of {table} version {version} are older than what one of them has learned from"
     try:

@@ -8,6 +8,7 @@ from ml_platform.inference.matrix import FeatureEncoder, encode_labels, label_cl
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.data.cuts import RowRange
 from ml_platform.training.data.split import TrainingRows, split_by_time
+from ml_platform.training.data.stored_rows import rows_to_check
 from ml_platform.training.distributed.fit import plan_fit
 from ml_platform.training.distributed.shard import read_shard, read_stopping_rows
 from ml_platform.training.documents import TrainedModel
@@ -124,3 +125,21 @@ def test_rows_of_one_class_are_refused(trained_shops: tuple[Shops, TrainedModel]
 def _sorted(rows: np.ndarray) -> np.ndarray:
     keys = np.nan_to_num(rows, nan=-1e9)
     return rows[np.lexsort(keys.T[::-1])]
+
+
+def test_leaks_are_looked_for_among_the_newest_rows_and_some_by_chance(
+    trained_shops: tuple[Shops, TrainedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, trained = trained_shops
+    stored, _ = stored_rows(world, trained)
+    ref = trained.training_set
+    everything = stored.scan().sort("ordered_at", "order_id").collect()
+    rows, held = rows_to_check(world.lake, stored.spec, ref)
+    assert rows.select(pl.len()).collect().item() == held.height == ref.rows
+    monkeypatch.setattr("ml_platform.training.data.stored_rows.CHECKED_ROWS", 1000)
+    rows, held = rows_to_check(world.lake, stored.spec, ref)
+    assert rows.select(pl.len()).collect().item() == ref.rows
+    assert held.tail(500).equals(everything.tail(500))
+    assert 350 < held.height - 500 < 650
+    assert held["order_id"].is_unique().all()
+    assert held["ordered_at"].is_sorted()
