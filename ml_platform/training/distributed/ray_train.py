@@ -80,9 +80,9 @@ def run_workers(plan: FitPlan) -> Outcome:
                 result = trainer.fit()
         except ray.train.TrainingFailedError as error:
             raise WorkersFailed(
-                f"{spec.name}: the training on {training.workers} workers failed {RESTARTS + 1} times, the last time "
-                f"by: {_reason(error)}. What was trained until then is kept: run it again, and it goes on from there. "
-                "A worker that is killed without a message had too little memory: set more `training.workers`"
+                f"{spec.name}: the training on {training.workers} workers failed, after {RESTARTS} restarts: "
+                f"{_reason(error)}. What was trained until then is kept: run it again, and it goes on from there. "
+                "A worker that dies without a message had too little memory: set more `training.workers`"
             ) from error
         with result.checkpoint.as_directory() as folder:
             state = FitState.read(Path(folder))
@@ -186,5 +186,11 @@ def _signals_kept() -> Iterator[None]:
 def _reason(error: Exception) -> str:
     """What the workers raised, each reason once and in one line."""
     failures = getattr(error, "worker_failures", None) or {0: error}
-    reasons = {str(failure).strip().splitlines()[-1] for failure in failures.values() if str(failure).strip()}
-    return "; ".join(sorted(reasons)) or type(error).__name__
+    return "; ".join(sorted({_in_short(failure) for failure in failures.values()}))
+
+
+def _in_short(failure: Exception) -> str:
+    if "worker process has died" in str(failure):  # and then half a page of what it may have been
+        return "the process of a worker died"
+    lines = str(failure).strip().splitlines()
+    return lines[-1].rstrip(".")[:300] if lines else type(failure).__name__

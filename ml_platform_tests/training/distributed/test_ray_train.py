@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -88,28 +89,25 @@ def test_a_model_that_two_workers_train_is_released_refitted_and_as_good(world: 
 
 
 @pytest.mark.usefixtures("ray")
-def test_after_the_kill_of_a_worker_training_goes_on_from_the_last_checkpoint(world: Shops) -> None:
+def test_training_goes_on_from_the_last_checkpoint_after_kills_of_workers(
+    world: Shops, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ref = world.training_set()
     rows = world.rows(ref)
     assert rows.stored is not None
     assert rows.cuts is not None
     params = {"learning_rate": 0.02, "max_depth": 4, "n_estimators": 400}
-    killed: list[int] = []
-
-    def kill_one() -> None:
-        """Kill a worker once there is a checkpoint."""
-        while not killed:
-            kept = list((Path(world.lake.uri) / FOLDER).glob("*/checkpoint_*/model"))
-            workers = [one.pid for one in psutil.process_iter(["cmdline"]) if _is_own_worker(one)]
-            if kept and len(workers) == 2:
-                os.kill(workers[0], signal.SIGKILL)
-                killed.append(workers[0])
-            threading.Event().wait(0.05)
-
-    threading.Thread(target=kill_one, daemon=True).start()
     ranges = [rows.cuts.train, rows.cuts.validation]
-    fitted = fit_stored(rows.stored, ranges, "xgboost", params, seeks_rounds=False)
+    with monkeypatch.context() as patched, _killing(world) as killed:
+        patched.setattr("ml_platform.training.distributed.ray_train.RESTARTS", 0)
+        with pytest.raises(WorkersFailed, match=r"failed, after 0 restarts: .*died.* run it again, and it goes on"):
+            fit_stored(rows.stored, ranges, "xgboost", params, seeks_rounds=False)
     assert killed
+    assert _checkpoints(world), "nothing is there to go on from"
+    with _killing(world) as killed:
+        fitted = fit_stored(rows.stored, ranges, "xgboost", params, seeks_rounds=False)
+    assert killed
+    assert not _checkpoints(world)
     assert fitted.distributed is not None
     assert fitted.distributed.rounds == fitted.estimator.get_booster().num_boosted_rounds() == 400
     onnx, parity = fitted.export()
@@ -133,6 +131,31 @@ def test_more_cores_than_the_cluster_has_are_refused_before_anything_waits(world
     assert rows.cuts is not None
     with pytest.raises(WorkersFailed, match=r"take 100 cores .* the Ray cluster has 2"):
         fit_stored(rows.stored, [rows.cuts.train], "lightgbm", {"n_estimators": 5}, seeks_rounds=False)
+
+
+@contextmanager
+def _killing(world: Shops) -> Iterator[list[int]]:
+    """Kill a worker once, as soon as there is a checkpoint that was not there before; the list has its number then."""
+    before, killed, ended = _checkpoints(world), list[int](), threading.Event()
+
+    def watch() -> None:
+        while not killed and not ended.wait(0.05):
+            workers = [one.pid for one in psutil.process_iter(["cmdline"]) if _is_own_worker(one)]
+            if len(workers) == 2 and _checkpoints(world) - before:
+                os.kill(workers[1], signal.SIGKILL)
+                killed.append(workers[1])
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _checkpoints(world: Shops) -> set[Path]:
+    return set((Path(world.lake.uri) / FOLDER).glob("*/checkpoint_*/model"))
 
 
 def _is_own_worker(process: psutil.Process) -> bool:
