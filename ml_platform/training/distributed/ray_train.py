@@ -3,13 +3,13 @@
 import hashlib
 import os
 import shutil
-import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from ml_platform.atomic_files import locked
 from ml_platform.code_version import engine_code_version
@@ -21,6 +21,7 @@ from ml_platform.training.distributed.plan import FitPlan
 from ml_platform.training.distributed.worker import train_shard
 from ml_platform.training.families.registry import get_family
 
+T = TypeVar("T")
 FOLDER: Final = "_training"  # of the lake: where workers on other machines keep and find checkpoints, too
 RESTARTS: Final = 3  # of all workers, from the last checkpoint, after one died or failed
 _TRAIN_SETTINGS: Final = {
@@ -76,13 +77,14 @@ def run_workers(plan: FitPlan) -> Outcome:
             ),
         )
         try:
-            with _signals_kept():
-                result = trainer.fit()
+            result = _run(trainer.fit)
         except ray.train.TrainingFailedError as error:
+            ref = plan.stored.ref
             raise WorkersFailed(
                 f"{spec.name}: the training on {training.workers} workers failed, after {RESTARTS} restarts: "
-                f"{_reason(error)}. What was trained until then is kept: run it again, and it goes on from there. "
-                "A worker that dies without a message had too little memory: set more `training.workers`"
+                f"{_reason(error)}. What was trained until then is kept: run it again on version {ref.version} of "
+                f"{ref.table}, as a re-execution from the failed step does, and it goes on from there. A worker that "
+                "dies without a message had too little memory: set more `training.workers`"
             ) from error
         with result.checkpoint.as_directory() as folder:
             state = FitState.read(Path(folder))
@@ -170,17 +172,18 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-@contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Give the handler of Ctrl-C back, which Ray Train replaces by one of its own."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _run(fit: Callable[[], T]) -> T:
+    """Fit in a thread of its own: in the main one Ray Train takes Ctrl-C for itself, and exits as if all were well."""
+    outcome: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(fit())
+        except BaseException as error:  # noqa: BLE001 - handed to who waits
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="ray train", daemon=True).start()
+    return outcome.result()
 
 
 def _reason(error: Exception) -> str:

@@ -100,7 +100,9 @@ def test_training_goes_on_from_the_last_checkpoint_after_kills_of_workers(
     ranges = [rows.cuts.train, rows.cuts.validation]
     with monkeypatch.context() as patched, _killing(world) as killed:
         patched.setattr("ml_platform.training.distributed.ray_train.RESTARTS", 0)
-        with pytest.raises(WorkersFailed, match=r"failed, after 0 restarts: .*died.* run it again, and it goes on"):
+        with pytest.raises(
+            WorkersFailed, match=r"failed, after 0 restarts: .*died.* run it again on version .* goes on"
+        ):
             fit_stored(rows.stored, ranges, "xgboost", params, seeks_rounds=False)
     assert killed
     assert _checkpoints(world), "nothing is there to go on from"
