@@ -228,7 +228,7 @@ def step(name: str, folder: Path, value: str, workers: int) -> dict[str, Any]:
 def main() -> None:
     """Measure, and write the section."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=5_000_000, help="rows of the set (default: %(default)s)")
+    parser.add_argument("--rows", type=int, default=2_500_000, help="rows of the set (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=4, help="workers (default: %(default)s)")
     parser.add_argument("--step", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -62,7 +62,7 @@ def run_workers(plan: FitPlan) -> Outcome:
     trainer_class = get_family(plan.family).shard_booster().trainer()
     with _kept_alone(lake, spec.name), _environment(_TRAIN_SETTINGS), _session(training.workers * plan.cpus, spec.name):
         name = f"{spec.name}-{fit_key(plan)}"
-        _remove_others(lake, spec.name, name)
+        remove_others(lake, spec.name, name)
         trainer = trainer_class(
             train_shard,
             train_loop_config={"plan": plan},
@@ -77,13 +77,13 @@ def run_workers(plan: FitPlan) -> Outcome:
             ),
         )
         try:
-            result = _run(trainer.fit)
+            result = in_own_thread(trainer.fit)
         except ray.train.TrainingFailedError as error:
             ref = plan.stored.ref
             raise WorkersFailed(
                 f"{spec.name}: the training on {training.workers} workers failed, after {RESTARTS} restarts: "
-                f"{_reason(error)}. What was trained until then is kept: run it again on version {ref.version} of "
-                f"{ref.table}, as a re-execution from the failed step does, and it goes on from there. A worker that "
+                f"{failure_reason(error)}. What was trained until then is kept: run it again on version "
+                f"{ref.version} of {ref.table}, as a re-execution from the failed step does, and it goes on from there. A worker that "
                 "dies without a message had too little memory: set more `training.workers`"
             ) from error
         with result.checkpoint.as_directory() as folder:
@@ -145,7 +145,7 @@ def _kept_alone(lake: Lake, model: str) -> Iterator[None]:
         yield
 
 
-def _remove_others(lake: Lake, model: str, own: str) -> None:
+def remove_others(lake: Lake, model: str, own: str) -> None:
     """Remove what killed processes left of other fits of the model."""
     if lake.is_local:
         for path in (Path(lake.uri) / FOLDER).glob(f"{model}-*"):
@@ -172,7 +172,7 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _run(fit: Callable[[], T]) -> T:
+def in_own_thread(fit: Callable[[], T]) -> T:
     """Fit in a thread of its own: in the main one Ray Train takes Ctrl-C for itself, and exits as if all were well."""
     outcome: Future[T] = Future()
 
@@ -186,7 +186,7 @@ def _run(fit: Callable[[], T]) -> T:
     return outcome.result()
 
 
-def _reason(error: Exception) -> str:
+def failure_reason(error: Exception) -> str:
     """What the workers raised, each reason once and in one line."""
     failures = getattr(error, "worker_failures", None) or {0: error}
     return "; ".join(sorted({_in_short(failure) for failure in failures.values()}))
