@@ -83,8 +83,8 @@ def run_workers(plan: FitPlan) -> Outcome:
             raise WorkersFailed(
                 f"{spec.name}: the training on {training.workers} workers failed, after {RESTARTS} restarts: "
                 f"{failure_reason(error)}. What was trained until then is kept: run it again on version "
-                f"{ref.version} of {ref.table}, as a re-execution from the failed step does, and it goes on from there. "
-                "A worker that dies without a message had too little memory: set more `training.workers`"
+                f"{ref.version} of {ref.table}, as a re-execution from the failed step does, and it goes on from "
+                "there. A worker that dies without a message had too little memory: set more `training.workers`"
             ) from error
         with result.checkpoint.as_directory() as folder:
             state = FitState.read(Path(folder))
