@@ -21,7 +21,7 @@ from ml_platform.serving.endpoints.service import EndpointService
 from ml_platform.serving.http.messages import Refused, encode
 from ml_platform.serving.prediction.route_adapter import own_error
 
-_LONGEST_REASON = 1000
+_LONGEST_REASON = 1000  # characters: every server and every look at the history reads it
 _ETAG = re.compile(r'(?:W/)?"([!#-~]*)"|([0-9]{1,9})')
 
 
@@ -37,9 +37,7 @@ class EndpointChange(msgspec.Struct, forbid_unknown_fields=True):
     """Body of a change; `targets` replaces all targets."""
 
     targets: list[TargetChange]
-    reason: Annotated[
-        str, msgspec.Meta(max_length=_LONGEST_REASON)
-    ]  # every server and every look at the history reads it
+    reason: Annotated[str, msgspec.Meta(max_length=_LONGEST_REASON)]
     key: str | None = None
     model: str | None = None
 
