@@ -14,8 +14,8 @@ def interval_bounds(conformal: Conformal, level: float) -> tuple[float, float]:
     Examples
     --------
     >>> known = Conformal(levels=(0.8, 0.9), lower=(-2.0, -4.0), upper=(1.0, 2.0), rows=0, first="", last="")
-    >>> interval_bounds(known, 0.85)
-    (-3.0, 1.5)
+    >>> interval_bounds(known, 0.9)
+    (-4.0, 2.0)
     """
     levels = conformal.levels
     return float(np.interp(level, levels, conformal.lower)), float(np.interp(level, levels, conformal.upper))

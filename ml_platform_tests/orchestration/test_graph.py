@@ -44,7 +44,7 @@ def test_both_models_have_the_same_life(definitions):
     assert set(lives["flight_delay"]) == {
         *("training_set", "candidates", "trained_model", "evaluation"),
         *("refitted_model", "registered_version", "release"),
-        *("predictions", "inference_log", "performance", "drift_report"),
+        *("predictions", "inference_log", "performance", "drift_report", "recalibration"),
     }
 
 

@@ -44,7 +44,7 @@ def test_families_that_cannot_are_refused_with_file_and_line(training: str, tmp_
     with pytest.raises(SpecError) as raised:
         load_spec(path, VIEWS)
     assert str(raised.value) == (
-        f"{path}:{len(GOOD.splitlines()) + 1}: training: workers: 2, but ['logistic_regression'] under `families` "
+        f"{path}:{len(GOOD.splitlines()) + 1}: training.workers: 2, but ['logistic_regression'] under `families` "
         "cannot be trained over several; of the engine's families can: lightgbm, xgboost. Leave the others out, or set "
         "executor: local"
     )

@@ -25,7 +25,7 @@ LOCAL = {"scheduled_departure": "2013-07-01T12:00:00", "scheduled_arrival": "201
 # Row of the table → content type, body, whether MLflow answers, whether this server does.
 ROWS: dict[str, tuple[str, bytes, bool, bool]] = {
     "a column that is no input": (JSON, one(surplus=1), True, True),
-    "`params`, any other member of the body": (
+    "`params` other than `interval`, any other member of the body": (
         JSON, json.dumps({"instances": [ROW], "params": {"a": 1}, "b": 2}).encode(), True, True,
     ),
     "1.5 for an integer": (JSON, one(distance=1.5), True, False),
