@@ -1,9 +1,12 @@
 """What a model's calibration does to scores and to their explanations; the graph does the same (training writes it)."""
 
+from collections.abc import Sequence
+
+import msgspec
 import numpy as np
 
 from ml_platform.inference.explainer import Explainer, Explanations
-from ml_platform.registry.manifest import Calibration
+from ml_platform.registry.manifest import Calibration, Label
 
 
 def calibrated(calibration: Calibration | None, score: np.ndarray) -> np.ndarray:
@@ -32,6 +35,14 @@ def log_odds(score: np.ndarray, floor: float) -> np.ndarray:
     held = np.minimum(np.maximum(score, floor), 1 - floor)
     odds: np.ndarray = np.log(held) - np.log(1 - held) if score.ndim == 1 else np.log(held)
     return odds
+
+
+def for_classes(calibration: Calibration | None, known: Sequence[Label], wanted: Sequence[Label]) -> Calibration | None:
+    """A calibration for a model of the same kind with other classes: one that is new has no shift of its own."""
+    if calibration is None or tuple(known) == tuple(wanted) or not wanted:
+        return calibration
+    shifts = dict(zip(map(str, known), calibration.shifts, strict=True))
+    return msgspec.structs.replace(calibration, shifts=tuple(shifts.get(str(name), 0.0) for name in wanted))
 
 
 class CalibratedExplainer:

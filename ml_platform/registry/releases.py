@@ -4,6 +4,7 @@
     <folder>/endpoints/<name>.json                 what serves now; replaced atomically
     <folder>/history/<name>/<revision>.json        every document that ever was current
     <folder>/versions/<model>/<version>.json       bundle of a registered version
+    <folder>/conformal/<digest>.json               intervals that follow the labels, see `registry.adapted_conformal`
     <folder>/origins/<digest>.json                 of a bundle from another environment, see `registry.origins`
     <folder>/canary/…                             canary walks, see `registry.canary`
     <folder>/tries/<model>.json                    challengers that the gate judged, see `training.evaluation.tries`

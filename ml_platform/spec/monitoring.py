@@ -92,10 +92,10 @@ class Recalibration(Strict):
         0.002, ge=0, lt=1, description="Mean change of a probability below which no new version is made."
     )
     interval_window: PositiveDuration = Field(
-        timedelta(days=28), description="Newest labelled days that intervals and sets are made of."
+        timedelta(days=14), description="Newest labelled days that intervals and sets are made of."
     )
     gamma: float = Field(
-        0.1,
+        0.15,
         ge=0,
         le=1,
         description="How far a day that intervals held too often or too rarely moves them (adaptive conformal "

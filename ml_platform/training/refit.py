@@ -16,6 +16,7 @@ import polars as pl
 from ml_platform.code_version import code_version as current_code_version
 from ml_platform.features.views.view import FeatureView
 from ml_platform.inference.batch import score_rows
+from ml_platform.inference.calibration import for_classes
 from ml_platform.inference.matrix import encode_labels
 from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.logged_model import log_model
@@ -31,7 +32,6 @@ from ml_platform.training.documents import Evaluation, Refit, TrainedModel
 from ml_platform.training.evaluation.metrics import gain, measure
 from ml_platform.training.evaluation.rule import seed_noise
 from ml_platform.training.recipe import FILE, Recipe, store_recipe
-from ml_platform.training.uncertainty.calibrate import for_classes
 
 
 def refit_model(

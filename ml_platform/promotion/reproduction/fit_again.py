@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from ml_platform.inference.batch import score_rows
+from ml_platform.inference.calibration import for_classes
 from ml_platform.inference.matrix import encode_labels
 from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.digests import model_digest
@@ -23,7 +24,7 @@ from ml_platform.training.recipe import Recipe
 from ml_platform.training.search.records import TrialRecord
 from ml_platform.training.search.study import SearchStudy, study_in_memory
 from ml_platform.training.search.trial import trial_data
-from ml_platform.training.uncertainty.calibrate import calibrate, for_classes
+from ml_platform.training.uncertainty.calibrate import calibrate
 
 _SHOWN = 5  # of what differs
 

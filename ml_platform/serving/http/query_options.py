@@ -79,4 +79,4 @@ def wants_details(query: bytes) -> bool:
         options = read_options(query)
     except Refused:
         return False
-    return any(options.get(name) for name in DETAILS)
+    return bool(options.get("explain") or options.get("features"))

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import polars as pl
 
+from ml_platform.inference.calibration import for_classes
 from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.manifest import Label
 from ml_platform.registry.releases import ReleaseStore
@@ -13,6 +15,7 @@ from ml_platform.spec.model import ModelSpec
 from ml_platform.training.documents import Interval
 from ml_platform.training.evaluation.cluster_interval import gain_interval, within_blocks
 from ml_platform.training.evaluation.metrics import measure
+from ml_platform.training.export.calibrated_graph import calibrate_graph
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,23 @@ def contender(spec: ModelSpec, y: np.ndarray, scores: np.ndarray, threshold: flo
 def as_judged(store: ReleaseStore, digest: str) -> Scorer:
     """Load a version as the gate judged it: after its refit it knows rows on which it is to be compared now.
 
-    The bundle itself stands in where the judged one is gone; then only rows after its refit are new to it.
+    Where its probabilities were calibrated anew since, the judged model is calibrated so too: it has two numbers from
+    rows that it may be compared on, which is to its good, and the challenger meets what really serves. The bundle
+    itself stands in where the judged one is gone; then only rows after its refit are new to it.
     """
     served = Scorer.load(store.bundle_path(digest))
     judged = served.manifest.provenance.judged
     if judged is None or not store.bundle_path(judged.digest).is_dir():
         return served
-    return Scorer.load(store.bundle_path(judged.digest))
+    scorer = Scorer.load(store.bundle_path(judged.digest))
+    if served.manifest.recalibrated is None:
+        return scorer
+    manifest = scorer.manifest
+    calibration = for_classes(served.manifest.calibration, served.manifest.classes, manifest.classes)
+    if calibration is None:
+        return scorer
+    onnx = calibrate_graph(store.read_bundle(judged.digest)["model.onnx"], manifest.task, calibration)
+    return Scorer(msgspec.structs.replace(manifest, calibration=calibration), onnx, judged.digest)
 
 
 def all_classes(scorers: Sequence[Scorer]) -> tuple[Label, ...]:

@@ -7,7 +7,6 @@ So the same candidate is fitted once more without the validation rows, and its s
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import msgspec
 import numpy as np
 import polars as pl
 
@@ -78,11 +77,3 @@ def in_words(calibration: Calibration) -> str:
         f"{calibration.fitted_on} rows from {first} to {last}, on which the expected calibration error goes from "
         f"{calibration.error_before:.4f} to {calibration.error_after:.4f}."
     )
-
-
-def for_classes(calibration: Calibration | None, known: Sequence[Label], wanted: Sequence[Label]) -> Calibration | None:
-    """A calibration for a model of the same kind with other classes: one that is new has no shift of its own."""
-    if calibration is None or tuple(known) == tuple(wanted) or not wanted:
-        return calibration
-    shifts = dict(zip(map(str, known), calibration.shifts, strict=True))
-    return msgspec.structs.replace(calibration, shifts=tuple(shifts.get(str(name), 0.0) for name in wanted))

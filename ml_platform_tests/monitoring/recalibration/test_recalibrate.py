@@ -18,9 +18,10 @@ from ml_platform.promotion.reconcile import versions_of
 from ml_platform.registry.adapted_conformal import load_adapted
 from ml_platform.registry.card_pages import card_html, card_markdown
 from ml_platform.registry.ledger import read_releases
-from ml_platform.registry.manifest import Target, champion_target
+from ml_platform.registry.manifest import Judged, Target, champion_target
 from ml_platform.registry.model_card import load_card
 from ml_platform.training.evaluation.calibration import expected_calibration_error
+from ml_platform.training.evaluation.contenders import as_judged
 from ml_platform_tests.monitoring.recalibration.conftest import day, score_days
 from ml_platform_tests.toy_world import START, Shops
 
@@ -107,6 +108,27 @@ def test_it_is_rolled_back_as_any_release_and_performance_goes_on(slow_shops: Sh
     assert performance.rows > 100
     endpoint = rollback(slow_shops.settings, MODEL, by="ann", reason="by hand")
     assert champion_target(endpoint).version == 1
+
+
+def test_the_next_challenger_meets_what_serves(slow_shops: Shops) -> None:
+    """The gate rescoring a champion as it was judged takes its newest calibration, not that of its training."""
+    base = serving(slow_shops)
+    recalibrated(slow_shops)
+    champion = serving(slow_shops)
+    manifest = slow_shops.store.load_manifest(champion.digest)
+    judged = as_judged(slow_shops.store, champion.digest)
+    golden = msgspec.json.decode(slow_shops.store.read_bundle(base.digest)["golden.json"])
+    matrix = np.array(golden["matrix"], dtype=np.float64)
+    served = Scorer.load(slow_shops.store.bundle_path(champion.digest))
+    assert judged.manifest == served.manifest  # it was registered as it was judged
+    files = slow_shops.store.read_bundle(champion.digest)
+    before = Judged(digest=base.digest, model_digest="", trained_until="", holdout_from="", holdout_until="")
+    provenance = msgspec.structs.replace(manifest.provenance, judged=before)
+    refit = msgspec.json.encode(msgspec.structs.replace(manifest, provenance=provenance))
+    judged = as_judged(slow_shops.store, slow_shops.store.put_bundle({**files, "manifest.json": refit}))
+    assert judged.digest == base.digest
+    assert judged.manifest.calibration == manifest.calibration
+    assert np.allclose(judged.score(matrix), served.score(matrix), atol=1e-12)
 
 
 def test_again_without_new_labels_nothing_is_made(slow_shops: Shops) -> None:
