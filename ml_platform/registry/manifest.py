@@ -118,7 +118,7 @@ class Calibration(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
 
 
 class Reliability(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """Holdout rows of about the same probability: what was said of them, and what happened."""
+    """Rows of about the same probability, new to the model: what was said of them, and what happened."""
 
     predicted: float  # mean probability
     observed: float  # share of them that were what they were said to be
@@ -226,7 +226,7 @@ class Manifest(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     quantile: float | None = None  # regression: the score is this quantile of the target, and not its mean
     calibration: Calibration | None = None  # of a classifier's probabilities; None where they are the model's own
     recalibrated: Recalibrated | None = None
-    reliability: tuple[Reliability, ...] = ()  # of a classifier on the holdout, as `metrics` are
+    reliability: tuple[Reliability, ...] = ()  # of a classifier on the holdout, or on the answers that recalibrated it
     conformal: Conformal | None = None  # for intervals and sets; None where the model has none
     metric: str | None = None  # the one among `metrics` by which the gate decides
     metrics: dict[str, float]  # on the holdout, by name; of the judged model where this is its refit

@@ -8,6 +8,7 @@ from ml_platform.registry.model_card import ModelCard
 from ml_platform.registry.releases import ReleaseStore
 
 _SIDE, _EDGE = 300, 34
+_JUDGED = {False: "holdout rows", True: "labelled answers that it was not learned on"}
 
 
 def uncertainty_of(store: ReleaseStore, card: ModelCard) -> list[tuple[str, str]]:
@@ -26,7 +27,9 @@ def uncertainty_of(store: ReleaseStore, card: ModelCard) -> list[tuple[str, str]
     if card.reliability:
         rows = sum(one.rows for one in card.reliability)
         error = sum(one.rows * abs(one.predicted - one.observed) for one in card.reliability) / rows
-        facts.append(("Expected calibration error", f"{error:.4f} on {rows:,} holdout rows"))
+        facts.append(
+            ("Expected calibration error", f"{error:.4f} on {rows:,} {_JUDGED[card.recalibrated is not None]}")
+        )
     kind = "Intervals" if card.task == "regression" else "Sets of classes"
     if (known := card.conformal) is None:
         facts.append((kind, "No numbers for them"))

@@ -1,6 +1,6 @@
 """Trains a model on a slice of the sample: few rows, one trial of each family, the engine's own way."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -71,6 +71,7 @@ def _train(spec: ModelSpec, folder: Path, home: SampleHome, store: ReleaseStore,
     trained = fit_model(rows, spec, candidates, folder=folder, views=home.views, store=store, tracker=tracker)
     before = pl.concat([rows.parts.train, rows.parts.validation])
     native = fit_candidate(spec, ref.features, before, trained.family, trained.params)
+    native = replace(native, calibration=store.load_manifest(trained.digest).calibration)
     return TrainedSlice(trained, native, rows.parts)
 
 

@@ -33,6 +33,8 @@ class Judgement:
     """What a new calibration does to answers that it was not learned on."""
 
     calibration: Calibration  # of the scores that serve, learned on the newest window
+    y: np.ndarray  # labels of the judged rows
+    scores: tuple[np.ndarray, np.ndarray]  # as served, and calibrated anew
     rows: int
     first: datetime
     last: datetime
@@ -140,6 +142,8 @@ def _judgement(  # noqa: PLR0917 - private
     reasons = tuple(f"{'Passed' if passed else 'Failed'}: {said}." for passed, said in verdicts)
     return Judgement(
         calibration=found,
+        y=y,
+        scores=(score, anew),
         rows=len(y),
         first=_instant(days.min()),
         last=_instant(days.max() + 1),

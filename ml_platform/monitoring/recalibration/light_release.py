@@ -19,6 +19,7 @@ from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import Tracker
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.documents import ParityReport, RegisteredVersion
+from ml_platform.training.evaluation.calibration import reliability_of
 from ml_platform.training.export.calibrated_graph import calibrate_graph, check_calibrated, uncalibrated_graph
 from ml_platform.training.uncertainty.calibrate import in_words
 from ml_platform.training.uncertainty.platt import compose
@@ -81,7 +82,7 @@ def register_recalibrated(
         [[np.nan if value is None else value for value in row] for row in golden.matrix], dtype=np.float64
     )
     parity = check_calibrated(onnx, without, calibration, spec.task, before.features, matrix)
-    manifest = _manifest(before, champion, calibration, conformal)
+    manifest = _manifest(spec, before, champion, calibration, conformal, judgement)
     manifest = msgspec.structs.replace(manifest, model_digest=model_digest(onnx, manifest))
     entry = _registered_already(tracker, spec.name, manifest, store)
     if entry is None:
@@ -102,13 +103,23 @@ def register_recalibrated(
     return LightVersion(settle_registration(tracker, entry, by=by), scorer.manifest, scorer, parity)
 
 
-def _manifest(before: Manifest, champion: Target, calibration: Calibration, conformal: Conformal | None) -> Manifest:
+def _manifest(  # noqa: PLR0917 - private
+    spec: ModelSpec,
+    before: Manifest,
+    champion: Target,
+    calibration: Calibration,
+    conformal: Conformal | None,
+    judgement: Judgement,
+) -> Manifest:
     base = before.recalibrated or Recalibrated(
         base_version=champion.version, base_digest=champion.digest, replaced_version=0, replaced_digest=""
     )
+    if conformal is not None:  # what was counted so far is of the scores before
+        conformal = msgspec.structs.replace(conformal, coverage=None, width=None)
     return msgspec.structs.replace(
         before,
         calibration=calibration,
+        reliability=reliability_of(spec.task, judgement.y, judgement.scores[1]),
         conformal=conformal or before.conformal,
         recalibrated=msgspec.structs.replace(base, replaced_version=champion.version, replaced_digest=champion.digest),
         created_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
-import numpy as np
 from pydantic import Field
 
 from ml_platform.inference.calibration import calibrated
@@ -122,7 +121,7 @@ def recalibrate(
         )
         if adapted is not None:
             store_adapted(store, _of(adapted, light.version.digest))
-        evaluation = _evaluation(spec, endpoint, champion, light, judgement, labelled, store)
+        evaluation = _evaluation(spec, endpoint, champion, light, judgement, store)
         write_recalibrated_card(spec, champion.version, evaluation, light.version, tracker=tracker)
         decision = promote(settings, spec, light.version, evaluation, tracker=tracker, by=by)
         told = (*decision.reasons[:1], *judgement.reasons)
@@ -178,20 +177,14 @@ def _evaluation(  # noqa: PLR0917 - private
     champion: Target,
     light: LightVersion,
     judgement: Judgement,
-    labelled: LabelledAnswers,
     store: ReleaseStore,
 ) -> Evaluation:
     """The gate's document of a calibration: what is promoted is judged by log-loss, and by nothing that it leaves."""
-    newest = labelled.days[-1]
-    rows = labelled.of_days(newest - max(1, round(spec.recalibration.window / DAY)) + 1, newest)
     manifest = store.load_manifest(champion.digest)
-
-    def figures(score: np.ndarray, log_loss: float, error: float) -> dict[str, float]:
-        found = measure(spec.task, rows.y, score, threshold=manifest.threshold)
-        return {**found, "log_loss": log_loss, "calibration_error": error}
-
-    anew = calibrated(judgement.calibration, rows.score)
-    lost, kept = judgement.log_loss, judgement.error
+    before, after = (
+        {**measure(spec.task, judgement.y, score, threshold=manifest.threshold), "calibration_error": error}
+        for score, error in zip(judgement.scores, judgement.error, strict=True)
+    )
     return Evaluation(
         model=spec.name,
         metric="log_loss",
@@ -204,8 +197,9 @@ def _evaluation(  # noqa: PLR0917 - private
         champion_model_digest=manifest.model_digest,
         revision=endpoint.revision,
         holdout=Window(first=judgement.first, last=judgement.last - timedelta(microseconds=1), rows=judgement.rows),
-        challenger=figures(anew, lost[1], kept[1]),
-        champion=figures(rows.score, lost[0], kept[0]),
+        challenger=after,
+        champion=before,
+        naive_description="not compared, since only the calibration differs",
         reference=f"champion (version {champion.version}), of which only the calibration differs",
         interval=judgement.log_loss_gain,
         latency_ms=one_row_latency_ms(light.scorer, store),
