@@ -14,10 +14,11 @@ from ml_platform.monitoring.recalibration.recalibrate import recalibrate
 from ml_platform.orchestration.model_defs import build_model_defs
 from ml_platform.orchestration.resources import build_resources
 from ml_platform.promotion.promote import sync_registry
-from ml_platform.promotion.reconcile import CHAMPION, versions_of
+from ml_platform.promotion.reconcile import versions_of
 from ml_platform.registry.adapted_conformal import load_adapted
 from ml_platform.registry.ledger import read_releases
 from ml_platform.registry.manifest import champion_target
+from ml_platform.registry.stage_names import CHAMPION
 from ml_platform.settings import Settings
 from ml_platform.spec.model import ModelSpec
 from ml_platform_tests.monitoring.recalibration.conftest import release, score_days
