@@ -5,7 +5,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from ml_platform.training.families.registry import get_family
 
 T = TypeVar("T")
 FOLDER: Final = "_training"  # of the lake: where workers on other machines keep and find checkpoints, too
+_LOOK_UP: Final = 0.5  # seconds
 RESTARTS: Final = 3  # of all workers, from the last checkpoint, after one died or failed
 _TRAIN_SETTINGS: Final = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",  # a busy machine takes longer than Ray's minute
@@ -183,6 +184,8 @@ def in_own_thread(fit: Callable[[], T]) -> T:
             outcome.set_exception(error)
 
     threading.Thread(target=run, name="ray train", daemon=True).start()
+    while not wait([outcome], timeout=_LOOK_UP).done:
+        pass  # a signal that comes just before an endless wait would not end it
     return outcome.result()
 
 

@@ -37,11 +37,14 @@ def test_workers_read_each_row_of_the_pinned_version_once_and_no_column_more(wri
 
 
 def test_a_slice_says_which_it_is_where_several_batches_come_of_it(written: Lake) -> None:
-    first = slices_of(written, TABLE, 0, workers=1)[0]
-    own = [replace(first, stop=20_000), replace(first, start=40_000, stop=90_000)]
+    first, *others = slices_of(written, TABLE, 0, workers=1)
+    size = max(one.stop for one in (first, *others) if (one.file, one.group) == (first.file, first.group))
+    whole = replace(first, stop=size)
+    values = pl.concat([frame for _, frame in read_slices(written, TABLE, [whole], ["n"])])["n"].to_list()
+    own = [replace(whole, stop=size // 5), replace(whole, start=2 * size // 5, stop=9 * size // 10)]
     read = list(read_slices(written, TABLE, own, ["n"]))
     rows = [pl.concat([frame for position, frame in read if position == number])["n"].to_list() for number in range(2)]
-    assert rows == [list(range(20_000)), list(range(40_000, 90_000))]
+    assert rows == [values[: size // 5], values[2 * size // 5 : 9 * size // 10]]
 
 
 def test_small_tables_are_cut_finely_enough_for_all_workers(written: Lake) -> None:
