@@ -71,33 +71,35 @@ def status(model: Annotated[str | None, typer.Argument(help="Only this one; all 
 
     settings = Settings()
     store = ReleaseStore(settings.releases_dir)
-    endpoints = store.endpoints()
-    served = {endpoint.model for endpoint in endpoints.values()}
-    retired = {name: document for name, document in store.documents().items() if document.is_retired}
-    waiting = {name: version for name, version in store.registered().items() if name not in {*served, *retired}}
-    for name, document in retired.items():
-        if model in (None, name):
-            say(f"{name}: retired, revision {document.revision} of {document.updated_at} by {document.updated_by}")
-            say(f"  {document.reason}")
-    for name, version in waiting.items():
-        if model in (None, name):
-            say(f"{name}: version {version} is registered, and none is released.")
-            say(f"  Why is on `{name}/release` in the Dagster UI; to release it whatever the gate found:")
-            say(f"  ml-platform promote {name} {version} --reason …")
-    if not endpoints and not waiting and not retired:
+    documents, unreadable = store.readable_documents()
+    endpoints = {name: document for name, document in documents.items() if document.targets}
+    retired = {name: document for name, document in documents.items() if document.is_retired}
+    told = {*retired, *unreadable, *(endpoint.model for endpoint in endpoints.values())}
+    waiting = {name: version for name, version in store.registered().items() if name not in told}
+    known = {*endpoints, *retired, *waiting, *unreadable}
+    if not known:
         say("Nothing is released yet: materialise a model's assets up to `release` in the Dagster UI.")
-    elif model is not None and model not in {*endpoints, *waiting, *retired}:
+    elif model is not None and model not in known:
         stop(f"'{model}' is not released. Released are: {', '.join(endpoints) or 'none'}")
-    for name, endpoint in endpoints.items():
-        if model not in (None, name):
-            continue
+    shown = known if model is None else {model}
+    for name in sorted(shown & retired.keys()):
+        document = retired[name]
+        say(f"{name}: retired, revision {document.revision} of {document.updated_at} by {document.updated_by}")
+        say(f"  {document.reason}")
+    for name in sorted(shown & waiting.keys()):
+        say(f"{name}: version {waiting[name]} is registered, and none is released.")
+        say(f"  Why is on `{name}/release` in the Dagster UI; to release it whatever the gate found:")
+        say(f"  ml-platform promote {name} {waiting[name]} --reason …")
+    for name in sorted(shown & endpoints.keys()):
+        endpoint = endpoints[name]
         shares = describe_targets(endpoint.targets)
         say(f"{name}: {shares}; revision {endpoint.revision} of {endpoint.updated_at} by {endpoint.updated_by}")
         say(f"  {endpoint.reason}")
-        for line in canary_lines(store, endpoint):
+        for line in (*canary_lines(store, endpoint), *status_lines(settings, endpoint.model)):
             say(f"  {line}")
-        for line in status_lines(settings, endpoint.model):
-            say(f"  {line}")
+    damaged = [f"{name}: {unreadable[name]}" for name in sorted(shown & unreadable.keys())]
+    if damaged:
+        stop("\n".join(damaged))
 
 
 @app.command(rich_help_panel=MODELS)

@@ -105,6 +105,19 @@ def test_status_names_a_version_that_waits_for_its_release(
     assert "none is released" not in run("status").output
 
 
+def test_status_of_one_damaged_endpoint_tells_of_the_others(released, run):
+    released.store.endpoint_path("damaged").write_bytes(b"{")
+    for command in (["status"], ["canary", "status"]):
+        told = run(*command).output
+        assert "damaged: " in told
+        assert "not an endpoint document" in told
+    everything, one = run("status"), run("status", "order_late")
+    assert "order_late: version 1" in everything.output
+    assert (everything.exit_code, one.exit_code) == (1, 0)
+    assert "damaged" not in one.output
+    assert "no canary walk is under way" in run("canary", "status", "order_late").output
+
+
 def test_status_tells_version_revision_and_reason(released, run):
     said = run("status").output
     assert "order_late: version 1 (live 100%); revision 1" in said

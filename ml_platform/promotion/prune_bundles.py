@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
-
 from ml_platform.atomic_files import replace_file
 from ml_platform.promotion.prune_item import PruneItem, Retention
 from ml_platform.promotion.sweep import named_digests
@@ -15,6 +13,7 @@ from ml_platform.registry.manifest import Endpoint
 from ml_platform.registry.releases import Pruned, ReleaseStore
 from ml_platform.registry.stage_names import STAGING
 from ml_platform.registry.stages import current_state, rollback_state
+from ml_platform.registry.stored_documents import document_bytes
 
 _REMOVED = ".staged-removed-"  # where a bundle is from its removal on; the sweep removes what a kill leaves of it
 
@@ -55,7 +54,7 @@ def remove_bundle(store: ReleaseStore, item: PruneItem, *, by: str, reason: str)
             ):
                 return False
             note = Pruned(by=by, at=datetime.now(UTC), reason=reason)
-            replace_file(store.pruned_path(item.name), msgspec.json.format(msgspec.json.encode(note), indent=2))
+            replace_file(store.pruned_path(item.name), document_bytes(note))
             gone = _set_aside(path)
     else:
         gone = _set_aside(path)

@@ -5,13 +5,11 @@
 
 from pathlib import Path
 
-import msgspec
-
 from ml_platform.atomic_files import replace_file
 from ml_platform.registry.digests import is_digest
 from ml_platform.registry.manifest import Conformal, Struct
 from ml_platform.registry.releases import ReleaseStore
-from ml_platform.registry.stored_documents import DocumentUnreadable, read_document
+from ml_platform.registry.stored_documents import DocumentUnreadable, document_bytes, read_document
 
 
 class CountedDay(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -57,5 +55,5 @@ def load_adapted(store: ReleaseStore, digest: str) -> AdaptedConformal | None:
 
 def store_adapted(store: ReleaseStore, adapted: AdaptedConformal) -> None:
     """Put a bundle's numbers in force."""
-    content = msgspec.json.format(msgspec.json.encode(adapted), indent=2)
+    content = document_bytes(adapted)
     replace_file(adapted_path(store, adapted.digest), content)

@@ -17,8 +17,9 @@ from typing import Literal
 import msgspec
 
 from ml_platform.atomic_files import locked, replace_file
+from ml_platform.printable import check_text
 from ml_platform.registry.manifest import Struct
-from ml_platform.registry.stored_documents import read_document
+from ml_platform.registry.stored_documents import document_bytes, read_document
 
 EventAction = Literal["approval requested", "approval", "rejection"]
 State = Literal["waits", "approved", "rejected", "expired"]
@@ -107,7 +108,7 @@ class Approvals:
         if policy is None:
             path.unlink(missing_ok=True)
         elif self.policy(model) != policy:
-            replace_file(path, msgspec.json.format(msgspec.json.encode(policy), indent=2))
+            replace_file(path, document_bytes(policy))
 
     def get(self, model: str, version: int) -> ApprovalRequest | None:
         """The request of a version; None when nobody asked."""
@@ -133,6 +134,7 @@ class Approvals:
             When the model's versions need no approval.
         """
         policy = self._wanted_policy(model)
+        check_text(comment, "comment")
         with self._alone(model):
             present = self.get(model, version)
             if present is not None and present.digest == digest and not renew:
@@ -162,10 +164,11 @@ class Approvals:
         NotApproved
             When this person may not answer, or it is too late.
         ValueError
-            Without a comment.
+            Without a comment, or with control characters in it.
         """
         if not comment.strip():
             raise ValueError("an answer wants a comment: it goes into the ledger")
+        check_text(comment, "comment")
         policy, now = self._wanted_policy(model), datetime.now(UTC)
         with self._alone(model):
             request = self.get(model, version)
@@ -232,7 +235,7 @@ class Approvals:
 
     def _write(self, request: ApprovalRequest) -> None:
         path = self._file(request.model, request.version)
-        replace_file(path, msgspec.json.format(msgspec.json.encode(request), indent=2))
+        replace_file(path, document_bytes(request))
 
 
 def _person(name: str) -> str:

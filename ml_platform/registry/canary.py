@@ -10,6 +10,7 @@ the steps and drives them. Under the release store's folder,
 Imports nothing but the standard library and msgspec: serving depends on it.
 """
 
+import math
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -18,7 +19,7 @@ import msgspec
 from ml_platform.atomic_files import replace_file
 from ml_platform.registry.manifest import Canary, CanaryPolicy, CanaryState, Endpoint, Struct, Target
 from ml_platform.registry.releases import ReleaseConflict, ReleaseStore, is_name
-from ml_platform.registry.stored_documents import read_document
+from ml_platform.registry.stored_documents import document_bytes, read_document
 
 WHOLE = 100.0  # percent
 
@@ -67,7 +68,7 @@ def set_canary_policy(store: ReleaseStore, model: str, policy: CanaryPolicy | No
     if policy is None:
         path.unlink(missing_ok=True)
     elif canary_policy(store, model) != check_policy(policy):
-        replace_file(path, msgspec.json.format(msgspec.json.encode(policy), indent=2))
+        replace_file(path, document_bytes(policy))
 
 
 def check_policy(policy: CanaryPolicy) -> CanaryPolicy:
@@ -84,11 +85,11 @@ def check_policy(policy: CanaryPolicy) -> CanaryPolicy:
     if len(steps) < 2 or not rising or steps[-1] != WHOLE:
         raise ValueError(f"steps: wanted rising percents above 0 that end with 100, found {found or 'none'}")
     bounds = {
-        "minutes": policy.minutes >= 0,
+        "minutes": 0 <= policy.minutes < math.inf,
         "min_requests": policy.min_requests >= 1,
-        "max_wait_hours": policy.max_wait_hours > 0,
+        "max_wait_hours": 0 < policy.max_wait_hours < math.inf,
         "max_error_increase": 0 <= policy.max_error_increase < 1,
-        "max_latency_ratio": policy.max_latency_ratio >= 1,
+        "max_latency_ratio": 1 <= policy.max_latency_ratio < math.inf,
         "max_flag_increase": 0 <= policy.max_flag_increase < 1,
         "max_score_distance": 0 < policy.max_score_distance < 1,
         "false_alarm": 0 < policy.false_alarm < 0.5,

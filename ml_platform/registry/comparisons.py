@@ -6,7 +6,6 @@ them: `comparisons/<model>/<version>-<version>.json` under its folder.
 
 from collections.abc import Mapping
 
-import msgspec
 from markupsafe import Markup
 
 from ml_platform.atomic_files import replace_file
@@ -15,7 +14,7 @@ from ml_platform.registry.manifest import Struct
 from ml_platform.registry.model_card import CardInterval
 from ml_platform.registry.recorded_comparison import Part, Row
 from ml_platform.registry.releases import ReleaseStore
-from ml_platform.registry.stored_documents import read_document
+from ml_platform.registry.stored_documents import document_bytes, read_document
 
 
 class ComparedGroup(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -48,7 +47,7 @@ def keep_comparison(store: ReleaseStore, compared: SameRows) -> None:
     """Keep a comparison; a later one of the same versions takes its place."""
     name = "-".join(map(str, compared.versions))
     path = store.folder / "comparisons" / compared.model / f"{name}.json"
-    replace_file(path, msgspec.json.format(msgspec.json.encode(compared), indent=2))
+    replace_file(path, document_bytes(compared))
 
 
 def find_comparison(store: ReleaseStore, model: str, digests: Mapping[int, str]) -> SameRows | None:

@@ -7,12 +7,10 @@ added when it is shown. `ml_platform.registry.card_pages` shows it.
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from ml_platform.atomic_files import replace_file
 from ml_platform.registry.manifest import Calibration, Conformal, Feature, Provenance, Recalibrated, Reliability, Struct
 from ml_platform.registry.releases import ReleaseStore, is_name
-from ml_platform.registry.stored_documents import read_document
+from ml_platform.registry.stored_documents import document_bytes, read_document
 
 
 class CardSlice(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -132,7 +130,7 @@ def card_path(store: ReleaseStore, model: str, version: int) -> Path:
 def store_card(store: ReleaseStore, card: ModelCard) -> None:
     """Keep a card beside the bundles."""
     path = card_path(store, card.model, card.version)
-    replace_file(path, msgspec.json.format(msgspec.json.encode(card), indent=2))
+    replace_file(path, document_bytes(card))
 
 
 def load_card(store: ReleaseStore, model: str, version: int) -> ModelCard:

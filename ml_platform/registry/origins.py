@@ -7,7 +7,7 @@ import msgspec
 from ml_platform.atomic_files import replace_file
 from ml_platform.registry.manifest import Struct
 from ml_platform.registry.releases import ReleaseStore
-from ml_platform.registry.stored_documents import DocumentUnreadable
+from ml_platform.registry.stored_documents import DocumentUnreadable, document_bytes
 
 
 class Origin(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -34,7 +34,7 @@ def origin_of(store: ReleaseStore, digest: str) -> Origin | None:
 
 def note_origin(store: ReleaseStore, digest: str, origin: Origin) -> None:
     """Write down where a bundle came from."""
-    replace_file(_file(store, digest), msgspec.json.format(msgspec.json.encode(origin), indent=2))
+    replace_file(_file(store, digest), document_bytes(origin))
 
 
 def _file(store: ReleaseStore, digest: str) -> Path:

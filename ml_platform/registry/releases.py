@@ -28,10 +28,11 @@ from uuid import uuid4
 import msgspec
 
 from ml_platform.atomic_files import locked, replace_file, sync_path, write_synced
+from ml_platform.printable import check_text
 from ml_platform.registry.approvals import Approvals
 from ml_platform.registry.digests import BUNDLE_FILES, bundle_digest, check_bundle, is_digest
 from ml_platform.registry.manifest import Action, Canary, Endpoint, Manifest, Struct, Target
-from ml_platform.registry.stored_documents import DocumentUnreadable, read_document
+from ml_platform.registry.stored_documents import DocumentUnreadable, document_bytes, read_document
 from ml_platform.registry.version_notes import NoteStore
 
 _ABOVE = re.compile(r"(?<![\w/:.])/(?:[^\s/:'\"]+/)+")  # the folders of an absolute path
@@ -210,6 +211,19 @@ class ReleaseStore:
         """Every newest endpoint document by its name, those that are withdrawn too."""
         return {name: document for name in self.names() if (document := self.document(name)) is not None}
 
+    def readable_documents(self) -> tuple[dict[str, Endpoint], dict[str, DocumentUnreadable]]:
+        """Every newest endpoint document that can be read, and why others cannot, by name."""
+        documents: dict[str, Endpoint] = {}
+        unreadable: dict[str, DocumentUnreadable] = {}
+        for name in self.names():
+            try:
+                document = self.document(name)
+            except DocumentUnreadable as error:
+                unreadable[name] = error
+            else:
+                documents |= {} if document is None else {name: document}
+        return documents, unreadable
+
     def names(self) -> list[str]:
         """Names of all endpoint documents, sorted, whether or not each can be read."""
         return sorted(path.stem for path in (self.folder / "endpoints").glob("*.json") if is_name(path.stem))
@@ -280,10 +294,12 @@ class ReleaseStore:
         Archived
             When a person archived a version.
         ValueError
-            When a bundle or the endpoint is another model's, or the shares do not add up.
+            When a bundle or the endpoint is another model's, the shares do not add up, or the reason has control
+            characters.
         """
         name = own_name or model
         _checked_name(model)
+        check_text(reason, "reason")
         if action not in {"withdrawal", "retirement"}:
             self._check_targets(model, targets, key)
         with locked(self.folder / "locks" / f"{_checked_name(name)}.lock"), self.notes.stages_alone(model):
@@ -321,7 +337,7 @@ class ReleaseStore:
                 own_name=None if name == model else name,
                 canary=canary,
             )
-            content = msgspec.json.format(msgspec.json.encode(document), indent=2)
+            content = document_bytes(document)
             # History first: a crash between the two writes leaves a document that the next publication overwrites.
             replace_file(self._history_folder(name) / f"{document.revision:08d}.json", content)
             replace_file(self.endpoint_path(name), content)

@@ -3,12 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-import msgspec
-
 from ml_platform.atomic_files import replace_file
 from ml_platform.registry.manifest import Struct
 from ml_platform.registry.releases import ReleaseStore, is_name
-from ml_platform.registry.stored_documents import read_document
+from ml_platform.registry.stored_documents import document_bytes, read_document
 
 ReproductionVerdict = Literal["equal", "differs", "partly", "not reproduced"]
 
@@ -50,7 +48,7 @@ def store_reproduction(store: ReleaseStore, report: Reproduction) -> Path:
     """Keep a report; earlier ones stay. Returns its file."""
     name = report.at.replace(":", "").replace("-", "")
     path = _folder(store, report.model, report.version) / f"{name}.json"
-    replace_file(path, msgspec.json.format(msgspec.json.encode(report), indent=2))
+    replace_file(path, document_bytes(report))
     return path
 
 

@@ -4,7 +4,7 @@
 that only grows: who said what, when. The present description, tags and stage are what the events come to.
 `ml_platform.promotion.follow_notes` writes each event into the ledger and shows it in MLflow.
 
-Imports nothing but the standard library and msgspec: serving depends on it.
+Imports no library but msgspec: serving depends on it.
 """
 
 import re
@@ -17,19 +17,22 @@ from typing import Literal
 import msgspec
 
 from ml_platform.atomic_files import locked, replace_file
+from ml_platform.printable import check_text
 from ml_platform.registry.manifest import Struct, Target
 from ml_platform.registry.stage_names import ARCHIVED, STAGES, Stage
-from ml_platform.registry.stored_documents import read_document
+from ml_platform.registry.stored_documents import document_bytes, read_document
 
 NoteAction = Literal["comment", "description", "tag", "tag removed", "stage"]
 LONGEST_TEXT, LONGEST_VALUE = 4000, 500
+MOST_TAGS = 100  # each is a line of the ledger and a call to MLflow
+REPRODUCED_TAG = "reproduced"
 _OF_MODEL = "model"
 _TAG = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}")
 # Tags that the platform itself writes to MLflow: a person's tag of that name would say something else there.
 RESERVED_TAGS = frozenset({
     "bundle", "bundle_digest", "code_version", "family", "gate", "judged_digest", "judged_trained_until",
     "model_digest", "owner", "stage", "task", "trained_until", "training_set", "training_set_version",
-    "trained_until_stated",
+    "trained_until_stated", REPRODUCED_TAG,
 })  # fmt: skip
 RESERVED_PREFIXES = ("holdout_", "import_", "imported_", "mlflow.", "promoted_")
 
@@ -173,7 +176,8 @@ class NoteStore:
         LookupError
             When a comment answers one that does not exist, or a tag to be removed is not there.
         ValueError
-            When a text is empty or too long, or a tag's name is invalid or the platform's own.
+            When a text is empty, too long or has control characters, a tag's name is invalid or the platform's own, or
+            there are too many tags.
         """
         with locked(self._locks / f"{model}.notes.lock"):
             before = notes = self.load(model, version)
@@ -190,7 +194,7 @@ class NoteStore:
                     )
                     notes = msgspec.structs.replace(notes, events=(*notes.events, event))
             if notes is not before:
-                content = msgspec.json.format(msgspec.json.encode(notes), indent=2)
+                content = document_bytes(notes)
                 replace_file(self._path(model, version), content)
             return notes
 
@@ -226,6 +230,7 @@ def _check(notes: Notes, wish: NoteWish) -> None:
     text, longest = wish.text.strip(), LONGEST_VALUE if wish.action == "tag" else LONGEST_TEXT
     if len(text) > longest:
         raise ValueError(f"{wish.action}: wanted at most {longest:,} characters, found {len(text):,}")
+    check_text(text, wish.action)
     if wish.action == "comment" and not text:
         raise ValueError("comment: wanted some text, found none")
     if wish.action == "stage" and not text:
@@ -241,6 +246,8 @@ def _check(notes: Notes, wish: NoteWish) -> None:
         )
     if wish.name in RESERVED_TAGS or wish.name.startswith(RESERVED_PREFIXES):
         raise ValueError(f"tag: '{wish.name}' is written by the platform; choose another name")
+    if wish.action == "tag" and wish.name not in notes.tags and len(notes.tags) >= MOST_TAGS:
+        raise ValueError(f"tag: wanted at most {MOST_TAGS} tags; remove one before '{wish.name}'")
     if wish.action == "tag removed" and wish.name not in notes.tags:
         raise LookupError(f"there is no tag '{wish.name}'; there are {', '.join(notes.tags) or 'none'}")
 

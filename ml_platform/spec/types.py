@@ -69,6 +69,6 @@ Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,63}$")]
 
 
 class Strict(BaseModel):
-    """Base of everything a user writes: immutable, and an unknown key is an error."""
+    """Base of everything a user writes: immutable; an unknown key and a number without bounds are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -1,4 +1,5 @@
 import itertools
+import math
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -6,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import pytest
 
+from ml_platform.registry.canary import check_policy
 from ml_platform.registry.digests import BundleRefused, bundle_digest
-from ml_platform.registry.manifest import Target, champion_target
+from ml_platform.registry.manifest import CanaryPolicy, Target, champion_target
 from ml_platform.registry.releases import ReleaseConflict, ReleaseStore
 from ml_platform.training.documents import TrainedModel
 from ml_platform_tests.toy_world import Shops
@@ -178,3 +180,26 @@ def test_unreadable_endpoint_document_names_the_file(shops: Shops) -> None:
     path.write_text("{}")
     with pytest.raises(ValueError, match=r"order_late\.json: not an endpoint document"):
         shops.store.endpoint("order_late")
+
+
+def test_a_document_that_could_not_be_read_again_is_not_stored(shops: Shops, digest: str) -> None:
+    first = shops.store.publish("order_late", [target(digest)], reason="first", by="ann")
+    with pytest.raises(ValueError, match="could not be read again"):
+        shops.store.publish("order_late", [target(digest, share=math.nan)], reason="x", by="ann", action="withdrawal")
+    with pytest.raises(ValueError, match=r"reason: wanted text, found the control character U\+0000"):
+        shops.store.publish("order_late", [target(digest)], reason="nul \x00", by="ann")
+    assert shops.store.history("order_late") == [first]
+
+
+def test_one_damaged_document_hides_no_other(shops: Shops, digest: str) -> None:
+    first = shops.store.publish("order_late", [target(digest)], reason="first", by="ann")
+    shops.store.endpoint_path("damaged").write_bytes(b"{")
+    readable, unreadable = shops.store.readable_documents()
+    assert readable == {"order_late": first}
+    assert "not an endpoint document" in str(unreadable["damaged"])
+
+
+@pytest.mark.parametrize("bound", ["minutes", "max_wait_hours", "max_latency_ratio"])
+def test_a_canary_has_no_infinite_bound(bound: str) -> None:
+    with pytest.raises(ValueError, match=f"{bound}: inf is out of its range"):
+        check_policy(msgspec.structs.replace(CanaryPolicy(steps=(20, 100)), **{bound: math.inf}))

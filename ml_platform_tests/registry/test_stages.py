@@ -13,7 +13,7 @@ from ml_platform.registry.stages import StageRefused, choose_stage, current_stat
 from ml_platform.registry.stored_documents import DocumentUnreadable
 from ml_platform.registry.version_chart import chart_versions
 from ml_platform.registry.version_facts import facts_of
-from ml_platform.registry.version_notes import Archived, NoteWish
+from ml_platform.registry.version_notes import MOST_TAGS, Archived, NoteWish
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.releases import MODEL, bundle, publish
 
@@ -183,3 +183,17 @@ def test_a_version_without_bundle_says_so_and_is_left_out_of_the_chart(store: Re
         chart_versions(store, MODEL, "nope")
     with pytest.raises(LookupError, match="has no bundle any more, and cannot be put into Staging"):
         move(store, 3, "Staging")
+
+
+def test_texts_with_control_characters_and_tags_without_end_are_refused(store: ReleaseStore) -> None:
+    wished = [NoteWish(action="comment", text="nul \x00 here"), NoteWish(action="tag", name="risk", text="\x1b[2J")]
+    for wish in wished:
+        with pytest.raises(ValueError, match=f"{wish.action}: wanted text, found the control character U\\+00"):
+            store.notes.add(MODEL, 2, [wish], by="ann")
+    tags = [NoteWish(action="tag", name=f"t{number}", text="x") for number in range(MOST_TAGS)]
+    store.notes.add(MODEL, 2, tags, by="ann")
+    store.notes.add(MODEL, 2, [NoteWish(action="tag", name="t0", text="changed")], by="ann")
+    with pytest.raises(ValueError, match="at most 100 tags"):
+        store.notes.add(MODEL, 2, [NoteWish(action="tag", name="more", text="x")], by="ann")
+    with pytest.raises(ValueError, match="'reproduced' is written by the platform"):
+        store.notes.add(MODEL, 2, [NoteWish(action="tag", name="reproduced", text="equal")], by="ann")

@@ -48,7 +48,7 @@ class Progress:
 
 def walking(store: ReleaseStore) -> list[str]:
     """Endpoints on which a walk is under way."""
-    return [name for name, document in store.endpoints().items() if document.walk is not None]
+    return [name for name, document in store.readable_documents()[0].items() if document.walk is not None]
 
 
 def advance(settings: Settings, name: str) -> Progress:
@@ -90,7 +90,7 @@ def advance(settings: Settings, name: str) -> Progress:
 def judge_all(settings: Settings) -> dict[str, WalkReport]:
     """Judge every walk that is under way, by endpoint, and tell of those that have ended."""
     reports = {}
-    for name, document in ReleaseStore(settings.releases_dir).documents().items():
+    for name, document in ReleaseStore(settings.releases_dir).readable_documents()[0].items():
         tell_ends(settings, name)
         if document.walk is not None:
             reports[name] = judge(settings, document)

@@ -53,9 +53,15 @@ def status(name: Annotated[str | None, typer.Argument(help="Only this one; all w
     from ml_platform.registry.releases import ReleaseStore
 
     store = ReleaseStore(Settings().releases_dir)
-    documents = {one: document for one, document in store.documents().items() if name in (None, one)}
-    if name is not None and not documents:
-        stop(f"'{name}' was never released. Known: {', '.join(store.documents()) or 'none'}")
+    readable, unreadable = store.readable_documents()
+    for one, error in unreadable.items():
+        if name in (None, one):
+            say(f"{one}: {error}", err=True)
+    documents = {one: document for one, document in readable.items() if name in (None, one)}
+    if name is not None and name not in {*documents, *unreadable}:
+        stop(f"'{name}' was never released. Known: {', '.join(readable) or 'none'}")
+    if name in unreadable:
+        raise typer.Exit(1)
     shown = [document for document in documents.values() if document.canary is not None]
     for document in shown:
         _show(store, document)

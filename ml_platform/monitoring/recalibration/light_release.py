@@ -16,6 +16,7 @@ from ml_platform.registry.digests import model_digest
 from ml_platform.registry.logged_model import log_model
 from ml_platform.registry.manifest import Calibration, Conformal, Golden, Manifest, Recalibrated, Target
 from ml_platform.registry.releases import ReleaseStore
+from ml_platform.registry.stored_documents import document_bytes
 from ml_platform.registry.tracking import Tracker
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.documents import ParityReport, RegisteredVersion
@@ -89,7 +90,7 @@ def register_recalibrated(
         scores = calibrated(judgement.calibration, np.array(golden.scores))
         digest = store.put_bundle(
             {
-                "manifest.json": msgspec.json.format(msgspec.json.encode(manifest), indent=2),
+                "manifest.json": document_bytes(manifest),
                 "model.onnx": onnx,
                 "golden.json": msgspec.json.format(
                     msgspec.json.encode(msgspec.structs.replace(golden, scores=tuple(scores.tolist()))), indent=1

@@ -7,9 +7,9 @@ from ml_platform.promotion.reproduction.pages import reproduction_html, reproduc
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.reproductions import Reproduction, store_reproduction
 from ml_platform.registry.tracking import Tracker
+from ml_platform.registry.version_notes import REPRODUCED_TAG
 
 FOLDER = "reproductions"  # of the run's artifacts
-TAG = "reproduced"  # of the version
 
 
 def keep(store: ReleaseStore, tracker: Tracker, report: Reproduction) -> tuple[str, ...]:
@@ -18,7 +18,7 @@ def keep(store: ReleaseStore, tracker: Tracker, report: Reproduction) -> tuple[s
     entry = next((one for one in versions_of(tracker, report.model) if int(one.version) == report.version), None)
     if entry is None:
         return (f"MLflow does not have version {report.version} any more: the report is in the release store alone",)
-    tracker.client.set_model_version_tag(report.model, str(report.version), TAG, report.line)
+    tracker.client.set_model_version_tag(report.model, str(report.version), REPRODUCED_TAG, report.line)
     if not entry.run_id or not tracker.has_run(entry.run_id):
         return (
             "the version's run in MLflow was deleted: the report is in the release store, and a tag of the version",

@@ -55,7 +55,7 @@ class EndpointService:
 
     async def documents(self) -> dict[str, Endpoint]:
         """Every endpoint's newest document, except those that cannot be read and show as refused (raises Refused)."""
-        return await self.in_store(self._readable)
+        return await self.in_store(lambda: self.store.readable_documents()[0])
 
     async def walk(self, document: Endpoint) -> dict[str, Any] | None:
         """The canary walk that a document is a step or the end of, with what was last found; None without one."""
@@ -146,14 +146,6 @@ class EndpointService:
         key = RequestContext.of(request.scope).key
         if key is not None and not key.may(_ROLE, model):
             raise Refused(403, "forbidden", "this key is not for the model that the endpoint serves")
-
-    def _readable(self) -> dict[str, Endpoint]:
-        descriptions = {}
-        for name in self.store.names():
-            with suppress(DocumentUnreadable):
-                if (document := self.store.document(name)) is not None:
-                    descriptions[name] = document
-        return descriptions
 
     async def in_store(self, work: Callable[[], T]) -> T:
         """Read or write the release store in a thread, and turn its errors into answers (raises Refused)."""

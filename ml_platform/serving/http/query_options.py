@@ -61,6 +61,8 @@ def read_level(value: object) -> float:
         level = float("nan") if isinstance(value, bool) or not isinstance(value, str | int | float) else float(value)
     except ValueError:
         level = float("nan")
+    if isinstance(value, str) and not value.isascii():  # Python reads the digits of every script, others do not
+        level = float("nan")
     if not LOWEST <= level <= HIGHEST:
         problem = Problem(None, INTERVAL, f"wanted a level from {LOWEST:g} to {HIGHEST:g}, found {str(value)[:40]}")
         raise Refused(422, "invalid_request", str(problem), [problem])

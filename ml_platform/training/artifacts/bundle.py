@@ -43,6 +43,7 @@ from ml_platform.registry.manifest import (
     Workers,
 )
 from ml_platform.registry.releases import ReleaseStore
+from ml_platform.registry.stored_documents import document_bytes
 from ml_platform.spec.input_rules import Violated, rule_values, rules_of
 from ml_platform.spec.inputs import InputField
 from ml_platform.spec.model import ModelSpec
@@ -219,7 +220,7 @@ def store_bundle(
     golden = _golden(rows, signature, example, fitted.predict(rows))
     digest = store.put_bundle(
         {
-            "manifest.json": msgspec.json.format(msgspec.json.encode(manifest), indent=2),
+            "manifest.json": document_bytes(manifest),
             "model.onnx": onnx,
             "golden.json": msgspec.json.format(msgspec.json.encode(golden), indent=1),
         }

@@ -104,7 +104,7 @@ def test_a_version_without_numbers_says_what_to_do(client: httpx.Client) -> None
     assert "ml-platform recalibrate" in answer["error"]["message"]
 
 
-@pytest.mark.parametrize("level", ["0.49", "0.991", "1", "-0.9", "nan", "inf", "", "x", "0.9.", "1e400", "90"])
+@pytest.mark.parametrize("level", ["0.49", "0.991", "1", "-0.9", "nan", "inf", "", "x", "0.9.", "1e400", "90", "٠.٩"])
 def test_a_level_that_none_can_have_is_refused(client: httpx.Client, level: str) -> None:
     answer = client.post(PATH, params={"interval": level}, json=ROW)
     assert answer.status_code == 422
