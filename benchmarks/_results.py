@@ -65,3 +65,17 @@ def write_section(
     temporary.write_text(whole, encoding="utf-8")
     temporary.replace(path)
     return section
+
+
+def at_most(alarms: int, repetitions: int) -> str:
+    """Alarms, and the rate that they leave possible: one-sided 95 % bound by Clopper and Pearson.
+
+    Examples
+    --------
+    >>> at_most(0, 1000)
+    '0 of 1,000 (≤ 0.3%)'
+    """
+    from scipy.stats import beta
+
+    bound = beta.ppf(0.95, alarms + 1, repetitions - alarms)
+    return f"{alarms} of {repetitions:,} (≤ {bound:.1%})"

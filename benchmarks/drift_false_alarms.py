@@ -16,10 +16,9 @@ from multiprocessing import get_context
 
 import numpy as np
 import polars as pl
-from _results import write_section
+from _results import at_most, write_section
 from evidently import DataDefinition, Dataset, Report
 from evidently.presets import DataDriftPreset
-from scipy.stats import beta
 
 from ml_platform.monitoring.drift.comparison import DriftColumn, compare
 from ml_platform.spec.monitoring import Monitoring
@@ -98,12 +97,6 @@ def false_alarms(report: str, rows: int, repetitions: int) -> int:
         if found:
             print(f"{report}, {rows} rows, repetition {repetition}: {sorted(found)}", flush=True)
     return alarms
-
-
-def at_most(alarms: int, repetitions: int) -> str:
-    """Alarms, and the rate that they leave possible: one-sided 95 % bound by Clopper and Pearson."""
-    bound = beta.ppf(0.95, alarms + 1, repetitions - alarms)
-    return f"{alarms} of {repetitions:,} (≤ {bound:.1%})"
 
 
 def evidently_alarms(rows: int) -> str:

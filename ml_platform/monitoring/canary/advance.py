@@ -123,23 +123,23 @@ def decide(outcomes: Outcomes, endpoint: Endpoint, walk: Canary, now: datetime) 
     is_enough = min(ours, theirs) >= policy.min_requests and enough_ids(outcomes)
     is_end = now >= over and is_enough
     judged = judge_step(outcomes, policy, is_end=is_end)
+    answered = f"{ours:,} requests of the canary and {theirs:,} of the champion"
     decision: Literal["wait", "advance", "roll back"] = "wait"
     if judged.breaches:
         decision = "roll back"
         said = "; ".join(finding.said for finding in judged.breaches)
     elif is_end:
         decision = "advance"
-        said = f"no guard is breached after {ours:,} requests of the canary and {theirs:,} of the champion"
+        said = f"no guard is breached after {answered}"
     elif now < over:
-        said = f"no guard is breached so far; the step lasts until {over:%Y-%m-%d %H:%M} UTC"
+        said = f"no guard is breached after {answered} so far; the step lasts until {over:%Y-%m-%d %H:%M} UTC"
     else:
-        few = f"{ours:,} requests of the canary and {theirs:,} of the champion"
         wanted = f"of {policy.min_requests:,} each, from {MIN_UNITS} groups of ids"
         if now < limit:
-            said = f"waits until {limit:%Y-%m-%d %H:%M} UTC for requests: {few}, {wanted}"
+            said = f"waits until {limit:%Y-%m-%d %H:%M} UTC for requests: {answered}, {wanted}"
         else:
             decision = "roll back"
-            said = f"too few requests until {limit:%Y-%m-%d %H:%M} UTC to be judged: {few}, {wanted}"
+            said = f"too few requests until {limit:%Y-%m-%d %H:%M} UTC to be judged: {answered}, {wanted}"
     return WalkReport(
         revision=endpoint.revision,
         at=now,

@@ -156,7 +156,7 @@ def _scores(outcomes: Outcomes, bound: float, alpha: float) -> GuardFinding | No
         return None
     ours, theirs = outcomes.scores[canary], outcomes.scores[~canary]
     classes = ours.shape[1]
-    distances = [_distance(ours[:, column], theirs[:, column]) for column in range(classes)]
+    distances = [distance_of(ours[:, column], theirs[:, column]) for column in range(classes)]
     distance = max(distances)
     sizes = (_effective(unit[canary]), _effective(unit[~canary]))
     chance = min(1.0, classes * _chance_of_distance(distance, *sizes))
@@ -220,7 +220,7 @@ def _design_effect(happened: "np.ndarray", canary: "np.ndarray", unit: "np.ndarr
     return max(1.0, variance / independent) if independent > 0 else 1.0
 
 
-def _distance(ours: "np.ndarray", theirs: "np.ndarray") -> float:
+def distance_of(ours: "np.ndarray", theirs: "np.ndarray") -> float:
     """Largest distance of two distribution functions, apart from what a small shift explains.
 
     Versions that differ by next to nothing, such as .100 and .101, would be as far apart as can be where their scores
