@@ -122,9 +122,12 @@ def _construct(path: Path, node: yaml.Node) -> Any:
         loader.dispose()
 
 
+_NEAR = 0.55  # from here on; less is alike by chance, as 'heavy' and 'flight_delay'
+
+
 def nearest(word: str, allowed: Collection[str]) -> str:
     """Say which of the allowed words was probably meant, after a sentence that named another."""
-    close = get_close_matches(word, list(allowed), n=1, cutoff=0.4)
+    close = get_close_matches(word, list(allowed), n=1, cutoff=_NEAR)
     return f"; did you mean '{close[0]}'?" if close else "."
 
 

@@ -4,7 +4,7 @@ All batch scoring is made of this: the asset `predictions`, `ml-platform score` 
 exactly when serving would answer a request with its values; the others are told, each with what is wrong.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -23,12 +23,14 @@ from ml_platform.inference.explain import describe
 from ml_platform.inference.matrix import FeatureEncoder
 from ml_platform.inference.missing_values import infinite_as_missing
 from ml_platform.inference.scorer import Scorer
-from ml_platform.lake.contracts.conversion import typed
+from ml_platform.lake.contracts.conversion import WITH_OFFSET, typed
 from ml_platform.registry.input_contract import TYPES, defaults_of
 from ml_platform.registry.manifest import Feature, Input, Manifest
+from ml_platform.spec.input_rules import FieldType
 
 ROW = "__row"  # position of a row in the frame that was given
 AT = "__instant"
+TEXTS: tuple[FieldType, ...] = ("integer", "number", "boolean", "timestamp")
 EXPLANATION = pl.List(pl.Struct({"feature": pl.String, "contribution": pl.Float64}))
 
 
@@ -73,14 +75,14 @@ class ScoringOptions:
     where
         What gives the rows, for messages.
     texts
-        Whether texts stand for values of the inputs' types, as in CSV.
+        Types of which texts stand for values: `TEXTS` for CSV, which has nothing but texts.
     """
 
     timestamp: str | None
     now: datetime
     span: tuple[datetime, datetime] | None = None
     id_column: str | None = None
-    texts: bool = False
+    texts: Collection[FieldType] = ()
     where: str = "the rows"
 
 
@@ -191,9 +193,11 @@ class FrameScorer:
         """Read texts as values of the inputs' types, by the rules of a contract; null where a text is none."""
         columns = []
         for one in self._typed:
-            if rows.schema[one.name] != pl.String or one.type == "string":
+            if rows.schema[one.name] != pl.String or one.type not in self._options.texts:
                 continue
             read = typed(one.name, pl.String(), DTYPES[one.type], {})
+            if one.type == "timestamp":  # of another place on the time line for each time zone, so not guessed
+                read = pl.when(pl.col(one.name).str.strip_chars().str.contains(WITH_OFFSET)).then(read)
             columns.append(read)
             values = rows.select(pl.col(one.name).alias("text"), read.alias("value"), ROW)
             lost = values.filter(pl.col("value").is_null() & pl.col("text").is_not_null())

@@ -152,7 +152,9 @@ def draft_model(
     if set(names_of(chosen.features)) <= set(strong.leaks):
         told = "; ".join(f"{name}: {reason}" for name, reason in strong.leaks.items())
         raise ValueError(f"target '{target.column}' of {wanted.table}: every input knows it already ({told})")
-    split = size_split(spine.get_column(instant.name), is_drawn=instant.is_drawn, today=today)
+    instants, labels = spine.get_column(instant.name), spine.get_column(target.column)
+    rare = None if target.task == "regression" else instants.filter(labels != labels.mode().sort()[0])
+    split = size_split(instants, is_drawn=instant.is_drawn, today=today, rare=rare)
     kept = [one for one in chosen.features if one.name not in strong.leaks]
     offered = list(offered_lookups(views or {}, [*names_of(identity), *names_of(kept)]))
     declaration = defs_yaml(

@@ -13,6 +13,7 @@ from ml_platform.spec.promotion import Promotion
 from ml_platform.spec.types import duration
 
 _WANTED_ROWS = 250  # of the holdout: some more than the gate wants
+_WANTED_RARE = math.ceil(1.25 * Promotion().min_class_rows)  # of them, of other classes than the most frequent
 _SHARES = (0.2, 0.4)  # of the rows that the holdout has, at least and at most
 _VALIDATION_SHARE = 0.15
 _LONG = timedelta(days=120)  # tables of at least this span get the usual split
@@ -40,7 +41,7 @@ class DraftSplit:
     notes: tuple[str, ...] = ()
 
 
-def size_split(instants: pl.Series, *, is_drawn: bool, today: date) -> DraftSplit:
+def size_split(instants: pl.Series, *, is_drawn: bool, today: date, rare: pl.Series | None = None) -> DraftSplit:
     """Size the split of labelled rows.
 
     Parameters
@@ -51,6 +52,8 @@ def size_split(instants: pl.Series, *, is_drawn: bool, today: date) -> DraftSpli
         Whether the instants mean nothing, because they are drawn from ids.
     today
         To tell a table that grows from one that has ended.
+    rare
+        Those of the instants whose rows are of another class than the most frequent; None without classes.
 
     Examples
     --------
@@ -62,13 +65,17 @@ def size_split(instants: pl.Series, *, is_drawn: bool, today: date) -> DraftSpli
     if not isinstance(first, datetime) or not isinstance(last, datetime):
         raise ValueError(f"wanted instants to split rows by, found {instants.dtype}")
     if is_drawn:
-        return _drawn(len(instants))
+        return _drawn(len(instants), None if rare is None else len(rare))
     last_day = last.date() if today - last.date() > _ENDED else None
     usual, span = Split(), last - first
     rows = int((instants > last - usual.holdout).sum())
-    if span >= _LONG and rows >= _WANTED_ROWS and rows <= _SHARES[1] * len(instants):
+    has_classes = rare is None or int((rare > last - usual.holdout).sum()) >= _WANTED_RARE
+    if span >= _LONG and has_classes and _WANTED_ROWS <= rows <= _SHARES[1] * len(instants):
         return DraftSplit({}, {}, first.date(), last_day)
-    share = min(max(_SHARES[0], _WANTED_ROWS / len(instants)), _SHARES[1])
+    with_rare = 0.0
+    if rare is not None and len(rare):
+        with_rare = (instants >= rare.sort(descending=True)[:_WANTED_RARE][-1]).sum() / len(instants)
+    share = _share(len(instants), with_rare)
     newest_train = instants.sort()[int((1 - share) * (len(instants) - 1))]
     holdout = _rounded(max(last - newest_train, share * span / 2))
     validation = _rounded(max(_VALIDATION_SHARE * span, holdout / 2))
@@ -78,12 +85,18 @@ def size_split(instants: pl.Series, *, is_drawn: bool, today: date) -> DraftSpli
     promotion = _few_rows(len(in_holdout))
     if in_holdout.dt.date().n_unique() < Promotion().min_blocks:
         promotion["block"] = "rows"
-    return DraftSplit(split, promotion, first.date(), last_day, _notes(promotion))
+    of_rare = None if rare is None else (len(rare), int((rare > last - holdout).sum()))
+    return DraftSplit(split, promotion, first.date(), last_day, _notes(promotion, of_rare))
 
 
-def _drawn(rows: int) -> DraftSplit:
+def _share(rows: int, with_rare: float) -> float:
+    """Share of the rows that the holdout has, given that with which it has enough of the rarer classes."""
+    return min(max(_SHARES[0], _WANTED_ROWS / rows, with_rare), _SHARES[1])
+
+
+def _drawn(rows: int, rare: int | None) -> DraftSplit:
     """Instants spread evenly over `SPREAD_DAYS` days: shares of the rows are shares of the days."""
-    share = min(max(_SHARES[0], _WANTED_ROWS / rows), _SHARES[1])
+    share = _share(rows, _WANTED_RARE / rare if rare else 0.0)
     holdout = math.ceil(share * SPREAD_DAYS)
     split = {
         "holdout": f"{holdout} days",
@@ -92,7 +105,8 @@ def _drawn(rows: int) -> DraftSplit:
     }
     promotion = {"block": "rows", **_few_rows(round(rows * holdout / SPREAD_DAYS))}
     last = FIRST_DAY + timedelta(days=SPREAD_DAYS - 1)
-    return DraftSplit(split, promotion, FIRST_DAY, last, _notes(promotion))
+    of_rare = None if rare is None else (rare, round(rare * holdout / SPREAD_DAYS))
+    return DraftSplit(split, promotion, FIRST_DAY, last, _notes(promotion, of_rare))
 
 
 def _few_rows(holdout: int) -> dict[str, Any]:
@@ -101,10 +115,19 @@ def _few_rows(holdout: int) -> dict[str, Any]:
     return {"min_rows": max(math.floor(0.8 * holdout), 2)} if 0.9 * holdout < least else {}
 
 
-def _notes(promotion: dict[str, Any]) -> tuple[str, ...]:
+def _notes(promotion: dict[str, Any], rare: tuple[int, int] | None) -> tuple[str, ...]:
+    """Sentences; `rare` is how many rows of other classes than the most frequent table and holdout have."""
+    wanted = Promotion().min_class_rows
+    notes = []
+    if rare is not None and rare[1] < wanted <= rare[0]:  # of fewer in the table, `target` tells
+        notes.append(
+            f"The holdout has about {rare[1]} rows of another class than the most frequent, the gate wants {wanted} "
+            "(promotion.min_class_rows), so it will release nothing. Gather more rows, or lengthen split.holdout."
+        )
     if "min_rows" not in promotion:
-        return ()
+        return tuple(notes)
     return (
+        *notes,
         f"The table is small: the gate judges on {promotion['min_rows']} rows or more, where it usually wants "
         f"{Promotion().min_rows}. Its interval is as wide as so few rows are; more rows make it narrower.",
     )

@@ -49,12 +49,11 @@ def measured_power(store: ReleaseStore, model: str) -> MeasuredPower:
     Raises
     ------
     LookupError
-        When no version has a card with its power.
-    ValueError
-        For an invalid name.
+        When there is no such model, or no version has a card with its power.
     DocumentUnreadable
         When a card is damaged.
     """
+    store.check_version(model)
     cards = [load_card(store, model, version) for version in reversed(carded_versions(store, model))]
     found = [
         MeasuredPower(model, card.version, card.quality.metric, card.quality.reference, card.quality.power)

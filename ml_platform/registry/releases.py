@@ -22,6 +22,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from uuid import uuid4
 
@@ -179,8 +180,11 @@ class ReleaseStore:
         """Check that a model has registered versions, and this one (raises LookupError)."""
         versions = self.versions(model) if is_name(model) else {}
         if not versions:
-            known = ", ".join(self.registered()) or "none"
-            raise LookupError(f"no model '{model[:80]}' has a registered version; there are {known}")
+            known = list(self.registered())
+            near = "".join(f". Did you mean '{name}'?" for name in get_close_matches(model[:80], known, n=1))
+            raise LookupError(
+                f"no model '{model[:80]}' has a registered version; there are {', '.join(known) or 'none'}{near}"
+            )
         if version is not None and version not in versions:
             raise LookupError(f"{model}: no version {version} is registered; there are {', '.join(map(str, versions))}")
 

@@ -135,9 +135,10 @@ def score_command(overlays_of: "Callable[[Lake], Overlays]") -> Callable[..., No
 def report_lines(report: "ScoringReport") -> Iterator[str]:
     """What a scoring did, in lines."""
     if report.repeated:
+        refused = f" ({report.refused:,} more were refused, in {report.quarantine})" if report.refused else ""
         yield (
-            f"{report.output} has the {report.scored:,} rows of {report.source} by {report.model} version "
-            f"{report.version} already; nothing was to be done."
+            f"{report.output} has the {report.scored:,} scored rows of {report.source} by {report.model} version "
+            f"{report.version} already{refused}; nothing was to be done."
         )
         return
     yield (

@@ -5,11 +5,12 @@ import io
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from uuid import uuid4
 
 import polars as pl
@@ -21,6 +22,7 @@ from ml_platform.lake.ingestion.ingest import QUARANTINE, quarantine_of
 from ml_platform.lake.names import is_table, literal
 from ml_platform.lake.storage import commits
 from ml_platform.lake.storage.tables import Lake
+from ml_platform.scoring.sources import Source
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -28,6 +30,19 @@ if TYPE_CHECKING:
 Mode = Literal["replace", "append"]
 _SUFFIXES = (".parquet", ".csv")
 _PARTITION = "source_id"
+
+
+Stamp = tuple[int, int]  # size and time of a file
+
+
+class Stamps(NamedTuple):
+    """Of the files of a scoring: its scored rows, and its refused ones; None without."""
+
+    scored: Stamp | None = None
+    refused: Stamp | None = None
+
+
+NO_FILES = Stamps()
 
 
 class OutputExists(ValueError):
@@ -49,8 +64,11 @@ class Output(Protocol):
         """Refuse, before anything is scored, what could not take such rows (raises OutputExists, SchemaMismatch)."""
         ...
 
-    def done(self, run: str) -> int | None:
-        """Rows of a scoring that are there already, whole; None when they are not."""
+    def done(self, run: str, before: PartResult | None) -> int | None:
+        """Rows of a scoring that are there already, whole; None when they are not.
+
+        `before` is what became of the rows when it ended; None when that is not known.
+        """
         ...
 
     def commit(self, results: Sequence[PartResult], empty: pl.DataFrame, run: str, parts: tuple[str, Files]) -> str:
@@ -119,9 +137,11 @@ class TableOutput:
         if unlike:
             raise SchemaMismatch(f"Table '{self.table}'", unlike, "Say another table after --to, or other columns.")
 
-    def done(self, run: str) -> int | None:
+    def done(self, run: str, before: PartResult | None) -> int | None:
         """See `Output.done`."""
         if not self.lake.exists(self.table):
+            return None
+        if before is not None and before.refused and not self.lake.exists(self.quarantine):
             return None
         self._check_own()
         of_source = pl.col(_PARTITION) == self.source_id
@@ -135,7 +155,8 @@ class TableOutput:
         committed = self.lake.last_app_version(self.table, f"score/{run}") is not None
         if not committed or (self.mode == "replace" and own != every):
             return None
-        return int(own) if own or not every else None
+        is_none_wanted = before is not None and not before.scored  # all were refused
+        return int(own) if own or not every or is_none_wanted else None
 
     def _check_own(self) -> None:
         """Refuse a table whose rows are no scored ones (raises OutputExists)."""
@@ -194,10 +215,12 @@ class TableOutput:
         version = self.lake.retried(self.table, "score into", attempt)
         return f"{self.table}, version {version}"
 
-    @property
-    def where(self) -> str:
-        """Delta predicate of the source's refused rows."""
-        return f"source = {literal(self.source)}"
+    def where(self, scored_at: datetime) -> str:
+        """Delta predicate of the refused rows that those of a scoring replace: the source's, or its own of a start."""
+        of_source = f"source = {literal(self.source)}"
+        if self.mode == "replace":
+            return of_source
+        return f"{of_source} AND quarantined_at = {literal(scored_at.astimezone(UTC).isoformat())}"
 
 
 @dataclass(frozen=True)
@@ -210,17 +233,16 @@ class FileOutput:
         The file.
     overwrite
         Whether a file that is there may be replaced.
-    stamp, rows
-        Size and time of the file that the same scoring wrote before, if it did, and its rows.
+    stamps
+        Of what the same scoring wrote before, if it did.
     note
-        Takes size and time of the file before it appears.
+        Takes the stamps of the files before they appear.
     """
 
     path: Path
     overwrite: bool
-    stamp: tuple[int, int] | None = None
-    rows: int = 0
-    note: Callable[[tuple[int, int]], None] = lambda _stamp: None
+    stamps: Stamps = NO_FILES
+    note: Callable[[Stamps], None] = lambda _stamps: None
 
     @property
     def quarantine(self) -> str:
@@ -237,16 +259,24 @@ class FileOutput:
 
     def check(self, empty: pl.DataFrame) -> None:  # noqa: ARG002 - as the protocol
         """See `Output.check`."""
-        if self.path.exists() and not self.overwrite:
-            raise OutputExists(
-                f"{self.path} is there already: say --overwrite to replace it, or another file after --to"
-            )
+        for path, own, what in (
+            (self.path, self.stamps.scored, ""),
+            (Path(self.quarantine), self.stamps.refused, ", where refused rows go,"),
+        ):
+            if os.path.lexists(path) and (own is None or stamp_of(path) != own) and not self.overwrite:
+                raise OutputExists(
+                    f"{path}{what} is there already: say --overwrite to replace it, or another file after --to"
+                )
         if not self.path.parent.is_dir():
             raise OutputExists(f"there is no folder {self.path.parent} for {self.path.name}: make it first")
 
-    def done(self, run: str) -> int | None:  # noqa: ARG002 - as the protocol
+    def done(self, run: str, before: PartResult | None) -> int | None:  # noqa: ARG002 - as the protocol
         """See `Output.done`."""
-        return self.rows if self.stamp is not None and self.stamp == stamp_of(self.path) else None
+        if before is None or self.stamps.scored is None or self.stamps.scored != stamp_of(self.path):
+            return None
+        if before.refused and self.stamps.refused != stamp_of(Path(self.quarantine)):
+            return None
+        return before.scored
 
     def commit(self, results: Sequence[PartResult], empty: pl.DataFrame, run: str, parts: tuple[str, Files]) -> str:
         """See `Output.commit`."""
@@ -260,34 +290,54 @@ class FileOutput:
                     yield from _read_slowly(Path(folder) / result.path)
 
         refused = [result.refused_rows for result in results if result.refused_rows]
-        if refused:
-            _write_whole(
-                Path(self.quarantine),
-                lambda: (pl.DataFrame(schema=QUARANTINE), *(pl.read_parquet(io.BytesIO(rows)) for rows in refused)),
-            )
-        else:
-            Path(self.quarantine).unlink(missing_ok=True)
-        _write_whole(self.path, frames, self.note)
+        kept = Path(self.quarantine)
+        with _staged(self.path) as scored_file, _staged(kept) as refused_file:
+            _write(scored_file, frames())
+            if refused:
+                empty_refused = pl.DataFrame(schema=QUARANTINE)
+                _write(refused_file, (empty_refused, *(pl.read_parquet(io.BytesIO(rows)) for rows in refused)))
+            self.note(Stamps(stamp_of(scored_file), stamp_of(refused_file)))
+            if refused:
+                os.replace(refused_file, kept)
+            else:
+                kept.unlink(missing_ok=True)  # of an earlier scoring, as `check` saw to
+            os.replace(scored_file, self.path)
         return str(self.path)
 
 
-def find_output(lake: Lake, text: str, source: str, mode: Mode, *, overwrite: bool) -> TableOutput | FileOutput:
-    """Find what a text names: a table of the lake, or a file, for a source's rows (raises ValueError)."""
+def find_output(
+    lake: Lake, text: str, source: Source, label: str, mode: Mode, *, overwrite: bool
+) -> TableOutput | FileOutput:
+    """Find what a text names: a table of the lake, or a file, for a source's rows under a label.
+
+    Raises
+    ------
+    ValueError
+        When it is neither, or would take the place of something that is no output: the source, or the lake's own.
+    """
     path = Path(text).expanduser()
     if path.suffix.lower() in _SUFFIXES:
-        return FileOutput(path.resolve(), overwrite)
+        output = FileOutput(path.resolve(), overwrite)
+        for written in (output.path, Path(output.quarantine)):
+            if source.has(written):
+                raise ValueError(f"{text}: {written} is of the source itself; say another file after --to")
+        if lake.is_local and output.path.is_relative_to(Path(lake.uri).resolve()):
+            raise ValueError(f"{text}: the folder {lake.uri} is the lake's own; say another file after --to")
+        return output
     if is_table(text) and not path.suffix:
         if text.partition("/")[0] in ("raw", "features", "predictions", "quarantine", "governance", "training_sets"):
             raise ValueError(
                 f"{text}: tables of that schema are the platform's own; scores go to one like scores/orders"
             )
-        return TableOutput(lake, text, source, mode)
+        if source.kind == "table" and source.identity["table"] == text:
+            raise ValueError(f"{text} is the source itself; say another table after --to")
+        return TableOutput(lake, text, label, mode)
     raise ValueError(
         f"{text}: scored rows go to a table, as in scores/orders, or to a file that ends in {' or '.join(_SUFFIXES)}"
     )
 
 
-def stamp_of(path: Path) -> tuple[int, int] | None:
+def stamp_of(path: Path) -> Stamp | None:
     """Size and time of a file; None when it is gone."""
     if not path.is_file():
         return None
@@ -295,33 +345,35 @@ def stamp_of(path: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-def _write_whole(
-    path: Path, frames: Callable[[], Any], note: Callable[[tuple[int, int]], None] = lambda _stamp: None
-) -> None:
-    """Write frames of one schema to a file that appears when it is whole; its stamp is noted before."""
-    import pyarrow.parquet as pq
-
-    staged = path.with_name(f".{path.name}-{uuid4().hex}")
+@contextmanager
+def _staged(path: Path) -> Iterator[Path]:
+    """Give the name under which a file is written until it is whole."""
+    staged = path.with_name(f".{path.stem}-{uuid4().hex}{path.suffix}")
     try:
-        if path.suffix.lower() == ".csv":
-            with staged.open("wb") as file:
-                for number, frame in enumerate(frames()):
-                    _flat(frame).write_csv(file, include_header=number == 0)
-        else:
-            writer: pq.ParquetWriter | None = None
-            for frame in frames():
-                table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-                writer = writer or pq.ParquetWriter(staged, table.schema)
-                if table.num_rows:
-                    writer.write_table(table)
-            if writer is not None:
-                writer.close()
-        with staged.open("rb") as file:
-            os.fsync(file.fileno())
-        note(stamp_of(staged) or (0, 0))
-        os.replace(staged, path)
+        yield staged
     finally:
         staged.unlink(missing_ok=True)
+
+
+def _write(path: Path, frames: Iterable[pl.DataFrame]) -> None:
+    """Write frames of one schema to a file, one at least."""
+    import pyarrow.parquet as pq
+
+    if path.suffix.lower() == ".csv":
+        with path.open("wb") as file:
+            for number, frame in enumerate(frames):
+                _flat(frame).write_csv(file, include_header=number == 0)
+    else:
+        writer: pq.ParquetWriter | None = None
+        for frame in frames:
+            table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+            writer = writer or pq.ParquetWriter(path, table.schema)
+            if table.num_rows:
+                writer.write_table(table)
+        if writer is not None:
+            writer.close()
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _flat(frame: pl.DataFrame) -> pl.DataFrame:

@@ -22,7 +22,7 @@ from ml_platform.features.point_in_time.lookup_index import LookupIndex
 from ml_platform.features.training_sets.feature_definitions import FeatureDefinitions
 from ml_platform.features.views.view import FeatureView
 from ml_platform.governance.audit import record_event
-from ml_platform.inference.frame_scorer import ScoringOptions
+from ml_platform.inference.frame_scorer import TEXTS, ScoringOptions
 from ml_platform.inference.intervals import HIGHEST, LOWEST
 from ml_platform.inference.parts import PartResult, ScoredColumns, ScoringTask, total
 from ml_platform.inference.run_parts import keep_refused, run_parts
@@ -35,7 +35,7 @@ from ml_platform.registry.manifest import Conformal, Manifest, Target
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.scoring.duplicates import check_ids
 from ml_platform.scoring.model_reference import ModelReference
-from ml_platform.scoring.outputs import FileOutput, Mode, TableOutput, find_output
+from ml_platform.scoring.outputs import NO_FILES, FileOutput, Mode, Stamp, Stamps, TableOutput, find_output
 from ml_platform.scoring.sources import Rows, find_source
 from ml_platform.settings import Settings
 from ml_platform.spec.types import Strict
@@ -131,7 +131,8 @@ class _Job(msgspec.Struct):
     """What is kept of a scoring from its first start on."""
 
     scored_at: datetime
-    stamp: tuple[int, int] | None = None  # of the file that was written
+    stamp: Stamp | None = None  # of the file that was written
+    refused_stamp: Stamp | None = None  # of the file of refused rows
     done: PartResult | None = None
 
 
@@ -178,7 +179,7 @@ def score(
     manifest = check_bundle(bundle, version.digest)
     source = find_source(lake, wanted.source, overlays)
     label = wanted.name or source.label
-    output = find_output(lake, wanted.target, label, wanted.mode, overwrite=wanted.overwrite)
+    output = find_output(lake, wanted.target, source, label, wanted.mode, overwrite=wanted.overwrite)
     timestamp = _timestamp(manifest, wanted)
     pins, used = _pins(lake, manifest, views)
     conformal = _conformal(store, manifest, version, wanted.interval)
@@ -192,18 +193,18 @@ def score(
     folder = settings.scoring_dir / run
     with _alone(folder):
         job = _begun(folder)
-        if isinstance(output, FileOutput) and job.done is not None:
-            output = replace(output, stamp=job.stamp, rows=job.done.scored)
+        if isinstance(output, FileOutput):
+            output = replace(output, stamps=Stamps(job.stamp, job.refused_stamp))
         report = ScoringReport(
             model=manifest.model, version=version.version, digest=version.digest, source=label, output=wanted.target,
             run=run, lookups=which, read=0, scored=0, refused=0, unscored=0, refusals={}, flagged={}, examples=(),
             quarantine=None, absent=(), repeated=True,
         )  # fmt: skip
-        if (rows := output.done(run)) is not None:
+        if (rows := output.done(run, job.done)) is not None:
             return _reported(report, job.done or PartResult.of_rows(rows), output)
         if job.done is not None:  # what was written then is gone, or was replaced since
-            (folder / _JOB).unlink()
-            job = _begun(folder)
+            job = _Job(datetime.now(UTC), job.stamp, job.refused_stamp)
+            replace_file(folder / _JOB, msgspec.json.encode(job))
         opened = source.open(folder / _ROWS)
         columns, absent = _columns(manifest, wanted, opened)
         needed = _needed(manifest, columns, timestamp, opened)
@@ -214,7 +215,9 @@ def score(
             digest=version.digest,
             version=version.version,
             lookups=_indexes(lake, manifest, used, pins, which),
-            options=ScoringOptions(timestamp, now=job.scored_at, where=label, texts=opened.texts),
+            options=ScoringOptions(
+                timestamp, now=job.scored_at, where=label, texts=TEXTS if opened.texts else ("timestamp",)
+            ),
             columns=columns,
             source=label,
             scored_at=job.scored_at,
@@ -235,14 +238,14 @@ def score(
             check_ids(results, (place, files), label)
         quarantine = None
         if isinstance(output, TableOutput):
-            quarantine = keep_refused(lake, output.table, results, where=output.where)
+            quarantine = keep_refused(lake, output.table, results, where=output.where(job.scored_at))
         record_event(
             settings.audit_dir, settings.keys_dir, "rows scored",
             f"{manifest.model} version {version.version}: {done.scored} of {done.read} rows of {label} into "
             f"{wanted.target}; run {run}",
         )  # fmt: skip
         if isinstance(output, FileOutput):
-            output = replace(output, note=lambda stamp: _note(folder, job, done, stamp))
+            output = replace(output, note=lambda stamps: _note(folder, job, done, stamps))
         where = output.commit(results, empty, run, (place, files))
         if isinstance(output, TableOutput):
             _note(folder, job, done)
@@ -337,8 +340,9 @@ def _columns(manifest: Manifest, wanted: Wanted, rows: Rows) -> tuple[ScoredColu
     there = list(rows.schema)
     missing = [one.name for one in manifest.inputs if one.required and one.name not in rows.schema]
     if missing:
+        others = [name for name in there if name not in {one.name for one in manifest.inputs}]
         listed = ", ".join(
-            f"'{name}'{nearest(name, there).rstrip('.').replace(';', ',').replace('?', '')}" for name in missing
+            f"'{name}'{nearest(name, others).rstrip('.').replace(';', ',').replace('?', '')}" for name in missing
         )
         raise ValueError(
             f"the source lacks inputs of {manifest.model}: {listed}. It has {', '.join(there) or 'no columns'}; "
@@ -406,9 +410,9 @@ def _score_parts(
     return [results[part.number] for part in rows.parts]
 
 
-def _note(folder: Path, job: _Job, done: PartResult, stamp: tuple[int, int] | None = None) -> None:
-    """Keep what became of the rows, and the stamp of the file that has them."""
-    replace_file(folder / _JOB, msgspec.json.encode(_Job(job.scored_at, stamp, done)))
+def _note(folder: Path, job: _Job, done: PartResult, stamps: Stamps = NO_FILES) -> None:
+    """Keep what became of the rows, and the stamps of the files that have them."""
+    replace_file(folder / _JOB, msgspec.json.encode(_Job(job.scored_at, stamps.scored, stamps.refused, done)))
 
 
 def _begun(folder: Path) -> _Job:

@@ -71,6 +71,15 @@ class Source:
     label: str
     identity: Mapping[str, Any]
     _open: Callable[[Path], Rows] = field(repr=False)
+    _files: Sequence[Path] = ()
+    _folder: Path | None = None
+
+    def has(self, path: Path) -> bool:
+        """Whether a file is one of the source's, or would be."""
+        own = {path, path.resolve()}
+        return any(not own.isdisjoint({file, file.resolve()}) for file in self._files) or (
+            self._folder is not None and path.parent == self._folder
+        )
 
     def open(self, folder: Path) -> Rows:
         """Give the parts; what has to be written for that goes into a folder, once."""
@@ -172,7 +181,14 @@ def _files(path: Path) -> Source:
     if empty := [file for file in files if not file.stat().st_size]:
         raise ValueError(f"{empty[0]} is empty: it has neither columns nor rows")
     sizes = {str(file): [file.stat().st_size, file.stat().st_mtime_ns] for file in files}
-    return Source("files", str(place), {"files": sizes}, lambda folder: _open_files(files, kind, folder))
+    return Source(
+        "files",
+        str(place),
+        {"files": sizes},
+        lambda folder: _open_files(files, kind, folder),
+        files,
+        place if place.is_dir() else None,
+    )
 
 
 def _open_files(files: Sequence[Path], kind: FileFormat, folder: Path) -> Rows:

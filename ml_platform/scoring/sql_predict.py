@@ -21,6 +21,7 @@ from ml_platform.features.views.view import FeatureView
 from ml_platform.governance.audit import record_event
 from ml_platform.inference.frame_scorer import ROW, FrameScorer, ScoredRows, ScoringOptions, answers
 from ml_platform.inference.scorer import Scorer
+from ml_platform.lake.query.sql_functions import PREDICT
 from ml_platform.lake.query.time_travel_sql import nodes
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.project import current_project
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-CALLS = ("predict", "predict_score", "try_predict", "try_predict_score")
 _USAGE = "wanted predict('<model>', <row>): the model's name as a text, and the alias of a table or {'input': value, …}"
 _TYPES = {"binary": "BOOLEAN", "multiclass": "VARCHAR", "regression": "DOUBLE"}
 
@@ -218,7 +218,7 @@ def project_functions() -> PredictFunctions:
 
 
 def _is_call(node: Mapping[str, Any]) -> bool:
-    return node.get("class") == "FUNCTION" and str(node.get("function_name")).lower() in CALLS
+    return node.get("class") == "FUNCTION" and str(node.get("function_name")).lower() in PREDICT
 
 
 def _arguments(call: Mapping[str, Any]) -> tuple[ModelReference, list[Any]]:

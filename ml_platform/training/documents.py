@@ -13,6 +13,8 @@ from ml_platform.spec.families import Parameter
 from ml_platform.spec.guardrails import GuardrailName
 from ml_platform.spec.types import Strict
 
+UNCOMPUTED = "cannot be computed"  # in the reason of a guardrail without a number, after its name
+
 
 class Window(Strict):
     """Rows of one part of the time-ordered split."""
@@ -242,8 +244,10 @@ class GuardrailResult(Strict):
     @property
     def verdict(self) -> Literal["held", "broken", "not computed", "not applicable", "shown"]:
         """What became of it, in a word or two."""
+        if self.value is None and not self.reason.startswith(f"{self.name} {UNCOMPUTED}"):
+            return "not applicable"
         if self.value is None and self.bound is not None:
-            return "not computed" if self.optional or not self.passed else "not applicable"
+            return "not computed"
         if not self.passed:
             return "broken"
         return "shown" if self.bound is None else "held"

@@ -10,6 +10,7 @@ import pytest
 from ml_platform.features.views.load import load_views
 from ml_platform.lake.sources.source_spec import ColumnSpec
 from ml_platform.new_model.draft import Draft, Wanted, draft_model
+from ml_platform.new_model.split_size import size_split
 from ml_platform.new_model.table_columns import table_columns
 from ml_platform.new_model.target import guess_target
 from ml_platform.spec.inputs import InputField
@@ -293,6 +294,20 @@ def test_a_class_too_rare_for_any_holdout_is_told() -> None:
     rows = calls().with_columns(y=pl.int_range(pl.len()) < 5)
     (note,) = [note for note in draft(rows, "y").notes if "the gate wants" in note]
     assert note.startswith("Only 5 rows are of another class than the most frequent")
+
+
+def test_the_holdout_of_rare_positives_is_as_long_as_the_gate_needs() -> None:
+    hours = pl.datetime_range(datetime(2024, 1, 1), datetime(2024, 12, 31), "1h", time_zone="UTC", eager=True)
+    assert size_split(hours, rare=hours[::10], is_drawn=False, today=TODAY).split == {}, "28 days have 67"
+    rare = hours[::28]  # 24 in 28 days
+    sized = size_split(hours, rare=rare, is_drawn=False, today=TODAY)
+    holdout = timedelta(days=int(sized.split["holdout"].split()[0]))
+    assert (rare > hours[-1] - holdout).sum() >= 30
+    assert not sized.notes
+    early = size_split(hours, rare=hours[:60], is_drawn=False, today=TODAY)
+    assert "The holdout has about 0 rows of another class than the most frequent, the gate wants 30" in early.notes[0]
+    drawn = size_split(hours[:1000], is_drawn=True, today=TODAY, rare=hours[:45])
+    assert "about 18 rows" in drawn.notes[0]
 
 
 def test_many_columns_that_are_no_inputs_are_told_in_a_few_words() -> None:

@@ -134,7 +134,10 @@ def test_power_is_told_in_a_terminal(carded: tuple[Shops, ModelCard], monkeypatc
     assert said is not None
     assert f"{power.detectable:+.4f} in roc_auc with 80% power" in said
     for arguments, message in (
-        (["never_there"], "no version of never_there has a measured power"),
+        (
+            ["order_lat"],
+            "no model 'order_lat' has a registered version; there are order_late. Did you mean 'order_late'?",
+        ),
         (["Order Late"], "wanted lower-case letters"),
         (["order_late", "--gain", "nan"], "gain: wanted a finite number, found nan"),
     ):

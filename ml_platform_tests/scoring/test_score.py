@@ -15,6 +15,7 @@ from ml_platform.inference.batch import score_window
 from ml_platform.inference.intervals import set_cutoff
 from ml_platform.inference.scorer import Scorer
 from ml_platform.scoring import sources
+from ml_platform.scoring.cli import report_lines
 from ml_platform.scoring.duplicates import RepeatedIds
 from ml_platform.scoring.outputs import OutputExists
 from ml_platform_tests.scoring.conftest import World
@@ -87,7 +88,8 @@ def folder(tmp_path: Path, world: World) -> Path:
     rows.write_parquet(tmp_path / "rows.parquet", row_group_size=70)
     texts.write_csv(tmp_path / "rows.csv", separator=";")
     texts.write_csv(tmp_path / "quoted.csv", quote_style="always", include_bom=True, line_terminator="\r\n")
-    rows.write_ndjson(tmp_path / "rows.jsonl")
+    texts.write_parquet(tmp_path / "texts.parquet")
+    texts.write_ndjson(tmp_path / "rows.jsonl")
     (tmp_path / "many").mkdir()
     rows.head(100).write_parquet(tmp_path / "many" / "a.parquet")
     rows.tail(200).with_columns(more=pl.lit(1)).write_parquet(tmp_path / "many" / "b.parquet")
@@ -100,7 +102,16 @@ def test_every_kind_of_source_gives_the_same_scores(world, folder, monkeypatch):
     wanted = None
     own = "order_id, shop, channel, weight, ordered_at AT TIME ZONE 'UTC' AT TIME ZONE 'UTC' AS ordered_at"
     query = f"-- what is asked\nSELECT {own} FROM raw.parted"
-    for source in ("rows.parquet", "rows.csv", "quoted.csv", "many", query, "raw/parted"):
+    for source in (
+        "rows.parquet",
+        "texts.parquet",
+        "rows.csv",
+        "quoted.csv",
+        "rows.jsonl",
+        "many",
+        query,
+        "raw/parted",
+    ):
         is_file = (folder / source).exists() if "\n" not in source else False
         target = folder / "out.parquet"
         report = world.score(str(folder / source) if is_file else source, str(target), overwrite=True)
@@ -127,10 +138,10 @@ def test_a_file_is_there_once_and_whole(world, folder):
 
 def test_texts_that_are_no_values_are_refused_with_what_they_are(world, folder):
     rows = pl.read_csv(folder / "rows.csv", separator=";", infer_schema=False)
-    rows[4, "weight"], rows[9, "ordered_at"] = "heavy", "yesterday"
+    rows[4, "weight"], rows[9, "ordered_at"], rows[12, "ordered_at"] = "heavy", "yesterday", "2024-02-01 00:21"
     rows.write_csv(folder / "odd.csv")
     report = world.score(str(folder / "odd.csv"), str(folder / "out.csv"))
-    assert (report.read, report.scored, report.refused) == (300, 298, 2)
+    assert (report.read, report.scored, report.refused) == (300, 297, 3)
     refused = pl.read_csv(folder / "out.refused.csv")
     reasons = [json.loads(one) for one in refused["reasons"]]
     assert (
@@ -138,7 +149,76 @@ def test_texts_that_are_no_values_are_refused_with_what_they_are(world, folder):
         or "found 'heavy'" in reasons[0][0]
     )
     assert "found 'yesterday'" in reasons[1][0]
+    assert reasons[2] == [
+        "ordered_at: wanted a timestamp with UTC offset such as 2013-07-01T12:00:00Z, found '2024-02-01 00:21'"
+    ]
+    rows.with_columns(pl.col("weight").cast(pl.Float64, strict=False)).write_parquet(folder / "odd.parquet")
+    report = world.score(str(folder / "odd.parquet"), str(folder / "other.csv"))
+    assert (report.read, report.scored, report.refusals) == (300, 298, {"ordered_at: type": 2})
+    naive = pl.read_parquet(folder / "rows.parquet").with_columns(pl.col("ordered_at").dt.replace_time_zone(None))
+    naive.write_parquet(folder / "naive.parquet")
+    with pytest.raises(ValueError, match="AT TIME ZONE 'UTC'"):
+        world.score(str(folder / "naive.parquet"), str(folder / "naive.csv"))
     assert json.loads(refused["row"][0])["weight"] == "heavy"
+
+
+@pytest.fixture
+def odd(folder: Path) -> Path:
+    """Three rows, of which one is refused."""
+    rows = pl.read_csv(folder / "rows.csv", separator=";", infer_schema=False).head(3)
+    rows[1, "weight"] = "heavy"
+    rows.write_csv(folder / "odd.csv")
+    return folder / "odd.csv"
+
+
+def test_a_lost_file_of_the_two_is_made_again_and_a_foreign_one_stays(world, odd):
+    target, refused = odd.parent / "out.csv", odd.parent / "out.refused.csv"
+    refused.write_text("mine")
+    with pytest.raises(OutputExists, match=r"out\.refused\.csv, where refused rows go, is there already"):
+        world.score(str(odd), str(target))
+    assert (refused.read_text(), target.exists()) == ("mine", False)
+    assert world.score(str(odd), str(target), overwrite=True).refused == 1
+    for lost in (refused, target):
+        lost.unlink()
+        assert not world.score(str(odd), str(target)).repeated
+        assert lost.exists()
+    again = world.score(str(odd), str(target))
+    assert f"(1 more were refused, in {refused})" in "".join(report_lines(again))
+    refused.write_text("mine")
+    with pytest.raises(OutputExists, match="refused"):
+        world.score(str(odd), str(target))
+    assert (again.repeated, refused.read_text()) == (True, "mine")
+
+
+def test_a_source_is_never_written_over(world, odd, monkeypatch):
+    here, content = odd.parent, odd.read_bytes()
+    (here / "link.csv").symlink_to(odd)
+    (here / "u.refused.csv").write_bytes(content)
+    (here / "linked").mkdir()
+    (here / "linked" / "a.csv").symlink_to(odd)
+    monkeypatch.chdir(here)
+    world.score("raw/orders", "scores/orders")
+    for source, target in (
+        (str(odd), "odd.csv"), (str(odd), "link.csv"), ("link.csv", str(odd)), ("u.refused.csv", "u.csv"),
+        ("linked", "odd.csv"), ("many", "many/a.parquet"), ("many", "many/new.csv"), ("scores/orders", "scores/orders"),
+        (str(odd), f"{world.shops.lake.uri}/raw/orders/x.parquet"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"source itself|the lake's own"):
+            world.score(source, target, overwrite=True)
+    assert odd.read_bytes() == (here / "u.refused.csv").read_bytes() == content
+
+
+def test_what_is_appended_leaves_refused_rows_of_earlier_runs(world, odd):
+    world.score(str(odd), "scores/odd", mode="append", name="odd")
+    rows = pl.read_csv(odd, infer_schema=False)
+    rows.filter(pl.col("weight") == "heavy").write_csv(odd)  # a run of which all is refused
+    for is_repeated in (False, True):
+        assert world.score(str(odd), "scores/odd", mode="append", name="odd").repeated == is_repeated
+    lake = world.shops.lake
+    assert (world.scored("scores/odd").height, lake.read("quarantine/scores/odd").collect().height) == (2, 2)
+    rows.write_csv(odd)
+    world.score(str(odd), "scores/odd", name="odd")
+    assert (world.scored("scores/odd").height, lake.read("quarantine/scores/odd").collect().height) == (2, 1)
 
 
 def test_the_newest_rows_of_views_are_looked_up_as_serving_does(world):
@@ -187,11 +267,19 @@ def test_ids_of_more_than_one_row_are_refused_unless_kept(world):
 def test_what_cannot_be_scored_is_said_before_anything_is(world, folder, tmp_path):
     lake, rows = world.shops.lake, world.orders.head(10)
     lake.replace("raw/lacks", rows.drop("ordered_at").rename({"shop": "shops"}))
+    lake.replace("raw/other", rows.rename({"ordered_at": "at_hour"}).rename({"shop": "cat"}).with_columns(shop="cat"))
     lake.replace("raw/types", rows.with_columns(pl.col("weight").cast(pl.String)))
     (tmp_path / "empty.csv").touch()
     (tmp_path / "header.csv").write_text("order_id,shop,channel,weight,ordered_at\n")
     for source, options, error, message in (
         ("raw/lacks", {}, ValueError, r"lacks inputs of order_late: 'shop', did you mean 'shops', 'ordered_at'"),
+        ("raw/other", {}, ValueError, "'ordered_at'. It has"),
+        (
+            "SELECT *, predict_score('order_late', o) AS s FROM raw.orders AS o",
+            {},
+            ValueError,
+            r"predict_score\(…\) works",
+        ),
         ("raw/types", {}, ValueError, "'weight' is declared as number, its values are String; cast it in the query"),
         ("raw/order", {}, LookupError, "raw/orders"),
         (str(tmp_path / "empty.csv"), {}, ValueError, "is empty: it has neither columns nor rows"),

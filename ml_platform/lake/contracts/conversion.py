@@ -26,6 +26,7 @@ NUMBERS = {  # an example → separator of thousands, and decimal point
 _DAY = r"\d{4}-\d{1,2}-\d{1,2}"
 _TIME = r"[T ]\d{1,2}:\d{1,2}(?::\d{1,2}(?:\.\d{1,6}0*)?)?"
 _OFFSET = r"(?:Z| ?UTC|[+-]\d\d(?::?\d\d)?)"
+WITH_OFFSET = f"^{_DAY}{_TIME}{_OFFSET}$"  # an instant, whatever the time zone
 
 
 def is_reachable(found: pl.DataType, wanted: pl.DataType, metadata: Mapping[str, Any]) -> bool:
@@ -108,7 +109,7 @@ def _timestamp(text: pl.Expr, wanted: pl.Datetime, metadata: Mapping[str, Any]) 
     placed = _placed(local.str.to_datetime(time_unit=unit, strict=False), wanted, metadata)
     if zone is None:
         return placed
-    absolute = pl.when(text.str.contains(f"^{_DAY}{_TIME}{_OFFSET}$")).then(text.str.replace(" ?UTC$", "Z"))
+    absolute = pl.when(text.str.contains(WITH_OFFSET)).then(text.str.replace(" ?UTC$", "Z"))
     return pl.coalesce(placed, absolute.str.to_datetime(time_unit=unit, time_zone=zone, strict=False))
 
 

@@ -19,7 +19,7 @@ from deltalake import DeltaTable
 from ml_platform.lake.errors import NotYetCreated, TableNotFound
 from ml_platform.lake.names import literal, quoted, sql_name
 from ml_platform.lake.query.overlays import Overlays
-from ml_platform.lake.query.sql_functions import SqlFunctions
+from ml_platform.lake.query.sql_functions import SqlFunctions, check_predicts_nothing
 from ml_platform.lake.query.sql_gate import check_reads_tables_only
 from ml_platform.lake.query.time_travel_sql import base_tables, table_of, take_dates
 from ml_platform.lake.storage.snapshots import files_are_alike, needs_delta_reader, read_arrow, scan
@@ -237,6 +237,8 @@ def _relation_of(  # noqa: PLR0917 - private
     ends = ("-infinity", "infinity") if span is None else tuple(at.astimezone(UTC).isoformat() for at in span)
     for name, at in zip(("span_start", "span_end"), ends, strict=True):
         connection.execute(f"SET VARIABLE {name} = TIMESTAMPTZ {literal(at)}")
+    if made is None:
+        check_predicts_nothing(tree)
     is_changed = made is not None and made(tree)
     _close_in(connection, files)
     return connection.sql(_written(tree, connection) if dated or is_changed else sql)

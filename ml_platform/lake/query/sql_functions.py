@@ -5,8 +5,24 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ml_platform.lake.query.time_travel_sql import nodes
+
 if TYPE_CHECKING:
     import duckdb
+
+
+PREDICT = ("predict", "predict_score", "try_predict", "try_predict_score")  # see `ml_platform.scoring.sql_predict`
+
+
+def check_predicts_nothing(tree: dict[str, Any]) -> None:
+    """Refuse a SELECT that calls these functions where there are none (raises ValueError)."""
+    for node in nodes(tree):
+        if node.get("class") == "FUNCTION" and (name := str(node.get("function_name")).lower()) in PREDICT:
+            raise ValueError(
+                f"{name}(…) works in `ml-platform sql` and in notebooks (open_lake().sql). The query of a spine, of a "
+                "view or of `ml-platform score --from` reads tables alone, each at a version: write scores to one "
+                "first, ml-platform score <model> --from <table> --to scores/<name>, and read that"
+            )
 
 
 class SqlFunctions(Protocol):

@@ -95,6 +95,9 @@ def test_before_the_first_release_nothing_changes(trained_shops: tuple[Shops, Tr
         "not applicable"
     }
     assert found.promote
+    assert (
+        not_applicable(strict.spec.promotion, "changed_decisions", None, "nothing serves").verdict == "not applicable"
+    )
 
 
 def rows_of(y: np.ndarray, **columns: Any) -> JudgedRows:

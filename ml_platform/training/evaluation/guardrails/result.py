@@ -2,7 +2,7 @@
 
 from ml_platform.spec.guardrails import GuardrailName
 from ml_platform.spec.promotion import Promotion
-from ml_platform.training.documents import GuardrailResult
+from ml_platform.training.documents import UNCOMPUTED, GuardrailResult
 
 
 def measured(
@@ -70,7 +70,7 @@ def not_computed(
         bound=bound,
         passed=bound is None or optional,
         optional=optional,
-        reason=f"{name} cannot be computed: {reason}",
+        reason=f"{name} {UNCOMPUTED}: {reason}",
     )
 
 
