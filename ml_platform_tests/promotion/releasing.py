@@ -1,12 +1,14 @@
 """Ways to release a version, each to be killed at every step and to be raced by another; runs as a process of its own.
 
     python -m ml_platform_tests.promotion.releasing killed <way> <home> <folder of work>
+    python -m ml_platform_tests.promotion.releasing kinds <way> <home> <folder of work>
     python -m ml_platform_tests.promotion.releasing raced <way> <way> <home> <folder of work>
 
 This process imports everything and then only forks: each attempt is a process that was killed by SIGKILL, or has ended.
 The steps are not listed anywhere. A step is whatever changes the disk: a file opened to be written, renamed, removed or
 linked, a folder made (Python's audit events), a commit of a database (SQLAlchemy's), a call into Delta's writer. So a
-step that is new to a promotion is killed at, too.
+step that is new to a promotion is killed at, too. `kinds` kills at the first step of each kind only: of the same change
+of the same path but for numbers, digests and temporary endings, of a commit to the same tables of a database.
 """
 
 import json
@@ -47,6 +49,8 @@ from ml_platform.training.documents import Evaluation, RegisteredVersion, Traine
 
 NAME = "order_late"
 _WRITES = re.compile(r"write|create|commit|append|delete|merge|update|checkpoint")
+_VARIES = re.compile(r"[0-9a-f]{8,}|\d+|\.[^/.]{6,}$")
+_TABLE = re.compile(r"\s*(INSERT INTO|UPDATE|DELETE FROM)\s+(\w+)", re.IGNORECASE)
 _CHANGES = {"os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.truncate", "os.symlink"}
 
 
@@ -123,24 +127,43 @@ WAYS: dict[str, Callable[[Case], None]] = {
 }
 
 
-def kill_at(step: int, home: Path, told: Path) -> None:
-    """Let this process be killed before its change of the disk number `step`, from 0; `told` gets what it was."""
+def kill_at(step: int | None, home: Path, told: Path) -> None:
+    """Let this process be killed before its change of the disk number `step`, from 0; `told` gets what it was.
+
+    With None it is not killed, and all its changes are told.
+    """
     passed = 0
+    tables: set[str] = set()
+
+    def tell(what: str) -> None:
+        descriptor = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.write(descriptor, f"{passed - 1}: {what}\n".encode())
+        os.close(descriptor)
 
     def at(what: str) -> None:
         nonlocal passed
         passed += 1
-        if passed > step:
-            descriptor = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if passed == step + 1 else None
-            if descriptor is not None:
-                os.write(descriptor, f"{step}: {what}\n".encode())
+        if step is None:
+            tell(what)
+        elif passed > step:
+            if passed == step + 1:
+                tell(what)
             os.kill(os.getpid(), signal.SIGKILL)
 
+    def commits(_: object) -> None:
+        changed = ", ".join(sorted(tables))
+        tables.clear()
+        at(f"commit of a database: {changed or 'nothing'}")
+
+    def executes(*arguments: Any) -> None:
+        if match := _TABLE.match(arguments[2]):
+            tables.add(f"{match[1].upper()} {match[2]}")
+
     def audited(event: str, arguments: tuple[Any, ...]) -> None:
-        if passed > step or (event != "open" and event not in _CHANGES) or not arguments:
+        if (step is not None and passed > step) or (event != "open" and event not in _CHANGES) or not arguments:
             return
         path = arguments[0]
-        inside = isinstance(path, (str, bytes, os.PathLike)) and os.fsdecode(path).startswith(str(home))
+        inside = isinstance(path, (str, bytes, os.PathLike)) and os.fsdecode(path).startswith(f"{home}/")
         if inside and (event != "open" or _is_written(arguments)) and not _changes_nothing(event, os.fsdecode(path)):
             at(f"{event} {os.fsdecode(path).removeprefix(str(home))}")
 
@@ -150,7 +173,8 @@ def kill_at(step: int, home: Path, told: Path) -> None:
             if type(owner).__module__.startswith("deltalake") or owner is deltalake._internal:
                 at(f"Delta's {called.__name__}")
 
-    sqlalchemy.event.listen(sqlalchemy.Engine, "commit", lambda _: at("commit of a database"))
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", executes)
+    sqlalchemy.event.listen(sqlalchemy.Engine, "commit", commits)
     sys.addaudithook(audited)
     sys.setprofile(profiled)
 
@@ -234,52 +258,50 @@ def ended(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def killed(way: str, home: Path, work: Path) -> None:
-    """Kill a way of releasing at each of its steps, and repeat it: what is left is as if nothing had been killed."""
-    release = WAYS[way]
+def killed(way: str, home: Path, work: Path, *, kinds: bool) -> None:
+    """Kill a way of releasing at its steps, and repeat it: what is left is as if nothing had been killed."""
+    release, place, output = WAYS[way], work / "home", work / "last.out"
+    before = json.loads((home / "before.json").read_text())
 
-    def fresh(name: str) -> Case:
-        place = shutil.copytree(home, work / "home", symlinks=True)
-        return Case.read(place)
-
-    def remove() -> None:
-        shutil.rmtree(work / "home")
+    def attempt(task: Callable[[], object], *, is_fresh: bool) -> int:
+        if is_fresh:
+            shutil.rmtree(place, ignore_errors=True)
+            shutil.copytree(home, place, symlinks=True)
+        output.unlink(missing_ok=True)
+        return ended(in_a_process(task, output))
 
     def whole() -> None:
-        case = Case.read(work / "home")
+        case = Case.read(place)
+        kill_at(None, place, work / "all.txt")
         release(case)
-        (work / "wanted.json").write_text(json.dumps(state(case)))
-
-    before = json.loads((home / "before.json").read_text())
-    fresh("whole")
-    assert ended(in_a_process(whole, work / "whole.out")) == 0, (work / "whole.out").read_text()
-    remove()
-    wanted = json.loads((work / "wanted.json").read_text())
+        sys.setprofile(None)
+        steps = (work / "all.txt").read_text()  # before `state`, which opens databases too
+        (work / "wanted.json").write_text(json.dumps([steps.splitlines(), state(case)]))
 
     def cut(step: int) -> None:
-        kill_at(step, work / "home", work / "steps.txt")
-        release(Case.read(work / "home"))
+        kill_at(step, place, work / "steps.txt")
+        release(Case.read(place))
 
     def heal() -> None:
-        case = Case.read(work / "home")
+        case = Case.read(place)
         serves_whole(case, before, wanted["serves"])
         release(case)
         left = json.loads(json.dumps(state(case)))
         assert left == wanted, f"\nfound  {left}\nwanted {wanted}"
 
-    for step in range(10_000):
-        fresh(str(step))
-        output = work / "last.out"
-        output.unlink(missing_ok=True)
-        code = ended(in_a_process(lambda at=step: cut(at), output))  # type: ignore[misc]
-        assert code in {0, -signal.SIGKILL}, output.read_text()
-        healed = ended(in_a_process(heal, output))
-        lines = (work / "steps.txt").read_text().splitlines() if (work / "steps.txt").exists() else []
-        assert healed == 0, f"after a kill before {lines[-1]}:\n{output.read_text()}"
-        remove()
-        if code == 0:  # there was no such step
-            print(f"{way}: {step} steps", *lines, sep="\n")
-            return
+    work.mkdir(parents=True, exist_ok=True)
+    assert attempt(whole, is_fresh=True) == 0, output.read_text()
+    steps, wanted = json.loads((work / "wanted.json").read_text())
+    first: dict[str, int] = {}
+    for number, said in enumerate(steps):
+        first.setdefault(_VARIES.sub("*", said.partition(": ")[2]) if kinds else str(number), number)
+    for step in first.values():
+        code = attempt(lambda at=step: cut(at), is_fresh=True)  # type: ignore[misc]
+        assert code == -signal.SIGKILL, f"{steps[step]}: ended by {code}\n{output.read_text()}"
+        healed = attempt(heal, is_fresh=False)
+        assert healed == 0, f"after a kill before {steps[step]}:\n{output.read_text()}"
+    lines = (work / "steps.txt").read_text().splitlines()
+    print(f"{way}: killed at {len(lines)} of {len(steps)} steps", *lines, sep="\n")
 
 
 def raced(first: str, second: str, home: Path, work: Path) -> None:
@@ -325,7 +347,7 @@ def _waiting_for_locks() -> set[int]:
 
 if __name__ == "__main__":
     what, *names, place, folder = sys.argv[1:]
-    if what == "killed":
-        killed(names[0], Path(place), Path(folder))
+    if what in {"killed", "kinds"}:
+        killed(names[0], Path(place), Path(folder), kinds=what == "kinds")
     else:
         raced(names[0], names[1], Path(place), Path(folder))

@@ -1,4 +1,7 @@
-"""Promotions that are killed at every step, and two at once: real processes, SIGKILL, one version that serves."""
+"""Promotions that are killed at each kind of step, and two at once: real processes, SIGKILL, one version that serves.
+
+With EVERY_STEP=1 in the environment they are killed at every step, and the first release and an approval too.
+"""
 
 import json
 import os
@@ -17,6 +20,7 @@ from ml_platform_tests.paths import PROJECT_ROOT
 from ml_platform_tests.toy_world import Shops
 
 World = tuple[Shops, TrainedModel]
+EVERY_STEP = bool(os.environ.get("EVERY_STEP"))
 
 
 def write_case(walks: Walks | None, shops: Shops, trained: TrainedModel) -> Path:
@@ -41,7 +45,7 @@ def run(*words: object) -> str:
     environment = {name: value for name, value in os.environ.items() if name != "ML_PLATFORM_HOME"}
     done = subprocess.run(
         [sys.executable, "-m", "ml_platform_tests.promotion.releasing", *map(str, words)],
-        check=False, capture_output=True, text=True, cwd=PROJECT_ROOT, env=environment, timeout=1200,
+        check=False, capture_output=True, text=True, cwd=PROJECT_ROOT, env=environment, timeout=3600,
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
     return done.stdout
@@ -66,8 +70,8 @@ def waits(walks: Walks, *versions: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["first", "gate", "approval", "walk"])
-def test_a_kill_at_any_step_leaves_one_version_and_the_next_attempt_heals(
+@pytest.mark.parametrize("way", ["gate", "walk", *(["first", "approval"] if EVERY_STEP else [])])
+def test_a_kill_at_any_kind_of_step_leaves_one_version_and_the_next_attempt_heals(
     shops: Shops, trained_shops: World, tmp_path: Path, way: str
 ) -> None:
     walks = None if way == "first" else Walks(shops, trained_shops[1])
@@ -79,10 +83,10 @@ def test_a_kill_at_any_step_leaves_one_version_and_the_next_attempt_heals(
         walks.promote(2)
         walks.answer(300, more_errors=0.5)
     home = write_case(walks, shops, trained_shops[1])
-    steps = run("killed", way, home, tmp_path / "work").splitlines()
-    assert int(steps[0].split()[1]) == len(steps) - 1 > 10, steps
+    steps = run("killed" if EVERY_STEP else "kinds", way, home, tmp_path / "work").splitlines()
+    assert len(steps) > 8, steps
     wanted = {
-        f"/releases/endpoints/{NAME}.json",
+        f"/releases/endpoints/.{NAME}.json.",
         f"/releases/history/{NAME}/",
         "/audit/",
         "commit of a database",
