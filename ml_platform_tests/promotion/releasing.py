@@ -11,9 +11,11 @@ step that is new to a promotion is killed at, too. `kinds` kills at the first st
 of the same path but for numbers, digests and temporary endings, of a commit to the same tables of a database.
 """
 
+import faulthandler
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import sys
@@ -48,6 +50,7 @@ from ml_platform.spec.model import ModelSpec
 from ml_platform.training.documents import Evaluation, RegisteredVersion, TrainedModel
 
 NAME = "order_late"
+PATIENCE = 200.0  # seconds; an attempt takes about two on a quiet machine
 _WRITES = re.compile(r"write|create|commit|append|delete|merge|update|checkpoint")
 _VARIES = re.compile(r"[0-9a-f]{8,}|\d+|\.[^/.]{6,}$")
 _TABLE = re.compile(r"\s*(INSERT INTO|UPDATE|DELETE FROM)\s+(\w+)", re.IGNORECASE)
@@ -241,6 +244,7 @@ def in_a_process(work: Callable[[], object], output: Path) -> int:
         descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
+        faulthandler.enable()  # one that hangs is ended by SIGABRT, and says where it was
         work()
         code = 0
     except SystemExit as ended:
@@ -254,7 +258,12 @@ def in_a_process(work: Callable[[], object], output: Path) -> int:
 
 
 def ended(child: int) -> int:
-    """Wait for a process; gives its exit code, negative for a signal."""
+    """Wait for a process; gives its exit code, negative for a signal. One that hangs is killed, and fails the test."""
+    descriptor = os.pidfd_open(child)
+    if not select.select([descriptor], [], [], PATIENCE)[0]:
+        os.kill(child, signal.SIGABRT)
+        raise AssertionError(f"process {child} has not ended within {PATIENCE:g} s")
+    os.close(descriptor)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 

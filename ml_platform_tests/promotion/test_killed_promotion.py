@@ -45,7 +45,7 @@ def run(*words: object) -> str:
     environment = {name: value for name, value in os.environ.items() if name != "ML_PLATFORM_HOME"}
     done = subprocess.run(
         [sys.executable, "-m", "ml_platform_tests.promotion.releasing", *map(str, words)],
-        check=False, capture_output=True, text=True, cwd=PROJECT_ROOT, env=environment, timeout=3600,
+        check=False, capture_output=True, text=True, cwd=PROJECT_ROOT, env=environment, timeout=1800,
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
     return done.stdout
