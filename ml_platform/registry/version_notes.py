@@ -27,7 +27,7 @@ LONGEST_TEXT, LONGEST_VALUE = 4000, 500
 MOST_TAGS = 100  # each is a line of the ledger and a call to MLflow
 REPRODUCED_TAG = "reproduced"
 _OF_MODEL = "model"
-_TAG = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}")
+TAG_NAME = r"[A-Za-z][A-Za-z0-9_.-]{0,99}"
 # Tags that the platform itself writes to MLflow: a person's tag of that name would say something else there.
 RESERVED_TAGS = frozenset({
     "bundle", "bundle_digest", "code_version", "family", "gate", "judged_digest", "judged_trained_until",
@@ -240,7 +240,7 @@ def _check(notes: Notes, wish: NoteWish) -> None:
         raise LookupError(f"there is no comment {wish.answers} to answer; there are {numbers}")
     if wish.action not in {"tag", "tag removed"}:
         return
-    if not _TAG.fullmatch(wish.name):
+    if not re.fullmatch(TAG_NAME, wish.name):
         raise ValueError(
             f"tag: wanted a name of a letter, then letters, digits, _ . or - (100 at most), found {wish.name[:80]!r}"
         )

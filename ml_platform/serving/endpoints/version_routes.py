@@ -12,25 +12,27 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from ml_platform.registry.stage_names import stage_named
+from ml_platform.registry.stage_names import STAGES, stage_named
 from ml_platform.registry.stages import choose_stage
 from ml_platform.registry.version_facts import all_facts, facts_of
-from ml_platform.registry.version_notes import LONGEST_TEXT, Notes, NoteWish
+from ml_platform.registry.version_notes import LONGEST_TEXT, LONGEST_VALUE, TAG_NAME, Notes, NoteWish
 from ml_platform.serving.endpoints.service import EndpointService
 from ml_platform.serving.http.messages import Refused, encode
 from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.serving.prediction.route_adapter import own_error
 
 Text = Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT)]
+StageName = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(STAGES)})]  # refused by `stage_named`
+TagName = Annotated[str, msgspec.Meta(pattern=f"^{TAG_NAME}$")]
 
 
 class ModelNotes(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What somebody says of a model; what is left out stays."""
 
     description: Text | None = None
-    tags: dict[str, str | None] = {}  # null removes a tag
+    tags: dict[TagName, Annotated[str, msgspec.Meta(max_length=LONGEST_VALUE)] | None] = {}  # null removes a tag
     comment: Text | None = None
-    answers: int | None = None  # number of the comment that this one answers
+    answers: Annotated[int, msgspec.Meta(ge=1)] | None = None  # number of the comment that this one answers
 
     def wishes(self) -> list[NoteWish]:
         """One by one."""
@@ -49,7 +51,7 @@ class ModelNotes(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class VersionNotes(ModelNotes, kw_only=True):
     """What somebody says of a version; what is left out stays."""
 
-    stage: str | None = None  # Staging, Archived or None; Production is what serves
+    stage: StageName | None = None  # Production is what serves
     reason: Text = ""  # of the stage
     force: bool = False  # archive what a rollback would go back to
 

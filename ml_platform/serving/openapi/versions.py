@@ -41,12 +41,25 @@ _WRONG = {
 }
 
 
+def _without_tuples(schema: Any) -> Any:
+    """Say of lists of a fixed length what one item is: generators of clients know no `prefixItems`."""
+    if isinstance(schema, list):
+        return [_without_tuples(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    plain = {name: _without_tuples(one) for name, one in schema.items() if name != "prefixItems"}
+    if parts := schema.get("prefixItems"):
+        plain["items"] = parts[0] if all(one == parts[0] for one in parts) else {"anyOf": parts}
+    return plain
+
+
 def with_versions(document: dict[str, Any], state: ServingState) -> dict[str, Any]:
     """Add the routes to a document."""
     schemas, name = document["components"]["schemas"], called(state)
     schemas |= msgspec.json.schema_components(
         [VersionFacts, ModelNotes, VersionNotes], ref_template="#/components/schemas/{name}"
     )[1]
+    schemas["VersionFacts"] = _without_tuples(schemas["VersionFacts"])
     facts = {"$ref": "#/components/schemas/VersionFacts"}
     of_version = {"title": "A version", **record(**_SAID, recorded=facts)}
     of_model = {"title": "A model's versions", **record(**_SAID, versions=listed(facts, "Newest first."))}

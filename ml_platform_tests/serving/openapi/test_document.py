@@ -21,11 +21,17 @@ from ml_platform_tests.serving.releases import MODEL, ROW, bundle, fill_online_s
 
 # What a schema cannot say: that tensors and columns are of one length, and hold what the model takes; that a text is
 # CSV and a file Parquet; which versions there are, that shares add up to 1, and which revision is current: a change
-# that is based on another is refused before its body is read.
+# that is based on another is refused before its body is read; which tags are the platform's own,
+# and which stage a version may have.
 CONFIG = """
 [[operations]]
 include-path-regex = "invocations$|infer$"
 checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 404]
+
+[[operations]]
+include-path-regex = "^/models/"
+include-method = ["PATCH"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 404, 409, 422]
 
 [[operations]]
 include-path-regex = "^/endpoints/|^/api/"
