@@ -5,7 +5,7 @@ from typing import Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from ml_platform.spec.types import Strict, Task
+from ml_platform.spec.types import Declared, Task
 
 GuardrailName = Literal[
     "rows",
@@ -101,7 +101,7 @@ def single_columns(sets: Iterable[str | tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for one in sets for name in columns_of_set(one)))
 
 
-class Fairness(Strict):
+class Fairness(Declared):
     """Groups of people, or of what stands for them, that decisions must not treat too differently."""
 
     columns: Columns = Field(
@@ -136,7 +136,7 @@ class Fairness(Strict):
         return self
 
 
-class Guardrails(Strict):
+class Guardrails(Declared):
     """Bounds of a new version beyond its gain; what is not bounded is shown all the same."""
 
     max_calibration_error: float | None = Field(

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from ml_platform.spec.input_rules import RuleKeys, rules_among
 from ml_platform.spec.input_values import type_problem
@@ -10,8 +10,6 @@ from ml_platform.spec.input_values import type_problem
 
 class InputField(RuleKeys):
     """One field of a prediction request; the same column of the spine offline."""
-
-    model_config = ConfigDict(allow_inf_nan=True)  # its rules refuse them, and say what to do instead
 
     description: str = Field("", description="What it means, shown at `/docs` and in the console's form.")
     unit: str | None = Field(None, description="Unit of its values, shown beside them.")

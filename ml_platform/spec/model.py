@@ -14,7 +14,7 @@ from ml_platform.spec.objective_rules import check_objective
 from ml_platform.spec.promotion import Promotion
 from ml_platform.spec.threshold import Threshold
 from ml_platform.spec.training import Training, check_distributed
-from ml_platform.spec.types import Duration, PositiveDuration, Strict, Tag, Task
+from ml_platform.spec.types import Declared, Duration, PositiveDuration, Tag, Task
 
 CLASSIFICATION_METRICS = ("roc_auc", "average_precision", "log_loss", "brier", "f1", "accuracy")
 REGRESSION_METRICS = ("rmse", "rmsle", "mae", "r2")
@@ -29,7 +29,7 @@ SCORE_COLUMNS = frozenset(
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "rmse", "rmsle", "mae", "pinball"})
 
 
-class Lookup(Strict):
+class Lookup(Declared):
     """Features taken from one feature view, as of the spine's timestamp."""
 
     view: str = Field(description="Name of a feature view of the project.")
@@ -66,7 +66,7 @@ def check_lookups(lookups: Sequence[Lookup]) -> None:
         )
 
 
-class Split(Strict):
+class Split(Declared):
     """Time-ordered split: … train | gap | validation | gap | holdout, ending at the newest available label."""
 
     holdout: PositiveDuration = Field(timedelta(days=28), description="Newest rows, for evaluation only.")
@@ -75,7 +75,7 @@ class Split(Strict):
     history: PositiveDuration | None = Field(None, description="How far back training rows go; all when absent.")
 
 
-class Leakage(Strict):
+class Leakage(Declared):
     """What is too good to be true: what knows the label stops the training set, what may know it is shown."""
 
     max_r2: float = Field(
@@ -93,7 +93,7 @@ class Leakage(Strict):
     sample_rows: int = Field(20_000, ge=100, description="Rows that are looked at, drawn by chance.")
 
 
-class InputChecks(Strict):
+class InputChecks(Declared):
     """When a training set's inputs are fresh and whole enough to train on."""
 
     max_lag: Duration = Field(
@@ -112,7 +112,7 @@ class InputChecks(Strict):
     min_rows: int = Field(200, ge=30, description="Rows below which shares of nulls are not compared.")
 
 
-class Tuning(Strict):
+class Tuning(Declared):
     """The search over families and their parameters."""
 
     trials: int | None = Field(
@@ -157,7 +157,7 @@ class Tuning(Strict):
         return min(bound for bound in bounds if bound is not None)
 
 
-class Scoring(Strict):
+class Scoring(Declared):
     """Batch scoring, one Dagster partition per UTC day of the timestamp."""
 
     start: date = Field(ge=date(1678, 1, 1), description="First day that can be scored.")  # no request is earlier
@@ -182,7 +182,7 @@ class Scoring(Strict):
         return end
 
 
-class ModelSpec(Strict):
+class ModelSpec(Declared):
     """One model, from its rows to its retraining.
 
     Raises

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 from pydantic import Field
 
-from ml_platform.spec.types import Cron, Duration, PositiveDuration, Strict
+from ml_platform.spec.types import Cron, Declared, Duration, PositiveDuration
 
 
-class Monitoring(Strict):
+class Monitoring(Declared):
     """What is watched once the model serves."""
 
     schedule: Cron | None = Field(
@@ -47,7 +47,7 @@ class Monitoring(Strict):
     )
 
 
-class Skew(Strict):
+class Skew(Declared):
     """How features that serving computed are compared with what the lake says of their instants."""
 
     schedule: Cron | None = Field("45 3 * * *", description="Cron (UTC); null for none.")
@@ -63,7 +63,7 @@ class Skew(Strict):
     lag: Duration = Field(timedelta(hours=1), description="How long the online store may lack a row that is known.")
 
 
-class InferenceLogging(Strict):
+class InferenceLogging(Declared):
     """What of its answers serving logs; monitoring sees no more than that."""
 
     sample: float = Field(1.0, gt=0, le=1, description="Share of the requests, chosen by a hash of their ids.")
@@ -71,7 +71,7 @@ class InferenceLogging(Strict):
     hash: tuple[str, ...] = Field((), description="Strings and integers of which only an HMAC is logged.")
 
 
-class Retraining(Strict):
+class Retraining(Declared):
     """What starts training again."""
 
     schedule: Cron | None = Field("0 6 * * 1", description="Cron, UTC; null for none.")
@@ -80,7 +80,7 @@ class Retraining(Strict):
     cooldown: Duration = Field(timedelta(hours=24), description="Quiet time after a triggered run.")
 
 
-class Recalibration(Strict):
+class Recalibration(Declared):
     """How probabilities and intervals follow the labels that come, without training."""
 
     schedule: Cron | None = Field(None, description="Cron (UTC), a while after labels have come; null for none.")

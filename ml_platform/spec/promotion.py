@@ -5,12 +5,12 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from ml_platform.spec.guardrails import Columns, Guardrails, column_sets
-from ml_platform.spec.types import Strict
+from ml_platform.spec.types import Declared
 
 BLOCK_UNITS = ("day", "week", "rows")
 
 
-class Approval(Strict):
+class Approval(Declared):
     """The person who lets a version through before it serves for the first time."""
 
     four_eyes: bool = Field(True, description="Who asked for the release may not approve it.")
@@ -27,7 +27,7 @@ class Approval(Strict):
     )
 
 
-class Canary(Strict):
+class Canary(Declared):
     """How a release walks through shares of the traffic, each step guarded by the champion's share of the same time."""
 
     steps: tuple[float, ...] = Field(
@@ -67,7 +67,7 @@ class Canary(Strict):
         return self
 
 
-class Promotion(Strict):
+class Promotion(Declared):
     """The gate's rule, what it guards, and what happens once it passes."""
 
     metric: str = Field(

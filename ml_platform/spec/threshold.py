@@ -4,19 +4,19 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from ml_platform.spec.types import Strict
+from ml_platform.spec.types import Declared
 
 _WANTED = "wanted a number from 0 to 1, best_f1, or cost: {false_positive: …, false_negative: …}"
 
 
-class ErrorCost(Strict):
+class ErrorCost(Declared):
     """What a wrong answer costs, in any unit; only their ratio matters."""
 
     false_positive: float = Field(gt=0, allow_inf_nan=False, description="True was answered, and it was false.")
     false_negative: float = Field(gt=0, allow_inf_nan=False, description="False was answered, and it was true.")
 
 
-class Threshold(Strict):
+class Threshold(Declared):
     """How the threshold is chosen; written as a number, as `best_f1`, or as `cost: …`.
 
     Examples

@@ -8,12 +8,12 @@ from pydantic import Field, model_validator
 
 from ml_platform.distribution import DISTRIBUTION
 from ml_platform.spec.families import BUILT_IN, family_info
-from ml_platform.spec.types import Strict
+from ml_platform.spec.types import Declared
 
 DISTRIBUTED_CELLS = 200_000_000  # numbers of a matrix (1.6 GB) from which `auto` distributes: in process it takes 4×
 
 
-class Training(Strict):
+class Training(Declared):
     """The training after the search, and the refit after the gate: in this process, or over Ray Train workers."""
 
     workers: int = Field(

@@ -69,6 +69,12 @@ Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,63}$")]
 
 
 class Strict(BaseModel):
-    """Base of everything a user writes: immutable; an unknown key and a number without bounds are errors."""
+    """Immutable; an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Declared(Strict):
+    """Base of what a user writes in YAML: a number that is not finite is an error too."""
+
+    model_config = ConfigDict(allow_inf_nan=False)

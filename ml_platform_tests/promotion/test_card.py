@@ -180,7 +180,7 @@ def test_it_is_in_mlflow_and_in_a_terminal(
         (["order_late", "7"], "version 7 has no card; versions with one: 1"),
         (["never_there"], "no card; versions with one: none"),
         (["order_late", "1", "--to", "card.pdf"], "ends in .html or .md"),
-        (["Order Late"], "Did you mean 'order_late'?"),
+        (["Order Late"], "wanted lower-case letters"),
     ):
         failed = run(app, ["models", "card", *arguments])
         assert (failed.exit_code, message in failed.output) == (1, True), failed.output
