@@ -79,11 +79,13 @@ def approve(model: Model, version: Version, comment: Comment) -> None:
 
     Example: ml-platform approvals approve my_model 4 --comment "card read, slices fine"
     """
+    from ml_platform.registry.manifest import describe_targets
+
     done = _answer(Settings(), model, version, approve=True, comment=comment)
     say(f"{model} version {version} is approved by {done.request.events[-1].by}")
     if done.endpoint is None:
         stop(f"it is not released: {done.not_released}")
-    say(f"{model} serves version {version} (revision {done.endpoint.revision})")
+    say(f"{model} serves {describe_targets(done.endpoint.targets)} (revision {done.endpoint.revision})")
 
 
 @app.command()

@@ -12,11 +12,33 @@ from ml_platform.registry.canary import set_canary_policy
 from ml_platform.registry.manifest import CanaryPolicy
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import Tracker
+from ml_platform.settings import Settings
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.documents import Evaluation, ImportLineage, RegisteredVersion, TrainedModel
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
+
+
+def set_release_policies(settings: Settings, spec: ModelSpec, *, by: str | None) -> None:
+    """Let the model's releases be approved, and walk, as its declaration says now: whoever registers a version does it.
+
+    Parameters
+    ----------
+    settings
+        Where the release store is.
+    spec
+        The model.
+    by
+        Who registers; the user of this process when None.
+    """
+    wanted, canary = spec.promotion.approval, spec.promotion.canary
+    set_policy(settings, spec.name, ApprovalPolicy(**wanted.model_dump()) if wanted is not None else None, by=by)
+    set_canary_policy(
+        ReleaseStore(settings.releases_dir),
+        spec.name,
+        CanaryPolicy(**canary.model_dump()) if canary is not None else None,
+    )
 
 
 def register(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation, *, tracker: Tracker) -> RegisteredVersion:
@@ -36,18 +58,8 @@ def register(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation, *, 
     from mlflow.exceptions import MlflowException
 
     client = tracker.client
-    wanted = spec.promotion.approval
-    set_policy(
-        tracker.settings,
-        spec.name,
-        ApprovalPolicy(**wanted.model_dump()) if wanted is not None else None,
-        by=f"dagster run {trained.dagster_run_id}" if trained.dagster_run_id else None,
-    )
-    canary = spec.promotion.canary
-    set_canary_policy(
-        ReleaseStore(tracker.settings.releases_dir),
-        spec.name,
-        CanaryPolicy(**canary.model_dump()) if canary is not None else None,
+    set_release_policies(
+        tracker.settings, spec, by=f"dagster run {trained.dagster_run_id}" if trained.dagster_run_id else None
     )
     tags, description = _tags(spec, trained, evaluation), describe(spec, trained, evaluation)
     if (earlier := _same_refit(tracker, trained)) is not None:

@@ -8,7 +8,7 @@ from ml_platform.registry.model_card import ModelCard
 from ml_platform.registry.releases import ReleaseStore
 
 _SIDE, _EDGE = 300, 34
-_JUDGED = {False: "holdout rows", True: "labelled answers that it was not learned on"}
+_JUDGED = {False: "holdout rows", True: "labelled answers, those of each day mapped as the days before it teach"}
 
 
 def uncertainty_of(store: ReleaseStore, card: ModelCard) -> list[tuple[str, str]]:
@@ -53,10 +53,11 @@ def uncertainty_of(store: ReleaseStore, card: ModelCard) -> list[tuple[str, str]
 def _calibration(card: ModelCard) -> str:
     if (known := card.calibration) is None:
         return "As the family gives them (calibration: none, or too few rows)"
+    until = f"{'before ' if known.fitted_on == 'labelled' else ''}{known.fitted_until[:10]}"
     shifts = ", ".join(f"{shift:+.3f}" for shift in known.shifts)
     return (
         f"Platt scaling: slope {known.slope:.3f}, shift {shifts}, learned on {known.rows:,} {known.fitted_on} rows, "
-        f"{known.fitted_from[:10]} to {known.fitted_until[:10]}"
+        f"{known.fitted_from[:10]} to {until}"
     )
 
 

@@ -11,7 +11,7 @@ from ml_platform.inference.calibration import calibrated
 from ml_platform.inference.scorer import Scorer
 from ml_platform.monitoring.recalibration.judge import Judgement
 from ml_platform.promotion.reconcile import versions_of
-from ml_platform.promotion.versions import settle_registration
+from ml_platform.promotion.versions import set_release_policies, settle_registration
 from ml_platform.registry.digests import model_digest
 from ml_platform.registry.logged_model import log_model
 from ml_platform.registry.manifest import Calibration, Conformal, Golden, Manifest, Recalibrated, Target
@@ -73,6 +73,7 @@ def register_recalibrated(
     BundleRefused
         When a bundle is damaged, or the new one does not give its golden rows.
     """
+    set_release_policies(tracker.settings, spec, by=by)
     files = store.read_bundle(champion.digest)
     before = store.load_manifest(champion.digest)
     without = uncalibrated_graph(files["model.onnx"])

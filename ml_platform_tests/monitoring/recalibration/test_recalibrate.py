@@ -20,6 +20,7 @@ from ml_platform.registry.card_pages import card_html, card_markdown
 from ml_platform.registry.ledger import read_releases
 from ml_platform.registry.manifest import Judged, Target, champion_target
 from ml_platform.registry.model_card import load_card
+from ml_platform.spec.promotion import Approval
 from ml_platform.training.evaluation.calibration import expected_calibration_error
 from ml_platform.training.evaluation.contenders import as_judged
 from ml_platform_tests.monitoring.recalibration.conftest import day, score_days
@@ -208,6 +209,17 @@ def test_where_a_person_decides_it_waits(slow_shops: Shops) -> None:
     assert serving(shops).version == 1
     promote_version(shops.settings, MODEL, 2, by="bea", reason="looks right")
     assert serving(shops).version == 2
+
+
+@pytest.mark.slow
+def test_an_approval_that_is_new_in_the_declaration_is_asked_for(slow_shops: Shops) -> None:
+    shops = with_promotion(slow_shops, automatic=False, approval=Approval())
+    report = recalibrated(shops)
+    assert (report.new_version, report.released) == (2, False)
+    request = shops.store.approvals.get(MODEL, 2)
+    assert request is not None
+    assert [event.action for event in request.events] == ["approval requested"]
+    assert serving(shops).version == 1
 
 
 def test_what_the_labels_do_not_tell_is_said(slow_shops: Shops) -> None:
