@@ -85,7 +85,7 @@ def approve(model: Model, version: Version, comment: Comment) -> None:
     say(f"{model} version {version} is approved by {done.request.events[-1].by}")
     if done.endpoint is None:
         stop(f"it is not released: {done.not_released}")
-    say(f"{model} serves {describe_targets(done.endpoint.targets)} (revision {done.endpoint.revision})")
+    say(f"{model} serves {describe_targets(done.endpoint.targets)}, revision {done.endpoint.revision}")
 
 
 @app.command()

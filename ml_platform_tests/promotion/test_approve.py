@@ -62,7 +62,7 @@ def test_a_person_approves_in_a_terminal_and_it_serves(waiting: Shops, run: Call
     assert waiting.store.endpoint("order_late") is None
     done = run("approvals", "approve", "order_late", "1", "--comment", "card read")
     assert done.exit_code == 0, done.output
-    assert "order_late serves version 1 (revision 1)" in done.output
+    assert "order_late serves version 1 (live 100%), revision 1" in done.output
     again = run("approvals", "approve", "order_late", "1", "--comment", "card read")
     assert (again.exit_code, again.output) == (0, done.output)
     assert waiting.store.revision("order_late") == 1
