@@ -127,8 +127,6 @@ def _field(schema: Mapping[str, Any]) -> str:
         return f"[{name.replace(MODEL, '&lt;model&gt;')}](#schema-{name.lower()})"
     if "anyOf" in schema:
         return " or ".join(filter(None, (_field(one) for one in schema["anyOf"] if one.get("type") != "null")))
-    if parts := schema.get("prefixItems"):
-        return f"list of {', then '.join(map(_field, parts))}"
     if schema.get("type") == "array":
         return f"list of {_field(schema.get('items', {}))}".removesuffix(" of ")
     return _kind(schema)
