@@ -26,7 +26,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from ml_platform.project import ProjectNotFound, current_project
-from ml_platform.yaml_documents import Document, Location, Problem, SpecError, documents, explain, unknown
+from ml_platform.yaml_documents import Document, Location, SpecError, SpecProblem, documents, explain, unknown
 
 FILE = "environments.yaml"
 VARIABLE = "ML_PLATFORM_ENVIRONMENT"
@@ -106,7 +106,7 @@ class Environment:
         # A path is the file's, wherever the process was started.
         return self.path.parent / value.expanduser() if isinstance(value, Path) else value
 
-    def _problem(self, location: Location, message: str) -> Problem:
+    def _problem(self, location: Location, message: str) -> SpecProblem:
         return self.document.problem((self.name, *location), message)
 
 
@@ -159,7 +159,9 @@ def environments() -> dict[str, Environment]:
         return {}
     found = documents(path)
     if len(found) != 1 or not isinstance(found[0].data, dict):
-        raise SpecError([Problem(path, 1, "environments", "wanted one mapping, of environments: `dev:`, `prod:`, …")])
+        raise SpecError(
+            [SpecProblem(path, 1, "environments", "wanted one mapping, of environments: `dev:`, `prod:`, …")]
+        )
     problems = []
     for name, keys in found[0].data.items():
         if not _NAME.fullmatch(str(name)):

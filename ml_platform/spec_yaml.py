@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ml_platform.lake.sources.source_spec import SourceSpec
 from ml_platform.spec.model import ModelSpec
-from ml_platform.yaml_documents import Document, Location, Problem, SpecError, documents, nearest, unknown
+from ml_platform.yaml_documents import Document, Location, SpecError, SpecProblem, documents, nearest, unknown
 
 COMPONENT = "TabularModel"
 SOURCE_COMPONENT = "SourceTable"
@@ -33,7 +33,7 @@ def _model(path: Path, there: list[Document], views: Mapping[str, Collection[str
     documents = [document for document in there if document.component == COMPONENT]
     if len(documents) != 1:
         message = f"one document of type …{COMPONENT} wanted, {len(documents)} found"
-        raise SpecError([Problem(path, 1, "type", message)])
+        raise SpecError([SpecProblem(path, 1, "type", message)])
     [document] = documents
     spec = document.validate(ModelSpec)
     if problems := list(_dangling(document, spec, views)):
@@ -41,7 +41,7 @@ def _model(path: Path, there: list[Document], views: Mapping[str, Collection[str
     return spec
 
 
-def _dangling(document: Document, spec: ModelSpec, views: Mapping[str, Collection[str]] | None) -> list[Problem]:
+def _dangling(document: Document, spec: ModelSpec, views: Mapping[str, Collection[str]] | None) -> list[SpecProblem]:
     """List references to files, views and features that are not there."""
     problems = []
     files = {"spine": spec.spine, "request_features": spec.request_features, "card": spec.card}
@@ -66,7 +66,7 @@ def _dangling(document: Document, spec: ModelSpec, views: Mapping[str, Collectio
     return problems
 
 
-def _hidden_inputs(document: Document, spec: ModelSpec) -> Iterator[Problem]:
+def _hidden_inputs(document: Document, spec: ModelSpec) -> Iterator[SpecProblem]:
     """Say which inputs cannot be kept out of the inference log, and why."""
     inputs = {field.name: field for field in spec.inputs}
     hidden = {"redact": spec.inference_log.redact, "hash": spec.inference_log.hash}
@@ -103,7 +103,7 @@ def check_project(defs: Path, views: Mapping[str, Collection[str]]) -> dict[Path
         With the mistakes of all files together.
     """
     specs: dict[Path, ModelSpec] = {}
-    problems: list[Problem] = []
+    problems: list[SpecProblem] = []
     named: dict[tuple[str, str], Path] = {}
     for path in sorted(defs.rglob("defs.yaml")):
         try:
@@ -119,7 +119,7 @@ def check_project(defs: Path, views: Mapping[str, Collection[str]]) -> dict[Path
         for kind, name in tables:
             if (kind, name) in named:
                 message = f"'{name}' is already the {kind} of {named[kind, name]}; choose another name"
-                problems.append(Problem(path, 1, "name", message))
+                problems.append(SpecProblem(path, 1, "name", message))
             named.setdefault((kind, name), path)
     if problems:
         raise SpecError(problems)

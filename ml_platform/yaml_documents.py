@@ -16,7 +16,7 @@ Spec = TypeVar("Spec", bound=BaseModel)
 
 
 @dataclass(frozen=True)
-class Problem:
+class SpecProblem:
     """One mistake, where it stands."""
 
     path: Path
@@ -32,7 +32,7 @@ class Problem:
 class SpecError(ValueError):
     """A YAML file cannot be used; `problems` lists every mistake found."""
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: list[SpecProblem]) -> None:
         self.problems = problems
         super().__init__("\n".join(str(problem) for problem in problems))
 
@@ -79,24 +79,24 @@ class Document:
             ]
             raise SpecError(problems) from None
 
-    def _problem_of_a_part(self, location: Location, message: str) -> Problem:
+    def _problem_of_a_part(self, location: Location, message: str) -> SpecProblem:
         """Place a message that begins with a key, as `promotion.metric: …`, at that key where it is written."""
         head, colon, rest = message.partition(": ")
         part: Location = (*location, *(int(name) if name.isdigit() else name for name in head.split(".")))
         return self.problem(part, rest) if colon and part in self._lines else self.problem(location, message)
 
-    def problem(self, location: Location, message: str) -> Problem:
+    def problem(self, location: Location, message: str) -> SpecProblem:
         """Place a message at a key, or at the nearest enclosing one that is written down."""
         written = location
         while written and written not in self._lines:
             written = written[:-1]
         key = ".".join(str(part) for part in location[1:] or location) or "attributes"
-        return Problem(self.path, self._lines.get(written, 1), key, message)
+        return SpecProblem(self.path, self._lines.get(written, 1), key, message)
 
 
 def _construct(path: Path, node: yaml.Node) -> Any:
     """Build plain values, refusing duplicate keys, which YAML parsers otherwise drop without a word."""
-    duplicates: list[Problem] = []
+    duplicates: list[SpecProblem] = []
 
     def walk(part: yaml.Node) -> None:
         if isinstance(part, yaml.MappingNode):
@@ -105,7 +105,7 @@ def _construct(path: Path, node: yaml.Node) -> Any:
                 line = key.start_mark.line + 1
                 if key.value in seen:
                     message = f"stands twice, first on line {seen[key.value]}; keep one of the two"
-                    duplicates.append(Problem(path, line, str(key.value), message))
+                    duplicates.append(SpecProblem(path, line, str(key.value), message))
                 seen.setdefault(key.value, line)
                 walk(value)
         elif isinstance(part, yaml.SequenceNode):
@@ -200,7 +200,9 @@ def documents(path: Path) -> list[Document]:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
         problem = getattr(error, "problem", None) or str(error)
-        raise SpecError([Problem(path, line, "YAML", f"{problem}; check the indentation and quotes here")]) from error
+        raise SpecError(
+            [SpecProblem(path, line, "YAML", f"{problem}; check the indentation and quotes here")]
+        ) from error
     return [Document(path, node) for node in nodes]
 
 

@@ -180,7 +180,7 @@ def score_window(  # noqa: PLR0917 - start and end read well as positional argum
     )
 
 
-def score_rows(
+def score_frame(
     scorer: Scorer, rows: pl.DataFrame, *, executor: Executor = "local", chunk_rows: int = CHUNK_ROWS
 ) -> np.ndarray:
     """Score rows that have the model's feature columns; returns (rows,) or (rows × classes).

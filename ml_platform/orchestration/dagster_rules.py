@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import dagster as dg
 
 from ml_platform.spec.model import ModelSpec
-from ml_platform.yaml_documents import Document, Problem
+from ml_platform.yaml_documents import Document, SpecProblem
 
 
-def dagster_problems(document: Document, spec: ModelSpec) -> Iterator[Problem]:
+def dagster_problems(document: Document, spec: ModelSpec) -> Iterator[SpecProblem]:
     """Schedules that are no cron strings, and an owner that Dagster does not take."""
     schedules = {
         "monitoring": spec.monitoring.schedule,

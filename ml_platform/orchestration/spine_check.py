@@ -22,7 +22,7 @@ from ml_platform.orchestration.dagster_rules import dagster_problems
 from ml_platform.spec.input_rules import FieldType
 from ml_platform.spec.model import ModelSpec
 from ml_platform.spec.types import Task
-from ml_platform.yaml_documents import Document, Problem, SpecError, documents, nearest
+from ml_platform.yaml_documents import Document, SpecError, SpecProblem, documents, nearest
 
 REQUEST_FEATURES = "request_features.py"  # its usual name
 _DATED = re.compile(r"\bAT\s*\(\s*(VERSION|TIMESTAMP)\b", re.IGNORECASE)
@@ -86,7 +86,7 @@ def check_spines(
         gives in a type that the declared one cannot be made of; keys that name a column which is not there; the target
         as an input; a Python file of request features that does not load.
     """
-    problems: list[Problem] = []
+    problems: list[SpecProblem] = []
     with duckdb.connect(":memory:") as connection:
         known = _empty_tables(connection, views, tables)
         for path, spec in specs.items():
@@ -125,7 +125,7 @@ def _check(
     spec: ModelSpec,
     views: Mapping[str, FeatureView],
     known: set[str],
-) -> list[Problem]:
+) -> list[SpecProblem]:
     (document,) = [one for one in documents(path) if one.component == "TabularModel"]
     problems = list(dagster_problems(document, spec))
     derived: dict[str, RequestFeature] | None = None
@@ -148,7 +148,7 @@ def _check(
     try:
         read = referenced_tables(text)
     except ValueError as error:
-        return [*problems, _placed(connection, file, text) or Problem(file, 1, "sql", str(error))]
+        return [*problems, _placed(connection, file, text) or SpecProblem(file, 1, "sql", str(error))]
     problems += label_copies(document, spec, text, views)
     if not known.issuperset(read) or _DATED.search(text):
         return problems
@@ -173,7 +173,7 @@ def _key_types(  # noqa: PLR0917 - private
     derived: Mapping[str, RequestFeature],
     views: Mapping[str, FeatureView],
     known: set[str],
-) -> Iterator[Problem]:
+) -> Iterator[SpecProblem]:
     """Keys of another type than the view's column, which would find nothing."""
     types = {**{field.name: field.type for field in spec.inputs}, **derived_types(spec.inputs, derived)}
     for index, lookup in enumerate(spec.lookups):
@@ -192,25 +192,27 @@ def _key_types(  # noqa: PLR0917 - private
                 yield document.problem(("attributes", "lookups", index, "keys", column), message)
 
 
-def _repeated(file: Path, spec: ModelSpec, given: Sequence[str]) -> Iterator[Problem]:
+def _repeated(file: Path, spec: ModelSpec, given: Sequence[str]) -> Iterator[SpecProblem]:
     """Columns that are wanted and given more than once."""
     own = (spec.id, spec.target, spec.timestamp, spec.label_available_at, *([spec.weight] if spec.weight else []))
     for name in dict.fromkeys([*own, *(field.name for field in spec.inputs)]):
         if mistake := ambiguous(name, given):
-            yield Problem(file, 1, "sql", f"it gives {mistake}")
+            yield SpecProblem(file, 1, "sql", f"it gives {mistake}")
 
 
-def _placed(connection: duckdb.DuckDBPyConnection, file: Path, text: str) -> Problem | None:
+def _placed(connection: duckdb.DuckDBPyConnection, file: Path, text: str) -> SpecProblem | None:
     """Bind a query; its mistake with the line, None when there is none."""
     try:
         connection.execute(f"DESCRIBE {text}")
     except duckdb.Error as error:
         line = _LINE.search(str(error))
-        return Problem(file, int(line[1]) if line else 1, "sql", " ".join(str(error).partition("\n\n")[0].split()))
+        return SpecProblem(file, int(line[1]) if line else 1, "sql", " ".join(str(error).partition("\n\n")[0].split()))
     return None
 
 
-def _columns(document: Document, spec: ModelSpec, columns: Mapping[str, str], derived: set[str]) -> Iterator[Problem]:
+def _columns(
+    document: Document, spec: ModelSpec, columns: Mapping[str, str], derived: set[str]
+) -> Iterator[SpecProblem]:
     """Columns that the query must give, and types from which no value of the declared type can be made."""
     wanted = {("id",): spec.id, ("target",): spec.target, ("label_available_at",): spec.label_available_at}
     wanted |= {("weight",): spec.weight} if spec.weight else {}

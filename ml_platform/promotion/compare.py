@@ -9,7 +9,7 @@ import msgspec
 import polars as pl
 
 from ml_platform.features.views.view import FeatureView
-from ml_platform.inference.batch import score_rows
+from ml_platform.inference.batch import score_frame
 from ml_platform.inference.matrix import encode_labels
 from ml_platform.inference.scorer import Scorer
 from ml_platform.lake.storage.tables import Lake
@@ -160,7 +160,7 @@ def _same_rows(
         contender(
             spec,
             y,
-            aligned(score_rows(scorer, features), scorer.manifest.classes, classes),
+            aligned(score_frame(scorer, features), scorer.manifest.classes, classes),
             scorer.manifest.threshold,
         )
         for scorer, features in zip(scorers, own, strict=True)

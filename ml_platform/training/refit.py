@@ -15,7 +15,7 @@ import polars as pl
 
 from ml_platform.code_version import code_version as current_code_version
 from ml_platform.features.views.view import FeatureView
-from ml_platform.inference.batch import score_rows
+from ml_platform.inference.batch import score_frame
 from ml_platform.inference.calibration import for_classes
 from ml_platform.inference.matrix import encode_labels
 from ml_platform.inference.scorer import Scorer
@@ -207,7 +207,7 @@ def concordance(one: np.ndarray, other: np.ndarray) -> float:
 
 def _compare(spec: ModelSpec, holdout: pl.DataFrame, judged: Scorer, refit: Scorer) -> tuple[float, str | None]:
     """Agreement of both models' scores on the holdout, and what is wrong with the refit, if anything."""
-    scores = [score_rows(scorer, holdout) for scorer in (judged, refit)]
+    scores = [score_frame(scorer, holdout) for scorer in (judged, refit)]
     classes = judged.manifest.classes
     if spec.task == "multiclass":  # of which the refit may know more
         scores[1] = np.column_stack([scores[1][:, refit.manifest.classes.index(name)] for name in classes])

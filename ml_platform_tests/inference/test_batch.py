@@ -11,7 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from ml_platform.features.views.recorded_definitions import ViewChanged
-from ml_platform.inference.batch import BatchReport, NoRelease, score_rows, score_window
+from ml_platform.inference.batch import BatchReport, NoRelease, score_frame, score_window
 from ml_platform.inference.recorded_columns import of_features
 from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.digests import model_digest
@@ -270,8 +270,8 @@ def test_chunks_do_not_show(released: Shops) -> None:
     digest = score(released, 60, 5).digest
     scorer = Scorer.load(released.store.bundle_path(digest))
     rows = released.lake.read("predictions/order_late").collect()
-    whole = score_rows(scorer, rows)
-    np.testing.assert_array_equal(score_rows(scorer, rows, chunk_rows=64), whole)
+    whole = score_frame(scorer, rows)
+    np.testing.assert_array_equal(score_frame(scorer, rows, chunk_rows=64), whole)
 
 
 @pytest.mark.slow
@@ -279,5 +279,5 @@ def test_ray_scores_the_same(released: Shops) -> None:
     digest = score(released, 60, 5).digest
     scorer = Scorer.load(released.store.bundle_path(digest))
     rows = released.lake.read("predictions/order_late").collect()
-    whole = score_rows(scorer, rows)
-    np.testing.assert_array_equal(score_rows(scorer, rows, executor="ray", chunk_rows=64), whole)
+    whole = score_frame(scorer, rows)
+    np.testing.assert_array_equal(score_frame(scorer, rows, executor="ray", chunk_rows=64), whole)

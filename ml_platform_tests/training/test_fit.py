@@ -8,7 +8,7 @@ import pytest
 
 from ml_platform.code_version import NOT_VERSIONED, code_version
 from ml_platform.features.views.view import FeatureView
-from ml_platform.inference.batch import score_rows, score_window
+from ml_platform.inference.batch import score_frame, score_window
 from ml_platform.inference.scorer import Scorer
 from ml_platform.project import Project
 from ml_platform.promotion.versions import describe
@@ -187,7 +187,7 @@ def test_threshold_is_the_one_that_the_yaml_asks_for(shops: Shops, rule: Any, sa
     evaluation = world.evaluate(trained)
     assert said in describe(world.spec, trained, evaluation)
     rows = world.rows(ref).parts.holdout
-    scores = score_rows(Scorer.load(world.store.bundle_path(trained.digest)), rows)
+    scores = score_frame(Scorer.load(world.store.bundle_path(trained.digest)), rows)
     y = rows["late"].cast(pl.Float64).to_numpy()
     assert evaluation.challenger["f1"] == pytest.approx(measure("binary", y, scores, threshold=trained.threshold)["f1"])
 

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ml_platform.inference.batch import score_rows
+from ml_platform.inference.batch import score_frame
 from ml_platform.inference.scorer import Scorer
 from ml_platform.settings import Settings
 from ml_platform.spec.model import Tuning
@@ -82,7 +82,7 @@ def test_balanced_classes_count_alike_and_probabilities_stay(shops: Shops) -> No
     ref = balanced.training_set(AS_OF)
     trained = balanced.fit(search(balanced.rows(ref), balanced.spec, tracker=balanced.tracker))
     holdout = balanced.rows(ref).parts.holdout
-    scores = score_rows(Scorer.load(balanced.store.bundle_path(trained.digest)), holdout)
+    scores = score_frame(Scorer.load(balanced.store.bundle_path(trained.digest)), holdout)
     assert abs(scores.mean() - holdout["late"].mean()) < 0.08
     assert trained.metrics["roc_auc"] > 0.6
 

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ml_platform.inference.batch import score_rows
+from ml_platform.inference.batch import score_frame
 from ml_platform.inference.scorer import Scorer
 from ml_platform.promotion.promote import promote
 from ml_platform.promotion.versions import register
@@ -62,7 +62,7 @@ def test_refit_is_better_on_rows_after_it_was_judged(shops: Shops, trained: Trai
     model = shops.refit(trained, passed)
     later = shops.rows(shops.training_set()).parts.holdout.filter(pl.col("ordered_at") > model.trained.last)
     judged, refit = (
-        score_rows(Scorer.load(shops.store.bundle_path(digest)), later) for digest in (trained.digest, model.digest)
+        score_frame(Scorer.load(shops.store.bundle_path(digest)), later) for digest in (trained.digest, model.digest)
     )
     y = later["late"].cast(pl.Float64).to_numpy()
     assert measure("binary", y, refit)["roc_auc"] == pytest.approx(measure("binary", y, judged)["roc_auc"], abs=0.03)
@@ -147,7 +147,7 @@ def test_served_refit_is_registered_once_and_judged_as_it_was(
     own = measure(
         "binary",
         rows["late"].cast(pl.Float64).to_numpy(),
-        score_rows(Scorer.load(shops.store.bundle_path(trained.digest)), rows),
+        score_frame(Scorer.load(shops.store.bundle_path(trained.digest)), rows),
         threshold=trained.threshold,
     )
     assert compared.champion == pytest.approx(own)

@@ -15,7 +15,7 @@ from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.query.sql import parse_tree, parser
 from ml_platform.lake.query.time_travel_sql import table_of
 from ml_platform.spec.model import ModelSpec
-from ml_platform.yaml_documents import Document, Problem
+from ml_platform.yaml_documents import Document, SpecProblem
 
 _PLACES = {"alias", "query_location", "query_location_length"}
 
@@ -38,7 +38,7 @@ class _Query:
 
 def label_copies(
     document: Document, spec: ModelSpec, spine: str, views: Mapping[str, FeatureView]
-) -> Iterator[Problem]:
+) -> Iterator[SpecProblem]:
     """Inputs that are the target under another name, and look-ups that find a row's own label.
 
     A view may have the label of earlier rows: as a feature that is known from an instant after the prediction on, such

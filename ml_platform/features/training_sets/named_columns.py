@@ -16,14 +16,14 @@ from ml_platform.spec.guardrails import Columns, columns_of_set
 from ml_platform.spec.input_rules import FieldType
 from ml_platform.spec.model import SCORE_COLUMNS, ModelSpec
 from ml_platform.spec.promotion import BLOCK_UNITS
-from ml_platform.yaml_documents import Document, Location, Problem, nearest, unknown
+from ml_platform.yaml_documents import Document, Location, SpecProblem, nearest, unknown
 
 _ID_TYPES = ("string", "integer")  # of which a value has one spelling
 
 
 def column_problems(
     document: Document, spec: ModelSpec, derived: Mapping[str, RequestFeature] | None, views: Mapping[str, FeatureView]
-) -> Iterator[Problem]:
+) -> Iterator[SpecProblem]:
     """Mistakes in the keys that name columns: unknown names, and one column for what must be two.
 
     Parameters
@@ -51,7 +51,7 @@ def column_problems(
     yield from _groups(document, spec, derived, views)
 
 
-def _roles(document: Document, spec: ModelSpec) -> Iterator[Problem]:
+def _roles(document: Document, spec: ModelSpec) -> Iterator[SpecProblem]:
     """One column in two parts, and inputs of a type that their part cannot have."""
     for key in ("id", "timestamp", "label_available_at"):
         if getattr(spec, key) == spec.target:
@@ -77,7 +77,9 @@ def _roles(document: Document, spec: ModelSpec) -> Iterator[Problem]:
             yield document.problem((*location, "type"), message)
 
 
-def _request_features(document: Document, spec: ModelSpec, derived: Mapping[str, RequestFeature]) -> Iterator[Problem]:
+def _request_features(
+    document: Document, spec: ModelSpec, derived: Mapping[str, RequestFeature]
+) -> Iterator[SpecProblem]:
     """Request features with the name of another column, or of columns that a request does not bring."""
     place: Location = ("attributes", "request_features")
     known = [field.name for field in spec.inputs]
@@ -105,7 +107,7 @@ def _request_features(document: Document, spec: ModelSpec, derived: Mapping[str,
 
 def _lookups(
     document: Document, spec: ModelSpec, types: Mapping[str, FieldType], views: Mapping[str, FeatureView]
-) -> Iterator[Problem]:
+) -> Iterator[SpecProblem]:
     """Keys that a view does not have or a request does not bring, and features with the name of another column."""
     for index, lookup in enumerate(spec.lookups):
         view, location = views[lookup.view], ("attributes", "lookups", index)
@@ -138,7 +140,7 @@ def _no_key(name: str, types: Collection[str], spec: ModelSpec) -> str:
 
 def _groups(
     document: Document, spec: ModelSpec, derived: Mapping[str, RequestFeature], views: Mapping[str, FeatureView]
-) -> Iterator[Problem]:
+) -> Iterator[SpecProblem]:
     """Columns of the training set that the gate, the search for leaks and the families' constraints name."""
     infos = feature_infos(spec, derived, views)
     features = [info.name for info in infos]

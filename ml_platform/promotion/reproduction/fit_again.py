@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from ml_platform.inference.batch import score_rows
+from ml_platform.inference.batch import score_frame
 from ml_platform.inference.calibration import for_classes
 from ml_platform.inference.matrix import encode_labels
 from ml_platform.inference.scorer import Scorer
@@ -174,7 +174,7 @@ def graph_differences(recorded: bytes, found: bytes) -> str:
 
 
 def _scores_apart(fitted: Fitted, version: Bundle, parts: Parts) -> str:
-    scores = score_rows(version.scorer, parts.holdout), fitted.predict(parts.holdout)
+    scores = score_frame(version.scorer, parts.holdout), fitted.predict(parts.holdout)
     if scores[0].shape != scores[1].shape:
         return "their scores are of different classes"
     apart = np.abs(scores[0] - scores[1])

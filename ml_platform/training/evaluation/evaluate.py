@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from ml_platform.inference.batch import score_rows
+from ml_platform.inference.batch import score_frame
 from ml_platform.inference.matrix import encode_labels
 from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.manifest import Golden
@@ -212,14 +212,14 @@ def _compare(  # noqa: PLR0917 - private
     baseline = naive_baseline(before, rows, spec, classes)
     rescored = None
     if champion is not None and champion_rows is not None:
-        scores = aligned(score_rows(champion, champion_rows), champion.manifest.classes, classes)
+        scores = aligned(score_frame(champion, champion_rows), champion.manifest.classes, classes)
         rescored = contender(spec, y, scores, champion.manifest.threshold)
     threshold = challenger.manifest.threshold
     constant = best_constant(before, y, spec, classes)
     return _Comparison(
         rows=JudgedRows(rows, y, block_ids(rows, spec.promotion.block, spec.timestamp)),
         challenger=contender(
-            spec, y, aligned(score_rows(challenger, rows), challenger.manifest.classes, classes), threshold
+            spec, y, aligned(score_frame(challenger, rows), challenger.manifest.classes, classes), threshold
         ),
         champion=rescored,
         naive=contender(spec, y, baseline.scores, threshold),

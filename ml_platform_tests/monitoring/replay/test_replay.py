@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ml_platform.inference.batch import score_rows
+from ml_platform.inference.batch import score_frame
 from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.digests import model_digest
 from ml_platform.registry.manifest import InferenceLogPolicy, Manifest
@@ -19,7 +19,7 @@ from ml_platform_tests.toy_world import START
 def test_a_challenger_without_the_lookups_is_worse_and_answers_as_offline(served: Served) -> None:
     report = served.replay(2)
     orders = served.orders()
-    scores = [score_rows(Scorer.load(served.shops.store.bundle_path(served.digests[v])), orders) for v in (1, 2)]
+    scores = [score_frame(Scorer.load(served.shops.store.bundle_path(served.digests[v])), orders) for v in (1, 2)]
     assert report.verdict == "worse", report.reasons
     assert report.comparison is not None
     assert report.comparison.upper < 0
@@ -52,7 +52,7 @@ def test_lookups_that_were_not_served_are_made_as_of_each_request(own: Served) -
     forward = report.difference
     assert forward is not None
     assert forward.mean_absolute > 0.01
-    scores = [score_rows(Scorer.load(own.shops.store.bundle_path(own.digests[v])), own.orders()) for v in (1, 2)]
+    scores = [score_frame(Scorer.load(own.shops.store.bundle_path(own.digests[v])), own.orders()) for v in (1, 2)]
     assert forward.mean == pytest.approx(float((scores[0] - scores[1]).mean()), abs=1e-12)
     shutil.rmtree(own.shops.lake.location("features/shop_load"))
     report = own.replay(1)

@@ -12,7 +12,7 @@ import polars as pl
 import psutil
 import pytest
 
-from ml_platform.inference.batch import score_rows
+from ml_platform.inference.batch import score_frame
 from ml_platform.inference.matrix import encode_labels
 from ml_platform.inference.scorer import Scorer
 from ml_platform.local_ray import ray_session
@@ -73,7 +73,7 @@ def test_a_model_that_two_workers_train_is_released_refitted_and_as_good(world: 
         alone.spec, ref.features, pl.concat([whole.parts.train, whole.parts.validation]), "lightgbm", trained.params
     )
     scorer = Scorer.load(spread.store.bundle_path(trained.digest))
-    together = _auc(spread, score_rows(scorer, whole.parts.holdout), whole.parts.holdout)
+    together = _auc(spread, score_frame(scorer, whole.parts.holdout), whole.parts.holdout)
     by_itself = _auc(spread, one.predict(whole.parts.holdout), whole.parts.holdout)
     assert abs(together - by_itself) < seed_noise("roc_auc", by_itself)
 

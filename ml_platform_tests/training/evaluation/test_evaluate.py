@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ml_platform.inference.batch import score_rows
+from ml_platform.inference.batch import score_frame
 from ml_platform.inference.matrix import encode_labels
 from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.digests import BundleRefused
@@ -64,7 +64,7 @@ def test_champion_is_rescored_on_the_challengers_holdout(shops: Shops, trained: 
     rows = shops.rows(challenger.training_set).parts.holdout
     champion = Scorer.load(shops.store.bundle_path(trained.digest))
     own = measure(
-        "binary", rows["late"].cast(pl.Float64).to_numpy(), score_rows(champion, rows), threshold=trained.threshold
+        "binary", rows["late"].cast(pl.Float64).to_numpy(), score_frame(champion, rows), threshold=trained.threshold
     )
     assert found.champion == pytest.approx(own)
     assert found.holdout is not None
@@ -146,7 +146,7 @@ def test_champion_is_rescored_by_its_own_definitions(shops: Shops, trained: Trai
     assert not by_files["heavy"].equals(rows["heavy"])
     champion = Scorer.load(shops.store.bundle_path(trained.digest))
     y = rows["late"].cast(pl.Float64).to_numpy()
-    own = measure("binary", y, score_rows(champion, by_files), threshold=trained.threshold)
+    own = measure("binary", y, score_frame(champion, by_files), threshold=trained.threshold)
     assert found.champion == pytest.approx(own)
     assert found.interval is not None
 
@@ -181,7 +181,7 @@ def test_champion_that_knows_a_class_which_the_challenger_does_not_is_measured_b
     rows = world.rows(challenger.training_set).parts.holdout
     scorer = Scorer.load(world.store.bundle_path(champion.digest))
     y = encode_labels(rows["outcome"], spec, scorer.manifest.classes)
-    assert found.champion == pytest.approx(measure("multiclass", y, score_rows(scorer, rows)))
+    assert found.champion == pytest.approx(measure("multiclass", y, score_frame(scorer, rows)))
     assert found.champion is not None
     assert found.champion["accuracy"] > found.challenger["accuracy"]
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from ml_platform.inference.batch import score_rows
+from ml_platform.inference.batch import score_frame
 from ml_platform.inference.calibration import calibrated
 from ml_platform.inference.matrix import encode_labels
 from ml_platform.inference.scorer import Scorer
@@ -135,6 +135,6 @@ def test_batch_scores_are_calibrated(world):
     shops, trained = world[0]["binary"], world[1]["binary"]
     scorer = Scorer.load(shops.store.bundle_path(trained.digest))
     parts = split_by_time(read_rows(shops.lake, shops.spec, trained.training_set), shops.spec)
-    score = score_rows(scorer, parts.holdout)
+    score = score_frame(scorer, parts.holdout)
     y = encode_labels(parts.holdout["late"], shops.spec)
     assert abs(score.mean() - y.mean()) < 0.05
