@@ -74,8 +74,8 @@ def status(model: Annotated[str | None, typer.Argument(help="Only this one; all 
     documents, unreadable = store.readable_documents()
     endpoints = {name: document for name, document in documents.items() if document.targets}
     retired = {name: document for name, document in documents.items() if document.is_retired}
-    told = {*retired, *unreadable, *(endpoint.model for endpoint in endpoints.values())}
-    waiting = {name: version for name, version in store.registered().items() if name not in told}
+    shown_otherwise = {*retired, *unreadable, *(endpoint.model for endpoint in endpoints.values())}
+    waiting = {name: version for name, version in store.registered().items() if name not in shown_otherwise}
     known = {*endpoints, *retired, *waiting, *unreadable}
     if not known:
         say("Nothing is released yet: materialise a model's assets up to `release` in the Dagster UI.")

@@ -119,9 +119,9 @@ def family_module(plan: Plan, entry: Entry) -> str:
         )
         members.append(f"        BlendMember(\n{arguments}        ),")
     tolerance = max(family_info(member.family).tolerance for member in entry.members)
-    told = " and ".join(dict.fromkeys(member.family for member in entry.members))
+    families = " and ".join(dict.fromkeys(member.family for member in entry.members))
     return (
-        f'"""The trial {entry.trial} of {plan.name}: {told}, with fixed parameters.\n\n'
+        f'"""The trial {entry.trial} of {plan.name}: {families}, with fixed parameters.\n\n'
         f"Its {plan.metric} is {entry.holdout:.5f} on the holdout rows of AutoML, from {plan.source}, "
         f"version {plan.version}.\nTo search again, name families of the engine in defs.yaml instead.\n"
         '"""\n\n'

@@ -44,18 +44,18 @@ def check_leaks(plan: Plan, rows: AutomlRows, inputs: Sequence[DraftInput], allo
     frame = rows.frame[before].with_columns(rows.raw[before].get_column(name) for name in booleans)
     if plan.task == "binary":
         frame = frame.with_columns(pl.col(LABEL).cast(pl.Boolean))
-    asked = [DraftInput(name, one.expression, {**one.keys, "name": name}, one.comment) for name, one in names.items()]
+    inputs = [DraftInput(name, one.expression, {**one.keys, "name": name}, one.comment) for name, one in names.items()]
     strong = find_strong_inputs(
-        frame.drop(KNOWN), asked, target=LABEL, task=plan.task, timestamp=TIMESTAMP if plan.time else None
+        frame.drop(KNOWN), inputs, target=LABEL, task=plan.task, timestamp=TIMESTAMP if plan.time else None
     )
     leaks = {name: reason for name, reason in strong.leaks.items() if name not in allow}
     if leaks:
-        told = "; ".join(f"{name}: {reason}" for name, reason in leaks.items())
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in leaks.items())
         drop = " ".join(f"--drop {shlex.quote(name)}" for name in leaks)
         allowed = " ".join(f"--allow {shlex.quote(name)}" for name in leaks)
         raise LeakFound(
-            f"{plan.name}: inputs give the label '{plan.target}' away ({told}), so every trial would look perfect and "
-            f"fail in use. Not known at the instant of prediction: {drop}. Known, and meant: {allowed}"
+            f"{plan.name}: inputs give the label '{plan.target}' away ({reasons}), so every trial would look perfect "
+            f"and fail in use. Not known at the instant of prediction: {drop}. Known, and meant: {allowed}"
         )
     return tuple(
         f"{name} is strong ({reason}): is it known at the instant of prediction?"

@@ -213,9 +213,9 @@ def _of_time(time: str | None, columns: Mapping[str, TableColumn]) -> Decision:
     passed_over = times_not_chosen(columns)
     if not passed_over:
         return Decision(what="time", value="none", why="no column has dates or instants", option="--time")
-    told = "; ".join(f"{name} is not taken: {one.reason}" for name, one in passed_over.items())
+    reasons = "; ".join(f"{name} is not taken: {one.reason}" for name, one in passed_over.items())
     able = [name for name, one in passed_over.items() if one.is_possible]
-    why = f"{told}. Split without their time, rows of a table that goes on can look easier to predict than they are"
+    why = f"{reasons}. Split without their time, rows of a table that goes on can look easier to predict than they are"
     option = f"--time {shlex.quote(able[0])}" if able else "--time"
     return Decision(what="time", value="none", why=why, option=option)
 
@@ -235,11 +235,11 @@ def _group(columns: Mapping[str, TableColumn], options: AutomlOptions, *, ids: S
             and known >= _LEAST_REPEATS * column.distinct
         )
 
-    found = [name for name, column in columns.items() if repeats(column)]
-    if not found:
+    repeating = [name for name, column in columns.items() if repeats(column)]
+    if not repeating:
         return None, "no column names an entity with several rows"
-    column = columns[found[0]]
-    return found[0], f"{column.rows - column.nulls:,} rows of {column.distinct:,} entities"
+    column = columns[repeating[0]]
+    return repeating[0], f"{column.rows - column.nulls:,} rows of {column.distinct:,} entities"
 
 
 def _split_kind(task: Task, time: str | None, group: str | None, options: AutomlOptions) -> tuple[SplitKind, str]:

@@ -108,8 +108,8 @@ def _matrix(plan: Plan) -> str:
 def _model_words(entry: Entry) -> str:
     if not entry.is_ensemble:
         return f"## The model\n\n{entry.trial}, with the parameters and the number of rounds that the search found."
-    told = "\n".join(f"- {one.weight:.3f} × {one.trial}" for one in entry.members)
-    return f"## The models\n\nA weighted average, selected greedily on the validation rows:\n\n{told}"
+    member_lines = "\n".join(f"- {one.weight:.3f} × {one.trial}" for one in entry.members)
+    return f"## The models\n\nA weighted average, selected greedily on the validation rows:\n\n{member_lines}"
 
 
 def model_cells(plan: Plan, entry: Entry) -> list[str]:

@@ -229,8 +229,10 @@ def make_entries(plan: Plan, rows: AutomlRows, trials: Sequence[FittedTrial]) ->
         note = "No average of trials is better on the validation rows than the best of them."
     else:
         entries.append(_ensemble(plan, rows, trials, weights))
-        told = ", ".join(f"{weight:.2f} {name}" for name, weight in weights.items())
-        note = f"The ensemble ({told}) was selected on the validation rows, on which it looks better than it is."
+        weights_text = ", ".join(f"{weight:.2f} {name}" for name, weight in weights.items())
+        note = (
+            f"The ensemble ({weights_text}) was selected on the validation rows, on which it looks better than it is."
+        )
     _, words = interval_blocks(plan, rows)
     if chosen_by != plan.metric:
         note += f" Trials are ranked by {chosen_by}, which tells more of the same rows than {plan.metric} does."

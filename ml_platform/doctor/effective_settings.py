@@ -57,16 +57,16 @@ def effective_settings() -> list[EffectiveSetting]:
     """
     environment = current_environment()
     where = "variable" if os.environ.get(ENVIRONMENT) else f"the first of {FILE}" if environment else "default"
-    found = [
+    effective = [
         EffectiveSetting(PROJECT, str(current_project().root), "variable" if os.environ.get(PROJECT) else "found"),
         EffectiveSetting(ENVIRONMENT, environment.name if environment else "none", where),
     ]
     for kind in KINDS:
-        found += _of(kind, environment)
+        effective += _of(kind, environment)
     for name, port in ports().items():
         origin = _origin(port_variable(name), environment, "ports", name, set_variables())
-        found.append(EffectiveSetting(port_variable(name), str(port), origin))
-    return found
+        effective.append(EffectiveSetting(port_variable(name), str(port), origin))
+    return effective
 
 
 def set_variables() -> set[str]:
@@ -78,15 +78,15 @@ def overridden(environment: Environment) -> dict[str, int]:
     """Return the variables that win over keys of an environment in the file, and the lines of these."""
     groups: Mapping[str, Any] = {**{kind.group(): kind.model_fields for kind in KINDS}, "ports": PORTS}
     variables = set_variables()
-    found = {}
+    sources = {}
     for group in groups:
         for key in environment.keys(group):
             variable = (
                 port_variable(key) if group == "ports" else f"{PREFIX}{f'{group}_' if group else ''}{key}".upper()
             )
             if variable in variables:
-                found[variable] = environment.line(group, key)
-    return found
+                sources[variable] = environment.line(group, key)
+    return sources
 
 
 def _of(kind: type[EnvironmentSettings], environment: Environment | None) -> Iterator[EffectiveSetting]:

@@ -76,28 +76,28 @@ def permissions(settings: Settings) -> Iterator[Finding]:
 
 def locks(settings: Settings) -> Iterator[Finding]:
     """Check who holds locks below the home. A lock ends with its holder, so a file that is left is none."""
-    held = {}
+    open_locks = {}
     if _LOCKS.exists():
         for line in _LOCKS.read_text().splitlines():
             fields = line.split()  # 1: FLOCK ADVISORY WRITE 4711 08:01:1234 0 EOF
             if len(fields) > 5 and fields[1] == "FLOCK" and fields[3] == "WRITE":
-                held[int(fields[5].rpartition(":")[2])] = int(fields[4])
-    found = []
+                open_locks[int(fields[5].rpartition(":")[2])] = int(fields[4])
+    held_files = []
     for path in settings.home.rglob("*.lock"):
         try:
             inode = path.stat().st_ino
         except FileNotFoundError:
             continue
-        if inode in held:
-            found.append((path, held[inode]))
-    for path, pid in found:
+        if inode in open_locks:
+            held_files.append((path, open_locks[inode]))
+    for path, pid in held_files:
         holder = table.command(pid)[:80] or "of another container or user"
         yield warning(
             "locks",
             f"{path.relative_to(settings.home)} is held by pid {pid} ({holder})",
             f"nothing, while that works; if it hangs: kill {pid}, which frees the lock",
         )
-    if not found:
+    if not held_files:
         yield ok("locks", "none is held")
 
 

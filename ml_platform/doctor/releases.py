@@ -87,9 +87,9 @@ def _views(settings: Settings, what: str, manifest: Manifest) -> Iterator[Findin
         return
     for lookup in manifest.lookups:
         if hashes.get(lookup.view) != lookup.view_hash:
-            found = "another definition of it" if lookup.view in hashes else "none of it"
+            published = "another definition of it" if lookup.view in hashes else "none of it"
             yield error(
                 "releases",
-                f"{what}: looks up the view {lookup.view}, of which the online store holds {found}",
+                f"{what}: looks up the view {lookup.view}, of which the online store holds {published}",
                 f"materialise online/{lookup.view}; if the view's definition was changed, train and release again",
             )

@@ -35,15 +35,15 @@ def listening(settings: Settings) -> Iterator[Finding]:
 
 def leftovers(settings: Settings) -> Iterator[Finding]:
     """Check that no process of this home has outlived the run that started it."""
-    found = []
+    pids = []
     for pid in table.marked({"ML_PLATFORM_HOME": str(settings.home)}):
         name, token = table.variable(pid, NAME_MARK), table.variable(pid, RUNNER_MARK)
         if name and token and pid != os.getppid() and runner_of(token) is None:
-            found.append(pid)
+            pids.append(pid)
             yield warning(
                 "processes",
                 f"{name}, pid {pid}, is left from a run that was killed",
                 f"make dev ends it at its start; at once: kill {pid}",
             )
-    if not found:
+    if not pids:
         yield ok("processes", "none is left from a run that was killed")

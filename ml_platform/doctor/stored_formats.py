@@ -17,21 +17,21 @@ def stored_formats(settings: Settings) -> dict[str, list[int]]:
 
     What cannot be read at all is left out: the other checks tell of it.
     """
-    found: dict[str, set[int]] = {}
+    formats: dict[str, set[int]] = {}
     for path in (ReleaseStore(settings.releases_dir).folder / "bundles").glob("*/manifest.json"):
         try:
-            found.setdefault(MANIFEST.name, set()).add(manifest_format(path.read_bytes()))
+            formats.setdefault(MANIFEST.name, set()).add(manifest_format(path.read_bytes()))
         except (OSError, ValueError):  # msgspec's errors are ValueErrors
             continue
     if is_sqlite(settings.online_uri) and sqlite_file(settings.online_uri).exists():
         with suppress(sqlite3.Error):
-            found[ONLINE.name] = {online_format(sqlite_file(settings.online_uri))}
+            formats[ONLINE.name] = {online_format(sqlite_file(settings.online_uri))}
     lake = Lake(settings.lake_uri)
     for name in lake.tables():
         try:
             protocol = lake.snapshot(name).protocol()
         except Exception:  # noqa: BLE001 - the check of the tables names it
             continue
-        found.setdefault(DELTA_READER.name, set()).add(protocol.min_reader_version)
-        found.setdefault(DELTA_WRITER.name, set()).add(protocol.min_writer_version)
-    return {name: sorted(numbers) for name, numbers in found.items()}
+        formats.setdefault(DELTA_READER.name, set()).add(protocol.min_reader_version)
+        formats.setdefault(DELTA_WRITER.name, set()).add(protocol.min_writer_version)
+    return {name: sorted(numbers) for name, numbers in formats.items()}

@@ -127,24 +127,24 @@ class FrameScorer:
         ValueError
             When a column cannot have the declared type at all.
         """
-        told: list[RefusedValue] = []
+        refused_inputs: list[RefusedValue] = []
         manifest, outside = self.manifest, 0
         numbered = rows.with_row_index(ROW)
         if (id_column := self._options.id_column) is not None:
             missing = numbered.filter(pl.col(id_column).is_null()).get_column(ROW)
-            told += [RefusedValue(str(row), id_column, "null", "wanted an id, found null") for row in missing]
+            refused_inputs += [RefusedValue(str(row), id_column, "null", "wanted an id, found null") for row in missing]
         if self._options.texts:
-            numbered = self._read_texts(numbered, told)
+            numbered = self._read_texts(numbered, refused_inputs)
         inputs = typed_inputs(
             numbered, self._typed, defaults_of(manifest.inputs),
-            id_column=ROW, where=self._options.where, refused=told,
+            id_column=ROW, where=self._options.where, refused=refused_inputs,
         )  # fmt: skip
-        derived = self._derived(inputs, told)
+        derived = self._derived(inputs, refused_inputs)
         if self._options.span is not None:
-            derived, told, outside = self._inside(derived, told, rows.height)
-        kept = _without(derived, {int(value.id) for value in told})
+            derived, refused_inputs, outside = self._inside(derived, refused_inputs, rows.height)
+        kept = _without(derived, {int(value.id) for value in refused_inputs})
         broken = refused_values(kept, manifest.inputs)
-        refused = [Refusal(int(value.id), value.field, value.kind, value.message) for value in told]
+        refused = [Refusal(int(value.id), value.field, value.kind, value.message) for value in refused_inputs]
         if broken:
             places = kept.get_column(ROW)
             refused += [Refusal(int(places[one.row]), one.field, one.kind, one.message) for one in broken]
@@ -189,7 +189,7 @@ class FrameScorer:
             rows.append([{"feature": name, "contribution": value} for name, value in most])
         return pl.Series("base", base, dtype=pl.Float64), pl.Series("explanation", rows, dtype=EXPLANATION)
 
-    def _read_texts(self, rows: pl.DataFrame, told: list[RefusedValue]) -> pl.DataFrame:
+    def _read_texts(self, rows: pl.DataFrame, refused_inputs: list[RefusedValue]) -> pl.DataFrame:
         """Read texts as values of the inputs' types, by the rules of a contract; null where a text is none."""
         columns = []
         for one in self._typed:
@@ -201,31 +201,31 @@ class FrameScorer:
             columns.append(read)
             values = rows.select(pl.col(one.name).alias("text"), read.alias("value"), ROW)
             lost = values.filter(pl.col("value").is_null() & pl.col("text").is_not_null())
-            told += [
+            refused_inputs += [
                 RefusedValue(str(row), one.name, "type", f"wanted {TYPES[one.type]}, found {text!r}")
                 for text, _, row in lost.iter_rows()
             ]
         return rows.with_columns(columns)
 
-    def _derived(self, rows: pl.DataFrame, told: list[RefusedValue]) -> pl.DataFrame:
+    def _derived(self, rows: pl.DataFrame, refused_inputs: list[RefusedValue]) -> pl.DataFrame:
         """Add the derived features, in the order of the rows; those without any are told and left out."""
         if not self._features:
             return rows
-        bad = {int(value.id) for value in told}
+        bad = {int(value.id) for value in refused_inputs}
         if not bad:
-            return derive_possible(rows, self._derive, id_column=ROW, refused=told)
+            return derive_possible(rows, self._derive, id_column=ROW, refused=refused_inputs)
         # What is null for being refused may have no features: it is told once, as what it is.
         others = derive_possible(
             rows.filter(pl.col(ROW).is_in(list(bad))), self._derive, id_column=ROW, refused=list[RefusedValue]()
         )
-        derived = derive_possible(_without(rows, bad), self._derive, id_column=ROW, refused=told)
+        derived = derive_possible(_without(rows, bad), self._derive, id_column=ROW, refused=refused_inputs)
         return pl.concat([derived, others]).sort(ROW)
 
     def _derive(self, rows: pl.DataFrame) -> pl.LazyFrame:
         return derived_features(rows, self._kinds, self.manifest.derived, self._features).lazy()
 
     def _inside(
-        self, derived: pl.DataFrame, told: list[RefusedValue], given: int
+        self, derived: pl.DataFrame, refused_inputs: list[RefusedValue], given: int
     ) -> tuple[pl.DataFrame, list[RefusedValue], int]:
         """Rows of the span, refusals of rows that may be of it, and the number of those that are not."""
         assert self._options.span is not None
@@ -236,9 +236,9 @@ class FrameScorer:
         known = set(inside.get_column(ROW).to_list())
         placed = set(derived.get_column(ROW).to_list())
         # A row is told where its instant is not known: for every span.
-        unplaced = {int(value.id) for value in told} - placed
-        told = [value for value in told if int(value.id) in known or int(value.id) in unplaced]
-        return inside, told, given - len(known | unplaced)
+        unplaced = {int(value.id) for value in refused_inputs} - placed
+        refused_inputs = [value for value in refused_inputs if int(value.id) in known or int(value.id) in unplaced]
+        return inside, refused_inputs, given - len(known | unplaced)
 
     def _instants(self, rows: pl.DataFrame) -> pl.Series:
         now = pl.lit(self._options.now.astimezone(UTC), dtype=UTC_MICROSECONDS)
@@ -249,13 +249,13 @@ class FrameScorer:
     def _matrix(self, rows: pl.DataFrame) -> tuple[np.ndarray, list[np.ndarray]]:
         matrix = np.empty((rows.height, len(self.manifest.features)))
         matrix[:, self._own_places] = self._own.transform(rows)
-        found = []
+        unplaced_rows = []
         at = rows.get_column(AT)
         for index, places, encoded in self._lookups:
             positions = index.find(rows, at)  # -1, of no row, is the last row: missing
             matrix[:, places] = encoded[positions]
-            found.append(positions)
-        return infinite_as_missing(matrix), found
+            unplaced_rows.append(positions)
+        return infinite_as_missing(matrix), unplaced_rows
 
     def _feature_columns(self, rows: pl.DataFrame, found: Sequence[np.ndarray]) -> pl.DataFrame:
         values: dict[str, pl.Series] = {}

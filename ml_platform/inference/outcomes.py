@@ -111,14 +111,14 @@ def read_outcomes(folder: Path, name: str, revision: int, candidate: int) -> Out
     classes = len(scores[0]) if scores else 1
     same = [len(score) == classes for score in scores]
     owners = [number for number, one in enumerate(outcomes) for _ in one.scores]
-    kept: list[Any] = [score for score, fits in zip(scores, same, strict=True) if fits]
+    comparable: list[Any] = [score for score, fits in zip(scores, same, strict=True) if fits]
     return Outcomes(
         is_canary=np.array([one.version == candidate for one in outcomes], dtype=bool),
         seconds=np.array([one.seconds for one in outcomes], dtype=float),
         failed=np.array([one.failed for one in outcomes], dtype=bool),
         flagged=np.array([one.flagged for one in outcomes], dtype=bool),
         unit=np.array([one.unit for one in outcomes], dtype=np.int64),
-        scores=np.array(kept, dtype=float).reshape(len(kept), classes),
+        scores=np.array(comparable, dtype=float).reshape(len(comparable), classes),
         score_request=np.array([owner for owner, fits in zip(owners, same, strict=True) if fits], dtype=np.int64),
     )
 

@@ -73,13 +73,13 @@ def keep_refused(lake: Lake, table: str, results: Sequence[PartResult], *, where
     scoring again replaces it. The quarantine's name is returned; None when no row was ever refused.
     """
     name = quarantine_of(table)
-    kept = [result.refused_rows for result in sorted(results, key=lambda one: one.number) if result.refused_rows]
-    if not kept and not lake.exists(name):
+    files = [result.refused_rows for result in sorted(results, key=lambda one: one.number) if result.refused_rows]
+    if not files and not lake.exists(name):
         return None
 
     def frames() -> Iterator[pl.DataFrame]:
         yield pl.DataFrame(schema=QUARANTINE)
-        yield from (pl.read_parquet(io.BytesIO(rows)) for rows in kept)
+        yield from (pl.read_parquet(io.BytesIO(rows)) for rows in files)
 
     lake.replace_in_batches(name, frames, where=where)
     return name

@@ -207,8 +207,8 @@ def _tell(result: "ImportResult") -> None:
         f"{parity.tolerance:g}"
     )
     if result.with_blanks:
-        told = ", ".join(f"'{own}' is the feature '{feature}'" for own, feature in result.with_blanks.items())
-        say(f"- LightGBM writes _ for each blank in a name: {told}")
+        renamed = ", ".join(f"'{own}' is the feature '{feature}'" for own, feature in result.with_blanks.items())
+        say(f"- LightGBM writes _ for each blank in a name: {renamed}")
     if result.unexplained:
         say(f"- its scores are not explained: {result.unexplained}")
     say(f"{trained.model} version {decision.version} is registered: {result.version.url}")

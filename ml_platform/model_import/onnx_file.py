@@ -164,9 +164,9 @@ def _width(path: Path, one: "onnx.ValueInfoProto") -> int | None:
         raise ImportRefused(f"{path}: its input {one.name} is no matrix of numbers or text; export it with such inputs")
     shape = list(kind.shape.dim)
     if len(shape) > 2 or (len(shape) == 2 and shape[0].HasField("dim_value") and shape[0].dim_value not in (0,)):
-        found = [each.dim_value or each.dim_param or "?" for each in shape]
+        dimensions = [each.dim_value or each.dim_param or "?" for each in shape]
         raise ImportRefused(
-            f"{path}: its input {one.name} has the shape {found}: wanted (rows, columns), with any number of rows"
+            f"{path}: its input {one.name} has the shape {dimensions}: wanted (rows, columns), with any number of rows"
         )
     if len(shape) < 2:
         return 1 if shape else None

@@ -88,7 +88,7 @@ def read_safetensors(path: Path, declaration: Declaration) -> ForeignModel:
 
 
 def _layers(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    found: dict[int, dict[str, np.ndarray]] = {}
+    tensors: dict[int, dict[str, np.ndarray]] = {}
     for name, array in read_tensors(path).items():
         match = _NAME.fullmatch(name)
         if match is None or array.ndim != (2 if match[2] == "weight" else 1):
@@ -97,9 +97,9 @@ def _layers(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
                 "of linear "
                 "layers alone (0.weight, 0.bias, 2.weight, …). Export any other network by torch.onnx.export"
             )
-        found.setdefault(int(match[1]), {})[match[2]] = array
+        tensors.setdefault(int(match[1]), {})[match[2]] = array
     layers = []
-    for number, one in sorted(found.items()):
+    for number, one in sorted(tensors.items()):
         if "weight" not in one:
             raise ImportRefused(f"{path}: layer {number} has no weight")
         layers.append((one["weight"], one.get("bias", np.zeros(len(one["weight"]), one["weight"].dtype))))

@@ -172,21 +172,21 @@ def _calibrated(
         return imported, onnx, None, ""
     until = claims.trained_until
     if until is None:
-        told = (
+        explanation = (
             "Not calibrated: it is not known which rows it has learned from, and its answers to those would look surer "
             "than they are. Import it with --trained-until, or recalibrate it once it serves and labels have come."
         )
-        return imported, onnx, None, told
+        return imported, onnx, None, explanation
     rows = parts.validation.filter(pl.col(spec.timestamp) > until)
     try:
-        found, threshold, told = calibration_of(spec, rows, imported.predict(rows), imported.classes)
+        found, threshold, explanation = calibration_of(spec, rows, imported.predict(rows), imported.classes)
         calibrated_onnx = calibrate_graph(onnx, spec.task, found)
         X = imported.encoder.transform(rows)
         check_calibrated(calibrated_onnx, onnx, found, spec.task, imported.encoder.features, X)
     except (NotCalibratable, ParityError) as error:
         reason = f"Not calibrated on the {rows.height:,} validation rows after --trained-until: {error}."
         return imported, onnx, None, reason
-    return replace(imported, calibration=found), calibrated_onnx, threshold, told
+    return replace(imported, calibration=found), calibrated_onnx, threshold, explanation
 
 
 def _with_used_lookups(signature: Signature, used: set[str]) -> Signature:

@@ -150,13 +150,13 @@ def draft_model(
         timestamp=None if instant.is_drawn else instant.name,
     )
     if set(names_of(chosen.features)) <= set(strong.leaks):
-        told = "; ".join(f"{name}: {reason}" for name, reason in strong.leaks.items())
-        raise ValueError(f"target '{target.column}' of {wanted.table}: every input knows it already ({told})")
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in strong.leaks.items())
+        raise ValueError(f"target '{target.column}' of {wanted.table}: every input knows it already ({reasons})")
     instants, labels = spine.get_column(instant.name), spine.get_column(target.column)
     rare = None if target.task == "regression" else instants.filter(labels != labels.mode().sort()[0])
     split = size_split(instants, is_drawn=instant.is_drawn, today=today, rare=rare)
-    kept = [one for one in chosen.features if one.name not in strong.leaks]
-    offered = list(offered_lookups(views or {}, [*names_of(identity), *names_of(kept)]))
+    safe = [one for one in chosen.features if one.name not in strong.leaks]
+    offered = list(offered_lookups(views or {}, [*names_of(identity), *names_of(safe)]))
     declaration = defs_yaml(
         wanted.name,
         wanted.table,
@@ -251,8 +251,8 @@ def _told(instant: Instant, row_id: RowId, strong: StrongInputs, left_out: Mappi
         names = ", ".join(name for name, other in strong.leaks.items() if other == reason)
         notes.append(f"Left out: {names}, because {reason}. Known at the instant of prediction?")
     if strong.questions:
-        told = ", ".join(f"{name} ({reason})" for name, reason in strong.questions.items())
-        notes.append(f"Strong: {told}. Is each known at the instant of prediction?")
+        questions_text = ", ".join(f"{name} ({reason})" for name, reason in strong.questions.items())
+        notes.append(f"Strong: {questions_text}. Is each known at the instant of prediction?")
     if left_out:
         reasons = {why: [name for name, other in left_out.items() if other == why] for why in left_out.values()}
         notes.append(f"No inputs: {'; '.join(f'{few(names)} ({why})' for why, names in reasons.items())}.")

@@ -81,19 +81,19 @@ def choose_inputs(
     """
     left_out: dict[str, str] = {}
     features: list[DraftInput] = []
-    taken = {*columns, row_id.name, instant.name, instant.known_name}
+    used_names = {*columns, row_id.name, instant.name, instant.known_name}
     for name, column in columns.items():
         if name in {target, *instant.columns} or (name == row_id.name and name in row_id.columns):
             continue
         if (reason := _why_not(column, instant)) is not None:
             left_out[name] = reason
             continue
-        own = name if name not in SCORE_COLUMNS else free_name(f"{name}_input", taken)
-        taken.add(own)
+        own = name if name not in SCORE_COLUMNS else free_name(f"{name}_input", used_names)
+        used_names.add(own)
         features.append(_input(column, own, (contract or {}).get(name)))
     if not features:
-        told = "; ".join(f"{name}: {reason}" for name, reason in left_out.items()) or "there is no other column"
-        raise ValueError(f"no column is left to predict '{target}' from ({told})")
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items()) or "there is no other column"
+        raise ValueError(f"no column is left to predict '{target}' from ({reasons})")
     return DraftInputs(tuple(features), left_out)
 
 

@@ -37,8 +37,8 @@ def failure_message(
     failed, error = _failed_step(events), run_error(events)
     step = names.get(str(failed.step_key), str(failed.step_key)) if failed else "a step"
     if was_interrupted(error):
-        kept = "finished trials are kept: " if step in after_trials else ""
-        return f"interrupted {f'in {step}' if failed else 'between two steps'}; {kept}ml-platform run {model} goes on"
+        trials = "finished trials are kept: " if step in after_trials else ""
+        return f"interrupted {f'in {step}' if failed else 'between two steps'}; {trials}ml-platform run {model} goes on"
     while error is not None and error.cause is not None:
         error = error.cause
     reason = error.message.strip() if error else "the run ended without an error of a step"

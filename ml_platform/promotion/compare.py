@@ -111,8 +111,8 @@ def compare_versions(
 
 def _incomparable(spec: ModelSpec, sides: Sequence[VersionFacts]) -> str:
     """Why no rows can judge between versions; an empty text where they can."""
-    if gone := [side for side in sides if side.bundle_bytes is None]:
-        return "; ".join(f"version {side.version} cannot be scored: {side.missing[0]}" for side in gone)
+    if without_bundle := [side for side in sides if side.bundle_bytes is None]:
+        return "; ".join(f"version {side.version} cannot be scored: {side.missing[0]}" for side in without_bundle)
     if not predict_the_same(sides):
         return "they do not predict the same"
     side = sides[0]

@@ -55,13 +55,13 @@ def measured_power(store: ReleaseStore, model: str) -> MeasuredPower:
     """
     store.check_version(model)
     cards = [load_card(store, model, version) for version in reversed(carded_versions(store, model))]
-    found = [
+    estimates = [
         MeasuredPower(model, card.version, card.quality.metric, card.quality.reference, card.quality.power)
         for card in cards
         if card.quality is not None and card.quality.power is not None
     ]
-    against_a_champion = [one for one in found if one.reference.startswith("champion")]
-    for one in (*against_a_champion, *found):
+    against_a_champion = [one for one in estimates if one.reference.startswith("champion")]
+    for one in (*against_a_champion, *estimates):
         return one
     raise LookupError(
         f"no version of {model} has a measured power: it comes with the gate's comparison on enough rows. Train one: "

@@ -148,15 +148,15 @@ def _pages(tracker: Tracker, experiment: str, *, deleted: bool) -> "Iterator[Run
 
 
 def _models_by_run(tracker: Tracker, experiment: str) -> "dict[str, list[LoggedModel]]":
-    found: dict[str, list[Any]] = {}
+    runs: dict[str, list[Any]] = {}
     token = None
     while True:
         page = tracker.client.search_logged_models([experiment], page_token=token)
         for one in page:
-            found.setdefault(one.source_run_id or "", []).append(one)
+            runs.setdefault(one.source_run_id or "", []).append(one)
         token = page.token
         if not token:
-            return found
+            return runs
 
 
 def _locations(run: "Run", models: "list[LoggedModel]") -> list[str]:

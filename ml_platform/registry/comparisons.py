@@ -67,14 +67,14 @@ def find_comparison(store: ReleaseStore, model: str, digests: Mapping[int, str])
     DocumentUnreadable
         When a file is damaged.
     """
-    found = []
+    comparisons = []
     for path in (store.folder / "comparisons" / model).glob("*.json"):
         if set(path.stem.split("-")) != set(map(str, digests)):
             continue
         compared = read_document(path, SameRows, "a comparison", "compare the versions again")
         if dict(zip(compared.versions, compared.digests, strict=True)) == digests:
-            found.append(compared)
-    return max(found, key=lambda one: one.compared_at, default=None)
+            comparisons.append(compared)
+    return max(comparisons, key=lambda one: one.compared_at, default=None)
 
 
 def verdicts(compared: SameRows) -> list[str]:

@@ -26,8 +26,8 @@ def fact_rows(sides: Sequence[VersionFacts]) -> list[Part]:
         ("Groups that the gate guards", list(_groups(sides))),
         ("Importance of features", list(_features(sides))),
     ]
-    told = [(title, [row for row in rows if row[0]]) for title, rows in parts]
-    return [(title, rows) for title, rows in told if rows]
+    tables = [(title, [row for row in rows if row[0]]) for title, rows in parts]
+    return [(title, rows) for title, rows in tables if rows]
 
 
 def unlike(sides: Sequence[VersionFacts]) -> list[str]:
@@ -38,26 +38,26 @@ def unlike(sides: Sequence[VersionFacts]) -> list[str]:
     sides
         Two versions or more.
     """
-    told = []
+    lines = []
     for name, of in (("task", "task"), ("target", "target"), ("unit of the target", "target_unit")):
         if len({getattr(side, of) for side in sides if side.family is not None}) > 1:
-            told.append(f"They do not predict the same: {name} is {_each(sides, attrgetter(of))}.")
+            lines.append(f"They do not predict the same: {name} is {_each(sides, attrgetter(of))}.")
     if len({side.metric for side in sides if side.metric}) > 1:
-        told.append(f"The gate judged them by other metrics: {_each(sides, lambda side: side.metric)}.")
+        lines.append(f"The gate judged them by other metrics: {_each(sides, lambda side: side.metric)}.")
     if len({side.holdout for side in sides if side.holdout}) > 1:
-        told.append(
+        lines.append(
             f"Each was measured on a holdout of its own ({_each(sides, _holdout)}): metrics differ by the rows too."
         )
-    told += [
+    lines += [
         f"Version {side.version} was imported ({side.imported.summary}): which rows it has seen is not known here."
         for side in sides
         if side.imported
     ]
     known = [set(side.features) for side in sides if side.features]
     if known and any(names != known[0] for names in known):
-        told.append(f"They read other features: {_each(sides, lambda side: f'{len(side.features)}')}.")
-    told += [f"Of version {side.version}: {reason}." for side in sides for reason in side.missing]
-    return told
+        lines.append(f"They read other features: {_each(sides, lambda side: f'{len(side.features)}')}.")
+    lines += [f"Of version {side.version}: {reason}." for side in sides for reason in side.missing]
+    return lines
 
 
 def predict_the_same(sides: Sequence[VersionFacts]) -> bool:
@@ -127,8 +127,8 @@ def _quality(sides: Sequence[VersionFacts]) -> Iterator[Row]:
 def _groups(sides: Sequence[VersionFacts]) -> Iterator[Row]:
     results = [{f"{one.column} = {one.value}": one for one in side.slices} for side in sides]
     for name in sorted({name for result in results for name in result}):
-        found = [result.get(name) for result in results]
-        yield name, tuple(f"{one.metric:.4f} ({one.rows:,} rows)" if one else _ABSENT for one in found)
+        values = [result.get(name) for result in results]
+        yield name, tuple(f"{one.metric:.4f} ({one.rows:,} rows)" if one else _ABSENT for one in values)
 
 
 def _features(sides: Sequence[VersionFacts]) -> Iterator[Row]:

@@ -130,7 +130,7 @@ class Tracker:
     def children(self, run_id: str, *, tag: str) -> dict[str, str]:
         """Ended runs under a run, by their value of a tag; those that a kill or an interruption ended are left out."""
         experiment = self.client.get_run(run_id).info.experiment_id
-        found: dict[str, str] = {}
+        runs: dict[str, str] = {}
         token = None
         while True:
             page = self.client.search_runs(
@@ -141,10 +141,10 @@ class Tracker:
             )
             for run in page:
                 if run.info.status in ("FINISHED", "FAILED") and tag in run.data.tags:
-                    found[run.data.tags[tag]] = str(run.info.run_id)
+                    runs[run.data.tags[tag]] = str(run.info.run_id)
             token = page.token
             if not token:
-                return found
+                return runs
 
     def add_model(self, run_id: str, name: str, params: Mapping[str, Any]) -> str:
         """Add a model of a run to MLflow's page of models, for its metrics alone: no file is stored. Return its id."""

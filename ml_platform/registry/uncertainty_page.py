@@ -34,19 +34,21 @@ def uncertainty_of(store: ReleaseStore, card: ModelCard) -> list[tuple[str, str]
     if (known := card.conformal) is None:
         facts.append((kind, "No numbers for them"))
     else:
-        held = (
+        coverage_text = (
             "" if known.coverage is None else f": of 0.9, made of the older half, held {known.coverage:.3f} of the rest"
         )
-        facts.append((kind, f"Made of {known.rows:,} rows, {known.first[:10]} to {known.last[:10]}{held}"))
+        facts.append((kind, f"Made of {known.rows:,} rows, {known.first[:10]} to {known.last[:10]}{coverage_text}"))
     adapted = load_adapted(store, card.digest)
     if adapted is not None:
         now = adapted.conformal
-        held = (
+        coverage_text = (
             "no day is counted yet"
             if now.coverage is None or now.width is None
             else f"those of 0.9 held {now.coverage:.3f} of the labels of the last counted days, {now.width:.4g} wide"
         )
-        facts.append((f"{kind}, adapted", f"To labels until {adapted.through[:10]}, {adapted.days} days: {held}"))
+        facts.append(
+            (f"{kind}, adapted", f"To labels until {adapted.through[:10]}, {adapted.days} days: {coverage_text}")
+        )
     return facts
 
 

@@ -95,13 +95,13 @@ class Notes(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
         answers: dict[int | None, list[int]] = {}
         for number, comment in self.comments.items():
             answers.setdefault(comment.answers, []).append(number)
-        told: list[tuple[int, int, Note]] = []
+        ordered: list[tuple[int, int, Note]] = []
         waiting = [(0, number) for number in reversed(answers.get(None, []))]
         while waiting:
             depth, number = waiting.pop()
-            told.append((depth, number, self.comments[number]))
+            ordered.append((depth, number, self.comments[number]))
             waiting += [(depth + 1, answer) for answer in reversed(answers.get(number, []))]
-        return told
+        return ordered
 
     @property
     def stage(self) -> Note | None:

@@ -358,10 +358,10 @@ def _columns(manifest: Manifest, wanted: Wanted, rows: Rows) -> tuple[ScoredColu
     columns = ScoredColumns(
         id_column=id_column, features=wanted.features, explain=wanted.explain, interval=wanted.interval
     )
-    taken = {name.lower() for name in scored_names(manifest, columns)}
+    used_names = {name.lower() for name in scored_names(manifest, columns)}
     if "*" in wanted.keep:
-        keep = tuple(name for name in keep if name.lower() not in taken)
-    elif clash := [name for name in keep if name.lower() in taken]:
+        keep = tuple(name for name in keep if name.lower() not in used_names)
+    elif clash := [name for name in keep if name.lower() in used_names]:
         raise ValueError(f"--keep {clash[0]}: the scores have a column of that name; rename it by a SELECT")
     absent = tuple(one.name for one in manifest.inputs if one.name not in rows.schema)
     return replace(columns, keep=keep), absent

@@ -85,8 +85,12 @@ def check_signature(onnx: bytes, data: FamilyData) -> None:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
-    found = [(one.name, one.type) for one in (*session.get_inputs(), *session.get_outputs())]
-    hold(found == [("X", "tensor(double)"), ("score", "tensor(double)")], "double input X and output score", found)
+    signature = [(one.name, one.type) for one in (*session.get_inputs(), *session.get_outputs())]
+    hold(
+        signature == [("X", "tensor(double)"), ("score", "tensor(double)")],
+        "double input X and output score",
+        signature,
+    )
     (alone,) = session.run(["score"], {"X": data.X[:1]})
     (together,) = session.run(["score"], {"X": data.X[:50]})
     hold_near(alone[0], together[0], 1e-12, "a row's score to be the same alone as among others")

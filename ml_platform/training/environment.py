@@ -97,8 +97,8 @@ def environment_differences(recorded: Environment, now: Environment) -> tuple[En
 
 @cache
 def _packages() -> dict[str, str]:
-    found = ((str(item.metadata["Name"]), item.version) for item in distributions())
-    return {name.lower().replace("_", "-"): version for name, version in sorted(found)}
+    packages = ((str(item.metadata["Name"]), item.version) for item in distributions())
+    return {name.lower().replace("_", "-"): version for name, version in sorted(packages)}
 
 
 def _blas() -> tuple[str, ...]:

@@ -87,12 +87,12 @@ def adopt_forecast(
             },
         }
     )
-    asked = {**dict.fromkeys(own.groups, "…"), "target_time": "…", "step": 1, **dict.fromkeys(own.known_ahead, "…")}
+    request = {**dict.fromkeys(own.groups, "…"), "target_time": "…", "step": 1, **dict.fromkeys(own.known_ahead, "…")}
     if own.every == "month":
-        asked["origin"] = "…"
+        request["origin"] = "…"
     notes = (
         f"A request names a future {own.every} and how many {own.every}s it is after the newest one in {table}: "
-        f"{json.dumps(asked, ensure_ascii=False)}.",
+        f"{json.dumps(request, ensure_ascii=False)}.",
         f"New rows of {table} count once features/{level}, features/{season} and their online assets are materialised.",
         "The gate compares with the median of the target; the leaderboard says whether the seasonal naive is beaten.",
     )

@@ -203,10 +203,10 @@ def _season(
         return 1, f"{longest} weeks are too few for a season of a year, {usual} weeks"
     before = pl.col("y").shift(usual).over(keys)
     likeness = series.select(pl.corr("y", before)).item()
-    told = (
+    explanation = (
         "" if likeness is None or not math.isfinite(likeness) else f"; correlation with a season before {likeness:.2f}"
     )
-    return usual, f"usual for {spacing.every}s{told}"
+    return usual, f"usual for {spacing.every}s{explanation}"
 
 
 def _origins(  # noqa: PLR0917 - private

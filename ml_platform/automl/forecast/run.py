@@ -108,11 +108,11 @@ def _step_note(plan: Plan, result: ForecastResult) -> str:
     """Errors of the first, the middle and the last step, in one line."""
     steps = result.steps
     shown = sorted({0, len(steps) // 2, len(steps) - 1})
-    told = ", ".join(
+    summary = ", ".join(
         f"step {steps[place].step}: {steps[place].best:.4g} (seasonal naive {steps[place].seasonal_naive:.4g})"
         for place in shown
     )
-    return f"{plan.metric} of {result.model} by step: {told}."
+    return f"{plan.metric} of {result.model} by step: {summary}."
 
 
 def _steps_markdown(board: Leaderboard, result: ForecastResult) -> str:

@@ -103,13 +103,13 @@ def _refuse_duplicates(frame: pl.DataFrame, *, time: str, groups: Sequence[str],
     first = counts.row(0, named=True)
     named = ", ".join(f"{name}={first[name]}" for name in groups)
     example = f"{named + ', ' if named else ''}{first['__at']:%Y-%m-%d %H:%M}"
-    told = ", ".join(map(quoted, [*groups, time]))
+    columns_text = ", ".join(map(quoted, [*groups, time]))
     option = shlex.quote(f"{','.join(groups)},") if groups else ""
     raise ValueError(
         f"{table}: {counts.height:,} times have several rows of one series, e.g. {first['len']} rows of "
         f"{example}. Name "
         f"the columns that tell series apart (--group {option}<column>), or aggregate first: "
-        f"SELECT {told}, sum(…) … GROUP BY {told}"
+        f"SELECT {columns_text}, sum(…) … GROUP BY {columns_text}"
     )
 
 

@@ -87,8 +87,10 @@ def measure_trials(plan: Plan, data: ForecastRows, trials: Sequence[FittedTrial]
         chosen = [next(one for one in trials if one.name == name) for name in weights]
         forecast = blended({one.name: one.holdout for one in chosen}, weights)
         measured.append(_of_trials(plan, data, ENSEMBLE, chosen, list(weights.values()), together, forecast))
-        told = ", ".join(f"{weight:.2f} {name}" for name, weight in weights.items())
-        note = f"The ensemble ({told}) was selected on the validation origins, on which it looks better than it is."
+        weights_text = ", ".join(f"{weight:.2f} {name}" for name, weight in weights.items())
+        note = (
+            f"The ensemble ({weights_text}) was selected on the validation origins, where it looks better than it is."
+        )
     else:
         note = "No average of several trials is better on the validation origins than the best trial alone."
     bars = bar_forecasts(data.table[data.rows.parts[1]])

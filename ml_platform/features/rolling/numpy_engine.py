@@ -121,9 +121,9 @@ def _of_keys(events: pl.DataFrame, keys: pl.DataFrame, rolling: Rolling, span: _
     for window in rolling.windows:
         first = np.maximum(points - microseconds(window), owner * span.width - 1)
         starts = np.searchsorted(places, first, side="right")
-        found = {name: _sum_and_mean(column, starts, ends) for name, column in values.items()}
+        sums = {name: _sum_and_mean(column, starts, ends) for name, column in values.items()}
         for name, item in rolling.aggregates.items():
-            total, mean = found[item.column] if item.column else (pl.Series(ends - starts), None)
+            total, mean = sums[item.column] if item.column else (pl.Series(ends - starts), None)
             columns[f"{name}_{window_name(window)}"] = mean if item.function == "mean" else total
     return keys[owner].with_columns(pl.Series("__us", us), **columns)
 

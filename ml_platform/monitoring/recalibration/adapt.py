@@ -151,8 +151,8 @@ def _missed(task: Task, rows: Answers, served: Conformal, level: float) -> tuple
         return float((rows.y < rows.score + low).mean()), float((rows.y > rows.score + high).mean())
     sets = class_sets(served, level, rows.score)
     labels = rows.y.astype(np.int64)
-    held = (labels >= 0) & sets[np.arange(len(labels)), np.maximum(labels, 0)]
-    return (float(1 - held.mean()) / 2,) * 2
+    covered = (labels >= 0) & sets[np.arange(len(labels)), np.maximum(labels, 0)]
+    return (float(1 - covered.mean()) / 2,) * 2
 
 
 def _day(instant: str) -> int:

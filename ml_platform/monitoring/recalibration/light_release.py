@@ -133,8 +133,8 @@ def _registered_already(tracker: Tracker, model: str, manifest: Manifest, store:
     assert manifest.recalibrated is not None
     wanted = (manifest.model_digest, manifest.recalibrated.replaced_digest)
     for entry in versions_of(tracker, model):
-        found = (entry.tags.get("model_digest"), entry.tags.get("recalibrated_digest"))
-        if found == wanted and store.bundle_path(entry.tags["bundle_digest"]).is_dir():
+        digests = (entry.tags.get("model_digest"), entry.tags.get("recalibrated_digest"))
+        if digests == wanted and store.bundle_path(entry.tags["bundle_digest"]).is_dir():
             return entry
     return None
 

@@ -108,7 +108,7 @@ def recalibrate(
     if labelled is None:
         return report.model_copy(update={"reasons": ("No answer of the version that serves has a label yet.",)})
     tracker = Tracker(settings)
-    judgement, told = _judged(spec, labelled)
+    judgement, reasons = _judged(spec, labelled)
     if judgement is not None:
         report = report.model_copy(update={"log_loss": judgement.log_loss, "calibration_error": judgement.error})
     decision: ReleaseDecision | None = None
@@ -124,10 +124,10 @@ def recalibrate(
         evaluation = _evaluation(spec, endpoint, champion, light, judgement, store)
         write_recalibrated_card(spec, champion.version, evaluation, light.version, tracker=tracker)
         decision = promote(settings, spec, light.version, evaluation, tracker=tracker, by=by)
-        told = (*decision.reasons[:1], *judgement.reasons)
+        reasons = (*decision.reasons[:1], *judgement.reasons)
         report = report.model_copy(update={"new_version": light.version.version, "released": decision.promoted})
     elif judgement is not None and judgement.release:
-        told = ("It would be released (dry run: nothing was changed).", *judgement.reasons)
+        reasons = ("It would be released (dry run: nothing was changed).", *judgement.reasons)
     if decision is None or not decision.promoted:
         adapted = _adapt(labelled, spec, scorer, champion.digest, before)
         if adapted is not None and not dry_run:
@@ -137,7 +137,7 @@ def recalibrate(
             "coverage": adapted.conformal.coverage if adapted else None,
             "width": adapted.conformal.width if adapted else None,
             "counted_days": adapted.days if adapted else 0,
-            "reasons": (*told, *_intervals_told(spec, adapted), *labelled.notes),
+            "reasons": (*reasons, *_intervals_told(spec, adapted), *labelled.notes),
         }
     )
 

@@ -167,10 +167,10 @@ class Contestant:
         looked_up = {name for lookup in own.lookups for name in lookup.features}
         absent = tuple(sorted(looked_up & unlike))
         if absent:
-            told = (
+            explanation = (
                 f"{_listed(absent)}: not served with these requests, looked up in the lake as of each request's instant"
             )
-            self.notes[told] = None
+            self.notes[explanation] = None
         indexes = self._looked_up(absent, served)
         options = ScoringOptions(own.as_of or AS_OF, now=datetime.now(UTC), where="the inference log")
         return _Plan(tuple(sorted(looked_up - unlike)), FrameScorer(self.scorer, indexes, options), unwatched(served))

@@ -103,11 +103,11 @@ def _reproduced(
         Check(what=one.what, recorded=one.recorded, found=one.found, equal=not one.decides)
         for one in environment_differences(recipe.environment, this_environment())
     )
-    told: dict[str, object] = {"definitions": definitions, "environment": environment}
+    details: dict[str, object] = {"definitions": definitions, "environment": environment}
     deciding = [f"{one.what} (was {one.recorded}, is {one.found})" for one in environment if not one.equal]
     if same_environment and deciding:
         reason = f"the environment is another: {', '.join(deciding[:5])}{' …' if len(deciding) > 5 else ''}"
-        return {**told, "verdict": "not reproduced", "reasons": (reason,)}
+        return {**details, "verdict": "not reproduced", "reasons": (reason,)}
     try:
         rows = training_rows(lake, spec, recipe, manifest, now)
     except RowsGone as error:
@@ -137,7 +137,7 @@ def _reproduced(
     if unlike and deciding:
         reasons.append(f"what scores may depend on is another in this environment: {', '.join(deciding[:5])}")
     return {
-        **told,
+        **details,
         "verdict": verdict,
         "reasons": tuple(reasons),
         "rows": rows.told,

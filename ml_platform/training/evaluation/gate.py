@@ -58,9 +58,9 @@ def decide(spec: ModelSpec, compared: Evaluation) -> tuple[bool, tuple[str, ...]
 def _guardrails(results: Sequence[GuardrailResult]) -> Iterator[Verdict]:
     """One verdict for each that refuses the version, one for all that hold."""
     yield from ((False, result.reason) for result in results if not result.passed)
-    held = [result for result in results if result.verdict == "held" and result.name not in _SUPPORT]
-    if held:
-        named = ", ".join(f"{result.title} {result.value:.3g} (bound {result.bound:.3g})" for result in held)
+    passed = [result for result in results if result.verdict == "held" and result.name not in _SUPPORT]
+    if passed:
+        named = ", ".join(f"{result.title} {result.value:.3g} (bound {result.bound:.3g})" for result in passed)
         yield True, f"guardrails hold: {named}"
 
 

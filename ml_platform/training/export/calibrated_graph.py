@@ -49,9 +49,9 @@ def calibrate_graph(content: bytes, task: Task, calibration: Calibration) -> byt
         "shifts": calibration.shifts if task == "multiclass" else calibration.shifts[0],
     }
     is_calibrated = any(_RAW in node.output for node in graph.node)
-    kept = [one for one in graph.initializer if one.name.removeprefix(_PREFIX) not in numbers]
+    constants = [one for one in graph.initializer if one.name.removeprefix(_PREFIX) not in numbers]
     del graph.initializer[:]
-    graph.initializer.extend(kept)
+    graph.initializer.extend(constants)
     graph.initializer.extend(
         numpy_helper.from_array(np.asarray(value, dtype=np.float64), _PREFIX + name) for name, value in numbers.items()
     )
@@ -128,7 +128,7 @@ def _nodes(task: Task) -> list["onnx.NodeProto"]:
         written = output if output == "score" else _PREFIX + output
         return helper.make_node(operator, names, [written], **(attributes or {}))
 
-    held = [node("Max", f"{_RAW} floor", "above"), node("Min", "above ceiling", "held")]
+    clamps = [node("Max", f"{_RAW} floor", "above"), node("Min", "above ceiling", "held")]
     logs = [node("Log", "held", "log")]
     if task == "binary":
         logs[0] = node("Log", "held", "log_true")
@@ -136,4 +136,4 @@ def _nodes(task: Task) -> list["onnx.NodeProto"]:
         logs += [node("Sub", "log_true log_false", "log")]
     mapped = [node("Mul", "log slope", "scaled"), node("Add", "scaled shifts", "shifted")]
     end = node("Sigmoid", "shifted", "score") if task == "binary" else node("Softmax", "shifted", "score", {"axis": 1})
-    return [*held, *logs, *mapped, end]
+    return [*clamps, *logs, *mapped, end]

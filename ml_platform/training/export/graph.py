@@ -40,11 +40,11 @@ class Graph:
 
     def join(self, part: "Graph", name: str) -> str:
         """Add the nodes of another graph, under other names where one is taken; returns that of its tensor `name`."""
-        taken = {output for node in self.nodes for output in node.output} | {one.name for one in self.constants}
+        used_names = {output for node in self.nodes for output in node.output} | {one.name for one in self.constants}
         made = [output for node in part.nodes for output in node.output] + [one.name for one in part.constants]
         names: dict[str, str] = {}
         for number in itertools.count(1):
-            if not taken & {names.get(one, one) for one in made}:
+            if not used_names & {names.get(one, one) for one in made}:
                 break
             names = {one: f"{one}_{number}" for one in made}
         for constant in part.constants:

@@ -12,7 +12,7 @@ def thresholds(onnx: bytes) -> dict[int, list[float]]:
     """
     from onnx import helper, load_from_string, numpy_helper
 
-    found: dict[int, set[float]] = {}
+    thresholds: dict[int, set[float]] = {}
     for node in load_from_string(onnx).graph.node:
         attributes = {one.name: helper.get_attribute_value(one) for one in node.attribute}
         splits = next((attributes[name] for name in _SPLITS if name in attributes), None)
@@ -21,8 +21,8 @@ def thresholds(onnx: bytes) -> dict[int, list[float]]:
         values = np.asarray(splits) if isinstance(splits, list) else numpy_helper.to_array(splits)
         for feature, value in zip(attributes["nodes_featureids"], values.tolist(), strict=True):
             if math.isfinite(value):
-                found.setdefault(int(feature), set()).add(float(value))
-    return {feature: sorted(values) for feature, values in sorted(found.items())}
+                thresholds.setdefault(int(feature), set()).add(float(value))
+    return {feature: sorted(values) for feature, values in sorted(thresholds.items())}
 
 
 _SPLITS = ("nodes_splits", "nodes_values_as_tensor", "nodes_values")

@@ -101,8 +101,8 @@ class SearchStudy:
 
     def records(self) -> tuple[TrialRecord, ...]:
         """Trials that have ended, in the order of their numbers."""
-        kept = [trial.user_attrs.get(_RECORD) for trial in self.study.get_trials(deepcopy=False)]
-        return tuple(TrialRecord.model_validate_json(record) for record in kept if record is not None)
+        records = [trial.user_attrs.get(_RECORD) for trial in self.study.get_trials(deepcopy=False)]
+        return tuple(TrialRecord.model_validate_json(record) for record in records if record is not None)
 
     def run(self, executor: Executor, watcher: Watcher) -> tuple[TrialRecord, ...]:
         """Run all trials that are left, and return the records of all.

@@ -40,9 +40,9 @@ def support_guardrails(spec: ModelSpec, support: Support) -> list[GuardrailResul
 
 def shortages(spec: ModelSpec, support: Support) -> list[str]:
     """Say what there is too little of for an interval to mean something; nothing where the rows suffice."""
-    found = [result.reason for result in support_guardrails(spec, support) if not result.passed]
-    if found:
-        found[-1] += "; lengthen split.holdout" + (
+    reasons = [result.reason for result in support_guardrails(spec, support) if not result.passed]
+    if reasons:
+        reasons[-1] += "; lengthen split.holdout" + (
             ", or set promotion.block: rows if each row stands for itself" if spec.promotion.block != "rows" else ""
         )
-    return found
+    return reasons
