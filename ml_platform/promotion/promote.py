@@ -14,6 +14,7 @@ from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.stages import rollback_state
 from ml_platform.registry.tracking import Tracker
 from ml_platform.registry.traffic import TrafficChange, set_traffic
+from ml_platform.registry.version_inputs import unlike_live_inputs
 from ml_platform.settings import Settings
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.documents import Evaluation, RegisteredVersion, ReleaseDecision
@@ -82,7 +83,8 @@ def promote(
         walks = walk.digest == registered.digest  # this run, repeated
         if walks:
             _follow(settings, tracker, current)
-        said = _walking(current) if walks else f"Version {registered.version} waits. {walk.under_way(spec.name)}."
+        waits = f"Version {registered.version} waits. {walk.under_way(spec.name)}."
+        said = _walking(store, current) if walks else waits
         return decision(walks, current, said, *evaluation.reasons)
     if current and serving and serving.digest == registered.digest:
         _follow(settings, tracker, current)
@@ -109,15 +111,16 @@ def promote(
     served = f"Version {registered.version} serves from revision {endpoint.revision} on, " + (
         f"in place of version {serving.version}." if serving else "the first of its model."
     )
-    said = served if endpoint.walk is None else _walking(endpoint)
+    said = served if endpoint.walk is None else _walking(store, endpoint)
     return decision(True, endpoint, said, *evaluation.reasons)
 
 
-def _walking(endpoint: Endpoint) -> str:
+def _walking(store: ReleaseStore, endpoint: Endpoint) -> str:
     walk = walk_of(endpoint)
     return (
         f"Version {walk.version} serves {walk.percent:g} % from revision {endpoint.revision} on, as a canary beside "
         f"{describe_targets(walk.base)}; the next step is {walk.policy.steps[walk.step + 1]:g} %."
+        + "".join(f" {line[0].upper()}{line[1:]}." for line in unlike_live_inputs(store, endpoint))
     )
 
 

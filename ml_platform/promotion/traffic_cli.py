@@ -91,6 +91,7 @@ def traffic(  # noqa: PLR0917 - typer takes options as arguments
 
 def _show(store: "ReleaseStore", name: str) -> None:
     from ml_platform.registry.manifest import describe_targets
+    from ml_platform.registry.version_inputs import unlike_live_inputs
 
     document = store.document(name)
     if document is None:
@@ -98,6 +99,8 @@ def _show(store: "ReleaseStore", name: str) -> None:
     say(f"{name}: {describe_targets(document.targets)}; revision {document.revision}")
     if len(document.targets) > 1:
         say(f"  decided by: {document.key or 'the id of the first row'}")
+        for line in unlike_live_inputs(store, document):
+            say(f"  {line}")
     say(f"  {document.updated_at} by {document.updated_by}: {document.reason}")
     others = sorted(set(store.versions(document.model)) - {target.version for target in document.targets})
     say(f"  may serve too: {', '.join(map(str, others)) or 'no other version'}")

@@ -36,14 +36,18 @@ def start(  # noqa: PLR0917 - typer takes options as arguments
     """
     from ml_platform.promotion.canary import begin_walk
     from ml_platform.registry.releases import ReleaseStore
+    from ml_platform.registry.version_inputs import unlike_live_inputs
 
     try:
         settings = Settings()
-        policy = _policy(ReleaseStore(settings.releases_dir), name, steps, minutes, min_requests)
+        store = ReleaseStore(settings.releases_dir)
+        policy = _policy(store, name, steps, minutes, min_requests)
         endpoint = begin_walk(settings, name, version, policy=policy, by=promoter(settings), reason=reason)
     except _errors() as error:
         stop(f"{name} version {version} does not walk: {error}")
     _tell(endpoint)
+    for line in unlike_live_inputs(store, endpoint):
+        say(f"  {line}")
     say(f"  without Dagster's daemon, drive it: ml-platform canary run {name}")
 
 

@@ -179,7 +179,7 @@ class Contestant:
         sent = {one.name for one in served.inputs}
         never = [one for one in self.manifest.inputs if one.name not in sent]
         if required := [one.name for one in never if one.required and one.default is None]:
-            raise NotReplayable(f"requests did not send {_listed(required)}, which it requires")
+            raise NotReplayable(f"the log of these requests has no {_listed(required)}, which it requires")
         if never:
             self.notes[f"{_listed([one.name for one in never])}: never sent, so null or the default in every row"] = (
                 None

@@ -26,7 +26,7 @@ from ml_platform.serving.console.form import form_fields
 from ml_platform.serving.console.history import SAMPLE_SECONDS, History
 from ml_platform.serving.console.version_pages import compare_page, version_page, versions_page
 from ml_platform.serving.http.request_context import RequestContext
-from ml_platform.serving.models.descriptions import describe_endpoint, main_version
+from ml_platform.serving.models.descriptions import describe_endpoint, described_version
 from ml_platform.serving.models.slots import EndpointState, ServingState
 from ml_platform.serving.openapi.predictions import example_row
 from ml_platform.serving.telemetry.metrics import Metrics
@@ -126,7 +126,7 @@ class Console:
 
     def _model(self, scope: Scope, name: str, address: str) -> str:
         slot = self._state.slots[name]
-        main = main_version(slot)
+        main = described_version(slot)
         example = json.dumps(example_row(main.manifest), indent=1, default=str) if main else ""
         return self._render(
             "model.html",

@@ -1,7 +1,7 @@
 """What is wrong with a request, as its sender is told."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,11 +33,17 @@ class Problem:
 class InvalidRequest(Exception):
     """A request that cannot be answered: status 400 when it is not JSON, 422 when it does not fit the signature."""
 
-    def __init__(self, status: int, problems: Sequence[Problem]) -> None:
+    def __init__(self, status: int, problems: Sequence[Problem], total: int | None = None) -> None:
         self.status = status
         self.problems = tuple(problems[:MOST_PROBLEMS])
-        self.total = len(problems)
+        self.total = len(problems) if total is None else total
         self.kinds = Counter((problem.field, problem.kind) for problem in problems if problem.kind is not None)
         at_least = "at least " if self.total >= MOST_COUNTED else ""
         more = f" (and {at_least}{self.total - 1:,} more)" if self.total > 1 else ""
         super().__init__(f"{self.problems[0]}{more}")
+
+    def reworded(self, word: Callable[[Problem], Problem]) -> "InvalidRequest":
+        """The same refusal with other words for each problem that is listed."""
+        other = InvalidRequest(self.status, [word(problem) for problem in self.problems], self.total)
+        other.kinds = self.kinds
+        return other

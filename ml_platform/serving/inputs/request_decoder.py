@@ -29,6 +29,7 @@ from ml_platform.serving.inputs.validation_errors import WHOLE_DOUBLES, find_pro
 from ml_platform.spec.input_rules import INT64, Rule
 
 MAX_ROWS = 10_000
+MANY = re.compile(rb'\s*\{\s*"rows"\s*:')  # begins a body of many rows
 MANY_BYTES = 2_000  # some ten rows: above this, decoding by column costs less than by row
 
 _YEARS = frozenset(range(FIRST_YEAR, LAST_YEAR + 1))
@@ -40,7 +41,6 @@ _FIRST_INSTANT, _LAST_INSTANT = microseconds(
 _NUMBERS: dict[str, Callable[[Any], int | float]] = {"integer": int, "number": float, "boolean": bool}
 _UTC = frozenset({UTC})
 _NO_VALUES = frozenset({None, msgspec.UNSET})
-_MANY = re.compile(rb'\s*\{\s*"rows"\s*:')
 _NANOSECONDS = re.compile(rb":(?<=\d:)\d\d\.\d{6}0*[1-9]")  # msgspec would round them
 _ESCAPED = re.compile(rb"\\u00(?:2[eE]|3[0-9aA])")  # a digit, colon or point, which may be a part of a time
 _TYPES: dict[str, Any] = {"string": str, "integer": int, "number": float, "boolean": bool, "timestamp": datetime}
@@ -106,9 +106,10 @@ class RowDecoder:
     ml_platform.serving.http.problems.InvalidRequest: carrier: wanted a string, found 7
     """
 
-    def __init__(self, inputs: Sequence[Input], nullable: Collection[str] = ()) -> None:
-        """Take the inputs, and the names of required ones that may be null."""
+    def __init__(self, inputs: Sequence[Input], nullable: Collection[str] = (), others: Collection[str] = ()) -> None:
+        """Take the inputs, names of required ones that may be null, and further fields that are passed over."""
         self.inputs = tuple(inputs)
+        self.others = tuple(others)
         self._types: Mapping[str, Any] = {
             field.name: field_type(field) | None if field.name in nullable else field_type(field) for field in inputs
         }
@@ -121,8 +122,8 @@ class RowDecoder:
             for field in inputs
             if field.type == "number"
         }
-        self._decoders = _decoders(self.inputs, {**self._types, **surely_exact}, attributes)
-        self._decoders_of_large = _decoders(self.inputs, self._types, attributes)
+        self._decoders = _decoders(self.inputs, {**self._types, **surely_exact}, attributes, self.others)
+        self._decoders_of_large = _decoders(self.inputs, self._types, attributes, self.others)
         self._names = tuple(attributes)
         self._attributes = attributes
         self._kinds = {field.name: field.type for field in inputs}
@@ -143,7 +144,7 @@ class RowDecoder:
         sent, keys = self._structs(body)
         values = []
         for number, row in enumerate(sent):
-            value = dict(zip(self._names, astuple(row), strict=True))
+            value = dict(zip(self._names, astuple(row), strict=False))  # behind them are the others
             keys += len(value)
             for name in self._optional:
                 if value[name] is msgspec.UNSET:
@@ -158,28 +159,20 @@ class RowDecoder:
                     if instant.tzinfo is not UTC:
                         value[name] = instant.astimezone(UTC)
             values.append(value)
+        has_others = False
+        if self.others and (number := self._count_others(sent)):
+            has_others, keys = True, keys + number
         self._check_keys(body, keys)
+        if has_others:
+            return Rows([self._own(row) for row in sent], values)
         is_line = len(sent) == 1 and len(body) < MANY_BYTES and b"\n" not in body and b"\r" not in body
-        if is_line and _MANY.match(body) is None:
+        if is_line and MANY.match(body) is None:
             sent = [msgspec.Raw(body)]
         return Rows(sent, values)
 
-    def first(self, body: bytes, name: str) -> Any:
-        """One value of the first row as `decode` gives it, at less cost (raises InvalidRequest).
-
-        Examples
-        --------
-        >>> RowDecoder((Input(name="n", type="integer"),)).first(b'{"rows": [{"n": 1}, {"n": 2}]}', "n")
-        1
-        """
-        if name in self._timestamps:
-            return self.decode(body).values[0][name]
-        value = getattr(self._structs(body)[0][0], self._attributes[name])
-        return None if value is msgspec.UNSET else value
-
     def is_long(self, body: bytes) -> bool:
         """Whether a body holds so many rows that `decode_columns` costs less than `decode`."""
-        return len(body) >= MANY_BYTES and _MANY.match(body) is not None and "rows" not in self._types
+        return len(body) >= MANY_BYTES and MANY.match(body) is not None and "rows" not in self._types
 
     def count(self, body: bytes) -> int:
         """Number of rows in a body (raises InvalidRequest)."""
@@ -195,8 +188,10 @@ class RowDecoder:
         [1, 2]
         """
         sent, keys = self._structs(body)
-        values = dict(zip(self._kinds, map(list, zip(*map(astuple, sent), strict=True)), strict=True))
+        values = dict(zip(self._kinds, map(list, zip(*map(astuple, sent), strict=True)), strict=False))
         keys += len(values) * len(sent)
+        if self.others:
+            keys += self._count_others(sent)
         for name in self._optional:
             if absent := values[name].count(msgspec.UNSET):
                 keys -= absent
@@ -210,6 +205,27 @@ class RowDecoder:
                 columns.lists[name] = instants
         self._check_keys(body, keys)
         return columns
+
+    def own_rows(self, body: bytes) -> bytes:
+        """A body of many rows, which was decoded, without the fields that are passed over.
+
+        Examples
+        --------
+        >>> RowDecoder((Input(name="n", type="integer"),), others=["m"]).own_rows(b'{"rows": [{"n": 1, "m": 2}]}')
+        b'{"rows":[{"n":1}]}'
+        """
+        if not self.others or (b"\\u" not in body and not any(f'"{name}"'.encode() in body for name in self.others)):
+            return body
+        return msgspec.json.encode({"rows": [self._own(row) for row in self._structs(body)[0]]})
+
+    def _count_others(self, rows: Sequence[Any]) -> int:
+        """Number of fields that are passed over in some rows."""
+        first = len(self._names)
+        return sum(value is not msgspec.UNSET for row in rows for value in astuple(row)[first:])
+
+    def _own(self, row: Any) -> Any:
+        """A decoded row without the fields that are passed over, as it is logged."""
+        return msgspec.structs.replace(row, **dict.fromkeys(row.__struct_fields__[len(self._names) :], msgspec.UNSET))
 
     def _structs(self, body: bytes) -> tuple[Sequence[Any], int]:
         """Decode rows as structs; also give the number of keys that the body has beside those of its rows."""
@@ -226,7 +242,9 @@ class RowDecoder:
             values = {getattr(row, attribute) for row in sent} - _NO_VALUES
             if broken := rule.broken_in(values):
                 fault = Problem(None, None, rule.own_problem(min(broken)))  # never needed: it finds the same
-                raise find_problems(body, self.inputs, self._types, MAX_ROWS) or InvalidRequest(422, [fault])
+                raise find_problems(body, self.inputs, self._types, MAX_ROWS, self.others) or InvalidRequest(
+                    422, [fault]
+                )
         return sent, keys
 
     def _check_keys(self, sent: bytes, keys: int) -> None:
@@ -234,18 +252,20 @@ class RowDecoder:
 
         When `":` appears more often than there are keys, some key appears twice or some text contains `":`.
         """
-        if key_marks(sent) != keys and (problems := find_problems(sent, self.inputs, self._types, MAX_ROWS)):
+        if key_marks(sent) != keys and (
+            problems := find_problems(sent, self.inputs, self._types, MAX_ROWS, self.others)
+        ):
             raise problems
 
     def _convert(self, body: bytes, *, large: bool = False) -> tuple[Sequence[Any], int]:
         decode_row, decode_many = self._decoders_of_large if large else self._decoders
-        if _MANY.match(body) is not None and "rows" not in self._types:
+        if MANY.match(body) is not None and "rows" not in self._types:
             return decode_many(body).rows, 1
         return [decode_row(body)], 0
 
     def _convert_leniently(self, body: bytes, error: Exception) -> tuple[Sequence[Any], int]:
         """Explain what is wrong (raises InvalidRequest); where only msgspec takes no such values, rewrite them."""
-        if problems := find_problems(body, self.inputs, self._types, MAX_ROWS):
+        if problems := find_problems(body, self.inputs, self._types, MAX_ROWS, self.others):
             raise problems from error
         if not isinstance(error, msgspec.ValidationError):
             raise not_json(str(error)) from error
@@ -275,19 +295,21 @@ def _within_whole_doubles(field: Input) -> Any:
 
 
 def _decoders(
-    inputs: Sequence[Input], types: Mapping[str, Any], attributes: Mapping[str, str]
+    inputs: Sequence[Input], types: Mapping[str, Any], attributes: Mapping[str, str], others: Sequence[str]
 ) -> tuple[Callable[[bytes], Any], Callable[[bytes], Any]]:
-    """Decoders of one row and of many, whose structs have the inputs under their attributes."""
+    """Decoders of one row and of many, whose structs have the inputs under their attributes, then the others."""
     fields: list[Any] = []
     for field in inputs:
         kind, attribute = types[field.name], attributes[field.name]
         fields.append(
             (attribute, kind) if field.required else (attribute, kind | None | msgspec.UnsetType, msgspec.UNSET)
         )
+    unread = {f"_other_{number}": name for number, name in enumerate(others)}  # no attribute of an input begins so
+    fields += [(attribute, msgspec.Raw, msgspec.UNSET) for attribute in unread]
     row = msgspec.defstruct(
         "Row",
         fields,
-        rename={attribute: name for name, attribute in attributes.items()},
+        rename={**{attribute: name for name, attribute in attributes.items()}, **unread},
         forbid_unknown_fields=True,
         kw_only=True,
         frozen=True,
@@ -297,9 +319,9 @@ def _decoders(
     return msgspec.json.Decoder(row).decode, msgspec.json.Decoder(many).decode
 
 
-def decoder_of(manifest: Manifest) -> RowDecoder:
-    """Build the decoder of a model's requests."""
-    return RowDecoder(manifest.inputs)
+def decoder_of(manifest: Manifest, others: Collection[str] = ()) -> RowDecoder:
+    """Build the decoder of a model's requests, which may have the fields of other versions too."""
+    return RowDecoder(manifest.inputs, others=others)
 
 
 def _in_years(columns: Columns, name: str) -> bool:

@@ -20,6 +20,7 @@ from ml_platform.registry.manifest import Input
 from ml_platform.serving.http.problems import InvalidRequest, Problem
 from ml_platform.serving.http.query_options import INTERVAL
 from ml_platform.serving.inputs.request_decoder import MAX_ROWS
+from ml_platform.serving.inputs.shared_inputs import SharedInputs
 from ml_platform.serving.inputs.validation_errors import TOO_DEEP, not_json, parse
 
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -191,9 +192,11 @@ def _columns(value: Mapping[str, Any]) -> list[Any]:
 
 
 def _positional(number: int, row: Any, inputs: Sequence[Input]) -> Any:
-    """A row as an object; the values of an array are in the order of the model's inputs."""
+    """A row as an object; the values of an array are in the order of the first version's inputs, or of all."""
     if not isinstance(row, list):
         return row
+    if isinstance(inputs, SharedInputs) and len(row) == inputs.positional:
+        inputs = inputs[: len(row)]
     if len(row) != len(inputs):
         names = ", ".join(field.name for field in inputs)
         raise _invalid(None, f"wanted {len(inputs)} values ({names}) or an object, found {len(row)} values", number)

@@ -55,7 +55,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def find_problems(
-    body: bytes, inputs: Sequence[Input], types: Mapping[str, Any], max_rows: int
+    body: bytes, inputs: Sequence[Input], types: Mapping[str, Any], max_rows: int, others: Collection[str] = ()
 ) -> InvalidRequest | None:
     """Everything that is wrong with a body, or None when nothing is.
 
@@ -69,6 +69,8 @@ def find_problems(
         The model's inputs, and the type that each must convert to.
     max_rows
         Rows that one request may hold.
+    others
+        Names of fields that a row may have too, with any value.
     """
     try:
         document = _parse(body)
@@ -79,7 +81,7 @@ def find_problems(
         return InvalidRequest(422, [Problem(None, None, message)])
     fields = {field.name: _Field(field, types[field.name], refused_rules(field)) for field in inputs}
     if "rows" not in document or "rows" in fields:
-        return _refusal(_row_problems(None, document, fields))
+        return _refusal(_row_problems(None, document, fields, others))
     problems = _strange_names(None, document, ["rows"])
     rows = document["rows"]
     if not isinstance(rows, list):
@@ -92,7 +94,7 @@ def find_problems(
             if len(problems) >= MOST_COUNTED:
                 break
             if isinstance(row, dict):
-                problems += _row_problems(number, row, fields)
+                problems += _row_problems(number, row, fields, others)
             else:
                 problems.append(Problem(number, None, f"wanted an object, found {_kind(row)}"))
     return _refusal(problems)
@@ -176,8 +178,10 @@ def _refusal(problems: list[Problem]) -> InvalidRequest | None:
     return InvalidRequest(422, problems) if problems else None
 
 
-def _row_problems(number: int | None, row: dict[str, Any], fields: Mapping[str, _Field]) -> list[Problem]:
-    problems = _strange_names(number, row, fields)
+def _row_problems(
+    number: int | None, row: dict[str, Any], fields: Mapping[str, _Field], others: Collection[str]
+) -> list[Problem]:
+    problems = _strange_names(number, row, [*fields, *others] if others else fields)
     for name, field in fields.items():
         if name not in row:
             if field.input.required:

@@ -1,6 +1,7 @@
 """What the descriptive routes answer: which models serve, from which release, and what each takes and gives."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import msgspec
@@ -91,7 +92,7 @@ def summary(slot: EndpointState) -> ModelSummary:
 
 def describe_endpoint(slot: EndpointState) -> ModelDetail:
     """Describe a slot in full."""
-    main = main_version(slot)
+    main = described_version(slot)
     if main is None:
         return ModelDetail(**_summary(slot))
     manifest = main.manifest
@@ -148,6 +149,14 @@ def main_version(slot: EndpointState) -> ServedModel | None:
     """Version with the largest share of the traffic."""
     shares = traffic_shares(slot)
     return max(slot.served, key=lambda model: shares[model.version], default=None)
+
+
+def described_version(slot: EndpointState) -> ServedModel | None:
+    """The main version as clients are told of it: with the inputs of all versions, which a request may have."""
+    main = main_version(slot)
+    if main is None or not slot.is_mixed:
+        return main
+    return replace(main, manifest=msgspec.structs.replace(main.manifest, inputs=slot.inputs))
 
 
 def traffic_shares(slot: EndpointState) -> dict[int, float]:

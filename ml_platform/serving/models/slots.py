@@ -2,8 +2,8 @@
 
 import logging
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -12,10 +12,13 @@ from ml_platform.features.online.store import Definition, OnlineStore
 from ml_platform.inference.log_policy import LogPolicyFilter
 from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.input_contract import Contract
-from ml_platform.registry.manifest import Endpoint, Feature, Manifest, Target
+from ml_platform.registry.manifest import Endpoint, Feature, Input, Manifest, Target
 from ml_platform.registry.releases import ReleaseStore
+from ml_platform.registry.version_inputs import VersionInputs, differs
 from ml_platform.serving.inputs.feature_lookup import Lookups, OnlineStoreFailed
 from ml_platform.serving.inputs.request_decoder import RowDecoder, decoder_of
+from ml_platform.serving.inputs.shared_inputs import shared_inputs
+from ml_platform.serving.inputs.traffic_key import TrafficKey
 from ml_platform.serving.models.intervals import Intervals
 
 _TOLD = 10  # names in a message
@@ -39,6 +42,14 @@ class ServedModel:
     own_features: tuple[tuple[int, Feature], ...]  # those not looked up, with their positions in the matrix
     log_filter: LogPolicyFilter | None  # None: every request is logged in full
     intervals: Intervals | None = None  # None: the version has no numbers for them
+
+    def beside(self, others: "Sequence[ServedModel]") -> "ServedModel":
+        """This version, passing over what only the others read of a request."""
+        own = {field.name for field in self.manifest.inputs}
+        theirs = sorted({field.name for one in others for field in one.manifest.inputs} - own)
+        if self.decoder.others == tuple(theirs):
+            return self
+        return replace(self, decoder=decoder_of(self.manifest, theirs))
 
     @classmethod
     def load(
@@ -137,6 +148,9 @@ class EndpointState:
     refused: Refusal | None = None
     shadows: tuple[ServedModel, ...] = ()  # scored and logged, never answered
     shadow_refused: Refusal | None = None
+    key: TrafficKey | None = None  # None: one version answers all, or the request's id chooses
+    inputs: tuple[Input, ...] = ()  # of all versions, those of the first first
+    is_mixed: bool = False  # whether some versions read the same request differently
 
     @classmethod
     def of(
@@ -152,12 +166,37 @@ class EndpointState:
         for share in shares:
             total += share
             bounds.append(total)
-        bounds = [bound / total for bound in bounds]
-        return cls(endpoint.name, endpoint, served, tuple(bounds), None, shadows, shadow_refused)
+        loaded = (*served, *shadows)
+        by_version = _inputs_of(served, shadows)
+        fields = [{one.name: one for one in version.inputs} for version in by_version]
+        return cls(
+            name=endpoint.name,
+            endpoint=endpoint,
+            served=tuple(model.beside(loaded) for model in served),
+            bounds=tuple(bound / total for bound in bounds),
+            shadows=tuple(model.beside(loaded) for model in shadows),
+            shadow_refused=shadow_refused,
+            key=_traffic_key(endpoint, served),
+            inputs=shared_inputs(by_version),
+            is_mixed=any(
+                one.keys() != fields[0].keys() or any(differs(field, fields[0][name]) for name, field in one.items())
+                for one in fields
+            ),
+        )
 
     def version(self, number: int) -> ServedModel | None:
         """A loaded version by its number, live or shadow; None when the endpoint names no such version."""
         return next((model for model in (*self.served, *self.shadows) if model.version == number), None)
+
+    def inputs_for(self, version: int | None) -> Sequence[Input]:
+        """What a request may have: of all versions, those of the one that is asked for, or of the first, first."""
+        model = None if version is None else self.version(version)
+        if model is None:
+            return self.inputs
+        if not self.is_mixed:
+            return model.manifest.inputs
+        versions = _inputs_of(self.served, self.shadows)
+        return shared_inputs(sorted(versions, key=lambda one: one.version != version))
 
     @property
     def unverified(self) -> bool:
@@ -169,12 +208,33 @@ class EndpointState:
         for model in self.served:
             model.lookups.check()
 
+    def key_of(self, body: bytes) -> str | None:
+        """The value of the first row that chooses its version, so that the same value always gets the same one."""
+        return None if self.key is None else self.key.of(body)
+
     def choose(self, key: str | None) -> ServedModel:
         """Choose the version that answers a request: always the same for a key, and each by its share over all keys."""
         if len(self.served) == 1 or key is None:
             return self.served[0]
         point = zlib.crc32(key.encode()) / 2**32
         return next(model for model, bound in zip(self.served, self.bounds, strict=True) if point < bound)
+
+
+def _inputs_of(served: Sequence[ServedModel], shadows: Sequence[ServedModel]) -> list[VersionInputs]:
+    return [
+        *(VersionInputs(model.version, model.manifest.inputs) for model in served),
+        *(VersionInputs(model.version, model.manifest.inputs, is_live=False) for model in shadows),
+    ]
+
+
+def _traffic_key(endpoint: Endpoint, served: Sequence[ServedModel]) -> TrafficKey | None:
+    """The document's key, else the first id that a version has: what older versions answer keeps its version."""
+    if len(served) < 2:
+        return None
+    ids = (model.manifest.id for model in served)
+    name = endpoint.key or next((one for one in ids if one is not None), None)
+    fields = (field for model in served for field in model.manifest.inputs if field.name == name)
+    return next((TrafficKey(field) for field in fields), None)
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ from typing import Any
 from ml_platform.inference.intervals import HIGHEST, LOWEST
 from ml_platform.registry.manifest import Manifest
 from ml_platform.serving.inputs.request_decoder import MAX_ROWS
+from ml_platform.serving.inputs.shared_inputs import SharedInputs
 from ml_platform.serving.models.slots import ServingState
 from ml_platform.serving.openapi.operations import TIMES, Protocol, called, served
 from ml_platform.serving.openapi.predictions import answer_schema, example_row
@@ -88,7 +89,8 @@ def invocation(
 
 def _body_schema(name: str, manifest: Manifest) -> dict[str, Any]:
     rows = listed({"$ref": f"#/components/schemas/{name}_loose_row"}, minItems=1, maxItems=MAX_ROWS)
-    names = [field.name for field in manifest.inputs]
+    inputs = manifest.inputs
+    positional = inputs.positional if isinstance(inputs, SharedInputs) else len(inputs)
     split = {
         **record(
             columns=listed(TEXT, "Each at most once; those that are no inputs are ignored.", uniqueItems=True),
@@ -101,7 +103,7 @@ def _body_schema(name: str, manifest: Manifest) -> dict[str, Any]:
     formats = {
         "dataframe_split": split,
         "dataframe_records": rows,
-        "instances": {**rows, "items": {"anyOf": [rows["items"], {"type": "array", "minItems": len(names)}]}},
+        "instances": {**rows, "items": {"anyOf": [rows["items"], {"type": "array", "minItems": positional}]}},
         "inputs": {"anyOf": [rows, lists]},
     }
     return {

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ml_platform.serving.models.descriptions import main_version
+from ml_platform.serving.models.descriptions import described_version
 from ml_platform.serving.models.slots import ServedModel, ServingState
 from ml_platform.serving.openapi.predictions import REQUEST_ID, error_responses, json_content
 
@@ -16,9 +16,9 @@ STORE = {"503": "The release store cannot be read; Retry-After says when to try 
 
 
 def served(state: ServingState) -> Iterator[tuple[str, ServedModel]]:
-    """Each endpoint that answers, by name, with its main version."""
+    """Each endpoint that answers, by name, with its main version, described by the inputs of all."""
     for name, slot in sorted(state.slots.items()):
-        if (main := main_version(slot)) is not None:
+        if (main := described_version(slot)) is not None:
             yield name, main
 
 

@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from ml_platform.inference.intervals import HIGHEST, LOWEST
 from ml_platform.registry.manifest import Input, Manifest
 from ml_platform.serving.inputs.request_decoder import MAX_ROWS
-from ml_platform.serving.models.descriptions import main_version
+from ml_platform.serving.models.descriptions import described_version
 from ml_platform.serving.models.slots import ServingState
 from ml_platform.serving.prediction.explanations import MAX_EXPLAINED
 from ml_platform.spec.input_rules import rules_of
@@ -133,7 +133,7 @@ def openapi_document(app: FastAPI, state: ServingState) -> dict[str, Any]:
     schemas["Error"] = _ERROR
     paths = {}
     for name, slot in sorted(state.slots.items()):
-        if (main := main_version(slot)) is not None:
+        if (main := described_version(slot)) is not None:
             row, answer = _names(name)
             schemas[row] = row_schema(main.manifest)
             schemas[answer] = answer_schema(main.manifest)

@@ -17,12 +17,14 @@ from ml_platform.inference.log import SHADOW, InferenceLog
 from ml_platform.inference.outcomes import UNITS, Outcome, OutcomeLog, sampled_scores
 from ml_platform.registry.input_contract import violations_by_field
 from ml_platform.registry.manifest import Endpoint
+from ml_platform.registry.version_inputs import VersionInputs
 from ml_platform.segment_log.segments import LogUnavailable
 from ml_platform.serving.bounded_worker import BoundedWorker
 from ml_platform.serving.http.messages import Refused
 from ml_platform.serving.http.problems import InvalidRequest, Problem
 from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.serving.inputs.feature_lookup import OnlineStoreFailed
+from ml_platform.serving.inputs.shared_inputs import of_version
 from ml_platform.serving.models.intervals import IntervalLevel, without_intervals
 from ml_platform.serving.models.slots import EndpointState, ServedModel, ServingState
 from ml_platform.serving.prediction.explanations import MAX_EXPLAINED, add_details
@@ -35,6 +37,7 @@ from ml_platform.serving.settings import ServingSettings
 from ml_platform.serving.stage_timer import SAMPLED, StageTimer
 from ml_platform.serving.telemetry.metrics import Metrics, ModelMetrics
 
+NOT_JSON = 400  # status of a refusal
 INLINE_BYTES = 2**17  # some 500 rows, 10 ms of scoring: a larger body would keep other requests waiting
 
 logger = logging.getLogger("serving")
@@ -169,16 +172,20 @@ class Predictor:
             stages.mark("wait")
         try:
             body = self._prepared(slot.name, body, options)
-            model, key = _choose(slot, body, options)
         except InvalidRequest as invalid:
             raise self._invalid(slot, invalid) from invalid
+        model, key = _choose(slot, body, options)
         if self._outcomes is None or key is None or slot.endpoint is None or slot.endpoint.walk is None:
             return self._answer_by(model, slot, body, options)[0]
-        started, scored = perf_counter(), None
+        started, scored, is_outcome = perf_counter(), None, True
         try:
             answer, scored = self._answer_by(model, slot, body, options)
-        finally:  # whatever went wrong, the version was at it
-            self._note_outcome(self._outcomes, slot.endpoint, model, key, perf_counter() - started, scored)
+        except Refused as refused:
+            is_outcome = refused.status != NOT_JSON  # which no version could read
+            raise
+        finally:  # whatever else went wrong, the version was at it
+            if is_outcome:
+                self._note_outcome(self._outcomes, slot.endpoint, model, key, perf_counter() - started, scored)
         return answer
 
     def _note_outcome(  # noqa: PLR0917 - what a line says
@@ -221,7 +228,9 @@ class Predictor:
         try:
             scored = _score_by(model, body, options)
         except InvalidRequest as invalid:
-            raise self._invalid(slot, invalid) from invalid
+            is_chosen = slot.is_mixed and options.version is None and len(slot.served) > 1
+            is_chosen = is_chosen and invalid.status != NOT_JSON
+            raise self._invalid(slot, _by_version(invalid, model, slot) if is_chosen else invalid) from invalid
         except OnlineStoreFailed as failed:
             raise Refused(503, "online_store_failed", f"not answered: {failed}", retry_after=1) from failed
         level = msgspec.UNSET if options.interval is None else self._add_intervals(model, scored, options.interval)
@@ -348,8 +357,8 @@ def _choose(slot: EndpointState, body: bytes, options: PredictionOptions) -> tup
 
     Raises
     ------
-    InvalidRequest
-        For a body of which the first row cannot be read.
+    Refused
+        For a version that is not loaded.
     """
     if options.version is not None:
         model = slot.version(options.version)
@@ -358,8 +367,14 @@ def _choose(slot: EndpointState, body: bytes, options: PredictionOptions) -> tup
         return model, None
     if len(slot.served) == 1:
         return slot.served[0], None
-    key = _key(slot, body) or options.request_id
+    key = slot.key_of(body) or options.request_id
     return slot.choose(key), key
+
+
+def _by_version(invalid: InvalidRequest, model: ServedModel, slot: EndpointState) -> InvalidRequest:
+    """Say which version refused a request that the traffic split gave it."""
+    others = [VersionInputs(one.version, one.manifest.inputs) for one in slot.served if one is not model]
+    return of_version(invalid, VersionInputs(model.version, model.manifest.inputs), others)
 
 
 def _score_by(model: ServedModel, body: bytes, options: PredictionOptions) -> Scored:
@@ -381,6 +396,7 @@ def _score_by(model: ServedModel, body: bytes, options: PredictionOptions) -> Sc
         if stages is not None:
             stages.mark("decode")
         try:
+            body = model.decoder.own_rows(body)
             return score_columns(model, columns, body, options.request_id, options.caller, stages=stages)
         except (ValueError, ArithmeticError):
             pass  # some row is at fault: scoring row by row finds and names it
@@ -388,11 +404,3 @@ def _score_by(model: ServedModel, body: bytes, options: PredictionOptions) -> Sc
     if stages is not None:
         stages.mark("decode")
     return score_rows(model, rows, options.request_id, options.caller, stages=stages)
-
-
-def _key(slot: EndpointState, body: bytes) -> str | None:
-    """The value of the first row that chooses its version, so that the same value always gets the same one."""
-    model = slot.served[0]
-    name = slot.endpoint.key if slot.endpoint and slot.endpoint.key else model.manifest.id
-    value = None if name is None else model.decoder.first(body, name)
-    return None if value is None else str(value)

@@ -91,8 +91,7 @@ class RouteAdapter:
         body = await self.body(request)
         if stages is not None:
             stages.mark("receive")
-        inputs = ((version and slot.version(version)) or slot.served[0]).manifest.inputs
-        translated = await translate(body, inputs)
+        translated = await translate(body, slot.inputs_for(version))
         if stages is not None:
             stages.mark("translate")
         level = request.query_params.get(INTERVAL, parameters().get(INTERVAL))

@@ -75,7 +75,9 @@ def oip_routes(adapter: RouteAdapter) -> list[Route]:
                 "name": model.name,
                 "versions": [str(one.version) for one in (*slot.served, *slot.shadows)],
                 "platform": "onnx",
-                "inputs": [_tensor(field.name, DATATYPES[field.type]) for field in model.manifest.inputs],
+                "inputs": [
+                    _tensor(field.name, DATATYPES[field.type]) for field in slot.inputs_for(version_of(request))
+                ],
                 "outputs": [
                     _described(name, kind, model.manifest) for name, kind in outputs_of(model.manifest).items()
                 ],
