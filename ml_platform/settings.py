@@ -130,6 +130,11 @@ class Settings(EnvironmentSettings):
         return self.home / "scoring"
 
     @property
+    def streams_dir(self) -> Path:
+        """Folder of the statuses of streams' workers."""
+        return self.home / "streams"
+
+    @property
     def handoff_dir(self) -> Path:
         """Folder of the small documents that one asset hands to the next."""
         return self.home / "handoffs"

@@ -106,9 +106,12 @@ def undeclared(*extras: str, below: str = "ml_platform") -> set[str]:
 
 def test_every_library_that_is_imported_is_declared_where_it_is_needed() -> None:
     frameworks = {"keras", "tensorflow", "torch"}  # not always installed
-    assert undeclared("platform", "postgres", "ray", "otel", "catboost", "xgboost", "notebooks") <= frameworks
+    assert (
+        undeclared("platform", "postgres", "ray", "otel", "catboost", "xgboost", "notebooks", "streaming") <= frameworks
+    )
     notebooks = {"ipykernel", "jupyter_client", "jupytext", "nbclient", "nbformat", "shap"}
-    optional = {"opentelemetry", "psycopg", "ray", "catboost", "xgboost"} | notebooks
+    brokers = {"confluent_kafka", "nats"}
+    optional = {"opentelemetry", "psycopg", "ray", "catboost", "xgboost"} | notebooks | brokers
     assert undeclared("platform") <= optional | frameworks
     assert undeclared("serving", below="ml_platform/serving") <= {"opentelemetry", "ray"}
     assert undeclared(below="ml_platform/spec") == set()

@@ -23,7 +23,7 @@ ROWS = (
     ("inference",),
     ("features",),
     ("registry",),
-    ("spec_yaml", "segment_log"),
+    ("spec_yaml", "segment_log", "streams"),
     ("lake",),
     ("spec", "processes", "compute", "local_ray", "bootstrap"),
     ("code_version", "environments", "project", "settings"),

@@ -12,6 +12,7 @@ from ml_platform.spec.inputs import InputField
 from ml_platform.spec.monitoring import InferenceLogging, Monitoring, Recalibration, Retraining, Skew
 from ml_platform.spec.objective_rules import check_objective
 from ml_platform.spec.promotion import Promotion
+from ml_platform.spec.stream import Stream
 from ml_platform.spec.threshold import Threshold
 from ml_platform.spec.training import Training, check_distributed
 from ml_platform.spec.types import Declared, Duration, PositiveDuration, Tag, Task
@@ -267,6 +268,9 @@ class ModelSpec(Declared):
     )
     promotion: Promotion = Field(Promotion(), description="When a new version may serve.")
     scoring: Scoring = Field(description="Which days are scored in batch, and when.")
+    stream: Stream | None = Field(
+        None, description="Messages that are answered as they come, e.g. of Kafka; none when absent."
+    )
     monitoring: Monitoring = Field(
         Monitoring(), description="What is watched once the model serves, and when it alarms."
     )
@@ -329,6 +333,10 @@ class ModelSpec(Declared):
         if self.task == "regression" and self.calibration != "none":
             raise ValueError("calibration: only a classifier has probabilities, not task 'regression'; leave it out")
         check_lookups(self.lookups)
+        if self.stream is not None and (others := sorted(set(self.stream.mapping.inputs) - set(names))):
+            raise ValueError(
+                f"stream.mapping.inputs: {others} are no inputs of the model; there are {', '.join(names)}"
+            )
         return self
 
     @property

@@ -1,0 +1,1 @@
+"""Sources of messages and sinks of answers, with positions by which a reader goes on after a kill."""

@@ -1,0 +1,85 @@
+"""What a stream writes: an answer per message, or a dead letter with the reason; both are one JSON object."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+# Why a message is a dead letter: no JSON object; a field that is missing, of a wrong type or out of its rule; features
+# that cannot be derived; an event that is older than `late_after`.
+Kind = Literal["broken", "contract", "features", "late"]
+LARGEST_KEPT = 2**19  # characters of a message that a dead letter keeps
+
+
+class StreamAnswer(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+    """The answer to one message.
+
+    `partition` and `position` are those of the message; `request_id` is what the inference log calls it. `id` is the
+    model's own, `key` what `mapping.key` names or the message's key. Instants are UTC: `event_at` of the event,
+    `arrived_at` when the broker got the message, `scored_at` of the scoring.
+    """
+
+    model: str
+    version: int
+    partition: int
+    position: int
+    request_id: str
+    key: Any = None
+    id: str | int | float | None = None
+    prediction: bool | int | float | str
+    probability: float | None = None
+    probabilities: dict[str, float] | None = None
+    event_at: datetime
+    arrived_at: datetime
+    scored_at: datetime
+    flags: Sequence[Mapping[str, Any]] | None = None  # inputs that break the contract and were answered all the same
+    degraded: Sequence[str] | None = None  # what failed: online_store
+
+
+class Fault(msgspec.Struct, gc=False):
+    """One thing that is wrong with a message."""
+
+    field: str | None
+    message: str
+
+
+class DeadLetter(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+    """A message that was not answered, and why.
+
+    `value` is the message as text; of one that is no UTF-8 `value_base64` has the bytes. Of a very long one both have
+    the beginning, and `truncated` is true.
+    """
+
+    model: str
+    partition: int
+    position: int
+    kind: Kind
+    reason: str
+    faults: Sequence[Fault] = ()
+    key: Any = None
+    value: str | None = None
+    value_base64: bytes | None = None  # msgspec writes bytes as base64
+    truncated: bool = False
+    arrived_at: datetime
+    refused_at: datetime
+
+
+def dead_letter_value(value: bytes | None) -> dict[str, Any]:
+    """The fields of a dead letter that keep the message.
+
+    Examples
+    --------
+    >>> dead_letter_value(b'{"a": 1}')
+    {'value': '{"a": 1}', 'value_base64': None, 'truncated': False}
+    >>> dead_letter_value(b"\\xff")["value_base64"]
+    b'\\xff'
+    """
+    kept = None if value is None else value[:LARGEST_KEPT]
+    truncated = value is not None and len(value) > LARGEST_KEPT
+    if kept is None:
+        return {"value": None, "value_base64": None, "truncated": False}
+    try:
+        return {"value": kept.decode(), "value_base64": None, "truncated": truncated}
+    except UnicodeDecodeError:
+        return {"value": None, "value_base64": kept, "truncated": truncated}

@@ -1,0 +1,137 @@
+"""Reads the messages of a topic: partitions by assignment, positions are offsets."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ml_platform.spec.stream import KafkaSource
+from ml_platform.streams.kafka_client import ANSWER_SECONDS, kafka_errors, logger, open_consumer, topic_partitions
+from ml_platform.streams.protocols import Message, PartitionLag, Resume, StreamMisfit
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer, KafkaError
+
+# Some brokers hold a fetch for all of this time though messages have come; others answer at once.
+_FETCH_WAIT_MS = 5
+_FETCHED_KB = 32 * 1024  # ahead of `read`, over all partitions: what bounds the memory of a backlog
+
+
+class KafkaTopic:
+    """A `Source` over one topic.
+
+    Parameters
+    ----------
+    spec
+        The topic and its brokers.
+    """
+
+    def __init__(self, spec: KafkaSource) -> None:
+        self._spec = spec
+        self._made: Consumer | None = None
+        self._next: dict[int, int] = {}
+        self._done: dict[int, frozenset[int]] = {}
+
+    @property
+    def _consumer(self) -> "Consumer":
+        if self._made is None:
+            self._made = open_consumer(
+                self._spec,
+                **{
+                    "fetch.wait.max.ms": _FETCH_WAIT_MS,
+                    "queued.max.messages.kbytes": _FETCHED_KB,
+                    "queued.min.messages": 20_000,
+                    "fetch.message.max.bytes": 2**20,
+                },
+            )
+        return self._made
+
+    def partitions(self) -> Sequence[int]:
+        """See `protocols.Source`."""
+        return topic_partitions(self._consumer, self._spec.topic)
+
+    def assign(self, resume: Mapping[int, Resume]) -> None:
+        """See `protocols.Source`."""
+        from confluent_kafka import TopicPartition
+
+        topic = self._spec.topic
+        self._next = {partition: self._start(partition, answered) for partition, answered in resume.items()}
+        self._done = {partition: answered.done for partition, answered in resume.items()}
+        with kafka_errors():
+            self._consumer.assign([TopicPartition(topic, *place) for place in sorted(self._next.items())])
+
+    def _start(self, partition: int, answered: Resume) -> int:
+        """The offset to go on with (raises StreamMisfit)."""
+        where = f"topic '{self._spec.topic}', partition {partition}"
+        low, high = self._ends(partition)
+        newest = max(answered.done, default=answered.after)
+        place = (newest if answered.after < 0 else answered.after) + 1
+        if newest >= 0 and place < low:
+            raise StreamMisfit(
+                f"{where}: up to {low - place:,} messages from offset {place} on were deleted before they were "
+                "answered (the topic's retention). To go on with what is left, answer into new topics and tables"
+            )
+        if answered.after >= 0:
+            return place
+        if self._spec.start == "earliest":
+            return low
+        return max(low, min(answered.done, default=high))
+
+    def _ends(self, partition: int) -> tuple[int, int]:
+        from confluent_kafka import TopicPartition
+
+        with kafka_errors():
+            ends: tuple[int, int] = self._consumer.get_watermark_offsets(
+                TopicPartition(self._spec.topic, partition), timeout=ANSWER_SECONDS
+            )
+        return ends
+
+    def read(self, most: int, seconds: float) -> Sequence[Message]:
+        """See `protocols.Source`."""
+        with kafka_errors():
+            first = self._consumer.poll(seconds)
+            if first is None:
+                return []
+            records = [first, *self._consumer.consume(most - 1, 0)] if most > 1 else [first]
+        messages = []
+        for record in records:
+            if (error := record.error()) is not None:
+                self._judge(error)
+                continue
+            partition, offset = record.partition(), record.offset()
+            assert partition is not None
+            assert offset is not None
+            self._next[partition] = offset + 1
+            if (done := self._done[partition]) and offset in done:
+                continue
+            messages.append(Message(partition, offset, record.value(), record.key(), record.timestamp()[1] * 1000))
+        return messages
+
+    def _judge(self, error: "KafkaError") -> None:
+        """Raise what a person has to decide; a broker that is away comes back."""
+        from confluent_kafka import KafkaError
+
+        if error.code() in (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET):
+            raise StreamMisfit(
+                f"topic '{self._spec.topic}' does not have the next message: messages were deleted before they were "
+                "read (the topic's retention), or the topic was made anew. Answer into new topics and tables, or "
+                f"restore the topic ({error.str()})"
+            )
+        if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED):
+            raise StreamMisfit(f"topic '{self._spec.topic}': {error.str()}")
+        logger.warning("topic '%s': %s", self._spec.topic, error.str())
+
+    def lag(self) -> Mapping[int, PartitionLag]:
+        """See `protocols.Source`."""
+        from confluent_kafka import TopicPartition
+
+        lags = {}
+        for partition, place in self._next.items():
+            _, high = self._consumer.get_watermark_offsets(TopicPartition(self._spec.topic, partition), cached=True)
+            end = max(high, place)  # not known (-1001) before the first fetch
+            lags[partition] = PartitionLag(position=place - 1, end=end, waiting=end - place)
+        return lags
+
+    def close(self) -> None:
+        """See `protocols.Source`."""
+        if self._made is not None:
+            self._made.close()
+            self._made = None
