@@ -9,6 +9,7 @@ import lightgbm
 import msgspec
 import numpy as np
 import polars as pl
+from _batch_names import CHANNELS, FEATURES, LOOKED_UP, MODEL, NUMBERS, feature_names
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -27,11 +28,6 @@ from ml_platform_tests.serving import releases
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAYS = 60
-NUMBERS = 22  # inputs
-LOOKED_UP = {"shop": 1_000, "customer": 20_000, "product": 3_000}  # view by its key → entities; 6 features each
-FEATURES = 6
-CHANNELS = ("web", "phone", "store", "app", "mail")
-MODEL = "orders"
 _FRAME_ROWS = 500_000
 
 
@@ -48,7 +44,7 @@ def views(folder: Path) -> dict[str, FeatureView]:
     return load_views(folder)
 
 
-def build(home: Path, rows: int, trees: int) -> None:
+def build(home: Path, rows: int, trees: int, leaves: int = 31) -> None:
     """Make lake, views and release; `model.txt` is LightGBM's own file."""
     settings = Settings(home=home)
     lake, random = Lake(settings.lake_uri), np.random.default_rng(0)
@@ -58,7 +54,7 @@ def build(home: Path, rows: int, trees: int) -> None:
     for view in known.values():
         compute_view(lake, view)
     lake.replace_in_batches("raw/orders", lambda: orders(rows))
-    booster = _train(trees)
+    booster = _train(trees, leaves)
     booster.save_model(home / "model.txt")
     publish(settings, booster, known)
 
@@ -93,19 +89,13 @@ def _history(key: str, number: int, random: np.random.Generator) -> pl.DataFrame
     )
 
 
-def feature_names() -> list[str]:
-    """Columns of the matrix: a category, the numbers of a row, and those looked up."""
-    looked_up = [f"of_{key}__f{number}" for key in LOOKED_UP for number in range(FEATURES)]
-    return ["channel", *(f"n{number}" for number in range(NUMBERS)), *looked_up]
-
-
-def _train(trees: int) -> lightgbm.Booster:
+def _train(trees: int, leaves: int) -> lightgbm.Booster:
     random = np.random.default_rng(2)
     X = random.normal(size=(20_000, len(feature_names())))
     X[:, 0] = random.integers(0, len(CHANNELS), len(X))
     X[random.random(X.shape) < 0.02] = np.nan
     y = (np.nan_to_num(X[:, 1]) + np.nan_to_num(X[:, 30] * X[:, 9]) + random.normal(size=len(X))) > 0
-    classifier = lightgbm.LGBMClassifier(n_estimators=trees, num_leaves=31, verbosity=-1, random_state=0, n_jobs=1)
+    classifier = lightgbm.LGBMClassifier(n_estimators=trees, num_leaves=leaves, verbosity=-1, random_state=0, n_jobs=1)
     booster: lightgbm.Booster = classifier.fit(X, y).booster_
     return booster
 

@@ -1,270 +1,246 @@
-"""What scoring a table in batch costs: beside plain `predict` over a frame, by memory, on Ray, and beside Spark.
+"""What scoring a table in batch costs: beside plain `predict` over a frame, beside Spark, by memory, and on Ray.
+
+    python benchmarks/batch.py usual large ray
+    python benchmarks/batch.py spark --spark /path/of/a/python/with/pyspark,mlflow,lightgbm
 
 Everything scores the same orders of the same Delta table with the same three look-ups, point in time, by the same
-LightGBM over 41 features, and writes the scores. Each runs in a process of its own; figures are processor seconds of
-the process and what it started, since the machine is shared.
-
-    python benchmarks/batch.py [--rows 2000000] [--large 20000000] [--spark /path/of/a/python/with/pyspark]
+LightGBM over 41 features, and writes the scores. Each way runs in a process of its own that imports only what it needs
+(`_batch_ways.py`), in turns, and the least of its turns counts. Figures are processor seconds of the process and what
+it started, since the machine is shared; memory is the proportional set size of all these processes, looked at five
+times a second.
 """
 
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
 import psutil
-from _batch_world import CHANNELS, FEATURES, LOOKED_UP, MODEL, NUMBERS, build, feature_names, views
+from _batch_names import FEATURES, LOOKED_UP, NUMBERS, feature_names
+from _batch_world import build
 from _results import write_section
 
-from ml_platform.compute import executor_session
-from ml_platform.scoring.run import Wanted, score
-from ml_platform.settings import Settings
-
-TREES = {"usual": 300, "heavy": 900, "light": 30}
-
-
-def ours(home: Path, out: Path) -> None:
-    """`ml-platform score`, in process."""
-    report = _score(home, str(out))
-    assert report.refused == 0
+WAYS = Path(__file__).with_name("_batch_ways.py")
+NAMES = {
+    "ours": "`ml-platform score` into a file",
+    "table": "`ml-platform score` into a table",
+    "polars": "Polars `join_asof`, LightGBM `predict`",
+    "pandas": "pandas `merge_asof`, LightGBM `predict`",
+    "spark": "`mlflow.pyfunc.spark_udf`, `local[2]`, rows joined before",
+}
+_EACH = 0.2  # seconds between looks at the memory
 
 
-def _score(home: Path, target: str, executor: str = "local"):
-    wanted = Wanted(model=MODEL, source="raw/orders", target=target, executor=executor)
-    return score(Settings(home=home), wanted, lambda: views(home / "views"))
+class Cost(NamedTuple):
+    """What one way took."""
+
+    start: float  # processor seconds until it was ready
+    cpu: float  # after that
+    seconds: float  # after that, by the clock
+    mb: float  # most memory
+    told: dict[str, Any]  # what it printed itself
 
 
-def pandas_predict(home: Path, out: Path) -> None:
-    """What a person writes: `merge_asof` for each view, then `predict` over the frame, on one thread."""
-    import lightgbm
-    import pandas as pd
-    from deltalake import DeltaTable
+def measure(way: str, home: Path, out: Path, python: str = sys.executable) -> Cost:
+    """Run one way."""
+    if (home / "scoring").exists():
+        subprocess.run(["rm", "-r", home / "scoring"], check=True)  # it would find that all is there already
+    for left in (out, home / "lake/scores"):
+        subprocess.run(["rm", "-rf", left], check=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    process = subprocess.Popen(
+        [python, WAYS, way, home, out], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    tree, most, done = psutil.Process(process.pid), [0.0], threading.Event()
 
-    rows = DeltaTable(home / "lake/raw/orders").to_pandas().sort_values("at")
-    for key in LOOKED_UP:
-        known = DeltaTable(home / f"lake/features/of_{key}").to_pandas().sort_values("event_time")
-        known = known.rename(columns={f"f{number}": f"of_{key}__f{number}" for number in range(FEATURES)})
-        rows = pd.merge_asof(
-            rows, known, left_on="at", right_on="event_time", by=key, tolerance=pd.Timedelta(days=30)
-        ).drop(columns="event_time")
-    rows["channel"] = rows["channel"].map({name: code for code, name in enumerate(CHANNELS)}).astype("float64")
-    booster = lightgbm.Booster(model_file=home / "model.txt")
-    rows["score"] = booster.predict(rows[feature_names()], num_threads=1)
-    rows[["id", "at", "score"]].to_parquet(out)
+    def watch() -> None:
+        while not done.wait(_EACH):
+            most[0] = max(most[0], memory(tree))
 
-
-def polars_predict(home: Path, out: Path) -> None:
-    """The same with Polars, which is faster: `join_asof`, then `predict` over the matrix, on one thread."""
-    import lightgbm
-    import polars as pl
-
-    rows = pl.scan_delta(str(home / "lake/raw/orders")).sort("at")
-    for key in LOOKED_UP:
-        known = pl.scan_delta(str(home / f"lake/features/of_{key}")).sort("event_time")
-        known = known.rename({f"f{number}": f"of_{key}__f{number}" for number in range(FEATURES)})
-        rows = rows.join_asof(known, left_on="at", right_on="event_time", by=key, tolerance="30d").drop("event_time")
-    codes = pl.col("channel").replace_strict(list(CHANNELS), range(len(CHANNELS)), return_dtype=pl.Float64)
-    frame = rows.with_columns(codes).collect()
-    booster = lightgbm.Booster(model_file=home / "model.txt")
-    scores = booster.predict(frame.select(feature_names()).to_numpy(), num_threads=1)
-    frame.select("id", "at", pl.Series("score", np.asarray(scores))).write_parquet(out)
-
-
-def spark(home: Path, out: Path) -> None:
-    """`mlflow.pyfunc.spark_udf` on `local[2]`, over rows that are joined already: Spark has no as-of join."""
-    import lightgbm
-    import mlflow
-    import polars as pl
-    from pyspark.sql import SparkSession
-
-    os.environ |= {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
-    session = (
-        SparkSession.builder.master("local[2]").config("spark.driver.memory", "4g").config("spark.ui.enabled", "false")
-    ).getOrCreate()
-    session.sparkContext.setLogLevel("ERROR")
-    joined = str(out.with_name("joined.parquet"))
-    model = str(out.with_name("mlflow_model"))
-    booster = lightgbm.Booster(model_file=home / "model.txt")
-    mlflow.lightgbm.save_model(booster, model, pip_requirements=[], signature=_signature(pl.scan_parquet(joined)))
-    predict = mlflow.pyfunc.spark_udf(session, model, result_type="double", env_manager="local")
-    frame = session.read.parquet(joined)
-    print("READY", flush=True)
-    frame.withColumn("score", predict(*feature_names())).select("id", "at", "score").write.parquet(str(out))
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    start = before = cpu = seconds = 0.0
+    told: dict[str, Any] = {}
+    try:
+        for line in process.stdout:
+            if line.startswith("READY"):
+                start, before = spent(tree), time.perf_counter()
+            elif line.startswith("DONE"):
+                cpu, seconds = spent(tree) - start, time.perf_counter() - before
+                process.stdin.close()
+            elif line.startswith("{"):
+                told = json.loads(line)
+    finally:
+        done.set()
+        watcher.join()
+        if process.wait() != 0:
+            raise RuntimeError(f"{way} ended with code {process.returncode}")
+    cost = Cost(start, cpu, seconds, most[0], told)
+    print(way, *(f"{name}={value}" for name, value in cost._asdict().items()), flush=True)
+    return cost
 
 
-def _signature(rows):
-    from mlflow.models import infer_signature
-
-    few = rows.select(feature_names()).head(100).collect().to_pandas()
-    return infer_signature(few, np.zeros(len(few)))
-
-
-def join_for_spark(home: Path, out: Path) -> None:
-    """Write the joined rows that Spark reads."""
-    import polars as pl
-
-    rows = pl.scan_delta(str(home / "lake/raw/orders")).sort("at")
-    for key in LOOKED_UP:
-        known = pl.scan_delta(str(home / f"lake/features/of_{key}")).sort("event_time")
-        known = known.rename({f"f{number}": f"of_{key}__f{number}" for number in range(FEATURES)})
-        rows = rows.join_asof(known, left_on="at", right_on="event_time", by=key, tolerance="30d").drop("event_time")
-    codes = pl.col("channel").replace_strict(list(CHANNELS), range(len(CHANNELS)), return_dtype=pl.Float64)
-    frame = rows.with_columns(codes).select("id", "at", *feature_names()).collect()
-    frame.write_parquet(out.with_name("joined.parquet"), row_group_size=100_000)
+def spent(tree: psutil.Process) -> float:
+    """Processor seconds of a process and all that it started, ended or not."""
+    total = 0.0
+    for process in (tree, *tree.children(recursive=True)):
+        try:
+            total += sum(process.cpu_times()[:4])
+        except psutil.NoSuchProcess:
+            continue  # its parent has its seconds
+    return total
 
 
-def on_ray(home: Path, out: Path) -> None:
-    """Print the processor seconds of the busiest worker and of this process, the start of Ray and workers excluded."""
-    with executor_session("ray"):
-        few = Wanted(
-            model=MODEL, source="SELECT * FROM raw.orders USING SAMPLE reservoir(1200000 ROWS) REPEATABLE (1)",
-            target=str(out.with_name("warm.parquet")), executor="ray",
+def memory(tree: psutil.Process) -> float:
+    """MB of a process and all that it started; a page that several share counts as a part in each."""
+    total = 0.0
+    try:
+        for process in (tree, *tree.children(recursive=True)):
+            total += process.memory_full_info().pss / 2**20
+    except psutil.Error:
+        pass  # it just ended
+    return total
+
+
+def in_turns(ways: Sequence[str], home: Path, turns: int) -> dict[str, Cost]:
+    """The turn of each way that took least."""
+    every = [{way: measure(way, home, home.parent / f"{way}.parquet") for way in ways} for _ in range(turns)]
+    return {way: min((one[way] for one in every), key=lambda cost: cost.start + cost.cpu) for way in ways}
+
+
+def usual(folder: Path, options: argparse.Namespace) -> None:
+    """Beside plain `predict`."""
+    rows, home = options.rows, folder / "home"
+    build(home, rows, trees=300)
+    costs = in_turns(["ours", "table", "polars", "pandas"], home, options.turns)
+    write("Scoring in batch", options, [described(rows, 300), "", *compared(costs, "pandas", rows)])
+
+
+def spark(folder: Path, options: argparse.Namespace) -> None:
+    """Beside Spark."""
+    if options.spark is None:
+        raise SystemExit("say --spark and the path of a Python with pyspark, mlflow, lightgbm and polars")
+    rows, home = options.rows, folder / "home"
+    build(home, rows, trees=300)
+    measure("join", home, folder / "join.parquet")
+    costs = in_turns(["ours"], home, options.turns)
+    every = [measure("spark", home, folder / f"spark-{turn}", options.spark) for turn in range(options.turns)]
+    costs["spark"] = min(every, key=lambda cost: cost.cpu)
+    one, other = costs["ours"], costs["spark"]
+    write(
+        "Scoring in batch beside Spark", options,
+        [
+            described(rows, 300), "",
+            *compared(costs, "ours", rows),
+            "",
+            "Start excluded (of Spark: session, model, and workers that have scored rows; of ours: imports), Spark "
+            f"takes {other.cpu / one.cpu:.1f} times the processor time and {other.seconds / one.seconds:.1f} times "
+            "as long by the clock; the look-ups are in our figures only.",
+        ],
+    )  # fmt: skip
+
+
+def large(folder: Path, options: argparse.Namespace) -> None:
+    """Memory as the rows grow, in process."""
+    lines = [
+        "Into a table of the lake, with 30 trees:",
+        "",
+        "| rows | CPU s | µs a row | seconds | peak memory MB (PSS) |",
+        "|---|---|---|---|---|",
+    ]
+    for rows in options.large:
+        home = folder / str(rows) / "home"
+        build(home, rows, trees=30)
+        one = measure("table", home, home.parent / "unused")
+        lines.append(f"| {rows:,} | {one.cpu:.1f} | {1e6 * one.cpu / rows:.2f} | {one.seconds:,.0f} | {one.mb:,.0f} |")
+        subprocess.run(["rm", "-r", home.parent], check=True)
+    write("Scoring in batch: memory", options, lines)
+
+
+def ray(folder: Path, options: argparse.Namespace) -> None:
+    """One process beside two workers, by the processor time that bounds each."""
+    lines = [
+        "Over files, start excluded (of Ray and its workers). The bound is the processor time of the busier worker, or",
+        "of the process that hands out the parts.",
+        "",
+        "| model | one process, CPU s | µs a row | busier of two workers | driver | times as fast | by the clock |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, trees, leaves in (("300 trees of 31 leaves", 300, 31), ("600 trees of 255 leaves", 600, 255)):
+        rows, home = options.rows, folder / str(leaves) / "home"
+        build(home, rows, trees=trees, leaves=leaves)
+        turns = [
+            (measure("ours", home, home.parent / "alone.parquet"), measure("ray", home, home.parent / "ray.parquet"))
+            for _ in range(options.turns)
+        ]
+        alone, many = min((one for one, _ in turns), key=lambda cost: cost.cpu), min(
+            (other for _, other in turns), key=lambda cost: max(cost.told["workers"][0], cost.told["own"])
         )  # fmt: skip
-        score(Settings(home=home), few, lambda: views(home / "views"))  # so that workers are there, and have imported
-        before, own = _workers(), time.process_time()
-        _score(home, str(out), "ray")
-        after = _workers()
-        used = sorted((after[pid] - before.get(pid, 0.0) for pid in after), reverse=True)
-        print(json.dumps({"workers": used[:4], "own": time.process_time() - own}))
+        busiest, own = many.told["workers"][0], many.told["own"]
+        clock = min(one.seconds for one, _ in turns) / min(other.told["wall"] for _, other in turns)
+        lines.append(
+            f"| {name} | {alone.cpu:.1f} | {1e6 * alone.cpu / rows:.1f} | {busiest:.1f} | {own:.1f} | "
+            f"{alone.cpu / max(busiest, own):.2f} | {clock:.2f} |"
+        )
+        subprocess.run(["rm", "-r", home.parent], check=True)
+    write("Scoring in batch on Ray", options, [*lines, "", f"{options.rows:,} rows."])
 
 
-def _workers() -> dict[int, float]:
-    """Processor seconds of Ray's workers so far."""
-    found = {}
-    for process in psutil.Process().children(recursive=True):
-        if process.name().startswith("ray::") or "default_worker.py" in " ".join(process.cmdline()):
-            found[process.pid] = sum(process.cpu_times()[:2])
-    return found
+def described(rows: int, trees: int) -> str:
+    """What is scored."""
+    return (
+        f"{rows:,} rows, {len(LOOKED_UP)} look-ups of {FEATURES} features each, {len(feature_names())} features "
+        f"({NUMBERS} numbers of the row), {trees} trees of 31 leaves."
+    )
 
 
-def measure(what: str, home: Path, out: Path, python: str = sys.executable) -> dict[str, float]:
-    """Run one way in a process of its own, and tell what it took."""
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    command = [python, __file__, "--run", what, "--home", str(home), "--out", str(out)]
-    ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    told = json.loads(ended.stdout.strip().splitlines()[-1])
-    print(what, cpu, told, flush=True)
-    return {"cpu": cpu, "seconds": time.perf_counter() - began, **told}
+def compared(costs: dict[str, Cost], beside: str, rows: int) -> list[str]:
+    """Table of ways, with ratios to one of them."""
+    lines = [
+        "| | CPU s with start | ratio | CPU s after it | µs a row | ratio | seconds after it | peak memory MB (PSS) |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    peer = costs[beside]
+    for way, one in costs.items():
+        whole = one.start + one.cpu
+        lines.append(
+            f"| {NAMES[way]} | {whole:.1f} | {whole / (peer.start + peer.cpu):.2f} | {one.cpu:.1f} | "
+            f"{1e6 * one.cpu / rows:.1f} | {one.cpu / peer.cpu:.2f} | {one.seconds:.1f} | {one.mb:,.0f} |"
+        )
+    return lines
 
 
-def run_one(what: str, home: Path, out: Path) -> None:
-    """Run one way in this process, and print its peak of memory."""
-    ways = {
-        "ours": ours, "pandas": pandas_predict, "polars": polars_predict, "ray": on_ray, "spark": spark,
-        "join": join_for_spark,
-    }  # fmt: skip
-    if what != "nothing":
-        ways[what](home, out)
-    if what != "ray":
-        print(json.dumps({"mb": _peak_mb()}))
-
-
-def _peak_mb() -> float:
-    """Peak of this program's memory; `ru_maxrss` would include that of the process that started it."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+def write(title: str, options: argparse.Namespace, lines: list[str]) -> None:
+    """Write a section, with the load of the machine."""
+    load = f"Load average {os.getloadavg()[1]:.1f} over the last 5 minutes, on {os.cpu_count()} cores."
+    packages = ("polars", "pandas", "lightgbm", "onnxruntime", "numba", "deltalake", "ray")
+    command = f"python benchmarks/batch.py {options.part}"
+    print(write_section(title, command, [*lines, "", load], packages=packages))
 
 
 def main() -> None:
-    """Measure, and write the section."""
-    parser = argparse.ArgumentParser()
+    """Measure, and write the sections."""
+    parts = {"usual": usual, "spark": spark, "large": large, "ray": ray}
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", choices=[*parts], default=["usual", "large", "ray"])
     parser.add_argument("--rows", type=int, default=2_000_000)
-    parser.add_argument("--large", type=int, default=20_000_000)
-    parser.add_argument("--spark", help="Python with pyspark and our libraries")
-    parser.add_argument("--without", nargs="*", default=[], choices=["ray", "large", "usual"])
-    parser.add_argument("--run")
-    parser.add_argument("--home", type=Path)
-    parser.add_argument("--out", type=Path)
-    chosen = parser.parse_args()
-    if chosen.run:
-        run_one(chosen.run, chosen.home, chosen.out)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        if "usual" not in chosen.without:
-            _write("Scoring in batch", usual(Path(folder) / "usual", chosen.rows, chosen.spark))
-        if "large" not in chosen.without:
-            _write("Scoring in batch: memory", large(Path(folder) / "light", chosen.rows, chosen.large))
-        if "ray" not in chosen.without:
-            _write("Scoring in batch on Ray", ray_ratio(Path(folder) / "heavy", chosen.rows))
-
-
-def _write(title: str, lines: list[str]) -> None:
-    load = os.getloadavg()[2]
-    told = f"The machine was shared: load average over the last 15 minutes {load:.1f} on {os.cpu_count()} cores."
-    packages = ("polars", "pandas", "lightgbm", "onnxruntime", "deltalake", "ray")
-    write_section(title, "python benchmarks/batch.py", [*lines, told], packages=packages)
-
-
-def usual(folder: Path, rows: int, python: str | None) -> list[str]:
-    """Beside plain `predict`, and beside Spark."""
-    home = folder / "home"
-    build(home, rows, TREES["usual"])
-    taken = {what: measure(what, home, folder / f"{what}.parquet") for what in ("ours", "polars", "pandas")}
-    lines = [
-        f"{rows:,} rows, {len(LOOKED_UP)} look-ups, {len(feature_names())} features ({NUMBERS} numbers of the row), "
-        f"{TREES['usual']} trees; processor seconds with start and imports, ratios to plain predict with pandas.",
-        "",
-        "| | CPU s | µs a row | ratio | peak memory MB |",
-        "|---|---|---|---|---|",
-    ]
-    names = {
-        "ours": "`ml-platform score`",
-        "polars": "Polars `join_asof`, LightGBM `predict`",
-        "pandas": "pandas `merge_asof`, LightGBM `predict`",
-    }
-    for what, one in taken.items():
-        lines.append(
-            f"| {names[what]} | {one['cpu']:.1f} | {1e6 * one['cpu'] / rows:.1f} | "
-            f"{one['cpu'] / taken['pandas']['cpu']:.2f} | {one['mb']:,.0f} |"
-        )
-    if python is not None:
-        measure("join", home, folder / "spark")
-        one = measure("spark", home, folder / "spark", python)
-        lines.append(
-            f"| `mlflow.pyfunc.spark_udf`, `local[2]`, rows joined before | {one['cpu']:.1f} | "
-            f"{1e6 * one['cpu'] / rows:.1f} | {one['cpu'] / taken['pandas']['cpu']:.2f} | |"
-        )
-    return [*lines, ""]
-
-
-def large(folder: Path, rows: int, many: int) -> list[str]:
-    """Memory as the rows grow, in process."""
-    lines = [
-        f"Memory in process as the rows grow, with {TREES['light']} trees:",
-        "",
-        "| rows | CPU s | µs a row | peak memory MB |",
-        "|---|---|---|---|",
-    ]
-    for number in (rows, many):
-        home = folder / str(number) / "home"
-        build(home, number, TREES["light"])
-        one = measure("ours", home, home.parent / "out.parquet")
-        lines.append(f"| {number:,} | {one['cpu']:.1f} | {1e6 * one['cpu'] / number:.2f} | {one['mb']:,.0f} |")
-    return [*lines, ""]
-
-
-def ray_ratio(folder: Path, rows: int) -> list[str]:
-    """One process beside two workers, by the processor time that bounds each."""
-    home = folder / "home"
-    build(home, rows, TREES["heavy"])
-    nothing = measure("nothing", home, folder / "none")
-    alone = measure("ours", home, folder / "alone.parquet")["cpu"] - nothing["cpu"]
-    told = measure("ray", home, folder / "ray.parquet")
-    busiest, own = told["workers"][0], told["own"]  # type: ignore[index]
-    return [
-        f"On Ray, over files, start excluded, a model of {1e6 * alone / rows:.1f} µs a row ({TREES['heavy']} trees), "
-        f"{rows:,} rows: one process takes {alone:.1f} CPU s; of two workers the busier takes {busiest:.1f}, the "
-        f"driver {own:.1f}: {alone / busiest:.2f} times as fast by the processor time that bounds it.",
-        "",
-    ]
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--large", type=int, nargs="*", default=[2_000_000, 20_000_000])
+    parser.add_argument("--spark", help="Python with pyspark, mlflow, lightgbm and polars")
+    options = parser.parse_args()
+    for part in options.parts:
+        options.part = part
+        with tempfile.TemporaryDirectory() as folder:
+            parts[part](Path(folder), options)
 
 
 if __name__ == "__main__":

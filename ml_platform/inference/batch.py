@@ -142,6 +142,7 @@ def score_window(  # noqa: PLR0917 - start and end read well as positional argum
         scored_at=datetime.now(UTC),
         wanted=dict(rows.schema),
         output="",
+        rows=rows.height,
     )
     if scratch is not None:
         scratch.mkdir(parents=True, exist_ok=True)

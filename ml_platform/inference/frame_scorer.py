@@ -97,11 +97,21 @@ class FrameScorer:
         Index of each of the manifest's look-ups, in their order.
     options
         How rows are read.
+    score
+        Scores a matrix as `scorer.score` does; that itself when None.
     """
 
-    def __init__(self, scorer: Scorer, lookups: Sequence[LookupIndex], options: ScoringOptions) -> None:
+    def __init__(
+        self,
+        scorer: Scorer,
+        lookups: Sequence[LookupIndex],
+        options: ScoringOptions,
+        *,
+        score: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
         manifest = scorer.manifest
         self.scorer, self.manifest, self._options = scorer, manifest, options
+        self._score_matrix = score or scorer.score
         own_instants = {one.name for one in manifest.inputs} | {one.name for one in manifest.derived}
         instant = options.timestamp
         is_further = instant is not None and instant not in own_instants  # a column of the source alone
@@ -112,10 +122,14 @@ class FrameScorer:
         looked_up = {name for index in lookups for name in index.names}
         own = [feature for feature in manifest.features if feature.name not in looked_up]
         self._own = FeatureEncoder(own)
-        self._own_places = [positions[feature.name] for feature in own]
+        self._own_places = _places([positions[feature.name] for feature in own])
         by_name = {feature.name: feature for feature in manifest.features}
         self._lookups = [
-            (index, [positions[name] for name in index.names], _encoded(index, [by_name[name] for name in index.names]))
+            (
+                index,
+                _places([positions[name] for name in index.names]),
+                _encoded(index, [by_name[name] for name in index.names]),
+            )
             for index in lookups
         ]
 
@@ -154,7 +168,7 @@ class FrameScorer:
         matrix, found = self._matrix(kept)
         return ScoredRows(
             rows=kept,
-            scores=self.scorer.score(matrix) if kept.height else self._no_scores(),
+            scores=self._score_matrix(matrix) if kept.height else self._no_scores(),
             matrix=matrix,
             flags=flags_column(flagged, kept.height),
             refused=refused,
@@ -289,6 +303,14 @@ def answers(manifest: Manifest, scores: np.ndarray) -> tuple[pl.Series, pl.Serie
 def input_types(manifest: Manifest) -> Mapping[str, pl.DataType]:
     """Input → the type that its declared one has in a frame."""
     return {one.name: DTYPES[one.type] for one in manifest.inputs}
+
+
+def _places(positions: list[int]) -> list[int] | slice:
+    """Columns of a matrix; as a slice, which is written several times as fast, where they are neighbours."""
+    first = min(positions, default=0)
+    return (
+        slice(first, first + len(positions)) if positions == list(range(first, first + len(positions))) else positions
+    )
 
 
 def _encoded(index: LookupIndex, features: Sequence[Feature]) -> np.ndarray:

@@ -134,6 +134,8 @@ class ScoringTask:
         Where the parts' files are, and where scored rows go.
     output
         Folder of the scored rows, within `write`.
+    rows
+        How many there are in all parts: whether a compiled scorer is worth its start.
     """
 
     run: str
@@ -150,6 +152,7 @@ class ScoringTask:
     conformal: Conformal | None = None
     read: Files = Files()
     write: Files = Files()
+    rows: int = 0
 
 
 class PartResult(msgspec.Struct, kw_only=True):
@@ -193,3 +196,8 @@ def total(results: Sequence[PartResult]) -> PartResult:
         flagged=dict(sum((Counter(one.flagged) for one in ordered), Counter())),
         examples=tuple(example for one in ordered for example in one.examples)[:EXAMPLES],
     )
+
+
+def dictionary_columns(schema: pl.Schema) -> list[str] | bool:
+    """Columns of scored rows that a Parquet file should keep as a dictionary: texts that many rows share."""
+    return [name for name, dtype in schema.items() if dtype == pl.String and name != "id"] or False

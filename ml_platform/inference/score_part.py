@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
@@ -20,13 +20,14 @@ import polars as pl
 from ml_platform.inference.checked_rows import EXAMPLES
 from ml_platform.inference.frame_scorer import AT, ROW, FrameScorer, ScoredRows, answers
 from ml_platform.inference.interval_columns import interval_columns
-from ml_platform.inference.parts import ROW_GROUP, Part, PartResult, ScoredColumns, ScoringTask
+from ml_platform.inference.many_rows import Score, many_rows_score
+from ml_platform.inference.parts import ROW_GROUP, Part, PartResult, ScoredColumns, ScoringTask, dictionary_columns
 from ml_platform.inference.scorer import Scorer
 from ml_platform.lake.ingestion.ingest import QUARANTINE
 from ml_platform.lake.ingestion.row_json import to_json
 from ml_platform.registry.manifest import Manifest
 
-CHUNK_ROWS = 50_000
+CHUNK_ROWS = ROW_GROUP // 2
 
 
 def score_part(part: Part, task: ScoringTask) -> PartResult:
@@ -90,9 +91,8 @@ class _PartFile:
             if self._is_local:
                 Path(self._task.output).mkdir(parents=True, exist_ok=True)
             self._stream = self._system.open_output_stream(self._staged)
-            repeated = [name for name, dtype in frame.schema.items() if dtype == pl.String]
             self._writer = pq.ParquetWriter(
-                self._stream, table.schema, compression="snappy", use_dictionary=repeated or False
+                self._stream, table.schema, compression="snappy", use_dictionary=dictionary_columns(frame.schema)
             )
         self._writer.write_table(table, row_group_size=ROW_GROUP)
 
@@ -188,7 +188,15 @@ def empty_frame(task: ScoringTask) -> pl.DataFrame:
 def _loaded(key: "_Key") -> FrameScorer:
     task = key.task
     scorer = Scorer.of_files(task.bundle, task.digest)
-    return FrameScorer(scorer, task.lookups, task.options)
+
+    @cache
+    def chosen() -> Score:  # chosen when there is a row to score: who only wants the columns waits for no compiler
+        return many_rows_score(scorer, task.bundle["model.onnx"], task.rows)
+
+    def score_matrix(matrix: np.ndarray) -> np.ndarray:
+        return chosen()(matrix)
+
+    return FrameScorer(scorer, task.lookups, task.options, score=score_matrix)
 
 
 class _Key:

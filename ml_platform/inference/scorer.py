@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 import numpy as np
@@ -24,6 +24,9 @@ from ml_platform.inference.missing_values import infinite_as_missing
 from ml_platform.instants import read_instant
 from ml_platform.registry.digests import BUNDLE_FILES, BundleRefused, check_bundle, is_digest
 from ml_platform.registry.manifest import MISSING_CODE, UNSEEN_CODE, Golden, Manifest
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 GOLDEN_TOLERANCE = 1e-4  # for float32 graphs, as in the parity gate; tree ensembles differ by 1e-15
 
@@ -39,15 +42,7 @@ class Scorer:
         self.manifest = manifest
         self.digest = digest
         self.folder: Path | None = None  # of the bundle, when it was loaded from one
-        import onnxruntime  # slow, and not needed to load a code location
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # with the default, one row costs 1.8 times the CPU
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # A graph may name files with its weights, by default any below the working directory. Allow none.
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
-        self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+        self._session = session_of(onnx)
         self._run = self._session.run
         self._outputs = ["score"]
         self._explainer: Explainer | None = None  # made when it is first asked for
@@ -203,3 +198,16 @@ class Scorer:
         if self.manifest.task == "multiclass":
             return self.manifest.classes[int(np.argmax(score))]
         return float(score)  # type: ignore[arg-type]
+
+
+def session_of(graph: bytes) -> "onnxruntime.InferenceSession":
+    """Make a session of a graph, which runs on one thread and reads no file."""
+    import onnxruntime  # slow, and not needed to load a code location
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # with the default, one row costs 1.8 times the CPU
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # A graph may name files with its weights, by default any below the working directory. Allow none.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -1,7 +1,8 @@
-"""Finds ids that more than one scored row has, by sorted hashes of each part, without holding the ids themselves."""
+"""Finds ids that more than one scored row has, by files of sorted hashes, of which some are in memory at a time."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -11,21 +12,31 @@ from ml_platform.inference.parts import Files, PartResult
 _BUCKETS = 32  # stretches of the hashes' range that are looked at one after another
 _MOST = 1_000  # hashes whose ids are looked up
 _SHOWN = 3
+_BYTES = 8  # of a hash
 
 
 class RepeatedIds(ValueError):
     """Rows have the id of another row."""
 
 
-def check_ids(results: Sequence[PartResult], parts: tuple[str, Files], source: str) -> None:
+def check_ids(results: Sequence[PartResult], parts: tuple[str, Files], source: str, *, hashes: Sequence[Path]) -> None:
     """Refuse scored rows of which some have the id of another.
+
+    Parameters
+    ----------
+    results, parts
+        The parts, and where their rows are.
+    source
+        Name of the source, for the message.
+    hashes
+        Files with the sorted hashes of the parts' ids (uint64).
 
     Raises
     ------
     RepeatedIds
         With the number of ids that are repeated, some of them, and what to do.
     """
-    suspects = [hash_ for bucket in _repeated(results) for hash_ in bucket.tolist()]
+    suspects = [hash_ for bucket in _repeated(hashes) for hash_ in bucket.tolist()]
     if not suspects:
         return
     folder, files = parts
@@ -46,13 +57,19 @@ def check_ids(results: Sequence[PartResult], parts: tuple[str, Files], source: s
         )
 
 
-def _repeated(results: Sequence[PartResult]) -> Iterator[np.ndarray]:
+def _repeated(files: Sequence[Path]) -> Iterator[np.ndarray]:
     """Hashes that occur more than once, a stretch of their range at a time."""
-    hashes = [np.frombuffer(result.id_hashes, dtype=np.uint64) for result in results if result.id_hashes]
-    ends = [(2**64 * number) // _BUCKETS for number in range(1, _BUCKETS)]
-    cuts = [[0, *np.searchsorted(one, np.array(ends, dtype=np.uint64)).tolist(), len(one)] for one in hashes]
+    ends = np.array([(2**64 * number) // _BUCKETS for number in range(1, _BUCKETS)], dtype=np.uint64)
+    cuts = []
+    for file in files:
+        count = file.stat().st_size // _BYTES
+        places = np.searchsorted(np.memmap(file, dtype=np.uint64, mode="r"), ends).tolist() if count else []
+        cuts.append([0, *places, count] if count else [0] * (_BUCKETS + 1))
     for bucket in range(_BUCKETS):
-        some = [one[cut[bucket] : cut[bucket + 1]] for one, cut in zip(hashes, cuts, strict=True)]
+        some = [
+            np.fromfile(file, dtype=np.uint64, offset=cut[bucket] * _BYTES, count=cut[bucket + 1] - cut[bucket])
+            for file, cut in zip(files, cuts, strict=True)
+        ]
         if some:
             together = np.sort(np.concatenate(some))
             yield np.unique(together[1:][together[1:] == together[:-1]])

@@ -16,7 +16,7 @@ from uuid import uuid4
 import polars as pl
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
-from ml_platform.inference.parts import Files, PartResult
+from ml_platform.inference.parts import Files, PartResult, dictionary_columns
 from ml_platform.lake.errors import SchemaMismatch
 from ml_platform.lake.ingestion.ingest import QUARANTINE, quarantine_of
 from ml_platform.lake.names import is_table, literal
@@ -367,7 +367,7 @@ def _write(path: Path, frames: Iterable[pl.DataFrame]) -> None:
         writer: pq.ParquetWriter | None = None
         for frame in frames:
             table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-            writer = writer or pq.ParquetWriter(path, table.schema)
+            writer = writer or pq.ParquetWriter(path, table.schema, use_dictionary=dictionary_columns(frame.schema))
             if table.num_rows:
                 writer.write_table(table)
         if writer is not None:

@@ -226,6 +226,7 @@ def score(
             conformal=conformal,
             read=opened.read,
             write=files,
+            rows=sum(part.rows for part in opened.parts),
         )
         empty = empty_frame(task)  # refuses types that no value of an input has, and explanations that there are not
         empty = output.schema(empty)
@@ -235,7 +236,7 @@ def score(
         if done.read != sum(part.rows for part in opened.parts) or done.read != done.scored + done.refused:
             raise AssertionError(f"{label}: rows were lost: {done}")  # never seen
         if columns.id_column is not None and wanted.duplicates == "refuse":
-            check_ids(results, (place, files), label)
+            check_ids(results, (place, files), label, hashes=[_hashes(folder, part.number) for part in opened.parts])
         quarantine = None
         if isinstance(output, TableOutput):
             quarantine = keep_refused(lake, output.table, results, where=output.where(job.scored_at))
@@ -392,10 +393,14 @@ def _score_parts(
             continue
         result = msgspec.msgpack.decode(path.read_bytes(), type=PartResult)
         written = f"{task.output}/{result.path}" if task.output else result.path
+        if not _hashes(folder, part.number).is_file():
+            continue  # of a release that kept them with the result
         if result.path is None or system.get_file_info(written).size == result.size:
             results[part.number] = result
 
     def note(result: PartResult) -> None:
+        replace_file(_hashes(folder, result.number), result.id_hashes)
+        result.id_hashes = b""  # eight bytes a row are too much to hold
         replace_file(kept / f"{result.number}.msgpack", msgspec.msgpack.encode(result))
         results[result.number] = result
         on_progress(sum(one.read for one in results.values()), every)
@@ -408,6 +413,11 @@ def _score_parts(
         on_done=note,
     )
     return [results[part.number] for part in rows.parts]
+
+
+def _hashes(folder: Path, part: int) -> Path:
+    """File of the sorted hashes of a part's ids."""
+    return folder / _RESULTS / f"{part}.hashes"
 
 
 def _note(folder: Path, job: _Job, done: PartResult, stamps: Stamps = NO_FILES) -> None:
