@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from ml_platform.orchestration.metadata import in_short, numbers, reasons
+from ml_platform.orchestration.metadata import in_short, numbers, reasons, table
 from ml_platform.orchestration.model_asset import key, model_asset
 from ml_platform.orchestration.resources import Platform
 from ml_platform.orchestration.scoring_assets import MonitoringConfig
@@ -33,22 +33,24 @@ def recalibration_asset(spec: ModelSpec, folder: Path) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: MonitoringConfig, platform: Platform
     ) -> dg.MaterializeResult:
         from ml_platform.monitoring.recalibration.recalibrate import recalibrate
+        from ml_platform.training.evaluation.guardrails.table import guardrail_rows
 
         by = f"dagster run {context.run.run_id}"
         report = recalibrate(platform.settings, spec, folder, by=by, until=config.instant)
-        figures = _figures(report)
+        figures, refused = _figures(report), [one.title for one in report.guardrails if not one.passed]
         return dg.MaterializeResult(
             metadata={
                 "what was done": reasons(report.reasons),
                 "model version": report.version,
                 "labelled until": str(report.labelled_until),
                 **({"new version": report.new_version} if report.new_version is not None else {}),
+                **({"guardrails": table(guardrail_rows(report.guardrails))} if report.guardrails else {}),
                 **figures,
             },
             check_results=[
                 dg.AssetCheckResult(
                     check_name="up_to_date",
-                    passed=report.new_version is None or report.released,
+                    passed=(report.new_version is None or report.released) and not report.paused and not refused,
                     severity=dg.AssetCheckSeverity.WARN,
                     description=in_short(report.reasons),
                     metadata=figures,

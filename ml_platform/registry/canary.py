@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 
 from ml_platform.atomic_files import replace_file
-from ml_platform.registry.manifest import Canary, CanaryPolicy, CanaryState, Endpoint, Struct, Target
+from ml_platform.registry.manifest import Action, Canary, CanaryPolicy, CanaryState, Endpoint, Struct, Target
 from ml_platform.registry.releases import ReleaseConflict, ReleaseStore, is_name
 from ml_platform.registry.stored_documents import document_bytes, read_document
 
@@ -116,7 +116,14 @@ def release(
     """
     current, policy = store.endpoint(model), canary_policy(store, model)
     if policy is None or current is None or target.digest in {one.digest for one in current.targets}:
-        return store.publish(model, [target], reason=reason, by=by, expected_revision=expected_revision)
+        return store.publish(
+            model,
+            [target],
+            reason=reason,
+            by=by,
+            expected_revision=expected_revision,
+            action=_taking_over(store, target.digest),
+        )
     return start_walk(
         store,
         model,
@@ -268,12 +275,17 @@ def write_report(store: ReleaseStore, name: str, report: WalkReport) -> None:
     replace_file(store.folder / "canary" / f"{name}.report.json", msgspec.json.encode(report))
 
 
+def _taking_over(store: ReleaseStore, digest: str) -> Action:
+    """What it is called that a bundle takes the champion's place."""
+    return "promotion" if store.load_manifest(digest).recalibrated is None else "recalibration"
+
+
 def _publish(
     store: ReleaseStore, current: Endpoint, walk: Canary, *, reason: str, by: str, expected_revision: int
 ) -> Endpoint:
-    actions: dict[CanaryState, Literal["canary", "promotion", "rollback"]] = {
+    actions: dict[CanaryState, Action] = {
         "walking": "canary",
-        "completed": "promotion",
+        "completed": _taking_over(store, walk.digest) if walk.state == "completed" else "promotion",
         "rolled back": "rollback",
         "ended": "rollback",
     }

@@ -24,7 +24,7 @@ from ml_platform.registry.stage_names import ARCHIVED
 from ml_platform.registry.version_notes import Notes
 
 LEDGER = "governance/ledger"
-REGISTRATION, POLICY_CHANGED = "registration", "approval policy"
+REGISTRATION, POLICY_CHANGED, RESUMED = "registration", "approval policy", "recalibration resumed"
 SCHEMA: dict[str, pl.DataType] = {
     "at": pl.Datetime("us", "UTC"),
     "model": pl.String(),
@@ -143,10 +143,12 @@ def record_note(lake: Lake, store: ReleaseStore, notes: Notes, position: int) ->
     return _append(lake, store, entry, (_notes_application(notes), position + 1))
 
 
-def record_policy(lake: Lake, store: ReleaseStore, *, model: str, by: str, reason: str) -> Link | None:
+def record_policy(
+    lake: Lake, store: ReleaseStore, *, model: str, by: str, reason: str, action: str = POLICY_CHANGED
+) -> Link | None:
     """Record that what a model's versions need before they serve was changed (see `record_release`)."""
     application = f"policy/{model}"
-    entry = {"at": datetime.now(UTC), "model": model, "action": POLICY_CHANGED, "by": by, "reason": reason}
+    entry = {"at": datetime.now(UTC), "model": model, "action": action, "by": by, "reason": reason}
     return _append(lake, store, entry, (application, (lake.last_app_version(LEDGER, application) or 0) + 1))
 
 

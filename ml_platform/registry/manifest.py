@@ -18,7 +18,7 @@ MISSING_CODE = -2.0  # category code of a null
 UNSEEN_CODE = -1.0  # category code of a value that training did not see, or saw too rarely to learn from
 
 Label = str | int  # a class of a multiclass target, as the training rows have it
-Action = Literal["promotion", "canary", "rollback", "traffic", "withdrawal", "retirement"]
+Action = Literal["promotion", "recalibration", "canary", "rollback", "traffic", "withdrawal", "retirement"]
 
 
 class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

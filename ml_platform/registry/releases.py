@@ -413,7 +413,7 @@ class ReleaseStore:
 def _ended(walk: Canary, name: str, targets: Sequence[Target], action: Action) -> Canary:
     """A walk as somebody's change of what serves leaves it (raises ReleaseConflict when that is to wait)."""
     live = [target.digest for target in targets if target.mode == "live"]
-    if action != "promotion":
+    if action not in {"promotion", "recalibration"}:
         return msgspec.structs.replace(walk, state="ended")
     if live != [walk.digest]:
         raise ReleaseConflict(walk.under_way(name))

@@ -28,10 +28,17 @@ from ml_platform.spec.input_rules import FieldType
 from ml_platform.spec.model import ModelSpec
 
 
-def spine_labels(lake: Lake, spec: ModelSpec, folder: Path, *, span: Span | None = None) -> pl.LazyFrame:
-    """Read the labels that are known, of a span if given: id, `label_available_at` and target, without nulls."""
-    rows = read_spine(lake, spec, folder, [spec.id, spec.label_available_at, spec.target], span=span, without_id=True)
-    return rows.lazy().select(spec.id, spec.label_available_at, spec.target).drop_nulls()
+def spine_labels(
+    lake: Lake, spec: ModelSpec, folder: Path, *, span: Span | None = None, inputs: Sequence[str] = ()
+) -> pl.LazyFrame:
+    """Read the labels that are known, of a span if given: id, `label_available_at` and target, without nulls.
+
+    Behind them are the `inputs` that are asked for.
+    """
+    wanted = [spec.id, spec.label_available_at, spec.target]
+    columns = list(dict.fromkeys([*wanted, *inputs]))
+    rows = read_spine(lake, spec, folder, columns, span=span, without_id=True)
+    return rows.lazy().select(columns).drop_nulls(wanted)
 
 
 def build_training_set(

@@ -1,10 +1,11 @@
 """Labelled rows as the arrays that metrics are computed of: no label and no answer is dropped without being counted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 
 from ml_platform.inference.matrix import UNKNOWN_LABEL, encode_labels
 from ml_platform.monitoring.champion import rescore
@@ -14,6 +15,7 @@ from ml_platform.training.evaluation.metrics import measure
 if TYPE_CHECKING:
     from ml_platform.inference.scorer import Scorer
 
+GROUP = "group: "  # before the names of columns that groups are made of
 _SHOWN_CLASSES = 5
 
 
@@ -28,6 +30,7 @@ class Answers:
     unscored: int = 0  # labelled rows without a finite score, in none of the arrays
     unknown_class: int = 0  # rows whose class the model does not know
     unknown_classes: tuple[str, ...] = ()  # the commonest of them
+    groups: pl.DataFrame = field(default_factory=pl.DataFrame)  # columns that groups are made of, where asked for
 
     @property
     def rows(self) -> int:
@@ -72,6 +75,7 @@ def answers_of(labelled: pl.DataFrame, spec: ModelSpec, scorer: "Scorer | None")
         unscored=labelled.height - judged.height,
         unknown_class=0 if unknown is None else unknown.len(),
         unknown_classes=() if unknown is None else tuple(unknown.value_counts(sort=True)[:, 0].head(_SHOWN_CLASSES)),
+        groups=judged.select(cs.starts_with(GROUP).name.map(lambda name: name.removeprefix(GROUP))),
     )
 
 

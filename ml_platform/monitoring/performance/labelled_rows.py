@@ -5,7 +5,7 @@ are scored by it now, on the features that were recorded with them, so that a ne
 window of its own; but only rows after its training, and only where both versions make its features alike.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 
 from ml_platform.features.training_sets.build import spine_labels
 from ml_platform.features.training_sets.feature_definitions import unlike_features
@@ -20,6 +21,7 @@ from ml_platform.inference.log_policy import unwatched
 from ml_platform.instants import earlier
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.monitoring.champion import released_digests, rescore
+from ml_platform.monitoring.performance.answers import GROUP
 from ml_platform.monitoring.scored_rows import CORE, newest_score, scored_rows
 from ml_platform.registry.digests import BundleRefused
 from ml_platform.registry.manifest import Manifest
@@ -41,7 +43,7 @@ class Rescored:
 
 
 def known_labels(
-    lake: Lake, spec: ModelSpec, folder: Path, *, by: datetime | None = None
+    lake: Lake, spec: ModelSpec, folder: Path, *, by: datetime | None = None, groups: Sequence[str] = ()
 ) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
     """Give a function that adds `target` to rows with an `id`, null while the label is not known.
 
@@ -49,28 +51,43 @@ def known_labels(
     ----------
     by
         Only labels available by then are known (UTC); every label when None.
+    groups
+        Columns that groups are made of: those that are inputs are added too, each under its name after `GROUP`.
     """
-    labels = spine_labels(lake, spec, folder).filter(pl.col(spec.target).is_not_null())
+    inputs = [name for name in groups if name in {field.name for field in spec.inputs}]
+    labels = spine_labels(lake, spec, folder, inputs=inputs)
     if by is not None:
         labels = labels.filter(pl.col(spec.label_available_at) <= by)
-    known = labels.select(pl.col(spec.id).cast(pl.String).alias("id"), pl.col(spec.target).alias("target"))
+    known = labels.select(
+        pl.col(spec.id).cast(pl.String).alias("id"),
+        pl.col(spec.target).alias("target"),
+        *(pl.col(name).alias(f"{GROUP}{name}") for name in inputs),
+    )
     return lambda rows: rows.join(known, on="id", how="left")
 
 
 def labelled_rows(
-    lake: Lake, spec: ModelSpec, labels: Labels, *, since: datetime | None, until: datetime
+    lake: Lake,
+    spec: ModelSpec,
+    labels: Labels,
+    *,
+    since: datetime | None,
+    until: datetime,
+    groups: Sequence[str] = (),
 ) -> pl.DataFrame:
     """Scored rows from the day of `since` up to `until`, one per version, with `target`.
 
     Columns are `id`, `as_of`, `model_version`, `score`, `sample_weight` and `target`; for multiclass the features too,
-    because the score of a class alone says nothing of the others.
+    because the score of a class alone says nothing of the others. Of `groups`, recorded features that are no inputs are
+    added, each under its name after `GROUP`.
     """
     if newest_score(lake, spec.name) is None:
         return pl.DataFrame(schema={**CORE, "target": pl.Float64})
     whole_days = since and earlier(since.replace(hour=0, minute=0, second=0, microsecond=0), timedelta(microseconds=1))
-    scored = scored_rows(lake, spec.name, id_column=spec.id, start=whole_days, until=until)
+    scored = _with_groups(scored_rows(lake, spec.name, id_column=spec.id, start=whole_days, until=until), spec, groups)
     if spec.task != "multiclass":
-        scored = scored.select("row_key", "id", "as_of", "model_version", "score", "sample_weight")
+        own = ("row_key", "id", "as_of", "model_version", "score", "sample_weight")
+        scored = scored.select(*own, cs.starts_with(GROUP))
     return labels(scored).sort("as_of", "id", "model_version").collect(engine="streaming")
 
 
@@ -83,6 +100,7 @@ def rescored_rows(  # noqa: PLR0917 - start and end of a window read well as pos
     scorer: "Scorer",
     start: datetime,
     until: datetime,
+    groups: Sequence[str] = (),
 ) -> Rescored:
     """Score rows of a window that other versions scored, and this one did not, by this one.
 
@@ -96,6 +114,8 @@ def rescored_rows(  # noqa: PLR0917 - start and end of a window read well as pos
         The version to score with.
     start, until
         Rows with start < as_of ≤ until (UTC), and after the version's training, are scored.
+    groups
+        As `labelled_rows`.
     """
     if newest_score(lake, spec.name) is None:
         return Rescored(pl.DataFrame(schema={**CORE, "target": pl.Float64}), ())
@@ -117,13 +137,24 @@ def rescored_rows(  # noqa: PLR0917 - start and end of a window read well as pos
     scores = rescore(scorer, rows)
     if scores.ndim == 1:  # multiclass is scored when it is measured
         rows = rows.with_columns(pl.Series("score", np.asarray(scores, dtype=np.float64)))
-    rows = labels(rows.with_columns(pl.lit(version, pl.Int64).alias("model_version")).lazy()).collect()
+    of_version = rows.with_columns(pl.lit(version, pl.Int64).alias("model_version")).lazy()
+    rows = labels(_with_groups(of_version, spec, groups)).collect()
     notes.insert(
         0,
         f"{rows.height:,} rows after its training that other versions scored are scored by version {version} now, on "
         "the features recorded with them",
     )
     return Rescored(rows.sort("as_of", "id"), tuple(notes))
+
+
+def _with_groups(rows: pl.LazyFrame, spec: ModelSpec, groups: Sequence[str]) -> pl.LazyFrame:
+    """Add the recorded features that groups are made of and that no label brings along."""
+    if not groups:
+        return rows
+    inputs, there = {field.name for field in spec.inputs}, set(rows.collect_schema())
+    return rows.with_columns(
+        pl.col(name).alias(f"{GROUP}{name}") for name in groups if name in there and name not in inputs
+    )
 
 
 def _unlike_versions(store: ReleaseStore, model: str, manifest: Manifest, versions: set[int]) -> dict[int, str]:

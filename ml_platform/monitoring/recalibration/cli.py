@@ -24,6 +24,10 @@ def recalibrate(
         typer.Option(help="Instant, as 2026-01-31T12:00 (UTC without offset): only answers and labels up to then."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")] = False,
+    resume: Annotated[
+        str | None,
+        typer.Option(help="Why calibrations may be released again, after one was taken back. Then goes on."),
+    ] = None,
 ) -> None:
     """Learn probabilities anew on the newest labelled answers, release them if they are no worse, adapt intervals.
 
@@ -33,6 +37,7 @@ def recalibrate(
     """
     from ml_platform.features.views.load import load_views
     from ml_platform.monitoring.recalibration.recalibrate import recalibrate as recalibrate_model
+    from ml_platform.monitoring.recalibration.resume import resume_recalibration
     from ml_platform.promotion.promote import RegistryBehind
     from ml_platform.registry.digests import BundleRefused
     from ml_platform.registry.releases import ReleaseConflict
@@ -45,6 +50,10 @@ def recalibrate(
         if model not in specs:
             raise LookupError(unknown(model, specs, what="model"))
         spec, folder = specs[model]
+        if resume is not None:
+            if dry_run:
+                raise ValueError("--resume changes something, --dry-run does not: leave one of them out")
+            say(resume_recalibration(settings, model, by=promoter(settings), reason=resume))
         report = recalibrate_model(
             settings, spec, folder, by=promoter(settings), until=_instant(until), dry_run=dry_run
         )

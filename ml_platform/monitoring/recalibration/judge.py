@@ -5,10 +5,11 @@ as a schedule would have done. What serves answers the same rows. Both are compa
 calibration error, each with a cluster t interval over the days: rows of one day are alike.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import polars as pl
 
 from ml_platform.inference.calibration import calibrated
 from ml_platform.monitoring.performance.answers import Answers
@@ -46,6 +47,8 @@ class Judgement:
     change: float  # mean change of a probability on the newest window
     release: bool
     reasons: tuple[str, ...]
+    blocks: np.ndarray  # day of each judged row
+    groups: pl.DataFrame  # of the judged rows: columns that guardrails group them by
 
 
 def judge_recalibration(labelled: LabelledAnswers, spec: ModelSpec) -> Judgement:
@@ -86,7 +89,9 @@ def judge_recalibration(labelled: LabelledAnswers, spec: ModelSpec) -> Judgement
     y, score, days, weights = (
         np.concatenate([getattr(one, name) for one in judged]) for name in ("y", "score", "days", "weights")
     )
-    return _judgement(spec, found, current, y, score, np.concatenate(anew), days, weights)
+    groups = pl.concat([one.groups for one in judged], how="diagonal_relaxed")
+    judgement = _judgement(spec, found, current, y, score, np.concatenate(anew), days, weights)
+    return replace(judgement, groups=groups)
 
 
 def learned(spec: ModelSpec, answers: Answers) -> Calibration:
@@ -155,6 +160,8 @@ def _judgement(  # noqa: PLR0917 - private
         change=change,
         release=all(passed for passed, _ in verdicts),
         reasons=reasons,
+        blocks=days,
+        groups=pl.DataFrame(),
     )
 
 

@@ -14,6 +14,7 @@ from ml_platform.monitoring.performance.answers import Answers, answers_of
 from ml_platform.monitoring.performance.labelled_rows import known_labels, labelled_rows, rescored_rows
 from ml_platform.monitoring.scored_rows import newest_score
 from ml_platform.registry.releases import ReleaseStore
+from ml_platform.spec.guardrails import single_columns
 from ml_platform.spec.model import ModelSpec
 
 if TYPE_CHECKING:
@@ -42,8 +43,19 @@ class LabelledAnswers:
         chosen = (self.answers.days >= first) & (self.answers.days <= last)
         one = self.answers
         return replace(
-            one, y=one.y[chosen], score=one.score[chosen], weights=one.weights[chosen], days=one.days[chosen]
+            one,
+            y=one.y[chosen],
+            score=one.score[chosen],
+            weights=one.weights[chosen],
+            days=one.days[chosen],
+            groups=one.groups.filter(pl.Series(chosen)) if one.groups.width else one.groups,
         )
+
+
+def guarded_columns(spec: ModelSpec) -> tuple[str, ...]:
+    """Columns whose groups guardrails hold to a bound."""
+    promotion, fairness = spec.promotion, spec.promotion.guardrails.fairness
+    return single_columns((*promotion.slices, *(fairness.columns if fairness else ())))
 
 
 def labelled_answers(  # noqa: PLR0917 - as `rescored_rows`
@@ -79,15 +91,16 @@ def labelled_answers(  # noqa: PLR0917 - as `rescored_rows`
     if newest is None:
         return None
     end = newest if until is None else min(until, newest)
-    labels = known_labels(lake, spec, folder, by=until)
-    joined = labelled_rows(lake, spec, labels, since=earlier(end, span + _LATEST), until=end)
+    groups = guarded_columns(spec)
+    labels = known_labels(lake, spec, folder, by=until, groups=groups)
+    joined = labelled_rows(lake, spec, labels, since=earlier(end, span + _LATEST), until=end, groups=groups)
     last = joined.filter(pl.col("target").is_not_null()).get_column("as_of").max()
     if not isinstance(last, datetime):
         return None
     trained = datetime.fromisoformat(scorer.manifest.provenance.trained_until)
     start = max(earlier(last, span), trained)
     own = joined.filter(pl.col("model_version") == version, pl.col("as_of") > start)
-    again = rescored_rows(lake, spec, store, labels, version, scorer, start, end)
+    again = rescored_rows(lake, spec, store, labels, version, scorer, start, end, groups)
     rows = pl.concat([own, again.rows], how="diagonal_relaxed").filter(pl.col("target").is_not_null())
     if rows.is_empty():
         return None

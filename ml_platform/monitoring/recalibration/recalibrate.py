@@ -12,6 +12,7 @@ from ml_platform.inference.calibration import calibrated
 from ml_platform.inference.scorer import Scorer
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.monitoring.recalibration.adapt import adapt
+from ml_platform.monitoring.recalibration.guardrails import recalibration_guardrails
 from ml_platform.monitoring.recalibration.judge import Judgement, NotJudged, judge_recalibration
 from ml_platform.monitoring.recalibration.labelled_answers import DAY, LabelledAnswers, labelled_answers
 from ml_platform.monitoring.recalibration.light_release import LightVersion, register_recalibrated
@@ -19,13 +20,20 @@ from ml_platform.promotion.card import write_recalibrated_card
 from ml_platform.promotion.promote import promote
 from ml_platform.registry.adapted_conformal import AdaptedConformal, load_adapted, store_adapted
 from ml_platform.registry.manifest import Calibration, Endpoint, Target, champion_target
+from ml_platform.registry.recalibration_pause import pause_in_words, recalibration_pause
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import Tracker
 from ml_platform.settings import Settings
 from ml_platform.spec.model import ModelSpec
 from ml_platform.spec.types import Strict
-from ml_platform.training.documents import Evaluation, ReleaseDecision, Window
+from ml_platform.training.documents import Evaluation, GuardrailResult, ReleaseDecision, Window
 from ml_platform.training.evaluation.evaluate import one_row_latency_ms
+from ml_platform.training.evaluation.guardrails.model import (
+    bundle_bytes,
+    latency_guardrail,
+    parity_guardrail,
+    size_guardrail,
+)
 from ml_platform.training.evaluation.metrics import measure
 
 Tell = Callable[[str], None]
@@ -45,6 +53,8 @@ class RecalibrationReport(Strict):
     coverage: float | None = Field(None, description="Of intervals or sets of 0.9, on the last 28 counted days.")
     width: float | None = Field(None, description="Mean width of these, or number of classes.")
     counted_days: int = Field(0, description="Days that the intervals have followed.")
+    guardrails: tuple[GuardrailResult, ...] = Field((), description="What a new calibration is held to.")
+    paused: bool = Field(False, description="Whether calibrations wait, because one was taken back.")
     reasons: tuple[str, ...] = Field(description="What was done and why, one sentence each.")
 
 
@@ -60,7 +70,9 @@ def recalibrate(
     """Learn a model's calibration on the newest labelled answers, release it if it is no worse, and adapt intervals.
 
     A new version has the champion's graph with other numbers at its end. It is released as any other: where defs.yaml
-    asks for a person or an approval, it waits. Cut short at any point and repeated, it is made once.
+    asks for a person or an approval, it waits. Cut short at any point and repeated, it is made once. One that
+    breaks a guardrail is not made, and none is while what a recalibration had released is taken back
+    (`registry.recalibration_pause`). Intervals follow the labels all the same.
 
     Parameters
     ----------
@@ -109,11 +121,22 @@ def recalibrate(
         return report.model_copy(update={"reasons": ("No answer of the version that serves has a label yet.",)})
     tracker = Tracker(settings)
     judgement, reasons = _judged(spec, labelled)
+    paused = recalibration_pause(store, spec.name) if spec.task != "regression" else None
+    report = report.model_copy(update={"paused": paused is not None})
+    is_released = judgement is not None and judgement.release
     if judgement is not None:
-        report = report.model_copy(update={"log_loss": judgement.log_loss, "calibration_error": judgement.error})
+        guardrails = recalibration_guardrails(spec, judgement, scorer.manifest.threshold, champion.version)
+        report = report.model_copy(
+            update={"log_loss": judgement.log_loss, "calibration_error": judgement.error, "guardrails": guardrails}
+        )
+        broken = [f"Failed: {one.reason}." for one in guardrails if not one.passed]
+        if is_released and broken:
+            is_released, reasons = False, ("Probabilities stay as they are: a guardrail refuses.", *broken, *reasons)
+    if paused is not None:
+        is_released, reasons = False, (pause_in_words(spec.name, paused), *reasons)
     decision: ReleaseDecision | None = None
     before = load_adapted(store, champion.digest)
-    if judgement is not None and judgement.release and not dry_run:
+    if judgement is not None and is_released and not dry_run:
         anew = _calibrated_anew(labelled, judgement.calibration)
         adapted = _adapt(anew, spec, scorer, champion.digest, before)
         light = register_recalibrated(
@@ -122,11 +145,13 @@ def recalibrate(
         if adapted is not None:
             store_adapted(store, _of(adapted, light.version.digest))
         evaluation = _evaluation(spec, endpoint, champion, light, judgement, store)
+        evaluation = _guarded(spec, evaluation, report.guardrails, light, store)
+        report = report.model_copy(update={"guardrails": evaluation.guardrails})
         write_recalibrated_card(spec, champion.version, evaluation, light.version, tracker=tracker)
         decision = promote(settings, spec, light.version, evaluation, tracker=tracker, by=by)
         reasons = (*decision.reasons[:1], *judgement.reasons)
         report = report.model_copy(update={"new_version": light.version.version, "released": decision.promoted})
-    elif judgement is not None and judgement.release:
+    elif judgement is not None and is_released:
         reasons = ("It would be released (dry run: nothing was changed).", *judgement.reasons)
     if decision is None or not decision.promoted:
         adapted = _adapt(labelled, spec, scorer, champion.digest, before)
@@ -211,6 +236,30 @@ def _evaluation(  # noqa: PLR0917 - private
             "other probabilities.",
             *judgement.reasons,
         ),
+    )
+
+
+def _guarded(
+    spec: ModelSpec,
+    evaluation: Evaluation,
+    guardrails: tuple[GuardrailResult, ...],
+    light: LightVersion,
+    store: ReleaseStore,
+) -> Evaluation:
+    """Add what is known once the version is made; one that breaks a bound waits for a person."""
+    guardrails = (
+        *guardrails,
+        parity_guardrail(spec, light.parity),
+        latency_guardrail(spec, evaluation.latency_ms),
+        size_guardrail(spec, bundle_bytes(store, light.version.digest)),
+    )
+    broken = tuple(f"Failed: {one.reason}." for one in guardrails if not one.passed)
+    return evaluation.model_copy(
+        update={
+            "guardrails": guardrails,
+            "promote": evaluation.promote and not broken,
+            "reasons": (*broken, *evaluation.reasons),
+        }
     )
 
 

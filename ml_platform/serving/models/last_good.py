@@ -77,7 +77,7 @@ class LastKnownGood:
             if not document.targets or (noted is not None and document.revision < noted.revision):
                 return
             yield document
-            if noted is None and document.action not in {"promotion", "canary"}:
+            if noted is None and document.action not in {"promotion", "recalibration", "canary"}:
                 return
 
     def _read(self, name: str) -> _Note | None:
