@@ -15,7 +15,8 @@ ROWS = (
     ("orchestration",),  # the only one that imports Dagster
     ("serving",),
     ("automl",),
-    ("monitoring", "new_model", "model_import"),
+    ("new_model", "model_import"),
+    ("monitoring",),
     ("promotion",),
     ("training",),
     ("scoring",),

@@ -16,7 +16,9 @@ from ml_platform.model_import.library_parity import bind_model, check_answers, c
 from ml_platform.model_import.refused import ImportRefused
 from ml_platform.model_import.source import Source
 from ml_platform.model_import.stored_import import store_import
+from ml_platform.monitoring.replay.guardrail import replay_guardrail
 from ml_platform.promotion.card import write_card
+from ml_platform.promotion.declared import DeclaredModel
 from ml_platform.promotion.promote import promote
 from ml_platform.promotion.versions import register
 from ml_platform.registry.releases import ReleaseStore
@@ -82,7 +84,15 @@ def import_model(
     check_answers(imported, rows.parts.holdout)
     check_direction(imported, model, claims, rows.parts.holdout)
     trained = store_import(folder, rows, source, model, claims, imported, parity, store=store, tracker=tracker)
-    evaluation = evaluate(rows, spec, trained, store, VersionRows(lake, spec, folder.path, folder.views))
+    declared = DeclaredModel(spec, folder.path, folder.views)
+    evaluation = evaluate(
+        rows,
+        spec,
+        trained,
+        store,
+        VersionRows(lake, spec, folder.path, folder.views),
+        further=lambda: replay_guardrail(lake, store, declared, trained.digest, tracker=tracker),
+    )
     evaluation = _with_doubt(evaluation, claims.trained_until)
     record_event(
         settings.audit_dir,

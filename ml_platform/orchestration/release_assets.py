@@ -38,6 +38,8 @@ def _evaluation(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView])
         },
     )
     def evaluation(trained_model: TrainedModel, platform: Platform) -> dg.MaterializeResult:
+        from ml_platform.monitoring.replay.guardrail import replay_guardrail
+        from ml_platform.promotion.declared import DeclaredModel
         from ml_platform.training.evaluation.evaluate import evaluate
         from ml_platform.training.evaluation.guardrails.table import guardrail_rows
         from ml_platform.training.evaluation.plausibility import implausible, strongest_features
@@ -49,6 +51,13 @@ def _evaluation(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView])
             trained_model,
             platform.releases,
             VersionRows(platform.lake, spec, folder, views),
+            further=lambda: replay_guardrail(
+                platform.lake,
+                platform.releases,
+                DeclaredModel(spec, folder, views),
+                trained_model.digest,
+                tracker=platform.tracker,
+            ),
         )
         compared = [
             {

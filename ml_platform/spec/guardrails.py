@@ -22,6 +22,7 @@ GuardrailName = Literal[
     "bundle_size",
     "views",
     "leakage",
+    "replay",
 ]
 GUARDRAILS: tuple[GuardrailName, ...] = get_args(GuardrailName)
 Columns = tuple[str | tuple[str, ...], ...]
@@ -136,6 +137,18 @@ class Fairness(Declared):
         return self
 
 
+class Replay(Declared):
+    """A run of the challenger over requests that were really sent, before it may take the champion's place."""
+
+    days: int = Field(7, ge=1, le=366, description="Days of logged requests, up to the newest answer.")
+    max_loss: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="How much worse than the champion, in units of the gate's metric, by more than chance.",
+    )
+
+
 class Guardrails(Declared):
     """Bounds of a new version beyond its gain; what is not bounded is shown all the same."""
 
@@ -170,6 +183,11 @@ class Guardrails(Declared):
         le=1,
         description="Largest R² or AUC of a feature alone, but for those in `leakage.allow`; `leakage.max_r2` or "
         "`leakage.max_auc` when absent.",
+    )
+    replay: Replay | None = Field(
+        None,
+        description="Answers to the logged requests of the last days, scored with the labels that came; a champion "
+        "without enough of both fails, unless `replay` is optional.",
     )
     optional: tuple[GuardrailName, ...] = Field(
         (), description="Guardrails that do not refuse a version where they cannot be computed."

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -18,7 +19,7 @@ from ml_platform.registry.releases import ReleaseStore
 from ml_platform.spec.guardrails import single_columns
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.data.split import TrainingRows, window
-from ml_platform.training.documents import Evaluation, Interval, Power, Support, TrainedModel
+from ml_platform.training.documents import Evaluation, GuardrailResult, Interval, Power, Support, TrainedModel
 from ml_platform.training.evaluation.blocks import block_ids
 from ml_platform.training.evaluation.contenders import (
     Contender,
@@ -61,7 +62,13 @@ class _Comparison:
 
 
 def evaluate(
-    training_rows: TrainingRows, spec: ModelSpec, trained: TrainedModel, store: ReleaseStore, source: VersionRows
+    training_rows: TrainingRows,
+    spec: ModelSpec,
+    trained: TrainedModel,
+    store: ReleaseStore,
+    source: VersionRows,
+    *,
+    further: Callable[[], Sequence[GuardrailResult]] = tuple,
 ) -> Evaluation:
     """Compare a trained model with the champion, or with the naive baseline before the first release.
 
@@ -81,6 +88,8 @@ def evaluate(
         Holds the bundles and the endpoint document that names the champion.
     source
         Where the champion's own features of the rows come from, if it defines them otherwise.
+    further
+        Gives guardrails of other rows than the holdout's; asked only where a comparison is possible.
 
     Raises
     ------
@@ -177,6 +186,7 @@ def evaluate(
                 support=support,
             ),
             *of_the_model,
+            *further(),
         ),
         promote=False,
         reasons=(),
