@@ -33,6 +33,7 @@ STEP_MODULES = (
     "ml_platform.monitoring.drift.detect",
     "ml_platform.monitoring.performance.measure",
     "ml_platform.monitoring.recalibration.recalibrate",
+    "ml_platform.monitoring.replay.guardrail",
     "ml_platform.monitoring.replay.keep",
     "ml_platform.monitoring.replay.replay",
     "ml_platform.monitoring.skew.detect",
