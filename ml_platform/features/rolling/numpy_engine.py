@@ -58,6 +58,8 @@ def compute_sums(
         Entity, event time and features, with all rows of a key in the same frame. None when SQL must compute them: for
         other functions, `every`, columns that are not integers, floats or booleans, or when there is no event.
     """
+    if rolling.arrived or rolling.is_exact:  # `change_engine` computes these
+        return None
     if rolling.every is not None or any(item.function not in FUNCTIONS for item in rolling.aggregates.values()):
         return None
     source = rolling.events_sql(entity)

@@ -13,6 +13,7 @@ from ml_platform.spec.types import Duration, Strict
 
 Function = Literal["count", "sum", "mean", "min", "max", "distinct", "last", "time_since"]
 
+SUMS = {"sum", "mean"}
 _WITHOUT_COLUMN = {"count", "time_since"}
 _UNITS = ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minutes=1), "m"), (timedelta(seconds=1), "s"))
 _MICROSECOND = timedelta(microseconds=1)
@@ -30,9 +31,18 @@ class Aggregate(Strict):
     type: Literal["number", "integer", "boolean", "string"] | None = Field(
         None, description="Type of `last`, `min` and `max`; number when absent."
     )
+    decimals: int | None = Field(
+        None,
+        ge=0,
+        le=9,
+        description="Decimal places that `sum` and `mean` keep of each value, so that sums are exact in any order of "
+        "events; without it they are sums of binary fractions, whose last digits depend on the order.",
+    )
 
     @model_validator(mode="after")
     def _column_where_needed(self) -> Self:
+        if self.decimals is not None and self.function not in SUMS:
+            raise ValueError(f"function {self.function} takes no `decimals`: only sum and mean add values up")
         if (self.column is None) != (self.function in _WITHOUT_COLUMN):
             wanted = "takes no `column`" if self.column else "needs a `column`"
             raise ValueError(f"function {self.function} {wanted}")
@@ -42,7 +52,8 @@ class Aggregate(Strict):
 class Rolling(Strict):
     """Trailing windows over the events of one lake table.
 
-    At an instant t a window of length w holds the events with t − w < time ≤ t. By default a row is written at every
+    At an instant t a window of length w holds the events with t − w < time ≤ t, and with `arrived` only those that had
+    arrived by t. By default a row is written at every
     event and whenever an event leaves a window, so that the newest row of an entity is exact at any time. With
     `rows: events` rows are written only at events, so the newest row is as of the entity's last event. With `every`
     they are written at regular ticks, which `time_since` needs because it changes all the time. No row is later than
@@ -51,6 +62,11 @@ class Rolling(Strict):
 
     source: str = Field(pattern=r"^[a-z][a-z0-9_]*(/[A-Za-z0-9_]+)+$", description="Lake table, e.g. raw/orders.")
     time: str = Field(description="Column with the instant from which an event was known (UTC).")
+    arrived: str | None = Field(
+        None,
+        description="Column with the instant at which an event arrived, if later than `time`: it counts only from then "
+        "on, so that rows hold what was known at their instant. Set by itself for a view with a `stream`.",
+    )
     filter: str | None = Field(None, description="SQL condition that selects the events that count.")
     windows: tuple[Duration, ...] = Field(
         min_length=1,
@@ -74,10 +90,23 @@ class Rolling(Strict):
             raise ValueError(f"windows: one appears twice in {list(map(window_name, self.windows))}")
         if self.every is not None and "rows" in self.model_fields_set:
             raise ValueError("rows and every: each says when rows are written; leave one out")
+        if self.every is not None and (self.arrived or self.is_exact):
+            raise ValueError("every: ticks go neither with `arrived` nor with `decimals`; leave `every` out")
+        inexact = [name for name, item in self.aggregates.items() if item.function in SUMS and item.decimals is None]
+        if inexact and (self.arrived or self.is_exact):
+            raise ValueError(
+                f"aggregates: {inexact} need `decimals`, as all sums of a view with `arrived`, a stream, or another "
+                "exact sum: 2 for cents, 0 for whole numbers and booleans"
+            )
         since = [name for name, item in self.aggregates.items() if item.function == "time_since"]
         if since and self.every is None:
             raise ValueError(f"aggregates: {since} grows with every instant: declare `every`, e.g. `every: 1 hour`")
         return self
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether any sum is one of scaled integers."""
+        return any(item.decimals is not None for item in self.aggregates.values())
 
     def columns(self) -> dict[str, dict[str, Any]]:
         """Features by name, as `FeatureView.columns` takes them."""
@@ -107,6 +136,8 @@ class Rolling(Strict):
 
     def sql(self, entity: tuple[str, ...], event_time: str, *, chosen: str = "", newest: int | None = None) -> str:
         """Compile to a query over the source that gives the entity, the event time and the features.
+
+        That of windows with `arrived` or exact sums is `arrival_sql`; `compiled_sql` chooses.
 
         `chosen`, a SQL condition, restricts the events; `newest` is then the time (`__us`) of the newest of all events.
         """

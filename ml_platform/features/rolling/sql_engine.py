@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import duckdb
 import polars as pl
 
+from ml_platform.features.rolling.arrival_sql import compiled_sql
 from ml_platform.features.rolling.spec import Rolling, microseconds
 from ml_platform.lake.names import quoted
 
@@ -35,7 +36,7 @@ def compute_parts(
         .row(0)
     )
     if not events:
-        yield connection.sql(rolling.sql(entity, event_time)).pl()
+        yield connection.sql(compiled_sql(rolling, entity, event_time)).pl()
         return
     if rolling.every is None:
         rows = events * len(rolling.shifts())
@@ -45,4 +46,4 @@ def compute_parts(
     parts = -(-rows // ROWS)
     for part in range(parts):
         chosen = f"hash({keys}) % {parts} = {part}"
-        yield connection.sql(rolling.sql(entity, event_time, chosen=chosen, newest=newest)).pl()
+        yield connection.sql(compiled_sql(rolling, entity, event_time, chosen=chosen, newest=newest)).pl()

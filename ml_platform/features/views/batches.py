@@ -42,11 +42,12 @@ def view_batches(
     if since is not None:
         _keep_since(connection, *since)
     if view.rolling is not None:
+        from ml_platform.features.rolling.change_engine import compute_changes
         from ml_platform.features.rolling.numpy_engine import compute_sums
         from ml_platform.features.rolling.sql_engine import compute_parts
 
         arguments = (connection, view.rolling, view.entity, view.event_time)
-        yield from compute_sums(*arguments) or compute_parts(*arguments)
+        yield from compute_changes(*arguments) or compute_sums(*arguments) or compute_parts(*arguments)
         return
     yield connection.sql(view.sql).pl()
 
