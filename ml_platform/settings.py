@@ -135,6 +135,11 @@ class Settings(EnvironmentSettings):
         return self.home / "streams"
 
     @property
+    def feature_streams_dir(self) -> Path:
+        """Folder of the state of streamed feature views, and of how their processes do."""
+        return self.home / "feature_streams"
+
+    @property
     def handoff_dir(self) -> Path:
         """Folder of the small documents that one asset hands to the next."""
         return self.home / "handoffs"

@@ -68,7 +68,7 @@ def check_freshness(
     versions
         Table → version that counts as its newest; the newest of all others.
     max_lag
-        Changes of a source that are no older do not count.
+        Changes of a source that are no older do not count; of a table that a stream fills, those of `stream.max_lag`.
     """
     behind: list[Behind] = []
     unknown: list[str] = []
@@ -90,6 +90,8 @@ def check_freshness(
             now = (versions or {}).get(source)
             now = lake.version(source) if now is None else now
             allowed = timedelta(0) if source == view.table else max_lag
+            if view.stream is not None and source in view.source_tables:  # it has new rows every few seconds
+                allowed = max(allowed, view.stream.max_lag)
             if used != now and _changed(lake, source, used, now, allowed):
                 behind.append(Behind(view, source, used, now))
 

@@ -7,7 +7,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from ml_platform.features.rolling.arrival_sql import compiled_sql
 from ml_platform.features.rolling.spec import Rolling
+from ml_platform.features.stream_spec import ARRIVED, TOO_LATE
 from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.query import sql
 from ml_platform.yaml_documents import LOADER, in_words
@@ -33,6 +35,8 @@ def _declared_sql(path: Path) -> dict[str, Any]:
     declared = _mapping(path, match["yaml"], "the leading comment")
     if "rolling" in declared:
         raise ValueError(f"{path}: `rolling` takes the place of a query; declare it in a .yaml file")
+    if "stream" in declared:
+        raise ValueError(f"{path}: `stream` feeds the windows of `rolling`; declare both in a .yaml file")
     return {**declared, "sql": match["sql"].strip().rstrip(";")}
 
 
@@ -40,15 +44,39 @@ def _declared_yaml(path: Path) -> dict[str, Any]:
     declared = _mapping(path, path.read_text(encoding="utf-8"), "the file")
     if surplus := sorted({"columns", "incremental", "sql"} & set(declared)):
         raise ValueError(f"{path}: {surplus} follow from `rolling`; write a .sql file to declare them by hand")
+    windows = declared.pop("rolling", {})
+    if "stream" in declared:
+        windows = streamed_windows(path, windows)
     try:
-        rolling = Rolling.model_validate(declared.pop("rolling", {}))
+        rolling = Rolling.model_validate(windows)
     except ValidationError as error:
         raise ValueError(f"{path}: rolling: {in_words(error, Rolling)}") from error
     entity, event_time = declared.get("entity"), declared.get("event_time", "event_time")
     if not isinstance(entity, list) or not all(isinstance(name, str) for name in entity):
         raise ValueError(f"{path}: entity: wanted a list of columns of {rolling.source}, found {entity!r}")
-    compiled = {"columns": rolling.columns(), "sql": rolling.sql(tuple(entity), event_time), "rolling": rolling}
+    compiled = {
+        "columns": rolling.columns(),
+        "sql": compiled_sql(rolling, tuple(entity), event_time),
+        "rolling": rolling,
+    }
     return {**declared, **compiled, "incremental": rolling.declaration() if rolling.incremental else None}
+
+
+def streamed_windows(path: Path, windows: Any) -> Any:
+    """Declare that events of a stream count from their arrival on, and not at all if they were too late.
+
+    Raises
+    ------
+    ValueError
+        If the windows declare it themselves.
+    """
+    if not isinstance(windows, dict):
+        return windows  # refused where windows are validated
+    if "arrived" in windows:
+        raise ValueError(f"{path}: rolling.arrived: a view with `stream` knows when its events arrived; leave it out")
+    on_time = f'"{TOO_LATE}" IS NOT TRUE'
+    condition = windows.get("filter")
+    return {**windows, "arrived": ARRIVED, "filter": f"({condition}\n) AND {on_time}" if condition else on_time}
 
 
 def _mapping(path: Path, text: str, what: str) -> dict[str, Any]:

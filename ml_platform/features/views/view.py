@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from ml_platform.features.incremental_spec import DAY_COLUMN, Incremental
 from ml_platform.features.rolling.spec import Rolling
+from ml_platform.features.stream_spec import ViewStream
 from ml_platform.lake.query import sql
 from ml_platform.spec.types import Duration, Strict, Tag
 
@@ -58,6 +59,9 @@ class FeatureView(Strict):
     sql: str = Field("", description="Query over the lake's tables that gives every row of the view.")
     incremental: Incremental | None = Field(None, description="Allows computing only the changed days.")
     rolling: Rolling | None = Field(None, description="Windows that `sql` was compiled from.")
+    stream: ViewStream | None = Field(
+        None, description="Where the events of a view with `rolling` come from, if online values follow them at once."
+    )
     sources: tuple[str, ...] = Field((), description="Lake tables that a view in Python reads, in argument order.")
     code: str = Field("", description="Source code of a view in Python (see `ml_platform.features.views.polars_view`).")
     _function: Callable[..., pl.LazyFrame] | None = PrivateAttr(None)
@@ -72,11 +76,33 @@ class FeatureView(Strict):
             raise ValueError(
                 f"entity, event_time and created: each is a column of its own, found {list(self.keys)}; leave one out"
             )
+        if self.stream is not None:
+            self._check_stream(self.stream)
         if twice := sorted(set(self.columns) & set(self.keys)):
             raise ValueError(
                 f"columns: {twice} also name the entity or a time of the view; give the feature its own name"
             )
         return self
+
+    def _check_stream(self, stream: ViewStream) -> None:
+        """Refuse a stream whose events lack what the windows need."""
+        if self.rolling is None:
+            raise ValueError("stream: only the windows of `rolling` follow a stream; declare them in a .yaml file")
+        if self.created is not None:
+            raise ValueError("created: rows of a view with `stream` never change afterwards; leave `created` out")
+        if not self.rolling.source.startswith("raw/"):
+            raise ValueError(f"rolling.source: a stream fills a table of its own in raw/, not {self.rolling.source}")
+        wanted = {*self.entity, self.rolling.time, *self.rolling.inputs()}
+        if missing := sorted(wanted - set(stream.columns)):
+            raise ValueError(f"stream.columns: {missing} are needed by entity, time or aggregates; add their types")
+        if stream.columns[self.rolling.time] != "timestamp":
+            kind = stream.columns[self.rolling.time]
+            raise ValueError(f"stream.columns: '{self.rolling.time}' is the time of events: timestamp, not {kind}")
+        if numbers := [name for name in self.entity if stream.columns[name] == "number"]:
+            raise ValueError(f"stream.columns: {numbers} identify an entity: integer or string, not number")
+        added = {item.column for item in self.rolling.aggregates.values() if item.decimals is not None}
+        if texts := sorted(name for name in added if name and stream.columns[name] in {"string", "timestamp"}):
+            raise ValueError(f"stream.columns: {texts} are added up: number, integer or boolean")
 
     @property
     def table(self) -> str:

@@ -1,0 +1,139 @@
+"""`ml-platform stream features`: keeps the windows of rolling views up to date from a stream of events."""
+
+import logging
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ml_platform.project import ProjectNotFound, current_project
+from ml_platform.settings import Settings
+from ml_platform.terminal import say, stop
+from ml_platform.yaml_documents import SpecError, unknown
+
+if TYPE_CHECKING:
+    from ml_platform.features.views.view import FeatureView
+
+
+def features(
+    view: Annotated[
+        str | None, typer.Argument(help="A view with `stream`, or its table, e.g. raw/sales; none with --status.")
+    ] = None,
+    status: Annotated[bool, typer.Option("--status", help="Show how the streamed views do, and run nothing.")] = False,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="Port of 127.0.0.1 for Prometheus; none when left out.")
+    ] = None,
+) -> None:
+    """Keep streamed views up to date until SIGTERM or Ctrl-C; exit code 1 wants a person, 3: another runs already.
+
+    All streamed views of a table are kept by one process. Example: ml-platform stream features shop_sales
+    """
+    try:
+        tables = project_streams()
+        if status:
+            _tell(tables, view)
+            return
+        if view is None:
+            stop(f"which view? Streamed are: {', '.join(_names(tables)) or 'none'}")
+        table = chosen_table(tables, view)
+    except (LookupError, ValueError, SpecError, ProjectNotFound) as error:
+        stop(str(error))
+    ending = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ending.set())
+    _log_to_stderr()
+    raise typer.Exit(run_table(tables[table], Settings(), ending, metrics_port=metrics_port))
+
+
+def run_table(
+    views: "list[FeatureView]", settings: Settings, stop: threading.Event, *, metrics_port: int | None = None
+) -> int:
+    """Keep the streamed views of one table until `stop` is set; gives the exit code."""
+    from prometheus_client import CollectorRegistry, start_http_server
+
+    from ml_platform.features.online.open import open_online_store
+    from ml_platform.features.streaming.worker import FeatureWorker
+    from ml_platform.lake.storage.tables import Lake
+
+    registry = CollectorRegistry()
+    worker = FeatureWorker(
+        Lake(settings.lake_uri),
+        views,
+        lambda: open_online_store(settings.online_uri),
+        settings.feature_streams_dir,
+        registry=registry,
+        metrics_port=metrics_port,
+    )
+    if metrics_port is None:
+        return worker.run(stop)
+    server, _ = start_http_server(metrics_port, "127.0.0.1", registry)
+    try:
+        return worker.run(stop)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def project_streams() -> "dict[str, list[FeatureView]]":
+    """The project's streamed views, by the table that they fill.
+
+    Raises
+    ------
+    ValueError
+        If a file declares no view, or views of one table declare different streams.
+    """
+    from ml_platform.features.streaming.feature_stream import streamed_tables
+    from ml_platform.features.views.load import load_views
+
+    folder = current_project().defs / "features"
+    return streamed_tables(load_views(folder))
+
+
+def chosen_table(tables: "dict[str, list[FeatureView]]", name: str) -> str:
+    """The table of a streamed view, or the table itself.
+
+    Raises
+    ------
+    LookupError
+        If no view of this name is streamed.
+    """
+    for table, views in tables.items():
+        if name == table or name in {view.name for view in views}:
+            return table
+    if not tables:
+        raise LookupError(f"'{name}': no view of this project declares a `stream`")
+    raise LookupError(unknown(name, _names(tables), what="streamed view"))
+
+
+def _names(tables: "dict[str, list[FeatureView]]") -> list[str]:
+    return sorted(view.name for views in tables.values() for view in views)
+
+
+def _tell(tables: "dict[str, list[FeatureView]]", name: str | None) -> None:
+    from ml_platform.features.streaming.status import read_status
+
+    shown = tables if name is None else {chosen_table(tables, name): []}
+    if not shown:
+        say("No view of this project declares a `stream`.")
+    for table in sorted(shown):
+        one = read_status(Settings().feature_streams_dir, table)
+        names = ", ".join(view.name for view in tables[table])
+        if one is None:
+            say(f"{table} ({names}): no process has run here yet: ml-platform stream features {tables[table][0].name}")
+            continue
+        say(f"{table} ({names}): {one.problem() or 'running'}; process {one.pid} on {one.host}, {one.source}")
+        say(f"  {one.lag:,} messages wait; {one.events_per_second:g} events a second; newest event {one.newest_event}")
+        late = f"{one.late:,} late and corrected, {one.too_late:,} too late (kept, not counted)"
+        say(f"  {one.events:,} events, {late}, {one.refused:,} refused; watermark {one.watermark}")
+        for reason, number in sorted(one.reasons.items(), key=lambda item: -item[1])[:5]:
+            say(f"    {number:,} × {reason}")
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("streams")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)

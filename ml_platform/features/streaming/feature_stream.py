@@ -1,0 +1,497 @@
+"""Keeps the views of one raw table up to date: takes the messages of a stream, batch by batch.
+
+What happens to a batch, in this order: its events are read; one transaction of the state file takes them, the windows
+that they change, how far the partitions were read and the rows for the raw table; the timelines of their entities go to
+the online store; every few seconds rows land in the raw table. Each step may be repeated, so after a kill the state
+file says where to go on, entities that it changed last are written to the online store again, and rows that have
+landed are left out. State that does not belong to the raw table or to the views as they are declared is made anew from
+the raw table.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+import duckdb
+import polars as pl
+
+from ml_platform.atomic_files import try_lock
+from ml_platform.features.online.store import OnlineStore, to_instant, to_micros
+from ml_platform.features.rolling.arrival_sql import arrival_events_sql
+from ml_platform.features.stream_spec import ARRIVED, PARTITION, POSITION, TOO_LATE, ViewStream
+from ml_platform.features.streaming.landing import Landing, pack_refused, pack_rows
+from ml_platform.features.streaming.read_events import EventReader, Refused
+from ml_platform.features.streaming.state_file import StateFile, WaitingEvent, decode, encode
+from ml_platform.features.streaming.timeline import CHANGES, DELTAS, Timeline, feature_order, stream_view
+from ml_platform.features.streaming.view_windows import HELD, Event, ViewWindows
+from ml_platform.features.views.declared_types import DTYPES
+from ml_platform.features.views.view import FeatureView
+from ml_platform.lake.storage.tables import Lake
+from ml_platform.streams.protocols import Fenced, Message, Resume
+
+_BATCH, _SEQUENCE = "__batch", "__sequence"
+_TIDY_SECONDS = 60.0  # between two looks for entities that can be forgotten
+_REBUILD_ROWS = 200_000  # events of the raw table taken at a time
+_LANDED_BYTES = 64 * 2**20  # that may wait for the raw table before it gets them at once
+
+
+@dataclass
+class StreamCounts:
+    """What a feature stream did since it was opened."""
+
+    events: int = 0
+    late: int = 0  # arrived after others that are newer, and counted
+    too_late: int = 0  # kept, but counted in no window
+    refused: int = 0
+    landed: int = 0  # rows of the raw table
+    written: int = 0  # timelines
+    refreshed: int = 0  # timelines written because time passed
+    newest: int | None = None  # event time in microseconds
+    reasons: dict[str, int] = field(default_factory=dict)
+
+    def copy(self) -> Self:
+        """The counts as they are now."""
+        return replace(self, reasons=dict(self.reasons))
+
+
+class FeatureStream:
+    """The views of one raw table that get their events from a stream.
+
+    Parameters
+    ----------
+    lake
+        Where the raw table is.
+    views
+        All views with a `stream` over the table, which declare it equally (see `streamed_tables`).
+    store
+        The online store.
+    folder
+        Folder of the state files; a lock in it keeps a second process out.
+    clock
+        Gives the time in seconds since 1970.
+    held
+        Events kept in memory, of the entities used last; the others are read again when they are needed.
+    locked
+        Called once no other process can run the stream, before the state is looked at.
+
+    Raises
+    ------
+    Fenced
+        When another process of this machine runs the same stream.
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        views: Sequence[FeatureView],
+        store: OnlineStore,
+        folder: Path,
+        *,
+        clock: Any = time.time,
+        held: int = HELD,
+        locked: Callable[[], None] = lambda: None,
+    ) -> None:
+        first = views[0]
+        assert first.rolling is not None
+        assert first.stream is not None
+        self.table = first.rolling.source
+        self.stream: ViewStream = first.stream
+        self.counts = StreamCounts()
+        self._lake = lake
+        self._store = store
+        self._now = clock
+        name = self.table.replace("/", "__")
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        if not try_lock(self._lock):
+            os.close(self._lock)
+            raise Fenced(f"another process keeps the streamed views of {self.table}: end it first")
+        locked()
+        self._state = StateFile(folder / f"{name}.db")
+        self._views = [ViewWindows(view, number, self._state, held=held) for number, view in enumerate(views)]
+        self._landing = Landing(lake, self.table, self._state)
+        rollings = [view.rolling for view in views if view.rolling is not None]
+        self._reader = EventReader(self.stream, rollings)
+        self._is_recorded = self.stream.clock == "events"
+        self._connection = duckdb.connect()
+        self._connection.execute("SET TimeZone = 'UTC'; SET threads = 1")
+        self._time = first.rolling.time
+        self._queries = [self._query(view) for view in views]
+        self._next_landing = self._next_tidying = 0.0
+        self._sequence = 0  # of the last event or refresh
+        self._recover()
+
+    def positions(self) -> dict[int, Resume]:
+        """Where each partition goes on."""
+        return {partition: Resume(position) for partition, position in self._positions.items()}
+
+    def take(self, messages: Sequence[Message]) -> None:
+        """Take messages: when this returns, they are in the state file, and online are the values that they change.
+
+        Raises
+        ------
+        sqlite3.Error, redis.RedisError
+            When the online store cannot be written. The messages are taken all the same: open the stream anew.
+        """
+        new = [one for one in messages if one.position > self._positions.get(one.partition, -1)]
+        if not new:
+            return
+        read = self._reader.read(new)
+        rows, refused, found = self._events(self._numbered(read.rows, self._sequence), read.refused)
+        rows = rows.drop(_SEQUENCE)
+        reached: dict[int, int] = {}
+        for message in new:
+            reached[message.partition] = max(message.position, reached.get(message.partition, -1))
+        self._note_clock(rows, new)
+        sequence = self._sequence + read.rows.height + 1
+        now = self._clock()
+        with self._state.transaction():
+            timelines = [
+                windows.add(self._hold(windows, events, now), sequence)
+                for windows, events in zip(self._views, found, strict=True)
+            ]
+            self._state.set_positions(reached)
+            self._state.add_batch(pack_rows(rows), pack_refused(refused))
+            self._note_facts(sequence)
+        self._sequence = sequence
+        self._positions |= reached
+        self._count(rows, refused)
+        self._publish(timelines)
+
+    def pass_time(self) -> None:
+        """Do what is due: let waiting events count, refresh timelines that run out, forget what no window needs."""
+        now = self._clock()
+        self._enter_waiting(now)
+        for windows in self._views:
+            if not windows.plan.only_events:
+                self._refresh(windows, now)
+        monotonic = time.monotonic()
+        if monotonic >= self._next_tidying:
+            self._next_tidying = monotonic + _TIDY_SECONDS
+            with self._state.transaction():
+                for windows in self._views:
+                    windows.forget(now)
+
+    @property
+    def is_landing_due(self) -> bool:
+        """Whether rows should be committed to the raw table now."""
+        return time.monotonic() >= self._next_landing or self.landing_bytes > _LANDED_BYTES
+
+    @property
+    def landing_bytes(self) -> int:
+        """Bytes that wait for the raw table."""
+        return self._state.waiting_bytes()
+
+    def land(self) -> int:
+        """Commit what waits to the raw table; return the number of rows."""
+        rows = self._landing.land()
+        self.counts.landed += rows
+        self._next_landing = time.monotonic() + self.stream.commit_every.total_seconds()
+        return rows
+
+    def watermark(self) -> datetime | None:
+        """Instant before which an event that arrives now is too late; None before any event."""
+        if self._newest_arrival is None:
+            return None
+        return to_instant(self._clock()) - self.stream.lateness
+
+    def close(self) -> None:
+        """Close the files; what waits for the raw table stays in the state file."""
+        self._state.close()
+        self._connection.close()
+        os.close(self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # Starting
+
+    def _recover(self) -> None:
+        """Make the state that of the raw table and of the declared views, then the online store that of the state."""
+        identity = self._identity()
+        self._positions = self._state.positions()
+        landed = self._landing.landed()
+        kept = self._state.landed()
+        is_behind = any(position > self._positions.get(partition, -1) for partition, position in landed.items())
+        was_restored = any(position > landed.get(partition, -1) for partition, position in kept.items())
+        lacking = [one for one in self._views if self._store.view_hash(stream_view(one.view.name)) != one.view.hash]
+        if self._state.fact("identity") != identity or is_behind or was_restored or lacking:
+            if not was_restored:
+                self._landing.land()  # what only the state file has
+            self._rebuild(identity)
+        self._positions = self._state.positions()
+        self._sequence = int(self._state.fact("sequence", 0))
+        self._newest_arrival = self._state.fact("newest_arrival")
+        self._offset = int(self._state.fact("offset", 0))
+        self._published = int(self._state.fact("published", -1))
+        self._reader.newest = self._state.fact("newest_time")
+        self._republish()
+
+    def _identity(self) -> str:
+        """What the state depends on, beside the events."""
+        declared = [(one.view.name, one.view.hash, one.plan.inputs, one.plan.kinds) for one in self._views]
+        text = repr((self.table, sorted(declared), self.stream.clock))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _rebuild(self, identity: str) -> None:
+        """Make the state from the raw table: the events that may be in a window, in the order of their arrival."""
+        with self._state.transaction():
+            self._state.clear()
+            sequence = 0
+            newest_arrival = newest_time = None
+            if self._lake.exists(self.table):
+                rows = self._raw_rows()
+                for start in range(0, rows.height, _REBUILD_ROWS):
+                    part = rows.slice(start, _REBUILD_ROWS)
+                    found = self._computed(self._numbered(part, sequence))
+                    sequence += part.height + 1
+                    for windows, events in zip(self._views, found, strict=True):
+                        windows.add(events, sequence)
+                if rows.height:
+                    newest_arrival = int(rows.get_column("__known").max())  # type: ignore[arg-type]
+                    newest_time = to_micros(rows.get_column(self._time).max())  # type: ignore[arg-type]
+            self._state.set_positions(self._landing.landed())
+            for name, value in (
+                ("identity", identity),
+                ("sequence", sequence),
+                ("newest_arrival", newest_arrival),
+                ("newest_time", newest_time),
+                ("offset", self._wall() - newest_arrival if self._is_recorded and newest_arrival is not None else 0),
+            ):
+                self._state.set_fact(name, value)
+
+    def _raw_rows(self) -> pl.DataFrame:
+        """Rows of the raw table that decide the values at its newest event, in the order in which they counted."""
+        rows = self._lake.read(self.table)
+        newest: Any = rows.select(pl.col(self._time).max()).collect().item()
+        if newest is None:
+            return rows.clear().collect().with_columns(pl.lit(0).alias("__known"))
+        spans = [
+            None if one.view.ttl is None else one.plan.longest + one.view.ttl // timedelta(microseconds=1)
+            for one in self._views
+        ]
+        names = rows.collect_schema().names()
+        arrived = pl.col(ARRIVED) if ARRIVED in names else pl.lit(None, pl.Datetime("us", "UTC"))
+        known = pl.max_horizontal(pl.col(self._time), arrived).dt.epoch("us").alias("__known")
+        own = [pl.lit(None, dtype).alias(name) for name, dtype in self._reader.schema.items() if name not in names]
+        if None not in spans:  # without a TTL the last row of an entity counts for ever
+            oldest = to_micros(newest) - max(span for span in spans if span is not None) - _DAY
+            rows = rows.filter(pl.col(self._time).dt.epoch("us") > oldest)
+        return (
+            rows.with_columns(known, *own)
+            .select(*self._reader.schema, "__known")
+            .sort("__known", maintain_order=True)
+            .collect()
+        )
+
+    def _republish(self) -> None:
+        """Write what the online store may lack: all of a definition that is new there, else what changed last."""
+        published = self._published
+        for windows in self._views:
+            name = stream_view(windows.view.name)
+            is_whole = self._store.view_hash(name) != windows.view.hash or published < 0
+            mark = self._store.mark(name)
+            keys = self._state.keys_since(windows.number, -1 if is_whole else published)
+            frame = self._frame(windows.view, windows.timelines(keys))
+            if is_whole or frame.height:
+                self._write(windows.view, frame, whole_since=mark if is_whole else None)
+        self._published = self._sequence
+        with self._state.transaction():
+            self._state.set_fact("published", self._published)
+
+    # A batch
+
+    def _query(self, view: FeatureView) -> str:
+        assert view.rolling is not None
+        source = arrival_events_sql(view.rolling, view.entity, table=_BATCH, also=_SEQUENCE)
+        return f"SELECT * EXCLUDE (__counts) FROM ({source}) WHERE __counts ORDER BY {_SEQUENCE}"
+
+    def _events(
+        self, rows: pl.DataFrame, refused: list[Refused]
+    ) -> tuple[pl.DataFrame, list[Refused], list[list[Event]]]:
+        """Events of each view in the rows; rows for which a view's filter or sums fail are refused."""
+        try:
+            return rows, refused, self._computed(rows)
+        except duckdb.Error as error:
+            if rows.height == 1 and rows.get_column(POSITION)[0] is not None:
+                row = rows.row(0, named=True)
+                reason = f"a view's filter or sum fails: {str(error).splitlines()[0]}"
+                arrived = to_micros(row[ARRIVED])
+                text = rows.drop(ARRIVED, TOO_LATE, PARTITION, POSITION, _SEQUENCE).write_ndjson().strip()
+                letter = Refused(row[PARTITION], row[POSITION], arrived, reason, text)
+                return rows.clear(), [*refused, letter], [[] for _ in self._views]
+            if rows.height <= 1:
+                raise
+        half = rows.height // 2
+        first, refused, events = self._events(rows[:half], refused)
+        second, refused, others = self._events(rows[half:], refused)
+        return pl.concat([first, second]), refused, [[*one, *other] for one, other in zip(events, others, strict=True)]
+
+    def _computed(self, rows: pl.DataFrame) -> list[list[Event]]:
+        self._connection.register(_BATCH, rows)
+        try:
+            found = []
+            for windows, query in zip(self._views, self._queries, strict=True):
+                frame = self._connection.sql(query).pl()
+                inputs = [pl.col(name).alias(str(place)) for place, name in enumerate(windows.plan.inputs)]
+                taken = frame.select(inputs)  # one column may be the input of several functions
+                taken = taken.select(one.to_physical() if one.dtype.is_temporal() else one for one in taken)
+                keys = map(encode, frame.select(windows.view.entity).rows())
+                values = taken.rows() if inputs else [()] * frame.height
+                about = frame.select("__us", "__known", _SEQUENCE).iter_rows()
+                found.append(
+                    [
+                        Event(key, us, known, sequence, value)
+                        for key, (us, known, sequence), value in zip(keys, about, values, strict=True)
+                    ]
+                )
+            return found
+        finally:
+            self._connection.unregister(_BATCH)
+
+    def _numbered(self, rows: pl.DataFrame, after: int) -> pl.DataFrame:
+        """Number events, so that those of one entity and instant are told apart."""
+        return rows.with_columns(pl.int_range(after + 1, after + 1 + pl.len(), dtype=pl.Int64).alias(_SEQUENCE))
+
+    def _hold(self, windows: ViewWindows, events: list[Event], now: int) -> list[Event]:
+        """Keep events whose time has not come for later; give the others."""
+        early = [event for event in events if event.known > now]
+        if not early:
+            return events
+        self._state.add_waiting(
+            WaitingEvent(event.known, event.sequence, windows.number, event.key, event.us, encode(event.values))
+            for event in early
+        )
+        return [event for event in events if event.known <= now]
+
+    def _enter_waiting(self, now: int) -> None:
+        first = self._state.first_waiting()
+        if first is None or first > now:
+            return
+        due = self._state.due(now)
+        sequence = self._sequence + 1
+        with self._state.transaction():
+            timelines = [
+                windows.add(
+                    [
+                        Event(one.key, one.us, one.known, one.sequence, tuple(decode(one.packed)))
+                        for one in due
+                        if one.view == windows.number
+                    ],
+                    sequence,
+                )
+                for windows in self._views
+            ]
+            self._state.drop_due(now)
+            self._note_facts(sequence)
+        self._sequence = sequence
+        self._publish(timelines)
+
+    def _refresh(self, windows: ViewWindows, now: int) -> None:
+        while True:
+            sequence = self._sequence + 1
+            with self._state.transaction():
+                timelines = windows.refresh(now, sequence)
+                if timelines:
+                    self._note_facts(sequence)
+            if not timelines:
+                return
+            self._sequence = sequence
+            self.counts.refreshed += len(timelines)
+            self._publish([timelines if one is windows else [] for one in self._views])
+
+    def _publish(self, timelines: Iterable[list[tuple[bytes, Timeline]]]) -> None:
+        for windows, some in zip(self._views, timelines, strict=True):
+            if some:
+                self._write(windows.view, self._frame(windows.view, some))
+                self.counts.written += len(some)
+        self._published = self._sequence
+
+    def _write(self, view: FeatureView, frame: pl.DataFrame, **options: Any) -> None:
+        self._store.write(stream_view(view.name), view.entity, frame, view.event_time, view_hash=view.hash, **options)
+
+    def _frame(self, view: FeatureView, timelines: Iterable[tuple[bytes, Timeline]]) -> pl.DataFrame:
+        rows = [(*decode(key), timeline.since, *timeline.stored()) for key, timeline in timelines]
+        schema: dict[str, Any] = {name: self._reader.schema[name] for name in view.entity}
+        schema |= {view.event_time: pl.Int64()}
+        schema |= {name: DTYPES[view.columns[name].type] for name in feature_order(view.columns)}
+        schema |= {CHANGES: pl.List(pl.Int64()), DELTAS: pl.Binary()}
+        frame = pl.DataFrame(rows, schema=schema, orient="row")
+        return frame.with_columns(pl.from_epoch(view.event_time, "us").dt.replace_time_zone("UTC"))
+
+    # Time
+
+    def _wall(self) -> int:
+        return int(self._now() * 1e6)
+
+    def _clock(self) -> int:
+        """Time of the stream: the machine's, and where events are played again that of the newest, going on."""
+        return self._wall() - self._offset
+
+    def _note_clock(self, rows: pl.DataFrame, messages: Sequence[Message]) -> None:
+        newest = max(message.time for message in messages)
+        if self._is_recorded:
+            if not rows.height:
+                return
+            newest = to_micros(rows.get_column(ARRIVED).max())  # type: ignore[arg-type]
+            passed = self._wall() - newest
+            self._offset = passed if self._newest_arrival is None else min(self._offset, passed)
+        self._newest_arrival = max(newest, self._newest_arrival or newest)
+
+    def _note_facts(self, sequence: int) -> None:
+        self._state.set_fact("sequence", sequence)
+        self._state.set_fact("newest_arrival", self._newest_arrival)
+        self._state.set_fact("newest_time", self._reader.newest)
+        self._state.set_fact("offset", self._offset)
+        self._state.set_fact("published", self._published)
+
+    def _count(self, rows: pl.DataFrame, refused: Sequence[Refused]) -> None:
+        counts, times = self.counts, rows.get_column(self._time).dt.epoch("us")
+        counts.events += rows.height
+        counts.refused += len(refused)
+        for one in refused:
+            reason = one.reason.partition(" - at `")[0][:80]
+            if reason in counts.reasons or len(counts.reasons) < 100:
+                counts.reasons[reason] = counts.reasons.get(reason, 0) + 1
+        if rows.height:
+            too_late = rows.get_column(TOO_LATE)
+            before = times.cum_max().shift()
+            if counts.newest is not None:
+                before = before.fill_null(counts.newest).clip(lower_bound=counts.newest)
+            counts.too_late += int(too_late.sum())
+            counts.late += int(((times < before) & ~too_late).sum() or 0)
+            counts.newest = max(int(times.max()), counts.newest or int(times.max()))  # type: ignore[arg-type]
+
+
+_DAY = 86_400_000_000
+
+
+def streamed_tables(views: Mapping[str, FeatureView]) -> dict[str, list[FeatureView]]:
+    """The views with a `stream`, by the raw table that it fills.
+
+    Raises
+    ------
+    ValueError
+        If views of one table declare different streams or time columns.
+    """
+    tables: dict[str, list[FeatureView]] = {}
+    for _, view in sorted(views.items()):
+        if view.stream is None or view.rolling is None:
+            continue
+        same = tables.setdefault(view.rolling.source, [])
+        first = same[0] if same else view
+        if (first.stream, first.rolling and first.rolling.time) != (view.stream, view.rolling.time):
+            raise ValueError(
+                f"views '{first.name}' and '{view.name}': both get {view.rolling.source} from a stream, so `stream` "
+                "and `rolling.time` must be equal: one process fills the table for all views"
+            )
+        same.append(view)
+    return tables
