@@ -55,6 +55,7 @@ class ViewLookup(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     features: tuple[str, ...]
     ttl_seconds: float | None = None
     knowledge_time: bool = False  # offline: only rows that were written by then; serving has no others
+    streamed: bool = False  # whether a stream keeps the view up to date, so that serving reads its timelines too
 
 
 def feature_of(view: str, column: str) -> str:

@@ -12,7 +12,9 @@ import numpy as np
 
 from ml_platform.features.expressions.columns import Columns
 from ml_platform.features.online.store import OnlineStore, Row, to_micros
+from ml_platform.features.streaming.timeline import newer, row_at, stream_view
 from ml_platform.registry.manifest import MISSING_CODE, Feature, Manifest, ViewLookup, feature_of
+from ml_platform.serving.inputs.timelines import with_timelines
 
 logger = logging.getLogger("serving")
 
@@ -51,6 +53,7 @@ class LookedUp:
 
     def __init__(self, lookup: ViewLookup, features: Sequence[Feature]) -> None:
         self.name = lookup.view
+        self.stream = stream_view(lookup.view) if lookup.streamed else None
         self.keys = tuple(lookup.keys.values())
         self.columns = tuple((feature_of(lookup.view, column), column) for column in lookup.features)
         self.ttl = None if lookup.ttl_seconds is None else min(round(lookup.ttl_seconds * 1e6), _LONGEST)
@@ -123,6 +126,7 @@ class Lookups:
         self._next_try = 0.0  # monotonic clock
         self.unverified = False  # the store's views could not be compared yet; until they are, it is not read
         self.views = tuple(LookedUp(lookup, manifest.features) for lookup in manifest.lookups)
+        self._has_streams = any(view.stream is not None for view in self.views)
 
     def check(self) -> None:
         """Compare the store's views with those that the model was trained on.
@@ -135,7 +139,8 @@ class Lookups:
             When the store cannot be read.
         """
         problems = []
-        for view, wanted in self._hashes.items():
+        streams = {view.stream: self._hashes[view.name] for view in self.views if view.stream is not None}
+        for view, wanted in [*self._hashes.items(), *streams.items()]:
             try:
                 stored_hash = self._store.view_hash(view)
                 is_there = stored_hash is not None or self._store.exists()
@@ -143,6 +148,8 @@ class Lookups:
                 raise OnlineStoreFailed(f"the online store cannot be read: {type(error).__name__}") from error
             if not is_there:
                 raise OnlineStoreFailed(f"there is no online store: materialise online/{view}")
+            if stored_hash is None and view in streams:
+                continue  # the stream has not begun: what was published counts
             if stored_hash is None:
                 problems.append(f"'{view}' is not in the online store: materialise online/{view}")
             elif stored_hash != wanted:
@@ -179,13 +186,17 @@ class Lookups:
         for view in self.views:
             distinct, index = columns.distinct(*view.keys)
             places.append((index, len(requests), len(requests) + len(distinct)))
-            keys = distinct if len(view.keys) > 1 else zip(distinct, strict=True)
+            keys = distinct if len(view.keys) > 1 else list(zip(distinct, strict=True))
             requests += [(view.name, key) for key in keys]
+            if view.stream is not None:
+                requests += [(view.stream, key) for key in keys]
         wanted = [request for request in requests if None not in request[1]]
         missing = Missing()
         read, missing.store_failed = self._read(wanted)
         rows = iter(read)
         entries = [None if None in key else next(rows) for _, key in requests]
+        if self._has_streams:
+            places, entries = with_timelines(self.views, places, entries, as_of)
         known_at = np.array([_NEVER if entry is None else entry.micros for entry in entries], dtype=np.int64)
         values: list[Mapping[str, Any]] = [_NOTHING if entry is None else entry.values for entry in entries]
         views = []
@@ -250,6 +261,8 @@ class Lookups:
             for view in self.views:
                 key = tuple([row[name] for name in view.keys])
                 wanted.append(None if None in key else requests.setdefault((view.name, key), len(requests)))
+                if view.stream is not None:
+                    wanted.append(None if None in key else requests.setdefault((view.stream, key), len(requests)))
         missing = Missing()
         stored, missing.store_failed = self._read(list(requests))
         position = 0
@@ -259,6 +272,11 @@ class Lookups:
                 number = wanted[position]
                 position += 1
                 entry = None if number is None else stored[number]
+                if view.stream is not None:
+                    number = wanted[position]
+                    position += 1
+                    timeline = None if number is None else stored[number]
+                    entry = newer(entry, None if timeline is None else row_at(timeline, now))
                 if entry is None or (view.ttl is not None and entry.micros < now - view.ttl):
                     missing[view.name] = missing.get(view.name, 0) + 1
                     for _, column in view.columns:

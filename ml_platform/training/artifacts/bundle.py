@@ -103,6 +103,7 @@ def build_signature(
                 features=tuple(feature_column(lookup.alias, name) for name in taken),
                 ttl_seconds=view.ttl.total_seconds() if view.ttl else None,
                 knowledge_time=lookup.knowledge_time,
+                streamed=view.stream is not None,
             )
         )
     example = _example_row(frame, spec)
