@@ -18,6 +18,7 @@ from ml_platform.orchestration.push_assets import push_defs
 from ml_platform.orchestration.scaffold import TabularModelScaffolder
 from ml_platform.orchestration.source_assets import source_table_defs
 from ml_platform.orchestration.source_scaffold import SourceTableScaffolder
+from ml_platform.orchestration.stream_assets import stream_defs
 from ml_platform.spec.model import ModelSpec
 from ml_platform.spec_yaml import load_spec
 
@@ -40,7 +41,8 @@ class FeatureViews(dg.Component, dg.Model, dg.Resolvable):
             return dg.Definitions()
         catalogue = dg.Definitions(assets=[catalogue_asset(views, context.path.parent)])
         pushes = push_defs(list(views.values()))
-        return dg.Definitions.merge(*map(feature_view_defs, views.values()), pushes, catalogue)
+        streams = stream_defs(views)
+        return dg.Definitions.merge(*map(feature_view_defs, views.values()), pushes, streams, catalogue)
 
 
 @dg.scaffold_with(SourceTableScaffolder)
