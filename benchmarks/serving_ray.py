@@ -20,7 +20,7 @@ from _plain_model import plain_rows, publish_plain
 from _results import write_section
 
 from ml_platform.governance.keys import KeyStore
-from ml_platform.serving.ray_app import CONFIG
+from ml_platform.serving.ray_app import default_config
 from ml_platform.settings import Settings
 
 PLAIN, RAY = "`python -m ml_platform.serving`", "Ray Serve"
@@ -96,7 +96,7 @@ def bodies(count: int) -> list[dict[str, object]]:
 
 def one_replica(folder: Path, port: int) -> Path:
     """Write the delivered configuration with another port and a single replica."""
-    config = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+    config = yaml.safe_load(default_config().read_text(encoding="utf-8"))
     config["http_options"]["port"] = port
     config["applications"][0]["deployments"][0]["autoscaling_config"] |= {"min_replicas": 1, "max_replicas": 1}
     path = folder / "ray_serve.yaml"

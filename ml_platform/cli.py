@@ -22,7 +22,7 @@ from ml_platform.monitoring.recalibration.cli import recalibrate
 from ml_platform.monitoring.replay.cli import replay
 from ml_platform.new_model.cli import app as new
 from ml_platform.private_files import private_umask
-from ml_platform.promotion import approvals_cli, environments_cli, traffic_cli
+from ml_platform.promotion import approvals_cli, composed_cli, environments_cli, traffic_cli
 from ml_platform.promotion.history_cli import history
 from ml_platform.promotion.promoters import MayNotPromote, promoter
 from ml_platform.promotion.reproduction.cli import reproduce
@@ -152,6 +152,7 @@ app.command(rich_help_panel=MODELS)(replay)
 app.add_typer(new, name="new", rich_help_panel=BUILD)
 app.command("automl", rich_help_panel=BUILD)(automl)
 app.add_typer(approvals_cli.app, name="approvals", rich_help_panel=MODELS)
+app.add_typer(composed_cli.app, name="compose", rich_help_panel=MODELS)
 app.add_typer(environments_cli.app, name="environments", rich_help_panel=MODELS)
 
 

@@ -4,11 +4,13 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from ml_platform.lake.sources.source_spec import SourceSpec
+from ml_platform.spec.composition import ComposedEndpointSpec
 from ml_platform.spec.model import ModelSpec
 from ml_platform.yaml_documents import Document, Location, SpecError, SpecProblem, documents, nearest, unknown
 
 COMPONENT = "TabularModel"
 SOURCE_COMPONENT = "SourceTable"
+COMPOSED_COMPONENT = "ComposedEndpoint"
 
 
 def load_spec(path: Path, views: Mapping[str, Collection[str]] | None = None) -> ModelSpec:
@@ -89,6 +91,22 @@ def _hidden_inputs(document: Document, spec: ModelSpec) -> Iterator[SpecProblem]
                 yield document.problem(("attributes", "inference_log", key, index), message)
 
 
+def load_composed(path: Path) -> ComposedEndpointSpec:
+    """Read the composed endpoint that `path`, a `defs.yaml`, declares (raises SpecError, with every mistake)."""
+    declared = [document for document in documents(path) if document.component == COMPOSED_COMPONENT]
+    if len(declared) != 1:
+        message = f"one document of type …{COMPOSED_COMPONENT} wanted, {len(declared)} found"
+        raise SpecError([SpecProblem(path, 1, "type", message)])
+    return declared[0].validate(ComposedEndpointSpec)
+
+
+def composed_endpoints(defs: Path) -> dict[str, ComposedEndpointSpec]:
+    """Every composed endpoint below a folder, by name (raises SpecError)."""
+    paths = sorted(defs.rglob("defs.yaml"))
+    files = [path for path in paths if any(one.component == COMPOSED_COMPONENT for one in documents(path))]
+    return {spec.name: spec for spec in map(load_composed, files)}
+
+
 def check_project(defs: Path, views: Mapping[str, Collection[str]]) -> dict[Path, ModelSpec]:
     """Read every model and source table below a folder, so that one load reports the mistakes of all files.
 
@@ -113,6 +131,8 @@ def check_project(defs: Path, views: Mapping[str, Collection[str]]) -> dict[Path
             if any(document.component == COMPONENT for document in there):
                 specs[path] = _model(path, there, views)
                 tables.append(("model", specs[path].name))
+            composed = [one.validate(ComposedEndpointSpec) for one in there if one.component == COMPOSED_COMPONENT]
+            tables += [("model", one.name) for one in composed]  # all are endpoints
         except SpecError as error:
             problems += error.problems
             continue

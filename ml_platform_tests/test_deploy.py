@@ -112,6 +112,25 @@ def test_the_dashboard_has_no_overlapping_panels_and_asks_for_its_data_source() 
     assert len({panel["id"] for panel in found["panels"]}) == len(found["panels"])
 
 
+def test_the_autoscaler_by_requests_under_way_differs_in_its_metric_which_the_adapter_gives() -> None:
+    folder = DEPLOY / "kubernetes_in_flight"
+    overlay, patch = read(folder / "kustomization.yaml"), read(folder / "autoscaler.yaml")
+    assert (overlay["resources"], overlay["patches"]) == (["../kubernetes"], [{"path": "autoscaler.yaml"}])
+    kubernetes_validate.validate(patch, KUBERNETES, strict=True)
+    plain = manifest("HorizontalPodAutoscaler")
+    for key in ("apiVersion", "kind", "metadata"):  # by which a patch finds what it changes
+        assert patch[key] == plain[key]
+    assert patch["spec"]["scaleTargetRef"] == plain["spec"]["scaleTargetRef"]
+    [pods] = [metric["pods"] for metric in patch["spec"]["metrics"] if metric["type"] == "Pods"]
+    [rule] = read(DEPLOY / "prometheus" / "adapter.yaml")["rules"]["custom"]
+    assert rule["name"]["as"] == pods["metric"]["name"]
+    series = rule["seriesQuery"].partition("{")[0]
+    assert series in known_metrics()
+    assert re.fullmatch(rule["name"]["matches"], series)
+    query = rule["metricsQuery"].replace("<<.Series>>", series).replace("<<.GroupBy>>", "pod")
+    promql_parser.parse(query.replace("<<.LabelMatchers>>", 'pod=~"a|b"'))
+
+
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
 def test_manifests_fit_the_schemas_of_kubernetes(path: Path) -> None:
     kubernetes_validate.validate(read(path), KUBERNETES, strict=True)

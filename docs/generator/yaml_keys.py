@@ -8,6 +8,7 @@ from docs.generator.markdown import code, page, table
 from docs.generator.pydantic_fields import bounds, default_words, models_in, type_words
 from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.sources.source_spec import SourceSpec
+from ml_platform.spec.composition import ComposedEndpointSpec
 from ml_platform.spec.model import ModelSpec
 
 # Fields of a feature view that are no keys of its YAML: from the file's name, its query or its Python.
@@ -97,6 +98,16 @@ def source_keys() -> str:
         """The `attributes` of a `defs.yaml` of type `ml_platform.orchestration.SourceTable`. [Load your own
 data](../how-to/lake/sources.md) shows them in use.""",
         SourceSpec,
+    )
+
+
+def composed_endpoint_keys() -> str:
+    """Return the page of the keys of a composed endpoint."""
+    return keys_page(
+        "Keys of a composed endpoint",
+        """The `attributes` of a `defs.yaml` of type `ml_platform.orchestration.ComposedEndpoint`. [Several models at
+one endpoint](../how-to/serving/compose.md) shows them in use.""",
+        ComposedEndpointSpec,
     )
 
 

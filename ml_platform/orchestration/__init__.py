@@ -10,7 +10,7 @@ with garbage_collection_off():
     # Raised inside Dagster for options that are used knowingly (one run per range of partitions).
     warnings.filterwarnings("ignore", category=dg.BetaWarning, module=r"dagster\.")
 
-    from ml_platform.orchestration.component import FeatureViews, SourceTable, TabularModel
+    from ml_platform.orchestration.component import ComposedEndpoint, FeatureViews, SourceTable, TabularModel
     from ml_platform.orchestration.raw_assets import raw_table_asset
 
-__all__ = ["FeatureViews", "SourceTable", "TabularModel", "raw_table_asset"]
+__all__ = ["ComposedEndpoint", "FeatureViews", "SourceTable", "TabularModel", "raw_table_asset"]

@@ -1,4 +1,4 @@
-"""The components of `defs.yaml`: a raw table, a folder of feature views, and one model with its whole life."""
+"""The components of `defs.yaml`: a raw table, a folder of feature views, one model, several at one endpoint."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -12,6 +12,7 @@ from ml_platform.features.views.load import load_views
 from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.sources.source_spec import SourceSpec
 from ml_platform.orchestration.catalogue_asset import catalogue_asset
+from ml_platform.orchestration.composed_asset import composed_release
 from ml_platform.orchestration.feature_assets import feature_view_defs
 from ml_platform.orchestration.model_defs import build_model_defs
 from ml_platform.orchestration.push_assets import push_defs
@@ -19,8 +20,9 @@ from ml_platform.orchestration.scaffold import TabularModelScaffolder
 from ml_platform.orchestration.source_assets import source_table_defs
 from ml_platform.orchestration.source_scaffold import SourceTableScaffolder
 from ml_platform.orchestration.stream_assets import stream_defs
+from ml_platform.spec.composition import ComposedEndpointSpec
 from ml_platform.spec.model import ModelSpec
-from ml_platform.spec_yaml import load_spec
+from ml_platform.spec_yaml import load_composed, load_spec
 
 FEATURES_FOLDER = "features"
 
@@ -95,3 +97,27 @@ class TabularModel(dg.Component):
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Build the model's assets, checks, jobs, sensors and schedules."""
         return build_model_defs(self.spec, context.path, project_views(context.path.parent))
+
+
+class ComposedEndpoint(dg.Component):
+    """An endpoint at which several released models answer together: an ensemble, a pipeline, or one for each segment.
+
+    The attributes are those of `ml_platform.spec.composition.ComposedEndpointSpec`.
+    """
+
+    def __init__(self, spec: ComposedEndpointSpec) -> None:
+        self.spec = spec
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        """Give the schema of `attributes`."""
+        return ComposedEndpointSpec
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:  # noqa: ARG003
+        """Read the file once more, with its lines."""
+        return cls(load_composed(context.path / "defs.yaml"))
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
+        """Build the asset that publishes it."""
+        return dg.Definitions(assets=[composed_release(self.spec)])

@@ -10,6 +10,7 @@
     <folder>/tries/<model>.json                    challengers that the gate judged, see `training.evaluation.tries`
     <folder>/status/<model>.json                   what monitoring found lately, see `ml_platform.monitoring.status`
     <folder>/pruned/<digest>.json                  who removed a bundle on purpose, and why
+    <folder>/compositions/<name>.json              endpoints of several models, see `registry.composition`
     <folder>/notes/<model>/<version>.json          what people said of a version, see `registry.version_notes`
 
 An endpoint is called as its model, unless somebody made another one of a name of its own.
@@ -307,6 +308,8 @@ class ReleaseStore:
         if action not in {"withdrawal", "retirement"}:
             self._check_targets(model, targets, key)
         with locked(self.folder / "locks" / f"{_checked_name(name)}.lock"), self.notes.stages_alone(model):
+            if (self.folder / "compositions" / f"{name}.json").exists():
+                raise ValueError(f"'{name}' is the name of a composed endpoint; give the model or the endpoint another")
             current = self.document(name)
             revision = current.revision if current else 0
             if expected_revision is not None and expected_revision != revision:

@@ -1,28 +1,21 @@
 """Ray Serve's queue holds what its settings promise, and who is refused is told so as by the plain server."""
 
-import json
 import os
 import signal
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
-from contextlib import contextmanager
-from http.client import HTTPConnection
+from concurrent.futures import as_completed
 
 import httpx
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry
-from prometheus_client.multiprocess import MultiProcessCollector
 
 from ml_platform.settings import Settings
+from ml_platform_tests.serving.held_requests import PATH, PATIENT, held_at, under_way
 from ml_platform_tests.serving.on_ray import Config, RayServer, deployment_of, ray_server
 from ml_platform_tests.serving.releases import MODEL, ROW, fill_online_store, publish
 from ml_platform_tests.test_compute import LOOPBACK, addresses
 
-PATH = f"/predict/{MODEL}"
 IN_REPLICA, WAITING, TOO_MANY = 3, 9, 3
-BODY = json.dumps(ROW).encode()
-PATIENT = {"ML_PLATFORM_SERVING_BODY_SECONDS": "3600"}  # bodies end when a test lets them
 SHAPES = [("/v2/models/none/infer", {"error"}), (f"/models/{MODEL}/invocations", {"error_code", "message"})]
 ERROR_KEYS = {"code", "message", "request_id"}
 
@@ -46,58 +39,6 @@ def queueing(module_settings: Settings) -> Iterator[RayServer]:
         yield server
 
 
-class Held:
-    """Requests whose bodies end only when they may; their answers are read meanwhile."""
-
-    def __init__(self, url: str, threads: ThreadPoolExecutor) -> None:
-        self._address = httpx.URL(url).netloc.decode()
-        self._threads = threads
-        self._asked: list[tuple[HTTPConnection, Future[httpx.Response]]] = []
-
-    def ask(self, **headers: str) -> Future[httpx.Response]:
-        connection = HTTPConnection(self._address, timeout=600)
-        connection.putrequest("POST", PATH)
-        for name, value in {"Content-Length": str(len(BODY)), **headers}.items():
-            connection.putheader(name.replace("_", "-"), value)
-        connection.endheaders(BODY[:20])
-        future = self._threads.submit(_answer, connection)
-        self._asked.append((connection, future))
-        return future
-
-    def end(self) -> None:
-        for connection, future in self._asked:
-            if not future.done():
-                connection.send(BODY[20:])
-        while self._asked:
-            connection, future = self._asked.pop()
-            wait([future])
-            connection.close()
-
-
-def _answer(connection: HTTPConnection) -> httpx.Response:
-    with connection.getresponse() as response:
-        return httpx.Response(response.status, headers=response.getheaders(), content=response.read())
-
-
-@contextmanager
-def held_at(server: RayServer) -> Iterator[Held]:
-    """Ask for predictions that take as long as a test wants."""
-    with ThreadPoolExecutor(IN_REPLICA + WAITING + TOO_MANY) as threads:
-        held = Held(server.url, threads)
-        try:
-            yield held
-        finally:
-            held.end()
-
-
-def under_way(server: RayServer) -> float:
-    """Requests that replicas have begun, as these tell in the folder that they share."""
-    [folder] = server.states_file.parent.glob("ml-platform-serving-*")
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry, str(folder))
-    return registry.get_sample_value("ml_platform_active_requests") or 0
-
-
 def is_refusal(answer: httpx.Response, status: int, code: str) -> bool:
     """Whether an answer is an error of ours that says when to come again."""
     error = answer.json()["error"]
@@ -119,7 +60,7 @@ def test_as_many_are_answered_as_the_settings_promise_and_the_others_told_to_com
     deployment = deployment_of(yaml.safe_load(queueing.config_file.read_text()))
     ongoing, queued = deployment["max_ongoing_requests"], deployment["max_queued_requests"]
     assert deployment["backpressure_config"] == {"status_code": 503, "retry_after_s": 1}
-    with held_at(queueing) as held:
+    with held_at(queueing, IN_REPLICA + WAITING + TOO_MANY) as held:
         in_replica = [held.ask() for _ in range(ongoing)]
         queueing.wait_until(lambda _: under_way(queueing) == ongoing)
         more = [held.ask() for _ in range(queued + TOO_MANY)]
@@ -130,7 +71,7 @@ def test_as_many_are_answered_as_the_settings_promise_and_the_others_told_to_com
             other = httpx.post(queueing.url + path, json={}, timeout=600)
             assert (other.status_code, other.headers["retry-after"], set(other.json())) == (503, "1", members)
         assert [future.done() for future in [*in_replica, *waiting]] == [False] * (ongoing + queued)
-        held.end()
+        held.end_all()
         answers = [future.result() for future in [*in_replica, *waiting]]
     assert [is_refusal(future.result(), 503, "busy") for future in refused] == [True] * TOO_MANY
     assert [answer.status_code for answer in answers] == [200] * (ongoing + queued)
@@ -143,7 +84,7 @@ def test_requests_of_a_replica_that_is_killed_are_told_to_come_again_and_the_nex
 ) -> None:
     queueing.wait_until(lambda _: under_way(queueing) == 0)
     replica = queueing.replica()
-    with held_at(queueing) as held:
+    with held_at(queueing, IN_REPLICA + WAITING + TOO_MANY) as held:
         asked = [held.ask() for _ in range(IN_REPLICA)]
         queueing.wait_until(lambda _: under_way(queueing) == IN_REPLICA)
         os.kill(replica.pid, signal.SIGKILL)
@@ -155,7 +96,7 @@ def test_requests_of_a_replica_that_is_killed_are_told_to_come_again_and_the_nex
 def test_a_late_answer_is_504_whatever_the_client_asks_for(module_settings: Settings) -> None:
     fill_online_store(module_settings)
     publish(module_settings, 1)
-    with ray_server(module_settings, with_a_short_timeout, PATIENT) as server, held_at(server) as held:
+    with ray_server(module_settings, with_a_short_timeout, PATIENT) as server, held_at(server, IN_REPLICA) as held:
         assert is_refusal(held.ask().result(), 504, "timeout")
         for headers in ({"X_Request_Timeout_Seconds": "0"}, {"X_Request_Disconnect_Disabled": "?1"}):
             assert is_refusal(held.ask(**headers).result(), 504, "timeout")

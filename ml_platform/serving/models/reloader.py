@@ -11,9 +11,11 @@ from typing import Literal
 
 from ml_platform.features.online.store import OnlineStore
 from ml_platform.registry.adapted_conformal import adapted_path
+from ml_platform.registry.composition import CompositionStore
 from ml_platform.registry.manifest import Endpoint, Target
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.serving.inputs.feature_lookup import OnlineStoreFailed, ViewsDiffer
+from ml_platform.serving.models.composed_documents import ComposedEndpoints
 from ml_platform.serving.models.intervals import Intervals
 from ml_platform.serving.models.last_good import LastKnownGood
 from ml_platform.serving.models.release_alerts import ReleaseAlerts
@@ -98,6 +100,7 @@ class Watcher:
         self._views_due = 0.0  # monotonic clock
         self._intervals_due = 0.0
         self._intervals_seen: dict[str, tuple[int, int, int] | None] = {}  # stamps of the documents, by bundle
+        self._composed = ComposedEndpoints(state, CompositionStore(store), online, metrics, keys_dir)
 
     async def run(self) -> None:
         """Poll until cancelled."""
@@ -118,6 +121,7 @@ class Watcher:
             logger.warning("%s", self._state.trouble)
             return
         self._state.trouble = None
+        self._composed.poll()
         for name, stamp in stamps.items():
             self._poll_model(name, stamp)
         self._look_at_intervals()
@@ -343,7 +347,7 @@ class Watcher:
         self._state.retired = {**retired, name: endpoint.updated_at} if endpoint.is_retired else retired
         if name not in self._state.slots:
             return
-        self._state.slots = {other: slot for other, slot in self._state.slots.items() if other != name}
+        self._composed.put({other: slot for other, slot in self._state.slots.items() if other != name})
         for gauge in (self._metrics.refused, self._metrics.shadow_refused, self._metrics.version):
             gauge.labels(name).set(0)
         self._metrics.revision.labels(name).set(endpoint.revision)
@@ -368,7 +372,7 @@ class Watcher:
     def _assign(self, slot: EndpointState) -> None:
         if slot.name in self._state.retired:  # and is back
             self._state.retired = {n: since for n, since in self._state.retired.items() if n != slot.name}
-        self._state.slots = {**self._state.slots, slot.name: slot}
+        self._composed.put({**self._state.slots, slot.name: slot})
 
 
 def _stamp(stat: os.stat_result) -> tuple[int, int, int]:

@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from ml_platform.inference.intervals import HIGHEST, LOWEST
 from ml_platform.registry.manifest import Input, Manifest
 from ml_platform.serving.inputs.request_decoder import MAX_ROWS
+from ml_platform.serving.models.composed import ComposedModel, explains
 from ml_platform.serving.models.descriptions import described_version
 from ml_platform.serving.models.slots import ServingState
 from ml_platform.serving.prediction.explanations import MAX_EXPLAINED
@@ -137,11 +138,18 @@ def openapi_document(app: FastAPI, state: ServingState) -> dict[str, Any]:
             row, answer = _names(name)
             schemas[row] = row_schema(main.manifest)
             schemas[answer] = answer_schema(main.manifest)
+            if isinstance(main, ComposedModel):
+                schemas[answer]["properties"]["members"] = {
+                    "type": "object",
+                    "description": "Version of each endpoint that answered a part.",
+                    "properties": {name: {"type": "integer"} for name in main.composition.members},
+                    "additionalProperties": False,
+                }
             operation = _operation(
                 name,
                 main.manifest,
                 main.version,
-                explains=main.scorer.explainer() is not None,
+                explains=explains(main),
                 has_intervals=main.intervals is not None,
             )
             paths[f"/predict/{name}"] = {"post": operation}

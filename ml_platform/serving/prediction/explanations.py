@@ -7,8 +7,10 @@ import numpy as np
 from ml_platform.inference.explain import describe
 from ml_platform.inference.explainer import Explainer
 from ml_platform.inference.missing_values import infinite_as_missing
+from ml_platform.registry.composition import Ensemble, Pipeline
 from ml_platform.registry.manifest import Manifest
 from ml_platform.serving.http.messages import Refused
+from ml_platform.serving.models.composed import ComposedModel
 from ml_platform.serving.models.slots import ServedModel
 from ml_platform.serving.prediction.score_rows import Scored
 
@@ -54,6 +56,20 @@ def why_not_explained(manifest: Manifest, version: int) -> str:
         f"{message}its family '{manifest.family}' exports none, as an average of several trials, a model of "
         "log(1 + target), or a family of the project's own. Training it again gives the same; a version of a family "
         "of the engine, named in `families` of its defs.yaml, has explanations"
+    )
+
+
+def why_composed_not_explained(model: ComposedModel) -> str:
+    """Say why a composed endpoint's answers are not explained, and what would be."""
+    of = model.composition.of
+    if isinstance(of, Pipeline):
+        reason = "contributions to a step's input do not add up with those to the last step's score"
+    elif isinstance(of, Ensemble) and model.manifest.task != "regression":
+        reason = "members explain log-odds, whose mean is not that of probabilities"
+    else:
+        reason = "some member's graph has no explanations"
+    return (
+        f"'{model.name}' has no explanations, since {reason}: ask {', '.join(model.composition.members)} for their own"
     )
 
 

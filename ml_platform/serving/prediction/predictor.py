@@ -25,13 +25,15 @@ from ml_platform.serving.http.problems import InvalidRequest, Problem
 from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.serving.inputs.feature_lookup import OnlineStoreFailed
 from ml_platform.serving.inputs.shared_inputs import of_version
+from ml_platform.serving.models.composed import ComposedModel
 from ml_platform.serving.models.intervals import IntervalLevel, without_intervals
 from ml_platform.serving.models.slots import EndpointState, ServedModel, ServingState
-from ml_platform.serving.prediction.explanations import MAX_EXPLAINED, add_details
+from ml_platform.serving.prediction.explanations import MAX_EXPLAINED, add_details, why_composed_not_explained
 from ml_platform.serving.prediction.hooks import HookRequest, Hooks
 from ml_platform.serving.prediction.log_health import LogHealth
 from ml_platform.serving.prediction.responses import Answer, flags_of
 from ml_platform.serving.prediction.score_columns import score_columns
+from ml_platform.serving.prediction.score_composed import score_composed
 from ml_platform.serving.prediction.score_rows import Scored, score_rows
 from ml_platform.serving.settings import ServingSettings
 from ml_platform.serving.stage_timer import SAMPLED, StageTimer
@@ -226,7 +228,7 @@ class Predictor:
     ) -> tuple[Answer, Scored]:
         stages = options.stages
         try:
-            scored = _score_by(model, body, options)
+            scored, members = self._score(model, body, options)
         except InvalidRequest as invalid:
             is_chosen = slot.is_mixed and options.version is None and len(slot.served) > 1
             is_chosen = is_chosen and invalid.status != NOT_JSON
@@ -249,6 +251,7 @@ class Predictor:
             request_id=options.request_id,
             predictions=scored.predictions,
             interval=level,
+            members=members,
         )
         if scored.missing.store_failed or not is_logged:
             self.metrics.degraded.labels(model.name).inc()
@@ -258,13 +261,45 @@ class Predictor:
             self._count_violations(model.name, violations_by_field(scored.flags))
             answer.flags = flags_of(scored.flags)
         if options.explain or options.features:
-            add_details(model, scored, explain=options.explain, features=options.features)
+            _add_details(model, scored, options)
             if stages is not None:
                 stages.mark("explain")
         return answer, scored
 
+    def _score(
+        self, model: ServedModel, body: bytes, options: PredictionOptions
+    ) -> tuple[Scored, dict[str, int] | msgspec.UnsetType]:
+        """Score a body by a version, or by the members of a composed endpoint, whose versions are told too.
+
+        Each member is asked as at its own endpoint: its hook prepares the rows, and its traffic split chooses.
+        """
+        if not isinstance(model, ComposedModel):
+            return _score_by(model, body, options), msgspec.UNSET
+        if options.explain and not model.explains:
+            raise Refused(422, "not_explainable", why_composed_not_explained(model))
+        _check_explained(model, body, options)
+
+        def score(name: str, body: bytes) -> tuple[ServedModel, Scored]:
+            slot, own = model.members[name], msgspec.structs.replace(options, version=None, stages=None)
+            body = self._prepared(name, body, own)
+            member, _ = _choose(slot, body, own)
+            scored = self._score(member, body, own)[0]
+            if own.explain and not isinstance(member, ComposedModel):
+                add_details(member, scored, explain=True, features=False)
+            return member, scored
+
+        scored, versions = score_composed(
+            model, body, options.request_id, options.caller, score, explain=options.explain
+        )
+        if options.stages is not None:
+            options.stages.mark("score")
+        return scored, versions
+
     def _add_intervals(self, model: ServedModel, scored: Scored, level: float) -> IntervalLevel:
         """Add intervals or sets of a level to predictions, and count their width (raises Refused)."""
+        if isinstance(model, ComposedModel):
+            message = f"'{model.name}' is composed, and intervals of members do not add up: ask a member for its own"
+            raise Refused(422, "no_intervals", message)
         if model.intervals is None:
             raise without_intervals(model.manifest, model.version)
         told, width = model.intervals.add(scored.predictions, level)
@@ -387,9 +422,7 @@ def _score_by(model: ServedModel, body: bytes, options: PredictionOptions) -> Sc
     OnlineStoreFailed
         When the online store cannot be read and the fallback is "fail".
     """
-    if options.explain and (count := model.decoder.count(body)) > MAX_EXPLAINED:
-        problem = Problem(None, None, f"wanted at most {MAX_EXPLAINED} rows to explain, found {count:,}")
-        raise InvalidRequest(422, [problem])
+    _check_explained(model, body, options)
     stages = options.stages
     if model.decoder.is_long(body):
         columns = model.decoder.decode_columns(body)
@@ -404,3 +437,16 @@ def _score_by(model: ServedModel, body: bytes, options: PredictionOptions) -> Sc
     if stages is not None:
         stages.mark("decode")
     return score_rows(model, rows, options.request_id, options.caller, stages=stages)
+
+
+def _check_explained(model: ServedModel, body: bytes, options: PredictionOptions) -> None:
+    """Refuse to explain too many rows (raises InvalidRequest)."""
+    if options.explain and (count := model.decoder.count(body)) > MAX_EXPLAINED:
+        problem = Problem(None, None, f"wanted at most {MAX_EXPLAINED} rows to explain, found {count:,}")
+        raise InvalidRequest(422, [problem])
+
+
+def _add_details(model: ServedModel, scored: Scored, options: PredictionOptions) -> None:
+    """Put features and explanations into predictions; those of members are there already (raises Refused)."""
+    is_composed = isinstance(model, ComposedModel)
+    add_details(model, scored, explain=options.explain and not is_composed, features=options.features)

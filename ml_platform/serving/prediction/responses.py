@@ -31,6 +31,9 @@ class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
     version: int
     request_id: str
     predictions: list[Prediction]
+    members: dict[str, int] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )  # of a composed endpoint: endpoint → version that answered
     interval: IntervalLevel | msgspec.UnsetType = msgspec.UNSET  # of which level intervals or sets are
     degraded: list[str] | msgspec.UnsetType = msgspec.UNSET  # what failed: online_store, inference_log
     flags: list[Mapping[str, Any]] | msgspec.UnsetType = msgspec.UNSET  # inputs that break the model's contract

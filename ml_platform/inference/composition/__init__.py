@@ -1,0 +1,1 @@
+"""Several models behind one endpoint: whether they fit together, and what is published of them."""

@@ -1,0 +1,110 @@
+"""A composed endpoint over HTTP: every protocol, keys, metrics, descriptions and the console treat it as a model."""
+
+import json
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from ml_platform.governance.keys import KeyStore
+from ml_platform.inference.composition.publish import publish_composition
+from ml_platform.registry.composition import CompositionStore
+from ml_platform.registry.manifest import Target
+from ml_platform.registry.releases import ReleaseStore
+from ml_platform.settings import Settings
+from ml_platform.spec.composition import ComposedEndpointSpec
+from ml_platform_tests.serving.conftest import Server, bearer, start_server
+from ml_platform_tests.serving.releases import ROW, bundle, fill_online_store, score
+
+NAME = "late_together"
+MEAN = (score(1, ROW) + score(20, ROW)) / 2
+SPEC = ComposedEndpointSpec.model_validate(
+    {
+        "name": NAME,
+        "description": "Late, by two models.",
+        "owner": "team:x",
+        "ensemble": {"members": {"north": 1, "south": 1}},
+    }
+)
+
+
+def release(settings: Settings, name: str, version: int) -> None:
+    store = ReleaseStore(settings.releases_dir)
+    digest = store.put_bundle(bundle(version, model=name))
+    store.publish(name, [Target(version=version, digest=digest)], reason="for a test", by="pytest")
+
+
+@pytest.fixture(scope="module")
+def server(module_settings: Settings) -> Iterator[Server]:
+    fill_online_store(module_settings)
+    release(module_settings, "north", 1)
+    release(module_settings, "south", 20)
+    publish_composition(ReleaseStore(module_settings.releases_dir), SPEC, by="pytest", reason="for a test")
+    server = start_server(module_settings)
+    yield server
+    server.stop()
+
+
+def test_every_protocol_answers_the_mean(server: Server) -> None:
+    own = server.client.post(f"/predict/{NAME}", json=ROW).json()
+    assert own["members"] == {"north": 1, "south": 20}
+    assert own["predictions"][0]["probability"] == pytest.approx(MEAN)
+    assert server.client.post(f"/predict/{NAME}/versions/1", json=ROW).json()["predictions"] == own["predictions"]
+    records = {"dataframe_records": [ROW]}
+    mlflow = server.client.post(f"/models/{NAME}/invocations", json=records)
+    databricks = server.client.post(f"/serving-endpoints/{NAME}/invocations", json=records)
+    assert mlflow.status_code == databricks.status_code == 200
+    probability = own["predictions"][0]["probability"]
+    assert [str(probability) in answer.text for answer in (mlflow, databricks)] == [True, True]
+    about = server.client.get(f"/v2/models/{NAME}").json()
+    assert about["versions"] == ["1"]
+    inputs = [
+        {"name": one["name"], "datatype": one["datatype"], "shape": [1, 1], "data": [ROW[one["name"]]]}
+        for one in about["inputs"]
+    ]
+    tensors = server.client.post(f"/v2/models/{NAME}/infer", json={"inputs": inputs})
+    assert tensors.status_code == 200, tensors.text
+    values = {one["name"]: one["data"] for one in tensors.json()["outputs"]}
+    assert [MEAN] in [pytest.approx(data) for data in values.values() if isinstance(data[0], float)]
+
+
+def test_it_is_described_like_a_model(server: Server) -> None:
+    listed = {one["name"]: one for one in server.client.get("/models").json()["models"]}
+    assert listed[NAME]["status"] == "serving"
+    assert listed[NAME]["versions"][0]["family"] == "ensemble"
+    assert server.client.get(f"/models/{NAME}").json()["owner"] == "team:x"
+    document = server.client.get("/openapi.json").json()
+    answer = document["paths"][f"/predict/{NAME}"]["post"]["responses"]["200"]
+    assert NAME in json.dumps(answer)
+    schemas = [
+        schema for schema in document["components"]["schemas"].values() if "members" in schema.get("properties", {})
+    ]
+    [members] = [schema["properties"]["members"]["properties"] for schema in schemas]
+    assert set(members) == {"north", "south"}
+    for path in ("/", f"/models/{NAME}/console"):
+        page = server.client.get(path)
+        assert page.status_code == 200, page.text
+        assert "Late, by two models." in page.text
+    metrics = server.client.get("/metrics").text
+    assert f'ml_platform_predictions_total{{model="{NAME}",version="1"}}' in metrics
+
+
+def test_nobody_changes_its_traffic_as_a_model_s(server: Server) -> None:
+    config = {"served_entities": [{"entity_name": "north", "entity_version": "1"}]}
+    answer = server.client.put(f"/api/2.0/serving-endpoints/{NAME}/config", json=config)
+    assert answer.status_code == 400
+    assert "is the name of a composed endpoint" in answer.text
+
+
+def test_a_key_for_it_opens_it_and_not_its_members(server: Server, module_settings: Settings) -> None:
+    _, key = KeyStore(module_settings.keys_dir).create("clients", roles=["predict"], models=[NAME])
+    server.wait_until(lambda client: client.post(f"/predict/{NAME}", json=ROW).status_code == 401)
+
+    def status(name: str) -> int:
+        return httpx.post(f"{server.url}/predict/{name}", json=ROW, headers=bearer(key), timeout=60).status_code
+
+    assert (status(NAME), status("north")) == (200, 403)
+    CompositionStore(ReleaseStore(module_settings.releases_dir)).publish(
+        NAME, None, description=SPEC.description, owner=SPEC.owner, reason="over", by="pytest"
+    )
+    server.wait_until(lambda _: status(NAME) == 410)
