@@ -25,6 +25,7 @@ STEP_MODULES = (
     "ml_platform.governance.audit_table",
     "ml_platform.governance.ledger_check",
     "ml_platform.inference.batch",
+    "ml_platform.inference.composition.publish",
     "ml_platform.inference.ingest_log",
     "ml_platform.lake.sources.incremental_folder",
     "ml_platform.lake.sources.sql_database",

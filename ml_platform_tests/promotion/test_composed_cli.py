@@ -92,7 +92,7 @@ def test_what_cannot_be_published_is_told(declared: Path) -> None:
         (DECLARED.replace("north: 3", "north: 0"), 7, "wanted a weight above 0"),
         (
             DECLARED + "  route: {by: carrier, map: {UA: north}, default: south}\n",
-            1,
+            2,
             "wanted one of ensemble, pipeline",
         ),
         (DECLARED.replace("together", "Together"), 3, "String should match"),
