@@ -1,6 +1,6 @@
 """What a prediction costs: CPU time per request of the real server beside a bare FastAPI echo on the same uvicorn.
 
-    python benchmarks/serving.py [--rounds 5] [--requests 4000]
+    python benchmarks/serving.py [--rounds 5] [--requests 4000] [--only many]
 
 Both servers run as `uvicorn` with uvloop and httptools, one worker each, one after the other in alternating rounds
 under the same load: eight connections that wait for each answer. The echo takes a JSON object as a `dict` and gives it
@@ -9,15 +9,20 @@ three online look-ups in SQLite, 300 LightGBM trees, metrics, and a logged recor
 features of the request and looks nothing up. The figure is the server process' CPU time (user and system) per request,
 so a busy machine disturbs it little.
 
+Requests of many rows are set beside the sum of what they cannot do without: an echo of the same body, and ONNX Runtime
+alone on the same matrix, on one thread of a process of its own in the same turns.
+
 Two workers are set against one under `wrk` (`apt install wrk`). On two cores the generator takes a share of them, so
 two ratios are told: that of the requests per second as they came, and that of the requests that the workers could
 answer if each had a core of its own, which is their number divided by the CPU time that they took for a request.
 """
 
 import argparse
+import base64
 import itertools
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -27,18 +32,39 @@ from typing import Any, NamedTuple
 
 import _wrk
 import msgspec
-from _load import ECHO, Cost, message, server
+import numpy as np
+from _load import ECHO, Cost, Server, message, server
 from _plain_model import boosted_graph, plain_rows, publish_plain
 from _results import write_section
 
 from ml_platform.governance.keys import KeyStore
+from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
 from ml_platform_tests.serving import releases
 
+PARTS = {"10 rows": 10, "100 rows": 100, "1,000 rows": 1_000, "10,000 rows": 10_000}
 MANY = {10: 2, 100: 8, 1_000: 40, 10_000: 160}  # rows of a request, and how many times fewer requests are sent
 WANTED = {"30 features": 1.0, "one row": 1.6, "100 rows of 30 features": 2.0}
+WANTED_PARTS = 1.4  # times echo and ONNX Runtime
 WANTED_MIB, WANTED_SECONDS, WANTED_WORKERS = 150, 2, 1.8
 WARM_SECONDS, LOAD_SECONDS = 2, 6
+
+
+BARE_ONNX = """
+import sys, time, numpy, onnxruntime
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = options.inter_op_num_threads = 1
+run = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"]).run
+matrix = numpy.load(sys.stdin.readline().strip())
+print(flush=True)
+for line in sys.stdin:
+    rows, requests = map(int, line.split())
+    some = matrix[:rows].copy()
+    before = time.process_time()
+    for _ in range(requests):
+        run(["score"], {"X": some})
+    print(time.process_time() - before, flush=True)
+"""
 
 
 class Workers(NamedTuple):
@@ -54,6 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=4000, help="per round and server")
+    parser.add_argument("--only", choices=["many"], help="measure only requests of many rows")
     parser.add_argument("--no-write", action="store_true", help="leave RESULTS.md alone")
     options = parser.parse_args()
     _wrk.find()  # before minutes are spent on what comes first
@@ -65,10 +92,11 @@ def main() -> None:
         (settings.home / "echo_app.py").write_text(ECHO)
         _, token = KeyStore(settings.keys_dir).create("benchmark", roles=["predict"])
         lines = one_worker(settings, token, options)
-        lines += ["", *two_workers(settings, token)]
+        if options.only is None:
+            lines += ["", *two_workers(settings, token)]
         lines += ["", f"The load average was {os.getloadavg()[0]:.0f} at the end, on {os.cpu_count()} cores."]
     print("\n".join(lines))
-    if not options.no_write:
+    if not options.no_write and options.only is None:
         packages = ("fastapi", "uvicorn", "uvloop", "msgspec", "onnxruntime")
         write_section("Serving one row", "python benchmarks/serving.py", lines, packages=packages)
 
@@ -85,17 +113,23 @@ def one_worker(settings: Settings, token: str, options: argparse.Namespace) -> l
     for count, fewer in MANY.items():
         body = msgspec.json.encode({"rows": rows[:count]})
         bodies[f"{count:,} rows"] = (releases.MODEL, [body], options.requests // fewer)
+    if options.only == "many":
+        bodies = {name: bodies[name] for name in ("100 rows", "1,000 rows")}
     headers = f"Authorization: Bearer {token}\r\n"
     uvicorn = [sys.executable, "-m", "uvicorn", "echo_app:app", "--app-dir", str(settings.home), "--no-access-log"]
     environment = {"ML_PLATFORM_HOME": str(settings.home)}
     echo_server = server([*uvicorn, "--port", "{port}"], ready="/docs")
-    with echo_server as echo, server(our_command(1), environment) as ours:
+    with echo_server as echo, server(our_command(1), environment) as ours, BareOnnx(settings) as onnx:
+        most = msgspec.json.encode({"rows": rows[: max(PARTS.values())]})
+        onnx.take(logged_matrix(settings, ours, message(f"/predict/{releases.MODEL}", most, headers)))
         rounds = []
         for _ in range(options.rounds + 1):
             found: dict[str, Cost] = {}
             for name, (model, sent, requests) in bodies.items():
                 found[f"echo, {name}"] = echo.measure([message("/echo", body) for body in sent], requests)
                 messages = [message(f"/predict/{model}", body, headers) for body in sent]
+                if name in PARTS:
+                    found[f"ONNX Runtime, {name}"] = onnx.measure(PARTS[name], requests)
                 found[f"ours, {name}"] = ours.measure(messages, requests)
             rounds.append(found)
         memory = ours.memory()
@@ -143,15 +177,73 @@ def our_command(workers: int) -> list[str]:
 
 def table(rounds: Sequence[dict[str, Cost]]) -> list[str]:
     """Markdown table of medians, ratios taken within each round."""
-    lines = ["| request | CPU µs per request | times the echo | wanted | p50 ms under load | p99 |"]
-    lines += ["|---|---|---|---|---|---|"]
+    lines = ["| request | CPU µs per request | times the echo | times echo and ONNX Runtime | wanted | p50 ms | p99 |"]
+    lines += ["|---|---|---|---|---|---|---|"]
     for name in rounds[0]:
         cpu, p50, p99, _ = (statistics.median(found[name][unit] for found in rounds) for unit in range(4))
         kind = name.partition(", ")[2]
         ratio = statistics.median(found[name].cpu / found[f"echo, {kind}"].cpu for found in rounds)
         aim = verdict(ratio, WANTED[kind], most=True) if name.startswith("ours") and kind in WANTED else ""
-        lines.append(f"| {name} | {cpu * 1e6:,.0f} | {ratio:.2f} | {aim} | {p50 * 1e3:.2f} | {p99 * 1e3:.2f} |")
+        beside, latency = "", f"{p50 * 1e3:.2f} | {p99 * 1e3:.2f}"
+        if name.startswith("ours") and kind in PARTS:
+            parts = statistics.median(
+                found[name].cpu / (found[f"echo, {kind}"].cpu + found[f"ONNX Runtime, {kind}"].cpu) for found in rounds
+            )
+            beside = f"{parts:.2f}"
+            aim = verdict(parts, WANTED_PARTS, most=True) if kind in ("100 rows", "1,000 rows") else ""
+        if name.startswith("ONNX"):
+            latency = " | "
+        lines.append(f"| {name} | {cpu * 1e6:,.0f} | {ratio:.2f} | {beside} | {aim} | {latency} |")
     return lines
+
+
+class BareOnnx:
+    """ONNX Runtime alone, in a process of its own, on the matrix that the server makes of the flights."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def __enter__(self) -> "BareOnnx":
+        [target] = ReleaseStore(self._settings.releases_dir).endpoint(releases.MODEL).targets
+        graph = self._settings.releases_dir / "bundles" / target.digest / "model.onnx"
+        assert graph.is_file()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", BARE_ONNX, graph], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def take(self, matrix: np.ndarray) -> None:
+        """Give the process its rows."""
+        path = self._settings.home / "matrix.npy"
+        np.save(path, matrix)
+        self._say(path)
+
+    def measure(self, rows: int, requests: int) -> Cost:
+        """Score the first rows so often."""
+        return Cost(*[float(self._say(f"{rows} {requests}")) / requests] * 4)
+
+    def _say(self, line: object) -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline()
+
+
+def logged_matrix(settings: Settings, server: Server, request: bytes) -> np.ndarray:
+    """Send a request of many rows, and read from the log what the model saw."""
+    server.measure([request], 1)
+    lines = [
+        line
+        for file in (settings.inference_log_dir / releases.MODEL).glob("*.jsonl")
+        for line in file.read_bytes().splitlines()
+        if line.startswith(b'{"batch"')
+    ]
+    batch = msgspec.json.decode(lines[-1])
+    return np.frombuffer(base64.b64decode(batch["matrix"]), "<f8").reshape(batch["batch"], -1)
 
 
 def verdict(found: float, wanted: float, *, most: bool = False) -> str:

@@ -12,7 +12,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ml_platform.features.expressions.column_operations import OPERATIONS, Column, NotVectorised, bounds_of, literal
+from ml_platform.features.expressions.column_operations import (
+    OPERATIONS,
+    Bounds,
+    Column,
+    NotVectorised,
+    bounds_of,
+    literal,
+)
 from ml_platform.features.expressions.compile import Tree, evaluator
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -133,8 +140,7 @@ def _spread(rows: list[dict[str, Any]], name: str, values: Sequence[Any]) -> Non
 def _vector(kind: str, values: list[Any]) -> Column:
     try:
         if kind == "timestamp":
-            instants = microseconds(values)
-            return Column("timestamp", instants, bounds_of(instants))
+            return Column("timestamp", *_instants(values))
         if kind == "integer":
             integers = np.array(values, dtype=np.int64)
             return Column("integer", integers, bounds_of(integers))
@@ -147,10 +153,17 @@ def _vector(kind: str, values: list[Any]) -> Column:
 
 def microseconds(instants: Sequence[datetime]) -> np.ndarray:
     """Exact microseconds since 1970 of datetimes with a time zone."""
+    return _instants(instants)[0] if len(instants) else np.empty(0, dtype=np.int64)
+
+
+def _instants(instants: Sequence[datetime]) -> tuple[np.ndarray, Bounds]:
+    """Exact microseconds since 1970 of datetimes with a time zone, one at least, and the first and last of them."""
     seconds = np.fromiter(map(datetime.timestamp, instants), np.float64, len(instants))
-    if not len(seconds) or (seconds.min() > -_EXACT_SECONDS and seconds.max() < _EXACT_SECONDS):
-        return np.rint(seconds * 1e6).astype(np.int64)
-    return np.array([(instant - EPOCH) // timedelta(microseconds=1) for instant in instants], dtype=np.int64)
+    first, last = float(seconds.min()), float(seconds.max())
+    if first > -_EXACT_SECONDS and last < _EXACT_SECONDS:
+        return np.rint(seconds * 1e6).astype(np.int64), (round(first * 1e6), round(last * 1e6))
+    exact = np.array([(instant - EPOCH) // timedelta(microseconds=1) for instant in instants], dtype=np.int64)
+    return exact, bounds_of(exact)
 
 
 def _objects(column: Column, count: int) -> list[Any]:

@@ -197,14 +197,15 @@ class Lookups:
         entries = [None if None in key else next(rows) for _, key in requests]
         if self._has_streams:
             places, entries = with_timelines(self.views, places, entries, as_of)
-        known_at = np.array([_NEVER if entry is None else entry.micros for entry in entries], dtype=np.int64)
+        known_at = [_NEVER if entry is None else entry.micros for entry in entries]
         values: list[Mapping[str, Any]] = [_NOTHING if entry is None else entry.values for entry in entries]
         views = []
+        latest = int(as_of.max())
         for view, (index, first, last) in zip(self.views, places, strict=True):
             fresh = None
-            oldest = _FIRST if view.ttl is None else np.maximum(as_of - view.ttl, _FIRST)
-            if known_at[first:last].min() < np.max(oldest):
-                fresh = known_at[first:last].take(index) >= oldest
+            if min(known_at[first:last]) < (_FIRST if view.ttl is None else max(latest - view.ttl, _FIRST)):
+                oldest = _FIRST if view.ttl is None else np.maximum(as_of - view.ttl, _FIRST)
+                fresh = np.array(known_at[first:last], dtype=np.int64).take(index) >= oldest
                 if count := len(index) - int(np.count_nonzero(fresh)):
                     missing[view.name] = missing.get(view.name, 0) + count
                 else:
