@@ -28,6 +28,7 @@ from ml_platform.promotion.promoters import MayNotPromote, promoter
 from ml_platform.promotion.reproduction.cli import reproduce
 from ml_platform.scoring.cli import score_command
 from ml_platform.settings import Settings
+from ml_platform.stream_scoring.cli import app as streams
 from ml_platform.terminal import INTERRUPTED, say, stop
 from ml_platform.yaml_documents import SpecError
 
@@ -211,6 +212,7 @@ def _tell_verdict(decision: "ReleaseDecision", evaluation: "Evaluation") -> None
 
 
 app.command("score", rich_help_panel=MODELS)(score_command(_overlays))
+app.add_typer(streams, name="stream", rich_help_panel=MODELS)
 app.add_typer(models, name="models", rich_help_panel=MODELS)
 app.command("traffic", rich_help_panel=MODELS)(traffic_cli.traffic)
 app.add_typer(canary_cli.app, name="canary", rich_help_panel=MODELS)

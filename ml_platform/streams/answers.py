@@ -6,17 +6,17 @@ from typing import Any, Literal
 
 import msgspec
 
-# Why a message is a dead letter: no JSON object; a field that is missing, of a wrong type or out of its rule; features
-# that cannot be derived; an event that is older than `late_after`.
-Kind = Literal["broken", "contract", "features", "late"]
+# Why a message is a dead letter: no JSON object, or without what the mapping names; an input that is missing, of a
+# wrong type or against its rules; features that cannot be derived; later than `late_after`; an error nobody foresaw.
+Kind = Literal["broken", "contract", "features", "late", "failed"]
 LARGEST_KEPT = 2**19  # characters of a message that a dead letter keeps
 
 
 class StreamAnswer(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """The answer to one message.
 
-    `partition` and `position` are those of the message; `request_id` is what the inference log calls it. `id` is the
-    model's own, `key` what `mapping.key` names or the message's key. Instants are UTC: `event_at` of the event,
+    `partition` and `position` are those of the message; `request_id` and `row` are its place in the inference log. `id`
+    is the model's own, `key` what `mapping.key` names or the message's key. Instants are UTC: `event_at` of the event,
     `arrived_at` when the broker got the message, `scored_at` of the scoring.
     """
 
@@ -25,6 +25,7 @@ class StreamAnswer(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     partition: int
     position: int
     request_id: str
+    row: int
     key: Any = None
     id: str | int | float | None = None
     prediction: bool | int | float | str

@@ -117,8 +117,8 @@ class KafkaAnswers:
 
     def _commit(self, partition: int, outcomes: Sequence[Outcome]) -> None:
         producer = self._producers[partition]
-        answers = [{"key": str(one.position), "value": one.value} for one in outcomes if not one.dead]
-        dead_letters = [{"key": str(one.position), "value": one.value} for one in outcomes if one.dead]
+        answers = [{"key": str(one.position), "value": one.value} for one in outcomes if not one.refused]
+        dead_letters = [{"key": str(one.position), "value": one.value} for one in outcomes if one.refused]
         with kafka_errors():
             producer.begin_transaction()
             for topic, rows in ((self._dead_letters, dead_letters), (self._answers, answers)):
@@ -129,6 +129,8 @@ class KafkaAnswers:
 
     def flush(self, *, due: bool = False) -> None:
         """See `protocols.AnswerSink`; everything is committed at once."""
+
+    held = 0  # everything is committed at once
 
     def close(self) -> None:
         """See `protocols.AnswerSink`."""

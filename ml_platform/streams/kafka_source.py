@@ -22,10 +22,13 @@ class KafkaTopic:
     ----------
     spec
         The topic and its brokers.
+    patient
+        Whether messages may wait half a second at brokers that hold a fetch for all of its time.
     """
 
-    def __init__(self, spec: KafkaSource) -> None:
+    def __init__(self, spec: KafkaSource, *, patient: bool = False) -> None:
         self._spec = spec
+        self._fetch_wait_ms = 500 if patient else _FETCH_WAIT_MS
         self._made: Consumer | None = None
         self._next: dict[int, int] = {}
         self._done: dict[int, frozenset[int]] = {}
@@ -36,7 +39,7 @@ class KafkaTopic:
             self._made = open_consumer(
                 self._spec,
                 **{
-                    "fetch.wait.max.ms": _FETCH_WAIT_MS,
+                    "fetch.wait.max.ms": self._fetch_wait_ms,
                     "queued.max.messages.kbytes": _FETCHED_KB,
                     "queued.min.messages": 20_000,
                     "fetch.message.max.bytes": 2**20,

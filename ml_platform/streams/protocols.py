@@ -135,14 +135,14 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
         Those of the message.
     value
         The answer or the dead letter, one JSON object (see `streams.answers`).
-    dead
-        Whether it is a dead letter.
+    refused
+        Kind of the dead letter (`streams.answers.Kind`); empty for an answer.
     """
 
     partition: int
     position: int
     value: bytes
-    dead: bool = False
+    refused: str = ""
 
 
 class AnswerSink(Protocol):
@@ -153,6 +153,10 @@ class AnswerSink(Protocol):
     or none of a commit; and after any error in a commit the sink is not used again: the runner closes it and opens a
     new one, which finds out what was kept.
     """
+
+    @property
+    def held(self) -> int:
+        """Outcomes that are not committed yet."""
 
     def open(self, partitions: Sequence[int]) -> Mapping[int, Resume]:
         """Take over these partitions, and say how far each was answered.

@@ -29,7 +29,7 @@ def read_all(source: KafkaTopic, wanted: int) -> list[tuple[int, int, bytes | No
 
 
 def outcomes(partition: int, *positions: int, dead: tuple[int, ...] = ()) -> list[Outcome]:
-    return [Outcome(partition, one, b"{}", one in dead) for one in positions]
+    return [Outcome(partition, one, b"{}", "late" if one in dead else "") for one in positions]
 
 
 def test_messages_come_in_order_from_where_answers_end(kafka_broker):

@@ -1,6 +1,6 @@
 """Versioned tables: Delta Lake in a local folder or an object store, written by many processes without a lock file."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -231,6 +231,7 @@ class Lake(LakeReader):
         mode: str,
         where: str | None = None,
         app_transactions: Sequence[tuple[str, int]] = (),
+        configuration: Mapping[str, str] | None = None,
     ) -> int:
         """Try once to commit rows to an opened table (None: it did not exist); see `append` for the arguments.
 
@@ -240,6 +241,8 @@ class Lake(LakeReader):
             "append" or "overwrite".
         where
             Predicate of the rows to overwrite; the whole table when None.
+        configuration
+            Properties of the table, when it is created.
         """
         whole = mode == "overwrite" and where is None
         if target is not None and isinstance(rows, pl.DataFrame) and not whole:
@@ -261,6 +264,7 @@ class Lake(LakeReader):
                 partition_by=partitions or None,
                 schema_mode=None if target is None else "overwrite" if whole else "merge" if add_columns else None,
                 predicate=where,
+                configuration=configuration if target is None else None,
                 storage_options=None if target is not None else self.storage_options,
                 writer_properties=None if isinstance(rows, pl.DataFrame) else writer_properties(rows),
                 commit_properties=commits.properties(*app_transactions, rebased=target is not None and not whole),

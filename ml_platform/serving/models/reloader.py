@@ -73,7 +73,7 @@ class Watcher:
     then does one assignment let it take traffic. When a check fails, the version that served before keeps serving, and
     the reason shows in `/models`, `/metrics` and the log, and goes out as an alert. A worker that starts while a
     release is refused falls back to the release before it, checked in the same way. A document that disappears, or a
-    store that cannot be read, changes nothing.
+    store that cannot be read, changes nothing. With `only` no other endpoint is looked at.
     """
 
     def __init__(
@@ -87,8 +87,10 @@ class Watcher:
         in_force: LastKnownGood,
         keys_dir: Path,
         fallback: Literal["fail", "nulls"] = "fail",
+        only: str | None = None,
     ) -> None:
         self._fallback = fallback
+        self._names = "*" if only is None else only
         self._keys_dir = keys_dir
         self._state = state
         self._store = store
@@ -114,7 +116,9 @@ class Watcher:
         folder = self._store.folder / "endpoints"
         try:
             stamps = (
-                {path.stem: _stamp(path.stat()) for path in sorted(folder.glob("*.json"))} if folder.is_dir() else {}
+                {path.stem: _stamp(path.stat()) for path in sorted(folder.glob(f"{self._names}.json"))}
+                if folder.is_dir()
+                else {}
             )
         except OSError as error:
             self._state.trouble = f"the release store cannot be read: {self._store.said(error)}"

@@ -32,9 +32,9 @@ from ml_platform.serving.prediction.explanations import MAX_EXPLAINED, add_detai
 from ml_platform.serving.prediction.hooks import HookRequest, Hooks
 from ml_platform.serving.prediction.log_health import LogHealth
 from ml_platform.serving.prediction.responses import Answer, flags_of
-from ml_platform.serving.prediction.score_columns import score_columns
+from ml_platform.serving.prediction.score_body import score_body
 from ml_platform.serving.prediction.score_composed import score_composed
-from ml_platform.serving.prediction.score_rows import Scored, score_rows
+from ml_platform.serving.prediction.score_rows import Scored
 from ml_platform.serving.settings import ServingSettings
 from ml_platform.serving.stage_timer import SAMPLED, StageTimer
 from ml_platform.serving.telemetry.metrics import Metrics, ModelMetrics
@@ -423,20 +423,7 @@ def _score_by(model: ServedModel, body: bytes, options: PredictionOptions) -> Sc
         When the online store cannot be read and the fallback is "fail".
     """
     _check_explained(model, body, options)
-    stages = options.stages
-    if model.decoder.is_long(body):
-        columns = model.decoder.decode_columns(body)
-        if stages is not None:
-            stages.mark("decode")
-        try:
-            body = model.decoder.own_rows(body)
-            return score_columns(model, columns, body, options.request_id, options.caller, stages=stages)
-        except (ValueError, ArithmeticError):
-            pass  # some row is at fault: scoring row by row finds and names it
-    rows = model.decoder.decode(body)
-    if stages is not None:
-        stages.mark("decode")
-    return score_rows(model, rows, options.request_id, options.caller, stages=stages)
+    return score_body(model, body, options.request_id, options.caller, stages=options.stages)
 
 
 def _check_explained(model: ServedModel, body: bytes, options: PredictionOptions) -> None:

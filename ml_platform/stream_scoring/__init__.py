@@ -1,0 +1,1 @@
+"""Answers the messages of a stream by the version that serves, as HTTP would answer each."""

@@ -1,0 +1,157 @@
+"""`ml-platform stream`: answers messages of a stream, shows how that goes, and what was not answered."""
+
+import logging
+import signal
+import sys
+import threading
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ml_platform.project import ProjectNotFound, current_project
+from ml_platform.settings import Settings
+from ml_platform.terminal import say, stop
+from ml_platform.yaml_documents import SpecError, unknown
+
+if TYPE_CHECKING:
+    from ml_platform.spec.stream import Stream
+
+app = typer.Typer(no_args_is_help=True, help="Answer the messages of a stream, exactly once, by what serves.")
+Model = Annotated[str, typer.Argument(help="Name of the model, as in its defs.yaml.")]
+
+
+class Part(StrEnum):
+    """What of a stream runs in a process."""
+
+    ALL = "all"
+    SCORER = "scorer"
+    SINK = "sink"
+
+
+@app.command()
+def run(
+    model: Model,
+    worker: Annotated[
+        str, typer.Option(help="Share of the partitions: 2/3 for the second of three workers, all started alike.")
+    ] = "1/1",
+    part: Annotated[
+        Part, typer.Option(help="The scorer (messages to answers), the sink (answers to their table), or both.")
+    ] = Part.ALL,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="Port of 127.0.0.1 for Prometheus; none when left out.")
+    ] = None,
+) -> None:
+    """Answer messages as they come, until SIGTERM or Ctrl-C; exit code 1 wants a person, 3 means another took over.
+
+    Example: ml-platform stream run my_model --metrics-port 9110
+    """
+    from ml_platform.serving.settings import ServingSettings
+    from ml_platform.stream_scoring.run import run_stream
+
+    _log_to_stderr()
+    ending = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ending.set())
+    try:
+        share = _worker(worker)
+        code = run_stream(
+            model, declared_stream(model), Settings(), ServingSettings(), stop=ending, worker=share, parts=part.value,
+            metrics_port=metrics_port,
+        )  # fmt: skip
+    except (ValueError, LookupError, SpecError, ProjectNotFound) as error:
+        stop(str(error))
+    except OSError as error:
+        stop(f"{model}: its stream cannot run: {error}")
+    raise typer.Exit(code)
+
+
+@app.command()
+def status(
+    model: Annotated[str | None, typer.Argument(help="Only this one; all when left out.")] = None,
+) -> None:
+    """Show how far the workers of streams are: state, messages that wait, rate, age of answers, dead letters."""
+    from ml_platform.streams.status import read_statuses
+
+    statuses = read_statuses(Settings().streams_dir, model)
+    if not statuses:
+        say(f"No worker of {model or 'a stream'} has run here yet: ml-platform stream run {model or '<model>'}")
+        return
+    now = datetime.now(UTC)
+    for one in statuses:
+        of = f" {one.worker}/{one.workers}" if one.workers > 1 else ""
+        alive = one.is_alive(now)
+        state = one.state if alive else f"gone (was {one.state}, last seen {one.updated_at:%Y-%m-%d %H:%M:%S} UTC)"
+        say(f"{one.model}: {one.part}{of} {state}, process {one.pid} on {one.host}; {one.source} → {one.target}")
+        if one.reason and one.state != "running":
+            say(f"  {one.reason}")
+        age = "" if one.seconds_p50 is None else f"; answered after {one.seconds_p50:g} s (99 %: {one.seconds_p99:g} s)"
+        say(f"  {one.waiting:,} wait in {len(one.partitions)} partitions; {one.rows_per_second:g} a second{age}")
+        refused = ", ".join(f"{number:,} {kind}" for kind, number in sorted(one.refused.items()))
+        versions = f"; version {', '.join(map(str, one.versions))}" if one.versions else ""
+        dead = f"{one.dead_letters:,} dead letters{f' ({refused})' if refused else ''}"
+        say(f"  {one.answered:,} answered, {dead}{versions}")
+
+
+def declared_stream(model: str, defs: Path | None = None) -> "Stream":
+    """What a model of the project declares as `stream:`.
+
+    Raises
+    ------
+    LookupError
+        When there is no such model, or it declares no stream.
+    SpecError
+        When its YAML has mistakes.
+    """
+    from ml_platform.spec.model import ModelSpec
+    from ml_platform.yaml_documents import documents
+
+    names = []
+    for path in sorted((defs or current_project().defs).rglob("defs.yaml")):
+        for document in documents(path):
+            if document.component != "TabularModel":
+                continue
+            name = (document.data.get("attributes") or {}).get("name")
+            names.append(str(name))
+            if name != model:
+                continue
+            if (stream := document.validate(ModelSpec).stream) is None:
+                raise LookupError(f"{model} declares no stream: add `stream:` to {path}")
+            return stream
+    raise LookupError(unknown(model, names, what="model"))
+
+
+def _worker(text: str) -> tuple[int, int]:
+    number, _, workers = text.partition("/")
+    if not (number.isdecimal() and workers.isdecimal() and 1 <= int(number) <= int(workers)):
+        raise ValueError(f"--worker: wanted a number and how many there are, as 1/3, found {text!r}")
+    return int(number), int(workers)
+
+
+class _Once(logging.Filter):
+    """Lets a line of the broker's client through once in half a minute: it repeats itself while a broker is away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind = record.getMessage().split("|")[0][:80]
+        if record.created - self._told.get(kind, 0.0) < 30:
+            return False
+        self._told[kind] = record.created
+        return True
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for name in ("streams", "serving"):
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    kafka = logging.getLogger("streams.kafka")
+    kafka.addFilter(_Once())
+    kafka.setLevel(logging.WARNING)
