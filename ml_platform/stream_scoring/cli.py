@@ -4,23 +4,29 @@ import logging
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from ml_platform.project import ProjectNotFound, current_project
 from ml_platform.settings import Settings
+from ml_platform.streams.answers import Kind
 from ml_platform.terminal import say, stop
 from ml_platform.yaml_documents import SpecError, unknown
 
 if TYPE_CHECKING:
     from ml_platform.spec.stream import Stream
+    from ml_platform.streams.answers import Letter
 
 app = typer.Typer(no_args_is_help=True, help="Answer the messages of a stream, exactly once, by what serves.")
 Model = Annotated[str, typer.Argument(help="Name of the model, as in its defs.yaml.")]
+
+KINDS: tuple[str, ...] = get_args(Kind)
 
 
 class Part(StrEnum):
@@ -93,6 +99,89 @@ def status(
         versions = f"; version {', '.join(map(str, one.versions))}" if one.versions else ""
         dead = f"{one.dead_letters:,} dead letters{f' ({refused})' if refused else ''}"
         say(f"  {one.answered:,} answered, {dead}{versions}")
+
+
+@app.command("dead-letters")
+def dead_letters_command(
+    model: Model,
+    limit: Annotated[int, typer.Option(min=1, help="How many, the newest.")] = 20,
+    kind: Annotated[str | None, typer.Option(help=f"Only these: {', '.join(KINDS)}.")] = None,
+) -> None:
+    """List messages that were not answered, with the reasons.
+
+    Example: ml-platform stream dead-letters my_model --kind contract
+    """
+    from ml_platform.streams.dead_letters import newest, replayed_places
+
+    settings = Settings()
+    with _told(model):
+        letters = newest(_letters(model, settings), limit, _kind(kind))
+    replayed = replayed_places(settings.streams_dir / model)
+    for letter in letters:
+        again = ", sent again" if letter.place in replayed else ""
+        say(f"{letter.place}  {letter.refused_at:%Y-%m-%d %H:%M:%S} UTC  {letter.kind}: {letter.reason}{again}")
+        value = b"" if letter.value is None else letter.value[:200]
+        say(f"  {value.decode(errors='replace')}")
+    if not letters:
+        say(f"{model}: no dead letters{'' if kind is None else f' of kind {kind}'}")
+
+
+@app.command()
+def replay(
+    model: Model,
+    place: Annotated[list[str] | None, typer.Option(help="A dead letter, 0:17 as listed; may be repeated.")] = None,
+    kind: Annotated[str | None, typer.Option(help=f"All of a kind: {', '.join(KINDS)}.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also those that were, or may have been, sent before.")
+    ] = False,
+) -> None:
+    """Send dead letters to their topic again, as new messages: once what was wrong is mended.
+
+    Example: ml-platform stream replay my_model --kind contract
+    """
+    from ml_platform.streams import dead_letters
+
+    if (bool(place) + (kind is not None) + every) != 1:
+        stop("wanted one of --place, --kind and --all: which dead letters are to be sent again?")
+    settings = Settings()
+    with _told(model):
+        wanted = set(place or ())
+        letters = [
+            letter
+            for letter in _letters(model, settings)
+            if every or letter.place in wanted or (kind is not None and letter.kind == _kind(kind))
+        ]
+        if missing := sorted(wanted - {letter.place for letter in letters}):
+            raise LookupError(f"{model} has no dead letter {', '.join(missing)}: `stream dead-letters` lists them")
+        sent, left = dead_letters.replay(declared_stream(model), settings.streams_dir / model, letters, again=again)
+    for why in left:
+        say(f"  left out {why}")
+    say(f"{model}: {sent} messages were sent again")
+
+
+def _letters(model: str, settings: Settings) -> "Iterator[Letter]":
+    from ml_platform.lake.storage.tables import Lake
+    from ml_platform.streams.dead_letters import dead_letters
+
+    return dead_letters(declared_stream(model), Lake(settings.lake_uri))
+
+
+@contextmanager
+def _told(model: str) -> Iterator[None]:
+    """End the command with a message when something is not there."""
+    from ml_platform.streams.protocols import StreamMisfit, StreamUnavailable
+
+    try:
+        yield
+    except (StreamMisfit, StreamUnavailable, LookupError, ValueError, OSError, SpecError) as error:
+        stop(f"{model}: {error}")
+
+
+def _kind(kind: str | None) -> str | None:
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f"--kind: wanted one of {', '.join(KINDS)}, found {kind!r}")
+    return kind
 
 
 def declared_stream(model: str, defs: Path | None = None) -> "Stream":

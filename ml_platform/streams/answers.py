@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -64,6 +64,24 @@ class DeadLetter(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     truncated: bool = False
     arrived_at: datetime
     refused_at: datetime
+
+
+class Letter(NamedTuple):
+    """A dead letter, wherever it is kept."""
+
+    partition: int
+    position: int
+    kind: str
+    reason: str
+    key: str | None
+    value: bytes | None
+    truncated: bool
+    refused_at: datetime
+
+    @property
+    def place(self) -> str:
+        """How commands name it: `<partition>:<position>`."""
+        return f"{self.partition}:{self.position}"
 
 
 def dead_letter_value(value: bytes | None) -> dict[str, Any]:
