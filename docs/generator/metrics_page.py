@@ -2,6 +2,7 @@
 
 from docs.generator.markdown import page, table
 from ml_platform.serving.telemetry.metrics import NAMESPACE, Metrics
+from ml_platform.stream_scoring.metrics import StreamMetrics
 
 _SUFFIX = {"counter": "_total", "histogram": "", "gauge": ""}
 
@@ -9,7 +10,8 @@ _SUFFIX = {"counter": "_total", "histogram": "", "gauge": ""}
 def exposed() -> dict[str, tuple[str, tuple[str, ...], str]]:
     """Return kind, labels and meaning of every metric by the name that a query uses."""
     metrics = {}
-    for collector in vars(Metrics()).values():
+    serving = Metrics()
+    for collector in (*vars(serving).values(), *vars(StreamMetrics(serving.registry)).values()):
         if hasattr(collector, "_labelnames"):
             name = f"{collector._name}{_SUFFIX[collector._type]}"
             metrics[name] = (collector._type, collector._labelnames, collector._documentation)
@@ -25,7 +27,8 @@ def metrics_page() -> str:
     return page(
         "Metrics",
         f"""`GET /metrics` exposes these in Prometheus' text format, summed over the workers of a server; all names
-begin with `{NAMESPACE}_`. A histogram has the series `…_bucket`, `…_sum` and `…_count`. [Observe the
+begin with `{NAMESPACE}_`. Those that begin with `{NAMESPACE}_stream_` are exposed by the workers of
+[streams](../how-to/serving/streams.md), on the port of `--metrics-port`, beside those of serving. A histogram has the series `…_bucket`, `…_sum` and `…_count`. [Observe the
 server](../how-to/serving/observe.md) shows how to use them, `deploy/` has a dashboard and alert rules over them.""",
         table(["metric", "kind", "labels", "meaning"], rows),
     )
