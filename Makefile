@@ -15,7 +15,7 @@ export DO_NOT_TRACK := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-families demo dev test test-slow check docs format lock bench coverage sbom clean clean-data
+.PHONY: help setup setup-dev setup-families demo dev notebook test test-slow check docs format lock bench coverage sbom clean clean-data
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ demo: setup ## real data to a served prediction, then keep Dagster and serving u
 
 dev: setup ## Dagster UI and daemon, serving and MLflow UI until Ctrl-C
 	@$(RUN) -m ml_platform.dev
+
+notebook: setup ## JupyterLab on the project: examples, SQL, features, models
+	$(SETUP) lab
+	@$(RUN) -m ml_platform notebook lab
 
 test: check ## check, then the tests (minutes)
 	$(RUN) -m pytest $(PYTEST_ARGS)

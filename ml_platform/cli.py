@@ -21,6 +21,7 @@ from ml_platform.monitoring.canary import cli as canary_cli
 from ml_platform.monitoring.recalibration.cli import recalibrate
 from ml_platform.monitoring.replay.cli import replay
 from ml_platform.new_model.cli import app as new
+from ml_platform.notebooks.cli import app as notebook
 from ml_platform.private_files import private_umask
 from ml_platform.promotion import approvals_cli, composed_cli, environments_cli, traffic_cli
 from ml_platform.promotion.history_cli import history
@@ -152,6 +153,7 @@ app.command(rich_help_panel=MODELS)(recalibrate)
 app.command(rich_help_panel=MODELS)(replay)
 app.add_typer(new, name="new", rich_help_panel=BUILD)
 app.command("automl", rich_help_panel=BUILD)(automl)
+app.add_typer(notebook, name="notebook", rich_help_panel=BUILD)
 app.add_typer(approvals_cli.app, name="approvals", rich_help_panel=MODELS)
 app.add_typer(composed_cli.app, name="compose", rich_help_panel=MODELS)
 app.add_typer(environments_cli.app, name="environments", rich_help_panel=MODELS)

@@ -140,6 +140,11 @@ class Settings(EnvironmentSettings):
         return self.home / "feature_streams"
 
     @property
+    def notebooks_dir(self) -> Path:
+        """Runs of notebooks, each with its outputs and its page."""
+        return self.home / "notebooks"
+
+    @property
     def handoff_dir(self) -> Path:
         """Folder of the small documents that one asset hands to the next."""
         return self.home / "handoffs"

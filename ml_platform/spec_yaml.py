@@ -6,11 +6,13 @@ from pathlib import Path
 from ml_platform.lake.sources.source_spec import SourceSpec
 from ml_platform.spec.composition import ComposedEndpointSpec
 from ml_platform.spec.model import ModelSpec
+from ml_platform.spec.notebook import NotebookSpec
 from ml_platform.yaml_documents import Document, Location, SpecError, SpecProblem, documents, nearest, unknown
 
 COMPONENT = "TabularModel"
 SOURCE_COMPONENT = "SourceTable"
 COMPOSED_COMPONENT = "ComposedEndpoint"
+NOTEBOOK_COMPONENT = "Notebook"
 
 
 def load_spec(path: Path, views: Mapping[str, Collection[str]] | None = None) -> ModelSpec:
@@ -107,6 +109,38 @@ def composed_endpoints(defs: Path) -> dict[str, ComposedEndpointSpec]:
     return {spec.name: spec for spec in map(load_composed, files)}
 
 
+def load_notebook(path: Path) -> NotebookSpec:
+    """Read the notebook that `path` declares.
+
+    Raises
+    ------
+    SpecError
+        With every mistake found; a file that does not exist is one.
+    """
+    specs = _notebooks(path, documents(path))
+    if len(specs) != 1:
+        message = f"one document of type …{NOTEBOOK_COMPONENT} wanted, {len(specs)} found"
+        raise SpecError([SpecProblem(path, 1, "type", message)])
+    return specs[0]
+
+
+def _notebooks(path: Path, there: list[Document]) -> list[NotebookSpec]:
+    specs = []
+    for document in there:
+        if document.component != NOTEBOOK_COMPONENT:
+            continue
+        spec = document.validate(NotebookSpec)
+        if not (path.parent / spec.notebook).is_file():
+            here = sorted(one.name for one in path.parent.iterdir() if one.suffix in {".py", ".md", ".ipynb"})
+            message = f"no file '{spec.notebook}' beside defs.yaml{nearest(spec.notebook, here)}"
+            problem = document.problem(
+                ("attributes", "notebook"), f"{message} Found there: {', '.join(here) or 'none'}"
+            )
+            raise SpecError([problem])
+        specs.append(spec)
+    return specs
+
+
 def check_project(defs: Path, views: Mapping[str, Collection[str]]) -> dict[Path, ModelSpec]:
     """Read every model and source table below a folder, so that one load reports the mistakes of all files.
 
@@ -128,6 +162,7 @@ def check_project(defs: Path, views: Mapping[str, Collection[str]]) -> dict[Path
             there = documents(path)
             sources = [document.validate(SourceSpec) for document in there if document.component == SOURCE_COMPONENT]
             tables = [("table", source.name) for source in sources]
+            tables += [("notebook", one.name) for one in _notebooks(path, there)]
             if any(document.component == COMPONENT for document in there):
                 specs[path] = _model(path, there, views)
                 tables.append(("model", specs[path].name))

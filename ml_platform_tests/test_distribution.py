@@ -109,7 +109,7 @@ def test_every_library_that_is_imported_is_declared_where_it_is_needed() -> None
     assert (
         undeclared("platform", "postgres", "ray", "otel", "catboost", "xgboost", "notebooks", "streaming") <= frameworks
     )
-    notebooks = {"ipykernel", "jupyter_client", "jupytext", "nbclient", "nbformat", "shap"}
+    notebooks = {"IPython", "ipykernel", "jupyter_client", "jupytext", "nbclient", "nbconvert", "nbformat", "shap"}
     brokers = {"confluent_kafka", "nats"}
     optional = {"opentelemetry", "psycopg", "ray", "catboost", "xgboost"} | notebooks | brokers
     assert undeclared("platform") <= optional | frameworks

@@ -15,7 +15,7 @@ ROWS = (
     ("orchestration",),  # the only one that imports Dagster
     ("stream_scoring",),
     ("serving",),
-    ("automl",),
+    ("automl", "notebooks"),
     ("new_model", "model_import"),
     ("monitoring",),
     ("promotion",),
@@ -27,6 +27,7 @@ ROWS = (
     ("registry",),
     ("spec_yaml", "segment_log", "streams"),
     ("lake",),
+    ("notebook_files",),
     ("spec", "processes", "compute", "local_ray", "bootstrap"),
     ("code_version", "environments", "project", "settings"),
     ("yaml_documents", "atomic_files", "secret_file", "private_files", "python_files"),

@@ -11,7 +11,10 @@ import pytest
 from ml_platform_tests.paths import PROJECT_ROOT
 from ml_platform_tests.test_imports import loaded_by
 
-ROOMS = ("features", "lake", "orchestration", "promotion", "registry", "serving", "spec", "testing", "training")
+ROOMS = (
+    *("features", "lake", "notebook_files", "notebooks", "orchestration", "promotion", "registry", "serving", "spec"),
+    *("testing", "training"),
+)
 SNAPSHOT = PROJECT_ROOT / "ml_platform_tests" / "public_api.json"
 
 

@@ -33,6 +33,11 @@ PUBLIC = {
         "ml_platform.features.training_sets.leakage.find_leakage",
         "ml_platform.spec.model.Lookup",
     ],
+    "Notebooks": [
+        "ml_platform.notebooks.model_handle.open_model",
+        "ml_platform.notebooks.model_handle.ModelHandle",
+        "ml_platform.notebook_files.runs",
+    ],
     "Families of estimators": ["ml_platform.training"],
     "What serves": [
         "ml_platform.registry.releases.ReleaseStore",

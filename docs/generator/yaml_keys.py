@@ -10,6 +10,7 @@ from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.sources.source_spec import SourceSpec
 from ml_platform.spec.composition import ComposedEndpointSpec
 from ml_platform.spec.model import ModelSpec
+from ml_platform.spec.notebook import NotebookSpec
 
 # Fields of a feature view that are no keys of its YAML: from the file's name, its query or its Python.
 NO_KEYS: dict[type[BaseModel], set[str]] = {FeatureView: {"name", "sql", "code", "sources"}}
@@ -108,6 +109,16 @@ def composed_endpoint_keys() -> str:
         """The `attributes` of a `defs.yaml` of type `ml_platform.orchestration.ComposedEndpoint`. [Several models at
 one endpoint](../how-to/serving/compose.md) shows them in use.""",
         ComposedEndpointSpec,
+    )
+
+
+def notebook_keys() -> str:
+    """Return the page of the keys of a notebook that runs as an asset."""
+    return keys_page(
+        "Keys of a notebook",
+        """The `attributes` of a `defs.yaml` of type `ml_platform.orchestration.Notebook`.
+[Notebooks](../how-to/notebooks.md) shows them in use.""",
+        NotebookSpec,
     )
 
 

@@ -1,18 +1,16 @@
-"""Notebook files: from text to `.ipynb`, and their execution without a browser."""
+"""Notebook files of AutoML: written from text, run, and read again."""
 
-import os
-import sys
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from ml_platform.automl.trial_notebook import RESULT_TAG
 from ml_platform.distribution import extra
+from ml_platform.notebook_files.execute import execute
+from ml_platform.notebook_files.text import EXTRA, FORMATS, notebook_of, read_notebook
+from ml_platform.notebook_files.text import write_notebook as write
 
-EXTRA = "notebooks"
 LIBRARIES = ("ipykernel", "jupytext", "nbclient", "shap")
-_STARTUP_SECONDS = 300  # on a busy machine
 
 
 def require_notebooks() -> None:
@@ -25,11 +23,7 @@ def require_notebooks() -> None:
 
 def write_notebook(text: str, path: Path) -> None:
     """Write `py:percent` text as a notebook (raises ExtraMissing)."""
-    with extra(EXTRA):
-        import jupytext
-    notebook = jupytext.reads(text, fmt="py:percent")
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    jupytext.write(notebook, path, fmt="ipynb")
+    write(notebook_of(text, FORMATS[".py"], path), path)
 
 
 def execute_notebook(path: Path, *, timeout: int = 600) -> None:
@@ -46,37 +40,12 @@ def execute_notebook(path: Path, *, timeout: int = 600) -> None:
     ------
     ExtraMissing
         When the extra `notebooks` is not installed.
-    nbclient.exceptions.CellExecutionError
-        When a cell fails, with its code and the error.
+    ml_platform.notebook_files.execute.CellFailed
+        When a cell fails, with the error.
     """
-    with extra(EXTRA):
-        import nbformat
-        from jupyter_client.kernelspec import KernelSpec
-        from jupyter_client.manager import AsyncKernelManager
-        from nbclient import NotebookClient
-
-    class ThisPython(AsyncKernelManager):
-        """Kernels of the Python that runs this, whichever are installed for the user."""
-
-        @property
-        def kernel_spec(self) -> KernelSpec:
-            argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-            return KernelSpec(argv=argv, display_name="Python 3", language="python")
-
-    notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(
-        notebook,
-        timeout=timeout,
-        startup_timeout=_STARTUP_SECONDS,
-        kernel_manager_class=ThisPython,
-        resources={"metadata": {"path": str(path.parent)}},
-    )
-    with TemporaryDirectory() as sockets:
-        manager = client.create_kernel_manager()
-        if os.name == "posix":
-            manager.transport, manager.ip = "ipc", f"{sockets}/kernel"  # of this machine alone
-        client.execute(env={**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"})
-    nbformat.write(notebook, path)
+    notebook = read_notebook(path)
+    execute(notebook, path.parent, cell_seconds=timeout)
+    write(notebook, path)
 
 
 def notebook_metric(path: Path) -> float:

@@ -11,6 +11,7 @@ with garbage_collection_off():
     warnings.filterwarnings("ignore", category=dg.BetaWarning, module=r"dagster\.")
 
     from ml_platform.orchestration.component import ComposedEndpoint, FeatureViews, SourceTable, TabularModel
+    from ml_platform.orchestration.notebook_asset import Notebook
     from ml_platform.orchestration.raw_assets import raw_table_asset
 
-__all__ = ["ComposedEndpoint", "FeatureViews", "SourceTable", "TabularModel", "raw_table_asset"]
+__all__ = ["ComposedEndpoint", "FeatureViews", "Notebook", "SourceTable", "TabularModel", "raw_table_asset"]

@@ -38,6 +38,7 @@ STEP_MODULES = (
     "ml_platform.monitoring.replay.keep",
     "ml_platform.monitoring.replay.replay",
     "ml_platform.monitoring.skew.detect",
+    "ml_platform.notebook_files.runs",
     "ml_platform.promotion.card",
     "ml_platform.promotion.promote",
     "ml_platform.promotion.reconcile",

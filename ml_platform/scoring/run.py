@@ -17,26 +17,22 @@ from pydantic import Field
 
 from ml_platform.atomic_files import replace_file, try_lock
 from ml_platform.compute import choose_executor
-from ml_platform.features.online.pushed_rows import view_tables
-from ml_platform.features.point_in_time.lookup_index import LookupIndex
-from ml_platform.features.training_sets.feature_definitions import FeatureDefinitions
 from ml_platform.features.views.view import FeatureView
 from ml_platform.governance.audit import record_event
 from ml_platform.inference.frame_scorer import TEXTS, ScoringOptions
-from ml_platform.inference.intervals import HIGHEST, LOWEST
 from ml_platform.inference.parts import PartResult, ScoredColumns, ScoringTask, total
 from ml_platform.inference.run_parts import keep_refused, run_parts
 from ml_platform.inference.score_part import empty_frame, scored_names
 from ml_platform.lake.query.overlays import Overlays
 from ml_platform.lake.storage.tables import Lake
-from ml_platform.registry.adapted_conformal import load_adapted
 from ml_platform.registry.digests import check_bundle
-from ml_platform.registry.manifest import Conformal, Manifest, Target
+from ml_platform.registry.manifest import Manifest
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.scoring.duplicates import check_ids
 from ml_platform.scoring.model_reference import ModelReference
 from ml_platform.scoring.outputs import NO_FILES, FileOutput, Mode, Stamp, Stamps, TableOutput, find_output
 from ml_platform.scoring.sources import Rows, find_source
+from ml_platform.scoring.version_parts import conformal_of, lookup_indexes, view_pins
 from ml_platform.settings import Settings
 from ml_platform.spec.types import Strict
 from ml_platform.yaml_documents import nearest
@@ -181,8 +177,8 @@ def score(
     label = wanted.name or source.label
     output = find_output(lake, wanted.target, source, label, wanted.mode, overwrite=wanted.overwrite)
     timestamp = _timestamp(manifest, wanted)
-    pins, used = _pins(lake, manifest, views)
-    conformal = _conformal(store, manifest, version, wanted.interval)
+    pins, used = view_pins(lake, manifest, views)
+    conformal = None if wanted.interval is None else conformal_of(store, manifest, version, wanted.interval)
     which = "none" if not used else _lookups(wanted.lookups, timestamp)
     identity = {
         **_decisive(wanted), "label": label, "source": source.identity, "digest": version.digest,
@@ -214,7 +210,7 @@ def score(
             bundle=bundle,
             digest=version.digest,
             version=version.version,
-            lookups=_indexes(lake, manifest, used, pins, which),
+            lookups=lookup_indexes(lake, manifest, used, pins, which),
             options=ScoringOptions(
                 timestamp, now=job.scored_at, where=label, texts=TEXTS if opened.texts else ("timestamp",)
             ),
@@ -275,22 +271,6 @@ def _decisive(wanted: Wanted) -> dict[str, Any]:
     return {name: getattr(wanted, name) for name in names}
 
 
-def _conformal(store: ReleaseStore, manifest: Manifest, version: Target, level: float | None) -> Conformal | None:
-    """What intervals of a level are made of: numbers that follow labels, else the manifest's (raises ValueError)."""
-    if level is None:
-        return None
-    if not LOWEST <= level <= HIGHEST:
-        raise ValueError(f"--interval: wanted a level from {LOWEST} to {HIGHEST}, found {level:g}")
-    adapted = load_adapted(store, version.digest)
-    conformal = manifest.conformal if adapted is None else adapted.conformal
-    if conformal is None:
-        raise ValueError(
-            f"{manifest.model} version {version.version} has no numbers for intervals: leave --interval out, train a "
-            "version on 100 holdout rows or more, or run ml-platform recalibrate as labels come"
-        )
-    return conformal
-
-
 def _timestamp(manifest: Manifest, wanted: Wanted) -> str | None:
     if manifest.as_of is not None and wanted.time not in (None, manifest.as_of):
         raise ValueError(
@@ -308,32 +288,6 @@ def _lookups(wanted: Lookups, timestamp: str | None) -> Literal["point-in-time",
     if wanted == "auto":
         return "latest" if timestamp is None else "point-in-time"
     return wanted
-
-
-def _pins(
-    lake: Lake, manifest: Manifest, views: Callable[[], Mapping[str, FeatureView]]
-) -> tuple[dict[str, int], Mapping[str, FeatureView]]:
-    """Versions of the tables that the look-ups read, and the views."""
-    if not manifest.lookups:
-        return {}, {}
-    known = views()
-    names = {lookup.view for lookup in manifest.lookups} & known.keys()
-    tables = sorted({table for name in names for table in view_tables(lake, known[name])})
-    return lake.versions(tables), known
-
-
-def _indexes(
-    lake: Lake,
-    manifest: Manifest,
-    views: Mapping[str, FeatureView],
-    pins: Mapping[str, int],
-    which: str,
-) -> list[LookupIndex]:
-    if not manifest.lookups:
-        return []
-    definitions = FeatureDefinitions.of_manifest(manifest, views, timestamp="")  # which look-ups do not need
-    index = LookupIndex.newest if which == "latest" else LookupIndex.point_in_time
-    return [index(one) for one in definitions.resolve(lake, views, pins)]
 
 
 def _columns(manifest: Manifest, wanted: Wanted, rows: Rows) -> tuple[ScoredColumns, tuple[str, ...]]:

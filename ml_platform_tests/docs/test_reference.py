@@ -16,7 +16,15 @@ from docs.generator.http_page import http_page, openapi_document, operations, te
 from docs.generator.metrics_page import exposed, metrics_page
 from docs.generator.python_pages import PUBLIC, exported_by
 from docs.generator.settings_page import documented_variables, settings_page
-from docs.generator.yaml_keys import composed_endpoint_keys, feature_view_keys, keys, model_keys, sections, source_keys
+from docs.generator.yaml_keys import (
+    composed_endpoint_keys,
+    feature_view_keys,
+    keys,
+    model_keys,
+    notebook_keys,
+    sections,
+    source_keys,
+)
 from ml_platform.doctor.effective_settings import KINDS
 from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.sources.source_spec import SourceSpec
@@ -24,6 +32,7 @@ from ml_platform.model_import.declaration import Declaration
 from ml_platform.processes.platform import PORTS
 from ml_platform.spec.composition import ComposedEndpointSpec
 from ml_platform.spec.model import ModelSpec
+from ml_platform.spec.notebook import NotebookSpec
 from ml_platform_tests.docs.pages import blocks, code_files, pages, text_of_all
 from ml_platform_tests.test_public_api import ROOMS
 
@@ -33,6 +42,7 @@ OF_THE_EXAMPLE = {"ML_PLATFORM_FLIGHTS_DIR"}
 VARIABLE = re.compile(r"\bML_PLATFORM_[A-Z_]*[A-Z]\b(?!_)")
 PAGES: dict[type[BaseModel], Callable[[], str]] = {
     ModelSpec: model_keys,
+    NotebookSpec: notebook_keys,
     SourceSpec: source_keys,
     ComposedEndpointSpec: composed_endpoint_keys,
     FeatureView: feature_view_keys,
@@ -114,6 +124,7 @@ def test_every_key_of_the_yaml_on_the_pages_exists() -> None:
     known |= {"type", "attributes"}  # of the component around them
     known |= set(Declaration.model_fields)  # of the file that describes an imported model
     top = {"run_launcher", "concurrency", "run_monitoring", "run_retries"}  # of dagster.yaml
+    top |= {"repos"}  # of pre-commit
     seen = 0
     for path, text in blocks("yaml"):
         document = yaml.safe_load(text)

@@ -252,7 +252,7 @@ def test_sets_of_a_level_are_those_of_the_manifest(world):
     for score, found in world.scored("scores/sets").select("score", "prediction_set").head(200).iter_rows():
         kept = [value for value in (False, True) if (score if value else 1 - score) >= cutoff]
         assert found == (kept or [score > 0.5])
-    with pytest.raises(ValueError, match=r"--interval: wanted a level from 0.5 to 0.99, found 1"):
+    with pytest.raises(ValueError, match=r"interval: wanted a level from 0.5 to 0.99, found 1"):
         world.score("raw/orders", "scores/sets", interval=1.0)
 
 

@@ -334,7 +334,8 @@ def test_projects_that_it_cannot_upgrade_are_told_why(project):
 
 def test_a_pin_that_is_not_there_is_said_before_anything_changes(project):
     pin = engine_pin(project)
-    edit(project / "pyproject.toml", f"[platform]{pin}", "[platform]>=0.1")
+    for extra in ("platform", "lab"):
+        edit(project / "pyproject.toml", f"[{extra}]{pin}", f"[{extra}]>=0.1")
     commit(project, "ours")
     done = upgrade(project, "TO=v2")
     assert "wanted a dependency on dagster-ml-platform with its version" in done.stderr
