@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ml_platform.notebooks.model_handle import ModelHandle, open_model
 
-__all__ = ["ModelHandle", "load_ipython_extension", "open_model"]
+__all__ = ["ModelHandle", "open_model"]
 
 
 def load_ipython_extension(shell: "InteractiveShell") -> None:
