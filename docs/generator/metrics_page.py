@@ -28,7 +28,8 @@ def metrics_page() -> str:
         "Metrics",
         f"""`GET /metrics` exposes these in Prometheus' text format, summed over the workers of a server; all names
 begin with `{NAMESPACE}_`. Those that begin with `{NAMESPACE}_stream_` are exposed by the workers of
-[streams](../how-to/serving/streams.md), on the port of `--metrics-port`, beside those of serving. A histogram has the series `…_bucket`, `…_sum` and `…_count`. [Observe the
-server](../how-to/serving/observe.md) shows how to use them, `deploy/` has a dashboard and alert rules over them.""",
+[streams](../how-to/serving/streams.md), on the port of `--metrics-port`, beside those of serving. A histogram has the
+series `…_bucket`, `…_sum` and `…_count`. [Observe the server](../how-to/serving/observe.md) shows how to use them,
+`deploy/` has dashboards and alert rules over them.""",
         table(["metric", "kind", "labels", "meaning"], rows),
     )
