@@ -19,6 +19,17 @@ def show(block: str, *, err: bool = False) -> None:
     typer.echo(plain(block, keep="\n"), err=err)
 
 
+def fault_of(name: str, error: Exception) -> str:
+    """An error's text behind the name that it is about, which it may begin with itself.
+
+    Examples
+    --------
+    >>> fault_of("rent", LookupError("no version 9")), fault_of("rent", LookupError("rent: nothing serves"))
+    ('rent: no version 9', 'rent: nothing serves')
+    """
+    return f"{name}: {str(error).removeprefix(f'{name}: ')}"
+
+
 def stop(message: str, code: int = 1) -> NoReturn:
     """End the command with an error message and an exit code, `INTERRUPTED` for what the user ended."""
     show(message, err=True)

@@ -65,6 +65,7 @@ def _evaluation(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView])
                 "challenger": value,
                 "champion": (evaluation.champion or {}).get(name),
                 "naive": evaluation.naive.get(name),
+                **_gain(evaluation, name),
             }
             for name, value in evaluation.challenger.items()
         ]
@@ -109,6 +110,16 @@ def _evaluation(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView])
         )
 
     return evaluation
+
+
+def _gain(evaluation: Evaluation, metric: str) -> dict[str, float | None]:
+    """Interval of the gain over what a challenger is held against, in one metric."""
+    gain = evaluation.interval if metric == evaluation.metric else evaluation.further_gains.get(metric)
+    return {
+        "gain": gain.gain if gain else None,
+        "gain lower": gain.lower if gain else None,
+        "gain upper": gain.upper if gain else None,
+    }
 
 
 def _intervals(spec: ModelSpec, evaluation: Evaluation) -> dict[str, dg.MetadataValue]:

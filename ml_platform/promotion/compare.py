@@ -1,6 +1,7 @@
 """Versions of a model side by side: how each was made, and all scored on the same rows that are new to all."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from ml_platform.inference.scorer import Scorer
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.promotion.card import card_interval
 from ml_platform.registry.comparisons import ComparedGroup, SameRows, keep_comparison
+from ml_platform.registry.digests import BundleRefused
 from ml_platform.registry.manifest import Manifest
 from ml_platform.registry.origins import origin_of
 from ml_platform.registry.recorded_comparison import predict_the_same, unlike
@@ -33,6 +35,7 @@ from ml_platform.training.evaluation.contenders import (
     gain_of,
 )
 from ml_platform.training.evaluation.evaluate import one_row_latency_ms
+from ml_platform.training.evaluation.further_metrics import further_gains, further_intervals
 from ml_platform.training.evaluation.guardrails.slices import group_results
 from ml_platform.training.evaluation.rescoring import VersionRows
 
@@ -105,7 +108,11 @@ def compare_versions(
     if same_rows is not None:
         keep_comparison(store, same_rows)
     return VersionComparison(
-        model=spec.name, sides=sides, warnings=tuple(unlike(sides)), same_rows=same_rows, why_none=why_none
+        model=spec.name,
+        sides=sides,
+        warnings=(*unlike(sides), *_recalibrated_later(sides, same_rows)),
+        same_rows=same_rows,
+        why_none=why_none,
     )
 
 
@@ -133,8 +140,11 @@ def _same_rows(
 ) -> tuple[SameRows | None, str]:
     """Score all on the rows of the newest training set that none has learned from."""
     scorers = [as_judged(store, side.digest) for side in sides]
-    newest = max(scorers, key=lambda scorer: scorer.manifest.provenance.training_set_version)
-    table, version = _training_set(store, newest)
+    made = {scorer.digest: scorer.manifest for scorer in scorers}
+    if any(manifest.recalibrated is not None for manifest in made.values()):  # on answers that came after its training
+        made |= dict(_of_newer_sets(store, spec.name, max(made.values(), key=_set_version)))
+    digest, newest = max(made.items(), key=lambda one: _set_version(one[1]))
+    table, version = _training_set(store, newest, digest)
     learned = max(datetime.fromisoformat(scorer.manifest.provenance.trained_until) for scorer in scorers)
     try:
         rows = (
@@ -148,10 +158,7 @@ def _same_rows(
     if rows.is_empty():
         return None, f"all rows of {table} version {version} are older than what one of them has learned from"
     try:
-        own = [
-            source.of(scorer.manifest, rows, tables=newest.manifest.provenance.tables, made_for=newest.manifest)
-            for scorer in scorers
-        ]
+        own = [source.of(scorer.manifest, rows, tables=newest.provenance.tables, made_for=newest) for scorer in scorers]
     except ValueError as error:
         return None, f"one of them cannot be given its own features of the rows: {error}"
     classes = all_classes(scorers)
@@ -169,6 +176,8 @@ def _same_rows(
     confidence = spec.promotion.confidence
     gains = [gain_of(spec, y, blocks, other, first, confidence=confidence) for other in others]
     again = [gain_of(spec, y, blocks, other, first, confidence=confidence, within=True) for other in others]
+    judged = JudgedRows(rows, y, blocks)
+    further = [further_gains(spec, judged, other, first, confidence=confidence) for other in others]
     compared, now = window(rows, spec), datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     assert compared.first is not None
     assert compared.last is not None
@@ -183,7 +192,9 @@ def _same_rows(
         metrics=tuple(one.metrics for one in scored),
         gains=(None, *(card_interval(gain) if gain else None for gain in gains)),
         within_blocks=(None, *(card_interval(gain) if gain else None for gain in again)),
-        groups=_groups([group_results(spec, JudgedRows(rows, y, blocks), other, first) for other in others]),
+        intervals=tuple(further_intervals(spec, judged, one, confidence=confidence) for one in scored),
+        further_gains=({}, *({name: card_interval(gain) for name, gain in one.items()} for one in further)),
+        groups=_groups([group_results(spec, judged, other, first) for other in others]),
         compared_at=now,
     ), ""
 
@@ -202,10 +213,36 @@ def _groups(results: Sequence[Sequence[SliceResult]]) -> tuple[ComparedGroup, ..
     return tuple(groups)
 
 
-def _training_set(store: ReleaseStore, scorer: Scorer) -> tuple[str, int]:
+def _set_version(manifest: Manifest) -> int:
+    return manifest.provenance.training_set_version
+
+
+def _of_newer_sets(store: ReleaseStore, model: str, known: Manifest) -> Iterator[tuple[str, Manifest]]:
+    """Bundles and manifests of the model's versions whose training set is a newer version of the same table."""
+    for digest in set(store.versions(model).values()):
+        with contextlib.suppress(LookupError, BundleRefused):  # without its bundle it has nothing to offer
+            manifest = store.load_manifest(digest)
+            is_same = manifest.provenance.training_set == known.provenance.training_set
+            if is_same and _set_version(manifest) > _set_version(known) and origin_of(store, digest) is None:
+                yield digest, manifest
+
+
+def _recalibrated_later(sides: Sequence[VersionFacts], same_rows: SameRows | None) -> list[str]:
+    """Say of recalibrated versions that the rows are older than what they were recalibrated on."""
+    if same_rows is None:
+        return []
+    return [
+        f"Version {side.version} was recalibrated on answers until {side.calibration.fitted_until[:10]}, later than "
+        f"all of these rows (until {same_rows.last[:10]}): they do not show what it was recalibrated for; train a version "
+        "on newer rows, or see `ml-platform replay`."
+        for side in sides
+        if side.recalibrated and side.calibration and side.calibration.fitted_from > same_rows.last
+    ]
+
+
+def _training_set(store: ReleaseStore, manifest: Manifest, digest: str) -> tuple[str, int]:
     """Table and version of a version's training set in this lake: of one from another environment, of its copy."""
-    manifest: Manifest = scorer.manifest
-    origin = origin_of(store, scorer.digest)
+    origin = origin_of(store, digest)
     if origin is not None and origin.training_set is not None:
         return origin.training_set, origin.training_set_version or 0
     return manifest.provenance.training_set, manifest.provenance.training_set_version

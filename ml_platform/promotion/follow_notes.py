@@ -7,7 +7,7 @@ from ml_platform.governance.ledger_check import anchor_ledger
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.promotion.reconcile import reconcile_registry
 from ml_platform.registry.followed import followed_notes, note_followed
-from ml_platform.registry.ledger import record_note, recorded_notes
+from ml_platform.registry.ledger import record_notes
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import Tracker
 from ml_platform.settings import Settings
@@ -37,8 +37,7 @@ def follow_notes(settings: Settings, model: str | None = None) -> None:
         with locked(store.folder / "locks" / f"{name}.follow_notes.lock"):
             said = [store.notes.load(notes.model, notes.version) for notes in behind if notes.model == name]
             for notes in said:
-                for position in range(recorded_notes(lake, notes), len(notes.events)):
-                    anchor_ledger(settings, record_note(lake, store, notes, position))
+                anchor_ledger(settings, record_notes(lake, store, notes))
             reconcile_registry(Tracker(settings), name)
             for notes in said:
                 note_followed(store, notes)

@@ -11,7 +11,7 @@ from ml_platform.project import ProjectNotFound, current_project
 from ml_platform.promotion import notes_cli
 from ml_platform.promotion.promoters import MayNotPromote, promoter
 from ml_platform.settings import Settings
-from ml_platform.terminal import say, stop
+from ml_platform.terminal import fault_of, say, stop
 from ml_platform.yaml_documents import SpecError
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def compare(
         if to is not None:
             to.write_text(comparison_html(compared), encoding="utf-8")
     except (LookupError, ValueError, BundleRefused, OSError, SpecError, ProjectNotFound, EnvironmentUnknown) as error:
-        stop(f"{model}: {error}")
+        stop(fault_of(model, error))
     names = " and ".join(map(str, versions))
     for line in comparison_text(compared) if to is None else [f"{to}: versions {names} of {model}"]:
         say(line)

@@ -7,7 +7,7 @@ import typer
 
 from ml_platform.promotion.promoters import MayNotPromote, promoter
 from ml_platform.settings import Settings
-from ml_platform.terminal import say, stop
+from ml_platform.terminal import fault_of, say, stop
 
 if TYPE_CHECKING:
     from ml_platform.registry.releases import ReleaseStore
@@ -85,7 +85,7 @@ def traffic(  # noqa: PLR0917 - typer takes options as arguments
         elif shadow or key or model:
             raise ValueError("wanted shares too, such as 3=100%: a change says who answers")
     except (LookupError, ValueError, ReleaseConflict, BundleRefused, RegistryBehind, MayNotPromote) as error:
-        stop(f"traffic of {name}: {error}")
+        stop(f"traffic of {fault_of(name, error)}")
     _show(ReleaseStore(Settings().releases_dir), name)
 
 

@@ -39,6 +39,8 @@ class SameRows(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     metrics: tuple[dict[str, float], ...]
     gains: tuple[CardInterval | None, ...]  # over the first version; None where the rows make too few blocks
     within_blocks: tuple[CardInterval | None, ...]  # of the same gains, if the same blocks came again with other rows
+    intervals: tuple[dict[str, tuple[float, float]], ...] = ()  # of each one's metrics, over blocks; as far as computed
+    further_gains: tuple[dict[str, CardInterval], ...] = ()  # over the first version, in metrics that decide nothing
     groups: tuple[ComparedGroup, ...] = ()
     compared_at: str  # ISO 8601, UTC
 
@@ -114,12 +116,39 @@ def same_rows_parts(compared: SameRows) -> list[Part]:
     """Metrics and groups on the same rows, as `fact_rows` gives what is recorded."""
     names = {name for one in compared.metrics for name in one}
     ordered = sorted(names, key=lambda name: (name != compared.metric, name))
-    metrics = [(name, tuple(_number(one.get(name)) for one in compared.metrics)) for name in ordered]
+    bounds = compared.intervals or ({},) * len(compared.versions)
+    metrics = [
+        (
+            name,
+            tuple(
+                _bounded(one.get(name), known.get(name)) for one, known in zip(compared.metrics, bounds, strict=True)
+            ),
+        )
+        for name in ordered
+    ]
+    further = compared.further_gains or ({},) * len(compared.versions)
+    gains = [
+        (name, tuple(_gain(one.get(name)) for one in further))
+        for name in ordered
+        if any(name in one for one in further)
+    ]
     groups: list[Row] = [
         (f"{one.column} = {one.value} ({one.rows:,} rows)", tuple(map(_number, one.metrics))) for one in compared.groups
     ]
-    parts = [("Metrics on the same rows", metrics), ("Groups on the same rows", groups)]
+    parts = [
+        ("Metrics on the same rows", metrics),
+        (f"Gains over version {compared.versions[0]} in other metrics, which decide nothing", gains),
+        ("Groups on the same rows", groups),
+    ]
     return [(title, rows) for title, rows in parts if rows]
+
+
+def _bounded(value: float | None, bounds: tuple[float, float] | None) -> str:
+    return _number(value) + (f" ({bounds[0]:.4f} to {bounds[1]:.4f})" if bounds else "")
+
+
+def _gain(gain: CardInterval | None) -> str:
+    return "–" if gain is None else f"{gain.gain:+.4f} ({gain.lower:+.4f} to {gain.upper:+.4f})"
 
 
 def _number(value: float | None) -> str:

@@ -7,7 +7,7 @@ newest link in the audit log, whose lines need a secret, and verifies the whole.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -127,20 +127,22 @@ def record_approval(lake: Lake, store: ReleaseStore, request: ApprovalRequest, p
     return _append(lake, store, entry, (_approval_application(request), position + 1))
 
 
-def record_note(lake: Lake, store: ReleaseStore, notes: Notes, position: int) -> Link | None:
-    """Record what somebody said of a model or a version; each event once (see `record_release`)."""
-    event = notes.events[position]
-    said = f"{event.name}: {event.text}" if event.text and event.name else event.text or event.name
-    entry = {
-        "at": event.at.astimezone(UTC),
-        "model": notes.model,
-        "action": "archiving" if event.action == "stage" and event.name == ARCHIVED else event.action,
-        "by": event.by,
-        "reason": said,
-        "to_version": notes.version,
-        "to_digest": None if notes.version is None else store.versions(notes.model).get(notes.version),
-    }
-    return _append(lake, store, entry, (_notes_application(notes), position + 1))
+def record_notes(lake: Lake, store: ReleaseStore, notes: Notes) -> Link | None:
+    """Record what people said of a model or a version, all that is new in one commit (see `record_release`)."""
+    digest = None if notes.version is None else store.versions(notes.model).get(notes.version)
+    entries = [
+        {
+            "at": event.at.astimezone(UTC),
+            "model": notes.model,
+            "action": "archiving" if event.action == "stage" and event.name == ARCHIVED else event.action,
+            "by": event.by,
+            "reason": f"{event.name}: {event.text}" if event.text and event.name else event.text or event.name,
+            "to_version": notes.version,
+            "to_digest": digest,
+        }
+        for event in notes.events
+    ]
+    return _append_new(lake, store, entries, _notes_application(notes))
 
 
 def record_policy(
@@ -166,11 +168,6 @@ def recorded_revision(lake: Lake, name: str) -> int:
 def recorded_events(lake: Lake, request: ApprovalRequest) -> int:
     """How much of what was asked and answered about a version the ledger has."""
     return lake.last_app_version(LEDGER, _approval_application(request)) or 0
-
-
-def recorded_notes(lake: Lake, notes: Notes) -> int:
-    """How much of what was said of a model or a version the ledger has."""
-    return lake.last_app_version(LEDGER, _notes_application(notes)) or 0
 
 
 def read_ledger(lake: Lake, model: str | None = None) -> pl.DataFrame:
@@ -216,15 +213,31 @@ def _append(lake: Lake, store: ReleaseStore, entry: Mapping[str, Any], applicati
     with locked(store.folder / "locks" / ".ledger.lock"):  # no endpoint is called so
         if (lake.last_app_version(LEDGER, application[0]) or 0) >= application[1]:
             return None
-        entries = read_ledger(lake)
-        linked = entries.filter(pl.col("number").is_not_null())
-        newest = linked.row(linked["number"].arg_max() or 0, named=True) if linked.height else None
-        before = newest["link"] if newest else first_link(entries)
-        numbered = {**entry, "number": newest["number"] + 1 if newest else 1}
-        link = Link(numbered["number"], next_link(before, numbered))
-        frame = pl.DataFrame([{**numbered, "link": link.link}], schema=SCHEMA)
-        lake.append(LEDGER, frame, app_transaction=application, add_columns=True)
-        return link
+        return _append_linked(lake, [entry], application)
+
+
+def _append_new(lake: Lake, store: ReleaseStore, entries: Sequence[Mapping[str, Any]], application: str) -> Link | None:
+    """Append those of an application's entries that the ledger lacks: the last one's number is the application's."""
+    with locked(store.folder / "locks" / ".ledger.lock"):
+        known = lake.last_app_version(LEDGER, application) or 0
+        if known >= len(entries):
+            return None
+        return _append_linked(lake, entries[known:], (application, len(entries)))
+
+
+def _append_linked(lake: Lake, entries: Sequence[Mapping[str, Any]], application: tuple[str, int]) -> Link:
+    """Number entries, link each to the one before, and append them in one commit. Under the ledger's lock."""
+    ledger = read_ledger(lake)
+    linked = ledger.filter(pl.col("number").is_not_null())
+    newest = linked.row(linked["number"].arg_max() or 0, named=True) if linked.height else None
+    number, before = (newest["number"], newest["link"]) if newest else (0, first_link(ledger))
+    rows = []
+    for entry in entries:
+        number += 1
+        before = next_link(before, {**entry, "number": number})
+        rows.append({**entry, "number": number, "link": before})
+    lake.append(LEDGER, pl.DataFrame(rows, schema=SCHEMA), app_transaction=application, add_columns=True)
+    return Link(number, before)
 
 
 def _application(name: str) -> str:

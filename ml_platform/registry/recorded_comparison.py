@@ -86,6 +86,14 @@ def _made(sides: Sequence[VersionFacts]) -> Iterator[Row]:
     yield _row("family", sides, lambda side: side.family)
     yield from _pairs("", [_texts(side.params) for side in sides])
     yield _row("threshold", sides, lambda side: number(side.threshold))
+    yield _row("calibration", sides, _calibration, only_if_any=True)
+    yield _row("calibrated on", sides, _calibrated_on, only_if_any=True)
+    yield _row(
+        "recalibrated from",
+        sides,
+        lambda side: f"version {side.recalibrated.base_version}" if side.recalibrated else None,
+        only_if_any=True,
+    )
     yield _row("imported from", sides, lambda side: side.imported.source if side.imported else None, only_if_any=True)
     yield _row(
         "training set",
@@ -110,6 +118,23 @@ def _made(sides: Sequence[VersionFacts]) -> Iterator[Row]:
         "tags", sides, lambda side: ", ".join(f"{name}={value}" for name, value in side.tags.items()), only_if_any=True
     )
     yield _row("comments", sides, lambda side: str(side.comments) if side.comments else None, only_if_any=True)
+
+
+def _calibration(side: VersionFacts) -> str | None:
+    found = side.calibration
+    if found is None:
+        return None
+    return f"slope {found.slope:.4f}, shift {', '.join(f'{shift:+.4f}' for shift in found.shifts)}"
+
+
+def _calibrated_on(side: VersionFacts) -> str | None:
+    found = side.calibration
+    if found is None:
+        return None
+    return (
+        f"{found.rows:,} {found.fitted_on} rows, {found.fitted_from[:10]} to {found.fitted_until[:10]}: error "
+        f"{found.error_before:.4f} → {found.error_after:.4f}"
+    )
 
 
 def _quality(sides: Sequence[VersionFacts]) -> Iterator[Row]:

@@ -1,6 +1,6 @@
 """One metric over all versions of a model, with intervals and releases: as SVG that needs no style, and as text."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -67,17 +67,24 @@ class VersionChart:
 
     @property
     def note(self) -> str:
-        """What the marks mean, and how far they compare."""
-        bars = any(point.lower is not None for point in self.points)
+        """What the marks of the drawing mean, and how far they compare."""
+        marks = {
+            "bars are 95 % intervals over its days": self._has_intervals(),
+            "no interval of it is recorded": not self._has_intervals(),
+            "◇ the champion of then, on the same rows": any(point.reference is not None for point in self.points),
+            "▲ began to answer requests": any(point.released for point in self.points),
+        }
+        return self._note(marks)
+
+    def _note(self, marks: Mapping[str, bool]) -> str:
+        shown = "".join(f"; {mark}" for mark, is_drawn in marks.items() if is_drawn)
         return (
-            f"{self.metric} of each version on its own holdout"
-            + ("; bars are 95 % intervals over its days" if bars else "; no interval of it is recorded")
-            + ("; ◇ the champion of then, on the same rows" if self._has_references() else "")
-            + "; ▲ began to answer requests. Holdouts differ from version to version, and values with them."
+            f"{self.metric} of each version on its own holdout{shown}. Holdouts differ from version to version, and "
+            "values with them."
         )
 
-    def _has_references(self) -> bool:
-        return any(point.reference is not None for point in self.points)
+    def _has_intervals(self) -> bool:
+        return any(point.lower is not None for point in self.points)
 
     def svg(self) -> Markup:
         """Draw it; colours follow the text around it."""
@@ -116,6 +123,10 @@ class VersionChart:
         def column(value: float) -> int:
             return round((_BAR - 1) * (value - low) / (high - low))
 
+        marks = {
+            "- is its 95 % interval over days": self._has_intervals(),
+            "no interval of it is recorded": not self._has_intervals(),
+        }
         lines = [f"{self.model}: {self.metric}, {low:.4g} to {high:.4g}"]
         for point in self.points:
             bar = [" "] * _BAR
@@ -129,7 +140,7 @@ class VersionChart:
                 f"{point.version:>5}  |{''.join(bar)}|  {point.value:.4f}{bounds}  {point.stage}"
                 f"{f'  {events}' if events else ''}"
             )
-        return [*lines, *(f"Left out: {reason}" for reason in self.left_out), self.note]
+        return [*lines, *(f"Left out: {reason}" for reason in self.left_out), self._note(marks)]
 
     def _range(self) -> tuple[float, float]:
         shown = [

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ml_platform.registry.manifest import Imported, Manifest, Struct, describe_targets
+from ml_platform.registry.manifest import Calibration, Imported, Manifest, Recalibrated, Struct, describe_targets
 from ml_platform.registry.model_card import CardInterval, CardSlice, ModelCard, load_card
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.stages import RegistryState, current_state
@@ -54,6 +54,8 @@ class VersionFacts(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True
     imported: Imported | None = None
     code_version: str | None = None
     created_at: str | None = None
+    calibration: Calibration | None = None
+    recalibrated: Recalibrated | None = None  # of which version only the probabilities are new
     latency_ms: float | None = None  # of one row, as the gate measured it
     graph_bytes: int | None = None
     bundle_bytes: int | None = None
@@ -143,6 +145,8 @@ def _of_manifest(manifest: Manifest | None, notes: Notes) -> dict[str, Any]:
         "tags": manifest.tags | notes.tags,
         "standard_error": error.by_day if error and error.metric == manifest.metric else None,
         "created_at": manifest.created_at,
+        "calibration": manifest.calibration,
+        "recalibrated": manifest.recalibrated,
     }
 
 

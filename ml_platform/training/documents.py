@@ -304,6 +304,10 @@ class Evaluation(Strict):
     naive_description: str = Field("", description="What the naive answer is.")
     reference: str = Field(description="What the challenger had to beat: 'champion (version 3)' or 'naive baseline'.")
     interval: Interval | None = Field(None, description="Of the gain over the reference.")
+    further_gains: dict[str, Interval] = Field(
+        default_factory=dict,
+        description="Gains in the other metrics over the reference, which decide nothing; none of very many rows.",
+    )
     within_blocks: Interval | None = Field(
         None,
         description="Of the same gain, if the same blocks came again with other rows: it does not see how blocks "

@@ -144,3 +144,21 @@ def test_without_rows_that_are_new_to_both_it_says_so(world: Shops, tmp_path: Pa
 def test_a_version_that_is_not_registered_is_told(world: Shops) -> None:
     with pytest.raises(LookupError, match=r"no version 7 and 9 is registered; there are \[1, 2"):
         compared(world, 7, 9)
+
+
+def test_every_metric_has_an_interval_and_the_gate_decides_by_its_own(world: Shops) -> None:
+    result = compared(world, 1, 2)
+    assert result.same_rows is not None
+    for metrics, bounds in zip(result.same_rows.metrics, result.same_rows.intervals, strict=True):
+        assert bounds.keys() == metrics.keys()
+        assert all(low <= metrics[name] <= high for name, (low, high) in bounds.items())
+    first, second = result.same_rows.further_gains
+    assert first == {}
+    assert second.keys() == result.same_rows.metrics[0].keys() - {"roc_auc"}
+    assert second["log_loss"].gain == pytest.approx(
+        result.same_rows.metrics[0]["log_loss"] - result.same_rows.metrics[1]["log_loss"]
+    )
+    assert second["log_loss"].upper < 0
+    parts = dict(parts_of(result))
+    assert "(" in dict(parts["Metrics on the same rows"])["brier"][0]
+    assert "Gains over version 1 in other metrics, which decide nothing" in parts

@@ -99,3 +99,17 @@ def test_what_was_said_over_http_or_before_a_kill_is_made_up_for(registered: Sho
         assert notes_behind(registered.store) == []
     assert verify_ledger(registered.lake, registered.settings)[1] == []
     assert (registered.tracker.client.get_model_version(NAME, "1").description or "").count("second") == 1
+
+
+def test_what_is_said_at_once_is_one_commit_of_the_ledger(registered: Shops) -> None:
+    wishes = [NoteWish(action="tag", name=name, text="yes") for name in ("checked", "fast", "small")]
+    registered.store.notes.add(NAME, 2, wishes, by="ann")
+    before, version = said(registered), registered.lake.version("governance/ledger")
+    follow_notes(registered.settings, NAME)
+    assert registered.lake.version("governance/ledger") == version + 1
+    assert said(registered)[len(before) :] == [
+        ("tag", 2, "ann", f"{name}: yes") for name in ("checked", "fast", "small")
+    ]
+    assert verify_ledger(registered.lake, registered.settings)[1] == []
+    follow_notes(registered.settings, NAME)
+    assert registered.lake.version("governance/ledger") == version + 1

@@ -179,6 +179,9 @@ def test_a_version_without_bundle_says_so_and_is_left_out_of_the_chart(store: Re
     assert chart.left_out[0].startswith(f"version 3 has no {chart.metric} (its bundle")
     assert [len(point.released) for point in chart.points] == [1, 1, 0]
     assert str(chart.svg()).count("<circle") == 3
+    assert "▲ began to answer requests" in chart.note
+    assert "◇" not in chart.note
+    assert not {"▲", "◇"} & set(chart.lines()[-1])  # a terminal draws neither
     with pytest.raises(LookupError, match="no version has the metric 'nope'; there are"):
         chart_versions(store, MODEL, "nope")
     with pytest.raises(LookupError, match="has no bundle any more, and cannot be put into Staging"):

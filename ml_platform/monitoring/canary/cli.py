@@ -8,7 +8,7 @@ import typer
 from ml_platform.environments import EnvironmentUnknown
 from ml_platform.promotion.promoters import MayNotPromote, promoter
 from ml_platform.settings import Settings
-from ml_platform.terminal import say, stop
+from ml_platform.terminal import fault_of, say, stop
 
 if TYPE_CHECKING:
     from ml_platform.registry.manifest import CanaryPolicy, Endpoint
@@ -44,7 +44,7 @@ def start(  # noqa: PLR0917 - typer takes options as arguments
         policy = _policy(store, name, steps, minutes, min_requests)
         endpoint = begin_walk(settings, name, version, policy=policy, by=promoter(settings), reason=reason)
     except _errors() as error:
-        stop(f"{name} version {version} does not walk: {error}")
+        stop(f"version {version} does not walk: {fault_of(name, error)}")
     _tell(endpoint)
     for line in unlike_live_inputs(store, endpoint):
         say(f"  {line}")
@@ -98,7 +98,7 @@ def run(
             time.sleep(every)
             continue
         except _errors() as error:
-            stop(f"{name}: {error}")
+            stop(fault_of(name, error))
         endpoint, report = progress.endpoint, progress.report
         walked = walked or report is not None
         if report is not None and report.said != said:
@@ -125,7 +125,7 @@ def abort(name: Name, reason: Reason) -> None:
         settings = Settings()
         endpoint = abort_walk(settings, name, by=promoter(settings), reason=reason)
     except _errors() as error:
-        stop(f"{name}: {error}")
+        stop(fault_of(name, error))
     _tell(endpoint)
 
 
@@ -138,7 +138,7 @@ def resume(name: Name, reason: Reason) -> None:
         settings = Settings()
         endpoint = take_up_walk(settings, name, by=promoter(settings), reason=reason)
     except _errors() as error:
-        stop(f"{name}: {error}")
+        stop(fault_of(name, error))
     _tell(endpoint)
 
 

@@ -8,7 +8,7 @@ import typer
 from ml_platform.environments import EnvironmentUnknown
 from ml_platform.project import ProjectNotFound, current_project
 from ml_platform.settings import Settings
-from ml_platform.terminal import say, stop
+from ml_platform.terminal import fault_of, say, stop
 from ml_platform.yaml_documents import SpecError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def replay(  # noqa: PLR0917 - options
         if to is not None:
             to.write_text(replay_html(report) if to.suffix == ".html" else report.model_dump_json(indent=2), "utf-8")
     except (LookupError, ValueError, BundleRefused, OSError, SpecError, ProjectNotFound, EnvironmentUnknown) as error:
-        stop(f"{model}: {error}")
+        stop(fault_of(model, error))
     for line in replay_text(report):
         say(line)
     raise typer.Exit(EXIT_CODES[report.verdict])

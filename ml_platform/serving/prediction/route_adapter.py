@@ -17,7 +17,7 @@ from ml_platform.serving.http.messages import (
     drain,
     error_body,
 )
-from ml_platform.serving.http.problems import InvalidRequest
+from ml_platform.serving.http.problems import InvalidRequest, Problem
 from ml_platform.serving.http.query_options import INTERVAL, read_level
 from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.serving.inputs.parquet_worker import ParquetProcess
@@ -80,8 +80,8 @@ class RouteAdapter:
     ) -> Answer:
         """Translate a body into one of `/predict/{model}` and answer it (raises Refused, ClientDisconnect).
 
-        A level of intervals is taken from the query, else from the body's parameters, which are asked for once the body
-        is translated.
+        A level of intervals is taken from the query or from the body's parameters, which are asked for once the body is
+        translated; two that differ are refused.
         """
         context = RequestContext.of(request.scope)
         self.predictor.time(context, perf_counter())
@@ -94,8 +94,7 @@ class RouteAdapter:
         translated = await translate(body, slot.inputs_for(version))
         if stages is not None:
             stages.mark("translate")
-        level = request.query_params.get(INTERVAL, parameters().get(INTERVAL))
-        interval = None if level is None else read_level(level)
+        interval = _level(request.query_params.get(INTERVAL), parameters().get(INTERVAL))
         options = PredictionOptions(context.request_id, context.caller, version, interval=interval, stages=stages)
         answer = await self.predictor.answer(slot, translated, options)
         context.answered = model, answer, options
@@ -148,6 +147,16 @@ class RouteAdapter:
         known = model if model in self.predictor.state.slots else "unknown"
         if request.method == "POST":
             self.predictor.metrics.requests.labels(known, str(status)).inc()
+
+
+def _level(in_query: object, in_body: object) -> float | None:
+    """The level of intervals that is asked for, in one place or alike in both (raises Refused)."""
+    levels = [read_level(one) for one in (in_query, in_body) if one is not None]
+    if len(set(levels)) > 1:
+        told = f"wanted one level, found {levels[0]:g} in the query and {levels[1]:g} in the body"
+        problem = Problem(None, INTERVAL, told)
+        raise Refused(422, "invalid_request", str(problem), [problem])
+    return levels[0] if levels else None
 
 
 def version_of(request: Request) -> int | None:

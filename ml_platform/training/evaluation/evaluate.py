@@ -30,6 +30,7 @@ from ml_platform.training.evaluation.contenders import (
     contender,
     gain_of,
 )
+from ml_platform.training.evaluation.further_metrics import further_gains
 from ml_platform.training.evaluation.gate import NAIVE, decide
 from ml_platform.training.evaluation.guardrails.judge import compared_guardrails
 from ml_platform.training.evaluation.guardrails.model import model_guardrails
@@ -171,6 +172,9 @@ def evaluate(
         tries=tries,
         interval=interval,
         within_blocks=_gain(spec, compared, compared.reference, confidence, within=True),
+        further_gains=further_gains(
+            spec, compared.rows, compared.challenger, compared.reference, confidence=spec.promotion.confidence
+        ),
         power=_power(spec, compared, interval),
         over_naive=_gain(spec, compared, compared.naive, spec.promotion.confidence),
         over_chance=_gain(spec, compared, compared.chance, spec.promotion.confidence),

@@ -13,6 +13,8 @@ from ml_platform.inference.scorer import Scorer
 from ml_platform.monitoring.performance.measure import measure_performance
 from ml_platform.monitoring.recalibration import recalibrate as module
 from ml_platform.monitoring.recalibration.recalibrate import RecalibrationReport, recalibrate
+from ml_platform.promotion.compare import compare_versions
+from ml_platform.promotion.comparison_pages import parts_of
 from ml_platform.promotion.promote import promote_version, rollback
 from ml_platform.promotion.reconcile import versions_of
 from ml_platform.registry.adapted_conformal import load_adapted
@@ -268,3 +270,25 @@ def test_shared_traffic_and_no_release_are_refused(slow_shops: Shops) -> None:
     slow_shops.store.publish(MODEL, [], reason="out", by="ann", action="withdrawal")
     with pytest.raises(LookupError, match="nothing serves"):
         recalibrated(slow_shops)
+
+
+def test_comparing_tells_what_the_calibrations_are_and_which_rows_cannot_show(slow_shops: Shops) -> None:
+    recalibrated(slow_shops)
+    result = compare_versions(
+        slow_shops.lake, slow_shops.store, slow_shops.spec, slow_shops.folder, slow_shops.views, versions=[1, 2]
+    )
+    made = dict(dict(parts_of(result))["Provenance"])
+    assert made["calibration"][1].startswith("slope ")
+    assert ", shift " in made["calibration"][1]
+    assert made["recalibrated from"] == ("–", "version 1")
+    assert "labelled rows" in made["calibrated on"][1]
+    assert any("Version 2 was recalibrated on answers until" in line for line in result.warnings)
+    assert result.same_rows is not None
+    before = result.same_rows.last
+    third = slow_shops.respecified(families=["logistic_regression"], tuning={"trials": 1}).train()
+    slow_shops.store.register_version(MODEL, 3, third.digest)
+    result = compare_versions(
+        slow_shops.lake, slow_shops.store, slow_shops.spec, slow_shops.folder, slow_shops.views, versions=[1, 2]
+    )
+    assert result.same_rows is not None
+    assert result.same_rows.last > before  # rows of the newest training set that any version has

@@ -130,6 +130,11 @@ def test_mlflow_takes_it_from_params_or_the_query(client: httpx.Client) -> None:
         content = answer.json()
         assert content["interval"]["level"] == 0.9
         assert content["prediction_sets"] == [wanted] * 2
+    both = client.post(f"/models/{MODEL}/invocations?interval=0.9", json={**row, "params": {"interval": 0.9}})
+    assert both.json()["interval"]["level"] == 0.9
+    apart = client.post(f"/models/{MODEL}/invocations?interval=0.8", json={**row, "params": {"interval": 0.9}})
+    assert apart.status_code == 400
+    assert "interval: wanted one level, found 0.8 in the query and 0.9 in the body" in apart.json()["message"]
     refused = client.post(f"/models/{MODEL}/invocations", json={**row, "params": {"interval": 2}})
     assert refused.status_code == 400
     assert "wanted a level from 0.5 to 0.99" in refused.json()["message"]
