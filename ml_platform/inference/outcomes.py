@@ -6,7 +6,8 @@ one revision together are the champion and the canary over the same time.
 """
 
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,8 +80,8 @@ class Outcomes:
         )
 
 
-def read_outcomes(folder: Path, name: str, revision: int, candidate: int) -> Outcomes:
-    """Read what all workers noted about one revision of an endpoint.
+class OutcomeReader:
+    """Reads what all workers noted about one revision of an endpoint, each line once however often it is asked.
 
     Parameters
     ----------
@@ -91,36 +92,88 @@ def read_outcomes(folder: Path, name: str, revision: int, candidate: int) -> Out
     candidate
         The version that walks; all others are the champion's side.
     """
-    import numpy as np
 
-    decoder, outcomes = msgspec.json.Decoder(Outcome), list[Outcome]()
-    start = b"[%d," % revision
-    for path in sorted((folder / name).glob(f"*{SUFFIX}")):
+    def __init__(self, folder: Path, name: str, revision: int, candidate: int) -> None:
+        import numpy as np
+
+        self.revision, self.candidate = revision, candidate
+        self._folder = folder / name
+        self._start = b"[%d," % revision
+        self._decoder = msgspec.json.Decoder(Outcome)
+        self._offsets: dict[str, int] = {}  # bytes of each file that were read
+        self._classes: int | None = None
+        self._rows = np.empty((0, 6))  # time, is_canary, seconds, failed, flagged, unit
+        self._scores: np.ndarray | None = None
+        self._owners = np.empty(0, dtype=np.int64)  # row of each score
+        self._lock = threading.Lock()
+
+    def read(self) -> Outcomes:
+        """The requests so far, in the order of their answers."""
+        import numpy as np
+
+        with self._lock:
+            self._take_new()
+            rows, owners = self._rows, self._owners
+            scores = np.empty((0, 1)) if self._scores is None else self._scores
+        order = np.argsort(rows[:, 0], kind="stable")
+        place = np.empty(len(order), dtype=np.int64)
+        place[order] = np.arange(len(order))
+        by_request = np.argsort(place[owners], kind="stable")
+        rows = rows[order]
+        return Outcomes(
+            is_canary=rows[:, 1].astype(bool),
+            seconds=rows[:, 2],
+            failed=rows[:, 3].astype(bool),
+            flagged=rows[:, 4].astype(bool),
+            unit=rows[:, 5].astype(np.int64),
+            scores=scores[by_request],
+            score_request=place[owners][by_request],
+        )
+
+    def _take_new(self) -> None:
+        import numpy as np
+
+        rows: list[tuple[float, ...]] = []
+        scores: list[Sequence[float]] = []
+        owners: list[int] = []
+        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
+            for one in self._new_of(path):
+                for score in one.scores:
+                    values: Sequence[float] = score if isinstance(score, list) else [score]  # type: ignore[list-item]
+                    self._classes = self._classes or len(values)
+                    if len(values) == self._classes:
+                        scores.append(values)
+                        owners.append(len(self._rows) + len(rows))
+                is_canary = one.version == self.candidate
+                rows.append((one.time, is_canary, one.seconds, one.failed, one.flagged, one.unit))
+        if rows:
+            self._rows = np.concatenate([self._rows, np.array(rows, dtype=float)])
+        if scores:
+            new = np.array(scores, dtype=float)
+            self._scores = new if self._scores is None else np.concatenate([self._scores, new])
+            self._owners = np.concatenate([self._owners, np.array(owners, dtype=np.int64)])
+
+    def _new_of(self, path: Path) -> Iterator[Outcome]:
+        """Whole lines of a file that were not read yet."""
         try:
-            content = path.read_bytes()
+            with path.open("rb") as file:
+                file.seek(self._offsets.get(path.name, 0))
+                content = file.read()
         except FileNotFoundError:  # removed by who began another walk
-            continue
-        for line in content[: content.rfind(b"\n") + 1].splitlines():
-            if line.startswith(start):
+            return
+        content = content[: content.rfind(b"\n") + 1]
+        self._offsets[path.name] = self._offsets.get(path.name, 0) + len(content)
+        for line in content.splitlines():
+            if line.startswith(self._start):
                 try:
-                    outcomes.append(decoder.decode(line))
+                    yield self._decoder.decode(line)
                 except msgspec.MsgspecError:  # torn by a worker that was killed; its request was never answered
                     continue
-    outcomes.sort(key=lambda outcome: outcome.time)
-    scores = [score if isinstance(score, list) else [score] for one in outcomes for score in one.scores]
-    classes = len(scores[0]) if scores else 1
-    same = [len(score) == classes for score in scores]
-    owners = [number for number, one in enumerate(outcomes) for _ in one.scores]
-    comparable: list[Any] = [score for score, fits in zip(scores, same, strict=True) if fits]
-    return Outcomes(
-        is_canary=np.array([one.version == candidate for one in outcomes], dtype=bool),
-        seconds=np.array([one.seconds for one in outcomes], dtype=float),
-        failed=np.array([one.failed for one in outcomes], dtype=bool),
-        flagged=np.array([one.flagged for one in outcomes], dtype=bool),
-        unit=np.array([one.unit for one in outcomes], dtype=np.int64),
-        scores=np.array(comparable, dtype=float).reshape(len(comparable), classes),
-        score_request=np.array([owner for owner, fits in zip(owners, same, strict=True) if fits], dtype=np.int64),
-    )
+
+
+def read_outcomes(folder: Path, name: str, revision: int, candidate: int) -> Outcomes:
+    """Read what all workers noted about one revision of an endpoint, once (see `OutcomeReader`)."""
+    return OutcomeReader(folder, name, revision, candidate).read()
 
 
 def sampled_scores(records: Sequence[Any]) -> list[Any]:

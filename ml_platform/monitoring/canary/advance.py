@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from ml_platform.atomic_files import locked, replace_file
-from ml_platform.inference.outcomes import Outcomes, read_outcomes, remove_outcomes
+from ml_platform.inference.outcomes import OutcomeReader, Outcomes, remove_outcomes
 from ml_platform.monitoring.alerts.alert import Alert, Severity, record_alert
 from ml_platform.monitoring.canary.guards import MIN_UNITS, enough_ids, judge_step
 from ml_platform.promotion.promote import sync_registry
@@ -24,6 +24,7 @@ from ml_platform.registry.releases import ReleaseConflict, ReleaseStore
 from ml_platform.settings import Settings
 
 BY = "canary"
+_readers: dict[tuple[Path, str], OutcomeReader] = {}  # by outcomes' folder and endpoint; a restart reads anew
 _SEVERITIES: dict[str, Severity] = {"completed": "info", "ended": "warning", "rolled back": "error"}
 
 
@@ -100,10 +101,19 @@ def judge_all(settings: Settings) -> dict[str, WalkReport]:
 def judge(settings: Settings, endpoint: Endpoint) -> WalkReport:
     """Judge the step of a walk that is under way, and keep what was found for those who show it (raises NoWalk)."""
     walk, now = walk_of(endpoint), datetime.now(UTC)
-    outcomes = read_outcomes(settings.outcomes_dir, endpoint.name, endpoint.revision, walk.version)
+    outcomes = _reader(settings.outcomes_dir, endpoint, walk).read()
     report = decide(outcomes, endpoint, walk, now)
     write_report(ReleaseStore(settings.releases_dir), endpoint.name, report)
     return report
+
+
+def _reader(folder: Path, endpoint: Endpoint, walk: Canary) -> OutcomeReader:
+    """What has read the step's requests so far, if this process looks at it again."""
+    key = folder, endpoint.name
+    reader = _readers.get(key)
+    if reader is None or (reader.revision, reader.candidate) != (endpoint.revision, walk.version):
+        reader = _readers[key] = OutcomeReader(folder, endpoint.name, endpoint.revision, walk.version)
+    return reader
 
 
 def decide(outcomes: Outcomes, endpoint: Endpoint, walk: Canary, now: datetime) -> WalkReport:
@@ -182,6 +192,7 @@ def tell_ends(settings: Settings, name: str) -> int:
         replace_file(note, msgspec.json.encode(max(known, newest.revision)))
     if ended and newest.walk is None:
         remove_outcomes(settings.outcomes_dir, name)
+        _readers.pop((settings.outcomes_dir, name), None)
     return len(ended)
 
 
