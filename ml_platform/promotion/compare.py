@@ -233,8 +233,8 @@ def _recalibrated_later(sides: Sequence[VersionFacts], same_rows: SameRows | Non
         return []
     return [
         f"Version {side.version} was recalibrated on answers until {side.calibration.fitted_until[:10]}, later than "
-        f"all of these rows (until {same_rows.last[:10]}): they do not show what it was recalibrated for; train a "
-        "version on newer rows, or see `ml-platform replay`."
+        f"all of these rows (until {same_rows.last[:10]}): they do not show what it was recalibrated for; train "
+        "a version on newer rows, or see `ml-platform replay`."
         for side in sides
         if side.recalibrated and side.calibration and side.calibration.fitted_from > same_rows.last
     ]

@@ -174,7 +174,7 @@ def prune(  # noqa: PLR0917 - typer takes options as arguments
     ] = False,
     reason: Annotated[str, typer.Option(help="Why; versions without a bundle say so.")] = "pruned by hand",
 ) -> None:
-    """Show which bundles and MLflow runs nothing needs, with bytes, and why others stay; --yes removes them.
+    """Show which bundles, MLflow runs and files of searches nothing needs, and why others stay; --yes removes them.
 
     Example: ml-platform models prune my_model --keep-last 3 --younger-than 60
     """
@@ -217,6 +217,7 @@ def retire(
     Example: ml-platform models retire my_model --yes --force --reason "replaced by other_model"
     """
     from ml_platform.features.views.load import load_views
+    from ml_platform.promotion.pinned import Pins
     from ml_platform.promotion.promote import RegistryBehind
     from ml_platform.promotion.retire import retire as retire_model
     from ml_platform.promotion.retire import use_of
@@ -232,7 +233,14 @@ def retire(
         if use.retired and not use.endpoints:
             say(f"{model} is retired already.")
             return
-        blocking = [*(f"{name} serves it" for name in use.endpoints), *(f"{reader} reads it" for reader in use.readers)]
+        pinned = Pins(settings, defs).of(model)
+        for pin in pinned:
+            say(f"  {pin}")
+        blocking = [
+            *(f"{name} serves it" for name in use.endpoints),
+            *(f"{reader} reads it" for reader in use.readers),
+            *pinned,
+        ]
         if not yes:
             stop("Nothing was changed. To retire it: --yes" + (" --force" if blocking else ""))
         if blocking and not force:

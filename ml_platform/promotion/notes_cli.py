@@ -148,7 +148,6 @@ def unarchive(model: Model, version: Version, reason: Reason) -> None:
 
 
 def _move(model: str, version: int, word: str, reason: str, *, force: bool = False) -> None:
-    from ml_platform.promotion.use_elsewhere import used_elsewhere
     from ml_platform.registry.stage_names import ARCHIVED, stage_named
     from ml_platform.registry.stages import StageRefused, choose_stage, current_state
 
@@ -156,7 +155,7 @@ def _move(model: str, version: int, word: str, reason: str, *, force: bool = Fal
 
     def change(by: str) -> "Notes":
         to = stage_named(word)
-        if to == ARCHIVED and not force and (users := used_elsewhere(store, model, version)):
+        if to == ARCHIVED and not force and (users := _users(store, model, version)):
             raise StageRefused(
                 f"{_name(model, version)} cannot be archived: {'; '.join(users)}; --force does all the same"
             )
@@ -164,6 +163,14 @@ def _move(model: str, version: int, word: str, reason: str, *, force: bool = Fal
 
     _change(model, change)
     say(f"{_name(model, version)} is {current_state(store, model).stages[version]}")
+
+
+def _users(store: "ReleaseStore", model: str, version: int) -> list[str]:
+    """What serves a version in another environment, or names it by its number."""
+    from ml_platform.promotion.pinned import Pins
+    from ml_platform.promotion.use_elsewhere import used_elsewhere
+
+    return [*used_elsewhere(store, model, version), *Pins(Settings()).of(model, version)]
 
 
 def _say_of(model: str, version: int | None, wishes: "Sequence[NoteWish]") -> "Notes":

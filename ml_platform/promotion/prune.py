@@ -1,9 +1,11 @@
-"""Prunes what nothing needs any more: bundles, and MLflow runs with their files; planned first, then removed."""
+"""Prunes what nothing needs any more: bundles, MLflow runs with their files, and files beside them; planned first."""
 
 from collections.abc import Sequence
 
 from ml_platform.governance.audit import record_event
+from ml_platform.promotion.pinned import Pins
 from ml_platform.promotion.prune_bundles import bundle_items, finish_removals, remove_bundle
+from ml_platform.promotion.prune_files import file_items, remove_file
 from ml_platform.promotion.prune_item import PruneItem, Retention
 from ml_platform.promotion.prune_runs import finish_runs, remove_run, run_items
 from ml_platform.registry.releases import ReleaseStore
@@ -12,7 +14,7 @@ from ml_platform.settings import Settings
 
 
 def plan_prune(settings: Settings, retention: Retention, model: str | None = None) -> list[PruneItem]:
-    """Say of every bundle and run whether it may go, or why it stays; changes nothing.
+    """Say of every bundle, run and file beside them whether it may go, or why it stays; changes nothing.
 
     Parameters
     ----------
@@ -33,7 +35,11 @@ def plan_prune(settings: Settings, retention: Retention, model: str | None = Non
     store, tracker = ReleaseStore(settings.releases_dir), Tracker(settings)
     if model is not None and tracker.client.get_experiment_by_name(model) is None:
         store.check_version(model)
-    return [*bundle_items(store, retention, model), *run_items(tracker, retention, model)]
+    return [
+        *bundle_items(store, retention, model, pins=Pins(settings)),
+        *run_items(tracker, retention, model),
+        *file_items(settings, retention, model),
+    ]
 
 
 def prune(settings: Settings, items: Sequence[PruneItem], *, by: str, reason: str) -> int:
@@ -58,6 +64,9 @@ def prune(settings: Settings, items: Sequence[PruneItem], *, by: str, reason: st
         record_event(settings.audit_dir, settings.keys_dir, "pruned", f"{item.kind} {item.name}, {item.about}", by=by)
         if item.kind == "run":
             remove_run(tracker, item.name, by=by)
+        elif item.kind != "bundle":
+            if not remove_file(settings, item):
+                continue
         elif not remove_bundle(store, item, by=by, reason=reason):
             continue
         freed += item.size

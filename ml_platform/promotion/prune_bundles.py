@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ml_platform.atomic_files import replace_file
+from ml_platform.promotion.pinned import Pins
 from ml_platform.promotion.prune_item import PruneItem, Retention
 from ml_platform.promotion.sweep import named_digests
+from ml_platform.registry.adapted_conformal import adapted_path
 from ml_platform.registry.manifest import Endpoint
 from ml_platform.registry.releases import Pruned, ReleaseStore
 from ml_platform.registry.stage_names import STAGING
@@ -18,15 +20,17 @@ from ml_platform.registry.stored_documents import document_bytes
 _REMOVED = ".staged-removed-"  # where a bundle is from its removal on; the sweep removes what a kill leaves of it
 
 
-def bundle_items(store: ReleaseStore, retention: Retention, model: str | None = None) -> Iterator[PruneItem]:
-    """Every bundle, with why it stays; those of one model, or of all and of none.
+def bundle_items(
+    store: ReleaseStore, retention: Retention, model: str | None = None, *, pins: Pins | None = None
+) -> Iterator[PruneItem]:
+    """Every bundle, with why it stays; those of one model, or of all and of none. `pins` name versions by number.
 
     Raises
     ------
     DocumentUnreadable
         When a document is damaged: what it names is unknown, so nothing may be removed.
     """
-    reasons = dict(_of_versions(store, retention))
+    reasons = dict(_of_versions(store, retention, pins))
     named = set(named_digests(store))
     for path in sorted((store.folder / "bundles").glob("*")):
         if path.name.startswith("."):
@@ -56,6 +60,7 @@ def remove_bundle(store: ReleaseStore, item: PruneItem, *, by: str, reason: str)
             note = Pruned(by=by, at=datetime.now(UTC), reason=reason)
             replace_file(store.pruned_path(item.name), document_bytes(note))
             gone = _set_aside(path)
+            adapted_path(store, item.name).unlink(missing_ok=True)
     else:
         gone = _set_aside(path)
     shutil.rmtree(gone, ignore_errors=True)
@@ -77,7 +82,9 @@ def _set_aside(path: Path) -> Path:
     return gone
 
 
-def _of_versions(store: ReleaseStore, retention: Retention) -> Iterator[tuple[str, tuple[str, tuple[int, ...], str]]]:
+def _of_versions(
+    store: ReleaseStore, retention: Retention, pins: Pins | None
+) -> Iterator[tuple[str, tuple[str, tuple[int, ...], str]]]:
     """Bundles of registered versions: digest → model, versions, why it stays."""
     documents = store.documents()
     for model in sorted({*store.registered(), *(document.model for document in documents.values())}):
@@ -97,6 +104,7 @@ def _of_versions(store: ReleaseStore, retention: Retention) -> Iterator[tuple[st
                     for version in versions
                     if (request := store.approvals.get(model, version)) is not None and request.is_open()
                 ),
+                *(pin for version in versions for pin in (pins.of(model, version) if pins else ())),
                 *([f"among the last {retention.keep_last} versions"] if newest & set(versions) else []),
                 *([] if retention.versions else ["a registered version is made of it (--bundles lets it go)"]),
             ]

@@ -29,12 +29,12 @@ class Retention:
 
 @dataclass(frozen=True)
 class PruneItem:
-    """A bundle, or an MLflow run with its files and logged models.
+    """A bundle, an MLflow run with its files and logged models, or what AutoML, a search or intervals have left.
 
     Attributes
     ----------
     kind, name
-        What it is, and its digest or id.
+        What it is, and its digest, id or folder.
     model
         Whose; an empty text for a bundle of no version.
     about
@@ -45,7 +45,7 @@ class PruneItem:
         Why it stays; an empty text for what may go.
     """
 
-    kind: Literal["bundle", "run"]
+    kind: Literal["bundle", "run", "automl", "study", "intervals"]
     name: str
     model: str
     about: str

@@ -28,9 +28,10 @@ from ml_platform.lake.storage.tables import Lake
 from ml_platform.registry.digests import check_bundle
 from ml_platform.registry.manifest import Manifest
 from ml_platform.registry.releases import ReleaseStore
+from ml_platform.scoring.begun import JOB, Job
 from ml_platform.scoring.duplicates import check_ids
 from ml_platform.scoring.model_reference import ModelReference
-from ml_platform.scoring.outputs import NO_FILES, FileOutput, Mode, Stamp, Stamps, TableOutput, find_output
+from ml_platform.scoring.outputs import NO_FILES, FileOutput, Mode, Stamps, TableOutput, find_output
 from ml_platform.scoring.sources import Rows, find_source
 from ml_platform.scoring.version_parts import conformal_of, lookup_indexes, view_pins
 from ml_platform.settings import Settings
@@ -38,7 +39,7 @@ from ml_platform.spec.types import Strict
 from ml_platform.yaml_documents import nearest
 
 Lookups = Literal["auto", "point-in-time", "latest"]
-_JOB, _LOCK, _RESULTS, _ROWS = "job.json", "lock", "results", "rows"
+_LOCK, _RESULTS, _ROWS = "lock", "results", "rows"
 
 
 class AlreadyRunning(RuntimeError):
@@ -123,15 +124,6 @@ class ScoringReport(Strict):
     repeated: bool = Field(description="Whether all was there already.")
 
 
-class _Job(msgspec.Struct):
-    """What is kept of a scoring from its first start on."""
-
-    scored_at: datetime
-    stamp: Stamp | None = None  # of the file that was written
-    refused_stamp: Stamp | None = None  # of the file of refused rows
-    done: PartResult | None = None
-
-
 def score(
     settings: Settings,
     wanted: Wanted,
@@ -188,7 +180,7 @@ def score(
     run = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
     folder = settings.scoring_dir / run
     with _alone(folder):
-        job = _begun(folder)
+        job = _begun(folder, manifest.model, version.version, label)
         if isinstance(output, FileOutput):
             output = replace(output, stamps=Stamps(job.stamp, job.refused_stamp))
         report = ScoringReport(
@@ -199,8 +191,8 @@ def score(
         if (rows := output.done(run, job.done)) is not None:
             return _reported(report, job.done or PartResult.of_rows(rows), output)
         if job.done is not None:  # what was written then is gone, or was replaced since
-            job = _Job(datetime.now(UTC), job.stamp, job.refused_stamp)
-            replace_file(folder / _JOB, msgspec.json.encode(job))
+            job = msgspec.structs.replace(job, scored_at=datetime.now(UTC), done=None)
+            replace_file(folder / JOB, msgspec.json.encode(job))
         opened = source.open(folder / _ROWS)
         columns, absent = _columns(manifest, wanted, opened)
         needed = _needed(manifest, columns, timestamp, opened)
@@ -374,16 +366,17 @@ def _hashes(folder: Path, part: int) -> Path:
     return folder / _RESULTS / f"{part}.hashes"
 
 
-def _note(folder: Path, job: _Job, done: PartResult, stamps: Stamps = NO_FILES) -> None:
+def _note(folder: Path, job: Job, done: PartResult, stamps: Stamps = NO_FILES) -> None:
     """Keep what became of the rows, and the stamps of the files that have them."""
-    replace_file(folder / _JOB, msgspec.json.encode(_Job(job.scored_at, stamps.scored, stamps.refused, done)))
+    job = msgspec.structs.replace(job, stamp=stamps.scored, refused_stamp=stamps.refused, done=done)
+    replace_file(folder / JOB, msgspec.json.encode(job))
 
 
-def _begun(folder: Path) -> _Job:
-    path = folder / _JOB
+def _begun(folder: Path, model: str, version: int, source: str) -> Job:
+    path = folder / JOB
     if path.is_file():
-        return msgspec.json.decode(path.read_bytes(), type=_Job)
-    job = _Job(scored_at=datetime.now(UTC))
+        return msgspec.json.decode(path.read_bytes(), type=Job)
+    job = Job(scored_at=datetime.now(UTC), model=model, version=version, source=source)
     replace_file(path, msgspec.json.encode(job))
     return job
 

@@ -1,18 +1,25 @@
 """What nothing needs goes, what stays says why, and a pruning that was killed is ended by the next."""
 
-from datetime import timedelta
+import fcntl
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
 from ml_platform.cli import app
+from ml_platform.promotion.pinned import Pins
 from ml_platform.promotion.promote import promote_version
 from ml_platform.promotion.prune import plan_prune, prune
+from ml_platform.promotion.prune_bundles import bundle_items
 from ml_platform.promotion.prune_item import PruneItem, Retention
 from ml_platform.promotion.prune_runs import _size
 from ml_platform.promotion.versions import register
 from ml_platform.registry.manifest import Target
 from ml_platform.registry.version_facts import facts_of
+from ml_platform.scoring.begun import ABANDONED, JOB, Job
 from ml_platform.training.documents import TrainedModel
 from ml_platform_tests.serving.releases import bundle
 from ml_platform_tests.toy_world import Shops
@@ -124,3 +131,62 @@ def test_a_terminal_tells_first(world: Shops, monkeypatch: pytest.MonkeyPatch) -
     assert "bytes are free" in run(*words, "--yes", "--reason", "disk")
     assert not world.store.bundle_path(world.store.versions("flight_delay")[1]).exists()
     assert "Nothing was pruned: no model 'nope'" in run("nope")
+
+
+def test_files_of_automl_and_searches_go_and_what_is_in_use_stays(world: Shops) -> None:
+    home = world.settings.home
+    for start in ("20240101T000000", "20240201T000000"):
+        folder = home / "automl" / NAME / start
+        (folder / "plots").mkdir(parents=True)
+        (folder / "plots" / "a.png").write_bytes(b"12345")
+        (folder / "leaderboard.json").write_text("{}")
+    shutil.rmtree(world.settings.studies_dir, ignore_errors=True)  # of the world's own training
+    studies = world.settings.studies_dir / NAME
+    studies.mkdir(parents=True)
+    for key in ("old", "held"):
+        (studies / f"{key}.journal").write_text("{}\n")
+    served, gone = world.store.versions(NAME)[1], "f" * 64
+    intervals = world.store.folder / "conformal"
+    intervals.mkdir(exist_ok=True)
+    for digest in (served, gone):
+        (intervals / f"{digest}.json").write_text("{}")
+    young = [item for item in plan_prune(world.settings, Retention(timedelta(days=30), 5)) if item.kind != "intervals"]
+    assert all(item.keep for item in young)
+    with (studies / "held.journal").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        items = [item for item in plan_prune(world.settings, ALL) if item.kind not in {"bundle", "run"}]
+        assert {(item.kind, item.name[:15]): item.keep for item in items} == {
+            ("automl", "20240101T000000"): "",
+            ("automl", "20240201T000000"): "the newest of its name: `ml-platform automl` shows and adopts it",
+            ("study", "old"): "",
+            ("study", "held"): "a search goes on with it",
+            ("intervals", served[:15]): "its bundle is there",
+            ("intervals", gone[:15]): "",
+        }
+        assert {item.model for item in plan_prune(world.settings, ALL, "flight_delay")} == {"flight_delay"}
+        freed = prune(world.settings, items, by="ann", reason="disk")
+    assert freed == 5 + 2 + 3 + 2
+    assert [path.name for path in (home / "automl" / NAME).iterdir()] == ["20240201T000000"]
+    assert [path.name for path in studies.iterdir()] == ["held.journal"]
+    assert [path.stem for path in intervals.iterdir()] == [served]
+
+
+def test_what_a_definition_or_a_begun_scoring_names_stays(world: Shops, tmp_path: Path) -> None:
+    defs = tmp_path / "project" / "defs"
+    (defs / "report").mkdir(parents=True)
+    (defs / "report" / "daily.sql").write_text("-- 1\nSELECT predict('flight_delay@v1', t) FROM t -- my_flight_delay@2")
+    job = world.settings.scoring_dir / "abc" / JOB
+    job.parent.mkdir(parents=True)
+    begun = Job(scored_at=datetime.now(UTC), model="flight_delay", version=2, source="raw/flights")
+    job.write_bytes(msgspec.json.encode(begun))
+    pins = Pins(world.settings, defs)
+    assert pins.of("flight_delay", 1) == ["defs/report/daily.sql, line 2, names flight_delay@v1"]
+    [scoring] = pins.of("flight_delay", 2)
+    assert scoring.startswith("a scoring of raw/flights by version 2 was begun at ")
+    assert len(pins.of("flight_delay")) == 2
+    assert pins.of(NAME) == []
+    fate = {item.about: item.keep for item in bundle_items(world.store, ALL, "flight_delay", pins=pins)}
+    assert fate["version 1"].endswith("names flight_delay@v1")
+    long_ago = msgspec.structs.replace(begun, scored_at=datetime.now(UTC) - ABANDONED)
+    job.write_bytes(msgspec.json.encode(long_ago))
+    assert Pins(world.settings, defs).of("flight_delay", 2) == []

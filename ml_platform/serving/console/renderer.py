@@ -18,7 +18,7 @@ from ml_platform.monitoring.status import ModelStatus, StatusUnreadable, read_st
 from ml_platform.registry.approvals import ApprovalRequest
 from ml_platform.registry.canary import WalkReport, read_report
 from ml_platform.registry.card_pages import card_html
-from ml_platform.registry.model_card import carded_versions, load_card
+from ml_platform.registry.model_card import CardGuardrail, carded_versions, load_card
 from ml_platform.registry.releases import ReleaseStore, is_name
 from ml_platform.registry.stored_documents import DocumentUnreadable
 from ml_platform.serving.console import formatting, page_model
@@ -96,11 +96,15 @@ class Console:
 
     async def version(self, scope: Scope, name: str, version: int) -> str:
         """One version (raises LookupError for an unknown one)."""
-        return await self._do(lambda: self._page(scope, "version.html", version_page(self.releases, name, version)))
+        return await self._do(lambda: self._version(scope, name, version))
 
     async def compare(self, scope: Scope, name: str, versions: Sequence[int]) -> str:
         """Versions side by side (raises LookupError for an unknown one, ValueError for too few or too many)."""
         return await self._do(lambda: self._page(scope, "compare.html", compare_page(self.releases, name, versions)))
+
+    def _version(self, scope: Scope, name: str, version: int) -> str:
+        facts = version_page(self.releases, name, version)
+        return self._page(scope, "version.html", {**facts, "guardrails": self._guardrails(name, version)})
 
     def _card(self, name: str, version: int) -> str:
         card = load_card(self.releases, name, version)
@@ -137,17 +141,26 @@ class Console:
             canary=slot.endpoint.canary if slot.endpoint else None,
             walked=self._walked(slot),
             fields=form_fields(main.manifest) if main else [],
+            intervals=None if main is None or main.intervals is None else _uncertainty(main.manifest.task),
             names=page_model.result_names(main) if main else {},
             violations=page_model.violation_lines(slot, main.manifest.inputs if main else (), self.history),
             call=f"curl -s {address}predict/{name} -d {shlex.quote(example)}",
         )
 
-    def _waiting(self, slot: EndpointState) -> list[ApprovalRequest]:
-        """Versions that wait for a person."""
+    def _waiting(self, slot: EndpointState) -> list[tuple[ApprovalRequest, tuple[CardGuardrail, ...]]]:
+        """Versions that wait for a person, with their guardrails."""
         model, now = slot.endpoint.model if slot.endpoint else slot.name, datetime.now(UTC)
         if not is_name(model):
             return []
-        return [request for request in self.releases.approvals.all(model) if request.state(now) == "waits"]
+        waiting = [request for request in self.releases.approvals.all(model) if request.state(now) == "waits"]
+        return [(request, self._guardrails(model, request.version)) for request in waiting]
+
+    def _guardrails(self, model: str, version: int) -> tuple[CardGuardrail, ...]:
+        """What a version was held to, as its card has it; nothing without a card."""
+        with suppress(LookupError, DocumentUnreadable):  # of which the page of the version says so
+            quality = load_card(self.releases, model, version).quality
+            return quality.guardrails if quality else ()
+        return ()
 
     def _walked(self, slot: EndpointState) -> WalkReport | None:
         """What was last found about its canary walk."""
@@ -192,3 +205,8 @@ class Console:
             refused=page_model.refused_lines(list(slots), self.history),
             **facts,
         )
+
+
+def _uncertainty(task: str) -> str:
+    """What a version answers with where a level is asked for."""
+    return "interval" if task == "regression" else "set of classes"

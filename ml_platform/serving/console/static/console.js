@@ -61,7 +61,9 @@ async function ask(form, explain) {
   const headers = { "Content-Type": "application/json" };
   const key = document.getElementById("api-key");
   if (key && key.value) headers.Authorization = `Bearer ${key.value}`;
-  const query = explain ? "?explain=true&features=true" : "";
+  const level = document.getElementById("interval");
+  const wanted = [...(explain ? ["explain=true", "features=true"] : []), ...(level && level.value ? [`interval=${level.value}`] : [])];
+  const query = wanted.length ? `?${wanted.join("&")}` : "";
   const started = performance.now();
   const response = await fetch(form.getAttribute("action") + query, {
     method: "POST", headers, body: body(form),
@@ -150,10 +152,23 @@ function failed(form, error) {
   return [make("p", { class: "alert" }, error.message), facts([["code", error.code], ["request", make("code", {}, error.request_id)]])];
 }
 
+/** The interval or set of a level in words. */
+function uncertain(prediction, interval, target) {
+  const share = percent(interval.level);
+  const basis = interval.adapted ? `adapted to labels until ${interval.last.slice(0, 10)}` : "as of the holdout";
+  if (prediction.interval) {
+    const { lower, upper } = prediction.interval;
+    return `${share} of cases: ${shown(lower)} to ${shown(upper)}${target.unit ? ` ${target.unit}` : ""} (${basis})`;
+  }
+  return `${share} of cases: one of ${prediction.prediction_set.map(String).join(", ")} (${basis})`;
+}
+
 function answered(form, { answer, milliseconds, note }) {
   if (answer.error) return failed(form, answer.error);
   const prediction = answer.predictions[0];
-  const parts = said(prediction, JSON.parse(form.dataset.target) ?? {});
+  const target = JSON.parse(form.dataset.target) ?? {};
+  const parts = said(prediction, target);
+  if (answer.interval) parts.push(make("p", { class: "note", id: "interval-answer" }, uncertain(prediction, answer.interval, target)));
   if (answer.degraded) parts.push(make("p", { class: "alert" }, `Nulls stand for what failed: ${answer.degraded.join(", ")}.`));
   for (const flag of answer.flags ?? []) parts.push(make("p", { class: "alert warn" }, `${flag.field}: ${flag.message}`));
   parts.push(facts([
