@@ -14,12 +14,13 @@ from ml_platform.monitoring.drift.report import DriftReport, publish_drift
 from ml_platform.monitoring.performance.measure import PerformanceReport, publish_performance
 from ml_platform.registry.approvals import ApprovalPolicy
 from ml_platform.registry.manifest import Input, Target
-from ml_platform.registry.model_card import ModelCard, store_card
+from ml_platform.registry.model_card import CardGuardrail, CardQuality, ModelCard, store_card
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
 from ml_platform_tests.chromium import browser  # noqa: F401 - a fixture
 from ml_platform_tests.serving.conftest import Server, start_server
 from ml_platform_tests.serving.prediction.test_details import boosted
+from ml_platform_tests.serving.prediction.test_intervals import VALUES
 from ml_platform_tests.serving.releases import INPUTS, MODEL, ROW, announce, bundle, fill_online_store, publish
 
 PAGE = f"/models/{MODEL}/console"
@@ -111,6 +112,19 @@ def test_the_form_predicts_and_explains(browser: Browser, server: Server) -> Non
         with page.expect_response("**/predict/**") as answered:
             page.get_by_role("button", name="Predict").press("Enter")
         assert "tailnum" not in (answered.value.request.post_data_json or {"tailnum": "no body"})
+
+
+def test_the_form_asks_for_an_interval(settings: Settings, serve: Serve, browser: Browser) -> None:  # noqa: F811
+    fill_online_store(settings)
+    publish(settings, 1, task="regression", threshold=None, conformal=VALUES)
+    with watched(browser, serve(settings), status=422) as page:  # of the first try: this graph explains nothing
+        page.goto(PAGE)
+        page.get_by_label("interval of").select_option("0.9")
+        with page.expect_response("**/predict/**") as answered:
+            page.get_by_role("button", name="Predict").click()
+        assert "interval=0.9" in answered.value.url
+        expect(page.locator("#interval-answer")).to_contain_text("90 % of cases: ")
+        expect(page.locator("#interval-answer")).to_contain_text("(as of the holdout)")
 
 
 def test_a_field_that_does_not_fit_is_marked_with_the_servers_words(browser: Browser, server: Server) -> None:  # noqa: F811
@@ -411,8 +425,16 @@ def carded(settings: Settings, version: int) -> None:
     store = ReleaseStore(settings.releases_dir)
     digest = store.versions(MODEL)[version]
     manifest = store.load_manifest(digest)
+    broken = CardGuardrail(
+        name="calibration", value="0.09 (0.05 to 0.13)", bound="≤ 0.03", verdict="broken", optional=False, reason=SCRIPT
+    )
+    quality = CardQuality(
+        metric="roc_auc", rows=10, first="2013-06-01T00:00:00Z", last="2013-06-02T00:00:00Z", metrics={"roc_auc": 0.7},
+        reference="naive baseline", reference_metrics={}, naive_metrics={}, naive="0", guardrails=(broken,),
+    )  # fmt: skip
     card = ModelCard(
-        model=MODEL, version=version, written_at="2026-01-02T03:04:05Z", description=SCRIPT, owner="team:flights",
+        quality=quality, model=MODEL, version=version, written_at="2026-01-02T03:04:05Z", description=SCRIPT,
+        owner="team:flights",
         words=SCRIPT, task="binary", target="late", family="linear", params={"C": 0.1}, features=manifest.features,
         labels={"true": 0.2}, provenance=manifest.provenance, passed=True, reasons=(SCRIPT,), release="By itself.",
         digest=digest, model_digest=manifest.model_digest, links={"MLflow run": "http://127.0.0.1:5000/#/run"},
@@ -447,6 +469,7 @@ def test_a_version_that_waits_is_approved_in_the_page(settings: Settings, serve:
     store.register_version(MODEL, 2, digest)
     store.approvals.set_policy(MODEL, ApprovalPolicy())
     store.approvals.request(MODEL, 2, digest, revision=1, by="dagster run 7", comment=SCRIPT)
+    carded(settings, 2)
     keys = KeyStore(settings.keys_dir)
     token = keys.create("bob", roles=["promote", "predict"], models=[MODEL])[1]
     server = serve(settings)
@@ -455,6 +478,7 @@ def test_a_version_that_waits_is_approved_in_the_page(settings: Settings, serve:
         waiting = page.get_by_role("region", name="Version 2 waits for an approval")
         expect(waiting).to_contain_text("dagster run 7")
         expect(waiting).to_contain_text(SCRIPT)
+        expect(waiting.get_by_role("row", name="calibration")).to_contain_text("broken")
         waiting.get_by_label("Comment").fill("card read")
         waiting.get_by_label("API key").fill(token)
         waiting.get_by_role("button", name="Approve").click()
