@@ -5,6 +5,7 @@ LOOKED_UP = {"shop": 1_000, "customer": 20_000, "product": 3_000}  # view by its
 FEATURES = 6
 CHANNELS = ("web", "phone", "store", "app", "mail")
 MODEL = "orders"
+JOINED = "orders_joined"  # the same, of rows that have the looked-up features already
 
 
 def feature_names() -> list[str]:

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from _batch_names import CHANNELS, FEATURES, LOOKED_UP, MODEL, feature_names
+from _batch_names import CHANNELS, FEATURES, JOINED, LOOKED_UP, MODEL, feature_names
 
 
 def ready() -> None:
@@ -35,14 +35,21 @@ def table(home: Path, out: Path) -> None:
     assert score(home, "scores/orders").refused == 0
 
 
+def joined(home: Path, out: Path) -> None:
+    """`ml-platform score` over rows that are joined already, as Spark gets them."""
+    score = _ours()
+    ready()
+    assert score(home, str(out), source=str(out.with_name("join.parquet")), model=JOINED).refused == 0
+
+
 def _ours():
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from ml_platform.features.views.load import load_views
     from ml_platform.scoring.run import Wanted, score
     from ml_platform.settings import Settings
 
-    def run(home: Path, target: str, executor: str = "local", source: str = "raw/orders"):
-        wanted = Wanted(model=MODEL, source=source, target=target, executor=executor)
+    def run(home: Path, target: str, executor: str = "local", source: str = "raw/orders", model: str = MODEL):
+        wanted = Wanted(model=model, source=source, target=target, executor=executor)
         return score(Settings(home=home), wanted, lambda: load_views(home / "views"))
 
     return run
@@ -113,7 +120,7 @@ def spark(home: Path, out: Path) -> None:
         SparkSession.builder.master("local[2]").config("spark.driver.memory", "4g").config("spark.ui.enabled", "false")
     ).getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
-    rows, model = str(out.with_name("join.parquet")), str(out.with_name("mlflow_model"))
+    rows, model = str(out.with_name("join.parquet")), str(out.with_name(f"{out.name}-model"))
     few = pl.scan_parquet(rows).select(feature_names()).head(100).collect().to_pandas()
     booster = lightgbm.Booster(model_file=home / "model.txt")
     signature = infer_signature(few, booster.predict(few))
@@ -124,7 +131,7 @@ def spark(home: Path, out: Path) -> None:
         some.withColumn("score", predict(*feature_names())).select("id", "at", "score").write.parquet(str(name))
 
     frame = session.read.parquet(rows)
-    write(frame.limit(20_000).repartition(2), out.with_name("spark_warm"))
+    write(frame.limit(20_000).repartition(2), out.with_name(f"{out.name}-warm"))
     ready()
     write(frame, out)
 
@@ -158,7 +165,10 @@ def _workers() -> dict[int, float]:
 
 
 if __name__ == "__main__":
-    ways = {"ours": ours, "table": table, "pandas": pandas, "polars": polars, "join": join, "spark": spark, "ray": ray}
+    ways = {
+        "ours": ours, "table": table, "joined": joined, "pandas": pandas, "polars": polars, "join": join,
+        "spark": spark, "ray": ray,
+    }  # fmt: skip
     ways[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
     print("DONE", flush=True)
     sys.stdin.read()  # who measures wants to look at this process before it ends
