@@ -76,6 +76,8 @@ class Report:
         now, model = time.time(), self.status.model
         refused = Counter(one.refused for one in outcomes if one.refused)
         answered = len(outcomes) - refused.total()
+        if self.status.last_commit_at is None:
+            self._due = 0.0  # the first answers are told at once
         self.status.answered += answered
         self.status.dead_letters += refused.total()
         self._refused += refused

@@ -1,5 +1,6 @@
 """Reads the messages of a topic: partitions by assignment, positions are offsets."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 # Some brokers hold a fetch for all of this time though messages have come; others answer at once.
 _FETCH_WAIT_MS = 5
+# A transaction costs as much as some hundred messages: of few, more are let come for a moment.
+_FEW, _GATHER_SECONDS = 20, 0.004
 _FETCHED_KB = 32 * 1024  # ahead of `read`, over all partitions: what bounds the memory of a backlog
 
 
@@ -94,6 +97,9 @@ class KafkaTopic:
             if first is None:
                 return []
             records = [first, *self._consumer.consume(most - 1, 0)] if most > 1 else [first]
+            if most > 1 and len(records) < _FEW:
+                time.sleep(_GATHER_SECONDS)
+                records += self._consumer.consume(most - len(records), 0)
         messages = []
         for record in records:
             if (error := record.error()) is not None:
