@@ -1,10 +1,11 @@
-"""Reads the `defs.yaml` of models and source tables; missing files, views and features are reported too."""
+"""Reads the `defs.yaml` of models, source tables and feature services; reports missing files, views, features too."""
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from ml_platform.lake.sources.source_spec import SourceSpec
 from ml_platform.spec.composition import ComposedEndpointSpec
+from ml_platform.spec.feature_service import FeatureServiceSpec
 from ml_platform.spec.model import ModelSpec
 from ml_platform.spec.notebook import NotebookSpec
 from ml_platform.yaml_documents import Document, Location, SpecError, SpecProblem, documents, nearest, unknown
@@ -13,6 +14,7 @@ COMPONENT = "TabularModel"
 SOURCE_COMPONENT = "SourceTable"
 COMPOSED_COMPONENT = "ComposedEndpoint"
 NOTEBOOK_COMPONENT = "Notebook"
+SERVICE_COMPONENT = "FeatureService"
 
 
 def load_spec(path: Path, views: Mapping[str, Collection[str]] | None = None) -> ModelSpec:
@@ -142,7 +144,7 @@ def _notebooks(path: Path, there: list[Document]) -> list[NotebookSpec]:
 
 
 def check_project(defs: Path, views: Mapping[str, Collection[str]]) -> dict[Path, ModelSpec]:
-    """Read every model and source table below a folder, so that one load reports the mistakes of all files.
+    """Read every model, source table and feature service below a folder: one load reports the mistakes of all files.
 
     Returns
     -------
@@ -168,10 +170,12 @@ def check_project(defs: Path, views: Mapping[str, Collection[str]]) -> dict[Path
                 tables.append(("model", specs[path].name))
             composed = [one.validate(ComposedEndpointSpec) for one in there if one.component == COMPOSED_COMPONENT]
             tables += [("model", one.name) for one in composed]  # all are endpoints
+            tables += [("feature service", service.name) for service in _services(there, views)]
         except SpecError as error:
             problems += error.problems
             continue
         for kind, name in tables:
+            problems += [SpecProblem(path, 1, "name", one) for one in _shared(kind, name, views, named)]
             if (kind, name) in named:
                 message = f"'{name}' is already the {kind} of {named[kind, name]}; choose another name"
                 problems.append(SpecProblem(path, 1, "name", message))
@@ -179,3 +183,75 @@ def check_project(defs: Path, views: Mapping[str, Collection[str]]) -> dict[Path
     if problems:
         raise SpecError(problems)
     return specs
+
+
+def check_services(defs: Path, views: Mapping[str, Collection[str]]) -> list[tuple[Path, FeatureServiceSpec]]:
+    """Read every feature service below a folder, with its file.
+
+    Raises
+    ------
+    SpecError
+        With the mistakes of all files together.
+    """
+    services: list[tuple[Path, FeatureServiceSpec]] = []
+    problems: list[SpecProblem] = []
+    for path in sorted(defs.rglob("defs.yaml")):
+        try:
+            services += [(path, service) for service in _services(documents(path), views)]
+        except SpecError as error:
+            problems += error.problems
+    if problems:
+        raise SpecError(problems)
+    return services
+
+
+def load_service(path: Path, views: Mapping[str, Collection[str]]) -> FeatureServiceSpec:
+    """Read the one feature service that a `defs.yaml` declares (raises SpecError)."""
+    services = _services(documents(path), views)
+    if len(services) != 1:
+        message = f"one document of type …{SERVICE_COMPONENT} wanted, {len(services)} found"
+        raise SpecError([SpecProblem(path, 1, "type", message)])
+    return services[0]
+
+
+def _services(there: list[Document], views: Mapping[str, Collection[str]]) -> list[FeatureServiceSpec]:
+    services = []
+    for document in there:
+        if document.component != SERVICE_COMPONENT:
+            continue
+        spec = document.validate(FeatureServiceSpec)
+        problems = list(_dangling_of_service(document, spec, views))
+        if problems:
+            raise SpecError(problems)
+        services.append(spec)
+    return services
+
+
+def _dangling_of_service(
+    document: Document, spec: FeatureServiceSpec, views: Mapping[str, Collection[str]]
+) -> Iterator[SpecProblem]:
+    file = spec.request_features
+    if file and not (document.path.parent / file).is_file():
+        here = sorted(path.name for path in document.path.parent.glob("*.py"))
+        message = f"no file '{file}' beside defs.yaml{nearest(file, here)} Found there: {', '.join(here) or 'none'}"
+        yield document.problem(("attributes", "request_features"), message)
+    for index, one in enumerate(spec.views):
+        location: Location = ("attributes", "views", index)
+        known = views.get(one.view)
+        if known is None:
+            yield document.problem(location, unknown(one.view, views, what="feature view"))
+            continue
+        for name in one.features:
+            if name not in known:
+                yield document.problem((*location, "features"), unknown(name, known, what=f"feature of {one.view}"))
+
+
+def _shared(
+    kind: str, name: str, views: Mapping[str, Collection[str]], named: Mapping[tuple[str, str], Path]
+) -> Iterator[str]:
+    """Say what else has a service's name: requests to views, services and models tell them apart by it alone."""
+    others = {"feature service": "model", "model": "feature service"}
+    if kind == "feature service" and name in views:
+        yield f"'{name}' is already the name of a feature view; choose another name"
+    if kind in others and (others[kind], name) in named:
+        yield f"'{name}' is already the {others[kind]} of {named[others[kind], name]}; choose another name"

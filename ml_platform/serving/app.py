@@ -32,6 +32,8 @@ from ml_platform.serving.endpoints.service import EndpointService
 from ml_platform.serving.endpoints.version_routes import version_routes
 from ml_platform.serving.feature_push.routes import push_routes
 from ml_platform.serving.feature_push.service import Pusher
+from ml_platform.serving.feature_serving.routes import lookup_routes
+from ml_platform.serving.feature_serving.service import FeatureServing
 from ml_platform.serving.host_names import host_of
 from ml_platform.serving.http.connection_limits import REJECTED_EARLY
 from ml_platform.serving.http.fast_path import AT_ONCE
@@ -60,6 +62,7 @@ from ml_platform.serving.prediction.route_adapter import RouteAdapter
 from ml_platform.serving.protocols.databricks import databricks_routes
 from ml_platform.serving.protocols.error_handlers import http_error, internal_error
 from ml_platform.serving.protocols.error_responses import refuse
+from ml_platform.serving.protocols.feast import feast_routes
 from ml_platform.serving.protocols.mlflow import mlflow_routes
 from ml_platform.serving.protocols.open_inference import oip_routes
 from ml_platform.serving.settings import ServingSettings
@@ -212,8 +215,7 @@ def create_app(
     options = options or ServingSettings()
     state = ServingState({})
     metrics = Metrics()
-    log = InferenceLog(settings.inference_log_dir)
-    outcomes = OutcomeLog(settings.outcomes_dir)
+    log, outcomes = InferenceLog(settings.inference_log_dir), OutcomeLog(settings.outcomes_dir)
     online = open_online_store(settings.online_uri)
     releases = ReleaseStore(settings.releases_dir)
     alerts = ReleaseAlerts(settings, metrics)
@@ -229,11 +231,11 @@ def create_app(
     )
     console = Console(state, metrics, releases, online)
     predictor = Predictor(state, log, metrics, options, LogHealth(log, alerts), hooks=hooks, outcomes=outcomes)
-    predict = Predict(predictor, options)
     push_log = SegmentLog(settings.push_log_dir, "push log")
     pusher = Pusher(state, online, push_log, metrics, options)
     adapter = RouteAdapter(predictor, options)
-    queues = (predictor.queues, pusher.queues, adapter.parquet.queues)
+    features = FeatureServing(state, online, metrics, options)
+    queues = (predictor.queues, pusher.queues, features.queues, adapter.parquet.queues)
     gauges = Gauges(metrics, predictor=predictor, queues=queues, online=online, settings=settings)
     metrics.before_collecting.append(gauges.refresh)
 
@@ -257,8 +259,10 @@ def create_app(
         finally:
             for task in tasks:
                 task.cancel()
-            for opened in (adapter.parquet, console, predictor, pusher, log, outcomes, push_log, app.auditing, alerts):
-                opened.close()
+            for opened in (adapter.parquet, console, predictor, pusher, features):
+                opened.close()  # first what still answers, then what it writes to
+            for written in (log, outcomes, push_log, app.auditing, alerts):
+                written.close()
 
     app = ServingApp(
         title="ml_platform serving",
@@ -269,16 +273,21 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.predict = predict
+    app.predict = predict = Predict(predictor, options)
     app.metrics = metrics
     tokens = Tokens(options) if options.oidc_issuer else None
     _add_checks(app, settings, options, state, tokens)
     for path in ("/predict/{model}", "/predict/{model}/versions/{version}"):
         app.router.routes.append(Route(path, predict, methods=["POST"], include_in_schema=False))
     changes = EndpointService(adapter, releases)
-    protocols = (mlflow_routes(adapter), databricks_routes(adapter, changes), oip_routes(adapter))
+    protocols = (
+        mlflow_routes(adapter),
+        databricks_routes(adapter, changes, features),
+        oip_routes(adapter),
+        feast_routes(adapter, features),
+    )
     changing = (endpoint_routes(changes), approval_routes(changes), version_routes(changes))
-    for routes in (*protocols, *changing, push_routes(adapter, pusher)):
+    for routes in (*protocols, *changing, push_routes(adapter, pusher), lookup_routes(adapter, features)):
         app.router.routes.extend(routes)
     _add_descriptions(app, predictor)
     add_pages(app, state, console)
@@ -298,7 +307,11 @@ def _add_checks(
         return next(iter(state.slots)) if len(state.slots) == 1 else None
 
     app.hosts = Hosts(filter(None, [*options.allowed_hosts, host_of(settings.serving_url)]))
-    app.access = Access(KeyStore(settings.keys_dir), only_model, tokens)
+
+    def is_service(name: str) -> bool:
+        return name not in state.slots and (name in state.services or name in state.services_refused)
+
+    app.access = Access(KeyStore(settings.keys_dir), only_model, tokens, is_service)
     app.limits = Limits(options, shared_table())
     app.auditing = Auditing(AuditLog(settings.audit_dir, settings.keys_dir))
 

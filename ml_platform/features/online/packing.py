@@ -82,6 +82,6 @@ class PackedStore(ABC):
         self.close()
 
 
-def unpack(columns: Sequence[str], micros: int, packed: bytes) -> Row:
+def unpack(columns: Sequence[str], view_hash: str, micros: int, packed: bytes) -> Row:
     """Make the row of an entity from its stored values."""
-    return Row(micros, dict(zip(columns, decode(packed), strict=True)))
+    return Row(micros, dict(zip(columns, decode(packed), strict=True)), view_hash)

@@ -116,7 +116,14 @@ def view_schema(view: FeatureView, dtypes: pl.Schema) -> ViewSchema | None:
         Input(name=name, type=column.type, description=column.description, unit=column.unit)
         for name, column in view.columns.items()
     )
-    return ViewSchema(entity=tuple(filter(None, entity)), event_time=view.event_time, columns=tuple(columns))
+    return ViewSchema(
+        entity=tuple(filter(None, entity)),
+        event_time=view.event_time,
+        columns=tuple(columns),
+        ttl_seconds=view.ttl.total_seconds() if view.ttl else None,
+        description=view.description,
+        streamed=view.stream is not None,
+    )
 
 
 def ingest_pushed(lake: Lake, folder: Path, view: str) -> list[Ingested]:

@@ -66,6 +66,7 @@ class _Known(NamedTuple):
 
     packed: bytes
     columns: tuple[str, ...]
+    view_hash: str
     prefix: bytes  # of the rows' keys
 
 
@@ -146,7 +147,7 @@ class RedisOnlineStore(PackedStore):
             if not self._changed(views, replies, known):
                 self._asked += len(requests)
                 return [
-                    _row(known[view].columns, replies[place]) if place is not None else None
+                    _row(known[view], replies[place]) if place is not None else None
                     for (view, _), place in zip(requests, places, strict=True)
                 ]
         raise RuntimeError(f"online views {views}: their definitions changed {_TRIES} times during one read; try again")
@@ -298,7 +299,7 @@ class RedisOnlineStore(PackedStore):
                     self._views.pop(view, None)
                 else:
                     new = _decode_view(packed)
-                    self._views[view] = _Known(packed, new.columns, row_key(new.generation, b""))
+                    self._views[view] = _Known(packed, new.columns, new.hash, row_key(new.generation, b""))
         return changed
 
 
@@ -321,5 +322,5 @@ def _micros(packed: bytes) -> int:
     return int(_time.unpack_from(packed)[0]) - _HALF
 
 
-def _row(columns: tuple[str, ...], packed: bytes | None) -> Row | None:
-    return None if packed is None else unpack(columns, _micros(packed), packed[8:])
+def _row(known: _Known, packed: bytes | None) -> Row | None:
+    return None if packed is None else unpack(known.columns, known.view_hash, _micros(packed), packed[8:])

@@ -61,7 +61,7 @@ class SqliteOnlineStore(PackedStore):
         self._path = Path(path).expanduser().absolute()
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
-        self._layouts: dict[int, tuple[str, ...]] = {}
+        self._layouts: dict[int, tuple[tuple[str, ...], str]] = {}  # columns and hash of a definition
         self._asked = self._fetched = 0  # rows; threads add to them without a lock, which may lose a count
 
     def push(self, view: str, view_hash: str, rows: Sequence[PushedRow]) -> int:
@@ -198,13 +198,13 @@ class SqliteOnlineStore(PackedStore):
             chunk = keys[start : start + _CHUNK]
             select = _select("key, layout, event_time, packed", len(chunk))
             for key, layout, micros, packed in connection.execute(select, chunk).fetchall():
-                columns = layouts.get(layout) or self._load_layout(connection, layout)
-                rows[key] = unpack(columns, micros, packed)
+                columns, view_hash = layouts.get(layout) or self._load_layout(connection, layout)
+                rows[key] = unpack(columns, view_hash, micros, packed)
         return rows
 
-    def _load_layout(self, connection: sqlite3.Connection, layout: int) -> tuple[str, ...]:
-        (columns,) = connection.execute("SELECT columns FROM layouts WHERE layout = ?", (layout,)).fetchone()
-        self._layouts[layout] = tuple(decode(columns))
+    def _load_layout(self, connection: sqlite3.Connection, layout: int) -> tuple[tuple[str, ...], str]:
+        row = connection.execute("SELECT columns, hash FROM layouts WHERE layout = ?", (layout,)).fetchone()
+        self._layouts[layout] = (tuple(decode(row[0])), row[1])
         return self._layouts[layout]
 
     def _has_schemas(self) -> bool:

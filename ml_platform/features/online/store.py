@@ -29,11 +29,12 @@ def to_instant(micros: int) -> datetime:
     return _EPOCH + timedelta(0, 0, micros)
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """The newest values of one entity."""
 
     micros: int  # event time in microseconds since 1970 (UTC)
     values: dict[str, Any]  # feature → value
+    view_hash: str = ""  # definition of the view that computed them
 
     @property
     def event_time(self) -> datetime:
@@ -47,6 +48,9 @@ class ViewSchema(msgspec.Struct, frozen=True, kw_only=True):
     entity: tuple[Input, ...]
     event_time: str
     columns: tuple[Input, ...]
+    ttl_seconds: float | msgspec.UnsetType | None = msgspec.UNSET  # None: unlimited; unset: not recorded
+    description: str = ""
+    streamed: bool = False  # whether a stream keeps it up to date: see `ml_platform.features.streaming.timeline`
 
     @property
     def fields(self) -> tuple[Input, ...]:

@@ -85,7 +85,7 @@ def row_at(stored: Row, micros: int) -> Row:
         for delta in _decode(deltas)[:passed]:
             for place, value in delta:
                 values[names[place]] = value
-    return Row(since, values)
+    return Row(since, values, stored.view_hash)
 
 
 def changes_within(stored: Row, after: int, until: int) -> bool:

@@ -6,6 +6,7 @@ OpenID Connect issuer is configured, its tokens are accepted too.
 """
 
 import base64
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -20,7 +21,8 @@ from ml_platform.serving.http.request_context import RequestContext
 
 PROBES = frozenset({"/health/live", "/health/ready", "/health", "/ping", "/v2/health/live", "/v2/health/ready"})
 # For keys of any model: lists show the models that the key covers.
-_ANY_SCOPE = frozenset({"/models", "/docs", "/version", "/v2", "/api/2.0/serving-endpoints"})
+# What Feast's clients ask for is in the body: the route looks whether the key covers it.
+_ANY_SCOPE = frozenset({"/models", "/docs", "/version", "/v2", "/api/2.0/serving-endpoints", "/get-online-features"})
 _LOOPBACK = ("127.", "::1", "::ffff:127.")
 # Prefixes of paths in which the name of a model comes next.
 _MODEL_PATHS = (
@@ -32,6 +34,8 @@ _MODEL_PATHS = (
     ("v2", "models"),
 )
 _OF_THE_ONLY_MODEL = "/invocations"
+_SERVICE_PATH = re.compile(r"/serving-endpoints/([^/]+)/invocations")  # of models, and of feature services
+FEATURES = "features/"  # before the name of a view or feature service in what a key is for
 _REMEMBERED = 1000  # requests
 _REMEMBERED_BYTES = 512  # of path, query and credentials
 
@@ -45,13 +49,27 @@ class Need(NamedTuple):
     model: str | None
 
 
-def need_of(method: str, path: str, query: bytes, only_model: Callable[[], str | None]) -> Need | None:
+def _no_service(_: str) -> bool:
+    return False
+
+
+def need_of(
+    method: str,
+    path: str,
+    query: bytes,
+    only_model: Callable[[], str | None],
+    is_service: Callable[[str], bool] = _no_service,
+) -> Need | None:
     """What a request needs; None for the probes, which are open.
+
+    A key is for a view or feature service under the name `features/<name>`.
 
     Examples
     --------
     >>> need_of("POST", "/predict/flight_delay", b"", lambda: None)
     Need(role='predict', model='flight_delay')
+    >>> need_of("POST", "/features/origin_weather/lookup", b"", lambda: None)
+    Need(role='predict', model='features/origin_weather')
     >>> need_of("GET", "/metrics", b"", lambda: None)
     Need(role='predict', model='*')
     """
@@ -63,8 +81,8 @@ def need_of(method: str, path: str, query: bytes, only_model: Callable[[], str |
         method == "POST" and (parts[0] == "endpoints" or path.rstrip("/") == "/api/2.0/serving-endpoints")
     ):
         role = "promote"
-    if parts[0] == "features":  # a view's rows reach every model that looks them up
-        return Need("push", ALL_MODELS)
+    if (features := _need_of_features(method, path, parts, is_service)) is not None:
+        return features
     for prefix in _MODEL_PATHS:
         if tuple(parts[: len(prefix)]) == prefix and len(parts) > len(prefix):
             return Need(role, parts[len(prefix)])
@@ -75,11 +93,28 @@ def need_of(method: str, path: str, query: bytes, only_model: Callable[[], str |
     return Need("predict", ALL_MODELS)
 
 
+def _need_of_features(method: str, path: str, parts: list[str], is_service: Callable[[str], bool]) -> Need | None:
+    """What a request about features needs; None for any other request."""
+    if parts[0] == "features":
+        if (len(parts) == 3 and parts[2] in ("lookup", "console")) or method in ("GET", "HEAD"):
+            return Need("predict", f"{FEATURES}{parts[1]}" if len(parts) > 1 else None)
+        return Need("push", ALL_MODELS)  # a view's rows reach every model that looks them up
+    called = _SERVICE_PATH.fullmatch(path)
+    return Need("predict", f"{FEATURES}{called[1]}") if called is not None and is_service(called[1]) else None
+
+
 class Access:
     """Checks keys and tokens of requests. One per worker."""
 
-    def __init__(self, keys: KeyStore, only_model: Callable[[], str | None], tokens: Tokens | None = None) -> None:
+    def __init__(
+        self,
+        keys: KeyStore,
+        only_model: Callable[[], str | None],
+        tokens: Tokens | None = None,
+        is_service: Callable[[str], bool] = _no_service,
+    ) -> None:
         self._keys = keys
+        self._is_service = is_service
         self._only_model = only_model
         self._tokens = tokens
         self._passed: dict[tuple[Any, ...], Key] = {}
@@ -136,7 +171,7 @@ class Access:
         """
         context = RequestContext.of(scope)
         context.is_keyed, context.key = True, None
-        need = need_of(scope["method"], scope["path"], scope["query_string"], self._only_model)
+        need = need_of(scope["method"], scope["path"], scope["query_string"], self._only_model, self._is_service)
         token = _token(scope)
         caller: Caller | None = None if token is None else self._keys.find(token)
         if caller is None and token is not None and self._tokens is not None and token.count(".") == 2:
@@ -161,7 +196,10 @@ class Access:
         """Let `recall` find the next equal request. Not for tokens: their issuer's keys may be withdrawn."""
         length = len(scope["path"]) + len(scope["query_string"])
         length += sum(len(value) for _, value in RequestContext.of(scope).credentials)
-        if length > _REMEMBERED_BYTES or scope["path"] == _OF_THE_ONLY_MODEL:  # which model that is may change
+        if length > _REMEMBERED_BYTES:
+            return
+        path = scope["path"]
+        if path == _OF_THE_ONLY_MODEL or _SERVICE_PATH.fullmatch(path):  # which model or service that is may change
             return
         if len(self._passed) >= _REMEMBERED:
             self._passed.clear()

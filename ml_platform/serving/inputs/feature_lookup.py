@@ -1,7 +1,5 @@
 """Looks up the features that a request does not carry: one read of the online store for all its rows."""
 
-import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,13 +12,11 @@ from ml_platform.features.expressions.columns import Columns
 from ml_platform.features.online.store import OnlineStore, Row, to_micros
 from ml_platform.features.streaming.timeline import newer, row_at, stream_view
 from ml_platform.registry.manifest import MISSING_CODE, Feature, Manifest, ViewLookup, feature_of
+from ml_platform.serving.inputs.store_reads import OnlineStoreFailed, StoreReads
 from ml_platform.serving.inputs.timelines import with_timelines
-
-logger = logging.getLogger("serving")
 
 _FIRST = to_micros(datetime(1, 1, 1, tzinfo=UTC))
 _NEVER = _FIRST - 1  # before any event: stands for an unknown entity's event time
-_PAUSE = 4  # after a failure the store is left alone for this many times as long as the failure took
 _LONGEST = 2**62  # microseconds of a TTL that can be taken from an instant in 64 bits
 
 
@@ -36,10 +32,6 @@ _NOTHING = _Nothing()
 
 class ViewsDiffer(RuntimeError):
     """The online store lacks a feature view, or holds another definition of it than the model was trained on."""
-
-
-class OnlineStoreFailed(RuntimeError):
-    """The online store could not be read."""
 
 
 class Missing(dict[str, int]):
@@ -123,7 +115,7 @@ class Lookups:
         self._store = store
         self._fallback = fallback
         self._hashes = {lookup.view: lookup.view_hash for lookup in manifest.lookups}
-        self._next_try = 0.0  # monotonic clock
+        self._reads = StoreReads(store)
         self.unverified = False  # the store's views could not be compared yet; until they are, it is not read
         self.views = tuple(LookedUp(lookup, manifest.features) for lookup in manifest.lookups)
         self._has_streams = any(view.stream is not None for view in self.views)
@@ -217,22 +209,14 @@ class Lookups:
         """Read rows of the store; also give whether it failed and the fallback answers with nulls."""
         if not wanted:
             return [], False
-        failed: Exception | None = None
-        started = time.monotonic()
-        if started >= self._next_try and not self.unverified:
-            try:
-                rows = self._store.read(wanted)
-                if rows[0] is None and rows.count(None) == len(rows) and not self._store.exists():
-                    raise FileNotFoundError("there is none")
-                return rows, False
-            except Exception as error:  # noqa: BLE001 - any store, any error: logged, then the fallback decides
-                failed, now = error, time.monotonic()
-                self._next_try = now + _PAUSE * (now - started)
-                logger.error("the online store cannot be read: %s", error)
-        if self._fallback == "nulls":
-            return [None] * len(wanted), True
-        reason = type(failed).__name__ if failed is not None else "it did not answer in time, and is asked again soon"
-        raise OnlineStoreFailed(f"the online store cannot be read: {reason}") from failed
+        try:
+            if self.unverified:
+                raise OnlineStoreFailed("the online store cannot be read: its views could not be compared yet")
+            return self._reads.read(wanted), False
+        except OnlineStoreFailed:
+            if self._fallback == "fail":
+                raise
+        return [None] * len(wanted), True
 
     def add(self, rows: Sequence[dict[str, Any]], as_of: Sequence[datetime]) -> "Missing":
         """Put every view's features into the rows, null where the store has no fresh value.

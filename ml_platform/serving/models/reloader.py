@@ -12,13 +12,16 @@ from typing import Literal
 from ml_platform.features.online.store import OnlineStore
 from ml_platform.registry.adapted_conformal import adapted_path
 from ml_platform.registry.composition import CompositionStore
+from ml_platform.registry.feature_services import FeatureServiceStore
 from ml_platform.registry.manifest import Endpoint, Target
 from ml_platform.registry.releases import ReleaseStore
-from ml_platform.serving.inputs.feature_lookup import OnlineStoreFailed, ViewsDiffer
+from ml_platform.serving.inputs.feature_lookup import ViewsDiffer
+from ml_platform.serving.inputs.store_reads import OnlineStoreFailed
 from ml_platform.serving.models.composed_documents import ComposedEndpoints
 from ml_platform.serving.models.intervals import Intervals
 from ml_platform.serving.models.last_good import LastKnownGood
 from ml_platform.serving.models.release_alerts import ReleaseAlerts
+from ml_platform.serving.models.service_watch import ServiceWatch
 from ml_platform.serving.models.slots import (
     EndpointState,
     Refusal,
@@ -101,6 +104,7 @@ class Watcher:
         self._seen: dict[str, _Seen] = {}
         self._views_due = 0.0  # monotonic clock
         self._intervals_due = 0.0
+        self._services = ServiceWatch(FeatureServiceStore(store))
         self._intervals_seen: dict[str, tuple[int, int, int] | None] = {}  # stamps of the documents, by bundle
         self._composed = ComposedEndpoints(state, CompositionStore(store), online, metrics, keys_dir)
 
@@ -113,6 +117,7 @@ class Watcher:
     def poll(self) -> None:
         """Read the release store once, and load and swap what changed."""
         self._look_at_views()
+        self._services.look(self._state)
         folder = self._store.folder / "endpoints"
         try:
             stamps = (
@@ -132,7 +137,7 @@ class Watcher:
         self._state.checked_at = datetime.now(UTC)
 
     def _look_at_views(self) -> None:
-        """Note which feature views take pushed rows, for the OpenAPI document; each push asks the store itself."""
+        """Note the online store's feature views; a push asks the store itself, a look-up checks the rows it reads."""
         now = time.monotonic()
         if now < self._views_due:
             return
@@ -142,8 +147,11 @@ class Watcher:
         except Exception as error:  # noqa: BLE001 - any store, any error: the views seen last stay
             logger.warning("the feature views of the online store cannot be read: %s", error)
             return
+        seen = self._state.views  # whose objects stay while they say the same: who uses them compares identities
         self._state.views = {
-            name: one for name, one in definitions.items() if one is not None and one.schema is not None
+            name: seen[name] if seen.get(name) == one else one
+            for name, one in definitions.items()
+            if one is not None and one.schema is not None
         }
 
     def _look_at_intervals(self) -> None:

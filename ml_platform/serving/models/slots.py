@@ -11,13 +11,15 @@ from typing import Literal
 from ml_platform.features.online.store import Definition, OnlineStore
 from ml_platform.inference.log_policy import LogPolicyFilter
 from ml_platform.inference.scorer import Scorer
+from ml_platform.registry.feature_services import FeatureService
 from ml_platform.registry.input_contract import Contract
 from ml_platform.registry.manifest import Endpoint, Feature, Input, Manifest, Target
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.version_inputs import VersionInputs, differs
-from ml_platform.serving.inputs.feature_lookup import Lookups, OnlineStoreFailed
+from ml_platform.serving.inputs.feature_lookup import Lookups
 from ml_platform.serving.inputs.request_decoder import RowDecoder, decoder_of
 from ml_platform.serving.inputs.shared_inputs import shared_inputs
+from ml_platform.serving.inputs.store_reads import OnlineStoreFailed
 from ml_platform.serving.inputs.traffic_key import TrafficKey
 from ml_platform.serving.models.intervals import Intervals
 
@@ -245,7 +247,9 @@ class ServingState:
     checked_at: datetime | None = None  # when the release store was last read without an error
     trouble: str | None = None  # why it could not be read
     retired: Mapping[str, str] = field(default_factory=dict)  # endpoints of retired models → since when (UTC)
-    views: Mapping[str, Definition] = field(default_factory=dict)  # feature views that take pushed rows, as last seen
+    views: Mapping[str, Definition] = field(default_factory=dict)  # feature views with known columns, as last seen
+    services: Mapping[str, FeatureService] = field(default_factory=dict)  # feature services that are published
+    services_refused: Mapping[str, str] = field(default_factory=dict)  # why a service's newest document is not served
 
     def names(self) -> list[str]:
         """Models that have an endpoint document."""

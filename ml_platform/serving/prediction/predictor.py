@@ -23,8 +23,8 @@ from ml_platform.serving.bounded_worker import BoundedWorker
 from ml_platform.serving.http.messages import Refused
 from ml_platform.serving.http.problems import InvalidRequest, Problem
 from ml_platform.serving.http.request_context import RequestContext
-from ml_platform.serving.inputs.feature_lookup import OnlineStoreFailed
 from ml_platform.serving.inputs.shared_inputs import of_version
+from ml_platform.serving.inputs.store_reads import OnlineStoreFailed
 from ml_platform.serving.models.composed import ComposedModel
 from ml_platform.serving.models.intervals import IntervalLevel, without_intervals
 from ml_platform.serving.models.slots import EndpointState, ServedModel, ServingState

@@ -134,7 +134,7 @@ class RouteAdapter:
                     model, answered, options = context.answered
                     self.predictor.note(context, model, answered, options, started)
                 else:
-                    (count or self._count)(request, response.status_code)
+                    (count or self.count)(request, response.status_code)
                 response.headers["x-request-id"] = context.request_id
                 return response
 
@@ -142,7 +142,8 @@ class RouteAdapter:
 
         return decorate
 
-    def _count(self, request: Request, status: int) -> None:
+    def count(self, request: Request, status: int) -> None:
+        """Count a prediction request that was answered with an error."""
         model = request.path_params.get("model", "")
         known = model if model in self.predictor.state.slots else "unknown"
         if request.method == "POST":

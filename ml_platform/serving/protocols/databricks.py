@@ -2,7 +2,8 @@
 
 An endpoint there is an endpoint document here. Each model has one of its own name from its first release on; this API
 can create others. A served entity is a version in the release store; one without traffic is a shadow. Deleting takes
-an endpoint out of service, and a rollback restores it.
+an endpoint out of service, and a rollback restores it. A feature service answers under its name as an endpoint of
+Databricks' feature serving does; no other route here is for it.
 """
 
 from typing import Any
@@ -11,23 +12,34 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ml_platform.features.services.plan import plain_names
 from ml_platform.registry.manifest import Endpoint
 from ml_platform.serving.endpoints.service import EndpointService
+from ml_platform.serving.feature_serving.service import FeatureServing, Prepared
 from ml_platform.serving.http.messages import Refused, encode
 from ml_platform.serving.http.request_context import RequestContext
+from ml_platform.serving.inputs.tabular_formats import body_of, rows_of_json
 from ml_platform.serving.models.slots import EndpointState
 from ml_platform.serving.prediction.route_adapter import RouteAdapter
 from ml_platform.serving.protocols.databricks_schema import Config, Creation, change_of, endpoint_of, served_name
 from ml_platform.serving.protocols.mlflow import mlflow_error, predictions_of, translation
 
 
-def databricks_routes(adapter: RouteAdapter, changes: EndpointService) -> list[Route]:
+def databricks_routes(adapter: RouteAdapter, changes: EndpointService, features: FeatureServing) -> list[Route]:
     """Make the routes."""
     state = adapter.predictor.state
 
-    @adapter.shaped(mlflow_error)
+    def count(request: Request, status: int) -> None:
+        if (name := request.path_params.get("model", "")) not in state.slots and features.is_service(name):
+            features.count_request(name, status)
+        else:
+            adapter.count(request, status)
+
+    @adapter.shaped(mlflow_error, count)
     async def query(request: Request) -> Response:
         name, version = request.path_params["model"], None
+        if name not in state.slots and "served" not in request.path_params and features.is_service(name):
+            return await _features_of(request, adapter, features, name)
         if (served := request.path_params.get("served")) is not None:
             version = _version_called(adapter.predictor.slot(name), served)
         sent: dict[str, Any] = {}
@@ -117,6 +129,27 @@ def _api_routes(adapter: RouteAdapter, changes: EndpointService) -> list[Route]:
     for path in (api, f"{api}/"):
         routes += [Route(path, endpoints, methods=["GET"]), Route(path, create, methods=["POST"])]
     return routes
+
+
+async def _features_of(request: Request, adapter: RouteAdapter, features: FeatureServing, name: str) -> Response:
+    """Answer as Databricks' feature serving: an object for each row, with what was sent and the features."""
+    RequestContext.of(request.scope).check()
+    body = await adapter.body(request)
+
+    def rows(body: bytes, prepared: Prepared) -> bytes:
+        return body_of(rows_of_json(body, prepared.plan.fields), prepared.plan.fields)
+
+    found = await features.find(name, body, derived=True, rows=rows)
+    names = plain_names(found.plan)
+    columns = {names.get(name, name): column for name, column in found.columns().items()}
+    sent = [field.name for field in found.plan.fields]
+    outputs = [
+        {**{name: row[name] for name in sent}, **dict(zip(columns, values, strict=True))}
+        for row, values in zip(found.rows, zip(*columns.values(), strict=True), strict=True)
+    ]
+    freshness = {view.view.name: {"status": view.status, "event_time": view.event_times()} for view in found.views}
+    content = {"outputs": outputs, "freshness": freshness}
+    return Response(encode(content), headers={"served-model-name": name}, media_type="application/json")
 
 
 def _version_called(slot: EndpointState, served: str) -> int:

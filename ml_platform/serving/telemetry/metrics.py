@@ -120,6 +120,17 @@ class Metrics:
             "pushed_rows_stale", "Of these, rows older than what the online store held.", "view"
         )
         self.pushes_refused = self._counter("pushes_refused", "Pushes refused, by answer status.", "view", "status")
+        self.lookups = self._counter(
+            "feature_lookups", "Requests for features of a view or service, by answer status.", "name", "status"
+        )
+        self.lookup_rows = self._counter("feature_lookup_rows", "Rows of these that were answered.", "name")
+        self.lookup_keys = self._counter(
+            "feature_lookup_keys",
+            "Keys looked up for them: present, expired (older than the TTL), unknown, or null_key.",
+            "name",
+            "view",
+            "state",
+        )
         self.swaps = self._counter("swaps", "Releases that took traffic.", "model")
         self.refusals = self._counter("release_refusals", "Releases that failed their checks.", "model")
         self.alert_failures = self._counter(
@@ -137,6 +148,9 @@ class Metrics:
         )
         self.stage_seconds = self._histogram(
             "stage_seconds", f"Time of each stage, of one request in {SAMPLED}.", _STAGE_SECONDS, "model", "stage"
+        )
+        self.lookup_seconds = self._histogram(
+            "feature_lookup_seconds", "Time from the body of such a request to its encoded answer.", _SECONDS, "name"
         )
         self.active = self._gauge("active_requests", "Requests with a body under way.", mode="livesum")
         self.queued = self._gauge("queue_length", "Requests waiting for a thread.", "queue", mode="livesum")

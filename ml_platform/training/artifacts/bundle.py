@@ -11,11 +11,10 @@ import numpy as np
 import polars as pl
 
 from ml_platform.code_version import engine_code_version
-from ml_platform.features.expressions.compile import compile_tree
+from ml_platform.features.expressions.manifest_fields import manifest_features, manifest_input
 from ml_platform.features.expressions.request_features import (
     RequestFeature,
     add_request_features,
-    derived_types,
     load_request_features,
 )
 from ml_platform.features.point_in_time.lookup import feature_column
@@ -44,8 +43,7 @@ from ml_platform.registry.manifest import (
 )
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.stored_documents import document_bytes
-from ml_platform.spec.input_rules import Violated, rule_values, rules_of
-from ml_platform.spec.inputs import InputField
+from ml_platform.spec.input_rules import rules_of
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.documents import DistributedFit, Window
 
@@ -75,17 +73,7 @@ def build_signature(
         When a view changed since the training set was made, so that serving would look up something else.
     """
     request = load_request_features(folder / spec.request_features) if spec.request_features else {}
-    types = derived_types(spec.inputs, request)
-    derived = tuple(
-        Derived(
-            name=name,
-            type=types[name],
-            tree=compile_tree(feature.expression),
-            description=feature.description,
-            unit=feature.unit,
-        )
-        for name, feature in request.items()
-    )
+    derived = manifest_features(spec.inputs, request)
     lookups = []
     for lookup in spec.lookups:
         view = views[lookup.view]
@@ -108,7 +96,9 @@ def build_signature(
         )
     example = _example_row(frame, spec)
     hidden = {*spec.inference_log.redact, *spec.inference_log.hash}  # no example of these is taken from the data
-    inputs = tuple(_input(field, None if field.name in hidden else example[field.name]) for field in spec.inputs)
+    inputs = tuple(
+        manifest_input(field, None if field.name in hidden else _plain(example[field.name])) for field in spec.inputs
+    )
     return Signature(inputs, derived, tuple(lookups), request)
 
 
@@ -356,26 +346,6 @@ def _example_row(frame: pl.DataFrame, spec: ModelSpec) -> dict[str, Any]:
     complete = frame.select(names).drop_nulls().tail(_EXAMPLE_ROWS).reverse().rows(named=True)
     keeping = (row for row in complete if all(rule.keeps(row[name]) for name in rules for rule in rules[name]))
     return next(keeping, complete[0] if complete else last)
-
-
-def _input(field: InputField, found: Any) -> Input:
-    return Input(
-        name=field.name,
-        type=field.type,
-        description=field.description,
-        unit=field.unit,
-        example=_plain(field.example if field.example is not None else found),
-        required=field.rejects_null,
-        default=field.default,
-        flagged=_flagged(field),
-        **rule_values(field),
-    )
-
-
-def _flagged(field: InputField) -> tuple[Violated, ...]:
-    """Which violations of a field's contract are flagged instead of refused."""
-    nulls: list[Violated] = ["null"] if field.nulls == "flag" else []
-    return (*nulls, *(rule.kind for rule in rules_of(field) if field.on_violation == "flag"))
 
 
 def _plain(value: Any) -> Any:

@@ -14,7 +14,8 @@ from ml_platform.features.online.open import open_online_store
 from ml_platform.features.online.store import to_micros
 from ml_platform.registry.manifest import Manifest
 from ml_platform.registry.releases import ReleaseStore
-from ml_platform.serving.inputs.feature_lookup import Lookups, OnlineStoreFailed
+from ml_platform.serving.inputs.feature_lookup import Lookups
+from ml_platform.serving.inputs.store_reads import OnlineStoreFailed
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.releases import KNOWN_AT, MODEL, VIEWS, fill_online_store, publish
 

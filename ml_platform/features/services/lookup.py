@@ -1,0 +1,130 @@
+"""Looks up the newest values of a plan's views: what is known of each key, from when on, and why there is none.
+
+Serving depends on it: no Dagster, Polars or lake.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from operator import itemgetter
+from typing import Any, Literal
+
+from ml_platform.features.online.store import Key, Row, to_instant, to_micros
+from ml_platform.features.services.plan import DefinitionMoved, LookupPlan, PlannedView
+
+Status = Literal["present", "expired", "unknown", "null_key"]
+STATUSES: dict[Status, str] = {
+    "present": "there are values, each of which may itself be null",
+    "expired": "the values are older than the view's TTL, and not given out",
+    "unknown": "the online store has nothing of this key",
+    "null_key": "a part of the key is null, so that nothing was looked up",
+}
+Read = Callable[[Sequence[tuple[str, Key]]], Sequence[Row | None]]
+_NOBODY: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class ViewValues:
+    """What one view has for the rows of a request, in their order."""
+
+    view: PlannedView
+    status: list[Status]
+    micros: list[int | None]  # event time in microseconds since 1970 (UTC), of expired values too
+    values: list[Mapping[str, Any]]  # feature → value; empty where there is none
+
+    def columns(self) -> dict[str, list[Any]]:
+        """Values by the names that the answer gives them; null where there is none."""
+        view = self.view
+        return {
+            column: [one.get(feature) for one in self.values]
+            for feature, column in zip(view.features, view.columns, strict=True)
+        }
+
+    def event_times(self) -> list[datetime | None]:
+        """From when on the values were known (UTC)."""
+        return [None if micros is None else to_instant(micros) for micros in self.micros]
+
+    def ages(self, now: int) -> list[float | None]:
+        """Seconds since the event times, at an instant in microseconds since 1970; below 0 for one ahead of it."""
+        return [None if micros is None else (now - micros) / 1e6 for micros in self.micros]
+
+
+def look_up(plan: LookupPlan, rows: Sequence[Mapping[str, Any]], read: Read, now: datetime) -> list[ViewValues]:
+    """Look up all views for some rows in one round trip; each key is read once.
+
+    The store keeps the newest values of each key, so these are the values as of now: what training would have joined
+    to a row of this instant.
+
+    Parameters
+    ----------
+    plan
+        What to look up.
+    rows
+        Values of the plan's fields by name, and of its request features where a key is one.
+    read
+        Reads (view, key) pairs: `OnlineStore.read`, or what guards it.
+    now
+        Instant from which ages and TTLs count (UTC).
+
+    Raises
+    ------
+    DefinitionMoved
+        When a view's values are of another definition than the plan's.
+
+    Examples
+    --------
+    >>> from datetime import UTC
+    >>> view = PlannedView("weather", "weather", "1f", ("origin",), ("temp",), ("temp",), 3600.0)
+    >>> plan = LookupPlan("weather", None, (), frozenset(), (view,))
+    >>> now = datetime(2013, 1, 1, 12, tzinfo=UTC)
+    >>> stored = {"EWR": Row(to_micros(now) - 60_000_000, {"temp": 39.0}, "1f"), "JFK": Row(0, {"temp": 1.0}, "1f")}
+    >>> rows = [{"origin": name} for name in ("EWR", "JFK", "LGA", None)]
+    >>> [found] = look_up(plan, rows, lambda pairs: [stored.get(key[0]) for _, key in pairs], now)
+    >>> found.status, found.columns(), found.ages(to_micros(now))[0]
+    (['present', 'expired', 'unknown', 'null_key'], {'temp': [39.0, None, None, None]}, 60.0)
+    """
+    requests: dict[tuple[str, Key], int] = {}
+    places = [_places(view, rows, requests) for view in plan.views]
+    stored = read(list(requests)) if requests else ()
+    micros = to_micros(now)
+    return [_values(view, place, stored, micros) for view, place in zip(plan.views, places, strict=True)]
+
+
+def _places(
+    view: PlannedView, rows: Sequence[Mapping[str, Any]], requests: dict[tuple[str, Key], int]
+) -> list[int | None]:
+    """Where each row's entry will be among the requests, which are added to; None for a key with a null."""
+    name = view.view
+    if len(view.keys) == 1:
+        [field] = view.keys
+        return [
+            None if (value := row[field]) is None else requests.setdefault((name, (value,)), len(requests))
+            for row in rows
+        ]
+    fields = itemgetter(*view.keys)
+    keys = map(fields, rows)
+    return [None if None in key else requests.setdefault((name, key), len(requests)) for key in keys]
+
+
+def _values(view: PlannedView, places: list[int | None], stored: Sequence[Row | None], now: int) -> ViewValues:
+    oldest = None if view.ttl is None else now - view.ttl  # which still counts
+    status: list[Status] = []
+    micros: list[int | None] = []
+    values: list[Mapping[str, Any]] = []
+    for place in places:
+        entry = None if place is None else stored[place]
+        if entry is None:
+            status.append("null_key" if place is None else "unknown")
+            micros.append(None)
+            values.append(_NOBODY)
+            continue
+        if entry.view_hash != view.view_hash:
+            raise DefinitionMoved(view.view)
+        micros.append(entry.micros)
+        if oldest is not None and entry.micros < oldest:
+            status.append("expired")
+            values.append(_NOBODY)
+        else:
+            status.append("present")
+            values.append(entry.values)
+    return ViewValues(view, status, micros, values)

@@ -1,0 +1,1 @@
+"""Features of views and services, for applications and for models elsewhere."""

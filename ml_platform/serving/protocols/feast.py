@@ -1,0 +1,225 @@
+"""Feast's feature server: `POST /get-online-features`, as its `RemoteOnlineStore` and other clients call it.
+
+Entities come by column, features as `view:feature` or as a `feature_service`; the answer has a list of values, statuses
+and event times for each column. A value that is null is a NULL_VALUE; one past its TTL is OUTSIDE_MAX_AGE and, unlike
+Feast's, not given out.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from ml_platform.features.services.lookup import Status, ViewValues
+from ml_platform.features.services.plan import DefinitionMoved, LookupPlan, NotServable, PlannedView, plan_view
+from ml_platform.serving.access.authorization import FEATURES
+from ml_platform.serving.feature_serving.responses import Found
+from ml_platform.serving.feature_serving.service import FeatureServing, Prepared
+from ml_platform.serving.http.messages import Refused, encode
+from ml_platform.serving.http.problems import InvalidRequest, Problem
+from ml_platform.serving.http.request_context import RequestContext
+from ml_platform.serving.inputs.request_decoder import MAX_ROWS, RowDecoder
+from ml_platform.serving.inputs.tabular_formats import body_of
+from ml_platform.serving.inputs.validation_errors import parse
+from ml_platform.serving.prediction.route_adapter import RouteAdapter
+
+_STATUS: dict[Status, str] = {
+    "present": "PRESENT",
+    "expired": "OUTSIDE_MAX_AGE",
+    "unknown": "NOT_FOUND",
+    "null_key": "NOT_FOUND",
+}
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)  # what Feast says of what was not found
+_MEMBERS = frozenset({
+    "entities", "features", "feature_service", "full_feature_names", "include_feature_view_version_metadata",
+})  # fmt: skip
+_TRIES = 5
+
+
+class FeastRequest(msgspec.Struct, frozen=True):
+    """A request of Feast's clients."""
+
+    entities: dict[str, list[Any]]
+    features: list[str] = msgspec.field(default_factory=list)
+    feature_service: str | None = None
+    full_feature_names: bool = False
+    include_feature_view_version_metadata: bool = False
+
+
+def feast_error(refused: Refused, request_id: str) -> Response:
+    """Shape an error as Feast's server does: `{"status_code", "detail"}`."""
+    body = encode({"status_code": refused.status, "detail": str(refused), "request_id": request_id})
+    return Response(body, refused.status, media_type="application/json")
+
+
+def feast_routes(adapter: RouteAdapter, features: FeatureServing) -> list[BaseRoute]:
+    """Build the route."""
+
+    def count(request: Request, status: int) -> None:
+        features.count_request(request.path_params.get("view", "unknown"), status)
+
+    @adapter.shaped(feast_error, count)
+    async def get_online_features(request: Request) -> Response:
+        context = RequestContext.of(request.scope)
+        context.check()
+        asked = _read(await adapter.body(request))
+        if asked.feature_service is not None:
+            request.path_params["view"] = asked.feature_service  # for metrics
+            _check_scope(context, [asked.feature_service])
+            names = list(asked.entities)
+            body = _body(asked.entities, features.prepared(asked.feature_service))
+            found = await features.find(asked.feature_service, body, derived=True)
+        else:
+            wanted = _wanted(asked.features)
+            _check_scope(context, list(wanted))
+            request.path_params["view"] = next(iter(wanted))
+            found = await _views(features, asked.entities, wanted)
+            names = list(asked.entities)
+        return Response(encode(_answer(found, asked, names)), media_type="application/json")
+
+    return [Route("/get-online-features", get_online_features, methods=["POST"], include_in_schema=False)]
+
+
+def _read(body: bytes) -> FeastRequest:
+    """Read a request (raises Refused)."""
+    try:
+        document = parse(body)
+    except InvalidRequest as invalid:
+        raise Refused.of(invalid) from invalid
+    try:
+        asked = msgspec.convert(document, FeastRequest)
+    except msgspec.ValidationError as error:
+        raise _invalid(None, str(error)) from error
+    if unknown := sorted(document.keys() - _MEMBERS):
+        raise _invalid(unknown[0][:40], f"is not a field of this request; known are {', '.join(sorted(_MEMBERS))}")
+    if (asked.feature_service is None) == (not asked.features):
+        raise _invalid(None, "wanted either `features` or `feature_service`")
+    lengths = {name: len(values) for name, values in asked.entities.items()}
+    if len(set(lengths.values())) != 1 or not 0 < max(lengths.values()) <= MAX_ROWS:
+        listed = ", ".join(f"{name[:40]} {length}" for name, length in list(lengths.items())[:5]) or "none"
+        raise _invalid("entities", f"wanted columns of one length, 1 to {MAX_ROWS:,}, found {listed}")
+    return asked
+
+
+def _wanted(features: Sequence[str]) -> dict[str, list[str]]:
+    """Features by view, in the order of the request (raises Refused)."""
+    wanted: dict[str, list[str]] = {}
+    for name in features:
+        view, separator, feature = name.partition(":")
+        if not separator or not view or not feature:
+            raise _invalid("features", f"wanted `view:feature`, found {name[:80]!r}")
+        if feature in wanted.setdefault(view, []):
+            raise _invalid("features", f"'{name[:80]}' appears twice")
+        wanted[view].append(feature)
+    return wanted
+
+
+def _check_scope(context: RequestContext, names: Sequence[str]) -> None:
+    """Refuse a key that is not for one of these views or services (raises Refused)."""
+    for name in names:
+        if not context.covers(f"{FEATURES}{name}"):
+            raise Refused(403, "forbidden", f"this key is not for {FEATURES}{name[:80]}")
+
+
+async def _views(
+    features: FeatureServing, entities: Mapping[str, Sequence[Any]], wanted: Mapping[str, Sequence[str]]
+) -> Found:
+    """Look up features of some views by one request (raises Refused)."""
+    for _ in range(_TRIES):
+        plan = _plan(features, wanted)
+        prepared = Prepared(plan, RowDecoder(plan.fields, nullable=plan.nullable), None, (None, {}))
+        try:
+            rows = prepared.decoder.decode(_body(entities, prepared)).values
+        except InvalidRequest as invalid:
+            raise Refused.of(invalid) from invalid
+        try:
+            return await features.look_up(plan, rows)
+        except DefinitionMoved:
+            continue
+    raise Refused(503, "view_changed", "the views' definitions change again and again: try again", retry_after=1)
+
+
+def _plan(features: FeatureServing, wanted: Mapping[str, Sequence[str]]) -> LookupPlan:
+    """One plan for features of some views; keys of the same name are one field (raises Refused)."""
+    definitions = features.definitions(list(wanted))
+    views: list[PlannedView] = []
+    fields: dict[str, Any] = {}
+    for name, chosen in wanted.items():
+        if name not in definitions:
+            raise features.unknown(name)
+        try:
+            own = plan_view(name, definitions[name])
+        except NotServable as reason:
+            raise Refused(409, "view_changed", str(reason), retry_after=5) from reason
+        [view] = own.views
+        if unknown := sorted(set(chosen) - set(view.features)):
+            raise _invalid("features", f"view '{name}' has no feature {unknown[0][:80]!r}")
+        for field in own.fields:
+            if fields.setdefault(field.name, field).type != field.type:
+                raise _invalid("entities", f"'{field.name}' is of different types in these views: ask for them apart")
+        columns = tuple(f"{name}__{feature}" for feature in chosen)
+        views.append(PlannedView(name, name, view.view_hash, view.keys, tuple(chosen), columns, view.ttl_seconds))
+    return LookupPlan("features", None, tuple(fields.values()), frozenset(fields), tuple(views))
+
+
+def _body(entities: Mapping[str, Sequence[Any]], prepared: Prepared) -> bytes:
+    """The rows of a request as a body that is decoded like any other (raises Refused)."""
+    rows = [dict(zip(entities, values, strict=True)) for values in zip(*entities.values(), strict=True)]
+    try:
+        return body_of(rows, prepared.plan.fields)
+    except InvalidRequest as invalid:
+        raise Refused.of(invalid) from invalid
+
+
+def _answer(found: Found, asked: FeastRequest, sent: Sequence[str]) -> dict[str, Any]:
+    """Feast's answer: the entities' columns first, then a column for each feature (raises Refused)."""
+    count = len(found.rows)
+    present, never = ["PRESENT"] * count, [_NEVER] * count
+    names = list(sent)
+    results: list[dict[str, Any]] = [
+        {"values": asked.entities[name], "statuses": present, "event_timestamps": never} for name in sent
+    ]
+    for view in found.views:
+        names += view.view.columns if asked.full_feature_names else view.view.features
+        results += _columns(view)
+    if found.with_derived:
+        for name, _ in found.plan.derived:
+            names.append(name)
+            results.append(
+                {"values": [row[name] for row in found.rows], "statuses": present, "event_timestamps": never}
+            )
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise _invalid("features", f"{twice} would stand for two columns: ask with full_feature_names")
+    metadata: dict[str, Any] = {"feature_names": names}
+    if asked.include_feature_view_version_metadata:
+        metadata["feature_view_metadata"] = [
+            {"name": one.view.view, "version": 0, "definition": one.view.view_hash} for one in found.views
+        ]
+    return {"metadata": metadata, "results": results}
+
+
+def _columns(view: ViewValues) -> list[dict[str, Any]]:
+    statuses = [_STATUS[status] for status in view.status]
+    times = [_NEVER if instant is None else instant for instant in view.event_times()]
+    return [
+        {"values": values, "statuses": _with_nulls(values, statuses), "event_timestamps": times}
+        for values in view.columns().values()
+    ]
+
+
+def _with_nulls(values: list[Any], statuses: list[str]) -> list[str]:
+    """The statuses of a column: a null among the values that are present has one of its own."""
+    if None not in values:
+        return statuses
+    return [
+        "NULL_VALUE" if value is None and status == "PRESENT" else status
+        for value, status in zip(values, statuses, strict=True)
+    ]
+
+
+def _invalid(field: str | None, message: str) -> Refused:
+    return Refused.of(InvalidRequest(422, [Problem(None, field, message)]))
