@@ -13,6 +13,7 @@ from ml_platform.doctor import cli as doctor_cli
 from ml_platform.documentation import docs
 from ml_platform.environments import EnvironmentUnknown
 from ml_platform.features.catalogue.cli import features
+from ml_platform.features.services.cli import lookup
 from ml_platform.governance import audit_cli, keys_cli
 from ml_platform.lake.cli import quarantine, sql, tables
 from ml_platform.model_import.cli import app as models
@@ -23,14 +24,20 @@ from ml_platform.monitoring.replay.cli import replay
 from ml_platform.new_model.cli import app as new
 from ml_platform.notebooks.cli import app as notebook
 from ml_platform.private_files import private_umask
-from ml_platform.promotion import approvals_cli, composed_cli, environments_cli, traffic_cli
+from ml_platform.promotion import (
+    approvals_cli,
+    composed_cli,
+    environments_cli,
+    feature_services_cli,
+    traffic_cli,
+)
 from ml_platform.promotion.history_cli import history
 from ml_platform.promotion.promoters import MayNotPromote, promoter
 from ml_platform.promotion.reproduction.cli import reproduce
 from ml_platform.scoring.cli import score_command
 from ml_platform.settings import Settings
 from ml_platform.stream_scoring.cli import app as streams
-from ml_platform.terminal import INTERRUPTED, say, stop
+from ml_platform.terminal import INTERRUPTED, group_with_default, say, stop
 from ml_platform.yaml_documents import SpecError
 
 if TYPE_CHECKING:
@@ -220,7 +227,16 @@ app.command("traffic", rich_help_panel=MODELS)(traffic_cli.traffic)
 app.add_typer(canary_cli.app, name="canary", rich_help_panel=MODELS)
 app.add_typer(alerts, name="alerts", rich_help_panel=MODELS)
 app.command("sql", rich_help_panel=DATA)(sql.sql_command(_overlays, _functions))
-app.command("features", rich_help_panel=DATA)(features)
+features_app = typer.Typer(
+    cls=group_with_default("list"),
+    help="List feature views, look features up, publish feature services. `features <view>` is `features list <view>`.",
+)
+features_app.command("list")(features)
+features_app.command("lookup")(lookup)
+features_app.command("services")(feature_services_cli.services)
+features_app.command("publish")(feature_services_cli.publish)
+features_app.command("withdraw")(feature_services_cli.withdraw)
+app.add_typer(features_app, name="features", rich_help_panel=DATA)
 app.add_typer(tables.app, name="tables", rich_help_panel=DATA)
 app.add_typer(quarantine.app, name="quarantine", rich_help_panel=DATA)
 app.add_typer(keys_cli.app, name="keys", rich_help_panel=ACCESS)

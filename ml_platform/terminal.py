@@ -3,6 +3,7 @@
 from typing import NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from ml_platform.printable import plain
 
@@ -34,3 +35,15 @@ def stop(message: str, code: int = 1) -> NoReturn:
     """End the command with an error message and an exit code, `INTERRUPTED` for what the user ended."""
     show(message, err=True)
     raise typer.Exit(code) from None
+
+
+def group_with_default(command: str) -> type[TyperGroup]:
+    """Make a class of groups that take what is none of their commands as arguments of one of them."""
+
+    class GroupWithDefault(TyperGroup):
+        def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+            if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
+                args = [command, *args]
+            return super().parse_args(ctx, args)
+
+    return GroupWithDefault

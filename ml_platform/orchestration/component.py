@@ -1,4 +1,4 @@
-"""The components of `defs.yaml`: a raw table, a folder of feature views, one model, several at one endpoint."""
+"""The components of `defs.yaml`: a raw table, feature views, a feature service, one model, several at one endpoint."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -14,6 +14,7 @@ from ml_platform.lake.sources.source_spec import SourceSpec
 from ml_platform.orchestration.catalogue_asset import catalogue_asset
 from ml_platform.orchestration.composed_asset import composed_release
 from ml_platform.orchestration.feature_assets import feature_view_defs
+from ml_platform.orchestration.feature_service_asset import feature_service_asset
 from ml_platform.orchestration.model_defs import build_model_defs
 from ml_platform.orchestration.push_assets import push_defs
 from ml_platform.orchestration.scaffold import TabularModelScaffolder
@@ -21,8 +22,9 @@ from ml_platform.orchestration.source_assets import source_table_defs
 from ml_platform.orchestration.source_scaffold import SourceTableScaffolder
 from ml_platform.orchestration.stream_assets import stream_defs
 from ml_platform.spec.composition import ComposedEndpointSpec
+from ml_platform.spec.feature_service import FeatureServiceSpec
 from ml_platform.spec.model import ModelSpec
-from ml_platform.spec_yaml import load_composed, load_spec
+from ml_platform.spec_yaml import load_composed, load_service, load_spec
 
 FEATURES_FOLDER = "features"
 
@@ -70,6 +72,32 @@ class SourceTable(dg.Component):
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
         """Build the asset, and the sensor or schedule that loads it."""
         return source_table_defs(self.spec)
+
+
+class FeatureService(dg.Component):
+    """Features of some views under one name, for applications and for models elsewhere.
+
+    The attributes are those of `ml_platform.spec.feature_service.FeatureServiceSpec`.
+    """
+
+    def __init__(self, spec: FeatureServiceSpec) -> None:
+        self.spec = spec
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        """Give the schema of `attributes`."""
+        return FeatureServiceSpec
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:  # noqa: ARG003
+        """Read the file once more, with its lines: views and features are checked against the project's."""
+        views = {name: view.columns.keys() for name, view in project_views(context.path.parent).items()}
+        return cls(load_service(context.path / "defs.yaml", views))
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Build the asset that publishes the service."""
+        views = project_views(context.path.parent)
+        return dg.Definitions(assets=[feature_service_asset(self.spec, context.path, views)])
 
 
 @dg.scaffold_with(TabularModelScaffolder)

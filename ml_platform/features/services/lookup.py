@@ -12,10 +12,11 @@ from typing import Any, Literal
 from ml_platform.features.online.store import Key, Row, to_instant, to_micros
 from ml_platform.features.services.plan import DefinitionMoved, LookupPlan, PlannedView
 
-Status = Literal["present", "expired", "unknown", "null_key"]
+Status = Literal["present", "expired", "later", "unknown", "null_key"]
 STATUSES: dict[Status, str] = {
     "present": "there are values, each of which may itself be null",
     "expired": "the values are older than the view's TTL, and not given out",
+    "later": "the newest values were known only after the instant that was asked for, and there are no older ones",
     "unknown": "the online store has nothing of this key",
     "null_key": "a part of the key is null, so that nothing was looked up",
 }
@@ -49,11 +50,13 @@ class ViewValues:
         return [None if micros is None else (now - micros) / 1e6 for micros in self.micros]
 
 
-def look_up(plan: LookupPlan, rows: Sequence[Mapping[str, Any]], read: Read, now: datetime) -> list[ViewValues]:
+def look_up(
+    plan: LookupPlan, rows: Sequence[Mapping[str, Any]], read: Read, as_of: datetime, *, strict: bool = False
+) -> list[ViewValues]:
     """Look up all views for some rows in one round trip; each key is read once.
 
-    The store keeps the newest values of each key, so these are the values as of now: what training would have joined
-    to a row of this instant.
+    The store keeps the newest values of each key: as of now these are what training would join to a row of this
+    instant. As of an earlier instant they are that too, unless they were known only later; those are not given out.
 
     Parameters
     ----------
@@ -63,8 +66,11 @@ def look_up(plan: LookupPlan, rows: Sequence[Mapping[str, Any]], read: Read, now
         Values of the plan's fields by name, and of its request features where a key is one.
     read
         Reads (view, key) pairs: `OnlineStore.read`, or what guards it.
-    now
+    as_of
         Instant from which ages and TTLs count (UTC).
+    strict
+        Whether values that were known only after that instant are left out; else a clock that is a little ahead of
+        ours hides nothing.
 
     Raises
     ------
@@ -86,8 +92,8 @@ def look_up(plan: LookupPlan, rows: Sequence[Mapping[str, Any]], read: Read, now
     requests: dict[tuple[str, Key], int] = {}
     places = [_places(view, rows, requests) for view in plan.views]
     stored = read(list(requests)) if requests else ()
-    micros = to_micros(now)
-    return [_values(view, place, stored, micros) for view, place in zip(plan.views, places, strict=True)]
+    micros = to_micros(as_of)
+    return [_values(view, place, stored, micros, strict) for view, place in zip(plan.views, places, strict=True)]
 
 
 def _places(
@@ -106,8 +112,10 @@ def _places(
     return [None if None in key else requests.setdefault((name, key), len(requests)) for key in keys]
 
 
-def _values(view: PlannedView, places: list[int | None], stored: Sequence[Row | None], now: int) -> ViewValues:
-    oldest = None if view.ttl is None else now - view.ttl  # which still counts
+def _values(
+    view: PlannedView, places: list[int | None], stored: Sequence[Row | None], as_of: int, strict: bool
+) -> ViewValues:
+    oldest = None if view.ttl is None else as_of - view.ttl  # which still counts
     status: list[Status] = []
     micros: list[int | None] = []
     values: list[Mapping[str, Any]] = []
@@ -123,6 +131,9 @@ def _values(view: PlannedView, places: list[int | None], stored: Sequence[Row | 
         micros.append(entry.micros)
         if oldest is not None and entry.micros < oldest:
             status.append("expired")
+            values.append(_NOBODY)
+        elif strict and entry.micros > as_of:
+            status.append("later")
             values.append(_NOBODY)
         else:
             status.append("present")

@@ -39,10 +39,11 @@ def form_fields(manifest: Manifest) -> list[FormField]:
     """Fields in the order of the signature; what the contract only flags can be entered."""
     example = example_row(manifest)
     known = {feature.name: feature.categories or () for feature in manifest.features if feature.source == "input"}
-    return [_form_field(field, example.get(field.name), known.get(field.name, ())) for field in manifest.inputs]
+    return [form_field(field, example.get(field.name), known.get(field.name, ())) for field in manifest.inputs]
 
 
-def _form_field(field: Input, example: Any, known: tuple[str, ...]) -> FormField:
+def form_field(field: Input, example: Any, known: tuple[str, ...] = ()) -> FormField:
+    """The control of one field, filled with an example; `known` are values that are suggested."""
     choices = known if field.type == "string" else ()
     control = _CONTROLS[field.type]
     attributes: dict[str, Any] = {}

@@ -21,7 +21,9 @@ from ml_platform.registry.card_pages import card_html
 from ml_platform.registry.model_card import CardGuardrail, carded_versions, load_card
 from ml_platform.registry.releases import ReleaseStore, is_name
 from ml_platform.registry.stored_documents import DocumentUnreadable
+from ml_platform.serving.access.authorization import FEATURES
 from ml_platform.serving.console import formatting, page_model
+from ml_platform.serving.console.feature_pages import feature_page, features_page
 from ml_platform.serving.console.form import form_fields
 from ml_platform.serving.console.history import SAMPLE_SECONDS, History
 from ml_platform.serving.console.version_pages import compare_page, version_page, versions_page
@@ -33,6 +35,7 @@ from ml_platform.serving.telemetry.metrics import Metrics
 
 STATIC = Path(__file__).parent / "static"
 _Done = TypeVar("_Done")
+_ROOTS = {"version.html": "../../../../", "feature.html": "../../", "features.html": "./"}  # of pages, to the start
 
 
 class Console:
@@ -102,9 +105,26 @@ class Console:
         """Versions side by side (raises LookupError for an unknown one, ValueError for too few or too many)."""
         return await self._do(lambda: self._page(scope, "compare.html", compare_page(self.releases, name, versions)))
 
+    async def features(self, scope: Scope) -> str:
+        """Every feature view and service that the key covers."""
+        return await self._do(lambda: self._features(scope))
+
+    async def feature(self, scope: Scope, name: str, address: str) -> str:
+        """One view or service, with a form (raises LookupError for one that is not there, or cannot be looked up)."""
+        return await self._do(lambda: self._page(scope, "feature.html", feature_page(self._state, name, address)))
+
     def _version(self, scope: Scope, name: str, version: int) -> str:
         facts = version_page(self.releases, name, version)
         return self._page(scope, "version.html", {**facts, "guardrails": self._guardrails(name, version)})
+
+    def _features(self, scope: Scope) -> str:
+        context = RequestContext.of(scope)
+        trouble, facts = None, dict[str, object](services=[], views=[])
+        try:
+            facts = features_page(self._state, self._online, lambda name: context.covers(f"{FEATURES}{name}"))
+        except Exception as error:  # noqa: BLE001 - each store has errors of its own; the page says so and stays up
+            trouble = f"the online store cannot be read: {type(error).__name__}: {error}"
+        return self._page(scope, "features.html", {**facts, "trouble": trouble})
 
     def _card(self, name: str, version: int) -> str:
         card = load_card(self.releases, name, version)
@@ -182,7 +202,7 @@ class Console:
     def _page(self, scope: Scope, template: str, facts: Mapping[str, object]) -> str:
         """A page of registered versions, which needs nothing of what serves."""
         return self._templates.get_template(template).render(
-            root="../" * (4 if template == "version.html" else 3),
+            root=_ROOTS.get(template, "../../../"),
             state=self._state,
             started=self._started,
             keyed=RequestContext.of(scope).is_keyed,

@@ -50,7 +50,7 @@ class Assets(StaticFiles):
 
 
 def add_pages(app: FastAPI, state: ServingState, console: Console) -> None:
-    """Serve `/`, a page for each model, `/docs` with the document that it shows, and the files that they need."""
+    """Serve `/`, pages of models and features, `/docs` with its document, and the files that they need."""
     document = WrittenDocument(app, state)
     app.mount("/docs/assets", Assets(directory=_SWAGGER), name="docs-assets")
     app.mount("/assets", Assets(directory=STATIC), name="assets")
@@ -91,6 +91,14 @@ def add_pages(app: FastAPI, state: ServingState, console: Console) -> None:
         model: str, request: Request, version: Annotated[list[int], Query(default_factory=list)]
     ) -> HTMLResponse:
         return await from_store(console.compare(request.scope, model, version))
+
+    @app.get("/features", include_in_schema=False)
+    async def features_page(request: Request) -> HTMLResponse:
+        return HTMLResponse(await console.features(request.scope), headers=_HEADERS)
+
+    @app.get("/features/{view}/console", include_in_schema=False)
+    async def feature_page(view: str, request: Request) -> HTMLResponse:
+        return await from_store(console.feature(request.scope, view, str(request.base_url)))
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:

@@ -1,6 +1,7 @@
 """`POST /features/{view}/lookup`: the newest values of a view or a service for a batch of keys."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import parse_qsl
@@ -9,6 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from ml_platform.instants import FIRST_YEAR, LAST_YEAR, read_instant
+from ml_platform.registry.input_contract import TYPES
 from ml_platform.serving.feature_serving.responses import answer_of
 from ml_platform.serving.feature_serving.service import FeatureServing
 from ml_platform.serving.http.messages import Refused, encode
@@ -25,6 +28,7 @@ class LookupOptions(NamedTuple):
 
     by_column: bool = False
     request_features: bool = False
+    as_of: datetime | None = None
 
 
 def lookup_routes(adapter: RouteAdapter, features: FeatureServing) -> list[BaseRoute]:
@@ -40,7 +44,7 @@ def lookup_routes(adapter: RouteAdapter, features: FeatureServing) -> list[BaseR
         options = read_lookup_options(request.scope["query_string"])
         name = request.path_params["view"]
         body = await adapter.body(request)
-        found = await features.find(name, body, derived=options.request_features)
+        found = await features.find(name, body, derived=options.request_features, as_of=options.as_of)
         answer = answer_of(found, context.request_id, by_column=options.by_column)
         return Response(encode(answer), media_type="application/json")
 
@@ -54,13 +58,32 @@ def read_lookup_options(query: bytes) -> LookupOptions:
     Examples
     --------
     >>> read_lookup_options(b"format=columns&request_features=true")
-    LookupOptions(by_column=True, request_features=True)
+    LookupOptions(by_column=True, request_features=True, as_of=None)
     """
     options: Mapping[str, str] = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    as_of = None
     for name, value in options.items():
         allowed = {"format": _FORMATS, "request_features": _TRUTH}.get(name)
-        if allowed is None or value not in allowed:
-            wanted = "wanted `format`, rows or columns, or `request_features`, true or false"
-            problem = Problem(None, name[:40], f"{wanted}; found {value[:40]!r}")
-            raise Refused(422, "invalid_request", str(problem), [problem])
-    return LookupOptions(_FORMATS[options.get("format", "rows")], _TRUTH[options.get("request_features", "false")])
+        if name == "as_of":
+            as_of = _instant(value)
+        elif allowed is None or value not in allowed:
+            wanted = "wanted `format`, rows or columns, `request_features`, true or false, or `as_of`, an instant"
+            raise _invalid(name, f"{wanted}; found {value[:40]!r}")
+    return LookupOptions(
+        _FORMATS[options.get("format", "rows")], _TRUTH[options.get("request_features", "false")], as_of
+    )
+
+
+def _instant(text: str) -> datetime:
+    try:
+        instant = read_instant(text.replace(" ", "+"))  # a + that was not escaped arrives as a blank
+        if not FIRST_YEAR <= instant.year <= LAST_YEAR:
+            raise ValueError(f"wanted a year from {FIRST_YEAR} to {LAST_YEAR}")
+    except ValueError as error:
+        raise _invalid("as_of", f"wanted {TYPES['timestamp']}, found {text[:40]!r}: {error}") from error
+    return instant.astimezone(UTC)
+
+
+def _invalid(name: str, message: str) -> Refused:
+    problem = Problem(None, name[:40], message)
+    return Refused(422, "invalid_request", str(problem), [problem])

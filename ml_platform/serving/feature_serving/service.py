@@ -82,7 +82,13 @@ class FeatureServing:
         return self._prepare(name, service)
 
     async def find(
-        self, name: str, body: bytes, *, derived: bool = False, rows: Callable[[bytes, Prepared], bytes] | None = None
+        self,
+        name: str,
+        body: bytes,
+        *,
+        derived: bool = False,
+        as_of: datetime | None = None,
+        rows: Callable[[bytes, Prepared], bytes] | None = None,
     ) -> Found:
         """Decode a body and look its rows up.
 
@@ -94,6 +100,8 @@ class FeatureServing:
             One row as an object, or `{"rows": [...]}`.
         derived
             Whether request features are wanted.
+        as_of
+            Instant from which ages and TTLs count, and after which nothing was known; now when None.
         rows
             Translates a body of another protocol into such a one; it may raise InvalidRequest.
 
@@ -104,7 +112,7 @@ class FeatureServing:
         """
 
         def work() -> Found:
-            return self._find(name, body, derived, rows)
+            return self._find(name, body, derived, as_of, rows)
 
         started = perf_counter()
         found: Found = work() if len(body) <= INLINE_BYTES // 8 else await self._worker.submit(work)
@@ -144,7 +152,14 @@ class FeatureServing:
         """Finish the look-ups that wait."""
         self._worker.close()
 
-    def _find(self, name: str, body: bytes, derived: bool, rows: Callable[[bytes, Prepared], bytes] | None) -> Found:
+    def _find(
+        self,
+        name: str,
+        body: bytes,
+        derived: bool,
+        as_of: datetime | None,
+        rows: Callable[[bytes, Prepared], bytes] | None,
+    ) -> Found:
         for attempt in range(_TRIES):
             prepared = self.prepared(name) if not attempt else self._prepare(name, self.state.services.get(name))
             try:
@@ -156,12 +171,14 @@ class FeatureServing:
                 for number, row in enumerate(values):
                     prepared.contract.check_row(row, number)  # puts defaults in the place of nulls
             try:
-                return self._looked_up(prepared.plan, values, derived=derived)
+                return self._looked_up(prepared.plan, values, derived=derived, as_of=as_of)
             except DefinitionMoved:
                 continue
         raise _moved(name)
 
-    def _looked_up(self, plan: LookupPlan, rows: Sequence[dict[str, Any]], *, derived: bool) -> Found:
+    def _looked_up(
+        self, plan: LookupPlan, rows: Sequence[dict[str, Any]], *, derived: bool, as_of: datetime | None = None
+    ) -> Found:
         """Look rows up (raises Refused, DefinitionMoved)."""
         if derived or plan.is_keyed_by_derived:
             for number, row in enumerate(rows):
@@ -172,9 +189,9 @@ class FeatureServing:
                         number if len(rows) > 1 else None, None, f"features cannot be derived from it: {error}"
                     )
                     raise Refused.of(InvalidRequest(422, [problem])) from error
-        now = datetime.now(UTC)
+        now = as_of or datetime.now(UTC)
         try:
-            views = look_up(plan, rows, self._reads.read, now)
+            views = look_up(plan, rows, self._reads.read, now, strict=as_of is not None)
         except OnlineStoreFailed as failed:
             raise Refused(503, "online_store_failed", f"not answered: {failed}", retry_after=1) from failed
         return Found(plan=plan, time=now, rows=rows, views=views, with_derived=derived)

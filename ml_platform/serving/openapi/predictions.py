@@ -16,13 +16,13 @@ from ml_platform.serving.prediction.explanations import MAX_EXPLAINED
 from ml_platform.spec.input_rules import rules_of
 from ml_platform.spec.input_values import example_of
 
-_YEARS = r"^(167[89]|16[89]\d|1[7-9]\d\d|2[01]\d\d|22[0-5]\d|226[01])-"  # FIRST_YEAR to LAST_YEAR
+YEARS = r"^(167[89]|16[89]\d|1[7-9]\d\d|2[01]\d\d|22[0-5]\d|226[01])-"  # FIRST_YEAR to LAST_YEAR
 _TYPES: dict[str, dict[str, Any]] = {
     "string": {"type": "string"},
     "integer": {"type": "integer", "format": "int64"},
     "number": {"type": "number", "format": "double"},
     "boolean": {"type": "boolean"},
-    "timestamp": {"type": "string", "format": "date-time", "pattern": _YEARS},
+    "timestamp": {"type": "string", "format": "date-time", "pattern": YEARS},
 }
 _ERRORS = {
     "400": "The body is not JSON.",

@@ -8,21 +8,29 @@ from starlette.types import Receive, Scope, Send
 from ml_platform.serving.http.messages import DRAINED_BYTES, Refused, drain
 from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.serving.prediction.route_adapter import ErrorShape, own_error
+from ml_platform.serving.protocols.feast import FEAST_PATH, feast_error
 from ml_platform.serving.protocols.mlflow import mlflow_error
 from ml_platform.serving.protocols.open_inference import oip_error
 
 _DRAIN_SECONDS = 5.0
-Shape = Literal["Error", "MLflowError", "InferenceError"]
+Shape = Literal["Error", "MLflowError", "InferenceError", "FeastError"]
 _MLFLOW = ("/serving-endpoints/", "/api/2.0/", "/invocations")
 
 
-_SHAPES: dict[Shape, ErrorShape] = {"Error": own_error, "MLflowError": mlflow_error, "InferenceError": oip_error}
+_SHAPES: dict[Shape, ErrorShape] = {
+    "Error": own_error,
+    "MLflowError": mlflow_error,
+    "InferenceError": oip_error,
+    "FeastError": feast_error,
+}
 
 
 def shape_at(path: str) -> Shape:
     """The shape of a path's errors, by its name in the OpenAPI document."""
     if path.startswith("/v2"):
         return "InferenceError"
+    if path == FEAST_PATH:
+        return "FeastError"
     return "MLflowError" if path.startswith(_MLFLOW) or path.endswith("/invocations") else "Error"
 
 

@@ -27,9 +27,11 @@ from ml_platform.serving.inputs.tabular_formats import body_of
 from ml_platform.serving.inputs.validation_errors import parse
 from ml_platform.serving.prediction.route_adapter import RouteAdapter
 
+FEAST_PATH = "/get-online-features"
 _STATUS: dict[Status, str] = {
     "present": "PRESENT",
     "expired": "OUTSIDE_MAX_AGE",
+    "later": "NOT_FOUND",
     "unknown": "NOT_FOUND",
     "null_key": "NOT_FOUND",
 }
@@ -81,7 +83,7 @@ def feast_routes(adapter: RouteAdapter, features: FeatureServing) -> list[BaseRo
             names = list(asked.entities)
         return Response(encode(_answer(found, asked, names)), media_type="application/json")
 
-    return [Route("/get-online-features", get_online_features, methods=["POST"], include_in_schema=False)]
+    return [Route(FEAST_PATH, get_online_features, methods=["POST"], include_in_schema=False)]
 
 
 def _read(body: bytes) -> FeastRequest:

@@ -37,6 +37,10 @@ NEEDS: dict[str, tuple[str, str] | None] = {
     "POST /predict/{model}": ("predict", "model"),
     "POST /predict/{model}/versions/{version}": ("predict", "model"),
     "POST /features/{view}": ("push", "all"),
+    "POST /features/{view}/lookup": ("predict", "features"),
+    "GET /features": ("predict", "any"),
+    "GET /features/{view}/console": ("predict", "features"),
+    "POST /get-online-features": ("predict", "any"),  # see the body
     "GET /endpoints/{model}": ("predict", "model"),
     "PUT /endpoints/{model}": ("promote", "model"),
     "DELETE /endpoints/{model}": ("promote", "model"),
@@ -63,7 +67,7 @@ NEEDS: dict[str, tuple[str, str] | None] = {
         for method, end in (("GET", ""), ("GET", "/ready"), ("POST", "/infer"))
     },
 }
-PLACES = {"on all": ["*"], "here": [MODEL], "elsewhere": ["other", "flight"]}
+PLACES = {"on all": ["*"], "here": [MODEL], "elsewhere": ["other", "flight"], "features": [f"features/{MODEL}"]}
 Keys = dict[str, str]
 
 
@@ -119,7 +123,7 @@ def allowed(need: tuple[str, str] | None, role: str, where: str) -> bool:
         return True
     wanted, scope = need
     is_enough = {"predict": ("predict", "explain", "admin")}.get(wanted, (wanted, "admin"))
-    places = {"all": ("on all",), "model": ("on all", "here"), "any": PLACES}[scope]
+    places = {"all": ("on all",), "model": ("on all", "here"), "features": ("on all", "features"), "any": PLACES}[scope]
     return role in is_enough and where in places
 
 
@@ -132,7 +136,7 @@ def test_every_route_with_every_key(
     server: Server, keys: Keys, tokens: Keys, module_settings: Settings, method: str, template: str
 ) -> None:
     need = NEEDS[f"{method} {template}"]
-    path = template.replace("{model}", MODEL).replace("{version}", "1")
+    path = template.replace("{model}", MODEL).replace("{version}", "1").replace("{view}", MODEL)
     if template == "/docs/assets":
         path += "/swagger-ui.css"
 

@@ -125,6 +125,8 @@ def test_the_document_has_every_route(server: Server, settings: Settings) -> Non
         "/models/{model}/console/compare",
         "/models/{model}/versions/{version}/card",
         "/api/2.0/serving-endpoints/",
+        "/features",
+        "/features/{view}/console",
     }
     assert {(method, path) for method, path in routes(settings) if path not in pages} == found
 

@@ -203,6 +203,62 @@ if (form) {
   });
 }
 
+/** One row of features: a table of names and values for each view, under what is said of its key. */
+function lookedUp(answer, milliseconds) {
+  const [row] = answer.rows;
+  const own = (view) => Object.keys(row.features).filter((name) => answer.kind === "view" || name.startsWith(`${view}__`));
+  const parts = Object.entries(row.views).flatMap(([view, known]) => {
+    const good = known.status === "present";
+    const age = known.event_time === undefined ? "" : ` as of ${known.event_time.replace("T", " ").slice(0, 19)} UTC, ${age_of(known.age_seconds)} old`;
+    const badge = make("span", { class: `badge ${good ? "" : "warn"}` }, known.status.replace("_", " "));
+    return [make("h3", {}, view, " ", badge), make("p", { class: "note" }, `${age.trim() || "Nothing is known of this key."}`),
+      facts(own(view).map((name) => [name.replace(`${view}__`, ""), row.features[name] === null ? "null" : shown(row.features[name])]))];
+  });
+  const derived = Object.keys(row.features).filter((name) => answer.kind === "service" && !Object.keys(row.views).some((view) => name.startsWith(`${view}__`)));
+  if (derived.length) parts.push(make("h3", {}, "Computed from the request"), facts(derived.map((name) => [name, shown(row.features[name])])));
+  parts.push(facts([
+    ["definitions", Object.values(answer.views).map((view) => view.definition.slice(0, 12)).join(", ")],
+    ["request", make("code", {}, answer.request_id)],
+    ["round trip", `${shown(milliseconds)} ms from this page`],
+  ]));
+  return parts;
+}
+
+function age_of(seconds) {
+  for (const [size, unit] of [[86400, "days"], [3600, "hours"], [60, "minutes"]]) {
+    if (Math.abs(seconds) >= 2 * size) return `${shown(Math.round(seconds / size))} ${unit}`;
+  }
+  return `${shown(Math.round(seconds))} seconds`;
+}
+
+const lookup = document.getElementById("lookup");
+if (lookup) {
+  lookup.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const place = document.getElementById("answer");
+    const button = lookup.querySelector("button");
+    for (const problem of lookup.querySelectorAll(".problem")) problem.remove();
+    for (const field of lookup.querySelectorAll(".wrong")) field.classList.remove("wrong");
+    button.disabled = true;
+    place.setAttribute("aria-busy", "true");
+    const headers = { "Content-Type": "application/json" };
+    const key = document.getElementById("api-key");
+    if (key && key.value) headers.Authorization = `Bearer ${key.value}`;
+    let parts;
+    try {
+      const started = performance.now();
+      const response = await fetch(`${lookup.getAttribute("action")}?request_features=true`, { method: "POST", headers, body: body(lookup) });
+      const answer = await response.json();
+      parts = answer.error ? failed(lookup, answer.error) : lookedUp(answer, performance.now() - started);
+    } catch (error) {
+      parts = [make("p", { class: "alert" }, `The server could not be asked: ${error.message}`)];
+    }
+    place.replaceChildren(make("h2", {}, "Answer"), ...parts);
+    place.setAttribute("aria-busy", "false");
+    button.disabled = false;
+  });
+}
+
 /** Answers to versions that wait: which button was pressed decides. */
 for (const approval of document.querySelectorAll("form.approval")) {
   approval.addEventListener("submit", async (event) => {
