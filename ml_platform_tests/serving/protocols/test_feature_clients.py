@@ -16,11 +16,11 @@ from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server, start_server
 from ml_platform_tests.serving.feature_services import ROTATION, SERVICE, WEATHER, fill, publish_service
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"origin": "EWR", "aircraft": "N1", "departure": "2013-07-05T12:00:00Z", "distance": 200},
     {"origin": "JFK", "aircraft": None, "departure": "2013-07-05T12:00:00Z", "distance": None},
 ]
-OUTPUTS = [
+OUTPUTS: list[dict[str, Any]] = [
     {**ROWS[0], "temp": 39.5, "visib": None, "legs": 2, "day": 5, "km": 300.0},
     {**ROWS[1], "temp": None, "visib": None, "legs": None, "day": 5, "km": 150.0, "distance": 100.0},
 ]
