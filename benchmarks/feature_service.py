@@ -288,10 +288,10 @@ def main() -> None:
         f"`service_1` has one view of five features, `service_3` three; {options.entities:,} entities, 1 or {MANY} keys "
         f"a call, drawn anew, answers equal; p50 of each turn, median of {options.rounds} turns. Beside {named}, with "
         "`precompute_online=True`: one vector for each key of a service, so that three views cost it one read. Over "
-        "HTTP one worker each and the same bytes; in process without HTTP on both sides. Wanted: 3 times, by latency and by "
-        "CPU. Latency includes the client's 100 to 200 µs over HTTP, CPU that of server and Redis. The last column is "
-        "`/features/<name>/lookup` by row with freshness, beside Feast, times faster / cheaper. In process "
-        f"CPU is of the process alone. The load average was {os.getloadavg()[0]:.1f} at the end."
+        "HTTP one worker each and the same bytes; in process without HTTP on both sides. Wanted: 3 times, by latency "
+        "and by CPU. Latency over HTTP includes the client's 100 to 200 µs; CPU is that of server and Redis there, of "
+        "the process alone in process. The last column is `/features/<name>/lookup` by row with freshness, beside "
+        f"Feast: times faster / cheaper. The load average was {os.getloadavg()[0]:.1f} at the end."
     )
     print("\n".join(lines))
     if not options.no_write:

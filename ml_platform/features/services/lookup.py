@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from ml_platform.features.online.store import Key, Row, to_instant, to_micros
 from ml_platform.features.services.plan import DefinitionMoved, LookupPlan, PlannedView
+from ml_platform.features.streaming.timeline import newer, row_at, stream_view
 
 Status = Literal["present", "expired", "later", "unknown", "null_key"]
 STATUSES: dict[Status, str] = {
@@ -90,17 +91,26 @@ def look_up(
     (['present', 'expired', 'unknown', 'null_key'], {'temp': [39.0, None, None, None]}, 60.0)
     """
     requests: dict[tuple[str, Key], int] = {}
-    places = [_places(view, rows, requests) for view in plan.views]
+    places = [_places(view, view.view, rows, requests) for view in plan.views]
+    streams = [
+        _places(view, stream_view(view.view), rows, requests) if view.is_streamed else None for view in plan.views
+    ]
     stored = read(list(requests)) if requests else ()
     micros = to_micros(as_of)
-    return [_values(view, place, stored, micros, strict) for view, place in zip(plan.views, places, strict=True)]
+    values = []
+    for view, place, stream in zip(plan.views, places, streams, strict=True):
+        entries = [None if one is None else stored[one] for one in place]
+        if stream is not None:
+            timelines = [None if one is None else stored[one] for one in stream]
+            entries = [_streamed(view, *both, micros) for both in zip(entries, timelines, strict=True)]
+        values.append(_values(view, place, entries, micros, strict))
+    return values
 
 
 def _places(
-    view: PlannedView, rows: Sequence[Mapping[str, Any]], requests: dict[tuple[str, Key], int]
+    view: PlannedView, name: str, rows: Sequence[Mapping[str, Any]], requests: dict[tuple[str, Key], int]
 ) -> list[int | None]:
     """Where each row's entry will be among the requests, which are added to; None for a key with a null."""
-    name = view.view
     if len(view.keys) == 1:
         [field] = view.keys
         return [
@@ -112,15 +122,21 @@ def _places(
     return [None if None in key else requests.setdefault((name, key), len(requests)) for key in keys]
 
 
+def _streamed(view: PlannedView, plain: Row | None, timeline: Row | None, as_of: int) -> Row | None:
+    """Of a key's published or pushed row and its timeline the row that counts as of an instant."""
+    if timeline is None or timeline.view_hash != view.view_hash:  # the stream has not begun for this definition
+        return plain
+    return newer(plain, row_at(timeline, as_of))
+
+
 def _values(
-    view: PlannedView, places: list[int | None], stored: Sequence[Row | None], as_of: int, strict: bool
+    view: PlannedView, places: Sequence[int | None], entries: Sequence[Row | None], as_of: int, strict: bool
 ) -> ViewValues:
     oldest = None if view.ttl is None else as_of - view.ttl  # which still counts
     status: list[Status] = []
     micros: list[int | None] = []
     values: list[Mapping[str, Any]] = []
-    for place in places:
-        entry = None if place is None else stored[place]
+    for place, entry in zip(places, entries, strict=True):
         if entry is None:
             status.append("null_key" if place is None else "unknown")
             micros.append(None)

@@ -36,6 +36,7 @@ class PlannedView:
     features: tuple[str, ...]  # as the view calls them
     columns: tuple[str, ...]  # as the answer calls them
     ttl_seconds: float | None  # None: unlimited
+    is_streamed: bool = False
 
     @property
     def ttl(self) -> int | None:
@@ -99,7 +100,7 @@ def plan_view(name: str, definition: Definition) -> LookupPlan:
         raise NotServable(f"the online store does not know the TTL of '{name}': materialise online/{name} again")
     features = tuple(column.name for column in schema.columns)
     keys = tuple(field.name for field in schema.entity)
-    view = PlannedView(name, name, definition.hash, keys, features, features, ttl)
+    view = PlannedView(name, name, definition.hash, keys, features, features, ttl, schema.streamed)
     return LookupPlan(name, None, schema.entity, frozenset(keys), (view,))
 
 
@@ -188,6 +189,7 @@ def _planned(service: FeatureService, one: ServedView, definition: Definition) -
         features=one.features,
         columns=tuple(f"{one.name}__{feature}" for feature in one.features),
         ttl_seconds=ttl,
+        is_streamed=schema.streamed,
     )
 
 

@@ -6,6 +6,7 @@ Feast's, not given out.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -164,7 +165,7 @@ def _plan(features: FeatureServing, wanted: Mapping[str, Sequence[str]]) -> Look
             if fields.setdefault(field.name, field).type != field.type:
                 raise _invalid("entities", f"'{field.name}' is of different types in these views: ask for them apart")
         columns = tuple(f"{name}__{feature}" for feature in chosen)
-        views.append(PlannedView(name, name, view.view_hash, view.keys, tuple(chosen), columns, view.ttl_seconds))
+        views.append(replace(view, features=tuple(chosen), columns=columns))
     return LookupPlan("features", None, tuple(fields.values()), frozenset(fields), tuple(views))
 
 

@@ -2,13 +2,17 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import msgspec
+import polars as pl
 import pytest
 
+from ml_platform.features.online.open import open_online_store
+from ml_platform.features.online.store import to_micros
+from ml_platform.features.streaming.timeline import CHANGES, DELTAS, stream_view
 from ml_platform.governance.keys import KeyStore
 from ml_platform.registry.feature_services import FeatureServiceStore
 from ml_platform.registry.manifest import Input
@@ -17,6 +21,7 @@ from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server, bearer, start_server
 from ml_platform_tests.serving.feature_services import (
     HASHES,
+    HOUR,
     ROTATION,
     SCHEMAS,
     SERVICE,
@@ -27,6 +32,7 @@ from ml_platform_tests.serving.feature_services import (
     write_view,
 )
 
+MINUTE = timedelta(minutes=1)
 Serve = Callable[..., Server]
 VIEW, BOARD = f"/features/{WEATHER}/lookup", f"/features/{SERVICE}/lookup"
 FLIGHT = {"origin": "EWR", "aircraft": "N1", "departure": "2013-07-05T12:00:00Z"}
@@ -97,6 +103,53 @@ def test_columns_say_the_same_as_rows(client: httpx.Client) -> None:
     freshness = by_column["freshness"][WEATHER]
     assert freshness["status"] == [one["status"] for one in said] == ["expired", "present", "unknown"]
     assert freshness["event_time"] == [one.get("event_time") for one in said]
+
+
+def test_as_of_another_instant_what_was_known_later_is_not_given_out(client: httpx.Client, filled: datetime) -> None:
+    def status(path: str, as_of: datetime, body: dict[str, Any]) -> list[Any]:
+        found = asked(client, f"{path}?as_of={as_of.isoformat()}", body)
+        assert datetime.fromisoformat(found["time"]) == as_of
+        return [one["status"] for one in found["rows"][0]["views"].values()]
+
+    assert status(VIEW, filled - HOUR, {"origin": "EWR"}) == ["later"]
+    assert status(VIEW, filled - HOUR, {"origin": "JFK"}) == ["present"]  # 6 hours old by then: the bound is inclusive
+    assert status(VIEW, filled, {"origin": "EWR"}) == ["present"]
+    assert status(BOARD, filled + 7 * HOUR, FLIGHT) == ["expired", "present"]
+    for wrong in ("yesterday", "2013-07-01T12:00:00", "0001-01-01T00:00:00Z"):
+        assert (
+            "as_of: wanted a timestamp"
+            in asked(client, f"{VIEW}?as_of={wrong}", {"origin": "EWR"}, 422)["error"]["message"]
+        )
+
+
+def test_values_that_a_stream_keeps_fall_by_themselves(settings: Settings, serve: Serve) -> None:
+    now = fill(settings)
+    schema = msgspec.structs.replace(SCHEMAS[WEATHER], streamed=True)
+    at = {"origin": "EWR", "temp": 1.0, "visib": 1.0, "event_time": now - 2 * HOUR}
+    write_view(settings, WEATHER, [at], schema=schema, view_hash="5" * 64)
+    change = to_micros(now - HOUR)
+    deltas = msgspec.msgpack.encode([[(0, 0.0)]])
+    frame = pl.DataFrame(
+        [
+            {
+                "origin": "EWR",
+                "event_time": now - 90 * MINUTE,
+                "temp": 7.0,
+                "visib": 8.0,
+                CHANGES: [change],
+                DELTAS: deltas,
+            }
+        ],
+        schema_overrides={"event_time": pl.Datetime("us", "UTC")},
+    )
+    with open_online_store(settings.online_uri) as store:
+        store.write(stream_view(WEATHER), ("origin",), frame, view_hash="5" * 64)
+    client = serve(settings).client
+    [row] = asked(client, VIEW, {"origin": "EWR"})["rows"]
+    assert row["features"] == {"temp": 0.0, "visib": 8.0}
+    assert datetime.fromisoformat(row["views"][WEATHER]["event_time"]) == now - HOUR
+    [row] = asked(client, f"{VIEW}?as_of={(now - 80 * MINUTE).isoformat()}", {"origin": "EWR"})["rows"]
+    assert row["features"] == {"temp": 7.0, "visib": 8.0}
 
 
 def test_a_service_joins_views_by_keys_of_the_request_and_computed_ones(client: httpx.Client) -> None:
