@@ -1,11 +1,11 @@
 """Features as a service beside Feast's precomputed vectors, on SQLite and on one Redis, over HTTP and in process.
 
-One view of five features, and a service of three, for 50,000 entities. Feast's services have `precompute_online=True`: it
-keeps one vector for each key of a service, ours reads the views. Keys are drawn anew for every call.
+One view of five features, and a service of three, for 50,000 entities. Feast's services have `precompute_online=True`:
+it keeps one vector for each key of a service, ours reads the views. Keys are drawn anew for every call.
 
 Over HTTP both servers have one worker and get the same bytes at `/get-online-features`; what our own route
-(`/features/<name>/lookup`, by row, with freshness) costs is beside. In process ours is `look_up` with its columns, Feast
-`get_online_features` and `to_dict`. CPU is that of the server (or of the process that asks) and of Redis.
+(`/features/<name>/lookup`, by row, with freshness) costs is beside. In process ours is `look_up` with its columns,
+Feast's `get_online_features` and `to_dict`. CPU is that of the server (or of the process that asks) and of Redis.
 
     python benchmarks/feature_service.py [--peers FOLDER] [--rounds 5] [--entities 50000]
 
@@ -285,11 +285,11 @@ def main() -> None:
                         lines.append(line(f"{store}, in process: {name}, {keys}", rounds))
         named = versions(python, ("feast", "pandas", "redis"))
     about = (
-        f"`service_1` has one view of five features, `service_3` three; {options.entities:,} entities, 1 or {MANY} keys "
-        f"a call, drawn anew, answers equal; p50 of each turn, median of {options.rounds} turns. Beside {named}, with "
-        "`precompute_online=True`: one vector for each key of a service, so that three views cost it one read. Over "
-        "HTTP one worker each and the same bytes; in process without HTTP on both sides. Wanted: 3 times, by latency "
-        "and by CPU. Latency over HTTP includes the client's 100 to 200 µs; CPU is that of server and Redis there, of "
+        f"`service_1` has one view of five features, `service_3` three; {options.entities:,} entities, 1 or {MANY} "
+        f"keys a call, drawn anew, answers equal; p50 of each turn, median of {options.rounds} turns. Beside {named}, "
+        "with `precompute_online=True`: one vector for each key of a service, so that three views cost it one read. "
+        "Over HTTP one worker each and the same bytes; in process without HTTP on both sides. Wanted: 3 times, by "
+        "latency and by CPU. Latency over HTTP includes the client's 100 to 200 µs; CPU is that of server and Redis there, of "
         "the process alone in process. The last column is `/features/<name>/lookup` by row with freshness, beside "
         f"Feast: times faster / cheaper. The load average was {os.getloadavg()[0]:.1f} at the end."
     )

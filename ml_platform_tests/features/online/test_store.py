@@ -140,7 +140,7 @@ def test_a_reader_that_knows_the_old_definition_sees_the_new_one_at_once(uri: st
         assert temp(reader, "EWR") == 2.0
         writer.write("weather", ("origin",), rows(("EWR", NOON, 9.0)).rename({"temp": "t"}), view_hash="two")
         (row,) = reader.read([("weather", ("EWR",))])
-        assert row == Row(to_micros(NOON), {"t": 9.0})
+        assert row == Row(to_micros(NOON), {"t": 9.0}, "two")
 
 
 def test_times_before_1970_and_far_ahead_are_ordered(store: OnlineStore):
