@@ -289,8 +289,8 @@ def main() -> None:
         f"keys a call, drawn anew, answers equal; p50 of each turn, median of {options.rounds} turns. Beside {named}, "
         "with `precompute_online=True`: one vector for each key of a service, so that three views cost it one read. "
         "Over HTTP one worker each and the same bytes; in process without HTTP on both sides. Wanted: 3 times, by "
-        "latency and by CPU. Latency over HTTP includes the client's 100 to 200 µs; CPU is that of server and Redis there, of "
-        "the process alone in process. The last column is `/features/<name>/lookup` by row with freshness, beside "
+        "latency and by CPU. Latency over HTTP includes the client's 100 to 200 µs; CPU is that of server and Redis, "
+        "in process of the process alone. The last column is `/features/<name>/lookup` by row with freshness, beside "
         f"Feast: times faster / cheaper. The load average was {os.getloadavg()[0]:.1f} at the end."
     )
     print("\n".join(lines))
