@@ -20,7 +20,8 @@ from ml_platform.registry.feature_services import FeatureServiceStore
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
 from ml_platform.spec.feature_service import FeatureServiceSpec
-from ml_platform.spec_yaml import SpecError, check_project, check_services
+from ml_platform.spec_yaml import check_project, check_services
+from ml_platform.yaml_documents import SpecError
 
 VIEW = """/*
 description: How busy a shop is.
