@@ -15,7 +15,7 @@ from ml_platform.inference.outcomes import Outcome as WalkOutcome
 from ml_platform.registry.input_contract import violations_by_field
 from ml_platform.segment_log.segments import LogUnavailable
 from ml_platform.serving.http.problems import InvalidRequest
-from ml_platform.serving.inputs.feature_lookup import OnlineStoreFailed
+from ml_platform.serving.inputs.store_reads import OnlineStoreFailed
 from ml_platform.serving.models.slots import EndpointState, ServedModel
 from ml_platform.serving.prediction.responses import Prediction
 from ml_platform.serving.prediction.score_body import score_body

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from ml_platform.segment_log.segments import LogUnavailable
-from ml_platform.serving.inputs.feature_lookup import OnlineStoreFailed
+from ml_platform.serving.inputs.store_reads import OnlineStoreFailed
 from ml_platform.serving.models.slots import EndpointState
 from ml_platform.spec.stream import Stream
 from ml_platform.stream_scoring.batch_scorer import BatchScorer
