@@ -140,12 +140,19 @@ def bundle_of_version(tracker: Tracker, model: str, version: int) -> str:
     Raises
     ------
     LookupError
-        When the registry has no such version, with those that it has.
+        When the registry has no such version, with those that it has, or one that was registered without a bundle.
     """
     known = {int(entry.version): entry for entry in versions_of(tracker, model)}
     if version not in known:
         raise LookupError(f"{model}: no version {version} is registered; there are {sorted(known) or 'none'}")
-    return str(known[version].tags["bundle_digest"])
+    digest = known[version].tags.get("bundle_digest")
+    if digest is None:
+        raise LookupError(
+            f"{model}: version {version} has no bundle (no tag bundle_digest in MLflow): it was not registered by this "
+            "platform, and cannot serve; to make it one that can: ml-platform models import "
+            f"{model} models:/{model}/{version}"
+        )
+    return str(digest)
 
 
 def describe(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation) -> str:

@@ -1,7 +1,11 @@
+import shutil
+
 import polars as pl
 import pytest
 from mlflow.exceptions import MlflowException
+from typer.testing import CliRunner
 
+from ml_platform.cli import app
 from ml_platform.governance.audit_table import read_audit
 from ml_platform.governance.ledger_check import ANCHORED
 from ml_platform.promotion.promote import RegistryBehind, promote, promote_version, rollback, sync_registry
@@ -177,3 +181,31 @@ def test_registry_outage_leaves_the_release_and_can_be_made_up(shops: Shops, tra
     sync_registry(shops.settings, "order_late")
     assert aliased(shops, "champion") == 1
     assert read_releases(shops.lake)["action"].to_list() == ["promotion"]
+
+
+def test_versions_that_cannot_serve_are_refused_with_what_to_do(
+    shops: Shops, trained: TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unknown, of somebody else, or without its bundle: each has its answer, at once, and changes nothing."""
+    first = register(shops.spec, trained, judged(shops, trained), tracker=shops.tracker)
+    promote_version(shops.settings, "order_late", 1, by="ann", reason="first")
+    shops.tracker.client.create_model_version("order_late", first.model_uri)  # by MLflow's UI, say
+    files = shops.store.read_bundle(trained.digest)
+    files["manifest.json"] = files["manifest.json"].replace(b"shops@example.com", b"other@example.com")
+    gone = shops.store.put_bundle(files)
+    shops.tracker.client.create_model_version("order_late", first.model_uri, tags={"bundle_digest": gone})
+    shutil.rmtree(shops.store.bundle_path(gone))
+    monkeypatch.setenv("ML_PLATFORM_HOME", str(shops.settings.home))
+    for version, words in {
+        9: "order_late: no version 9 is registered; there are [1, 2, 3]",
+        2: "order_late: version 2 has no bundle (no tag bundle_digest in MLflow): it was not registered by this",
+        3: f"no bundle {gone[:12]} in",
+    }.items():
+        with pytest.raises(LookupError) as refused:
+            promote_version(shops.settings, "order_late", version, by="ann", reason="mine")
+        assert words in str(refused.value)
+        done = CliRunner().invoke(app, ["promote", "order_late", str(version), "--reason", "mine"])
+        assert (done.exit_code, words in done.output) == (1, True), done.output
+    document = shops.store.document("order_late")
+    assert document is not None
+    assert ([target.version for target in document.targets], document.revision) == ([1], 1)
