@@ -64,8 +64,8 @@ def write_plain(path: Path) -> None:
     boosted_model(NUMBERS + STRINGS).booster_.save_model(path)
 
 
-def publish_plain(settings: Settings) -> None:
-    """Release a model `plain` whose 30 features all come with the request."""
+def publish_plain(settings: Settings, model: str = "plain") -> None:
+    """Release a model whose 30 features all come with the request."""
     names = [f"number_{position}" for position in range(NUMBERS)]
     strings = [f"category_{position}" for position in range(STRINGS)]
     features = [Feature(name=name, kind="numeric", source="input") for name in names]
@@ -74,7 +74,7 @@ def publish_plain(settings: Settings) -> None:
     manifest = msgspec.json.decode(releases.bundle(1)["manifest.json"], type=Manifest)
     manifest = msgspec.structs.replace(
         manifest,
-        model="plain",
+        model=model,
         id=None,
         as_of=None,
         inputs=tuple(
@@ -96,4 +96,4 @@ def publish_plain(settings: Settings) -> None:
     store = ReleaseStore(settings.releases_dir)
     files = {"manifest.json": msgspec.json.encode(manifest), "model.onnx": graph}
     digest = store.put_bundle({**files, "golden.json": msgspec.json.encode(golden)})
-    store.publish("plain", [Target(version=1, digest=digest)], reason="benchmark", by="benchmark")
+    store.publish(model, [Target(version=1, digest=digest)], reason="benchmark", by="benchmark")

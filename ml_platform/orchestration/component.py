@@ -12,7 +12,7 @@ from ml_platform.features.views.load import load_views
 from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.sources.source_spec import SourceSpec
 from ml_platform.orchestration.catalogue_asset import catalogue_asset
-from ml_platform.orchestration.composed_asset import composed_release
+from ml_platform.orchestration.composed_asset import composed_assets
 from ml_platform.orchestration.feature_assets import feature_view_defs
 from ml_platform.orchestration.feature_service_asset import feature_service_asset
 from ml_platform.orchestration.model_defs import build_model_defs
@@ -147,5 +147,5 @@ class ComposedEndpoint(dg.Component):
         return cls(load_composed(context.path / "defs.yaml"))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
-        """Build the asset that publishes it."""
-        return dg.Definitions(assets=[composed_release(self.spec)])
+        """Build the assets that publish it and keep its log."""
+        return dg.Definitions(assets=composed_assets(self.spec))

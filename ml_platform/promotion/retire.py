@@ -11,6 +11,7 @@ from ml_platform.lake.query.sql import referenced_tables
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.promotion.promote import sync_registry
 from ml_platform.promotion.reconcile import reconcile_registry
+from ml_platform.registry.composition import CompositionStore
 from ml_platform.registry.manifest import Endpoint, describe_targets
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.tracking import Tracker
@@ -30,7 +31,9 @@ class ModelUse(Strict):
     declared_in: str | None = Field(description="Its folder in `defs/`; null where it was removed.")
     schedules: tuple[str, ...] = Field(description="What its declaration starts by itself, each with its time.")
     looks_up: tuple[str, ...] = Field(description="Feature views that no other model looks up.")
-    readers: tuple[str, ...] = Field(description="Feature views and other models that read its tables, with these.")
+    readers: tuple[str, ...] = Field(
+        description="Feature views and other models that read its tables, with these; composed endpoints that ask it."
+    )
     tables: tuple[str, ...] = Field(description="Tables of the lake that hold its rows, scores and answers; they stay.")
 
 
@@ -74,7 +77,7 @@ def use_of(
         declared_in=next((str(path.parent) for path in declared), None),
         schedules=tuple(_schedules(next(iter(declared.values())))) if declared else (),
         looks_up=tuple(sorted(own - looked_up)),
-        readers=tuple(_readers(model, others, views)),
+        readers=(*_readers(model, others, views), *_composed(store, documents)),
         tables=tables,
     )
 
@@ -134,6 +137,16 @@ def _readers(model: str, others: Mapping[Path, ModelSpec], views: Mapping[str, F
         if tables := _own(model, referenced_tables(spine_text(spec, path.parent))):
             readers.append(f"model {spec.name} ({tables})")
     return readers
+
+
+def _composed(store: ReleaseStore, documents: Mapping[str, Endpoint]) -> list[str]:
+    """Composed endpoints that answer by some endpoints, in words: without these they answer 503."""
+    composed = CompositionStore(store).all()
+    return [
+        f"composed endpoint {name} ({', '.join(members)})"
+        for name, one in composed.items()
+        if (members := [member for member in one.members if member in documents])
+    ]
 
 
 def _own(model: str, tables: Iterable[str]) -> str:

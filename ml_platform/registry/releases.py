@@ -181,6 +181,8 @@ class ReleaseStore:
         """Check that a model has registered versions, and this one (raises LookupError)."""
         versions = self.versions(model) if is_name(model) else {}
         if not versions:
+            if is_name(model) and (self.folder / "compositions" / f"{model}.json").exists():
+                raise LookupError(f"'{model}' is a composed endpoint and has no versions: name one of its members")
             known = list(self.registered())
             near = "".join(f". Did you mean '{name}'?" for name in get_close_matches(model[:80], known, n=1))
             raise LookupError(

@@ -7,8 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from ml_platform.cli import app
-from ml_platform.orchestration.composed_asset import composed_release
+from ml_platform.orchestration.composed_asset import composed_assets
 from ml_platform.orchestration.resources import build_resources
+from ml_platform.promotion.retire import use_of
 from ml_platform.registry.composition import CompositionStore
 from ml_platform.registry.manifest import Target
 from ml_platform.registry.releases import ReleaseStore
@@ -69,6 +70,9 @@ def test_it_is_published_listed_changed_and_retired(declared: Path, settings: Se
     assert "together: the mean of north (0.5), south (0.5); revision 2" in listed
     assert "half and half" in listed
     store = ReleaseStore(settings.releases_dir)
+    with pytest.raises(LookupError, match="'together' is a composed endpoint and has no versions"):
+        store.check_version("together")
+    assert use_of(settings, "south", {}, {}).readers == ("composed endpoint together (south)",)
     store.publish("south", [], reason="over", by="pytest", action="retirement")
     assert "does not fit what is released now" in run("list")[1]
     assert run("retire", "together", "--reason", "over")[0] == 0
@@ -107,12 +111,14 @@ def test_a_mistake_is_told_with_its_line(declared: Path, written: str, line: int
 
 
 def test_the_asset_publishes_it_after_the_releases_of_its_members(declared: Path, settings: Settings) -> None:
-    asset = composed_release(load_composed(declared))
-    assert asset.asset_deps[dg.AssetKey(["together", "release"])] == {
+    release, log = composed_assets(load_composed(declared))
+    assert release.asset_deps[dg.AssetKey(["together", "release"])] == {
         dg.AssetKey(["north", "release"]),
         dg.AssetKey(["south", "release"]),
     }
-    result = dg.materialize([asset], resources=build_resources(settings))
+    result = dg.materialize([release, log], resources=build_resources(settings))
     [event] = result.asset_materializations_for_node("together__release")
     assert event.metadata["endpoint"].value == "/predict/together"
+    [event] = result.asset_materializations_for_node("together__inference_log")
+    assert event.metadata["new rows"].value == 0
     assert list(CompositionStore(ReleaseStore(settings.releases_dir)).all()) == ["together"]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
 from ml_platform.spec.composition import ComposedEndpointSpec
 from ml_platform_tests.serving.conftest import Server, bearer, start_server
+from ml_platform_tests.serving.openapi.test_document import FEW, assert_keeps_its_contract
 from ml_platform_tests.serving.releases import ROW, bundle, fill_online_store, score
 
 NAME = "late_together"
@@ -72,21 +74,25 @@ def test_it_is_described_like_a_model(server: Server) -> None:
     listed = {one["name"]: one for one in server.client.get("/models").json()["models"]}
     assert listed[NAME]["status"] == "serving"
     assert listed[NAME]["versions"][0]["family"] == "ensemble"
+    assert (listed[NAME]["members"], listed["north"]["members"]) == ({"north": [1], "south": [20]}, {})
     assert server.client.get(f"/models/{NAME}").json()["owner"] == "team:x"
     document = server.client.get("/openapi.json").json()
     answer = document["paths"][f"/predict/{NAME}"]["post"]["responses"]["200"]
     assert NAME in json.dumps(answer)
-    schemas = [
-        schema for schema in document["components"]["schemas"].values() if "members" in schema.get("properties", {})
-    ]
-    [members] = [schema["properties"]["members"]["properties"] for schema in schemas]
+    schemas = [schema.get("properties", {}).get("members", {}) for schema in document["components"]["schemas"].values()]
+    [members] = [schema["properties"] for schema in schemas if "properties" in schema]
     assert set(members) == {"north", "south"}
     for path in ("/", f"/models/{NAME}/console"):
         page = server.client.get(path)
         assert page.status_code == 200, page.text
         assert "Late, by two models." in page.text
+        assert f"models/{NAME}/console/versions" not in page.text  # it has none of its own
     metrics = server.client.get("/metrics").text
     assert f'ml_platform_predictions_total{{model="{NAME}",version="1"}}' in metrics
+
+
+def test_requests_and_answers_are_as_its_openapi_document_says(server: Server, tmp_path: Path) -> None:
+    assert_keeps_its_contract(server, tmp_path, *FEW, "--include-path-regex", f"^/predict/{NAME}$")
 
 
 def test_nobody_changes_its_traffic_as_a_model_s(server: Server) -> None:

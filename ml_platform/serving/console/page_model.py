@@ -153,7 +153,7 @@ def model_view(  # noqa: PLR0917 - what a page is made of
         drawn.append(plots.drift(status.drift))
     if status and status.performance:
         drawn.append(plots.performance(status.performance))
-    registered = slot.endpoint.model if slot.endpoint else None
+    registered = slot.endpoint.model if slot.endpoint and not about.members else None
     return ModelView(about, status, trouble, _versions(slot, total, cards), registered, drawn)
 
 

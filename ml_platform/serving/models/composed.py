@@ -1,14 +1,11 @@
 """Composed endpoints as a worker serves them: an immutable snapshot of all members, made anew when one changes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
-from ml_platform.features.expressions.compile import columns_of
-from ml_platform.features.expressions.compile import evaluator as compiled
-from ml_platform.features.expressions.row_operations import Evaluate
 from ml_platform.features.online.store import OnlineStore
 from ml_platform.inference.composition.signature import composed_manifest, unknown_member
 from ml_platform.inference.log_policy import LogPolicyFilter
@@ -16,6 +13,7 @@ from ml_platform.registry.composition import Composition, Pipeline, Route, cycle
 from ml_platform.registry.manifest import Endpoint, Manifest, Target
 from ml_platform.serving.inputs.feature_lookup import Lookups
 from ml_platform.serving.inputs.request_decoder import RowDecoder, decoder_of
+from ml_platform.serving.models.row_router import RowRouter
 from ml_platform.serving.models.slots import EndpointState, ServedModel, ServingState, refusal
 
 
@@ -45,10 +43,8 @@ class ComposedModel(ServedModel):
     composition: Composition
     members: Mapping[str, EndpointState]  # whose versions pass over what only others read
     sources: Mapping[str, EndpointState]  # the same as they answer for themselves
-    rules: tuple[tuple[Evaluate, str], ...] = ()  # of a route
-    by_value: Mapping[str | int | bool, str] = field(default_factory=dict)  # of a route by a map
-    route_inputs: tuple[str, ...] = ()
-    route_instants: tuple[str, ...] = ()  # those that are timestamps
+    log_columns: tuple[str, ...]  # what the inference log has of the members, a score and a version of each
+    router: RowRouter | None  # of a route
 
     @property
     def explains(self) -> bool:
@@ -89,12 +85,8 @@ def composed_state(
             raise MemberGone(reason)
     manifest = composed_manifest(composition, {name: _manifest(slot) for name, slot in members.items()})
     inputs = {one.name for one in manifest.inputs}
+    decoders: list[RowDecoder] = []
     target = Target(version=composition.revision, digest=composition.digest)
-    rules = of.rules if isinstance(of, Route) else ()
-    read = [
-        *([of.by] if isinstance(of, Route) and of.by else []),
-        *(name for rule in rules for name in columns_of(rule.tree)),
-    ]
     model = ComposedModel(
         name=composition.name,
         version=composition.revision,
@@ -109,11 +101,9 @@ def composed_state(
         log_filter=LogPolicyFilter.of(manifest, keys_dir),
         composition=composition,
         sources=members,
-        members={name: _passing_over(slot, inputs) for name, slot in members.items()},
-        rules=tuple((compiled(rule.tree), rule.model) for rule in rules),
-        by_value=dict(of.values) if isinstance(of, Route) else {},
-        route_inputs=tuple(dict.fromkeys(read)),
-        route_instants=tuple(one.name for one in manifest.inputs if one.name in read and one.type == "timestamp"),
+        members={name: _passing_over(slot, inputs, decoders) for name, slot in members.items()},
+        log_columns=tuple(f"{name}__{what}" for name in composition.members for what in ("score", "version")),
+        router=RowRouter(of, manifest.inputs) if isinstance(of, Route) else None,
     )
     endpoint = Endpoint(
         model=composition.name,
@@ -132,22 +122,25 @@ def _manifest(slot: EndpointState) -> Manifest:
     return msgspec.structs.replace(manifest, model=slot.name, inputs=slot.inputs if slot.is_mixed else manifest.inputs)
 
 
-def _passing_over(slot: EndpointState, inputs: set[str]) -> EndpointState:
-    """A member whose versions pass over what only others read of a request."""
+def _passing_over(slot: EndpointState, inputs: set[str], decoders: list[RowDecoder]) -> EndpointState:
+    """A member whose versions pass over what only others read; those that want the same share a decoder."""
 
     def changed(model: ServedModel) -> ServedModel:
+        own = {one.name for one in model.manifest.inputs}
         if isinstance(model, ComposedModel):
-            members = {name: _passing_over(one, inputs) for name, one in model.members.items()}
-            others = inputs - {one.name for one in model.manifest.inputs}
-            return replace(model, members=members, decoder=decoder_of(model.manifest, sorted(others)))
-        further = sorted((inputs | set(model.decoder.others)) - {one.name for one in model.manifest.inputs})
-        return replace(model, decoder=_decoder(model, further))
+            members = {name: _passing_over(one, inputs, decoders) for name, one in model.members.items()}
+            return replace(model, members=members, decoder=decoder_of(model.manifest, sorted(inputs - own)))
+        return replace(model, decoder=decoder(model, tuple(sorted((inputs | set(model.decoder.others)) - own))))
+
+    def decoder(model: ServedModel, others: tuple[str, ...]) -> RowDecoder:
+        wanted = (model.manifest.inputs, others)
+        known = next((one for one in decoders if (one.inputs, one.others) == wanted), None)
+        if known is None:
+            known = model.decoder if model.decoder.others == others else decoder_of(model.manifest, others)
+            decoders.append(known)
+        return known
 
     return replace(slot, served=tuple(map(changed, slot.served)), shadows=())
-
-
-def _decoder(model: ServedModel, others: list[str]) -> RowDecoder:
-    return model.decoder if model.decoder.others == tuple(others) else decoder_of(model.manifest, others)
 
 
 def composed_slots(

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 from pydantic import BaseModel, Field
 
+from ml_platform.serving.models.composed import ComposedModel
 from ml_platform.serving.models.slots import EndpointState, Refusal, ServedModel, ServingState
 
 
@@ -42,6 +43,9 @@ class ModelSummary(BaseModel):
     refused: RefusedRelease | None = Field(description="The newest release, while it is refused.")
     shadows: list[int] = Field([], description="Versions that are scored and logged but never answer.")
     shadow_refused: RefusedRelease | None = Field(None, description="A shadow version, while it is refused.")
+    members: dict[str, list[int]] = Field(
+        {}, description="Of a composed endpoint: endpoint that answers a part → its versions that take traffic."
+    )
     predict: str = Field(description="Path to post rows to.")
 
 
@@ -175,6 +179,12 @@ def _refused(refusal: Refusal | None) -> RefusedRelease | None:
     )
 
 
+def _members(model: ServedModel | None) -> dict[str, list[int]]:
+    if not isinstance(model, ComposedModel):
+        return {}
+    return {name: [one.version for one in slot.served] for name, slot in model.members.items()}
+
+
 def _summary(slot: EndpointState) -> dict[str, Any]:
     main = main_version(slot)
     shares = traffic_shares(slot)
@@ -196,5 +206,6 @@ def _summary(slot: EndpointState) -> dict[str, Any]:
         "refused": _refused(slot.refused),
         "shadows": [model.version for model in slot.shadows],
         "shadow_refused": _refused(slot.shadow_refused),
+        "members": _members(main),
         "predict": f"/predict/{slot.name}",
     }

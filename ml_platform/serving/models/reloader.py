@@ -130,9 +130,9 @@ class Watcher:
             logger.warning("%s", self._state.trouble)
             return
         self._state.trouble = None
-        self._composed.poll()
         for name, stamp in stamps.items():
             self._poll_model(name, stamp)
+        self._composed.poll()
         self._look_at_intervals()
         self._state.checked_at = datetime.now(UTC)
 

@@ -24,6 +24,7 @@ from ml_platform.serving.http.messages import Refused
 from ml_platform.serving.http.problems import InvalidRequest, Problem
 from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.serving.inputs.shared_inputs import of_version
+from ml_platform.serving.inputs.shared_rows import SharedRows
 from ml_platform.serving.inputs.store_reads import OnlineStoreFailed
 from ml_platform.serving.models.composed import ComposedModel
 from ml_platform.serving.models.intervals import IntervalLevel, without_intervals
@@ -267,23 +268,25 @@ class Predictor:
         return answer, scored
 
     def _score(
-        self, model: ServedModel, body: bytes, options: PredictionOptions
+        self, model: ServedModel, body: bytes, options: PredictionOptions, shared: SharedRows | None = None
     ) -> tuple[Scored, dict[str, int] | msgspec.UnsetType]:
         """Score a body by a version, or by the members of a composed endpoint, whose versions are told too.
 
         Each member is asked as at its own endpoint: its hook prepares the rows, and its traffic split chooses.
         """
         if not isinstance(model, ComposedModel):
-            return _score_by(model, body, options), msgspec.UNSET
+            return _score_by(model, body, options, shared), msgspec.UNSET
         if options.explain and not model.explains:
             raise Refused(422, "not_explainable", why_composed_not_explained(model))
         _check_explained(model, body, options)
+        own, rows = options, shared or SharedRows()
+        if options.version is not None or options.stages is not None:
+            own = msgspec.structs.replace(options, version=None, stages=None)
 
         def score(name: str, body: bytes) -> tuple[ServedModel, Scored]:
-            slot, own = model.members[name], msgspec.structs.replace(options, version=None, stages=None)
-            body = self._prepared(name, body, own)
+            slot, body = model.members[name], self._prepared(name, body, own)
             member, _ = _choose(slot, body, own)
-            scored = self._score(member, body, own)[0]
+            scored = self._score(member, body, own, rows)[0]
             if own.explain and not isinstance(member, ComposedModel):
                 add_details(member, scored, explain=True, features=False)
             return member, scored
@@ -412,7 +415,7 @@ def _by_version(invalid: InvalidRequest, model: ServedModel, slot: EndpointState
     return of_version(invalid, VersionInputs(model.version, model.manifest.inputs), others)
 
 
-def _score_by(model: ServedModel, body: bytes, options: PredictionOptions) -> Scored:
+def _score_by(model: ServedModel, body: bytes, options: PredictionOptions, shared: SharedRows | None = None) -> Scored:
     """Score a body's rows with a version.
 
     Raises
@@ -423,7 +426,7 @@ def _score_by(model: ServedModel, body: bytes, options: PredictionOptions) -> Sc
         When the online store cannot be read and the fallback is "fail".
     """
     _check_explained(model, body, options)
-    return score_body(model, body, options.request_id, options.caller, stages=options.stages)
+    return score_body(model, body, options.request_id, options.caller, stages=options.stages, shared=shared)
 
 
 def _check_explained(model: ServedModel, body: bytes, options: PredictionOptions) -> None:
