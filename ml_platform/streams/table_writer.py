@@ -20,6 +20,7 @@ T = TypeVar("T")
 COMPACT_EVERY = 100  # commits: the cost of one grows with the table's files
 # Statistics of the first columns alone (partition, position and two instants): those of all double a commit's cost.
 _PROPERTIES = {"delta.dataSkippingNumIndexedCols": "4"}
+_NOBODY = -1
 logger = logging.getLogger("streams")
 
 
@@ -42,7 +43,7 @@ class TableWriter:
         self._lake, self._application = lake, application
         self._target: DeltaTable | None = None
         self._positions: dict[int, int] = {}
-        self._owner: int | None = None
+        self._owner = _NOBODY  # until somebody takes over, also where there is no table yet
         self._commits = 0
 
     def open(self, partitions: Sequence[int]) -> Mapping[int, int]:
@@ -55,7 +56,7 @@ class TableWriter:
         StreamUnavailable
             When the table cannot be read or written now.
         """
-        self._owner = None
+        self._owner = _NOBODY
 
         def claim() -> dict[int, int]:
             self._refresh()
@@ -93,7 +94,7 @@ class TableWriter:
                 return
             stored = {partition: self._stored(self._position_id(partition)) for partition in ends}
             owners = {partition: self._stored(self._owner_id(partition)) for partition in ends}
-            is_owner = self._owner is None or all(owner == self._owner for owner in owners.values())
+            is_owner = all(owner == self._owner for owner in owners.values())
             if not is_owner or any(stored[partition] != self._positions[partition] for partition in ends):
                 raise Fenced(f"table '{self.table}': another process has taken over partitions {sorted(ends)}")
             self._write(
