@@ -8,9 +8,25 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ml_platform.serving.ray_app import main
+
+
+def one_at_a_time(function: Callable[[], Any]) -> Callable[[], Any]:
+    """Let one thread call a function at once: of two that ask for Serve's status, Ray raises ValueError to one.
+
+    It pickles the autoscaling policy by a table of the process, into which both enter it and from which both take it.
+    """
+    lock = threading.Lock()
+
+    def call() -> Any:
+        with lock:
+            return function()
+
+    return call
 
 
 def tell_states(file: Path) -> None:
@@ -40,7 +56,8 @@ def tell_states(file: Path) -> None:
 
 
 if __name__ == "__main__":
-    import ray.serve  # noqa: F401 - by one thread: two that import it at once get in each other's way
+    import ray.serve  # by one thread: two that import it at once get in each other's way
 
+    ray.serve.status = one_at_a_time(ray.serve.status)
     threading.Thread(target=tell_states, args=(Path(sys.argv[2]),), daemon=True).start()
     sys.exit(main(sys.argv[1:2]))
