@@ -44,6 +44,7 @@ def lab_command(project: Path, settings: Settings, *, port: int, idle_minutes: f
         "ServerApp.port": port,
         "ServerApp.root_dir": str(project),
         "ServerApp.open_browser": browser,
+        "ServerApp.allow_root": hasattr(os, "geteuid") and os.geteuid() == 0,  # in a container there is no other user
         "LabApp.workspaces_dir": str(folder / "workspaces"),
         "LabApp.user_settings_dir": str(folder / "settings"),
         # Nothing is asked of other hosts: neither news nor newer versions.
