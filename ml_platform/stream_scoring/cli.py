@@ -227,7 +227,7 @@ class _Once(logging.Filter):
         self._told: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        kind = record.getMessage().split("|")[0][:80]
+        kind = record.getMessage().partition(" ")[0]
         if record.created - self._told.get(kind, 0.0) < 30:
             return False
         self._told[kind] = record.created

@@ -3,7 +3,6 @@
 import logging
 import os
 import socket
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ logger = logging.getLogger("streams")
 
 
 class Report:
-    """The status of one part of a worker. One thread tells it what happens; a thread of its own writes it.
+    """The status of one part of a worker, told and written by the thread that runs it.
 
     Parameters
     ----------
@@ -50,7 +49,6 @@ class Report:
         self._ages: deque[tuple[float, float]] = deque(maxlen=_AGES_KEPT)
         self._rates: deque[tuple[float, int]] = deque(maxlen=_RATE_SECONDS + 1)
         self._due = 0.0
-        self._lock = threading.Lock()
         self._age = metrics.age.labels(model)
 
     def enter(self, state: State, reason: str | None = None) -> None:
@@ -118,19 +116,18 @@ class Report:
         clock = time.monotonic()
         self._due = clock + RENEWED_SECONDS
         status = self.status
-        with self._lock:
-            self._take_lag()
-            self._rates.append((clock, status.answered + status.dead_letters))
-            (first, before), (last, now) = self._rates[0], self._rates[-1]
-            status.rows_per_second = round((now - before) / (last - first), 1) if last > first else 0.0
-            ages = sorted(age for at, age in self._ages if at > clock - _AGE_SECONDS)
-            status.seconds_p50 = round(ages[len(ages) // 2], 4) if ages else None
-            status.seconds_p99 = round(ages[int(len(ages) * 0.99)], 4) if ages else None
-            status.updated_at = datetime.now(UTC)
-            try:
-                write_status(self._folder, status)
-            except OSError as error:
-                logger.error("%s: its status cannot be written: %s", self._name, error)
+        self._take_lag()
+        self._rates.append((clock, status.answered + status.dead_letters))
+        (first, before), (last, now) = self._rates[0], self._rates[-1]
+        status.rows_per_second = round((now - before) / (last - first), 1) if last > first else 0.0
+        ages = sorted(age for at, age in self._ages if at > clock - _AGE_SECONDS)
+        status.seconds_p50 = round(ages[len(ages) // 2], 4) if ages else None
+        status.seconds_p99 = round(ages[int(len(ages) * 0.99)], 4) if ages else None
+        status.updated_at = datetime.now(UTC)
+        try:
+            write_status(self._folder, status)
+        except OSError as error:
+            logger.error("%s: its status cannot be written: %s", self._name, error)
 
     def _take_lag(self) -> None:
         if self._lag is None:

@@ -26,7 +26,9 @@ def test_a_broker_that_is_away_at_the_start_and_in_the_middle_is_waited_for(tmp_
         proxy.kill()
         worker = world.start()
         world.wait_until(lambda: "waiting" in world.log() and "broker does not answer" in world.log(), "it waits")
-        assert world.status().state == "waiting"
+        status = world.status()
+        assert status is not None
+        assert status.state == "waiting"
         assert worker.poll() is None
         proxy.start()
         world.wait_for(5)

@@ -162,6 +162,7 @@ def test_a_topic_is_copied_once_and_what_is_no_answer_is_told(lake):
         return made
 
     done = copy(*values).copy()
+    assert done is not None
     assert (done.table, done.rows, done.newest) == (ANSWERS, 5, 1_000_004)
     again = copy(*values)
     assert again.copy() is None
