@@ -20,6 +20,13 @@ from ml_platform_tests.paths import PROJECT_ROOT
 from ml_platform_tests.toy_world import Shops
 
 World = tuple[Shops, TrainedModel]
+# Libraries that start threads when they are imported: a fork in which such a thread holds a lock would wait for ever.
+NO_THREADS = {
+    "_RJEM_MALLOC_CONF": "background_thread:false",  # Polars' and Delta's allocators
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "OPENBLAS_NUM_THREADS": "1",
+}
 EVERY_STEP = bool(os.environ.get("EVERY_STEP"))
 
 
@@ -42,7 +49,7 @@ def write_case(walks: Walks | None, shops: Shops, trained: TrainedModel) -> Path
 
 
 def run(*words: object) -> str:
-    environment = {name: value for name, value in os.environ.items() if name != "ML_PLATFORM_HOME"}
+    environment = {name: value for name, value in os.environ.items() if name != "ML_PLATFORM_HOME"} | NO_THREADS
     done = subprocess.run(
         [sys.executable, "-m", "ml_platform_tests.promotion.releasing", *map(str, words)],
         check=False, capture_output=True, text=True, cwd=PROJECT_ROOT, env=environment, timeout=1800,
