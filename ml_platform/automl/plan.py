@@ -14,6 +14,7 @@ from ml_platform.automl.plain.rows import number_labels
 from ml_platform.automl.split_plan import fit_split
 from ml_platform.features.training_sets.labels import plain_labels
 from ml_platform.inference.matrix import label_classes
+from ml_platform.new_model.entities import repeating_entity
 from ml_platform.new_model.inputs import DraftInput, choose_inputs
 from ml_platform.new_model.row_identity import choose_id, choose_instant, times_not_chosen
 from ml_platform.new_model.table_columns import TableColumn, check_known, table_columns
@@ -21,23 +22,6 @@ from ml_platform.new_model.target import Target, guess_target
 from ml_platform.spec.model import CLASSIFICATION_METRICS, LOWER_IS_BETTER, REGRESSION_METRICS
 from ml_platform.spec.types import Task
 
-_ENTITY_WORDS = frozenset(
-    {
-        "customer",
-        "client",
-        "user",
-        "account",
-        "patient",
-        "person",
-        "member",
-        "household",
-        "device",
-        "machine",
-        "subject",
-    }
-)
-_FEWEST_GROUPS = 20
-_LEAST_REPEATS = 1.2  # rows of an entity on average, from which entities count as repeating
 _RARE_CLASS = 10
 _DEFAULT_METRIC: dict[Task, str] = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
 
@@ -223,23 +207,10 @@ def _of_time(time: str | None, columns: Mapping[str, TableColumn]) -> Decision:
 def _group(columns: Mapping[str, TableColumn], options: AutomlOptions, *, ids: Sequence[str]) -> tuple[str | None, str]:
     if options.group is not None:
         return options.group, "as the option says"
-
-    def repeats(column: TableColumn) -> bool:
-        is_named = "id" in column.words and bool(column.words & _ENTITY_WORDS)
-        known = column.rows - column.nulls
-        return (
-            column.name not in ids
-            and is_named
-            and column.kind in {"string", "integer"}
-            and column.distinct >= _FEWEST_GROUPS
-            and known >= _LEAST_REPEATS * column.distinct
-        )
-
-    repeating = [name for name, column in columns.items() if repeats(column)]
-    if not repeating:
+    column = repeating_entity(columns, ids=ids)
+    if column is None:
         return None, "no column names an entity with several rows"
-    column = columns[repeating[0]]
-    return repeating[0], f"{column.rows - column.nulls:,} rows of {column.distinct:,} entities"
+    return column.name, f"{column.rows - column.nulls:,} rows of {column.distinct:,} entities"
 
 
 def _split_kind(task: Task, time: str | None, group: str | None, options: AutomlOptions) -> tuple[SplitKind, str]:

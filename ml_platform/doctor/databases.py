@@ -3,6 +3,7 @@
 import sqlite3
 import urllib.request
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ from ml_platform.features.online.open import open_online_store
 from ml_platform.features.online.store import ViewSchema
 from ml_platform.formats import ONLINE
 from ml_platform.processes.platform import missing_settings
+from ml_platform.registry.dead_runs import dead_runs
 from ml_platform.settings import Settings
 from ml_platform.sqlite_uri import is_sqlite, sqlite_file
 
@@ -103,6 +105,18 @@ def tracking(settings: Settings) -> Iterator[Finding]:
         yield ok("tracking", f"{file} is not made yet")
         return
     yield from _sqlite_schema("tracking", file, schema, remedy)
+    yield from _open_runs(file)
+
+
+def _open_runs(file: Path) -> Iterator[Finding]:
+    """Name runs that a kill left open; what else is wrong with the file is told by the check of its schema."""
+    with suppress(sqlite3.Error), looked_into(file) as connection:
+        for run in dead_runs(connection):
+            yield warning(
+                "tracking",
+                f"run {run.name} of {run.model} ({run.run_id}) is open although its process ended by a kill or a crash",
+                "make dev ends it at its start, as does the next run of the same model",
+            )
 
 
 def _revision_in_server(uri: str) -> str | None:

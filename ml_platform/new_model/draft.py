@@ -17,6 +17,7 @@ from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.names import quoted, sql_name
 from ml_platform.lake.sources.inference_notes import few
 from ml_platform.lake.sources.source_spec import ColumnSpec
+from ml_platform.new_model.entities import repeating_entity
 from ml_platform.new_model.files import defs_yaml, spine_sql
 from ml_platform.new_model.inputs import DraftInput, choose_inputs, identity_inputs, leave_out, names_of
 from ml_platform.new_model.offered_lookups import offered_lookups
@@ -57,7 +58,7 @@ class Wanted:
     owner
         Who answers for it.
     group
-        Column whose rows stay together in one part of a split at random; it is no input.
+        Column whose rows stay together in one part of a split at random; it is no input. Guessed when None.
     exclude
         Columns that are no inputs either.
     metric
@@ -129,16 +130,20 @@ def draft_model(
     distinct = rows.height if row_id.row_hash is None else rows.drop(wanted.target).n_unique()
     if distinct < min(_MANY_DISTINCT, _MOSTLY_DISTINCT * rows.height):
         row_id = replace(row_id, hashed=row_id.name)  # of few hashes, few instants could be drawn
+    others = {name: column for name, column in columns.items() if name != wanted.target}
     if wanted.group is not None:
         check_known(wanted.group, rows.columns, wanted.table)
-        row_id = replace(row_id, hashed=f"{quoted(wanted.group)}::VARCHAR")  # one instant, and so one part, for each
-    instant = choose_instant(
-        {name: column for name, column in columns.items() if name != wanted.target},
-        row_id, table=wanted.table, wanted=wanted.time,
-    )  # fmt: skip
+    group, instant = wanted.group, choose_instant(others, row_id, table=wanted.table, wanted=wanted.time)
+    if group is None and instant.is_drawn:
+        entity = repeating_entity(others, ids=row_id.columns)
+        group = entity.name if entity is not None else None
+    if group is not None:
+        own = f"{quoted(group)}::VARCHAR"  # one instant, and so one part, for each
+        row_id = replace(row_id, hashed=f"coalesce({own}, {row_id.hashed})" if columns[group].nulls else own)
+        instant = choose_instant(others, row_id, table=wanted.table, wanted=wanted.time)
     chosen = choose_inputs(columns, target=wanted.target, row_id=row_id, instant=instant, contract=contract)
     chosen = leave_out(chosen, wanted.exclude, "not wanted")
-    chosen = leave_out(chosen, [wanted.group] if wanted.group else [], "names the entity")
+    chosen = leave_out(chosen, [group] if group else [], "names the entity")
     identity = identity_inputs(row_id, instant)
     query = spine_sql(wanted.table, row_id, instant, chosen.features, target)
     spine = _labelled(_run(query, wanted.table, rows), row_id, instant, chosen.features, target)
@@ -180,7 +185,8 @@ def draft_model(
     notes += _copies(rows.height - distinct, row_id, instant)
     notes += _told(instant, row_id, strong, chosen.left_out)
     if instant.is_drawn:
-        others = {name: column for name, column in columns.items() if name != wanted.target}
+        if group is not None:
+            notes.append(f"Rows of one {group} stay together in one part of the split.")
         notes += [f"{name} is not the time: {one.reason}." for name, one in times_not_chosen(others).items()]
     return Draft(spec, {"defs.yaml": declaration, "spine.sql": query}, tuple(notes))
 

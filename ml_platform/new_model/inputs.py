@@ -92,7 +92,9 @@ def choose_inputs(
         used_names.add(own)
         features.append(_input(column, own, (contract or {}).get(name)))
     if not features:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items()) or "there is no other column"
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items()) or (
+            "no other column is there but those that say which row it is, and when"
+        )
         raise ValueError(f"no column is left to predict '{target}' from ({reasons})")
     return DraftInputs(tuple(features), left_out)
 

@@ -1,7 +1,7 @@
 """Which row is which, and from when: the id and the instant of prediction, from the table's columns or made of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from ml_platform.lake.names import quoted
@@ -14,6 +14,7 @@ _FEWEST_INSTANTS = 10
 _FEWEST_NAMED = 3  # of a column that is named: to train, to choose and to judge on
 _SHORTEST = timedelta(hours=1)  # rows of a single load are written within less
 _ID_WORDS = frozenset({"id", "key", "uuid", "guid", "number", "no", "nr", "code", "instant", "index", "rownames"})
+_FLOAT_ID_WORDS = frozenset({"id", "key"})
 _TIME_WORDS = (
     "event",
     "prediction",
@@ -151,6 +152,7 @@ def choose_id(
         name = free_name("row_id", columns)
         return RowId(name, "string", expression, expression, tuple(key), None, "the table's key")
     unique = [column for column in others if column.is_unique and column.kind in {"string", "integer"}]
+    unique += [column for column in others if column.is_unique and column.is_whole and column.words & _FLOAT_ID_WORDS]
     named = [column for column in unique if column.words & _ID_WORDS or column.kind == "string" or column.counts_rows]
     if named:
         return _plain_id(min(named, key=lambda column: (not column.words & {"id", "key"}, column.counts_rows)))
@@ -223,6 +225,8 @@ def times_not_chosen(columns: Mapping[str, TableColumn]) -> dict[str, TimeNotCho
 
 
 def _plain_id(column: TableColumn) -> RowId:
+    if column.is_whole:
+        column = replace(column, kind="integer", expression=f"CAST({column.expression} AS BIGINT)")
     type_: FieldType = "integer" if column.kind == "integer" else "string"
     plain = column.kind in {"integer", "string"}
     expression = column.expression if plain else f"CAST({quoted(column.name)} AS VARCHAR)"
@@ -243,7 +247,7 @@ def _checked_id(columns: Mapping[str, TableColumn], name: str, table: str, targe
             f"id '{name}' of {table}: {column.rows - column.distinct:,} rows have the id of another row; leave --id "
             "out, and one is made"
         )
-    if column.kind in {"number", "boolean", "other"}:
+    if column.kind in {"number", "boolean", "other"} and not column.is_whole:
         raise ValueError(f"id '{name}' of {table} is a {column.kind}; an id is a text, a whole number or a date")
     return column
 

@@ -15,6 +15,7 @@ from ml_platform.yaml_documents import nearest
 ColumnKind = Literal["string", "integer", "number", "boolean", "timestamp", "date", "other"]
 
 MOST_VALUES = 32  # distinct values of a column that are listed
+_EXACT = 2**53  # up to here a float names a whole number
 _WORTHLESS_NAMES = frozenset({"", "x", "index", "row", "instant", "rownames", "unnamed: 0"})
 
 
@@ -38,6 +39,8 @@ class TableColumn:
         All distinct values, sorted, of texts and whole numbers that have few; None for many.
     is_cast
         Whether the table stores texts.
+    is_whole
+        Whether all are whole numbers that are stored with a fraction, as ids are after a column with gaps was a float.
     """
 
     name: str
@@ -50,6 +53,7 @@ class TableColumn:
     maximum: float | date | datetime | None = None
     values: tuple[str | int, ...] | None = None
     is_cast: bool = False
+    is_whole: bool = False
 
     @property
     def is_unique(self) -> bool:
@@ -131,6 +135,7 @@ def _column(values: pl.Series) -> TableColumn:
     if kind == "number":
         known = known.filter(known.is_finite())
     distinct = known.n_unique() if kind != "other" else 0
+    is_whole = kind == "number" and distinct > 0 and bool(((known == known.round()) & (known.abs() < _EXACT)).all())
     listed = kind in {"string", "integer"} and 0 < distinct <= MOST_VALUES
     return TableColumn(
         name=values.name,
@@ -143,6 +148,7 @@ def _column(values: pl.Series) -> TableColumn:
         maximum=known.max() if numeric else None,  # type: ignore[arg-type]
         values=tuple(known.unique().sort()) if listed else None,
         is_cast=is_text(values.dtype) and kind != "string",
+        is_whole=is_whole,
     )
 
 

@@ -19,6 +19,18 @@ _RARE = 10  # rows of a class below which it is pointed out
 # How texts read that stand for no and for yes.
 _NEGATIVE = frozenset(
     {
+        "off",
+        "nein",
+        "nej",
+        "nee",
+        "não",
+        "nao",
+        "non",
+        "faux",
+        "falsch",
+        "falso",
+        "нет",
+        "否",
         "no",
         "n",
         "false",
@@ -48,6 +60,19 @@ _NEGATIVE = frozenset(
 )
 _POSITIVE = frozenset(
     {
+        "on",
+        "ja",
+        "oui",
+        "si",
+        "sí",
+        "sim",
+        "da",
+        "tak",
+        "wahr",
+        "vrai",
+        "vero",
+        "да",
+        "是",
         "yes",
         "y",
         "true",
@@ -151,6 +176,11 @@ def guess_target(
             f"{where} has the same value in all rows that have one ({labels.drop_nulls()[0]!r}): there is nothing to "
             "learn; name another column, or add the rows with other values"
         )
+    if column.kind == "string" and (twins := _differ_in_blanks(labels)):
+        raise ValueError(
+            f"{where} has classes that differ only in blanks around them: {twins}; trim them in the file, or in a view "
+            "or a copy of the table, so that they are one class"
+        )
     guessed = task or _task(column, where)
     notes = []
     if column.nulls:
@@ -192,6 +222,13 @@ def _task(column: TableColumn, where: str) -> Task:
     if column.counts_rows:
         raise ValueError(f"{where} counts the rows: it is an id, not a label; name another column")
     return "multiclass" if _looks_like_classes(column) else "regression"
+
+
+def _differ_in_blanks(labels: pl.Series) -> str:
+    """The first values that are the same once trimmed, in words; empty where there are none."""
+    values = labels.drop_nulls().cast(pl.String).unique().sort().alias("value").to_frame()
+    same = values.group_by(pl.col("value").str.strip_chars().alias("trimmed"), maintain_order=True).agg("value")
+    return next((" and ".join(map(repr, twins[:3])) for twins in same["value"].to_list() if len(twins) > 1), "")
 
 
 def _looks_like_classes(column: TableColumn) -> bool:

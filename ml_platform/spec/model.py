@@ -328,6 +328,9 @@ class ModelSpec(Declared):
             raise ValueError(
                 f"promotion.metric: '{self.promotion.metric}' is not one of {', '.join(allowed)} for {what}"
             )
+        if self.promotion.baseline and (self.task != "regression" or self.quantile is not None):
+            other = f"task '{self.task}'" if self.quantile is None else "a quantile"
+            raise ValueError(f"promotion.baseline: wants a regression of the mean or median, not {other}; leave it out")
         if self.task != "binary" and self.threshold != Threshold():
             raise ValueError(f"threshold: only a binary model has one, not task '{self.task}'; leave it out")
         if self.task == "regression" and self.calibration != "none":

@@ -108,6 +108,11 @@ class Promotion(Declared):
         0.05, ge=0, description="How much worse any large enough group may get, by more than chance."
     )
     min_slice_rows: int = Field(500, ge=1, description="Groups with fewer holdout rows are shown, not guarded.")
+    baseline: tuple[str, ...] = Field(
+        (),
+        description="Regression: numeric features that are the naive answer, such as the value a week ago; the first "
+        "that a row has counts, then the median of the training rows. That median alone when empty.",
+    )
     max_latency_ms: float = Field(5.0, gt=0, description="Bound on the median time of a one-row prediction.")
     guardrails: Guardrails = Field(Guardrails(), description="What a new version must not break, whatever it gains.")
     refit: bool = Field(

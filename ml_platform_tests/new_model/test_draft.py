@@ -285,6 +285,35 @@ def test_equal_rows_are_in_one_part_of_the_split() -> None:
     )
 
 
+@pytest.mark.parametrize(("no", "yes"), [("nein", "ja"), ("off", "on"), ("Non", "Oui"), ("não", "sim")])
+def test_yes_is_yes_in_other_languages_however_often_it_occurs(no: str, yes: str) -> None:
+    rows = calls().with_columns(y=pl.when(pl.int_range(pl.len()) % 3 == 0).then(pl.lit(no)).otherwise(pl.lit(yes)))
+    assert f"true is '{yes}'" in draft(rows, "y").notes[0]
+
+
+def test_classes_that_differ_only_in_blanks_are_refused() -> None:
+    rows = calls().with_columns(y=pl.when(pl.int_range(pl.len()) % 3 == 0).then(pl.lit("b ")).otherwise("y"))
+    rows = rows.with_columns(y=pl.when(pl.int_range(pl.len()) % 3 == 1).then(pl.lit("b")).otherwise("y"))
+    with pytest.raises(ValueError, match=r"differ only in blanks around them: 'b' and 'b '; trim them"):
+        draft(rows, "y")
+
+
+@pytest.mark.parametrize("as_float", [False, True])
+def test_rows_of_an_entity_stay_together_where_there_is_no_time(as_float: bool) -> None:
+    number = pl.int_range(pl.len())
+    rows = calls().drop("client_id").with_columns(id=number + 1000, customer_id=number // 4)
+    if as_float:
+        rows = rows.with_columns(pl.col("id", "customer_id").cast(pl.Float64))
+    made = draft(rows, "y")
+    assert made.spec.id == "id"
+    assert fields(made)["id"].type == "integer"
+    assert "customer_id" not in fields(made)
+    assert 'md5_number_upper("customer_id"::VARCHAR)' in made.files["spine.sql"]
+    assert "Rows of one customer_id stay together in one part of the split." in made.notes
+    some = rows.with_columns(pl.when(number > 7).then("customer_id"))
+    assert 'coalesce("customer_id"::VARCHAR, "id"::VARCHAR)' in draft(some, "y").files["spine.sql"]
+
+
 def test_the_task_and_what_is_true_are_told(of_calls: Draft, of_readings: Draft) -> None:
     assert of_calls.notes[0].startswith("Task: binary; the label: true is 'subscribed'")
     assert of_readings.notes[0].startswith("Task: regression")

@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from ml_platform.doctor.databases import tracking
 from ml_platform.orchestration.maintenance import registry_maintenance
 from ml_platform.orchestration.registry_sync import endpoints_behind
 from ml_platform.orchestration.resources import Platform, build_resources
@@ -17,6 +18,7 @@ from ml_platform.promotion.promote import change_traffic, promote_version, sync_
 from ml_platform.promotion.reconcile import reconcile_registry
 from ml_platform.promotion.sweep import sweep_bundles
 from ml_platform.promotion.versions import register
+from ml_platform.registry.dead_runs import DeadRun, close_dead_runs_at_start
 from ml_platform.registry.ledger import record_release
 from ml_platform.registry.manifest import Endpoint, Target
 from ml_platform.registry.stages import desired_state
@@ -158,6 +160,23 @@ def test_a_run_whose_process_was_killed_is_closed(shops: Shops) -> None:
             assert shops.tracker.close_dead_runs() == []
     run = shops.tracker.client.get_run(run_id)
     assert (run.info.status, "process ended" in run.data.tags["error"]) == ("KILLED", True)
+
+
+def test_a_start_and_the_doctor_see_what_a_kill_left_open(shops: Shops) -> None:
+    assert close_dead_runs_at_start(shops.settings) == []
+    with subprocess.Popen(
+        [sys.executable, "-c", OPEN_RUN, str(shops.settings.home)], stdin=-1, stdout=-1, text=True
+    ) as process:
+        assert process.stdout is not None
+        run_id = process.stdout.readline().strip()
+        assert close_dead_runs_at_start(shops.settings) == []  # it lives
+        process.kill()
+    warned = [one for one in tracking(shops.settings) if one.status == "warning"]
+    assert [run_id in one.message and "make dev ends it" in one.remedy for one in warned] == [True]
+    assert close_dead_runs_at_start(shops.settings) == [DeadRun(run_id, "interrupted", "order_late")]
+    assert close_dead_runs_at_start(shops.settings) == []
+    assert shops.tracker.client.get_run(run_id).info.status == "KILLED"
+    assert [one.status for one in tracking(shops.settings)] == ["ok"]
 
 
 def test_the_retry_of_a_training_closes_what_the_kill_left_open(shops: Shops) -> None:

@@ -10,7 +10,7 @@ import yaml
 from ml_platform.automl.documents import Plan
 from ml_platform.automl.forecast.adopted_sql import BLOCK, level_view, season_view, spine_sql
 from ml_platform.automl.forecast.plain_series import period_starts
-from ml_platform.automl.forecast.plan import CALENDAR, LEVEL, SEASONAL
+from ml_platform.automl.forecast.plan import CALENDAR, LEVEL, NAIVE_COLUMNS, SEASONAL
 from ml_platform.automl.forecast.rows import forecast_of
 from ml_platform.automl.forecast.spacing import HOURS
 from ml_platform.automl.forecast_documents import ForecastPlan
@@ -94,7 +94,8 @@ def adopt_forecast(
         f"A request names a future {own.every} and how many {own.every}s it is after the newest one in {table}: "
         f"{json.dumps(request, ensure_ascii=False)}.",
         f"New rows of {table} count once features/{level}, features/{season} and their online assets are materialised.",
-        "The gate compares with the median of the target; the leaderboard says whether the seasonal naive is beaten.",
+        "The gate compares with the median of the target; to have the first release beat the seasonal naive forecast, "
+        f"say promotion.baseline: [{', '.join(_seasonal_naive(name))}].",
     )
     return made, notes
 
@@ -178,12 +179,21 @@ def _declaration(plan: Plan, own: ForecastPlan, name: str, table: str, label: st
             "validation": f"{max(1, blocks // 2) * hours} hours",
             "gap": "0 hours",
         },
-        "promotion": {"metric": plan.metric, "block": BLOCK, "min_blocks": least},
+        "promotion": {
+            "metric": plan.metric,
+            "block": BLOCK,
+            "min_blocks": least,
+        },
         "scoring": {"start": first},
     }
     text = yaml.safe_dump(attributes, sort_keys=False, allow_unicode=True, width=110)
     body = "".join(f"  {line}\n" for line in text.splitlines())
     return f"type: {COMPONENT}\nattributes:\n{body}  families: [{family}]\n"
+
+
+def _seasonal_naive(name: str) -> list[str]:
+    """Features that are the seasonal naive forecast, in the order in which the backtest falls back on them."""
+    return [f"{name}_{'season' if column in SEASONAL else 'level'}__{column}" for column in NAIVE_COLUMNS]
 
 
 def _holdout_blocks(own: ForecastPlan) -> tuple[int, int]:

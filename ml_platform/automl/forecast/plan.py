@@ -37,6 +37,7 @@ _OWN = frozenset(  # of rows of forecasts
 )
 LEVEL = ("last_value", "value_before", "mean_1", "mean_2", "mean_4", "min_1", "max_1", "min_4", "max_4", "mean_all")
 SEASONAL = ("same_1", "same_2", "same_mean")
+NAIVE_COLUMNS = ("same_1", "same_2", "same_mean", "mean_4", "mean_all")  # the first that is known is the seasonal naive
 CALENDAR = {
     "hour": ("hour", "weekday", "month"),
     "day": ("weekday", "month", "day_of_month"),

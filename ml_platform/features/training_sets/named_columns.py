@@ -169,6 +169,10 @@ def _groups(
         if name not in features:
             yield document.problem(("attributes", "leakage", "allow", index), unknown(name, features, what="feature"))
     numeric = [info.name for info in infos if info.kind == "numeric"]
+    for index, name in enumerate(spec.promotion.baseline):
+        if name not in numeric:
+            message = unknown(name, numeric, what="numeric feature")
+            yield document.problem(("attributes", "promotion", "baseline", index), message)
     for name in spec.monotone:
         if name not in numeric:
             yield document.problem(("attributes", "monotone", name), unknown(name, numeric, what="numeric feature"))

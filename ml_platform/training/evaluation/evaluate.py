@@ -16,7 +16,7 @@ from ml_platform.inference.matrix import encode_labels
 from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.manifest import Golden
 from ml_platform.registry.releases import ReleaseStore
-from ml_platform.spec.guardrails import single_columns
+from ml_platform.spec.guardrails import Columns, single_columns
 from ml_platform.spec.model import ModelSpec
 from ml_platform.training.data.split import TrainingRows, window
 from ml_platform.training.documents import Evaluation, GuardrailResult, Interval, Power, Support, TrainedModel
@@ -97,8 +97,8 @@ def evaluate(
     BundleRefused
         When a bundle is damaged or does not reproduce its golden rows.
     ValueError
-        When `promotion.slices`, `promotion.guardrails.fairness.columns` or `promotion.block` names a column that the
-        training set does not have.
+        When `promotion.baseline`, `promotion.slices`, `promotion.guardrails.fairness.columns` or `promotion.block`
+        names a column that the training set does not have.
     """
     parts = training_rows.parts
     _check_columns(spec, parts.holdout.columns)
@@ -244,7 +244,8 @@ def _compare(  # noqa: PLR0917 - private
 
 def _check_columns(spec: ModelSpec, columns: list[str]) -> None:
     fairness = spec.promotion.guardrails.fairness
-    named = {
+    named: dict[str, Columns] = {
+        "promotion.baseline": spec.promotion.baseline,
         "promotion.slices": spec.promotion.slices,
         "promotion.guardrails.fairness.columns": fairness.columns if fairness else (),
     }

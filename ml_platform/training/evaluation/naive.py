@@ -28,12 +28,15 @@ def naive_baseline(
     """Answer `rows` from the labels of `train` alone.
 
     Binary: the share of positives, within each group of `promotion.slices` where the spec names slices (shrunk to the
-    overall share). Multiclass: the share of each class. Regression: the median, or the model's own quantile.
+    overall share). Multiclass: the share of each class. Regression: the first finite value of the columns
+    `promotion.baseline`, such as the one a season ago; without any, the median, or the model's own quantile.
     """
     y = encode_labels(train.get_column(spec.target), spec, classes)
     if spec.task == "regression":
         value = float(np.quantile(y, 0.5 if spec.quantile is None else spec.quantile))
         name = "median" if spec.quantile is None else f"{spec.quantile:g} quantile"
+        if spec.promotion.baseline:
+            return _column_baseline(rows, spec.promotion.baseline, median=value)
         return Baseline(np.full(rows.height, value), f"always the {name} of the training rows, {value:.4g}")
     if spec.task == "multiclass":
         share = np.bincount(y.astype(np.int64), minlength=len(classes)) / len(y)
@@ -53,6 +56,14 @@ def naive_baseline(
     )
     scores = joined.get_column("share").fill_null(overall).to_numpy()
     return Baseline(scores, f"the training rows' share of positives by {', '.join(columns)}, overall {overall:.1%}")
+
+
+def _column_baseline(rows: pl.DataFrame, columns: tuple[str, ...], *, median: float) -> Baseline:
+    numbers = [pl.col(name).cast(pl.Float64) for name in columns]
+    finite = [pl.when(number.is_finite()).then(number) for number in numbers]
+    scores = rows.select(pl.coalesce(*finite, pl.lit(median))).to_series().to_numpy()
+    else_median = f"{', else '.join(columns)}, else the median of the training rows, {median:.4g}"
+    return Baseline(scores, f"each row's {else_median}")
 
 
 def best_constant(train: pl.DataFrame, y: np.ndarray, spec: ModelSpec, classes: tuple[Label, ...] = ()) -> np.ndarray:

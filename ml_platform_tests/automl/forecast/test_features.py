@@ -8,6 +8,7 @@ from polars.testing import assert_frame_equal
 
 from ml_platform.automl.forecast.plain_backtest import bar_forecasts, known_rows
 from ml_platform.automl.forecast.plain_series import forecast_rows, period_numbers, period_starts, read_series
+from ml_platform.automl.forecast.plan import NAIVE_COLUMNS
 from ml_platform.automl.forecast.rows import make_forecast_rows
 from ml_platform_tests.automl.forecast.tables import planned, sales, starts
 
@@ -54,6 +55,9 @@ def test_lags_means_and_places_of_the_season_are_those_of_the_origin() -> None:
     assert b["weekday"].to_list()[:2] == ["7", "1"]  # 2024-02-11 is a Sunday
     assert first + 40 == b["origin"][0]
     assert bar_forecasts(b)["seasonal_naive"].tolist() == b["same_1"].to_list()
+    gappy = b.with_columns(pl.lit(None, pl.Float64).alias("same_1"), pl.lit(None, pl.Float64).alias("same_2"))
+    in_the_gate = gappy.select(pl.coalesce(NAIVE_COLUMNS)).to_series()  # of an adopted forecast
+    assert bar_forecasts(gappy)["seasonal_naive"].tolist() == in_the_gate.to_list()
 
 
 def test_nothing_after_the_origin_moves_a_feature() -> None:

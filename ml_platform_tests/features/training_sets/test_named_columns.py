@@ -108,6 +108,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("inputs.3.type", "integer", "'customer' is declared as integer, 'buyer' of customers is VARCHAR; cast one"),
 ]
 ELSEWHERE = {("target", "plan"): "inputs.2.name", ("inputs.3.type", "integer"): "lookups.0.keys.buyer"}
+OF_REGRESSIONS = {"promotion.baseline"}  # has a test of its own, since the model above is none
 # Keys of texts that name something else than a column.
 OTHERS = {
     *("name", "description", "owner", "target_unit", "spine", "request_features", "card", "tags", "promotion.metric"),
@@ -209,6 +210,16 @@ def test_a_wrong_column_is_told_with_its_line(
         assert any(text in "".join(lines[line - 1 : line + 1]) for line in shown), (shown, lines)
 
 
+def test_a_wrong_column_of_a_regressions_baseline_is_told(tmp_path: Path, tables: dict[str, RawTable]) -> None:
+    spine = SPINE.replace("late FROM", "amount * 3 AS late FROM")
+    model = {**MODEL, "task": "regression", "promotion": {"baseline": ["customers__total", "double"]}}
+    assert told(tmp_path, tables, model, spine=spine) == []
+    model["promotion"] = {"baseline": ["customers__total", "dubble"]}
+    [(_, key, message)] = told(tmp_path, tables, model, spine=spine)
+    assert key == "promotion.baseline.1"
+    assert message.startswith("unknown numeric feature 'dubble'; did you mean 'double'?")
+
+
 def leaves(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
     """Keys of a spec, and of all parts of it, with their annotations."""
     for name, field in model.model_fields.items():
@@ -229,6 +240,7 @@ def test_every_key_of_texts_is_checked_or_names_no_column() -> None:
     checked = {".".join(part for part in key.split(".") if not part.isdigit()) for key, *_ in WRONG}
     checked = {key.rpartition(".")[0] if key.startswith(("lookups.keys", "monotone")) else key for key in checked}
     assert {"promotion.slices", "leakage.allow", "lookups.keys", "inputs.name"} <= texts
+    checked |= OF_REGRESSIONS
     assert texts - OTHERS <= checked, "a new key that names a column wants a check, and a line in WRONG"
     assert not texts & OTHERS & checked
 

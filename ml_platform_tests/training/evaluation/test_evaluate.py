@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,9 +12,12 @@ from ml_platform.inference.matrix import encode_labels
 from ml_platform.inference.scorer import Scorer
 from ml_platform.registry.digests import BundleRefused
 from ml_platform.registry.manifest import Target
+from ml_platform.spec.promotion import Promotion
 from ml_platform.training.documents import Evaluation, TrainedModel
+from ml_platform.training.evaluation.evaluate import evaluate
 from ml_platform.training.evaluation.metrics import measure
 from ml_platform.training.evaluation.naive import best_constant, naive_baseline
+from ml_platform.training.evaluation.rescoring import VersionRows
 from ml_platform_tests.toy_world import REQUEST_FEATURES, START, Shops, multiclass_spec, regression_spec, shop_spec
 
 
@@ -221,3 +225,39 @@ def test_naive_answers() -> None:
     assert overall.scores.tolist() == [0.375] * 4
     median = naive_baseline(train, rows, regression_spec())
     assert np.unique(median.scores).tolist() == [399.5]
+
+
+def test_named_columns_are_the_naive_answer_and_fall_back_on_the_median() -> None:
+    train = pl.DataFrame({"minutes": range(800)})
+    rows = pl.DataFrame({
+        "week_ago": [7.0, None, float("nan"), float("inf"), None],
+        "two_weeks_ago": [14, 15, None, 16, None],
+    })  # fmt: skip
+    answer = naive_baseline(train, rows, regression_spec(promotion=Promotion(baseline=("week_ago", "two_weeks_ago"))))
+    assert answer.scores.tolist() == [7.0, 15.0, 399.5, 16.0, 399.5]
+    assert answer.description == "each row's week_ago, else two_weeks_ago, else the median of the training rows, 399.5"
+
+
+def test_a_first_model_must_beat_the_columns_that_are_its_baseline(shops: Shops) -> None:
+    own = Shops(shops.settings, shops.folder, regression_spec(families=["ridge"]), shops.views)
+    trained = own.train()
+    by_median = own.evaluate(trained)
+    assert by_median.promote
+    assert by_median.naive_description.startswith("always the median")
+    rows = own.rows(trained.training_set)
+    holdout = rows.parts.holdout.with_columns(week_ago=pl.col("minutes") + 1.0)  # nearer than any model can be
+    rows = replace(rows, parts=replace(rows.parts, holdout=holdout))
+    spec = own.spec.model_copy(update={"promotion": own.spec.promotion.model_copy(update={"baseline": ("week_ago",)})})
+    found = evaluate(rows, spec, trained, own.store, VersionRows(own.lake, spec, own.folder, own.views))
+    assert found.naive["rmse"] == pytest.approx(1.0)
+    assert not found.promote
+    assert found.naive_description.startswith("each row's week_ago, else the median of the training rows")
+    with pytest.raises(ValueError, match=r"promotion.baseline names \['week_ago'\]"):
+        evaluate(
+            own.rows(trained.training_set), spec, trained, own.store, VersionRows(own.lake, spec, own.folder, own.views)
+        )
+
+
+def test_a_baseline_of_columns_is_for_regressions() -> None:
+    with pytest.raises(ValueError, match=r"promotion.baseline: wants a regression .* not task 'binary'; leave it out"):
+        shop_spec(promotion={"baseline": ["weight"]})
