@@ -115,7 +115,8 @@ def dead_letters_command(
 
     settings = Settings()
     with _told(model):
-        letters = newest(_letters(model, settings), limit, _kind(kind))
+        wanted = _kind(kind)
+        letters = newest(_letters(model, settings), limit, wanted)
     replayed = replayed_places(settings.streams_dir / model)
     for letter in letters:
         again = ", sent again" if letter.place in replayed else ""
@@ -175,7 +176,7 @@ def _told(model: str) -> Iterator[None]:
     try:
         yield
     except (StreamMisfit, StreamUnavailable, LookupError, ValueError, OSError, SpecError) as error:
-        stop(f"{model}: {error}")
+        stop(str(error) if str(error).startswith(model) else f"{model}: {error}")
 
 
 def _kind(kind: str | None) -> str | None:

@@ -46,7 +46,7 @@ class StreamMetrics:
             "last_message_timestamp_seconds", "When the broker got the newest message that was answered."
         )
         self.running = gauge(
-            "running", "1 while the worker answers or waits for messages, 0 while something is not there."
+            "running", "1 while scorer or sink works or waits for messages, 0 while something is not there.", "part"
         )
         self.age = histogram("age_seconds", "From when the broker got a message until its answer was committed.", _AGES)
         self.batch = histogram("batch_messages", "Messages scored at once.", _BATCHES)

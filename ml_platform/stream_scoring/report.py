@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ml_platform.stream_scoring.metrics import StreamMetrics
-from ml_platform.streams.protocols import Message, Outcome, PartitionLag
+from ml_platform.streams.protocols import PartitionLag
 from ml_platform.streams.status import RENEWED_SECONDS, Part, PartitionStatus, State, StreamStatus, write_status
 
 _AGES_KEPT = 2000
@@ -60,20 +60,17 @@ class Report:
             logging.ERROR if state in ("failed", "fenced") else logging.WARNING if state == "waiting" else logging.INFO
         )
         logger.log(level, "%s: %s%s", self._name, state, f": {reason}" if reason else "")
-        self._metrics.running.labels(self.status.model).set(state == "running")
+        self._metrics.running.labels(self.status.model, self.status.part).set(state == "running")
         self.write()
 
     def follow(self, lag: Callable[[], Mapping[int, PartitionLag]] | None) -> None:
         """Take lags from here from now on; from nowhere when None."""
         self._lag = lag
 
-    def committed(self, messages: Sequence[Message], outcomes: Sequence[Outcome]) -> None:
-        """Count messages whose answers were committed just now."""
-        if not messages:
-            return
+    def committed(self, times: Sequence[int], refused: Counter[str]) -> None:
+        """Count messages whose answers were committed just now, by their arrival and the kinds of dead letters."""
         now, model = time.time(), self.status.model
-        refused = Counter(one.refused for one in outcomes if one.refused)
-        answered = len(outcomes) - refused.total()
+        answered = len(times) - refused.total()
         if self.status.last_commit_at is None:
             self._due = 0.0  # the first answers are told at once
         self.status.answered += answered
@@ -83,13 +80,13 @@ class Report:
         self._metrics.answered.labels(model).inc(answered)
         for kind, number in refused.items():
             self._metrics.dead_letters.labels(model, kind).inc(number)
-        newest = max(messages[-1].time, messages[0].time)
+        newest = max(times)
         self.status.last_message_at = datetime.fromtimestamp(newest / 1e6, UTC)
         self.status.last_commit_at = datetime.fromtimestamp(now, UTC)
         self._metrics.last_message.labels(model).set(newest / 1e6)
         clock = time.monotonic()
-        for message in messages[:: -(-len(messages) // _AGES_OF_A_BATCH)]:
-            age = max(0.0, now - message.time / 1e6)
+        for arrived in times[:: -(-len(times) // _AGES_OF_A_BATCH)]:
+            age = max(0.0, now - arrived / 1e6)
             self._ages.append((clock, age))
             self._age.observe(age)
 

@@ -3,9 +3,10 @@
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ml_platform.segment_log.segments import LogUnavailable
 from ml_platform.serving.inputs.store_reads import OnlineStoreFailed
@@ -92,6 +93,13 @@ def _wait(stop: threading.Event, report: Report, seconds: float) -> None:
             return
 
 
+class _Held(NamedTuple):
+    """What is told of a micro-batch once it is committed."""
+
+    times: list[int]  # arrival of each message, in microseconds since 1970
+    refused: Counter[str]  # dead letters by kind
+
+
 class ScorerPart:
     """Answers the messages of a source.
 
@@ -142,7 +150,7 @@ class ScorerPart:
                     opened.close()
 
     def _answer(self, source: Source, sink: AnswerSink, partitions: int, stop: threading.Event) -> None:
-        held: list[tuple[list[Message], list[Outcome]]] = []
+        held = list[_Held]()
         look_again = time.monotonic() + _PARTITIONS_SECONDS
         batch_size, seconds = self._metrics.batch.labels(self._model), self._metrics.seconds.labels(self._model)
         while not stop.is_set():
@@ -157,7 +165,9 @@ class ScorerPart:
                 if outcomes is None:
                     break
                 sink.write(outcomes)
-                held.append((list(messages), outcomes))
+                held.append(
+                    _Held([one.time for one in messages], Counter(one.refused for one in outcomes if one.refused))
+                )
                 batch_size.observe(len(messages))
                 seconds.observe(time.perf_counter() - started)
             sink.flush(due=True)
@@ -169,11 +179,11 @@ class ScorerPart:
         sink.flush()
         self._tell(held, sink)
 
-    def _tell(self, held: list[tuple[list[Message], list[Outcome]]], sink: AnswerSink) -> None:
+    def _tell(self, held: list["_Held"], sink: AnswerSink) -> None:
         """Count what is committed by now."""
         if held and not sink.held:
-            for messages, outcomes in held:
-                self.report.committed(messages, outcomes)
+            for one in held:
+                self.report.committed(*one)
             held.clear()
 
     def _score(self, messages: Sequence[Message], stop: threading.Event) -> list[Outcome] | None:
