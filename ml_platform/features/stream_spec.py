@@ -10,6 +10,7 @@ from ml_platform.spec.types import Declared, Duration, PositiveDuration
 
 # Columns of the raw table beside those of the events.
 ARRIVED, TOO_LATE, PARTITION, POSITION = "__arrived_at", "__too_late", "__partition", "__position"
+ON_TIME = f'"{TOO_LATE}" IS NOT TRUE'  # SQL condition: an event counts
 ColumnType = Literal["number", "integer", "boolean", "string", "timestamp"]
 
 

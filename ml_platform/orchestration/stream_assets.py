@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from ml_platform.features.streaming.feature_stream import streamed_tables
 from ml_platform.features.streaming.status import FeatureStreamStatus, read_status
+from ml_platform.features.streaming.tables import streamed_tables
 from ml_platform.features.views.view import FeatureView
 from ml_platform.orchestration.automation import sensor_status
 from ml_platform.orchestration.metadata import sample, table

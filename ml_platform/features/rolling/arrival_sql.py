@@ -9,9 +9,9 @@ from ml_platform.features.rolling.spec import Aggregate, Rolling, microseconds, 
 from ml_platform.lake.names import quoted
 
 
-def scaled_column(aggregate: str) -> str:
+def scaled_column(item: Aggregate) -> str:
     """Name of the column with the values that an aggregate adds up, as whole numbers of its last decimal place."""
-    return f"__scaled_{aggregate}"
+    return f"__scaled_{item.decimals}_{item.column}"
 
 
 def arrival_events_sql(rolling: Rolling, entity: Sequence[str], *, table: str = "", also: str = "") -> str:
@@ -23,11 +23,10 @@ def arrival_events_sql(rolling: Rolling, entity: Sequence[str], *, table: str = 
     or is not finite, fails the query.
     """
     values = "".join(f", {quoted(name)} AS {quoted(value_column(name))}" for name in rolling.inputs())
+    sums = {scaled_column(item): item for item in rolling.aggregates.values() if item.decimals is not None}
     scaled = "".join(
-        f", round_even({quoted(item.column or '')}::DOUBLE * 1e{item.decimals}, 0)::BIGINT "
-        f"AS {quoted(scaled_column(name))}"
-        for name, item in rolling.aggregates.items()
-        if item.decimals is not None
+        f", round_even({quoted(item.column or '')}::DOUBLE * 1e{item.decimals}, 0)::BIGINT AS {quoted(name)}"
+        for name, item in sums.items()
     )
     schema, _, name = rolling.source.partition("/")
     table = table or f"{quoted(schema)}.{quoted(name)}"
@@ -59,7 +58,7 @@ def arrival_sql(
         )
     same = " AND ".join(f"e.{quoted(name)} = p.{quoted(name)}" for name in entity)
     features = ",\n    ".join(
-        f"{_call(name, item, microseconds(window))} AS {quoted(f'{name}_{window_name(window)}')}"
+        f"{_call(item, microseconds(window))} AS {quoted(f'{name}_{window_name(window)}')}"
         for name, item in rolling.aggregates.items()
         for window in rolling.windows
     )
@@ -83,7 +82,7 @@ def compiled_sql(
     return rolling.sql(entity, event_time, chosen=chosen, newest=newest)
 
 
-def _call(name: str, item: Aggregate, window: int) -> str:
+def _call(item: Aggregate, window: int) -> str:
     inside = f"e.__us > p.__us - {window}"
     if item.function == "count":
         return f"count(*) FILTER ({inside})"
@@ -95,7 +94,7 @@ def _call(name: str, item: Aggregate, window: int) -> str:
         return f"arg_max({column}, {newest}) FILTER ({inside} AND {column} IS NOT NULL)"
     if item.function in {"min", "max"}:
         return f"{item.function}({column}) FILTER ({inside})"
-    total = f"sum(e.{quoted(scaled_column(name))}::HUGEINT) FILTER ({inside})::DOUBLE / 1e{item.decimals}"
+    total = f"sum(e.{quoted(scaled_column(item))}::HUGEINT) FILTER ({inside})::DOUBLE / 1e{item.decimals}"
     if item.function == "mean":
         return f"{total} / count({column}) FILTER ({inside})"
     return f"coalesce({total}, 0)"

@@ -94,7 +94,7 @@ def rows_of_changes(events: pl.DataFrame, rolling: Rolling, entity: Sequence[str
             if item.function == "count":
                 features[label] = grid.totals(length)
             elif column is not None and item.decimals is not None:
-                scaled = events.get_column(scaled_column(name))
+                scaled = events.get_column(scaled_column(item))
                 _check_size(scaled, name)
                 total = grid.totals(length, scaled.fill_null(0).to_numpy()) / 10.0**item.decimals
                 if item.function == "mean":

@@ -84,7 +84,7 @@ def project_streams() -> "dict[str, list[FeatureView]]":
     ValueError
         If a file declares no view, or views of one table declare different streams.
     """
-    from ml_platform.features.streaming.feature_stream import streamed_tables
+    from ml_platform.features.streaming.tables import streamed_tables
     from ml_platform.features.views.load import load_views
 
     folder = current_project().defs / "features"

@@ -11,52 +11,32 @@ the raw table.
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
-import duckdb
 import polars as pl
 
 from ml_platform.atomic_files import try_lock
 from ml_platform.features.online.store import OnlineStore, to_instant, to_micros
-from ml_platform.features.rolling.arrival_sql import arrival_events_sql
-from ml_platform.features.stream_spec import ARRIVED, PARTITION, POSITION, TOO_LATE, ViewStream
+from ml_platform.features.stream_spec import ARRIVED, ViewStream
 from ml_platform.features.streaming.landing import Landing, pack_refused, pack_rows
-from ml_platform.features.streaming.read_events import EventReader, Refused
+from ml_platform.features.streaming.read_events import EventReader
 from ml_platform.features.streaming.state_file import StateFile, WaitingEvent, decode, encode
+from ml_platform.features.streaming.stream_counts import StreamCounts
 from ml_platform.features.streaming.timeline import CHANGES, DELTAS, Timeline, feature_order, stream_view
+from ml_platform.features.streaming.view_events import ViewEvents
 from ml_platform.features.streaming.view_windows import HELD, Event, ViewWindows
 from ml_platform.features.views.declared_types import DTYPES
 from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.streams.protocols import Fenced, Message, Resume
 
-_BATCH, _SEQUENCE = "__batch", "__sequence"
+_DAY = 86_400_000_000  # microseconds
 _TIDY_SECONDS = 60.0  # between two looks for entities that can be forgotten
 _REBUILD_ROWS = 200_000  # events of the raw table taken at a time
 _LANDED_BYTES = 64 * 2**20  # that may wait for the raw table before it gets them at once
-
-
-@dataclass
-class StreamCounts:
-    """What a feature stream did since it was opened."""
-
-    events: int = 0
-    late: int = 0  # arrived after others that are newer, and counted
-    too_late: int = 0  # kept, but counted in no window
-    refused: int = 0
-    landed: int = 0  # rows of the raw table
-    written: int = 0  # timelines
-    refreshed: int = 0  # timelines written because time passed
-    newest: int | None = None  # event time in microseconds
-    reasons: dict[str, int] = field(default_factory=dict)
-
-    def copy(self) -> Self:
-        """The counts as they are now."""
-        return replace(self, reasons=dict(self.reasons))
 
 
 class FeatureStream:
@@ -67,7 +47,7 @@ class FeatureStream:
     lake
         Where the raw table is.
     views
-        All views with a `stream` over the table, which declare it equally (see `streamed_tables`).
+        All views with a `stream` over the table, which declare it equally (see `streaming.tables`).
     store
         The online store.
     folder
@@ -118,10 +98,8 @@ class FeatureStream:
         rollings = [view.rolling for view in views if view.rolling is not None]
         self._reader = EventReader(self.stream, rollings)
         self._is_recorded = self.stream.clock == "events"
-        self._connection = duckdb.connect()
-        self._connection.execute("SET TimeZone = 'UTC'; SET threads = 1")
+        self._events = ViewEvents(self._views)
         self._time = first.rolling.time
-        self._queries = [self._query(view) for view in views]
         self._next_landing = self._next_tidying = 0.0
         self._sequence = 0  # of the last event or refresh
         self._recover()
@@ -142,8 +120,7 @@ class FeatureStream:
         if not new:
             return
         read = self._reader.read(new)
-        rows, refused, found = self._events(self._numbered(read.rows, self._sequence), read.refused)
-        rows = rows.drop(_SEQUENCE)
+        rows, refused, found = self._events.possible(read.rows, self._sequence, read.refused)
         reached: dict[int, int] = {}
         for message in new:
             reached[message.partition] = max(message.position, reached.get(message.partition, -1))
@@ -160,7 +137,7 @@ class FeatureStream:
             self._note_facts(sequence)
         self._sequence = sequence
         self._positions |= reached
-        self._count(rows, refused)
+        self.counts.add(rows, self._time, refused)
         self._publish(timelines)
 
     def pass_time(self) -> None:
@@ -203,7 +180,7 @@ class FeatureStream:
     def close(self) -> None:
         """Close the files; what waits for the raw table stays in the state file."""
         self._state.close()
-        self._connection.close()
+        self._events.close()
         os.close(self._lock)
 
     def __enter__(self) -> Self:
@@ -251,7 +228,7 @@ class FeatureStream:
                 rows = self._raw_rows()
                 for start in range(0, rows.height, _REBUILD_ROWS):
                     part = rows.slice(start, _REBUILD_ROWS)
-                    found = self._computed(self._numbered(part, sequence))
+                    found = self._events.all(part, sequence)
                     sequence += part.height + 1
                     for windows, events in zip(self._views, found, strict=True):
                         windows.add(events, sequence)
@@ -303,63 +280,14 @@ class FeatureStream:
             frame = self._frame(windows.view, windows.timelines(keys))
             if is_whole or frame.height:
                 self._write(windows.view, frame, whole_since=mark if is_whole else None)
+            # Reads open a connection that stays: else each write would be the only one of an embedded store, whose end
+            # tidies the file up.
+            self._store.view_hash(name)
         self._published = self._sequence
         with self._state.transaction():
             self._state.set_fact("published", self._published)
 
     # A batch
-
-    def _query(self, view: FeatureView) -> str:
-        assert view.rolling is not None
-        source = arrival_events_sql(view.rolling, view.entity, table=_BATCH, also=_SEQUENCE)
-        return f"SELECT * EXCLUDE (__counts) FROM ({source}) WHERE __counts ORDER BY {_SEQUENCE}"
-
-    def _events(
-        self, rows: pl.DataFrame, refused: list[Refused]
-    ) -> tuple[pl.DataFrame, list[Refused], list[list[Event]]]:
-        """Events of each view in the rows; rows for which a view's filter or sums fail are refused."""
-        try:
-            return rows, refused, self._computed(rows)
-        except duckdb.Error as error:
-            if rows.height == 1 and rows.get_column(POSITION)[0] is not None:
-                row = rows.row(0, named=True)
-                reason = f"a view's filter or sum fails: {str(error).splitlines()[0]}"
-                arrived = to_micros(row[ARRIVED])
-                text = rows.drop(ARRIVED, TOO_LATE, PARTITION, POSITION, _SEQUENCE).write_ndjson().strip()
-                letter = Refused(row[PARTITION], row[POSITION], arrived, reason, text)
-                return rows.clear(), [*refused, letter], [[] for _ in self._views]
-            if rows.height <= 1:
-                raise
-        half = rows.height // 2
-        first, refused, events = self._events(rows[:half], refused)
-        second, refused, others = self._events(rows[half:], refused)
-        return pl.concat([first, second]), refused, [[*one, *other] for one, other in zip(events, others, strict=True)]
-
-    def _computed(self, rows: pl.DataFrame) -> list[list[Event]]:
-        self._connection.register(_BATCH, rows)
-        try:
-            found = []
-            for windows, query in zip(self._views, self._queries, strict=True):
-                frame = self._connection.sql(query).pl()
-                inputs = [pl.col(name).alias(str(place)) for place, name in enumerate(windows.plan.inputs)]
-                taken = frame.select(inputs)  # one column may be the input of several functions
-                taken = taken.select(one.to_physical() if one.dtype.is_temporal() else one for one in taken)
-                keys = map(encode, frame.select(windows.view.entity).rows())
-                values = taken.rows() if inputs else [()] * frame.height
-                about = frame.select("__us", "__known", _SEQUENCE).iter_rows()
-                found.append(
-                    [
-                        Event(key, us, known, sequence, value)
-                        for key, (us, known, sequence), value in zip(keys, about, values, strict=True)
-                    ]
-                )
-            return found
-        finally:
-            self._connection.unregister(_BATCH)
-
-    def _numbered(self, rows: pl.DataFrame, after: int) -> pl.DataFrame:
-        """Number events, so that those of one entity and instant are told apart."""
-        return rows.with_columns(pl.int_range(after + 1, after + 1 + pl.len(), dtype=pl.Int64).alias(_SEQUENCE))
 
     def _hold(self, windows: ViewWindows, events: list[Event], now: int) -> list[Event]:
         """Keep events whose time has not come for later; give the others."""
@@ -452,46 +380,3 @@ class FeatureStream:
         self._state.set_fact("newest_time", self._reader.newest)
         self._state.set_fact("offset", self._offset)
         self._state.set_fact("published", self._published)
-
-    def _count(self, rows: pl.DataFrame, refused: Sequence[Refused]) -> None:
-        counts, times = self.counts, rows.get_column(self._time).dt.epoch("us")
-        counts.events += rows.height
-        counts.refused += len(refused)
-        for one in refused:
-            reason = one.reason.partition(" - at `")[0][:80]
-            if reason in counts.reasons or len(counts.reasons) < 100:
-                counts.reasons[reason] = counts.reasons.get(reason, 0) + 1
-        if rows.height:
-            too_late = rows.get_column(TOO_LATE)
-            before = times.cum_max().shift()
-            if counts.newest is not None:
-                before = before.fill_null(counts.newest).clip(lower_bound=counts.newest)
-            counts.too_late += int(too_late.sum())
-            counts.late += int(((times < before) & ~too_late).sum() or 0)
-            counts.newest = max(int(times.max()), counts.newest or int(times.max()))  # type: ignore[arg-type]
-
-
-_DAY = 86_400_000_000
-
-
-def streamed_tables(views: Mapping[str, FeatureView]) -> dict[str, list[FeatureView]]:
-    """The views with a `stream`, by the raw table that it fills.
-
-    Raises
-    ------
-    ValueError
-        If views of one table declare different streams or time columns.
-    """
-    tables: dict[str, list[FeatureView]] = {}
-    for _, view in sorted(views.items()):
-        if view.stream is None or view.rolling is None:
-            continue
-        same = tables.setdefault(view.rolling.source, [])
-        first = same[0] if same else view
-        if (first.stream, first.rolling and first.rolling.time) != (view.stream, view.rolling.time):
-            raise ValueError(
-                f"views '{first.name}' and '{view.name}': both get {view.rolling.source} from a stream, so `stream` "
-                "and `rolling.time` must be equal: one process fills the table for all views"
-            )
-        same.append(view)
-    return tables

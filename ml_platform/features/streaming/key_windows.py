@@ -36,16 +36,15 @@ class _Window:
         other.counters = [_Overlay(counter) if counter else {} for counter in self.counters]
         return other
 
-    def change(self, kinds: tuple[str, ...], values: tuple[Any, ...], sign: int) -> None:
+    def change(self, plan: WindowPlan, values: tuple[Any, ...], sign: int) -> None:
         """Add (1) or remove (-1) an event."""
         self.count += sign
-        for place, value in enumerate(values):
-            if value is None:
-                continue
-            if kinds[place] == "sum":
+        for place in plan.sums:
+            if (value := values[place]) is not None:
                 self.sums[place] += sign * value
                 self.numbers[place] += sign
-            elif kinds[place] == "distinct":
+        for place in plan.distinct:
+            if (value := values[place]) is not None:
                 counter = self.counters[place]
                 number = counter.get(value, 0) + sign
                 if number:
@@ -120,11 +119,11 @@ class KeyWindows:
 
     def advance(self, clock: int) -> None:
         """Let time pass: events leave the windows."""
-        times, kinds = self._times, self._plan.kinds
-        for window, length in zip(self._windows, self._plan.lengths, strict=True):
+        times, plan = self._times, self._plan
+        for window, length in zip(self._windows, plan.lengths, strict=True):
             start, until = window.start, clock - length
             while start < len(times) and times[start] <= until:
-                window.change(kinds, self._values[start], -1)
+                window.change(plan, self._values[start], -1)
                 start += 1
             if start > window.start:
                 if not self._plan.only_events:
@@ -153,10 +152,11 @@ class KeyWindows:
         self._values.insert(place, values)
         for window, length in zip(self._windows, self._plan.lengths, strict=True):
             if us > self.clock - length:
-                window.change(self._plan.kinds, values, 1)
+                window.change(self._plan, values, 1)
             else:
                 window.start += 1
-        for newest, value in zip(self._newest, values, strict=True):
+        for place in self._plan.newest:
+            newest, value = self._newest[place], values[place]
             if newest is not None and value is not None:
                 newest.add(us, value)
 
@@ -182,7 +182,7 @@ class KeyWindows:
                 changes.append(at)
                 touched = set()
             window = windows[number]
-            window.change(self._plan.kinds, self._values[window.start], -1)
+            window.change(self._plan, self._values[window.start], -1)
             window.start += 1
             touched.add(number)
         if changes:

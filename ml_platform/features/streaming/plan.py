@@ -27,6 +27,8 @@ class WindowPlan:
         Columns of `Rolling.events_sql` with an event's values, in the order of a tuple of values.
     kinds
         What is kept of each value: `sum`, `distinct`, `last`, `min` or `max`.
+    sums, distinct, newest
+        Positions of the values of which sums, counts of values, or newest values are kept.
     features
         Features of each window.
     only_events
@@ -40,20 +42,23 @@ class WindowPlan:
         self.only_events = rolling.rows == "events"
         self.size = len(order)
         inputs: dict[tuple[str, str], int] = {}
-        for name, item in rolling.aggregates.items():
+        for item in rolling.aggregates.values():
             if item.function in SUMS:
-                inputs.setdefault((scaled_column(name), "sum"), len(inputs))
+                inputs.setdefault((scaled_column(item), "sum"), len(inputs))
             elif item.column is not None:
                 inputs.setdefault((value_column(item.column), item.function), len(inputs))
         self.inputs = tuple(column for column, _ in inputs)
         self.kinds = tuple(kind for _, kind in inputs)
+        self.sums = tuple(place for place, kind in enumerate(self.kinds) if kind == "sum")
+        self.distinct = tuple(place for place, kind in enumerate(self.kinds) if kind == "distinct")
+        self.newest = tuple(place for place, kind in enumerate(self.kinds) if kind in {"last", "min", "max"})
         self.features: list[list[Feature]] = []
         for window in rolling.windows:
             features = []
             for name, item in rolling.aggregates.items():
                 key: Any = None
                 if item.function in SUMS:
-                    key = (scaled_column(name), "sum")
+                    key = (scaled_column(item), "sum")
                 elif item.column is not None:
                     key = (value_column(item.column), item.function)
                 place = order[f"{name}_{window_name(window)}"]

@@ -11,9 +11,11 @@ import polars as pl
 from ml_platform.features.rolling.spec import Rolling, microseconds
 from ml_platform.features.stream_spec import ARRIVED, PARTITION, POSITION, TOO_LATE, ViewStream
 from ml_platform.features.views.declared_types import DTYPES, UTC_MICROSECONDS
+from ml_platform.spec.types import duration
 from ml_platform.streams.protocols import Message
 
 LARGEST = 2.0**53  # of a scaled value: what lies below is exact in a double, too
+_FAULT = "__fault"
 KEPT = 2**16  # bytes of a refused message that the quarantine keeps
 _TYPES: dict[str, Any] = {
     "string": str,
@@ -94,6 +96,9 @@ class EventReader:
                 if item.column is not None and item.decimals is not None
             }
         )
+        lateness = microseconds(stream.lateness)
+        self._fault = self._faults()
+        self._late = (pl.col(ARRIVED) > pl.col(self._time).dt.epoch("us") + lateness).alias(TOO_LATE)
 
     @property
     def schema(self) -> dict[str, pl.DataType]:
@@ -113,34 +118,38 @@ class EventReader:
                 continue
             rows.append((*self._values(event)[:-1], message.time, message.partition, message.position))
         frame = pl.DataFrame(rows, schema=self._schema, orient="row")
-        by_place = {(message.partition, message.position): message for message in messages}
-        frame = self._without(frame, self._faults(frame), by_place, refused)
-        frame = self._arrived(frame)
-        time = pl.col(self._time)
-        ahead = pl.when(time.dt.epoch("us") > pl.col(ARRIVED) + microseconds(self._stream.ahead)).then(
-            pl.format("{}: more than {} ahead of its arrival", pl.lit(self._time), pl.lit(str(self._stream.ahead)))
-        )
-        if self._stream.clock == "broker":
-            frame = self._without(frame, frame.select(ahead).to_series(), by_place, refused)
-        late = pl.col(ARRIVED) > time.dt.epoch("us") + microseconds(self._stream.lateness)
-        rows_ = frame.with_columns(
-            late.alias(TOO_LATE), pl.from_epoch(ARRIVED, "us").dt.replace_time_zone("UTC").alias(ARRIVED)
-        ).select(*self.schema)
-        return ReadEvents(rows_, refused)
+        if self._stream.clock == "events":
+            frame = self._without(frame.with_columns(self._fault), messages, refused)
+            frame = self._arrived(frame).with_columns(pl.lit(None, pl.String).alias(_FAULT), self._late)
+        else:
+            frame = frame.with_columns(self._fault, self._late)
+        frame = self._without(frame, messages, refused)
+        return ReadEvents(frame.select(self._own()), refused)
 
-    def _faults(self, frame: pl.DataFrame) -> pl.Series:
+    def _own(self) -> list[pl.Expr]:
+        arrived = pl.from_epoch(ARRIVED, "us").dt.replace_time_zone("UTC").alias(ARRIVED)
+        return [arrived if name == ARRIVED else pl.col(name) for name in self.schema]
+
+    def _faults(self) -> pl.Expr:
         """Why a row is no event; null where it is one."""
-        missing = pl.when(pl.col(self._time).is_null()).then(pl.lit(f"{self._time}: an event has a time, found null"))
+        time = pl.col(self._time)
+        missing = pl.when(time.is_null()).then(pl.lit(f"{self._time}: an event has a time, found null"))
+        ahead = pl.lit(None, pl.String)
+        if self._stream.clock == "broker":
+            first = pl.col(ARRIVED) + microseconds(self._stream.ahead)
+            told = f"{self._time}: more than {duration(self._stream.ahead)} ahead of its arrival"
+            ahead = pl.when(time.dt.epoch("us") > first).then(pl.lit(told))
         large = [
             pl.when(pl.col(name).cast(pl.Float64).abs() * 10.0**decimals > LARGEST).then(
                 pl.lit(f"{name}: too large for a sum with {decimals} decimals")
             )
             for name, decimals in self._bounds
         ]
-        return frame.select(pl.coalesce(missing, *large, pl.lit(None, pl.String)).alias("__fault")).to_series()
+        return pl.coalesce(missing, ahead, *large, pl.lit(None, pl.String)).alias(_FAULT)
 
     def _arrived(self, frame: pl.DataFrame) -> pl.DataFrame:
-        if self._stream.clock == "broker" or not frame.height:
+        """Let events arrive at the newest time of any event so far."""
+        if not frame.height:
             return frame
         times = frame.get_column(self._time).dt.epoch("us").cum_max()
         if self.newest is not None:
@@ -148,18 +157,15 @@ class EventReader:
         self.newest = int(times[-1])
         return frame.with_columns(times.alias(ARRIVED))
 
-    def _without(
-        self,
-        frame: pl.DataFrame,
-        faults: pl.Series,
-        messages: dict[tuple[int, int], Message],
-        refused: list[Refused],
-    ) -> pl.DataFrame:
-        if faults.null_count() == frame.height:
+    @staticmethod
+    def _without(frame: pl.DataFrame, messages: Sequence[Message], refused: list[Refused]) -> pl.DataFrame:
+        """Refuse the rows with a fault."""
+        if frame.get_column(_FAULT).null_count() == frame.height:
             return frame
-        wrong = frame.select(PARTITION, POSITION, faults.alias("__fault")).filter(pl.col("__fault").is_not_null())
-        refused += [_refusal(messages[(partition, position)], reason) for partition, position, reason in wrong.rows()]
-        return frame.filter(faults.is_null())
+        by_place = {(message.partition, message.position): message for message in messages}
+        wrong = frame.filter(pl.col(_FAULT).is_not_null()).select(PARTITION, POSITION, _FAULT)
+        refused += [_refusal(by_place[partition, position], reason) for partition, position, reason in wrong.rows()]
+        return frame.filter(pl.col(_FAULT).is_null())
 
 
 _OWN: dict[str, pl.DataType] = {

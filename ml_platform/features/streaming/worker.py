@@ -15,9 +15,10 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from ml_platform.features.online.store import OnlineStore, Overtaken, to_instant
-from ml_platform.features.streaming.feature_stream import FeatureStream, StreamCounts
+from ml_platform.features.streaming.feature_stream import FeatureStream
 from ml_platform.features.streaming.metrics import FeatureStreamMetrics
 from ml_platform.features.streaming.status import FeatureStreamStatus, State, write_status
+from ml_platform.features.streaming.stream_counts import StreamCounts
 from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.errors import CommitConflict, SchemaMismatch
 from ml_platform.lake.storage.tables import Lake

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from ml_platform.features.rolling.arrival_sql import compiled_sql
 from ml_platform.features.rolling.spec import Rolling
-from ml_platform.features.stream_spec import ARRIVED, TOO_LATE
+from ml_platform.features.stream_spec import ARRIVED, ON_TIME
 from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.query import sql
 from ml_platform.yaml_documents import LOADER, in_words
@@ -74,9 +74,8 @@ def streamed_windows(path: Path, windows: Any) -> Any:
         return windows  # refused where windows are validated
     if "arrived" in windows:
         raise ValueError(f"{path}: rolling.arrived: a view with `stream` knows when its events arrived; leave it out")
-    on_time = f'"{TOO_LATE}" IS NOT TRUE'
     condition = windows.get("filter")
-    return {**windows, "arrived": ARRIVED, "filter": f"({condition}\n) AND {on_time}" if condition else on_time}
+    return {**windows, "arrived": ARRIVED, "filter": f"({condition}\n) AND {ON_TIME}" if condition else ON_TIME}
 
 
 def _mapping(path: Path, text: str, what: str) -> dict[str, Any]:

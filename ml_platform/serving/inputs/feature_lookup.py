@@ -10,7 +10,7 @@ import numpy as np
 
 from ml_platform.features.expressions.columns import Columns
 from ml_platform.features.online.store import OnlineStore, Row, to_micros
-from ml_platform.features.streaming.timeline import newer, row_at, stream_view
+from ml_platform.features.streaming.timeline import newer, row_as_stored, stream_view
 from ml_platform.registry.manifest import MISSING_CODE, Feature, Manifest, ViewLookup, feature_of
 from ml_platform.serving.inputs.store_reads import OnlineStoreFailed, StoreReads
 from ml_platform.serving.inputs.timelines import with_timelines
@@ -261,7 +261,7 @@ class Lookups:
                     number = wanted[position]
                     position += 1
                     timeline = None if number is None else stored[number]
-                    entry = newer(entry, None if timeline is None else row_at(timeline, now))
+                    entry = newer(entry, None if timeline is None else row_as_stored(timeline, now))
                 if entry is None or (view.ttl is not None and entry.micros < now - view.ttl):
                     missing[view.name] = missing.get(view.name, 0) + 1
                     for _, column in view.columns:

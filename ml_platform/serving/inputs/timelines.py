@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from ml_platform.features.online.store import Row
-from ml_platform.features.streaming.timeline import changes_within, newer, row_at
+from ml_platform.features.streaming.timeline import changes_within, newer, row_as_stored
 
 Places = tuple[np.ndarray, int, int]  # entity of each row of the request; first and end of the entities' rows
 
@@ -57,11 +57,11 @@ def _at(
     """The rows that count, and which of them each row of the request takes."""
     first, last = int(as_of.min()), int(as_of.max())
     if first == last or not any(row is not None and changes_within(row, first, last) for row in timelines):
-        at_last = [None if row is None else row_at(row, last) for row in timelines]
+        at_last = [None if row is None else row_as_stored(row, last) for row in timelines]
         return index, [newer(*both) for both in zip(plain, at_last, strict=True)]
     distinct, rows_of = np.unique(np.stack([index, as_of], axis=1), axis=0, return_inverse=True)
     rows: list[Row | None] = []
     for entity, micros in distinct.tolist():
         timeline = timelines[entity]
-        rows.append(newer(plain[entity], None if timeline is None else row_at(timeline, micros)))
+        rows.append(newer(plain[entity], None if timeline is None else row_as_stored(timeline, micros)))
     return rows_of.reshape(-1), rows

@@ -12,7 +12,8 @@ from ml_platform.features.online.open import open_online_store
 from ml_platform.features.online.store import OnlineStore, PushedRow
 from ml_platform.features.point_in_time.join import point_in_time_join
 from ml_platform.features.point_in_time.lookup import ResolvedLookup
-from ml_platform.features.streaming.feature_stream import FeatureStream, streamed_tables
+from ml_platform.features.streaming.feature_stream import FeatureStream
+from ml_platform.features.streaming.tables import streamed_tables
 from ml_platform.features.views.compute import compute_view
 from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.storage.tables import Lake

@@ -43,7 +43,7 @@ def offline(rows: list[Any], written: str) -> pl.DataFrame:
 
 def values_of(amount: float | None, clerk: str | None, plan: WindowPlan) -> tuple[Any, ...]:
     scaled = None if amount is None else round(amount * 100)
-    known = {"__scaled_revenue": scaled, "__scaled_basket": scaled, "__value_amount": amount, "__value_clerk": clerk}
+    known = {"__scaled_2_amount": scaled, "__value_amount": amount, "__value_clerk": clerk}
     return tuple(known[column] for column in plan.inputs)
 
 
