@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_platform.features.online.store import OnlineStore, Row, to_micros
-from ml_platform.features.streaming.timeline import newer, row_at, stream_view
+from ml_platform.features.streaming.lookup import rows_at
 from ml_platform.features.views.load import load_views
 from ml_platform.features.views.view import FeatureView
 from ml_platform.streams.protocols import Message
@@ -82,10 +82,7 @@ def sale(position: int, second: float, *, delay: float = 0.0, partition: int = 0
 
 def look_up(store: OnlineStore, view: FeatureView, *key: Any, at: datetime) -> Row | None:
     """The row of an entity that serving uses at an instant."""
-    plain, streamed = store.read([(view.name, key), (stream_view(view.name), key)])
-    if streamed is not None:
-        streamed = row_at(streamed, to_micros(at))
-    return newer(plain, streamed)
+    return rows_at(store, view.name, [key], at)[0]
 
 
 class Clock:
