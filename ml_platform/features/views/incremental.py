@@ -213,7 +213,7 @@ def _day_sums(lake: Lake, files: Iterable[str], column: str) -> dict[date | None
     for file in sorted(files):
         scan = pl.scan_parquet(file, storage_options=lake.storage_options, hive_partitioning=False)
         names = sorted(scan.collect_schema().names())
-        folder = pl.lit(file.rsplit("/", 1)[0]).alias("__partition")  # partition columns are not in the file
+        folder = pl.lit(file.rsplit("/", 1)[0]).alias("__file_folder")  # partition columns are not in the file
         if column not in names:
             return None
         counted = (

@@ -1,7 +1,7 @@
 """A stream's events: online at once, in the raw table once, and everywhere what the batch engine computes."""
 
 import random
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -180,10 +180,11 @@ def compute_to_the_end(world: World) -> None:
         compute_view(world.lake, view)
 
 
-@pytest.mark.parametrize("held", [500_000, 20])
-def test_online_at_any_instant_is_what_training_looks_up(world, held):
+@pytest.mark.parametrize(("held", "kind"), [(500_000, "sqlite"), (20, "sqlite"), (500_000, "redis")])
+def test_online_at_any_instant_is_what_training_looks_up(tmp_path, request, held, kind):
     """At random instants, with and without further events, after restarts, with more entities than fit in memory."""
-    chance = random.Random(8)
+    uri = f"sqlite:///{tmp_path}/online.db" if kind == "sqlite" else request.getfixturevalue("redis_uri")
+    world, chance = World(tmp_path, uri), random.Random(8)
     messages, observed = sales(400), []
     stream = world.open(held=held)
     place, second = 0, 0.0
@@ -350,3 +351,36 @@ def test_views_of_one_table_must_declare_the_same_stream(tmp_path):
     other = second.model_copy(update={"stream": second.stream.model_copy(update={"lateness": SECOND})})
     with pytest.raises(ValueError, match="'clerk_load' and 'till': both get raw/sales from a stream"):
         streamed_tables({"a": first, "b": other})
+
+
+def test_days_that_changed_are_computed_as_all_would_be(tmp_path):
+    """An incremental view after each landing, late events and all, is in the end as if it were computed at once."""
+    world = World(tmp_path, f"sqlite:///{tmp_path}/online.db", names=["till"])
+    path = tmp_path / "views" / "till.yaml"
+    path.write_text(
+        path.read_text().replace("  windows:", "  incremental: true\n  windows:").replace("2 minutes", "3 days")
+    )
+    [world.till] = world.views = views_again(tmp_path)
+    chance, place = random.Random(4), 0
+    hours = sorted(chance.uniform(0, 200) for _ in range(150))
+    messages = []
+    for number, hour in enumerate(hours):
+        delay = chance.choice([0, 0, 5, 29])
+        messages.append(sale(number, hour * 3600 - delay, delay=delay, shop=chance.choice("ab"), amount=number / 4))
+    with world.open() as stream:
+        while place < len(messages):
+            some = messages[place : place + chance.randint(1, 40)]
+            place += len(some)
+            world.clock.now = datetime.fromtimestamp(some[-1].time / 1e6, UTC)
+            stream.take(some)
+            stream.land()
+            report = compute_view(world.lake, world.till)
+    assert report.spans is not None  # not all was computed
+    whole = world.till.model_copy(update={"incremental": None, "name": "whole"})
+    compute_view(world.lake, whole)
+    columns = [*world.till.keys, *world.till.columns]
+    tables = [
+        world.lake.read(one.table).select(columns).sort("event_time", "shop").collect() for one in (world.till, whole)
+    ]
+    assert tables[0].height > 300
+    assert tables[0].equals(tables[1])

@@ -210,6 +210,31 @@ def test_a_second_process_ends_and_leaves_the_first_one_s_status(tmp_path, kafka
         assert first.end() == STOPPED
 
 
+def test_while_the_lake_takes_no_rows_online_values_go_on(tmp_path, kafka_broker, sales, monkeypatch):
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    declared = views(tmp_path / "views", servers=kafka_broker.servers)
+    till = next(view for view in declared if view.name == "till")
+    running = Running(tmp_path, kafka_broker.servers)
+    with open_online_store(f"sqlite:///{tmp_path}/online.db") as store:
+        try:
+            wait_for(lambda: status_with(running.folder, events=0), "the start")
+            with monkeypatch.context() as patched:
+                patched.setattr(Lake, "write", full)
+                sales.send(random.Random(1), 100)
+                wait_for(lambda: all_as_wanted(store, till, sales, datetime.now(UTC)), "the values")
+                status = wait_for(
+                    lambda: (s := status_with(running.folder, events=len(sales.sent))) and s.landing_error and s, "it"
+                )
+                assert "bytes wait for raw/sales: OSError: [Errno 28] No space" in status.problem()
+                assert status.landed == 0
+        finally:
+            code = running.end()
+    assert code == STOPPED
+    assert read_status(running.folder, "raw/sales").landed == len(sales.sent)  # type: ignore[union-attr]
+
+
 def start(folder: Path, servers: str) -> "subprocess.Popen[bytes]":
     arguments = [str(folder), servers, f"sqlite:///{folder}/online.db"]
     script = Path(__file__).parent / "run_worker.py"
