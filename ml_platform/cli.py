@@ -14,6 +14,7 @@ from ml_platform.documentation import docs
 from ml_platform.environments import EnvironmentUnknown
 from ml_platform.features.catalogue.cli import features
 from ml_platform.features.services.cli import lookup
+from ml_platform.features.streaming import cli as feature_streams
 from ml_platform.governance import audit_cli, keys_cli
 from ml_platform.lake.cli import quarantine, sql, tables
 from ml_platform.model_import.cli import app as models
@@ -221,6 +222,7 @@ def _tell_verdict(decision: "ReleaseDecision", evaluation: "Evaluation") -> None
 
 
 app.command("score", rich_help_panel=MODELS)(score_command(_overlays))
+streams.command("features")(feature_streams.features)
 app.add_typer(streams, name="stream", rich_help_panel=MODELS)
 app.add_typer(models, name="models", rich_help_panel=MODELS)
 app.command("traffic", rich_help_panel=MODELS)(traffic_cli.traffic)

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ml_platform.monitoring.alerts.alert import Alert, record_alert
 from ml_platform.private_files import make_private
@@ -13,11 +13,13 @@ from ml_platform.processes.platform import (
     dagster_home,
     make_databases,
     missing_settings,
+    platform_environment,
     platform_processes,
     port_variable,
     ports,
 )
 from ml_platform.processes.runner import CannotStart, Process, end_leftovers, run, say
+from ml_platform.project import current_project
 from ml_platform.settings import Settings
 
 
@@ -36,6 +38,27 @@ def prepare(settings: Settings, processes: Sequence[Process]) -> None:
         make_databases(settings)
     if missing := missing_settings(dagster_home(settings)):
         say(missing)
+
+
+def feature_streams(settings: Settings, chosen: Mapping[str, int]) -> list[Process]:
+    """Give a process for each table whose rolling views follow a stream of events."""
+    from ml_platform.features.streaming.cli import project_streams
+
+    project = current_project()
+    try:
+        tables = project_streams()
+    except (ValueError, OSError) as error:  # Dagster's own pages say so too; the rest of the platform can run
+        say(f"no stream of features is followed: {error}")
+        return []
+    return [
+        Process(
+            f"features-{views[0].name}",
+            [sys.executable, "-m", "ml_platform", "stream", "features", views[0].name],
+            environment=platform_environment(settings, chosen),
+            cwd=project.root,
+        )
+        for _, views in sorted(tables.items())
+    ]
 
 
 def alert_given_up(process: Process, reason: str) -> None:
@@ -73,6 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = Settings()
         make_private(settings.home)
         processes = platform_processes(settings, chosen, options.names or tuple(PORTS))
+        if not options.names or "serving" in options.names:
+            processes += feature_streams(settings, chosen)
         prepare(settings, processes)
         return run(
             processes,

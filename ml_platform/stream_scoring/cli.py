@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from ml_platform.spec.stream import Stream
     from ml_platform.streams.answers import Letter
 
-app = typer.Typer(no_args_is_help=True, help="Answer the messages of a stream, exactly once, by what serves.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Answer messages of a stream by what serves, and keep features by its events, each exactly once.",
+)
 Model = Annotated[str, typer.Argument(help="Name of the model, as in its defs.yaml.")]
 
 KINDS: tuple[str, ...] = get_args(Kind)
