@@ -22,6 +22,9 @@ def features(
         str | None, typer.Argument(help="A view with `stream`, or its table, e.g. raw/sales; none with --status.")
     ] = None,
     status: Annotated[bool, typer.Option("--status", help="Show how the streamed views do, and run nothing.")] = False,
+    look_up: Annotated[
+        str | None, typer.Option(help="Print what the online store has now of an entity, e.g. A or A,17; run nothing.")
+    ] = None,
     metrics_port: Annotated[
         int | None, typer.Option(min=1, max=65_535, help="Port of 127.0.0.1 for Prometheus; none when left out.")
     ] = None,
@@ -38,6 +41,9 @@ def features(
         if view is None:
             stop(f"which view? Streamed are: {', '.join(_names(tables)) or 'none'}")
         table = chosen_table(tables, view)
+        if look_up is not None:
+            _show(next((one for one in tables[table] if one.name == view), tables[table][0]), look_up)
+            return
     except (LookupError, ValueError, SpecError, ProjectNotFound) as error:
         stop(str(error))
     ending = threading.Event()
@@ -109,6 +115,35 @@ def chosen_table(tables: "dict[str, list[FeatureView]]", name: str) -> str:
 
 def _names(tables: "dict[str, list[FeatureView]]") -> list[str]:
     return sorted(view.name for views in tables.values() for view in views)
+
+
+def _show(view: "FeatureView", entity: str) -> None:
+    from ml_platform.features.online.open import open_online_store
+    from ml_platform.features.streaming.lookup import rows_at
+
+    key = _key(view, entity)
+    with open_online_store(Settings().online_uri) as store:
+        [row] = rows_at(store, view.name, [key])
+    if row is None:
+        stop(f"the online store has nothing of {view.name} for {dict(zip(view.entity, key, strict=True))}")
+    say(f"{view.name} since {row.event_time:%Y-%m-%d %H:%M:%S.%f} UTC")
+    for name, value in sorted(row.values.items()):
+        say(f"  {name}: {value}")
+
+
+def _key(view: "FeatureView", entity: str) -> tuple[str | int | bool, ...]:
+    """Values of an entity's columns from comma-separated text (raises ValueError)."""
+    assert view.stream is not None
+    texts = entity.split(",")
+    if len(texts) != len(view.entity):
+        raise ValueError(f"--look-up: wanted {','.join(view.entity)}, found {entity!r}")
+    key: list[str | int | bool] = []
+    for name, text in zip(view.entity, texts, strict=True):
+        kind = view.stream.columns[name]
+        if kind == "timestamp":
+            raise ValueError(f"--look-up: {name} is a timestamp; look it up over HTTP")
+        key.append(text if kind == "string" else int(text) if kind == "integer" else text == "true")
+    return tuple(key)
 
 
 def _tell(tables: "dict[str, list[FeatureView]]", name: str | None) -> None:

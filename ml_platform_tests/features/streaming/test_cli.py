@@ -8,11 +8,14 @@ from typer.testing import CliRunner
 
 from ml_platform.cli import app
 from ml_platform.dev import feature_streams
+from ml_platform.features.online.open import open_online_store
 from ml_platform.features.streaming import cli
+from ml_platform.features.streaming.feature_stream import FeatureStream
 from ml_platform.features.streaming.status import FeatureStreamStatus, write_status
+from ml_platform.lake.storage.tables import Lake
 from ml_platform.processes.platform import PORTS
 from ml_platform.settings import Settings
-from ml_platform_tests.features.streaming.till_views import views
+from ml_platform_tests.features.streaming.till_views import Clock, sale, views
 
 
 @pytest.fixture
@@ -51,6 +54,22 @@ def test_the_status_says_what_is_wrong(project):
     assert "raw/sales (clerk_load, till): it is waiting: no broker; process 7 on here, topic sales" in told
     assert "1,234 events, 0 late and corrected, 5 too late (kept, not counted), 2 refused" in told
     assert "2 × sold_at: is null" in told
+
+
+def test_what_the_store_has_of_an_entity_is_shown(project):
+    declared = cli.project_streams()["raw/sales"]
+    settings = Settings()
+    with (
+        open_online_store(settings.online_uri) as store,
+        FeatureStream(Lake(settings.lake_uri), declared, store, settings.feature_streams_dir, clock=Clock(2)) as stream,
+    ):
+        stream.take([sale(0, 1)])
+    code, told = run("till", "--look-up", "a")
+    assert code == 0
+    assert "till since 2024-05-01 00:02:01.000000 UTC" in told  # when the sale left the longest window, long ago
+    assert "  sales_2m: 0\n" in told
+    assert "nothing of clerk_load for {'shop': 'a', 'clerk': 'y'}" in run("clerk_load", "--look-up", "a,y")[1]
+    assert "wanted shop,clerk, found 'a'" in run("clerk_load", "--look-up", "a")[1]
 
 
 def test_make_dev_runs_one_process_for_each_table(project, capsys):
