@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from ml_platform.spec.stream import Stream
+from ml_platform_tests.toy_world import shop_spec
 
 SOURCE = {"type": "kafka", "topic": "requests", "servers": "localhost:9092"}
 
@@ -42,3 +43,9 @@ def test_dead_letters_follow_the_sink():
 def test_what_cannot_be_is_refused_in_words(keys, told):
     with pytest.raises(ValidationError, match=told):
         stream(**keys)
+
+
+def test_the_mapping_names_inputs_of_the_model():
+    mapped = {"source": SOURCE, "sink": {"topic": "answers"}, "mapping": {"inputs": {"wieght": "kg"}}}
+    with pytest.raises(ValidationError, match=r"stream.mapping.inputs: \['wieght'\] are no inputs of the model"):
+        shop_spec(stream=mapped)

@@ -124,6 +124,16 @@ OTHERS = {
         "monitoring.schedule",
     ),
     *("skew.schedule", "retraining.schedule", "recalibration.schedule", "families"),
+    # Of brokers and tables; `mapping` names fields of messages, and inputs, which the spec itself checks.
+    *(
+        "stream.source.topic",
+        "stream.source.servers",
+        "stream.source.options",
+        "stream.sink.topic",
+        "stream.sink.table",
+    ),
+    *("stream.mapping.inputs", "stream.mapping.key", "stream.mapping.timestamp"),
+    *("stream.dead_letters.topic", "stream.dead_letters.table"),
 }
 
 
