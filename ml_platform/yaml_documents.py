@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -73,7 +73,7 @@ class Document:
             return model.model_validate(self.data.get("attributes") or {})
         except ValidationError as error:
             problems = [
-                self._problem_of_a_part(("attributes", *e["loc"]), message)
+                self._problem_of_a_part(("attributes", *without_tags(model, e["loc"])), message)
                 for e in error.errors()
                 for message in explain(model, e).split("\n")
             ]
@@ -136,11 +136,55 @@ def unknown(word: str, allowed: Collection[str], *, what: str) -> str:
     return f"unknown {what} '{word}'{nearest(word, allowed)} Allowed: {', '.join(sorted(allowed)) or 'none'}"
 
 
+def without_tags(root: type[BaseModel], location: Location) -> Location:
+    """Leave out of a location what pydantic adds where a key holds one of several models: that model's `type`."""
+    written: list[str | int] = []
+    current: Any = root
+    for part in location:
+        current = _inner(current)
+        if (chosen := _tagged(current, part)) is not None:
+            current = chosen
+            continue
+        written.append(part)
+        current = _below(current, part)
+    return tuple(written)
+
+
+def _below(annotation: Any, part: str | int) -> Any:
+    """The annotation of a part of a value."""
+    if get_origin(annotation) is dict:
+        return get_args(annotation)[1]
+    if isinstance(part, str) and _is_model(annotation) and part in annotation.model_fields:
+        return annotation.model_fields[part].annotation
+    return annotation if isinstance(part, int) else None
+
+
+def _tagged(annotation: Any, part: str | int) -> type[BaseModel] | None:
+    """The model among several whose `type` a part of a location is."""
+    for model in _alternatives(annotation):
+        if "type" in model.model_fields and part in get_args(model.model_fields["type"].annotation):
+            return model
+    return None
+
+
+def _alternatives(annotation: Any) -> list[type[BaseModel]]:
+    """The models of a union of models; none of any other annotation."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) is not Union and type(annotation).__name__ != "UnionType":
+        return []
+    plain = [get_args(one)[0] if get_origin(one) is Annotated else one for one in get_args(annotation)]
+    return plain if len(plain) > 1 and all(map(_is_model, plain)) else []
+
+
 def _model_at(root: type[BaseModel], location: Location) -> type[BaseModel] | None:
     """Find the model class that a location inside a spec belongs to."""
     current: Any = root
     for part in location:
         current = _inner(current)
+        if (chosen := _tagged(current, part)) is not None:
+            current = chosen
+            continue
         if get_origin(current) is dict:
             current = get_args(current)[1]
         elif isinstance(part, str):
@@ -157,7 +201,9 @@ def _is_model(annotation: Any) -> bool:
 
 def _inner(annotation: Any) -> Any:
     """Unwrap `tuple[X, ...]` and `X | None` to X."""
-    while get_origin(annotation) in (tuple, list, Union) or type(annotation).__name__ == "UnionType":
+    while not _alternatives(annotation) and (
+        get_origin(annotation) in (tuple, list, Union) or type(annotation).__name__ == "UnionType"
+    ):
         annotation = next(arg for arg in get_args(annotation) if arg not in (Ellipsis, type(None)))
     return annotation
 
@@ -174,16 +220,20 @@ def explain(root: type[BaseModel], error: ErrorDetails) -> str:
             field = model.model_fields.get(str(location[-1])) if model else None
             meaning = f" ({field.description})" if field and field.description else ""
             return f"is missing and has no default{meaning}; add it"
-        case "literal_error":
-            expected = error["ctx"]["expected"]
-            allowed = [word.strip("' ") for word in expected.replace(" or ", ", ").split(",")]
-            return unknown(str(error["input"]), allowed, what="value")
+        case "literal_error" | "union_tag_invalid":
+            context = error["ctx"]
+            word, expected = context.get("tag", error["input"]), context.get("expected_tags") or context["expected"]
+            return unknown(str(word), _words(expected), what="type" if "tag" in context else "value")
         case "tuple_type":
             return f"a list was wanted, e.g. [{error['input']}]; found {error['input']!r}"
         case "value_error":
             return str(error["ctx"]["error"])
         case _:
             return f"{error['msg']}; found {error['input']!r}"
+
+
+def _words(expected: str) -> list[str]:
+    return [word.strip("' ") for word in expected.replace(" or ", ", ").split(",")]
 
 
 def documents(path: Path) -> list[Document]:
@@ -208,4 +258,6 @@ def documents(path: Path) -> list[Document]:
 
 def in_words(error: ValidationError, root: type[BaseModel]) -> str:
     """Explain each validation error, with its key."""
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'view'}: {explain(root, e)}" for e in error.errors())
+    return "; ".join(
+        f"{'.'.join(map(str, without_tags(root, e['loc']))) or 'view'}: {explain(root, e)}" for e in error.errors()
+    )

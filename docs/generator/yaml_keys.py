@@ -1,6 +1,7 @@
 """The keys that a project writes in YAML, from the descriptions of their fields."""
 
 from collections.abc import Iterator
+from typing import get_args
 
 from pydantic import BaseModel
 
@@ -31,12 +32,17 @@ def sections(spec: type[BaseModel], path: str = "") -> Iterator[tuple[str, type[
             continue
         seen.add(model)
         yield path, model
-        nested = [
-            (f"{path}.{name}".lstrip("."), inner)
-            for name, field in keys(model).items()
-            for inner in models_in(field.rebuild_annotation())
-        ]
+        nested = [(f"{path}.{name}".lstrip("."), inner) for name, inner in nested_models(model)]
         waiting = nested + waiting
+
+
+def nested_models(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Yield the models of the keys, with the key; of several that a key can hold also the `type`, as `key.type`."""
+    for name, field in keys(model).items():
+        inner = list(models_in(field.rebuild_annotation()))
+        for one in inner:
+            several = len(inner) > 1 and "type" in one.model_fields
+            yield (f"{name}.{get_args(one.model_fields['type'].annotation)[0]}" if several else name), one
 
 
 def keys(model: type[BaseModel]) -> dict:
@@ -49,7 +55,10 @@ def _rows(model: type[BaseModel], path: str) -> Iterator[list[str]]:
     for name, field in keys(model).items():
         annotation = field.rebuild_annotation()
         kind = type_words(annotation)
-        if any(True for _ in models_in(annotation)):
+        nested = [key for key, _ in nested_models(model) if key.split(".")[0] == name]
+        if len(nested) > 1 and nested[0] != name:
+            kind = ", ".join(f"[{key.partition('.')[2]}](#{anchor(f'{path}.{key}')})" for key in nested)
+        elif nested:
             kind = kind.replace("keys", f"[keys](#{anchor(f'{path}.{name}')})")
         limits = bounds(field)
         default = "**required**" if field.is_required() else code(default_words(field))

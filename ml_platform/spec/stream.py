@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
+from ml_platform.spec.stream_sources import FolderSource, NatsSource, RedisSource, TableSource
 from ml_platform.spec.types import Declared, Duration, PositiveDuration
 
 TOPIC = r"^[A-Za-z0-9._-]{1,200}$"
@@ -29,8 +30,19 @@ class KafkaSource(Declared):
     )
 
 
-# Every kind of source has its own `type`; further ones join this as a union that pydantic tells apart by it.
-StreamSource = KafkaSource
+def _type_of(source: Any) -> str:
+    """The type of a source as it is written, or of one that was made; Kafka's when none is named."""
+    return str(source.get("type", "kafka")) if isinstance(source, dict) else getattr(source, "type", "kafka")
+
+
+StreamSource = Annotated[
+    Annotated[KafkaSource, Tag("kafka")]
+    | Annotated[NatsSource, Tag("nats")]
+    | Annotated[RedisSource, Tag("redis")]
+    | Annotated[TableSource, Tag("table")]
+    | Annotated[FolderSource, Tag("folder")],
+    Discriminator(_type_of),
+]
 
 
 class StreamMapping(Declared):
@@ -116,8 +128,15 @@ class Stream(Declared):
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
-        topics = [getattr(self.source, "topic", None), self.sink.topic, self.dead_letters_topic]
-        for kind, names in (("topic", topics), ("table", [self.sink.table, self.dead_letters_table])):
+        if self.sink.topic is not None and isinstance(self.source, TableSource | FolderSource):
+            raise ValueError(
+                f"stream: sink.topic wants a source with a broker, and '{self.source.type}' has none: answer into "
+                "sink.table"
+            )
+        read = getattr(self.source, "topic", getattr(self.source, "stream", None))
+        topics = [read, self.sink.topic, self.dead_letters_topic]
+        tables = [getattr(self.source, "table", None), self.sink.table, self.dead_letters_table]
+        for kind, names in (("topic", topics), ("table", tables)):
             present = [name for name in names if name is not None]
             if twice := next((name for name in present if present.count(name) > 1), None):
                 raise ValueError(f"stream: '{twice}' is the {kind} of two things: messages, answers and dead letters "

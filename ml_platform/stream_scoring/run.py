@@ -15,7 +15,7 @@ from ml_platform.stream_scoring.metrics import StreamMetrics
 from ml_platform.stream_scoring.report import Report
 from ml_platform.stream_scoring.served import Served
 from ml_platform.stream_scoring.worker import STOPPED, CopyPart, ScorerPart, StreamPart, run_part
-from ml_platform.streams.open import describe_sink, describe_source, open_answer_sink, open_copies
+from ml_platform.streams.open import describe_sink, describe_source, open_answer_sink, open_copies, open_source
 
 Parts = Literal["all", "scorer", "sink"]
 
@@ -96,6 +96,7 @@ def run_stream(
                     scorer=scorer,
                     report=told,
                     metrics=metrics,
+                    source=lambda: open_source(stream.source, model, settings),
                     sink=lambda: open_answer_sink(stream, model, settings.lake_uri),
                 )
             )

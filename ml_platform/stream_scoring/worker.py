@@ -15,7 +15,7 @@ from ml_platform.spec.stream import Stream
 from ml_platform.stream_scoring.batch_scorer import BatchScorer
 from ml_platform.stream_scoring.metrics import StreamMetrics
 from ml_platform.stream_scoring.report import Report
-from ml_platform.streams.open import describe_source, open_source
+from ml_platform.streams.open import describe_source
 from ml_platform.streams.protocols import (
     AnswerSink,
     Fenced,
@@ -113,21 +113,22 @@ class ScorerPart:
         Gives what serves now.
     scorer
         Scores micro-batches.
-    sink
-        Makes a sink for the answers; called for each session.
+    source, sink
+        Make a source of messages, and a sink for the answers; called for each session.
     """
 
     def __init__(
         self, model: str, stream: Stream, *, worker: tuple[int, int], slot: Callable[[], EndpointState | None],
-        scorer: BatchScorer, sink: Callable[[], AnswerSink], report: Report, metrics: StreamMetrics,
+        scorer: BatchScorer, source: Callable[[], Source], sink: Callable[[], AnswerSink], report: Report,
+        metrics: StreamMetrics,
     ) -> None:  # fmt: skip
         self.report = report
         self._model, self._stream, self._worker, self._slot = model, stream, worker, slot
-        self._scorer, self._sink, self._metrics = scorer, sink, metrics
+        self._scorer, self._source, self._sink, self._metrics = scorer, source, sink, metrics
 
     def session(self, stop: threading.Event) -> None:
         """See `StreamPart`."""
-        source, sink = open_source(self._stream.source), self._sink()
+        source, sink = self._source(), self._sink()
         try:
             if self._served(stop) is None:
                 return

@@ -2,23 +2,52 @@
 
 from typing import TYPE_CHECKING
 
+from ml_platform.settings import Settings
 from ml_platform.spec.stream import KafkaSource, Stream, StreamSource
-from ml_platform.streams.protocols import AnswerSink, Source
+from ml_platform.spec.stream_sources import FolderSource, NatsSource, RedisSource, TableSource
+from ml_platform.streams.protocols import AnswerSink, Source, StreamMisfit
 
 if TYPE_CHECKING:
     from ml_platform.streams.table_sink import TopicCopy
 
 
-def open_source(spec: StreamSource, *, patient: bool = False) -> Source:
+def open_source(spec: StreamSource, name: str, settings: Settings) -> Source:
     """The source of messages that a spec declares; it connects when it is used.
 
-    A patient one is read every few seconds, and may save CPU at the price of half a second.
-    """
-    if isinstance(spec, KafkaSource):
-        from ml_platform.streams.kafka_source import KafkaTopic
+    Parameters
+    ----------
+    spec
+        What is read.
+    name
+        Of the stream that reads it.
+    settings
+        Where the lake is, and where the index of a folder is kept.
 
-        return KafkaTopic(spec, patient=patient)
-    raise NotImplementedError(f"no source of type {spec.type}")  # a type of the spec without an implementation
+    Raises
+    ------
+    StreamMisfit
+        When the path of a folder cannot be.
+    """
+    if isinstance(spec, NatsSource):
+        from ml_platform.streams.nats_source import NatsMessages
+
+        return NatsMessages(spec)
+    if isinstance(spec, RedisSource):
+        from ml_platform.streams.redis_source import RedisMessages
+
+        return RedisMessages(spec, name)
+    if isinstance(spec, TableSource):
+        from ml_platform.lake.storage.tables import Lake
+        from ml_platform.streams.table_source import TableRows
+
+        return TableRows(spec, Lake(settings.lake_uri))
+    if isinstance(spec, FolderSource):
+        from ml_platform.streams.folder_source import FolderRows
+
+        return FolderRows(spec, settings.streams_dir / name / "folder.index")
+    from ml_platform.streams.kafka_source import KafkaTopic
+
+    return KafkaTopic(spec)
 
 
 def open_answer_sink(stream: Stream, name: str, lake_uri: str) -> AnswerSink:
@@ -36,12 +65,39 @@ def open_answer_sink(stream: Stream, name: str, lake_uri: str) -> AnswerSink:
         from ml_platform.streams.kafka_sink import KafkaAnswers
 
         return KafkaAnswers(stream.source, name, stream.sink.topic, stream.dead_letters_topic)
-    raise NotImplementedError(f"no topics for answers at a source of type {stream.source.type}")
+    if isinstance(stream.source, NatsSource):
+        from ml_platform.streams.nats_sink import NatsAnswers
+
+        return NatsAnswers(stream.source, name, stream.sink.topic, stream.dead_letters_topic)
+    if isinstance(stream.source, RedisSource):
+        from ml_platform.streams.redis_sink import RedisAnswers
+
+        return RedisAnswers(stream.source, name, stream.sink.topic, stream.dead_letters_topic)
+    raise _no_broker(stream.source)
 
 
-def open_topic(source: StreamSource, topic: str) -> Source:
-    """Another topic of a source's broker, from its beginning: what a scorer wrote, to be copied to a table."""
-    return open_source(source.model_copy(update={"topic": topic, "start": "earliest"}), patient=True)
+def open_topic(stream: Stream, topic: str, name: str) -> Source:
+    """What the scorer of the stream `name` wrote to one of its topics, from the beginning: to be copied to a table."""
+    earliest = stream.source.model_copy(update={"start": "earliest"})
+    if isinstance(earliest, NatsSource):
+        from ml_platform.streams.nats_source import NatsMessages
+
+        return NatsMessages(earliest, (stream.sink.topic or topic, topic))
+    if isinstance(earliest, RedisSource):
+        from ml_platform.streams.redis_source import RedisMessages
+
+        return RedisMessages(earliest.model_copy(update={"field": "value"}), f"table.{name}", topic)
+    if isinstance(earliest, KafkaSource):
+        from ml_platform.streams.kafka_source import KafkaTopic
+
+        # It is read every few seconds, so that half a second more costs nothing and saves fetches.
+        return KafkaTopic(earliest.model_copy(update={"topic": topic}), patient=True)
+    raise _no_broker(stream.source)
+
+
+def _no_broker(source: StreamSource) -> StreamMisfit:
+    """What the spec refuses."""
+    return StreamMisfit(f"a source of type {source.type} has no broker that could hold answers")
 
 
 def open_copies(stream: Stream, name: str, lake_uri: str) -> list["TopicCopy"]:
@@ -58,13 +114,23 @@ def open_copies(stream: Stream, name: str, lake_uri: str) -> list["TopicCopy"]:
     ):
         if topic is not None and table is not None:
             writer = TableWriter(Lake(lake_uri), table, f"stream/{name}/{topic}")
-            copies.append(TopicCopy(f"topic {topic}", open_topic(stream.source, topic), writer, rows))
+            copies.append(TopicCopy(f"topic {topic}", open_topic(stream, topic, name), writer, rows))
     return copies
 
 
 def describe_source(spec: StreamSource) -> str:
-    """Name a source in few words."""
-    return f"topic {spec.topic}"
+    """Name a source in few words.
+
+    Examples
+    --------
+    >>> describe_source(TableSource(type="table", table="raw/orders"))
+    'table raw/orders'
+    """
+    if isinstance(spec, NatsSource | RedisSource):
+        return f"stream {spec.stream}"
+    if isinstance(spec, TableSource):
+        return f"table {spec.table}"
+    return f"folder {spec.path}" if isinstance(spec, FolderSource) else f"topic {spec.topic}"
 
 
 def describe_sink(stream: Stream) -> str:

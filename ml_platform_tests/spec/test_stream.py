@@ -36,7 +36,12 @@ def test_dead_letters_follow_the_sink():
         ({"sink": {"table": "a/b", "commit_every": "1 day"}}, "wanted 0.5 seconds to 1 hour"),
         ({"mapping": {"inputs": {"a": "x..y"}}}, "fields joined by dots, found 'x..y'"),
         ({"mapping": {"inputs": {"a": "x"}, "key": "x.y"}}, "'x' is a value, and 'x.y' is taken from inside it"),
-        ({"source": {**SOURCE, "type": "carrier_pigeon"}}, "Input should be"),
+        ({"source": {**SOURCE, "type": "carrier_pigeon"}}, "'carrier_pigeon' found .* 'kafka', 'nats'"),
+        ({"source": {"type": "table", "table": "raw/a"}}, "sink.topic wants a source with a broker"),
+        ({"source": {"type": "table", "table": "a/b"}, "sink": {"table": "a/b"}}, "'a/b' is the table of two things"),
+        ({"source": {"type": "folder", "path": "in", "pattern": "*.xml"}, "sink": {"table": "a/b"}}, "should match"),
+        ({"source": {"type": "nats", "servers": "nats://h", "stream": "S", "subjects": ["a b"]}}, "found 'a b'"),
+        ({"source": {"type": "nats", "servers": "nats://h", "stream": "S", "subjects": ["a", "a"]}}, "more than once"),
         ({"late_after": "yesterday"}, "wanted a number and a unit"),
     ],
 )

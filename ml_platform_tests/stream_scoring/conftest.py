@@ -7,6 +7,7 @@ import pytest
 
 from ml_platform_tests.kafka_broker import KafkaBroker, kafka_broker  # noqa: F401 - a fixture
 from ml_platform_tests.stream_scoring.world import StreamWorld
+from ml_platform_tests.streams.conftest import nats_broker, redis_broker  # noqa: F401 - fixtures
 
 
 @pytest.fixture
