@@ -17,6 +17,7 @@ from ml_platform.orchestration.retraining import TRIGGER_TAG, retraining_schedul
 from ml_platform.orchestration.retraining_history import definitions_digest, retrain_job
 from ml_platform.orchestration.scoring_assets import scoring_assets
 from ml_platform.orchestration.skew_check import skew_check, skew_check_key
+from ml_platform.orchestration.stream_check import stream_check_defs, stream_check_key
 from ml_platform.orchestration.training_assets import training_assets
 from ml_platform.spec.model import ModelSpec
 
@@ -39,6 +40,8 @@ def build_model_defs(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureV
     chain = dg.AssetSelection.assets(*(key(spec, name) for name in CHAIN)) - replayed
     skew = dg.AssetSelection.checks(skew_check_key(spec))
     watched = dg.AssetSelection.assets(*(key(spec, name) for name in WATCH)) - skew
+    if spec.stream is not None:
+        watched -= dg.AssetSelection.checks(stream_check_key(spec))  # its sensor looks each minute
     retrain = dg.define_asset_job(
         retrain_job(spec),
         selection=chain,
@@ -60,6 +63,7 @@ def build_model_defs(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureV
             sensors=[sensor] if sensor else [],
         ),
         _scoring(spec),
+        stream_check_defs(spec),
         _routine(
             spec,
             "watch",

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import Response
@@ -53,6 +54,7 @@ from ml_platform.serving.models.last_good import LastKnownGood
 from ml_platform.serving.models.release_alerts import ReleaseAlerts
 from ml_platform.serving.models.reloader import Watcher
 from ml_platform.serving.models.slots import ServingState
+from ml_platform.serving.models.stream_descriptions import StreamList, stream_workers
 from ml_platform.serving.openapi.document import whole_document
 from ml_platform.serving.prediction.hooks import Hooks
 from ml_platform.serving.prediction.log_health import LogHealth
@@ -229,7 +231,7 @@ def create_app(
         keys_dir=settings.keys_dir,
         fallback=options.online_fallback,
     )
-    console = Console(state, metrics, releases, online)
+    console = Console(state, metrics, releases, online, settings.streams_dir)
     predictor = Predictor(state, log, metrics, options, LogHealth(log, alerts), hooks=hooks, outcomes=outcomes)
     push_log = SegmentLog(settings.push_log_dir, "push log")
     pusher = Pusher(state, online, push_log, metrics, options)
@@ -289,7 +291,7 @@ def create_app(
     changing = (endpoint_routes(changes), approval_routes(changes), version_routes(changes))
     for routes in (*protocols, *changing, push_routes(adapter, pusher), lookup_routes(adapter, features)):
         app.router.routes.extend(routes)
-    _add_descriptions(app, predictor)
+    _add_descriptions(app, predictor, settings.streams_dir)
     add_pages(app, state, console)
 
     app.openapi = lambda: whole_document(app, state)  # type: ignore[method-assign] # changes with every release
@@ -316,7 +318,7 @@ def _add_checks(
     app.auditing = Auditing(AuditLog(settings.audit_dir, settings.keys_dir))
 
 
-def _add_descriptions(app: FastAPI, predictor: Predictor) -> None:
+def _add_descriptions(app: FastAPI, predictor: Predictor, streams_dir: Path) -> None:
     """Add the routes that describe models and report health and metrics."""
     state, metrics = predictor.state, predictor.metrics
 
@@ -346,6 +348,12 @@ def _add_descriptions(app: FastAPI, predictor: Predictor) -> None:
         context = RequestContext.of(request.scope)
         summaries = [summary(slot) for name, slot in sorted(state.slots.items()) if context.covers(name)]
         return ModelList(models=summaries, trouble=state.trouble)
+
+    @app.get("/streams", tags=["models"])
+    async def streams(request: Request) -> StreamList:
+        """How the workers of streams do: state, messages that wait, rate, age of answers, dead letters by kind."""
+        covers = RequestContext.of(request.scope).covers
+        return StreamList(workers=await asyncio.to_thread(stream_workers, streams_dir, covers))
 
     @app.get("/models/{model}", tags=["models"])
     async def model(model: str) -> ModelDetail:

@@ -108,6 +108,23 @@ class DeadLetters(Declared):
     )
 
 
+class StreamAlerts(Declared):
+    """When people are told that a stream does not do well; each alarm ends by itself once it does."""
+
+    max_waiting: int | None = Field(
+        100_000, ge=1, description="Messages that may wait at the source; more is an alarm. Null for no bound."
+    )
+    max_age: PositiveDuration | None = Field(
+        timedelta(minutes=5),
+        description="How long messages, or answers on their way to the table, may wait without one being committed. "
+        "Null for no bound.",
+    )
+    max_dead_letters: float | None = Field(
+        0.01, ge=0, le=1, description="Share of dead letters since the worker started; more is an alarm. Null for none."
+    )
+    severity: Literal["warning", "error"] = Field("error", description="Of these alarms, and of the check in Dagster.")
+
+
 class Stream(Declared):
     """Answers messages as they come, by the version that serves: each exactly once, whatever is killed."""
 
@@ -122,6 +139,7 @@ class Stream(Declared):
         description="How long after its event a message may arrive at the broker to be answered; a later one is a dead "
         "letter. No message is late when absent.",
     )
+    alerts: StreamAlerts = Field(StreamAlerts(), description="When people are told that it does not do well.")
     max_batch: int = Field(
         2000, ge=1, le=10_000, description="Most messages that are scored at once, and committed together."
     )

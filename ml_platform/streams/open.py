@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ml_platform.streams.table_sink import TopicCopy
 
 
-def open_source(spec: StreamSource, name: str, settings: Settings) -> Source:
+def open_source(spec: StreamSource, name: str = "", settings: Settings | None = None) -> Source:
     """The source of messages that a spec declares; it connects when it is used.
 
     Parameters
@@ -19,9 +19,9 @@ def open_source(spec: StreamSource, name: str, settings: Settings) -> Source:
     spec
         What is read.
     name
-        Of the stream that reads it.
+        Of what reads it.
     settings
-        Where the lake is, and where the index of a folder is kept.
+        Where the lake is, and where the index of a folder is kept; read from the environment when None.
 
     Raises
     ------
@@ -36,6 +36,7 @@ def open_source(spec: StreamSource, name: str, settings: Settings) -> Source:
         from ml_platform.streams.redis_source import RedisMessages
 
         return RedisMessages(spec, name)
+    settings = settings or Settings()
     if isinstance(spec, TableSource):
         from ml_platform.lake.storage.tables import Lake
         from ml_platform.streams.table_source import TableRows

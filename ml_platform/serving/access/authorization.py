@@ -22,7 +22,9 @@ from ml_platform.serving.http.request_context import RequestContext
 PROBES = frozenset({"/health/live", "/health/ready", "/health", "/ping", "/v2/health/live", "/v2/health/ready"})
 # For keys of any model: lists show the models that the key covers.
 # What Feast's clients ask for is in the body: the route looks whether the key covers it.
-_ANY_SCOPE = frozenset({"/models", "/docs", "/version", "/v2", "/api/2.0/serving-endpoints", "/get-online-features"})
+_ANY_SCOPE = frozenset(
+    {"/models", "/streams", "/docs", "/version", "/v2", "/api/2.0/serving-endpoints", "/get-online-features"}
+)
 _LOOPBACK = ("127.", "::1", "::ffff:127.")
 # Prefixes of paths in which the name of a model comes next.
 _MODEL_PATHS = (

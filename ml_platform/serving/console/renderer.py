@@ -30,6 +30,7 @@ from ml_platform.serving.console.version_pages import compare_page, version_page
 from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.serving.models.descriptions import describe_endpoint, described_version
 from ml_platform.serving.models.slots import EndpointState, ServingState
+from ml_platform.serving.models.stream_descriptions import stream_workers
 from ml_platform.serving.openapi.predictions import example_row
 from ml_platform.serving.telemetry.metrics import Metrics
 
@@ -41,7 +42,10 @@ _ROOTS = {"version.html": "../../../../", "feature.html": "../../", "features.ht
 class Console:
     """The pages of one worker, and the samples that their charts need."""
 
-    def __init__(self, state: ServingState, metrics: Metrics, releases: ReleaseStore, online: OnlineStore) -> None:
+    def __init__(
+        self, state: ServingState, metrics: Metrics, releases: ReleaseStore, online: OnlineStore, streams: Path
+    ) -> None:
+        self._streams = streams
         self.history = History(metrics)
         self._state = state
         self.releases = releases
@@ -58,6 +62,7 @@ class Console:
         self._templates.filters |= {
             "ago": formatting.ago,
             "instant": formatting.instant,
+            "milliseconds": formatting.milliseconds,
             "number": formatting.number,
             "share": formatting.share,
             "span": formatting.span,
@@ -158,6 +163,7 @@ class Console:
             model=self._view(slot),
             keyed=RequestContext.of(scope).is_keyed,
             waiting=self._waiting(slot),
+            streams=stream_workers(self._streams, lambda _: True, name) if is_name(name) else [],
             canary=slot.endpoint.canary if slot.endpoint else None,
             walked=self._walked(slot),
             fields=form_fields(main.manifest) if main else [],

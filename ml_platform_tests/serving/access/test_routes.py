@@ -24,7 +24,7 @@ NEEDS: dict[str, tuple[str, str] | None] = {
     **dict.fromkeys(["GET /v2/health/live", "GET /v2/health/ready"]),
     **dict.fromkeys(["GET /", "GET /metrics", "GET /openapi.json"], ("predict", "all")),
     **dict.fromkeys(["GET /docs", "GET /docs/assets", "GET /assets"], ("predict", "any")),
-    **dict.fromkeys(["GET /models", "GET /version", "GET /v2"], ("predict", "any")),
+    **dict.fromkeys(["GET /models", "GET /streams", "GET /version", "GET /v2"], ("predict", "any")),
     "GET /models/{model}": ("predict", "model"),
     "GET /models/{model}/console": ("predict", "model"),
     "PATCH /models/{model}": ("promote", "model"),
