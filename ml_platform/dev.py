@@ -21,6 +21,10 @@ from ml_platform.processes.platform import (
 from ml_platform.processes.runner import CannotStart, Process, end_leftovers, run, say
 from ml_platform.project import current_project
 from ml_platform.settings import Settings
+from ml_platform.spec_yaml import declared_streams
+from ml_platform.yaml_documents import SpecError
+
+STREAMS = "streams"  # a worker for each model that declares one
 
 
 def prepare(settings: Settings, processes: Sequence[Process]) -> None:
@@ -61,6 +65,30 @@ def feature_streams(settings: Settings, chosen: Mapping[str, int]) -> list[Proce
     ]
 
 
+def stream_processes(settings: Settings, chosen: Mapping[str, int]) -> list[Process]:
+    """Return a worker for each model of the project that declares `stream:`.
+
+    Raises
+    ------
+    CannotStart
+        When the YAML of a model has mistakes.
+    """
+    project, environment = current_project(), platform_environment(settings, chosen)
+    try:
+        models = list(declared_streams(project.defs))
+    except SpecError as error:
+        raise CannotStart(str(error)) from error
+    return [
+        Process(
+            f"stream-{model}",
+            [sys.executable, "-m", "ml_platform", "stream", "run", model],
+            environment=environment,
+            cwd=project.root,
+        )
+        for model in models
+    ]
+
+
 def alert_given_up(process: Process, reason: str) -> None:
     """Tell whoever gets the alerts that a process is no longer started again."""
     record_alert(
@@ -78,7 +106,9 @@ def alert_given_up(process: Process, reason: str) -> None:
 def argument_parser() -> argparse.ArgumentParser:
     """Make the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m ml_platform.dev", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="name", help=f"which to run; all of {', '.join(PORTS)} when none")
+    parser.add_argument(
+        "names", nargs="*", metavar="name", help=f"which to run; all of {', '.join([*PORTS, STREAMS])} when none"
+    )
     for name, usual in PORTS.items():
         parser.add_argument(f"--{name}-port", type=int, help=f"instead of {port_variable(name)} (usually {usual})")
     return parser
@@ -88,8 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the platform until Ctrl-C; return the exit code."""
     parser = argument_parser()
     options = parser.parse_args(arguments)
-    if unknown := sorted(set(options.names) - set(PORTS)):
-        parser.error(f"no process is called {', '.join(unknown)}: choose from {', '.join(PORTS)}")
+    if unknown := sorted(set(options.names) - {*PORTS, STREAMS}):
+        parser.error(f"no process is called {', '.join(unknown)}: choose from {', '.join([*PORTS, STREAMS])}")
     try:
         chosen = ports()
         chosen |= {name: port for name in PORTS if (port := getattr(options, f"{name}_port")) is not None}
@@ -98,6 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         processes = platform_processes(settings, chosen, options.names or tuple(PORTS))
         if not options.names or "serving" in options.names:
             processes += feature_streams(settings, chosen)
+        if not options.names or STREAMS in options.names:
+            processes += stream_processes(settings, chosen)
         prepare(settings, processes)
         return run(
             processes,

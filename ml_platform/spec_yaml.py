@@ -8,6 +8,7 @@ from ml_platform.spec.composition import ComposedEndpointSpec
 from ml_platform.spec.feature_service import FeatureServiceSpec
 from ml_platform.spec.model import ModelSpec
 from ml_platform.spec.notebook import NotebookSpec
+from ml_platform.spec.stream import Stream
 from ml_platform.yaml_documents import Document, Location, SpecError, SpecProblem, documents, nearest, unknown
 
 COMPONENT = "TabularModel"
@@ -109,6 +110,25 @@ def composed_endpoints(defs: Path) -> dict[str, ComposedEndpointSpec]:
     paths = sorted(defs.rglob("defs.yaml"))
     files = [path for path in paths if any(one.component == COMPOSED_COMPONENT for one in documents(path))]
     return {spec.name: spec for spec in map(load_composed, files)}
+
+
+def declared_streams(defs: Path) -> dict[str, Stream]:
+    """The streams that models below a folder declare, by model.
+
+    Raises
+    ------
+    SpecError
+        When the YAML of a model that declares one has mistakes.
+    """
+    streams = {}
+    for path in sorted(defs.rglob("defs.yaml")):
+        for document in documents(path):
+            attributes = document.data.get("attributes") if isinstance(document.data, dict) else None
+            if document.component == COMPONENT and isinstance(attributes, dict) and attributes.get("stream"):
+                spec = document.validate(ModelSpec)
+                if spec.stream is not None:
+                    streams[spec.name] = spec.stream
+    return streams
 
 
 def load_notebook(path: Path) -> NotebookSpec:

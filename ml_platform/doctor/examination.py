@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from ml_platform.doctor import databases, home, installation, releases, running, tables
+from ml_platform.doctor import databases, home, installation, releases, running, streams, tables
 from ml_platform.doctor.effective_settings import effective_settings, overridden
 from ml_platform.doctor.findings import Finding, error, guarded, ok, warning
 from ml_platform.doctor.stored_formats import stored_formats
@@ -25,6 +25,7 @@ OF_STATE: tuple[tuple[str, Callable[[Settings], Iterable[Finding]]], ...] = (
     ("online store", databases.online_store),
     ("releases", releases.releases),
     ("logs", home.logs),
+    ("streams", streams.streams),
     ("tracking", databases.tracking),
     ("Dagster", databases.dagster_home),
 )

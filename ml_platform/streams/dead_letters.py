@@ -50,7 +50,7 @@ def _of_table(lake: Lake, table: str) -> Iterator[Letter]:
 
 
 def _of_topic(stream: Stream, topic: str) -> Iterator[Letter]:
-    source = open_topic(stream.source, topic)
+    source = open_topic(stream, topic)
     try:
         source.assign({partition: Resume() for partition in source.partitions()})
         quiet = 0

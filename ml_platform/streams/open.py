@@ -77,7 +77,7 @@ def open_answer_sink(stream: Stream, name: str, lake_uri: str) -> AnswerSink:
     raise _no_broker(stream.source)
 
 
-def open_topic(stream: Stream, topic: str, name: str) -> Source:
+def open_topic(stream: Stream, topic: str, name: str = "listing") -> Source:
     """What the scorer of the stream `name` wrote to one of its topics, from the beginning: to be copied to a table."""
     earliest = stream.source.model_copy(update={"start": "earliest"})
     if isinstance(earliest, NatsSource):
