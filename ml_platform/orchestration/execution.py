@@ -38,6 +38,8 @@ STEP_MODULES = (
     "ml_platform.monitoring.replay.keep",
     "ml_platform.monitoring.replay.replay",
     "ml_platform.monitoring.skew.detect",
+    "ml_platform.monitoring.stream_health",
+    "ml_platform.streams.status",
     "ml_platform.notebook_files.runs",
     "ml_platform.promotion.card",
     "ml_platform.promotion.promote",

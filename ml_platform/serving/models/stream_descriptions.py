@@ -43,7 +43,9 @@ class StreamWorker(BaseModel):
 class StreamList(BaseModel):
     """The workers of all streams that the key covers."""
 
-    workers: list[StreamWorker]
+    workers: list[StreamWorker] = Field(
+        description="Each with what it reported last; one that was killed stays listed."
+    )
 
 
 def stream_workers(folder: Path, covers: Callable[[str], bool], model: str | None = None) -> list[StreamWorker]:
