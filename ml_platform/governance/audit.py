@@ -49,6 +49,7 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     method: str | None = None
     path: str | None = None
     status: int | None = None
+    rows: int | None = None  # that were predicted, looked up or pushed
     detail: str | None = None
     heads: Heads = {}  # of each other file, how many lines it had and the last one's HMAC
 

@@ -57,6 +57,8 @@ def show(
     for row in lines.tail(limit).iter_rows(named=True):
         who = row["name"] or row["client"] or "-"
         what = f"{row['method']} {row['path']} {row['status']}" if row["method"] else row["action"]
+        if row["rows"] is not None:
+            what += f", {row['rows']:,} row{'' if row['rows'] == 1 else 's'}"
         detail = "" if row["detail"] is None else f": {row['detail']}"
         say(f"{row['time']:%Y-%m-%d %H:%M:%S}  {who}  {what}{detail}")
     if lines.height > limit:

@@ -25,6 +25,7 @@ SCHEMA: dict[str, pl.DataType] = {
     "method": pl.String(),
     "path": pl.String(),
     "status": pl.Int64(),
+    "rows": pl.Int64(),
     "detail": pl.String(),
     "segment": pl.String(),
     "number": pl.Int64(),
@@ -67,7 +68,7 @@ def read_audit(
     files = [_frame(path.name, lines) for path, lines in _files(settings.audit_dir)]
     frames = [frame.lazy() for frame in files]
     if lake.exists(TABLE):
-        frames.append(lake.read(TABLE).select(*SCHEMA))
+        frames.append(_stored(lake))
     if not frames:
         return pl.DataFrame(schema=SCHEMA)
     entries = pl.concat(frames).unique(["segment", "line"])
@@ -139,6 +140,13 @@ def _files(folder: Path) -> list[tuple[Path, list[bytes]]]:
     return files
 
 
+def _stored(lake: Lake) -> pl.LazyFrame:
+    """What was ingested; columns that a table from before them lacks are null."""
+    table = lake.read(TABLE)
+    names = table.collect_schema().names()
+    return table.select(*(name if name in names else pl.lit(None, dtype).alias(name) for name, dtype in SCHEMA.items()))
+
+
 def _day_of(segment: str) -> date:
     try:
         return datetime.strptime(segment[:8], "%Y%m%d").date()
@@ -150,7 +158,7 @@ def _days(lake: Lake) -> Iterator[tuple[date, pl.DataFrame]]:
     """The table's rows day by day: a file is of one day."""
     if not lake.exists(TABLE):
         return
-    rows = lake.read(TABLE).select(*SCHEMA)
+    rows = _stored(lake)
     for (day,) in rows.select("date").unique().sort("date").collect().iter_rows():
         yield day, rows.filter(pl.col("date") == day).sort("segment", "number", nulls_last=True).collect()
 

@@ -237,11 +237,13 @@ def test_the_command_line_shows_and_verifies(settings: Settings, monkeypatch: py
     assert "0 lines are as they were written" in run(app, ["audit", "verify"]).output
     path = write(settings)
     log = open_log(settings)
-    log.record(request(9, name="ada"))
+    entry = request(9, name="ada")
+    entry.rows = 1200
+    log.record(entry)
     log.close()
     shown = run(app, ["audit", "show", "--caller", "ada", "--since", f"{NOW:%Y-%m-%d}"]).output
     assert shown.count("\n") == 1
-    assert "ada  POST /predict/m 200" in shown
+    assert "ada  POST /predict/m 200, 1,200 rows" in shown
     assert run(app, ["audit", "show", "--caller", "ada", "--since", f"{NOW + timedelta(days=2):%Y-%m-%d}"]).output == ""
     assert "older lines" in run(app, ["audit", "show", "--limit", "2"]).output
     good = run(app, ["audit", "verify"])
@@ -269,3 +271,20 @@ def test_the_asset_takes_it_up_and_its_check_fails_once_it_was_altered(settings:
     assert [schedule.cron_schedule for schedule in schedules if isinstance(schedule, dg.ScheduleDefinition)] == [
         "20 * * * *"
     ]
+
+
+def test_a_table_from_before_rows_were_counted_is_read_and_goes_on(settings: Settings, lake: Lake) -> None:
+    write(settings)
+    ingest_audit(lake, settings)
+    lake.replace(TABLE, lake.read(TABLE).drop("rows").collect(), partition_by=["date"])
+    assert told(lake, settings) == []
+    log = open_log(settings)
+    entry = request(7)
+    entry.rows = 12
+    log.record(entry)
+    log.close()
+    for _ in range(2):
+        entries = read_audit(lake, settings).filter(pl.col("action") == "request")
+        assert entries["rows"].to_list() == [None] * 6 + [12]
+        assert told(lake, settings) == []
+        ingest_audit(lake, settings)

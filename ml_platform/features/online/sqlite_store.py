@@ -61,7 +61,6 @@ class SqliteOnlineStore(PackedStore):
         self._path = Path(path).expanduser().absolute()
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
-        self._layouts: dict[int, tuple[tuple[str, ...], str]] = {}  # columns and hash of a definition
         self._asked = self._fetched = 0  # rows; threads add to them without a lock, which may lose a count
 
     def push(self, view: str, view_hash: str, rows: Sequence[PushedRow]) -> int:
@@ -192,20 +191,15 @@ class SqliteOnlineStore(PackedStore):
         return version, local.known
 
     def _fetch(self, connection: sqlite3.Connection, keys: list[bytes]) -> dict[bytes, Row | None]:
-        layouts = self._layouts
+        layouts: dict[int, tuple[tuple[str, ...], str]] = self._local.layouts
         rows: dict[bytes, Row | None] = dict.fromkeys(keys)
         for start in range(0, len(keys), _CHUNK):
             chunk = keys[start : start + _CHUNK]
             select = _select("key, layout, event_time, packed", len(chunk))
             for key, layout, micros, packed in connection.execute(select, chunk).fetchall():
-                columns, view_hash = layouts.get(layout) or self._load_layout(connection, layout)
+                columns, view_hash = layouts.get(layout) or _load_layout(connection, layout, layouts)
                 rows[key] = unpack(columns, view_hash, micros, packed)
         return rows
-
-    def _load_layout(self, connection: sqlite3.Connection, layout: int) -> tuple[tuple[str, ...], str]:
-        row = connection.execute("SELECT columns, hash FROM layouts WHERE layout = ?", (layout,)).fetchone()
-        self._layouts[layout] = (tuple(decode(row[0])), row[1])
-        return self._layouts[layout]
 
     def _has_schemas(self) -> bool:
         """Whether the file has the table of schemas, which files of earlier versions lack."""
@@ -236,7 +230,9 @@ class SqliteOnlineStore(PackedStore):
             connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             local.connection, local.file, local.look_again = connection, file, time.monotonic() + _LOOK_SECONDS
             local.version, local.known = -1, {}
-            self._layouts = {}  # by number, which another file counts anew
+            # Columns and hash of a definition by number, which another file counts anew; threads open that one at
+            # different times.
+            local.layouts = {}
             self._readers.append(connection)
         return connection
 
@@ -251,6 +247,15 @@ class SqliteOnlineStore(PackedStore):
             yield connection
         finally:
             connection.close()
+
+
+def _load_layout(
+    connection: sqlite3.Connection, layout: int, layouts: dict[int, tuple[tuple[str, ...], str]]
+) -> tuple[tuple[str, ...], str]:
+    """Read columns and hash of a definition, and remember them."""
+    row = connection.execute("SELECT columns, hash FROM layouts WHERE layout = ?", (layout,)).fetchone()
+    layouts[layout] = (tuple(decode(row[0])), row[1])
+    return layouts[layout]
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

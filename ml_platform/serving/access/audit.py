@@ -60,4 +60,5 @@ def _entry(scope: Scope) -> Entry:
         method=scope["method"],
         path=scope["path"][:500],
         status=context.status,
+        rows=context.rows or None,
     )

@@ -23,6 +23,7 @@ def push_routes(adapter: RouteAdapter, pusher: Pusher) -> list[BaseRoute]:
         context.check()
         body = await adapter.body(request)
         answer = await pusher.push(request.path_params["view"], body, context.request_id, context.caller)
+        context.rows = answer.accepted
         return Response(encode(answer), media_type="application/json")
 
     return [Route("/features/{view}", push, methods=["POST"], include_in_schema=False)]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
+from time import perf_counter
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
@@ -44,9 +45,16 @@ def lookup_routes(adapter: RouteAdapter, features: FeatureServing) -> list[BaseR
         options = read_lookup_options(request.scope["query_string"])
         name = request.path_params["view"]
         body = await adapter.body(request)
-        found = await features.find(name, body, derived=options.request_features, as_of=options.as_of)
-        answer = answer_of(found, context.request_id, by_column=options.by_column)
-        return Response(encode(answer), media_type="application/json")
+
+        def work() -> bytes:
+            started = perf_counter()
+            found = features.find(name, body, derived=options.request_features, as_of=options.as_of)
+            content = encode(answer_of(found, context.request_id, by_column=options.by_column))
+            features.count(found, perf_counter() - started)
+            context.rows = len(found.rows)
+            return content
+
+        return Response(await features.in_turn(len(body), work), media_type="application/json")
 
     return [Route("/features/{view}/lookup", lookup, methods=["POST"], include_in_schema=False)]
 

@@ -3,8 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ml_platform.features.online.store import Definition, OnlineStore
 from ml_platform.features.services.lookup import look_up
@@ -14,7 +13,6 @@ from ml_platform.features.services.plan import (
     NotServable,
     plan_service,
     plan_view,
-    stored_definitions,
 )
 from ml_platform.registry.feature_services import FeatureService
 from ml_platform.registry.input_contract import Contract
@@ -25,13 +23,14 @@ from ml_platform.serving.http.problems import InvalidRequest, Problem
 from ml_platform.serving.inputs.request_decoder import RowDecoder
 from ml_platform.serving.inputs.store_reads import OnlineStoreFailed, StoreReads
 from ml_platform.serving.models.slots import ServingState
-from ml_platform.serving.prediction.predictor import INLINE_BYTES
 from ml_platform.serving.settings import ServingSettings
 from ml_platform.serving.telemetry.metrics import Metrics
 
-_INLINE_KEYS = 2_000  # some 10 ms of work: more would keep other requests waiting
+INLINE_BYTES = 2**14  # some 800 rows, 10 ms of work: a larger body would keep other requests waiting
 _TRIES = 5  # while definitions change under the hands of a request
 _TOLD = 10  # names in a message
+
+T = TypeVar("T")
 
 logger = logging.getLogger("serving")
 
@@ -50,7 +49,6 @@ class FeatureServing:
 
     def __init__(self, state: ServingState, online: OnlineStore, metrics: Metrics, settings: ServingSettings) -> None:
         self.state = state
-        self._online = online
         self._reads = StoreReads(online)
         self._metrics = metrics
         self._worker = BoundedWorker("feature look-up", settings.max_queue, settings)
@@ -77,11 +75,35 @@ class FeatureServing:
         known = self._prepared.get(name)
         if known is not None and known.of[0] is service:
             seen = self.state.views
-            if all(seen.get(view, definition) is definition for view, definition in known.of[1].items()):
+            if all(seen.get(view) is definition for view, definition in known.of[1].items()):
                 return known
-        return self._prepare(name, service)
+        return self.prepare_anew(name)
 
-    async def find(
+    def prepare_anew(self, name: str) -> Prepared:
+        """Do what `prepared` does from what the store holds at this moment (raises Refused)."""
+        service = self.state.services.get(name)
+        if service is None and (reason := self.state.services_refused.get(name)) is not None:
+            raise Refused(503, "service_unavailable", f"feature service '{name}' is not served: {reason}")
+        views = [name] if service is None else list(dict.fromkeys(one.view for one in service.views))
+        definitions = self._definitions(views)
+        if service is None and not definitions:
+            raise self._unknown(name)
+        known = self._prepared.get(name)
+        if known is not None and known.of == (service, definitions):  # the watcher has not seen them yet, or has now
+            prepared = known._replace(of=(service, definitions))
+        else:
+            prepared = _prepared(name, service, definitions)
+        self._prepared[name] = prepared
+        return prepared
+
+    async def in_turn(self, size: int, work: Callable[[], T]) -> T:
+        """Do the whole work of a request: at once for a body of few bytes, else in a thread (raises Refused)."""
+        if size <= INLINE_BYTES:
+            return work()
+        result: T = await self._worker.submit(work)
+        return result
+
+    def find(
         self,
         name: str,
         body: bytes,
@@ -110,58 +132,8 @@ class FeatureServing:
         Refused
             When the body does not fit, or it cannot be answered now.
         """
-
-        def work() -> Found:
-            return self._find(name, body, derived, as_of, rows)
-
-        started = perf_counter()
-        found: Found = work() if len(body) <= INLINE_BYTES // 8 else await self._worker.submit(work)
-        self.count(found, perf_counter() - started)
-        return found
-
-    async def look_up(self, plan: LookupPlan, rows: Sequence[dict[str, Any]]) -> Found:
-        """Look up rows of values by a plan that a protocol made itself (raises Refused, DefinitionMoved)."""
-        started = perf_counter()
-
-        def work() -> Found:
-            return self._looked_up(plan, rows, derived=False)
-
-        is_small = len(rows) * len(plan.views) <= _INLINE_KEYS
-        found: Found = work() if is_small else await self._worker.submit(work)
-        self.count(found, perf_counter() - started)
-        return found
-
-    def count(self, found: Found, seconds: float) -> None:
-        """Count what was answered."""
-        name, metrics = found.plan.name, self._metrics
-        metrics.lookup_rows.labels(name).inc(len(found.rows))
-        metrics.lookup_seconds.labels(name).observe(seconds)
-        for view in found.views:
-            for status in set(view.status):
-                metrics.lookup_keys.labels(name, view.view.name, status).inc(view.status.count(status))
-
-    def count_request(self, name: str, status: int) -> None:
-        """Count a request by its answer's status."""
-        self._metrics.lookups.labels(name if name in self._prepared else "unknown", str(status)).inc()
-
-    def queues(self) -> dict[str, int]:
-        """Number of look-ups that the thread works on or has waiting."""
-        return {"feature look-up": self._worker.queued}
-
-    def close(self) -> None:
-        """Finish the look-ups that wait."""
-        self._worker.close()
-
-    def _find(
-        self,
-        name: str,
-        body: bytes,
-        derived: bool,
-        as_of: datetime | None,
-        rows: Callable[[bytes, Prepared], bytes] | None,
-    ) -> Found:
         for attempt in range(_TRIES):
-            prepared = self.prepared(name) if not attempt else self._prepare(name, self.state.services.get(name))
+            prepared = self.prepared(name) if not attempt else self.prepare_anew(name)
             try:
                 plain = body if rows is None else rows(body, prepared)
                 values = prepared.decoder.decode(plain).values
@@ -171,15 +143,37 @@ class FeatureServing:
                 for number, row in enumerate(values):
                     prepared.contract.check_row(row, number)  # puts defaults in the place of nulls
             try:
-                return self._looked_up(prepared.plan, values, derived=derived, as_of=as_of)
+                return self.look_up(prepared.plan, values, derived=derived, as_of=as_of)
             except DefinitionMoved:
                 continue
-        raise _moved(name)
+        raise moved(name)
 
-    def _looked_up(
-        self, plan: LookupPlan, rows: Sequence[dict[str, Any]], *, derived: bool, as_of: datetime | None = None
+    def count(self, found: Found, seconds: float) -> None:
+        """Count what was answered, and how long it took."""
+        name, metrics = found.plan.name, self._metrics
+        metrics.lookup_rows.labels(name).inc(len(found.rows))
+        metrics.lookup_seconds.labels(name).observe(seconds)
+        for view in found.views:
+            for status in set(view.status):
+                metrics.lookup_keys.labels(name, view.view.name, status).inc(view.status.count(status))
+
+    def count_request(self, name: str, status: int) -> None:
+        """Count a request by its answer's status."""
+        is_known = name in self._prepared or name in self.state.views or self.is_service(name)
+        self._metrics.lookups.labels(name if is_known else "unknown", str(status)).inc()
+
+    def queues(self) -> dict[str, int]:
+        """Number of look-ups that the thread works on or has waiting."""
+        return {"feature look-up": self._worker.queued}
+
+    def close(self) -> None:
+        """Finish the look-ups that wait."""
+        self._worker.close()
+
+    def look_up(
+        self, plan: LookupPlan, rows: Sequence[dict[str, Any]], *, derived: bool = False, as_of: datetime | None = None
     ) -> Found:
-        """Look rows up (raises Refused, DefinitionMoved)."""
+        """Look up decoded rows by a plan (raises Refused, DefinitionMoved)."""
         if derived or plan.is_keyed_by_derived:
             for number, row in enumerate(rows):
                 try:
@@ -193,27 +187,10 @@ class FeatureServing:
         try:
             views = look_up(plan, rows, self._reads.read, now, strict=as_of is not None)
         except OnlineStoreFailed as failed:
-            raise Refused(503, "online_store_failed", f"not answered: {failed}", retry_after=1) from failed
+            raise _store_failed(failed) from failed
         return Found(plan=plan, time=now, rows=rows, views=views, with_derived=derived)
 
-    def _prepare(self, name: str, service: FeatureService | None) -> Prepared:
-        """Make a plan of what the online store holds now (raises Refused)."""
-        if service is None and (reason := self.state.services_refused.get(name)) is not None:
-            raise Refused(503, "service_unavailable", f"feature service '{name}' is not served: {reason}")
-        views = [name] if service is None else list(dict.fromkeys(one.view for one in service.views))
-        definitions = self.definitions(views)
-        if service is None and not definitions:
-            raise self.unknown(name)
-        try:
-            plan = plan_view(name, definitions[name]) if service is None else plan_service(service, definitions)
-        except NotServable as reason:
-            raise Refused(409, "view_changed", str(reason), retry_after=5) from reason
-        decoder = RowDecoder(plan.fields, nullable=plan.nullable)
-        contract = Contract.flagging(plan.fields)
-        prepared = self._prepared[name] = Prepared(plan, decoder, contract, (service, definitions))
-        return prepared
-
-    def definitions(self, views: Sequence[str]) -> dict[str, Definition]:
+    def _definitions(self, views: Sequence[str]) -> dict[str, Definition]:
         """Definitions of views: the very objects that were seen last, where the store still has the same.
 
         Raises
@@ -222,17 +199,13 @@ class FeatureServing:
             503 when the store cannot be read.
         """
         try:
-            stored = stored_definitions(self._online, views)
-            if not stored and not self._online.exists():
-                raise FileNotFoundError("there is none")
-        except Exception as error:
-            logger.error("the online store cannot be read: %s", error)
-            message = f"not answered: the online store cannot be read: {type(error).__name__}"
-            raise Refused(503, "online_store_failed", message, retry_after=1) from error
+            stored = self._reads.definitions(views)
+        except OnlineStoreFailed as failed:
+            raise _store_failed(failed) from failed
         seen = self.state.views
         return {view: seen[view] if seen.get(view) == one else one for view, one in stored.items()}
 
-    def unknown(self, name: str) -> Refused:
+    def _unknown(self, name: str) -> Refused:
         """Refuse a name that neither a view nor a service has."""
         known = self.names()
         more = f" and {len(known) - _TOLD:,} more" if len(known) > _TOLD else ""
@@ -241,6 +214,21 @@ class FeatureServing:
         return Refused(404, "unknown_view", message)
 
 
-def _moved(name: str) -> Refused:
+def _prepared(name: str, service: FeatureService | None, definitions: Mapping[str, Definition]) -> Prepared:
+    """Make a plan (raises Refused)."""
+    try:
+        plan = plan_view(name, definitions[name]) if service is None else plan_service(service, definitions)
+    except NotServable as reason:
+        raise Refused(409, "view_changed", str(reason), retry_after=5) from reason
+    decoder = RowDecoder(plan.fields, nullable=plan.nullable)
+    return Prepared(plan, decoder, Contract.flagging(plan.fields), (service, definitions))
+
+
+def _store_failed(failed: OnlineStoreFailed) -> Refused:
+    return Refused(503, "online_store_failed", f"not answered: {failed}", retry_after=1)
+
+
+def moved(name: str) -> Refused:
+    """Refuse, since definitions changed under a request again and again."""
     message = f"the definitions of '{name}' changed again and again while it was looked up: try again"
     return Refused(503, "view_changed", message, retry_after=1)

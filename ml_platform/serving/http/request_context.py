@@ -68,6 +68,8 @@ class RequestContext:
         Version that answered, where stages are recorded.
     answered
         What `Predictor.note` counts once the answer is encoded: model, answer, options.
+    rows
+        How many rows were predicted, looked up or pushed; 0 for none.
     status
         Of the answer; 0 before there is one.
     """
@@ -86,6 +88,7 @@ class RequestContext:
         "model_version",
         "origin",
         "request_id",
+        "rows",
         "sent_id",
         "stages",
         "status",
@@ -126,6 +129,7 @@ class RequestContext:
         self.stages: StageTimer | None = None
         self.model_version: int | None = None
         self.answered: tuple[str, Any, Any] | None = None
+        self.rows = 0
         self.status = 0
 
     @classmethod
@@ -149,6 +153,10 @@ class RequestContext:
     def covers(self, model: str) -> bool:
         """Whether the caller may see a model."""
         return self.key is None or self.key.covers(model)
+
+    def may(self, role: str, model: str) -> bool:
+        """Whether the caller has a role for a model; whoever needs no key has."""
+        return self.key is None or self.key.may(role, model)
 
     def check(self) -> None:
         """Refuse a request whose body must not be read (raises Refused)."""

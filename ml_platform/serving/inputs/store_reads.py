@@ -2,12 +2,14 @@
 
 import logging
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
-from ml_platform.features.online.store import OnlineStore, Row
+from ml_platform.features.online.store import Definition, OnlineStore, Row
 
 _PAUSE = 4  # after a failure the store is left alone for this many times as long as the failure took
+
+T = TypeVar("T")
 
 logger = logging.getLogger("serving")
 
@@ -33,18 +35,36 @@ class StoreReads:
         """
         if not wanted:
             return []
+
+        def read() -> Sequence[Row | None]:
+            rows = self._store.read(wanted)
+            if rows[0] is None and rows.count(None) == len(rows) and not self._store.exists():
+                raise FileNotFoundError("there is none")
+            return rows
+
+        return self._fast_failing(read)
+
+    def definitions(self, views: Sequence[str]) -> dict[str, Definition]:
+        """Read definitions of views; those that the store does not have are left out (raises OnlineStoreFailed)."""
+
+        def read() -> dict[str, Definition]:
+            stored = {view: self._store.definition(view) for view in views}
+            if not any(stored.values()) and not self._store.exists():
+                raise FileNotFoundError("there is none")
+            return {view: definition for view, definition in stored.items() if definition is not None}
+
+        return self._fast_failing(read)
+
+    def _fast_failing(self, read: Callable[[], T]) -> T:
         started = time.monotonic()
         if started < self._next_try:
             raise OnlineStoreFailed(
                 "the online store cannot be read: it did not answer in time, and is asked again soon"
             )
         try:
-            rows = self._store.read(wanted)
-            if rows[0] is None and rows.count(None) == len(rows) and not self._store.exists():
-                raise FileNotFoundError("there is none")
+            return read()
         except Exception as error:
             now = time.monotonic()
             self._next_try = now + _PAUSE * (now - started)
             logger.error("the online store cannot be read: %s", error)
             raise OnlineStoreFailed(f"the online store cannot be read: {type(error).__name__}") from error
-        return rows

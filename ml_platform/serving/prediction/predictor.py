@@ -133,6 +133,7 @@ class Predictor:
     ) -> None:
         """Count an answered request: its version, and how long it took until its answer was encoded."""
         series = self.series(model, answer.version)
+        context.rows = len(answer.predictions)
         if options.stages is not None:
             options.stages.mark("encode")
             context.model_version = answer.version

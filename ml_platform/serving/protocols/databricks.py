@@ -6,6 +6,7 @@ an endpoint out of service, and a rollback restores it. A feature service answer
 Databricks' feature serving does; no other route here is for it.
 """
 
+from time import perf_counter
 from typing import Any
 
 from starlette.requests import Request
@@ -14,7 +15,9 @@ from starlette.routing import Route
 
 from ml_platform.features.services.plan import plain_names
 from ml_platform.registry.manifest import Endpoint
+from ml_platform.serving.access.authorization import FEATURES
 from ml_platform.serving.endpoints.service import EndpointService
+from ml_platform.serving.feature_serving.responses import Found
 from ml_platform.serving.feature_serving.service import FeatureServing, Prepared
 from ml_platform.serving.http.messages import Refused, encode
 from ml_platform.serving.http.request_context import RequestContext
@@ -133,13 +136,30 @@ def _api_routes(adapter: RouteAdapter, changes: EndpointService) -> list[Route]:
 
 async def _features_of(request: Request, adapter: RouteAdapter, features: FeatureServing, name: str) -> Response:
     """Answer as Databricks' feature serving: an object for each row, with what was sent and the features."""
-    RequestContext.of(request.scope).check()
+    context = RequestContext.of(request.scope)
+    context.check()
+    if not context.may(
+        "predict", f"{FEATURES}{name}"
+    ):  # published since the key was checked, as one for a model of this name
+        raise Refused(403, "forbidden", f"this key is not for {FEATURES}{name}")
     body = await adapter.body(request)
 
     def rows(body: bytes, prepared: Prepared) -> bytes:
         return body_of(rows_of_json(body, prepared.plan.fields), prepared.plan.fields)
 
-    found = await features.find(name, body, derived=True, rows=rows)
+    def work() -> bytes:
+        started = perf_counter()
+        found = features.find(name, body, derived=True, rows=rows)
+        content = encode(_outputs(found))
+        features.count(found, perf_counter() - started)
+        context.rows = len(found.rows)
+        return content
+
+    content = await features.in_turn(len(body), work)
+    return Response(content, headers={"served-model-name": name}, media_type="application/json")
+
+
+def _outputs(found: Found) -> dict[str, Any]:
     names = plain_names(found.plan)
     columns = {names.get(name, name): column for name, column in found.columns().items()}
     sent = [field.name for field in found.plan.fields]
@@ -148,8 +168,7 @@ async def _features_of(request: Request, adapter: RouteAdapter, features: Featur
         for row, values in zip(found.rows, zip(*columns.values(), strict=True), strict=True)
     ]
     freshness = {view.view.name: {"status": view.status, "event_time": view.event_times()} for view in found.views}
-    content = {"outputs": outputs, "freshness": freshness}
-    return Response(encode(content), headers={"served-model-name": name}, media_type="application/json")
+    return {"outputs": outputs, "freshness": freshness}
 
 
 def _version_called(slot: EndpointState, served: str) -> int:

@@ -8,6 +8,8 @@ Feast's, not given out.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from math import isfinite
+from time import perf_counter
 from typing import Any
 
 import msgspec
@@ -16,10 +18,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from ml_platform.features.services.lookup import Status, ViewValues
-from ml_platform.features.services.plan import DefinitionMoved, LookupPlan, NotServable, PlannedView, plan_view
+from ml_platform.features.services.plan import DefinitionMoved, LookupPlan, PlannedView
 from ml_platform.serving.access.authorization import FEATURES
 from ml_platform.serving.feature_serving.responses import Found
-from ml_platform.serving.feature_serving.service import FeatureServing, Prepared
+from ml_platform.serving.feature_serving.service import FeatureServing, Prepared, moved
 from ml_platform.serving.http.messages import Refused, encode
 from ml_platform.serving.http.problems import InvalidRequest, Problem
 from ml_platform.serving.http.request_context import RequestContext
@@ -41,6 +43,7 @@ _MEMBERS = frozenset({
     "entities", "features", "feature_service", "full_feature_names", "include_feature_view_version_metadata",
 })  # fmt: skip
 _TRIES = 5
+_DENSER = 4  # than a body that repeats the columns' names in each row
 
 
 class FeastRequest(msgspec.Struct, frozen=True):
@@ -69,20 +72,26 @@ def feast_routes(adapter: RouteAdapter, features: FeatureServing) -> list[BaseRo
     async def get_online_features(request: Request) -> Response:
         context = RequestContext.of(request.scope)
         context.check()
-        asked = _read(await adapter.body(request))
-        if asked.feature_service is not None:
-            request.path_params["view"] = asked.feature_service  # for metrics
-            _check_scope(context, [asked.feature_service])
-            names = list(asked.entities)
-            body = _body(asked.entities, features.prepared(asked.feature_service))
-            found = await features.find(asked.feature_service, body, derived=True)
-        else:
+        body = await adapter.body(request)
+
+        def work() -> bytes:
+            started = perf_counter()
+            asked = _read(body)
             wanted = _wanted(asked.features)
-            _check_scope(context, list(wanted))
-            request.path_params["view"] = next(iter(wanted))
-            found = await _views(features, asked.entities, wanted)
-            names = list(asked.entities)
-        return Response(encode(_answer(found, asked, names)), media_type="application/json")
+            names = list(wanted) if asked.feature_service is None else [asked.feature_service]
+            _check_scope(context, names)
+            request.path_params["view"] = names[0]  # for metrics
+            if asked.feature_service is None:
+                found = _views(features, asked.entities, wanted)
+            else:
+                found = _service(features, asked.entities, asked.feature_service)
+            content = encode(_answer(found, asked))
+            features.count(found, perf_counter() - started)
+            context.rows = len(found.rows)
+            return content
+
+        content = await features.in_turn(len(body) * _DENSER, work)
+        return Response(content, media_type="application/json")
 
     return [Route(FEAST_PATH, get_online_features, methods=["POST"], include_in_schema=False)]
 
@@ -124,40 +133,46 @@ def _wanted(features: Sequence[str]) -> dict[str, list[str]]:
 def _check_scope(context: RequestContext, names: Sequence[str]) -> None:
     """Refuse a key that is not for one of these views or services (raises Refused)."""
     for name in names:
-        if not context.covers(f"{FEATURES}{name}"):
+        if not context.may("predict", f"{FEATURES}{name}"):
             raise Refused(403, "forbidden", f"this key is not for {FEATURES}{name[:80]}")
 
 
-async def _views(
+def _service(features: FeatureServing, entities: Mapping[str, Sequence[Any]], name: str) -> Found:
+    """Look up a service (raises Refused)."""
+    return features.find(name, b"", derived=True, rows=lambda _, prepared: _body(entities, prepared.plan))
+
+
+def _views(
     features: FeatureServing, entities: Mapping[str, Sequence[Any]], wanted: Mapping[str, Sequence[str]]
 ) -> Found:
     """Look up features of some views by one request (raises Refused)."""
+    prepare = features.prepared
     for _ in range(_TRIES):
-        plan = _plan(features, wanted)
-        prepared = Prepared(plan, RowDecoder(plan.fields, nullable=plan.nullable), None, (None, {}))
+        owns = {name: prepare(name) for name in wanted}
+        plan = _plan(owns, wanted)
+        if len(owns) == 1:
+            [(_, decoder, _, _)] = owns.values()
+        else:
+            decoder = RowDecoder(plan.fields, nullable=plan.nullable)
         try:
-            rows = prepared.decoder.decode(_body(entities, prepared)).values
+            rows = decoder.decode(_body(entities, plan)).values
         except InvalidRequest as invalid:
             raise Refused.of(invalid) from invalid
         try:
-            return await features.look_up(plan, rows)
+            return features.look_up(plan, rows)
         except DefinitionMoved:
-            continue
-    raise Refused(503, "view_changed", "the views' definitions change again and again: try again", retry_after=1)
+            prepare = features.prepare_anew
+    raise moved(", ".join(wanted))
 
 
-def _plan(features: FeatureServing, wanted: Mapping[str, Sequence[str]]) -> LookupPlan:
+def _plan(owns: Mapping[str, Prepared], wanted: Mapping[str, Sequence[str]]) -> LookupPlan:
     """One plan for features of some views; keys of the same name are one field (raises Refused)."""
-    definitions = features.definitions(list(wanted))
     views: list[PlannedView] = []
     fields: dict[str, Any] = {}
     for name, chosen in wanted.items():
-        if name not in definitions:
-            raise features.unknown(name)
-        try:
-            own = plan_view(name, definitions[name])
-        except NotServable as reason:
-            raise Refused(409, "view_changed", str(reason), retry_after=5) from reason
+        own = owns[name].plan
+        if own.service is not None:
+            raise _invalid("features", f"'{name}' is a feature service: ask for it as `feature_service`")
         [view] = own.views
         if unknown := sorted(set(chosen) - set(view.features)):
             raise _invalid("features", f"view '{name}' has no feature {unknown[0][:80]!r}")
@@ -166,21 +181,21 @@ def _plan(features: FeatureServing, wanted: Mapping[str, Sequence[str]]) -> Look
                 raise _invalid("entities", f"'{field.name}' is of different types in these views: ask for them apart")
         columns = tuple(f"{name}__{feature}" for feature in chosen)
         views.append(replace(view, features=tuple(chosen), columns=columns))
-    return LookupPlan("features", None, tuple(fields.values()), frozenset(fields), tuple(views))
+    return LookupPlan(next(iter(wanted)), None, tuple(fields.values()), frozenset(fields), tuple(views))
 
 
-def _body(entities: Mapping[str, Sequence[Any]], prepared: Prepared) -> bytes:
+def _body(entities: Mapping[str, Sequence[Any]], plan: LookupPlan) -> bytes:
     """The rows of a request as a body that is decoded like any other (raises Refused)."""
     rows = [dict(zip(entities, values, strict=True)) for values in zip(*entities.values(), strict=True)]
     try:
-        return body_of(rows, prepared.plan.fields)
+        return body_of(rows, plan.fields)
     except InvalidRequest as invalid:
         raise Refused.of(invalid) from invalid
 
 
-def _answer(found: Found, asked: FeastRequest, sent: Sequence[str]) -> dict[str, Any]:
+def _answer(found: Found, asked: FeastRequest) -> dict[str, Any]:
     """Feast's answer: the entities' columns first, then a column for each feature (raises Refused)."""
-    count = len(found.rows)
+    count, sent = len(found.rows), list(asked.entities)
     present, never = ["PRESENT"] * count, [_NEVER] * count
     names = list(sent)
     results: list[dict[str, Any]] = [
@@ -192,9 +207,8 @@ def _answer(found: Found, asked: FeastRequest, sent: Sequence[str]) -> dict[str,
     if found.with_derived:
         for name, _ in found.plan.derived:
             names.append(name)
-            results.append(
-                {"values": [row[name] for row in found.rows], "statuses": present, "event_timestamps": never}
-            )
+            values = [row[name] for row in found.rows]
+            results.append({"values": values, "statuses": _with_nulls(values, present), "event_timestamps": never})
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise _invalid("features", f"{twice} would stand for two columns: ask with full_feature_names")
     metadata: dict[str, Any] = {"feature_names": names}
@@ -215,13 +229,18 @@ def _columns(view: ViewValues) -> list[dict[str, Any]]:
 
 
 def _with_nulls(values: list[Any], statuses: list[str]) -> list[str]:
-    """The statuses of a column: a null among the values that are present has one of its own."""
-    if None not in values:
+    """The statuses of a column: what is null in JSON among the values that are present has one of its own."""
+    if all(map(_is_said, values)):
         return statuses
     return [
-        "NULL_VALUE" if value is None and status == "PRESENT" else status
+        "NULL_VALUE" if status == "PRESENT" and not _is_said(value) else status
         for value, status in zip(values, statuses, strict=True)
     ]
+
+
+def _is_said(value: Any) -> bool:
+    """Whether JSON has a value: it lacks NaN and infinity."""
+    return value is not None and (type(value) is not float or isfinite(value))
 
 
 def _invalid(field: str | None, message: str) -> Refused:

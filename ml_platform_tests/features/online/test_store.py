@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -368,3 +369,27 @@ def test_a_file_from_before_writes_were_noted_is_read(tmp_path: Path):
         assert temp(store, "EWR") == 1.0
         store.write("weather", ("origin",), rows(("EWR", NOON, 2.0)))
         assert store.written_at("weather") is not None
+
+
+def test_threads_that_still_read_a_replaced_file_leave_the_others_its_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Both files number their definitions from 1 on; each thread looks for another file on its own."""
+    monkeypatch.setattr("ml_platform.features.online.sqlite_store._LOOK_SECONDS", 3600.0)
+    path, other = tmp_path / "online.db", tmp_path / "other.db"
+    for file, name in ((path, "temp"), (other, "wind")):
+        with open_online_store(f"sqlite:///{file}") as store:
+            store.write("weather", ("origin",), rows(("EWR", NOON, 1.0), ("JFK", NOON, 2.0)).rename({"temp": name}))
+
+    def read(origin: str) -> dict[str, float]:
+        (row,) = store.read([("weather", (origin,))])
+        assert row is not None
+        return row.values
+
+    with open_online_store(f"sqlite:///{path}") as store, ThreadPoolExecutor(1) as thread:
+        assert store.view_hash("weather") is not None  # opens the old file
+        other.replace(path)
+        assert thread.submit(store.view_hash, "weather").result() is not None  # and this thread the new one
+        assert read("EWR") == {"temp": 1.0}
+        assert thread.submit(read, "EWR").result() == {"wind": 1.0}
+        assert read("JFK") == {"temp": 2.0}

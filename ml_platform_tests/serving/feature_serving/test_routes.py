@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,7 +14,9 @@ import pytest
 from ml_platform.features.online.open import open_online_store
 from ml_platform.features.online.store import to_micros
 from ml_platform.features.streaming.timeline import CHANGES, DELTAS, stream_view
+from ml_platform.governance.audit_table import ingest_audit, read_audit, verify_audit
 from ml_platform.governance.keys import KeyStore
+from ml_platform.lake.storage.tables import Lake
 from ml_platform.registry.feature_services import FeatureServiceStore
 from ml_platform.registry.manifest import Input
 from ml_platform.registry.releases import ReleaseStore
@@ -31,6 +34,7 @@ from ml_platform_tests.serving.feature_services import (
     publish_service,
     write_view,
 )
+from ml_platform_tests.serving.issuing import configure, jwk, token
 
 MINUTE = timedelta(minutes=1)
 Serve = Callable[..., Server]
@@ -49,16 +53,6 @@ def server(module_settings: Settings, filled: datetime) -> Iterator[Server]:
     server = start_server(module_settings)
     yield server
     server.stop()
-
-
-@pytest.fixture(params=["sqlite", "redis"])
-def either(request: pytest.FixtureRequest, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Settings with each kind of online store."""
-    if request.param == "sqlite":
-        return settings
-    uri = str(request.getfixturevalue("redis_uri"))
-    monkeypatch.setenv("ML_PLATFORM_ONLINE_URI", uri)
-    return Settings(home=settings.home, online_uri=uri)
 
 
 def asked(client: httpx.Client, path: str, body: Any, status: int = 200) -> dict[str, Any]:
@@ -309,3 +303,50 @@ def test_keys_are_for_views_and_services_by_name(settings: Settings, serve: Serv
     feast = {"entities": {"origin": ["EWR"]}, "features": [f"{WEATHER}:temp"]}
     assert [status("/get-online-features", feast, key) for key in (view, service, push)] == [200, 403, 403]
     assert [status(VIEW, row, slow) for _ in range(2)] == [200, 429]
+
+
+def test_the_audit_log_says_how_many_rows_were_looked_up(settings: Settings, serve: Serve) -> None:
+    fill(settings)
+    publish_service(settings)
+    _, token = KeyStore(settings.keys_dir).create("board", roles=["predict", "push"])
+    server = serve(settings)
+    push = {"origin": "LGA", "temp": 1.0, "visib": 1.0, "event_time": "2026-01-01T00:00:00Z"}
+    feast = {"entities": {"origin": ["EWR", "JFK", "LGA"]}, "features": [f"{WEATHER}:temp"]}
+    for number, (path, body) in enumerate([
+        (VIEW, {"rows": [{"origin": "EWR"}] * 5}),
+        (f"/serving-endpoints/{SERVICE}/invocations", {"dataframe_records": [FLIGHT] * 2}),
+        ("/get-online-features", feast),
+        (f"/features/{WEATHER}", push),
+        (VIEW, {"origin": 7}),
+    ]):  # fmt: skip
+        server.client.post(path, json=body, headers={**bearer(token), "X-Request-ID": f"r{number}"})
+    server.stop()
+    lake = Lake(settings.lake_uri)
+    for _ in ("in files", "in the lake"):
+        lines = read_audit(lake, settings).filter(pl.col("request_id").str.starts_with("r"))
+        assert lines["status"].to_list() == [200, 200, 200, 200, 422]
+        assert lines["rows"].to_list() == [5, 2, 3, 1, None]
+        ingest_audit(lake, settings)
+    assert verify_audit(lake, settings)[1] == []
+
+
+def test_a_token_that_may_change_a_view_may_not_read_it_by_feasts_route(
+    settings: Settings, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(settings)
+    (tmp_path / "jwks.json").write_bytes(msgspec.json.encode({"keys": [jwk("rsa")]}))
+    grants = {
+        "ops": {"roles": ["promote"], "models": [f"features/{WEATHER}"]},
+        "app": {"roles": ["predict"], "models": [f"features/{ROTATION}"]},
+    }
+    configure(monkeypatch, str(tmp_path / "jwks.json"), grants)
+    client = serve(settings).client
+    asks = {
+        WEATHER: {"entities": {"origin": ["EWR"]}, "features": [f"{WEATHER}:temp"]},
+        ROTATION: {"entities": {"tailnum": ["N1"], "day": [5]}, "features": [f"{ROTATION}:legs"]},
+    }
+    statuses = {
+        view: client.post("/get-online-features", json=body, headers=bearer(token("ops", "app"))).status_code
+        for view, body in asks.items()
+    }
+    assert statuses == {WEATHER: 403, ROTATION: 200}

@@ -4,8 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ import pytest
 
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server, start_server
-from ml_platform_tests.serving.feature_services import ROTATION, SERVICE, WEATHER, fill, publish_service
+from ml_platform_tests.serving.feature_services import ROTATION, SERVICE, WEATHER, fill, publish_service, write_view
 
 ROWS: list[dict[str, Any]] = [
     {"origin": "EWR", "aircraft": "N1", "departure": "2013-07-05T12:00:00Z", "distance": 200},
     {"origin": "JFK", "aircraft": None, "departure": "2013-07-05T12:00:00Z", "distance": None},
 ]
+Serve = Callable[..., Server]
 OUTPUTS: list[dict[str, Any]] = [
     {**ROWS[0], "temp": 39.5, "visib": None, "legs": 2, "day": 5, "km": 300.0},
     {**ROWS[1], "temp": None, "visib": None, "legs": None, "day": 5, "km": 150.0, "distance": 100.0},
@@ -103,6 +104,24 @@ def test_feast_asks_several_views_and_a_service(client: httpx.Client) -> None:
     }
 
 
+def test_what_json_cannot_say_is_a_null_value_and_counts_go_by_view(settings: Settings, serve: Serve) -> None:
+    rows = [
+        {"origin": name, "temp": temp, "visib": 1.0, "event_time": datetime.now(UTC)}
+        for name, temp in (("EWR", float("nan")), ("JFK", float("inf")), ("LGA", 3.0))
+    ]
+    write_view(settings, WEATHER, rows)
+    client = serve(settings).client
+    keys = ["EWR", "JFK", "LGA"]
+    found = by_name(feast(client, entities={"origin": keys}, features=[f"{WEATHER}:temp"]))["temp"]
+    assert found["values"] == [None, None, 3.0]
+    assert found["statuses"] == ["NULL_VALUE", "NULL_VALUE", "PRESENT"]
+    feast(client, 422, entities={"origin": [7]}, features=[f"{WEATHER}:temp"])
+    metrics = client.get("/metrics").text
+    for status in (200, 422):
+        assert f'ml_platform_feature_lookups_total{{name="{WEATHER}",status="{status}"}} 1.0' in metrics
+    assert f'ml_platform_feature_lookup_rows_total{{name="{WEATHER}"}} 3.0' in metrics
+
+
 @pytest.mark.parametrize(
     ("status", "body", "words"),
     [
@@ -114,6 +133,7 @@ def test_feast_asks_several_views_and_a_service(client: httpx.Client) -> None:
         (422, {"entities": {"origin": [7]}, "features": [f"{WEATHER}:temp"]}, "origin: wanted a string, found 7"),
         (422, {"entities": {"dest": ["EWR"]}, "features": [f"{WEATHER}:temp"]}, "dest: is not a field"),
         (404, {"entities": {"origin": ["EWR"]}, "features": ["nope:temp"]}, f"there are: {SERVICE}"),
+        (422, {"entities": {"origin": ["EWR"]}, "features": [f"{SERVICE}:temp"]}, "ask for it as `feature_service`"),
         (404, {"entities": {"origin": ["EWR"]}, "feature_service": "nope"}, f"there are: {SERVICE}"),
         (422, {"entities": {"origin": ["EWR"]}, "features": [f"{WEATHER}:temp"], "x": 1}, "x: is not a field"),
         (422, {"entities": 3, "features": [f"{WEATHER}:temp"]}, "Expected `object`"),
