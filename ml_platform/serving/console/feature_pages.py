@@ -38,7 +38,9 @@ def features_page(state: ServingState, online: OnlineStore, covers: Callable[[st
             "newest": online.newest(name),
             "written": online.written_at(name),
             "services": sorted(
-                service.name for service in state.services.values() if name in {one.view for one in service.views}
+                service.name
+                for service in state.services.values()
+                if covers(service.name) and name in {one.view for one in service.views}
             ),
         }
         for name, definition in sorted(state.views.items())

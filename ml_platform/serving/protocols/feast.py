@@ -57,7 +57,7 @@ class FeastRequest(msgspec.Struct, frozen=True):
 
 
 def feast_error(refused: Refused, request_id: str) -> Response:
-    """Shape an error as Feast's server does: `{"status_code", "detail"}`."""
+    """Shape an error so that Feast's clients, which show the whole body, say what is wrong."""
     body = encode({"status_code": refused.status, "detail": str(refused), "request_id": request_id})
     return Response(body, refused.status, media_type="application/json")
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +14,17 @@ import httpx
 import pytest
 
 from ml_platform.settings import Settings
+from ml_platform_tests.ports import free_port
 from ml_platform_tests.serving.conftest import Server, start_server
-from ml_platform_tests.serving.feature_services import ROTATION, SERVICE, WEATHER, fill, publish_service, write_view
+from ml_platform_tests.serving.feature_services import (
+    ROTATION,
+    SCHEMAS,
+    SERVICE,
+    WEATHER,
+    fill,
+    publish_service,
+    write_view,
+)
 
 ROWS: list[dict[str, Any]] = [
     {"origin": "EWR", "aircraft": "N1", "departure": "2013-07-05T12:00:00Z", "distance": 200},
@@ -175,16 +185,119 @@ print(json.dumps({"values": answer.to_dict(), "statuses": statuses, "service": o
 """
 
 
-@pytest.mark.slow
-def test_feasts_own_remote_online_store_reads_from_here(server: Server, tmp_path: Path) -> None:
-    python = tmp_path / "venv/bin/python"
+FEAST_SERVER = """
+import sys
+from datetime import UTC, datetime, timedelta
+import pandas as pd
+from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
+from feast.types import Float64
+
+folder, port, view, service = sys.argv[1:]
+store = FeatureStore(config=RepoConfig(
+    project="server", provider="local", registry=f"{folder}/registry.db", offline_store={"type": "dask"},
+    online_store={"type": "sqlite", "path": f"{folder}/online.db"}, entity_key_serialization_version=3,
+))
+origin = Entity(name="origin", join_keys=["origin"], value_type=ValueType.STRING)
+now = datetime.now(UTC)
+rows = pd.DataFrame({
+    "origin": ["EWR", "JFK"], "temp": [39.5, 41.0], "visib": [None, 10.0],
+    "event_timestamp": [now - timedelta(minutes=5), now - timedelta(hours=7)],
+})
+source = FileSource(path=f"{folder}/x.parquet", timestamp_field="event_timestamp")
+rows.to_parquet(f"{folder}/x.parquet")
+fields = [Field(name="temp", dtype=Float64), Field(name="visib", dtype=Float64)]
+views = [FeatureView(name=name, entities=[origin], ttl=timedelta(hours=6), source=source, schema=fields)
+         for name in (view, "other")]
+store.apply([origin, *views, FeatureService(name=service, features=views[:1])])
+for one in views:
+    store.write_to_online_store(one.name, rows)
+store.serve("127.0.0.1", int(port), no_access_log=True, workers=1, max_requests=0)
+"""
+TEMP = [f"{WEATHER}:temp"]
+# What the documentation's table says: a body, and how Feast's server and this one answer it.
+DIFFERENCES: dict[str, tuple[dict[str, Any], int, int]] = {
+    "a null key": ({"entities": {"origin": ["EWR", None]}, "features": TEMP}, 500, 200),
+    "another type": ({"entities": {"origin": [True]}, "features": TEMP}, 200, 422),
+    "a further entity": ({"entities": {"origin": ["EWR"], "b": [1]}, "features": TEMP}, 200, 422),
+    "an unknown member": ({"entities": {"origin": ["EWR"]}, "features": TEMP, "x": 1}, 200, 422),
+    "both": ({"entities": {"origin": ["EWR"]}, "features": TEMP, "feature_service": SERVICE}, 200, 422),
+    "an unknown view": ({"entities": {"origin": ["EWR"]}, "features": ["nope:temp"]}, 404, 404),
+    "an unknown service": ({"entities": {"origin": ["EWR"]}, "feature_service": "nope"}, 404, 404),
+    "an unknown feature": ({"entities": {"origin": ["EWR"]}, "features": [f"{WEATHER}:nope"]}, 500, 422),
+    "uneven": ({"entities": {"origin": ["EWR"], "b": []}, "features": TEMP}, 500, 422),
+    "no rows": ({"entities": {"origin": []}, "features": TEMP}, 500, 422),
+    "no entity": ({"entities": {"b": ["EWR"]}, "features": TEMP}, 500, 422),
+    "one name twice": ({"entities": {"origin": ["EWR"]}, "features": [*TEMP, "other:temp"]}, 500, 422),
+}
+
+
+@pytest.fixture(scope="module")
+def feast_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with Feast, which needs an older pandas than ours."""
+    folder = tmp_path_factory.mktemp("feast") / "venv"
     uv = [sys.executable, "-m", "uv"]
-    subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, str(tmp_path / "venv")], check=True)
+    subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
+    python = folder / "bin/python"
     install = [*uv, "pip", "install", "--quiet", "--python", str(python), "feast==0.67.*", "pandas<3"]
     subprocess.run(install, check=True)
+    return python
+
+
+@pytest.fixture
+def feast_server(feast_python: Path, tmp_path: Path) -> Iterator[httpx.Client]:
+    """Feast's own server, with two views of the same rows and a service."""
+    port = free_port()
+    command = [str(feast_python), "-c", FEAST_SERVER, str(tmp_path), str(port), WEATHER, SERVICE]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "FEAST_USAGE": "False"})
+    try:
+        limits = httpx.Limits(max_keepalive_connections=0)  # it closes them after some of its errors
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, limits=limits) as client:
+            deadline = time.monotonic() + 240
+            while True:
+                try:
+                    client.get("/health")
+                    break
+                except httpx.TransportError:
+                    assert process.poll() is None, (tmp_path / "log").read_text()[-3000:]
+                    assert time.monotonic() < deadline, "Feast's server does not answer"
+                    time.sleep(0.2)
+            yield client
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.mark.slow
+def test_feasts_own_server_differs_as_documented(settings: Settings, serve: Serve, feast_server: httpx.Client) -> None:
+    fill(settings)
+    other = [{"origin": "EWR", "temp": 39.5, "visib": None, "event_time": datetime.now(UTC)}]
+    write_view(settings, "other", other, view_hash="3" * 64, schema=SCHEMAS[WEATHER])
+    publish_service(settings)
+    client = serve(settings).client
+
+    def answers(body: dict[str, Any]) -> list[httpx.Response]:
+        return [one.post("/get-online-features", json=body) for one in (feast_server, client)]
+
+    statuses = {name: tuple(answer.status_code for answer in answers(body)) for name, (body, *_) in DIFFERENCES.items()}
+    assert statuses == {name: tuple(wanted) for name, (_, *wanted) in DIFFERENCES.items()}
+    body = {"entities": {"origin": ["EWR", "JFK", "XXX"]}, "features": [*TEMP, f"{WEATHER}:visib"]}
+    theirs, ours = (by_name(answer.json()) for answer in answers(body))
+    assert theirs["temp"]["values"] == [39.5, 41.0, None]
+    assert theirs["temp"]["statuses"] == ["PRESENT", "PRESENT", "NOT_FOUND"]
+    assert theirs["visib"]["statuses"][0] == "PRESENT"
+    assert theirs["visib"]["values"][0] is None
+    assert ours["temp"]["values"] == [39.5, None, None]
+    assert ours["temp"]["statuses"] == ["PRESENT", "OUTSIDE_MAX_AGE", "NOT_FOUND"]
+    assert ours["visib"]["statuses"][0] == "NULL_VALUE"
+    assert theirs["temp"]["event_timestamps"][2] == ours["temp"]["event_timestamps"][2] == "1970-01-01T00:00:00Z"
+
+
+@pytest.mark.slow
+def test_feasts_own_remote_online_store_reads_from_here(server: Server, feast_python: Path, tmp_path: Path) -> None:
     entities = {name: [row[name] for row in ROWS] for name in ROWS[0]}
     done = subprocess.run(
-        [str(python), "-c", FEAST_CLIENT, server.url, str(tmp_path), WEATHER, SERVICE],
+        [str(feast_python), "-c", FEAST_CLIENT, server.url, str(tmp_path), WEATHER, SERVICE],
         input=json.dumps(entities),
         capture_output=True,
         text=True,
