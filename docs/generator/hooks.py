@@ -12,7 +12,14 @@ from docs.generator.metrics_page import metrics_page
 from docs.generator.python_pages import PUBLIC, path_of, python_index, python_pages
 from docs.generator.repository_files import DOCS, ROOT, linked_files, with_site_links
 from docs.generator.settings_page import settings_page
-from docs.generator.yaml_keys import composed_endpoint_keys, feature_view_keys, model_keys, notebook_keys, source_keys
+from docs.generator.yaml_keys import (
+    composed_endpoint_keys,
+    feature_service_keys,
+    feature_view_keys,
+    model_keys,
+    notebook_keys,
+    source_keys,
+)
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -26,6 +33,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "reference/model-keys.md": model_keys,
     "reference/source-keys.md": source_keys,
     "reference/composed-endpoint-keys.md": composed_endpoint_keys,
+    "reference/feature-service-keys.md": feature_service_keys,
     "reference/notebook-keys.md": notebook_keys,
     "reference/feature-view-keys.md": feature_view_keys,
     "reference/http-api.md": http_page,

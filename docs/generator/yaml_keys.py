@@ -10,6 +10,7 @@ from docs.generator.pydantic_fields import bounds, default_words, models_in, typ
 from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.sources.source_spec import SourceSpec
 from ml_platform.spec.composition import ComposedEndpointSpec
+from ml_platform.spec.feature_service import FeatureServiceSpec
 from ml_platform.spec.model import ModelSpec
 from ml_platform.spec.notebook import NotebookSpec
 
@@ -118,6 +119,16 @@ def composed_endpoint_keys() -> str:
         """The `attributes` of a `defs.yaml` of type `ml_platform.orchestration.ComposedEndpoint`. [Several models at
 one endpoint](../how-to/serving/compose.md) shows them in use.""",
         ComposedEndpointSpec,
+    )
+
+
+def feature_service_keys() -> str:
+    """Return the page of the keys of a feature service."""
+    return keys_page(
+        "Keys of a feature service",
+        """The `attributes` of a `defs.yaml` of type `ml_platform.orchestration.FeatureService`. [Features as a
+service](../how-to/features/features-as-a-service.md) shows them in use.""",
+        FeatureServiceSpec,
     )
 
 

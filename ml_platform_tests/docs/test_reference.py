@@ -18,6 +18,7 @@ from docs.generator.python_pages import PUBLIC, exported_by
 from docs.generator.settings_page import documented_variables, settings_page
 from docs.generator.yaml_keys import (
     composed_endpoint_keys,
+    feature_service_keys,
     feature_view_keys,
     keys,
     model_keys,
@@ -31,6 +32,7 @@ from ml_platform.lake.sources.source_spec import SourceSpec
 from ml_platform.model_import.declaration import Declaration
 from ml_platform.processes.platform import PORTS
 from ml_platform.spec.composition import ComposedEndpointSpec
+from ml_platform.spec.feature_service import FeatureServiceSpec
 from ml_platform.spec.model import ModelSpec
 from ml_platform.spec.notebook import NotebookSpec
 from ml_platform_tests.docs.pages import blocks, code_files, pages, text_of_all
@@ -45,6 +47,7 @@ PAGES: dict[type[BaseModel], Callable[[], str]] = {
     NotebookSpec: notebook_keys,
     SourceSpec: source_keys,
     ComposedEndpointSpec: composed_endpoint_keys,
+    FeatureServiceSpec: feature_service_keys,
     FeatureView: feature_view_keys,
 }
 
