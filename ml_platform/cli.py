@@ -75,22 +75,26 @@ app = typer.Typer(
 @app.command(rich_help_panel=MODELS)
 def status(model: Annotated[str | None, typer.Argument(help="Only this one; all when left out.")] = None) -> None:
     """Show what serves and how it does: versions, drift and performance as last measured, and what is wrong now."""
-    from ml_platform.monitoring.status_text import canary_lines, status_lines
+    from ml_platform.monitoring.status_text import canary_lines, firing_lines, status_lines
+    from ml_platform.promotion.composed_cli import composed_lines
+    from ml_platform.registry.composition import CompositionStore
     from ml_platform.registry.manifest import describe_targets
     from ml_platform.registry.releases import ReleaseStore
 
     settings = Settings()
     store = ReleaseStore(settings.releases_dir)
-    documents, unreadable = store.readable_documents()
+    documents, damaged = store.readable_documents()
+    composed, damaged_composed = CompositionStore(store).readable()
+    unreadable = {**damaged, **damaged_composed}
     endpoints = {name: document for name, document in documents.items() if document.targets}
     retired = {name: document for name, document in documents.items() if document.is_retired}
     shown_otherwise = {*retired, *unreadable, *(endpoint.model for endpoint in endpoints.values())}
     waiting = {name: version for name, version in store.registered().items() if name not in shown_otherwise}
-    known = {*endpoints, *retired, *waiting, *unreadable}
+    known = {*endpoints, *retired, *waiting, *unreadable, *composed}
     if not known:
         say("Nothing is released yet: materialise a model's assets up to `release` in the Dagster UI.")
     elif model is not None and model not in known:
-        stop(f"'{model}' is not released. Released are: {', '.join(endpoints) or 'none'}")
+        stop(f"'{model}' is not released. Released are: {', '.join([*endpoints, *composed]) or 'none'}")
     shown = known if model is None else {model}
     for name in sorted(shown & retired.keys()):
         document = retired[name]
@@ -107,9 +111,12 @@ def status(model: Annotated[str | None, typer.Argument(help="Only this one; all 
         say(f"  {endpoint.reason}")
         for line in (*canary_lines(store, endpoint), *status_lines(settings, endpoint.model)):
             say(f"  {line}")
-    damaged = [f"{name}: {unreadable[name]}" for name in sorted(shown & unreadable.keys())]
-    if damaged:
-        stop("\n".join(damaged))
+    for name in sorted(shown & composed.keys()):
+        for line in (*composed_lines(store, composed[name]), *(f"  {line}" for line in firing_lines(settings, name))):
+            say(line)
+    unread = [f"{name}: {unreadable[name]}" for name in sorted(shown & unreadable.keys())]
+    if unread:
+        stop("\n".join(unread))
 
 
 @app.command(rich_help_panel=MODELS)

@@ -37,6 +37,11 @@ def status_lines(settings: Settings, model: str) -> Iterator[str]:
             newest = windows[-1]
             span = f"{newest.since:%Y-%m-%d %H:%M} to {newest.until:%Y-%m-%d %H:%M}, version {newest.version}"
             yield f"{name} ({span}, {newest.rows:,} rows): {newest.verdict}; {newest.reason}"
+    yield from firing_lines(settings, model)
+
+
+def firing_lines(settings: Settings, model: str) -> Iterator[str]:
+    """Yield what fires about a model or a composed endpoint."""
     for condition in conditions(settings):
         if condition.model == model and condition.state == "firing":
             known = f", acknowledged by {condition.acknowledged_by}" if condition.acknowledged_by else ""

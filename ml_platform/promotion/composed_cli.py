@@ -1,5 +1,6 @@
 """`ml-platform compose`: endpoints at which several models answer together are shown, published and retired."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ from ml_platform.yaml_documents import SpecError
 
 if TYPE_CHECKING:
     from ml_platform.registry.composition import Composition
+    from ml_platform.registry.releases import ReleaseStore
 
 app = typer.Typer(no_args_is_help=True, help="Endpoints at which several models answer together.")
 Name = Annotated[str, typer.Argument(help="Name of the composed endpoint, as in its defs.yaml.")]
@@ -19,22 +21,18 @@ Name = Annotated[str, typer.Argument(help="Name of the composed endpoint, as in 
 @app.command("list")
 def list_() -> None:
     """Show every composed endpoint: its members, their versions, and what keeps it from answering."""
-    from ml_platform.inference.composition.publish import check_composition
-    from ml_platform.inference.composition.signature import CompositionRefused
     from ml_platform.registry.composition import CompositionStore
     from ml_platform.registry.releases import ReleaseStore
 
     store = ReleaseStore(Settings().releases_dir)
-    composed = CompositionStore(store).all()
-    if not composed:
+    composed, unreadable = CompositionStore(store).readable()
+    if not composed and not unreadable:
         say("No composed endpoint is published: declare one in defs/ and `ml-platform compose publish <name>`.")
-    for name, document in composed.items():
-        say(f"{name}: {describe(document)}; revision {document.revision}")
-        say(f"  {document.updated_at} by {document.updated_by}: {document.reason}")
-        try:
-            check_composition(store, document)
-        except (CompositionRefused, LookupError) as error:
-            say(f"  does not fit what is released now: {error}")
+    for document in composed.values():
+        for line in composed_lines(store, document):
+            say(line)
+    for name, reason in unreadable.items():
+        say(f"{name}: {reason}")
 
 
 @app.command()
@@ -81,9 +79,10 @@ def retire(name: Name, reason: Annotated[str, typer.Option(help="Why; it goes in
     try:
         settings = Settings()
         store = CompositionStore(ReleaseStore(settings.releases_dir))
-        document = store.all().get(name)
+        composed, unreadable = store.readable()
+        document = next(store.history(name), None) if name in unreadable else composed.get(name)
         if document is None:
-            raise LookupError(unknown(name, store.all(), what="composed endpoint"))
+            raise LookupError(unknown(name, composed, what="composed endpoint"))
         by = promoter(settings)
         store.publish(
             name, None, description=document.description, owner=document.owner, reason=reason, by=by
@@ -91,6 +90,30 @@ def retire(name: Name, reason: Annotated[str, typer.Option(help="Why; it goes in
     except (LookupError, ValueError, MayNotPromote) as error:
         stop(f"{name} was not retired: {error}")
     say(f"{name} is out of service; `ml-platform compose publish {name}` brings it back")
+
+
+def composed_lines(store: "ReleaseStore", document: "Composition") -> Iterator[str]:
+    """Yield what a composed endpoint is, by which versions its members answer, and what keeps them from it."""
+    from ml_platform.inference.composition.publish import check_composition
+    from ml_platform.inference.composition.signature import CompositionRefused
+    from ml_platform.registry.composition import CompositionStore
+    from ml_platform.registry.digests import BundleRefused
+    from ml_platform.registry.manifest import describe_targets
+
+    yield f"{document.name}: {describe(document)}; revision {document.revision}"
+    yield f"  {document.updated_at} by {document.updated_by}: {document.reason}"
+    endpoints, composed = store.readable_documents()[0], CompositionStore(store).all()
+    for name in document.members:
+        if name in composed:
+            yield f"  {name}: composed itself, revision {composed[name].revision}"
+        elif name in endpoints and endpoints[name].targets:
+            yield f"  {name}: {describe_targets(endpoints[name].targets)}"
+        else:
+            yield f"  {name}: nothing serves"
+    try:
+        check_composition(store, document)
+    except (CompositionRefused, BundleRefused, LookupError, ValueError) as error:
+        yield f"  does not fit what is released now: {error}"
 
 
 def describe(document: "Composition") -> str:

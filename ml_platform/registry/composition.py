@@ -8,7 +8,8 @@ answers for it here too.
 """
 
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from ml_platform.printable import check_text
 from ml_platform.registry.manifest import Struct
 from ml_platform.registry.releases import ReleaseConflict, ReleaseStore, is_name
 from ml_platform.registry.stored_documents import DocumentUnreadable, document_bytes, read_document
+
+_REMEDY = "publish it again"
+_ROUNDING = 1e-6  # of shares that add up to 1
 
 
 class Ensemble(Struct, kw_only=True, frozen=True, tag="ensemble"):
@@ -129,18 +133,40 @@ class CompositionStore:
         """
         path = self.path(name)
         try:
-            document = read_document(path, Composition, "a composed endpoint", "publish it again")
+            document = read_document(path, Composition, "a composed endpoint", _REMEDY)
         except FileNotFoundError:
             return None
         if document.name != name:
             raise DocumentUnreadable(f"{path}: this is the document of '{document.name}'; remove the file")
+        if problem := _damage(document):
+            raise DocumentUnreadable(f"{path}: not a composed endpoint ({problem}); {_REMEDY}")
         return document
 
     def all(self) -> dict[str, Composition]:
-        """Every composed endpoint that is in service, by name."""
-        names = sorted(path.stem for path in self.folder.glob("*.json") if is_name(path.stem))
-        documents = {name: self.get(name) for name in names}
-        return {name: one for name, one in documents.items() if one is not None and one.of is not None}
+        """Every composed endpoint that is in service, by name; without those whose documents are damaged."""
+        return self.readable()[0]
+
+    def readable(self) -> tuple[dict[str, Composition], dict[str, str]]:
+        """Every composed endpoint that is in service, by name, and why the documents of others cannot be read."""
+        documents, unreadable = {}, {}
+        for name in sorted(path.stem for path in self.folder.glob("*.json") if is_name(path.stem)):
+            try:
+                document = self.get(name)
+            except (OSError, ValueError) as error:
+                unreadable[name] = str(error)
+                continue
+            if document is not None and document.of is not None:
+                documents[name] = document
+        return documents, unreadable
+
+    def history(self, name: str) -> Iterator[Composition]:
+        """Every document that was published under a name, newest first, read one by one; damaged ones are left out."""
+        self.path(name)
+        for path in sorted((self._releases.folder / "compositions_history" / name).glob("*.json"), reverse=True):
+            try:
+                yield read_document(path, Composition, "a composed endpoint", "restore it from a backup")
+            except (OSError, DocumentUnreadable):
+                continue
 
     def publish(
         self,
@@ -163,17 +189,19 @@ class CompositionStore:
         ReleaseConflict
             When another revision is current than `expected_revision` (0: none yet).
         ValueError
-            When a model or an endpoint has the name, or the reason has control characters.
+            When a model or an endpoint has the name, the composition would lead back to itself, or the reason has
+            control characters.
         """
         check_text(reason, "reason")
-        path = self.path(name)
-        with locked(self._releases.folder / "locks" / f"{name}.lock"):  # which publishing an endpoint takes too
+        path, locks = self.path(name), self._releases.folder / "locks"
+        # The name's own lock is that which publishing an endpoint takes too. The other lets one composition at a time
+        # be published: of two that name each other, the second is refused.
+        with locked(locks / f"{name}.lock"), locked(locks / ".compositions.lock"):
             if name in self._releases.registered() or self._releases.document(name) is not None:
                 raise ValueError(
                     f"'{name}' is the name of a model or an endpoint of one; give the composed endpoint another"
                 )
-            current = self.get(name)
-            revision = current.revision if current else 0
+            current, revision = self._current(name)
             if expected_revision is not None and expected_revision != revision:
                 raise ReleaseConflict(
                     f"{name}: the change was based on revision {expected_revision}, but revision {revision} is current"
@@ -190,12 +218,50 @@ class CompositionStore:
                 updated_by=by,
                 reason=reason,
             )
+            if of is not None and (way := cycle(name, {**self.all(), name: document})):
+                raise ValueError(f"composed endpoint '{name}': it leads back to itself: {' → '.join(way)}")
             content = document_bytes(document)
             # History first: a crash between the two writes leaves a document that the next publication overwrites.
             history = self._releases.folder / "compositions_history" / name
             replace_file(history / f"{document.revision:08d}.json", content)
             replace_file(path, content)
         return document
+
+    def _current(self, name: str) -> tuple[Composition | None, int]:
+        """The current document and its revision; of a damaged one, which is published over, only the latter."""
+        try:
+            current = self.get(name)
+        except DocumentUnreadable:
+            return None, max((one.revision for one in self.history(name)), default=0)
+        return current, current.revision if current else 0
+
+
+def _damage(document: Composition) -> str | None:
+    """What is wrong with a document that somebody wrote by hand; None for nothing that can be told without members."""
+    of = document.of
+    if wrong := next((name for name in document.members if not is_name(name)), None):
+        return f"{wrong[:80]!r} is not the name of an endpoint"
+    if isinstance(of, Ensemble):
+        return _ensemble_damage(of)
+    if isinstance(of, Pipeline):
+        outputs = {given for step in of.steps for _, given in step.inputs.values()}
+        if len(of.steps) < 2 or len(document.members) != len(set(document.members)):
+            return "wanted at least two steps, each of another endpoint"
+        if unknown := outputs - {"prediction", "probability"}:
+            return f"a step gives its prediction or its probability, not {', '.join(sorted(unknown))!r}"
+    elif isinstance(of, Route) and ((of.by is None) == (not of.rules) or (of.by is None) != (not of.values)):
+        return "wanted either an input with values, or rules"
+    return None
+
+
+def _ensemble_damage(of: Ensemble) -> str | None:
+    if not of.members or not all(0 < share < math.inf for share in of.members.values()):
+        return "wanted members with shares above 0"
+    if abs(sum(of.members.values()) - 1) > _ROUNDING:
+        return f"the members' shares add up to {sum(of.members.values()):g}, not 1"
+    if of.threshold is not None and not 0 < of.threshold < 1:
+        return f"wanted a threshold between 0 and 1, found {of.threshold:g}"
+    return None
 
 
 def cycle(name: str, compositions: Mapping[str, Composition]) -> tuple[str, ...]:

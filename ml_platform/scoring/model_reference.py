@@ -3,10 +3,16 @@
 import re
 from typing import NamedTuple
 
+from ml_platform.registry.composition import CompositionStore
 from ml_platform.registry.manifest import Target, champion_target
 from ml_platform.registry.releases import ReleaseStore, is_name
 from ml_platform.yaml_documents import nearest
 
+_HOW = {
+    "ensemble": "their weighted mean",
+    "pipeline": "one after another, each step from the table of the one before",
+    "route": "each member from a SELECT of its segment",
+}
 CHAMPION = "champion"
 _VERSION = re.compile(r"(?:v|version-?)?(\d+)")
 
@@ -48,6 +54,13 @@ class ModelReference(NamedTuple):
         endpoint = store.endpoint(self.model) if self.version is None else None
         if endpoint is not None:
             return champion_target(endpoint)
+        composed = CompositionStore(store).all().get(self.model) if not versions else None
+        if composed is not None:
+            raise LookupError(
+                f"'{self.model}' is a composed endpoint, which answers requests only. Score each of its members, "
+                f"{', '.join(composed.members)}, and put the columns `score` together ({_HOW[composed.kind]}); or send "
+                f"the rows to /predict/{self.model}"
+            )
         if not versions:
             known = sorted({*store.registered(), *store.names()})
             raise LookupError(

@@ -81,6 +81,57 @@ def test_it_is_published_listed_changed_and_retired(declared: Path, settings: Se
     assert (code, "unknown composed endpoint 'togther'" in told) == (1, True)
 
 
+def test_the_status_lists_it_with_its_members(declared: Path, settings: Settings) -> None:
+    run("publish", "together", "--reason", "better together")
+
+    def status(*names: str) -> tuple[int, str]:
+        result = CliRunner().invoke(app, ["status", *names])
+        return result.exit_code, result.output
+
+    code, told = status("together")
+    assert code == 0
+    assert told.splitlines()[0] == "together: the mean of north (0.75), south (0.25); revision 1"
+    assert [line for line in told.splitlines() if "version" in line] == [
+        "  north: version 1 (live 100%)",
+        "  south: version 2 (live 100%)",
+    ]
+    assert "together: the mean of" in status()[1]
+    store = ReleaseStore(settings.releases_dir)
+    store.publish("south", [], reason="over", by="pytest", action="retirement")
+    assert "  south: nothing serves" in status("together")[1]
+    assert "does not fit what is released now" in status("together")[1]
+    CompositionStore(store).path("together").write_text("{")
+    code, told = status()
+    assert (code, "publish it again" in told) == (1, True)
+    assert "publish it again" in run("list")[1]
+    assert "no endpoint is called 'south'" not in run("publish", "together", "--reason", "x")[1]
+    assert run("retire", "together", "--reason", "over")[0] == 0
+    assert status("together")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("of", "how"),
+    [
+        ("ensemble:\n    members: {north: 3, south: 1}", "their weighted mean"),
+        ("route: {by: carrier, map: {UA: north}, default: south}", "each member from a SELECT of its segment"),
+    ],
+)
+def test_scoring_a_table_by_it_is_refused_with_what_to_do(declared: Path, tmp_path: Path, of: str, how: str) -> None:
+    declared.write_text(DECLARED[: DECLARED.index("ensemble")] + of)
+    assert run("publish", "together", "--reason", "x")[0] == 0
+    source = tmp_path / "rows.csv"
+    source.write_text("carrier\nUA\n")
+    score = ["score", "together", "--from", str(source), "--to", str(tmp_path / "scores.parquet")]
+    told = [
+        CliRunner().invoke(app, score),
+        CliRunner().invoke(app, ["sql", "SELECT predict('together', o) FROM (SELECT 'UA' AS carrier) o"]),
+    ]
+    for result in told:
+        assert result.exit_code == 1
+        text = " ".join(result.output.split())
+        assert f"Score each of its members, north, south, and put the columns `score` together ({how})" in text
+
+
 def test_what_cannot_be_published_is_told(declared: Path) -> None:
     code, told = run("publish", "togehter", "--reason", "x")
     assert (code, "did you mean 'together'?" in told) == (1, True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any, cast
 
 import msgspec
@@ -22,7 +23,11 @@ class CompositionRefused(ValueError):
         super().__init__(f"composed endpoint '{name}': " + "; ".join(problems))
 
 
-def composed_manifest(composition: Composition, members: Mapping[str, Manifest]) -> Manifest:
+def composed_manifest(
+    composition: Composition,
+    members: Mapping[str, Manifest],
+    versions: Mapping[str, Mapping[int, Manifest]] = MappingProxyType({}),
+) -> Manifest:
     """Make the manifest of a composed endpoint, by which it is described and its rows are decoded.
 
     Its inputs are those of all members. A value is checked by every member that reads it, by its own contract.
@@ -31,6 +36,9 @@ def composed_manifest(composition: Composition, members: Mapping[str, Manifest])
     ----------
     members
         Manifest of each member, as it answers now.
+    versions
+        Manifests of all the versions that share a member's traffic, where there are several: each has to fit, and
+        what one may not log is not logged.
 
     Raises
     ------
@@ -49,6 +57,8 @@ def composed_manifest(composition: Composition, members: Mapping[str, Manifest])
         problems += _unlike_answers(manifests)
     if isinstance(of, Route):
         problems += _route_problems(of, {field.name: field for field in inputs})
+    for name, each in versions.items():
+        problems += _unlike_versions(composition, name, each, manifests)
     ids = {one.id for one in manifests.values()} - {None}
     if len(ids) > 1:
         problems.append(
@@ -79,7 +89,10 @@ def composed_manifest(composition: Composition, members: Mapping[str, Manifest])
         provenance=_provenance(list(manifests.values())),
         created_at=composition.updated_at,
         tags={},
-        inference_log=_log_policy(one.inference_log for one in manifests.values()),
+        inference_log=_log_policy(
+            one.inference_log
+            for one in (*manifests.values(), *(version for each in versions.values() for version in each.values()))
+        ),
     )
 
 
@@ -155,6 +168,38 @@ def _unlike_answers(manifests: Mapping[str, Manifest]) -> list[str]:
                 f"'{name}' gives {one.target_unit or 'no unit'}, and '{first}' {wanted.target_unit or 'none'}"
             )
     return problems
+
+
+def _unlike_versions(
+    composition: Composition, name: str, versions: Mapping[int, Manifest], manifests: Mapping[str, Manifest]
+) -> list[str]:
+    """Why the versions that share the traffic of a member cannot stand for one another here."""
+    problems = _unlike_answers({f"{name}@v{number}": manifest for number, manifest in versions.items()})
+    if isinstance(composition.of, Pipeline):
+        [step] = [one for one in composition.of.steps if one.model == name]
+        for number, manifest in versions.items():
+            for field in (field for field in manifest.inputs if field.name in step.inputs):
+                source, given = step.inputs[field.name]
+                if source in manifests and (problem := _unlike_types(field, manifests[source], given)):
+                    problems.append(f"step '{name}@v{number}': {problem}")
+    return problems
+
+
+def hidden_members(composition: Composition, manifest: Manifest) -> frozenset[str]:
+    """Members of which the log may not say what they answered, nor whether: it would tell an input that is hidden.
+
+    That is the source of a step's input that the step's model redacts or hashes, and every member of a route that is
+    decided by such an input.
+    """
+    of, policy = composition.of, manifest.inference_log
+    hidden = {*policy.redact, *policy.hash}
+    if isinstance(of, Pipeline):
+        given = ((name, source) for step in of.steps for name, (source, _) in step.inputs.items())
+        return frozenset(source for name, source in given if name in hidden)
+    if isinstance(of, Route):
+        read = {of.by} if of.by else {name for rule in of.rules for name in columns_of(rule.tree)}
+        return frozenset(composition.members) if hidden & read else frozenset()
+    return frozenset()
 
 
 def _pipeline_problems(of: Pipeline, manifests: Mapping[str, Manifest]) -> list[str]:

@@ -26,7 +26,7 @@ class LastKnownGood:
     """
 
     def __init__(self, folder: Path, store: ReleaseStore) -> None:
-        self._folder = folder
+        self.folder = folder
         self._store = store
 
     def note(self, endpoint: Endpoint) -> None:
@@ -42,7 +42,7 @@ class LastKnownGood:
         if self.holds(endpoint):
             return
         noted = _Note(endpoint.revision, endpoint.updated_at)
-        with locked(self._folder / ".lock"):
+        with locked(self.folder / ".lock"):
             before = self._read(endpoint.name)
             # A lower revision is valid when the store was restored from a backup, but not from a worker that is late.
             if before is None or before.revision < noted.revision or self._store.document(endpoint.name) == endpoint:
@@ -90,4 +90,4 @@ class LastKnownGood:
             raise ValueError(f"{path}: not a note of what was in force ({error}); delete it") from error
 
     def _path(self, name: str) -> Path:
-        return self._folder / f"{name}.json"
+        return self.folder / f"{name}.json"

@@ -87,6 +87,12 @@ class ReleaseAlerts:
         if key not in self._raised:
             self._raise(key, None, _document_alert(slot, refused))
 
+    def composition_refused(self, slot: EndpointState, refused: Refusal) -> None:
+        """Raise an alert that a composed endpoint cannot answer as its newest documents say, unless that was done."""
+        key = _key("live", slot.name, "composed", refused.revision)
+        if key not in self._raised:
+            self._raise(key, refused.revision, _composition_alert(slot, refused))
+
     def settled(self, endpoint: Endpoint, *, with_shadows: bool = True) -> None:
         """Raise an alert that an endpoint's refusals are resolved, if any were reported, and drop their notes.
 
@@ -273,6 +279,24 @@ def _document_alert(slot: EndpointState, refused: Refusal) -> Alert:
             "endpoint": slot.name,
             "still serves": _serving(slot),
             "to do": "restore the document as the reason says; servers see it within a second",
+        },
+    )
+
+
+def _composition_alert(slot: EndpointState, refused: Refusal) -> Alert:
+    return Alert(
+        model=slot.name,
+        kind="release_refused",
+        severity="error",
+        title="its members do not answer together" if refused.revision else "its document is refused",
+        body=refused.reason,
+        facts={
+            "endpoint": slot.name,
+            "revision": refused.revision,
+            "still serves": f"revision {slot.endpoint.revision}, by the members that fitted last"
+            if slot.served and slot.endpoint is not None
+            else "nothing: requests are answered 503",
+            "to do": "release a member that fits, roll the one back that does not, or publish another composition",
         },
     )
 

@@ -20,6 +20,7 @@ from ml_platform.serving.inputs.store_reads import OnlineStoreFailed
 from ml_platform.serving.models.composed_documents import ComposedEndpoints
 from ml_platform.serving.models.intervals import Intervals
 from ml_platform.serving.models.last_good import LastKnownGood
+from ml_platform.serving.models.last_good_composition import LastGoodCompositions
 from ml_platform.serving.models.release_alerts import ReleaseAlerts
 from ml_platform.serving.models.service_watch import ServiceWatch
 from ml_platform.serving.models.slots import (
@@ -106,7 +107,16 @@ class Watcher:
         self._intervals_due = 0.0
         self._services = ServiceWatch(FeatureServiceStore(store))
         self._intervals_seen: dict[str, tuple[int, int, int] | None] = {}  # stamps of the documents, by bundle
-        self._composed = ComposedEndpoints(state, CompositionStore(store), online, metrics, keys_dir)
+        self._composed = ComposedEndpoints(
+            state,
+            CompositionStore(store),
+            online,
+            metrics,
+            keys_dir,
+            alerts=alerts,
+            last_good=LastGoodCompositions(in_force.folder, store),
+            load=self._loaded,
+        )
 
     async def run(self) -> None:
         """Poll until cancelled."""
@@ -132,7 +142,8 @@ class Watcher:
         self._state.trouble = None
         for name, stamp in stamps.items():
             self._poll_model(name, stamp)
-        self._composed.poll()
+        if self._names == "*":  # else the members are not here
+            self._composed.poll()
         self._look_at_intervals()
         self._state.checked_at = datetime.now(UTC)
 
@@ -322,6 +333,11 @@ class Watcher:
                 alarming = alarming if isinstance(error, OnlineStoreFailed) else shadow_refused
                 logger.error("%s: shadow version %d is refused: %s", endpoint.name, target.version, error)
         return _Loaded(tuple(served), tuple(shadows), shadow_refused, alarming)
+
+    def _loaded(self, endpoint: Endpoint) -> EndpointState:
+        """An endpoint as a document says, for who does not answer by its present one (raises what loading raises)."""
+        slot = self._state.slots.get(endpoint.name, EndpointState(endpoint.name, None))
+        return EndpointState.of(endpoint, self._load(slot, endpoint).served)
 
     def _take(self, endpoint: Endpoint, loaded: _Loaded, refused: Refusal | None = None) -> None:
         """Put a document in force; `refused` is the newer one that it stands in for, if any."""

@@ -76,11 +76,11 @@ def score_composed(
         answers = _mean(model, of, parts, explain=explain)
     elif isinstance(of, Pipeline):
         parts = _steps(of, body, score)
-        answers = _of_rows(parts[-1:], explain=False)
+        answers = _of_rows(model, parts[-1:], explain=False)
     else:
         assert isinstance(of, Route)
         parts = _routed(model, of, body, score)
-        answers = _of_rows(parts, explain=explain)
+        answers = _of_rows(model, parts, explain=explain)
     return _scored(model, body, request_id, caller, parts, answers), {one.member: one.model.version for one in parts}
 
 
@@ -99,18 +99,21 @@ def _mean(model: ComposedModel, of: Ensemble, parts: Sequence[Part], *, explain:
     if manifest.task == "multiclass":
         mean = np.zeros((len(parts[0].scored.predictions), len(manifest.classes)))
         for weight, part in zip(weights, parts, strict=True):
-            places = [part.model.manifest.classes.index(name) for name in manifest.classes]
-            mean += weight * np.array(_scores(part.scored))[:, places]
+            mean += weight * np.array(_in_order(part, manifest.classes))
         return _Answers(mean.tolist(), [manifest.classes[place] for place in mean.argmax(axis=1).tolist()])
     scores: list[Any] = [
         sum(map(float.__mul__, weights, row)) for row in zip(*(_scores(one.scored) for one in parts), strict=True)
     ]
     if manifest.task == "binary":
-        threshold = manifest.threshold
-        assert threshold is not None
+        threshold = of.threshold if of.threshold is not None else _mean_threshold(weights, parts)
         return _Answers(scores, [score >= threshold for score in scores])
     explanations = _mean_explanations(weights, parts) if explain else []
     return _Answers(scores, scores, explanations)
+
+
+def _mean_threshold(weights: Sequence[float], parts: Sequence[Part]) -> float:
+    """The weighted mean of the thresholds of just the versions that answered."""
+    return sum(weight * (part.model.manifest.threshold or 0.0) for weight, part in zip(weights, parts, strict=True))
 
 
 def _mean_explanations(weights: Sequence[float], parts: Sequence[Part]) -> list[Any]:
@@ -200,12 +203,12 @@ def _in_body(problem: Problem, rows: Sequence[int], number: int) -> Problem:
     return Problem(place, problem.field, problem.message, problem.kind)
 
 
-def _of_rows(parts: Sequence[Part], *, explain: bool) -> _Answers:
+def _of_rows(model: ComposedModel, parts: Sequence[Part], *, explain: bool) -> _Answers:
     """The members' own answers, in the order of the rows."""
     number = sum(len(part.rows) for part in parts)
     answers = _Answers([None] * number, [None] * number, [None] * number if explain else [])
     for part in parts:
-        scores = _scores(part.scored)
+        scores = _in_order(part, model.manifest.classes)
         for row, score, prediction in zip(part.rows, scores, part.scored.predictions, strict=True):
             answers.scores[row], answers.predictions[row] = score, prediction.prediction
             if explain:
@@ -216,6 +219,15 @@ def _of_rows(parts: Sequence[Part], *, explain: bool) -> _Answers:
 def _scores(scored: Scored) -> list[Any]:
     records = scored.records
     return records[0].score if isinstance(records[0], Batch) else [record.score for record in records]
+
+
+def _in_order(part: Part, classes: Sequence[Any]) -> list[Any]:
+    """The scores of a part's rows, those of several classes in the order of these."""
+    scores, own = _scores(part.scored), part.model.manifest.classes
+    if part.model.manifest.task != "multiclass" or tuple(own) == tuple(classes):
+        return scores
+    places = [own.index(name) for name in classes]
+    return [[row[place] for place in places] for row in scores]
 
 
 def _instants(scored: Scored) -> list[int]:
@@ -252,6 +264,8 @@ def _scored_row(  # noqa: PLR0917
     """The same as `_scored_rows` says, of one row: a third of the time."""
     features: dict[str, Any] = dict.fromkeys(model.log_columns)
     for part in parts:
+        if part.member in model.hidden:
+            continue
         [score] = _scores(part.scored)
         features[f"{part.member}__score"] = max(score) if isinstance(score, list) else score
         features[f"{part.member}__version"] = part.model.version
@@ -324,6 +338,8 @@ def _matrix(model: ComposedModel, parts: Sequence[Part], number: int) -> np.ndar
     places = {name: 2 * place for place, name in enumerate(model.composition.members)}
     matrix = np.full((number, len(model.log_columns)), np.nan)
     for part in parts:
+        if part.member in model.hidden:
+            continue
         place, scores = places[part.member], _scores(part.scored)
         rows = part.rows if isinstance(part.rows, list) else slice(None)
         matrix[rows, place] = [max(one) for one in scores] if part.model.manifest.task == "multiclass" else scores

@@ -1,9 +1,10 @@
 """Several models behind one endpoint: who answers, by which version, what is logged, and what happens when one goes."""
 
+import base64
 import json
+import os
 import threading
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import Any
 
 import msgspec
@@ -13,93 +14,30 @@ import pytest
 
 from ml_platform.features.expressions.compile import compile_tree
 from ml_platform.features.online.open import open_online_store
-from ml_platform.features.online.store import OnlineStore
-from ml_platform.inference.composition.publish import publish_composition
 from ml_platform.inference.ingest_log import ingest_log
-from ml_platform.inference.log import InferenceLog
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.registry.composition import CompositionStore
-from ml_platform.registry.manifest import Golden, InferenceLogPolicy, Input, Manifest, Target
-from ml_platform.registry.releases import ReleaseStore
-from ml_platform.serving.http.messages import Refused
-from ml_platform.serving.models.slots import ServingState
-from ml_platform.serving.prediction.hooks import HookRequest, Hooks
-from ml_platform.serving.prediction.log_health import LogHealth
-from ml_platform.serving.prediction.predictor import PredictionOptions, Predictor
+from ml_platform.registry.manifest import InferenceLogPolicy, Input, Manifest
+from ml_platform.serving.prediction.hooks import HookRequest
+from ml_platform.serving.prediction.predictor import PredictionOptions
 from ml_platform.serving.prediction.responses import Answer, Prediction
-from ml_platform.serving.settings import ServingSettings
-from ml_platform.serving.telemetry.metrics import Metrics
 from ml_platform.settings import Settings
-from ml_platform.spec.composition import ComposedEndpointSpec
-from ml_platform_tests.serving.in_process import alerts_of, watcher_of
+from ml_platform_tests.serving.composed_world import ComposedWorld, rows_of
 from ml_platform_tests.serving.releases import INPUTS, ROW, bundle, features, fill_online_store, score, softmax_graph
 
 SEATS = Input(name="seats", type="number", minimum=0.0, maximum=1.0, example=0.3)
 MANY = [1, 3, 40]
 
 
-@cache
-def plain_bundle(name: str, version: int) -> dict[str, bytes]:
-    return bundle(version, model=name)
-
-
-class World:
-    """One worker's parts, over models whose scores tell their versions."""
-
-    def __init__(self, settings: Settings, online: OnlineStore) -> None:
-        self.settings, self.store = settings, ReleaseStore(settings.releases_dir)
-        self.state, self.metrics, self.hooks = ServingState({}), Metrics(), Hooks()
-        self.watcher = watcher_of(settings, online, self.state, self.metrics)
-        self.log = InferenceLog(settings.inference_log_dir)
-        health = LogHealth(self.log, alerts_of(settings, self.metrics))
-        self.predictor = Predictor(self.state, self.log, self.metrics, ServingSettings(), health, hooks=self.hooks)
-
-    def release(self, name: str, version: int, **changes: Any) -> None:
-        files = bundle(version, model=name, **changes) if changes else plain_bundle(name, version)
-        golden = msgspec.json.decode(files["golden.json"], type=Golden)
-        names = [one.name for one in changes.get("inputs", INPUTS)]
-        inputs = tuple({**dict.fromkeys(names), **row} for row in golden.inputs)
-        files = {**files, "golden.json": msgspec.json.encode(msgspec.structs.replace(golden, inputs=inputs))}
-        digest = self.store.put_bundle(files)
-        self.store.register_version(name, version, digest)
-        self.store.publish(name, [Target(version=version, digest=digest)], reason="for a test", by="pytest")
-        self.watcher.poll()
-
-    def compose(self, name: str, **of: Any) -> None:
-        spec = ComposedEndpointSpec.model_validate({"name": name, "description": "Both.", "owner": "team:x", **of})
-        publish_composition(self.store, spec, by="pytest", reason="for a test")
-        self.watcher.poll()
-
-    def answer(self, name: str, body: Any, request_id: str = "r1", **options: Any) -> Answer:
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        asked = PredictionOptions(request_id, "ann", **options)
-        return self.predictor.answer_now(self.predictor.slot(name), content, asked)
-
-    def refused(self, name: str, body: Any, **options: Any) -> Refused:
-        with pytest.raises(Refused) as refused:
-            self.answer(name, body, **options)
-        return refused.value
-
-    def logged(self, name: str) -> list[dict[str, Any]]:
-        paths = self.settings.inference_log_dir.glob(f"{name}/*.jsonl")
-        return [msgspec.json.decode(line) for path in paths for line in path.read_bytes().splitlines()]
-
-
 @pytest.fixture
-def world(settings: Settings) -> Iterator[World]:
+def world(settings: Settings) -> Iterator[ComposedWorld]:
     fill_online_store(settings)
     with open_online_store(settings.online_uri) as online:
-        world = World(settings, online)
+        world = ComposedWorld(settings, online)
         for name, version in (("north", 1), ("south", 20), ("west", 30)):
             world.release(name, version)
         yield world
-        world.predictor.close()
-        world.log.close()
-
-
-def rows_of(count: int, **changes: Any) -> dict[str, Any]:
-    rows = [{**ROW, "flight_id": f"f{number}", **changes} for number in range(count)]
-    return rows[0] if count == 1 else {"rows": rows}
+        world.close()
 
 
 def probabilities(answer: Answer) -> dict[str, float]:
@@ -109,7 +47,7 @@ def probabilities(answer: Answer) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("count", MANY)
-def test_an_ensemble_answers_the_weighted_mean(world: World, count: int) -> None:
+def test_an_ensemble_answers_the_weighted_mean(world: ComposedWorld, count: int) -> None:
     world.compose("mean", ensemble={"members": {"north": 3, "south": 1}})
     answer = world.answer("mean", rows_of(count))
     wanted = 0.75 * score(1, ROW) + 0.25 * score(20, ROW)
@@ -122,7 +60,7 @@ def test_an_ensemble_answers_the_weighted_mean(world: World, count: int) -> None
 
 
 @pytest.mark.parametrize("count", MANY)
-def test_a_step_s_output_is_an_input_of_the_next(world: World, count: int) -> None:
+def test_a_step_s_output_is_an_input_of_the_next(world: ComposedWorld, count: int) -> None:
     world.release("seated", 7, inputs=(*INPUTS, SEATS))
     world.compose("chain", pipeline=[{"model": "north"}, {"model": "seated", "inputs": {"seats": "north.probability"}}])
     answer = world.answer("chain", rows_of(count))
@@ -134,7 +72,7 @@ def test_a_step_s_output_is_an_input_of_the_next(world: World, count: int) -> No
     assert "seats" not in {field.name for field in model.manifest.inputs}
 
 
-def test_a_step_s_output_that_breaks_the_next_one_s_contract_is_told_as_such(world: World) -> None:
+def test_a_step_s_output_that_breaks_the_next_one_s_contract_is_told_as_such(world: ComposedWorld) -> None:
     world.release("strict", 7, inputs=(*INPUTS, msgspec.structs.replace(SEATS, maximum=0.01)))
     world.compose("chain", pipeline=[{"model": "north"}, {"model": "strict", "inputs": {"seats": "north.probability"}}])
     refused = world.refused("chain", ROW)
@@ -143,7 +81,7 @@ def test_a_step_s_output_that_breaks_the_next_one_s_contract_is_told_as_such(wor
 
 
 @pytest.mark.parametrize("count", MANY)
-def test_the_value_of_an_output_reaches_the_next_step(world: World, count: int) -> None:
+def test_the_value_of_an_output_reaches_the_next_step(world: ComposedWorld, count: int) -> None:
     minutes = (pl.col("scheduled_arrival") - pl.col("scheduled_departure")).dt.total_minutes()
     tree = compile_tree(pl.coalesce(pl.col("seats") * 1000, minutes.cast(pl.Float64)))
     derived = msgspec.json.decode(bundle(1)["manifest.json"], type=Manifest).derived
@@ -164,7 +102,7 @@ def test_the_value_of_an_output_reaches_the_next_step(world: World, count: int) 
     },
 ])  # fmt: skip
 @pytest.mark.parametrize("count", [4, 40])
-def test_each_row_is_answered_by_its_own(world: World, route: dict[str, Any], count: int) -> None:
+def test_each_row_is_answered_by_its_own(world: ComposedWorld, route: dict[str, Any], count: int) -> None:
     world.compose("routed", route=route)
     carriers = [("UA", "AA", "B6", "ZZ")[number % 4] for number in range(count)]
     rows = [{**ROW, "flight_id": f"f{number}", "carrier": carrier} for number, carrier in enumerate(carriers)]
@@ -184,7 +122,7 @@ def test_each_row_is_answered_by_its_own(world: World, route: dict[str, Any], co
     assert world.refused("routed", {**ROW, "carier": "UA"}).problems[0].field == "carier"
 
 
-def test_a_route_by_an_instant_and_by_a_null(world: World) -> None:
+def test_a_route_by_an_instant_and_by_a_null(world: ComposedWorld) -> None:
     rules = [{"when": "EXTRACT(HOUR FROM scheduled_departure) >= 12", "model": "north"}]
     world.compose("by_hour", route={"rules": rules, "default": "south"})
     assert world.answer("by_hour", ROW).members == {"north": 1}
@@ -194,7 +132,7 @@ def test_a_route_by_an_instant_and_by_a_null(world: World) -> None:
     assert world.answer("by_tail", {**ROW, "tailnum": None}).members == {"west": 30}
 
 
-def test_several_classes_are_averaged_by_name(world: World) -> None:
+def test_several_classes_are_averaged_by_name(world: ComposedWorld) -> None:
     kinds: dict[str, Any] = {"task": "multiclass", "threshold": None, "graph": softmax_graph(3)}
     world.release("abc", 1, classes=("a", "b", "c"), **kinds)
     world.release("cab", 2, classes=("c", "a", "b"), **kinds)
@@ -210,7 +148,7 @@ def test_several_classes_are_averaged_by_name(world: World) -> None:
         world.compose("mixed", ensemble={"members": {"abc": 1, "north": 1}})
 
 
-def test_members_swap_roll_back_retire_and_come_again(world: World) -> None:
+def test_members_swap_roll_back_retire_and_come_again(world: ComposedWorld) -> None:
     world.compose("mean", ensemble={"members": {"north": 1, "south": 1}})
     world.compose("outer", ensemble={"members": {"mean": 1, "west": 1}})
     world.release("north", 2)
@@ -230,7 +168,7 @@ def test_members_swap_roll_back_retire_and_come_again(world: World) -> None:
     assert world.answer("mean", ROW).members == {"north": 1, "south": 21}
 
 
-def test_what_does_not_fit_any_more_leaves_what_served(world: World) -> None:
+def test_what_does_not_fit_any_more_leaves_what_served(world: ComposedWorld) -> None:
     world.compose("mean", ensemble={"members": {"north": 1, "south": 1}})
     world.release("south", 21, task="regression", threshold=None)
     assert world.answer("mean", ROW).members == {"north": 1, "south": 20}
@@ -242,7 +180,7 @@ def test_what_does_not_fit_any_more_leaves_what_served(world: World) -> None:
     assert world.state.slots["mean"].refused is None
 
 
-def test_no_request_sees_a_part_of_a_swap(world: World) -> None:
+def test_no_request_sees_a_part_of_a_swap(world: ComposedWorld) -> None:
     """Both members are one model's: whatever is released meanwhile, their versions are the same."""
     world.compose("twice", route={"rules": [{"when": "distance > 1000", "model": "north"}], "default": "south"})
     world.compose("both", ensemble={"members": {"twice": 1, "north": 1}})
@@ -294,7 +232,7 @@ def test_no_request_sees_a_part_of_a_swap(world: World) -> None:
         ),
     ],
 )
-def test_what_cannot_be_is_refused_before_it_is_published(world: World, of: dict[str, Any], told: str) -> None:
+def test_what_cannot_be_is_refused_before_it_is_published(world: ComposedWorld, of: dict[str, Any], told: str) -> None:
     world.release("seated", 7, inputs=(*INPUTS, SEATS))
     world.store.register_version("idle", 1, world.store.put_bundle(bundle(1, model="idle")))
     with pytest.raises(ValueError, match="composed endpoint") as error:
@@ -303,7 +241,7 @@ def test_what_cannot_be_is_refused_before_it_is_published(world: World, of: dict
     assert CompositionStore(world.store).all() == {}
 
 
-def test_names_are_of_one_thing_only(world: World) -> None:
+def test_names_are_of_one_thing_only(world: ComposedWorld) -> None:
     with pytest.raises(ValueError, match="'north' is the name of a model"):
         world.compose("north", ensemble={"members": {"west": 1, "south": 1}})
     world.compose("mean", ensemble={"members": {"north": 1, "south": 1}})
@@ -314,7 +252,7 @@ def test_names_are_of_one_thing_only(world: World) -> None:
         world.compose("mean", ensemble={"members": {"outer": 1, "north": 1}})
 
 
-def test_hooks_policies_and_the_lake_hold_for_it_too(world: World, lake: Lake) -> None:
+def test_hooks_policies_and_the_lake_hold_for_it_too(world: ComposedWorld, lake: Lake) -> None:
     world.release("north", 5, inference_log=InferenceLogPolicy(redact=("tailnum",)))
     seen = []
 
@@ -337,7 +275,139 @@ def test_hooks_policies_and_the_lake_hold_for_it_too(world: World, lake: Lake) -
     assert "N14228" not in "".join(rows["inputs"])
 
 
-def test_explanations_where_they_add_up(world: World) -> None:
+@pytest.mark.parametrize("count", MANY)
+def test_members_of_other_orders_of_classes_answer_by_name(world: ComposedWorld, count: int) -> None:
+    kinds: dict[str, Any] = {"task": "multiclass", "threshold": None, "graph": softmax_graph(3)}
+    world.release("abc", 1, classes=("a", "b", "c"), **kinds)
+    world.release("cab", 2, classes=("c", "a", "b"), **kinds)
+    world.compose("routed", route={"by": "carrier", "map": {"UA": "abc"}, "default": "cab"})
+    other = {**ROW, "carrier": "AA"}
+    rows = [ROW, other] * count
+    predictions = world.answer("routed", {"rows": rows}).predictions
+    direct = [world.answer("abc", ROW).predictions[0], world.answer("cab", other).predictions[0]]
+    assert predictions == direct * count
+    assert world.answer("routed", other).predictions == direct[1:]
+    world.split("abc", {1: {"classes": ("a", "b", "c"), **kinds}, 5: {"classes": ("b", "c", "a"), **kinds}})
+    world.compose("vote", ensemble={"members": {"abc": 1, "cab": 1}})
+    for number in range(20):
+        row = {**ROW, "flight_id": f"f{number}"}
+        [both] = world.answer("vote", row).predictions
+        assert both.probabilities == pytest.approx(
+            {
+                name: (probabilities(world.answer("abc", row))[name] + probabilities(world.answer("cab", row))[name])
+                / 2
+                for name in "abc"
+            }
+        )
+
+
+def test_the_threshold_is_that_of_the_versions_that_answered(world: ComposedWorld) -> None:
+    world.split("north", {1: {}, 3: {"threshold": 0.99}})
+    world.compose("mean", ensemble={"members": {"north": 1, "south": 1}})
+    outcomes = {}
+    for number in range(30):
+        answer = world.answer("mean", {**ROW, "flight_id": f"f{number}"})
+        assert isinstance(answer.members, dict)
+        [prediction] = answer.predictions
+        wanted = {1: 0.5, 3: 0.745}[answer.members["north"]]
+        assert prediction.prediction == (float(prediction.probability or 0) >= wanted)
+        outcomes[answer.members["north"]] = prediction.prediction
+    assert outcomes.keys() == {1, 3}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"task": "regression", "threshold": None}, "is regression"),
+        (
+            {"task": "multiclass", "threshold": None, "classes": ("a", "b", "c"), "graph": softmax_graph(3)},
+            "is multiclass",
+        ),
+    ],
+)
+def test_a_canary_of_a_member_that_answers_something_else_leaves_what_served(
+    world: ComposedWorld, changes: dict[str, Any], told: str
+) -> None:
+    world.compose("mean", ensemble={"members": {"north": 1, "south": 1}})
+    world.split("south", {20: {}, 21: changes})
+    for number in range(20):
+        assert world.answer("mean", {**ROW, "flight_id": f"f{number}"}).members == {"north": 1, "south": 20}
+    refused = world.state.slots["mean"].refused
+    assert refused is not None
+    assert "'south@v21'" in refused.reason
+    assert told in refused.reason
+    world.release("south", 22)
+    assert world.answer("mean", ROW).members == {"north": 1, "south": 22}
+
+
+def test_a_canary_with_another_type_of_a_step_s_input_leaves_what_served(world: ComposedWorld) -> None:
+    world.release("seated", 7, inputs=(*INPUTS, SEATS))
+    world.compose("chain", pipeline=[{"model": "north"}, {"model": "seated", "inputs": {"seats": "north.probability"}}])
+    text = Input(name="seats", type="string", required=False)
+    world.split("seated", {7: {"inputs": (*INPUTS, SEATS)}, 8: {"inputs": (*INPUTS, text)}})
+    refused = world.state.slots["chain"].refused
+    assert refused is not None
+    assert "step 'seated@v8': input 'seats' is of type string" in refused.reason
+    assert world.answer("chain", ROW).members == {"north": 1, "seated": 7}
+
+
+@pytest.mark.parametrize("count", MANY)
+def test_what_any_version_of_a_member_hides_no_composed_log_shows(world: ComposedWorld, count: int) -> None:
+    policy = InferenceLogPolicy(redact=("tailnum",), hash=("carrier",))
+    world.split("north", {1: {}, 6: {"inference_log": policy}})
+    world.compose("mean", ensemble={"members": {"north": 1, "south": 1}})
+    world.compose("outer", ensemble={"members": {"mean": 1, "west": 1}})
+    world.compose("routed", route={"rules": [{"when": "carrier = 'UA'", "model": "mean"}], "default": "west"})
+    for name in ("mean", "outer", "routed"):
+        for number in range(4):
+            world.answer(name, rows_of(count), request_id=f"r{number}")
+        logged = world.logged(name)
+        assert len(logged) == 4
+        assert "N14228" not in json.dumps(logged)
+        assert '"UA"' not in json.dumps(logged)
+    for record in world.logged("routed"):  # who answered would tell the carrier
+        if count == 1:
+            assert set(record["features"].values()) == {None}
+        else:
+            assert np.isnan(np.frombuffer(base64.b64decode(record["matrix"]), dtype="<f8")).all()
+    assert world.answer("routed", rows_of(count)).members == {"mean": 1}
+
+
+def test_an_output_that_the_next_step_hides_is_hidden(world: ComposedWorld) -> None:
+    world.release("seated", 7, inputs=(*INPUTS, SEATS), inference_log=InferenceLogPolicy(redact=("seats",)))
+    world.compose("chain", pipeline=[{"model": "north"}, {"model": "seated", "inputs": {"seats": "north.probability"}}])
+    world.answer("chain", ROW)
+    [record] = world.logged("chain")
+    assert (record["features"]["north__score"], record["features"]["seated__version"]) == (None, 7)
+
+
+def test_a_member_that_is_retired_while_requests_run(world: ComposedWorld) -> None:
+    world.compose("mean", ensemble={"members": {"north": 1, "south": 1}})
+    slot = world.predictor.slot("mean")  # as a request that has begun
+    world.store.publish("south", [], reason="over", by="pytest", action="retirement")
+    world.watcher.poll()
+    answer = world.predictor.answer_now(slot, json.dumps(ROW).encode(), PredictionOptions("r1", None))
+    assert answer.members == {"north": 1, "south": 20}
+    assert world.refused("mean", ROW).status == 503
+
+
+def test_a_composition_of_a_malformed_expression_keeps_no_other_endpoint_back(world: ComposedWorld) -> None:
+    """As somebody wrote it by hand: other endpoints go on, and follow what is released."""
+    store = CompositionStore(world.store)
+    world.compose("routed", route={"rules": [{"when": "distance > 1000", "model": "north"}], "default": "south"})
+    path = store.path("routed")
+    whole = json.loads(path.read_text())
+    for number, tree in enumerate(({}, {"op": "gt"}, {"op": "no_such", "args": []}, 7, {"op": "column"})):
+        whole["of"]["rules"][0]["tree"], whole["revision"] = tree, 2 + number
+        path.write_text(json.dumps(whole))
+        os.utime(path, (number, number))
+        world.release("west", 31 + number)
+        assert world.answer("west", ROW).version == 31 + number
+        assert world.answer("routed", ROW).version == 1
+        assert world.state.slots["routed"].refused is not None
+
+
+def test_explanations_where_they_add_up(world: ComposedWorld) -> None:
     world.compose("mean", ensemble={"members": {"north": 1, "south": 1}})
     refused = world.refused("mean", ROW, explain=True)
     assert (refused.status, refused.code) == (422, "not_explainable")
@@ -363,7 +433,7 @@ def values_graph(seed: int) -> bytes:
     return export_trees(trees_of(model.booster_, "regression"), "regression", len(features()))
 
 
-def test_explanations_of_values_and_of_a_route_are_given(world: World) -> None:
+def test_explanations_of_values_and_of_a_route_are_given(world: ComposedWorld) -> None:
     for name, seed in (("minutes", 1), ("delay", 2)):
         world.release(name, seed, graph=values_graph(seed), task="regression", threshold=None, family="lightgbm")
     world.compose("mean", ensemble={"members": {"minutes": 3, "delay": 1}})
