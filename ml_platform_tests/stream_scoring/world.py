@@ -117,7 +117,15 @@ class StreamWorld:
         return process
 
     def stop(self, process: "subprocess.Popen[str]", sign: int = signal.SIGTERM) -> int:
-        """End a worker, and give its exit code."""
+        """End a worker, and give its exit code; SIGTERM once it listens, which is before its first status."""
+        if sign == signal.SIGTERM:
+            self.wait_until(
+                lambda: (
+                    process.poll() is not None
+                    or any(one.pid == process.pid for one in read_statuses(self.settings.streams_dir))
+                ),
+                "the worker says how it does",
+            )
         process.send_signal(sign)
         return process.wait(120)
 

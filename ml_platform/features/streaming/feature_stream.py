@@ -8,11 +8,10 @@ landed are left out. State that does not belong to the raw table or to the views
 the raw table.
 """
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,19 +20,19 @@ import polars as pl
 from ml_platform.atomic_files import try_lock
 from ml_platform.features.online.store import OnlineStore, to_instant, to_micros
 from ml_platform.features.stream_spec import ARRIVED, ViewStream
+from ml_platform.features.streaming.counted_rows import KNOWN, counted_rows, state_identity
 from ml_platform.features.streaming.landing import Landing, pack_refused, pack_rows
+from ml_platform.features.streaming.online_timelines import OnlineTimelines
 from ml_platform.features.streaming.read_events import EventReader
 from ml_platform.features.streaming.state_file import StateFile, WaitingEvent, decode, encode
 from ml_platform.features.streaming.stream_counts import StreamCounts
-from ml_platform.features.streaming.timeline import CHANGES, DELTAS, Timeline, feature_order, stream_view
+from ml_platform.features.streaming.timeline import Timeline
 from ml_platform.features.streaming.view_events import ViewEvents
 from ml_platform.features.streaming.view_windows import HELD, Event, ViewWindows
-from ml_platform.features.views.declared_types import DTYPES
 from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.streams.protocols import Fenced, Message, Resume
 
-_DAY = 86_400_000_000  # microseconds
 _TIDY_SECONDS = 60.0  # between two looks for entities that can be forgotten
 _REBUILD_ROWS = 200_000  # events of the raw table taken at a time
 _LANDED_BYTES = 64 * 2**20  # that may wait for the raw table before it gets them at once
@@ -83,7 +82,6 @@ class FeatureStream:
         self.stream: ViewStream = first.stream
         self.counts = StreamCounts()
         self._lake = lake
-        self._store = store
         self._now = clock
         name = self.table.replace("/", "__")
         folder.mkdir(parents=True, exist_ok=True)
@@ -97,6 +95,7 @@ class FeatureStream:
         self._landing = Landing(lake, self.table, self._state)
         rollings = [view.rolling for view in views if view.rolling is not None]
         self._reader = EventReader(self.stream, rollings)
+        self._online = OnlineTimelines(store, self._reader.schema)
         self._is_recorded = self.stream.clock == "events"
         self._events = ViewEvents(self._views)
         self._time = first.rolling.time
@@ -193,13 +192,13 @@ class FeatureStream:
 
     def _recover(self) -> None:
         """Make the state that of the raw table and of the declared views, then the online store that of the state."""
-        identity = self._identity()
+        identity = state_identity(self.table, self.stream, self._views)
         self._positions = self._state.positions()
         landed = self._landing.landed()
         kept = self._state.landed()
         is_behind = any(position > self._positions.get(partition, -1) for partition, position in landed.items())
         was_restored = any(position > landed.get(partition, -1) for partition, position in kept.items())
-        lacking = [one for one in self._views if self._store.view_hash(stream_view(one.view.name)) != one.view.hash]
+        lacking = [one for one in self._views if not self._online.has(one.view)]
         if self._state.fact("identity") != identity or is_behind or was_restored or lacking:
             if not was_restored:
                 self._landing.land()  # what only the state file has
@@ -212,12 +211,6 @@ class FeatureStream:
         self._reader.newest = self._state.fact("newest_time")
         self._republish()
 
-    def _identity(self) -> str:
-        """What the state depends on, beside the events."""
-        declared = [(one.view.name, one.view.hash, one.plan.inputs, one.plan.kinds) for one in self._views]
-        text = repr((self.table, sorted(declared), self.stream.clock))
-        return hashlib.sha256(text.encode()).hexdigest()
-
     def _rebuild(self, identity: str) -> None:
         """Make the state from the raw table: the events that may be in a window, in the order of their arrival."""
         with self._state.transaction():
@@ -225,7 +218,7 @@ class FeatureStream:
             sequence = 0
             newest_arrival = newest_time = None
             if self._lake.exists(self.table):
-                rows = self._raw_rows()
+                rows = counted_rows(self._lake, self.table, self._time, self._views, self._reader.schema)
                 for start in range(0, rows.height, _REBUILD_ROWS):
                     part = rows.slice(start, _REBUILD_ROWS)
                     found = self._events.all(part, sequence)
@@ -233,7 +226,7 @@ class FeatureStream:
                     for windows, events in zip(self._views, found, strict=True):
                         windows.add(events, sequence)
                 if rows.height:
-                    newest_arrival = int(rows.get_column("__known").max())  # type: ignore[arg-type]
+                    newest_arrival = int(rows.get_column(KNOWN).max())  # type: ignore[arg-type]
                     newest_time = to_micros(rows.get_column(self._time).max())  # type: ignore[arg-type]
             self._state.set_positions(self._landing.landed())
             for name, value in (
@@ -245,44 +238,17 @@ class FeatureStream:
             ):
                 self._state.set_fact(name, value)
 
-    def _raw_rows(self) -> pl.DataFrame:
-        """Rows of the raw table that decide the values at its newest event, in the order in which they counted."""
-        rows = self._lake.read(self.table)
-        newest: Any = rows.select(pl.col(self._time).max()).collect().item()
-        if newest is None:
-            return rows.clear().collect().with_columns(pl.lit(0).alias("__known"))
-        spans = [
-            None if one.view.ttl is None else one.plan.longest + one.view.ttl // timedelta(microseconds=1)
-            for one in self._views
-        ]
-        names = rows.collect_schema().names()
-        arrived = pl.col(ARRIVED) if ARRIVED in names else pl.lit(None, pl.Datetime("us", "UTC"))
-        known = pl.max_horizontal(pl.col(self._time), arrived).dt.epoch("us").alias("__known")
-        own = [pl.lit(None, dtype).alias(name) for name, dtype in self._reader.schema.items() if name not in names]
-        if None not in spans:  # without a TTL the last row of an entity counts for ever
-            oldest = to_micros(newest) - max(span for span in spans if span is not None) - _DAY
-            rows = rows.filter(pl.col(self._time).dt.epoch("us") > oldest)
-        return (
-            rows.with_columns(known, *own)
-            .select(*self._reader.schema, "__known")
-            .sort("__known", maintain_order=True)
-            .collect()
-        )
-
     def _republish(self) -> None:
         """Write what the online store may lack: all of a definition that is new there, else what changed last."""
         published = self._published
         for windows in self._views:
-            name = stream_view(windows.view.name)
-            is_whole = self._store.view_hash(name) != windows.view.hash or published < 0
-            mark = self._store.mark(name)
-            keys = self._state.keys_since(windows.number, -1 if is_whole else published)
-            frame = self._frame(windows.view, windows.timelines(keys))
-            if is_whole or frame.height:
-                self._write(windows.view, frame, whole_since=mark if is_whole else None)
-            # Reads open a connection that stays: else each write would be the only one of an embedded store, whose end
-            # tidies the file up.
-            self._store.view_hash(name)
+            if published < 0 or not self._online.has(windows.view):
+                mark = self._online.mark(windows.view)
+                keys = self._state.keys_since(windows.number, -1)
+                self._online.replace(windows.view, windows.timelines(keys), mark)
+            else:
+                self._online.write(windows.view, windows.timelines(self._state.keys_since(windows.number, published)))
+            self._online.hold_open(windows.view)
         self._published = self._sequence
         with self._state.transaction():
             self._state.set_fact("published", self._published)
@@ -339,21 +305,9 @@ class FeatureStream:
     def _publish(self, timelines: Iterable[list[tuple[bytes, Timeline]]]) -> None:
         for windows, some in zip(self._views, timelines, strict=True):
             if some:
-                self._write(windows.view, self._frame(windows.view, some))
+                self._online.write(windows.view, some)
                 self.counts.written += len(some)
         self._published = self._sequence
-
-    def _write(self, view: FeatureView, frame: pl.DataFrame, **options: Any) -> None:
-        self._store.write(stream_view(view.name), view.entity, frame, view.event_time, view_hash=view.hash, **options)
-
-    def _frame(self, view: FeatureView, timelines: Iterable[tuple[bytes, Timeline]]) -> pl.DataFrame:
-        rows = [(*decode(key), timeline.since, *timeline.stored()) for key, timeline in timelines]
-        schema: dict[str, Any] = {name: self._reader.schema[name] for name in view.entity}
-        schema |= {view.event_time: pl.Int64()}
-        schema |= {name: DTYPES[view.columns[name].type] for name in feature_order(view.columns)}
-        schema |= {CHANGES: pl.List(pl.Int64()), DELTAS: pl.Binary()}
-        frame = pl.DataFrame(rows, schema=schema, orient="row")
-        return frame.with_columns(pl.from_epoch(view.event_time, "us").dt.replace_time_zone("UTC"))
 
     # Time
 

@@ -11,6 +11,7 @@ import polars as pl
 from ml_platform.features.rolling.spec import Rolling, microseconds
 from ml_platform.features.stream_spec import ARRIVED, PARTITION, POSITION, TOO_LATE, ViewStream
 from ml_platform.features.views.declared_types import DTYPES, UTC_MICROSECONDS
+from ml_platform.json_keys import repeated_key
 from ml_platform.spec.types import duration
 from ml_platform.streams.protocols import Message
 
@@ -80,6 +81,7 @@ class EventReader:
         paths = {name: stream.fields.get(name, name).split(".") for name in stream.columns}
         structure, attributes = _structure("Event", paths, stream.columns)
         self._decode = msgspec.json.Decoder(structure).decode
+        self._keys = len({tuple(path[: depth + 1]) for path in paths.values() for depth in range(len(path))})
         self._values = attrgetter(*(attributes[name] for name in stream.columns), "__class__")
         self._schema = {
             **{name: DTYPES[kind] for name, kind in stream.columns.items()},
@@ -113,6 +115,8 @@ class EventReader:
                 if message.value is None:
                     raise ValueError("the message is empty")
                 event = self._decode(message.value)
+                if (repeated := repeated_key(message.value, self._keys)) is not None:
+                    raise ValueError(f"{repeated[:40]}: appears twice")
             except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
                 refused.append(_refusal(message, str(error) or type(error).__name__))
                 continue

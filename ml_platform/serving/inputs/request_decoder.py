@@ -21,10 +21,10 @@ from msgspec.structs import astuple
 from ml_platform.features.expressions.column_operations import NotVectorised
 from ml_platform.features.expressions.columns import Columns, microseconds
 from ml_platform.instants import FIRST_YEAR, LAST_YEAR, read_instant
+from ml_platform.json_keys import key_marks
 from ml_platform.registry.input_contract import refused_rules
 from ml_platform.registry.manifest import Input, Manifest
 from ml_platform.serving.http.problems import InvalidRequest, Problem
-from ml_platform.serving.inputs.json_keys import key_marks
 from ml_platform.serving.inputs.validation_errors import WHOLE_DOUBLES, find_problems, not_json
 from ml_platform.spec.input_rules import INT64, Rule
 

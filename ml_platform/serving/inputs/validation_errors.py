@@ -4,7 +4,7 @@ import difflib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from itertools import islice
@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 
 from ml_platform.instants import read_instant
+from ml_platform.json_keys import key_marks, objects_of
 from ml_platform.registry.input_contract import TYPES, found_of, refused_rules, wanted_of
 from ml_platform.registry.manifest import Input
 from ml_platform.serving.http.problems import MOST_COUNTED, MOST_PROBLEMS, InvalidRequest, Problem, ProblemKind
-from ml_platform.serving.inputs.json_keys import key_marks
 from ml_platform.spec.input_rules import FieldType, Rule, rules_of, shown
 
 WHOLE_DOUBLES = 2**53  # up to here a 64-bit float has every whole number
@@ -153,25 +153,12 @@ def _refuse_twice(document: Any) -> None:
 
 
 def _count_keys(document: Any) -> int:
-    return sum(map(len, _objects(document)))
+    return sum(map(len, objects_of(document)))
 
 
 def _first_twice(document: Any) -> str | None:
     """A key that appears twice in some object, if there is one."""
-    return next((duplicate.twice[0] for duplicate in _objects(document) if isinstance(duplicate, _Duplicate)), None)
-
-
-def _objects(document: Any) -> Iterator[dict[str, Any]]:
-    """Every object of a document, without recursion: JSON parsers accept deeper nesting than Python's stack."""
-    waiting = [document]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            yield value
-            value = value.values()
-        elif not isinstance(value, list):
-            continue
-        waiting += [one for one in value if isinstance(one, _CONTAINERS)]
+    return next((duplicate.twice[0] for duplicate in objects_of(document) if isinstance(duplicate, _Duplicate)), None)
 
 
 def _refusal(problems: list[Problem]) -> InvalidRequest | None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 
@@ -114,6 +115,12 @@ def test_an_event_ahead_of_its_time_waits_and_one_far_ahead_is_refused(world):
     assert world.at(8)["sales_2m"] == 2
 
 
+def twice(message: Message) -> Message:
+    """The message with two shops."""
+    assert message.value is not None
+    return msgspec.structs.replace(message, value=b'{"shop": "b", ' + message.value[1:])
+
+
 def test_messages_that_are_no_events_are_quarantined_and_stop_nothing(world):
     wrong = [
         Message(0, 0, b"{", None, 0),
@@ -126,16 +133,18 @@ def test_messages_that_are_no_events_are_quarantined_and_stop_nothing(world):
         sale(7, 1, shop=7),
         Message(0, 8, b"[" * 100_000, None, 0),
         Message(0, 9, b'{"shop": "a"}', None, 0),
+        twice(sale(10, 1)),
     ]
     with world.open() as stream:
         world.clock.set(2)
-        stream.take([*wrong, sale(10, 1)])
+        stream.take([*wrong, sale(11, 1)])
         stream.land()
-        assert (stream.counts.refused, stream.counts.events) == (10, 1)
+        assert (stream.counts.refused, stream.counts.events) == (11, 1)
     assert world.at(2)["sales_2m"] == 1
     rejected = world.lake.read(quarantine(world)).sort("source_row").collect()
-    assert rejected["source_row"].to_list() == list(range(10))
+    assert rejected["source_row"].to_list() == list(range(11))
     assert "too large for a sum" in rejected["reasons"][6][0]
+    assert rejected["reasons"][10] == ["shop: appears twice"]
 
 
 def test_a_filter_that_fails_on_one_event_refuses_that_one(tmp_path):

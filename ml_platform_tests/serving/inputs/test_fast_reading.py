@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from ml_platform.json_keys import key_marks
 from ml_platform.registry.manifest import Input
 from ml_platform.serving.http.problems import InvalidRequest
 from ml_platform.serving.inputs import request_decoder, validation_errors
-from ml_platform.serving.inputs.json_keys import key_marks
 from ml_platform.serving.inputs.request_decoder import RowDecoder
 from ml_platform.serving.inputs.tabular_formats import body_of, rows_of_json
 
