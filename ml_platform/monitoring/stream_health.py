@@ -129,8 +129,8 @@ def _problem(status: StreamStatus, now: datetime) -> str | None:
 def _age(statuses: Sequence[StreamStatus], most: timedelta, now: datetime) -> StreamFinding:
     oldest = timedelta(0)
     for one in statuses:
-        if one.waiting and one.state != "stopped":
-            oldest = max(oldest, now - (one.last_commit_at or one.started_at))
+        if one.waiting_since is not None and one.state != "stopped":
+            oldest = max(oldest, now - one.waiting_since)
     seconds = timedelta(seconds=int(oldest.total_seconds()))
     text = f"messages wait, and none was committed for {duration(seconds)}, at most {duration(most)} may pass"
     return StreamFinding("stream_age", oldest > most, text if oldest else "nothing waits that is not committed")

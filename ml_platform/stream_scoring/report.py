@@ -82,7 +82,7 @@ class Report:
             self._metrics.dead_letters.labels(model, kind).inc(number)
         newest = max(times)
         self.status.last_message_at = datetime.fromtimestamp(newest / 1e6, UTC)
-        self.status.last_commit_at = datetime.fromtimestamp(now, UTC)
+        self.status.last_commit_at, self.status.waiting_since = datetime.fromtimestamp(now, UTC), None
         self._metrics.last_message.labels(model).set(newest / 1e6)
         clock = time.monotonic()
         for arrived in times[:: -(-len(times) // _AGES_OF_A_BATCH)]:
@@ -93,7 +93,7 @@ class Report:
     def copied(self, table: str, rows: int, newest: int) -> None:
         """Count rows that were committed to a table just now."""
         self.status.answered += rows
-        self.status.last_commit_at = datetime.now(UTC)
+        self.status.last_commit_at, self.status.waiting_since = datetime.now(UTC), None
         self.status.last_message_at = datetime.fromtimestamp(newest / 1e6, UTC)
         self._metrics.table_rows.labels(self.status.model, table).inc(rows)
         self._ages.append((time.monotonic(), max(0.0, time.time() - newest / 1e6)))
@@ -134,6 +134,10 @@ class Report:
             PartitionStatus(partition=number, position=lag.position, end=lag.end, waiting=lag.waiting)
             for number, lag in sorted(lags.items())
         ]
+        if not self.status.waiting:
+            self.status.waiting_since = None
+        elif self.status.waiting_since is None:
+            self.status.waiting_since = datetime.now(UTC)
         for number, lag in lags.items() if self.status.part == "scorer" else ():
             self._metrics.lag.labels(self.status.model, str(number)).set(lag.waiting)
 

@@ -34,6 +34,7 @@ class KafkaTopic:
         self._fetch_wait_ms = 500 if patient else _FETCH_WAIT_MS
         self._made: Consumer | None = None
         self._next: dict[int, int] = {}
+        self._reached: dict[int, int] = {}  # partition → where its end was: markers of transactions have offsets too
         self._done: dict[int, frozenset[int]] = {}
 
     @property
@@ -44,6 +45,7 @@ class KafkaTopic:
                 "queued.max.messages.kbytes": _FETCHED_KB,
                 "queued.min.messages": 20_000,
                 "fetch.message.max.bytes": 2**20,
+                "enable.partition.eof": True,
             }
             own = {name: value for name, value in tuned.items() if name not in self._spec.options}
             self._made = open_consumer(self._spec, **own)
@@ -59,6 +61,7 @@ class KafkaTopic:
 
         topic = self._spec.topic
         self._next = {partition: self._start(partition, answered) for partition, answered in resume.items()}
+        self._reached = {}
         self._done = {partition: answered.done for partition, answered in resume.items()}
         with kafka_errors():
             self._consumer.assign([TopicPartition(topic, *place) for place in sorted(self._next.items())])
@@ -91,6 +94,8 @@ class KafkaTopic:
 
     def read(self, most: int, seconds: float) -> Sequence[Message]:
         """See `protocols.Source`."""
+        from confluent_kafka import KafkaError
+
         with kafka_errors():
             first = self._consumer.poll(seconds)
             if first is None:
@@ -101,10 +106,13 @@ class KafkaTopic:
                 records += self._consumer.consume(most - len(records), 0)
         messages = []
         for record in records:
-            if (error := record.error()) is not None:
-                self._judge(error)
-                continue
             partition, offset = record.partition(), record.offset()
+            if (error := record.error()) is not None:
+                if error.code() == KafkaError._PARTITION_EOF and partition is not None and offset is not None:
+                    self._reached[partition] = offset
+                else:
+                    self._judge(error)
+                continue
             assert partition is not None
             assert offset is not None
             self._next[partition] = offset + 1
@@ -135,7 +143,8 @@ class KafkaTopic:
         for partition, place in self._next.items():
             _, high = self._consumer.get_watermark_offsets(TopicPartition(self._spec.topic, partition), cached=True)
             end = max(high, place)  # not known (-1001) before the first fetch
-            lags[partition] = PartitionLag(position=place - 1, end=end, waiting=end - place)
+            waiting = max(0, end - max(place, self._reached.get(partition, 0)))
+            lags[partition] = PartitionLag(position=place - 1, end=end, waiting=waiting)
         return lags
 
     def close(self) -> None:

@@ -61,6 +61,7 @@ class StreamStatus(msgspec.Struct, kw_only=True):
     seconds_p99: float | None = None
     last_message_at: datetime | None = None  # when the broker got the newest message that was answered
     last_commit_at: datetime | None = None
+    waiting_since: datetime | None = None  # since when messages wait without a commit; null while none waits
     metrics_port: int | None = None
 
     @property

@@ -38,8 +38,10 @@ def firing(*statuses: StreamStatus) -> dict[str, str]:
 def test_a_stream_that_does_well_is_left_alone():
     assert firing(status(waiting=100), status(part="sink", answered=5)) == {}
     assert firing(status(dead_letters=100, refused={"late": 100})) == {}
-    assert firing(status(waiting=5, last_commit_at=NOW - timedelta(seconds=59))) == {}
+    assert firing(status(waiting=5, waiting_since=NOW - timedelta(seconds=59))) == {}
     assert firing(status(last_commit_at=NOW - timedelta(days=3))) == {}  # nothing waits
+    # The first message after quiet days: it is young, though the last commit is not.
+    assert firing(status(waiting=1, last_commit_at=NOW - timedelta(days=3), waiting_since=NOW)) == {}
     assert firing(status(state="waiting", reason="no broker", started_at=NOW - timedelta(seconds=20))) == {}
 
 
@@ -48,7 +50,7 @@ def test_a_stream_that_does_well_is_left_alone():
     [
         ({"waiting": 101}, "stream_lag", "101 messages wait, at most 100 may"),
         (
-            {"waiting": 5, "last_commit_at": NOW - timedelta(seconds=90)},
+            {"waiting": 5, "waiting_since": NOW - timedelta(seconds=90)},
             "stream_age",
             "messages wait, and none was committed for 90 seconds, at most 1 minute may pass",
         ),

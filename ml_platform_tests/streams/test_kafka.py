@@ -66,6 +66,26 @@ def test_a_stream_begins_with_all_or_with_new_messages(kafka_broker):
         source.close()
 
 
+def test_markers_of_transactions_do_not_wait(kafka_broker):
+    spec, sink = topics(kafka_broker)
+    sink.open([0])
+    sink.write(outcomes(0, 0, 1, 2))
+    sink.flush()
+    answers = KafkaTopic(spec.model_copy(update={"topic": f"{spec.topic}.answers"}), patient=True)
+    answers.assign({0: Resume()})
+    assert len(read_all(answers, 3)) == 3
+    for _ in range(400):  # the markers have offsets of their own, and come when they come
+        if not (lag := answers.lag()[0]).waiting:
+            break
+        assert read_all(answers, 1) == []
+    assert lag.waiting == 0
+    sink.write(outcomes(0, 3))
+    sink.flush()
+    assert len(read_all(answers, 1)) == 1
+    sink.close()
+    answers.close()
+
+
 def test_what_is_not_there_is_told(kafka_broker, monkeypatch):
     spec, sink = topics(kafka_broker)
     missing = KafkaTopic(spec.model_copy(update={"topic": "no.such"}))
