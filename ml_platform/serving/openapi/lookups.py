@@ -258,7 +258,8 @@ def _operation(plan: LookupPlan) -> dict[str, Any]:
 
 
 def _databricks(plan: LookupPlan) -> dict[str, Any]:
-    rows = listed({"$ref": f"#/components/schemas/{plan.name}_lookup_row"}, minItems=1, maxItems=MAX_ROWS)
+    row = {**_row_schema(plan), "title": f"Keys of {plan.name} and further fields", "additionalProperties": True}
+    rows = listed(row, minItems=1, maxItems=MAX_ROWS)
     content = {
         "application/json": {
             "schema": record(dataframe_records=rows),
@@ -274,7 +275,7 @@ def _databricks(plan: LookupPlan) -> dict[str, Any]:
         f"Features of {plan.name}, as Databricks' feature serving answers",
         answer,
         INVOCATION_ERRORS | {"409": _ERRORS["409"]},
-        about="Takes `dataframe_split`, `instances` and `inputs` too.",
+        about="Takes `dataframe_split`, `instances` and `inputs` too; unknown fields are passed over.",
         body={"required": True, "content": content},
     )
 

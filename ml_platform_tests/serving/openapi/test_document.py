@@ -17,6 +17,7 @@ from ml_platform.serving.models.slots import EndpointState, ServingState
 from ml_platform.serving.openapi.document import WrittenDocument
 from ml_platform.settings import Settings
 from ml_platform_tests.serving.conftest import Server
+from ml_platform_tests.serving.feature_services import SERVICE, fill, publish_service
 from ml_platform_tests.serving.releases import MODEL, ROW, bundle, fill_online_store, publish
 
 # What a schema cannot say: that tensors and columns are of one length, and hold what the model takes; that a text is
@@ -74,6 +75,18 @@ def test_a_few_changes_of_endpoints(settings: Settings, serve: Callable[..., Ser
     publish(settings, 1)
     assert_keeps_its_contract(serve(settings), tmp_path, *FEW, "--include-path-regex", CHANGES)
     assert len(ReleaseStore(settings.releases_dir).history(MODEL)) > 1  # some did change something
+
+
+def test_a_few_look_ups_of_views_and_a_service(
+    settings: Settings, serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    fill(settings)
+    publish_service(settings)
+    server = serve(settings)
+    server.wait_until(lambda client: f"/features/{SERVICE}/lookup" in client.get("/openapi.json").json()["paths"])
+    chosen = r"^/features|^/get-online-features|^/serving-endpoints/"
+    assert_keeps_its_contract(server, tmp_path, *FEW, "--include-path-regex", chosen)
+    assert 'feature_lookups_total{name="board",status="200"}' in server.client.get("/metrics").text
 
 
 @pytest.mark.slow
