@@ -149,6 +149,7 @@ def rollback(model: Model, reason: Annotated[str, typer.Option(help=REASON)] = "
     from ml_platform.promotion.promote import RegistryBehind
     from ml_platform.promotion.promote import rollback as roll_back
     from ml_platform.registry.digests import BundleRefused
+    from ml_platform.registry.manifest import describe_targets
     from ml_platform.registry.releases import ReleaseConflict
 
     try:
@@ -158,8 +159,7 @@ def rollback(model: Model, reason: Annotated[str, typer.Option(help=REASON)] = "
         stop(f"{model} was not rolled back: {error}")
     except RegistryBehind as error:
         stop(str(error))
-    versions = ", ".join(str(target.version) for target in endpoint.targets)
-    say(f"{model} now serves version {versions} (revision {endpoint.revision})")
+    say(f"{model} now serves {describe_targets(endpoint.targets)} (revision {endpoint.revision})")
 
 
 app.command(rich_help_panel=MODELS)(history)

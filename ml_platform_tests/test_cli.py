@@ -163,7 +163,7 @@ def test_a_person_promotes_and_goes_back_and_the_ledger_knows(released, run):
     assert "order_late now serves version 2 (revision 2)" in done.output
     done = run("rollback", "order_late", "--reason", "complaints")
     assert done.exit_code == 0, done.output
-    assert "order_late now serves version 1 (revision 3)" in done.output
+    assert "order_late now serves version 1 (live 100%) (revision 3)" in done.output
     revisions = [line.split()[0] for line in run("history", "order_late").output.splitlines() if "(live" in line[:70]]
     assert revisions == ["3", "2", "1"]
     ledger = read_releases(released.lake, "order_late").sort("revision")

@@ -56,7 +56,8 @@ def canary_lines(store: ReleaseStore, endpoint: Endpoint) -> Iterator[str]:
     yield f"{describe_walk(canary)}, since {endpoint.updated_at}; begun by {canary.started_by}: {canary.reason}"
     report = read_report(store, endpoint)
     if report is None:
-        yield "nobody has looked at it yet: the sensor canary_walks does, or ml-platform canary run"
+        if endpoint.walk is not None:
+            yield "nobody has looked at it yet: the sensor canary_walks does, or ml-platform canary run"
         return
     yield f"{report.at:%Y-%m-%d %H:%M:%S} UTC: {report.decision}; {report.said}"
     for finding in report.guards:

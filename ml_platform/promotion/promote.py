@@ -10,7 +10,7 @@ from ml_platform.registry.canary import release, roll_back_walk, walk_of
 from ml_platform.registry.followed import following
 from ml_platform.registry.ledger import record_release, unrecorded
 from ml_platform.registry.manifest import Endpoint, Target, champion_target, describe_targets
-from ml_platform.registry.releases import ReleaseStore
+from ml_platform.registry.releases import ReleaseStore, is_name
 from ml_platform.registry.stages import rollback_state
 from ml_platform.registry.tracking import Tracker
 from ml_platform.registry.traffic import TrafficChange, set_traffic
@@ -160,8 +160,10 @@ def promote_version(settings: Settings, model: str, version: int, *, by: str, re
     store = ReleaseStore(settings.releases_dir)
     revision = store.revision(model)  # first: of two who promote at once, the other is told
     tracker = Tracker(settings)
-    digest = bundle_of_version(tracker, model, version)
-    store.register_version(model, version, digest)
+    digest = store.versions(model).get(version) if is_name(model) else None
+    if digest is None:  # registered by somebody else; what the store knows is released while the registry is away
+        digest = bundle_of_version(tracker, model, version)
+        store.register_version(model, version, digest)
     target = Target(version=version, digest=digest)
     endpoint = store.publish(model, [target], reason=reason, by=by, expected_revision=revision)
     _follow(settings, tracker, endpoint)

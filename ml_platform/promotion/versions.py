@@ -80,15 +80,20 @@ def register(spec: ModelSpec, trained: TrainedModel, evaluation: Evaluation, *, 
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    created = client.create_model_version(
-        spec.name,
-        source=trained.model_uri,
-        run_id=trained.run_id,
-        model_id=trained.model_uri.removeprefix("models:/"),
-        tags=tags,
-        description=description,
-    )
-    return _registered(tracker, created, trained)
+    taken = ReleaseStore(tracker.settings.releases_dir).versions(spec.name)
+    while True:
+        created = client.create_model_version(
+            spec.name,
+            source=trained.model_uri,
+            run_id=trained.run_id,
+            model_id=trained.model_uri.removeprefix("models:/"),
+            tags=tags,
+            description=description,
+        )
+        if taken.get(int(created.version), trained.digest) == trained.digest:
+            return _registered(tracker, created, trained)
+        # A registry that was lost counts from 1 again: no two bundles of a model ever have the same number.
+        client.delete_model_version(spec.name, str(created.version))
 
 
 def _registered(tracker: Tracker, entry: "ModelVersion", trained: TrainedModel) -> RegisteredVersion:

@@ -115,7 +115,11 @@ def release(
         As `ReleaseStore.publish`.
     """
     current, policy = store.endpoint(model), canary_policy(store, model)
-    if policy is None or current is None or target.digest in {one.digest for one in current.targets}:
+    if (
+        policy is None
+        or current is None
+        or target.digest in {one.digest for one in current.targets if one.mode == "live"}
+    ):
         return store.publish(
             model,
             [target],

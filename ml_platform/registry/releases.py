@@ -53,6 +53,10 @@ class Pruned(Struct, kw_only=True, frozen=True):
     reason: str
 
 
+class VersionTaken(ValueError):
+    """A version's number is another bundle's in the release store."""
+
+
 class ReleaseConflict(RuntimeError):
     """The endpoint changed between reading it and publishing: nothing was written."""
 
@@ -163,8 +167,20 @@ class ReleaseStore:
         return check_bundle(self.read_bundle(digest), digest)
 
     def register_version(self, model: str, version: int, digest: str) -> None:
-        """Note which bundle a registered version is, so that it can be served without asking the registry."""
+        """Note which bundle a registered version is, so that it can be served without asking the registry.
+
+        Raises
+        ------
+        VersionTaken
+            When the number is another bundle's here.
+        """
         path = self.folder / "versions" / _checked_name(model) / f"{version}.json"
+        if (known := self.versions(model).get(version, digest)) != digest:
+            raise VersionTaken(
+                f"{model}: version {version} is the bundle {known[:12]} here, and {digest[:12]} in the registry: the "
+                "registry was lost, or is another one. Restore it from a backup; a version that is registered now gets "
+                "a number that nothing has"
+            )
         replace_file(path, msgspec.json.encode(_Version(digest)))
 
     def versions(self, model: str) -> dict[int, str]:

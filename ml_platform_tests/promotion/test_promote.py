@@ -1,4 +1,5 @@
 import shutil
+from contextlib import suppress
 
 import polars as pl
 import pytest
@@ -12,7 +13,7 @@ from ml_platform.promotion.promote import RegistryBehind, promote, promote_versi
 from ml_platform.promotion.versions import register
 from ml_platform.registry.ledger import read_releases
 from ml_platform.registry.manifest import Target
-from ml_platform.registry.releases import ReleaseConflict
+from ml_platform.registry.releases import ReleaseConflict, VersionTaken
 from ml_platform.training.documents import Evaluation, RegisteredVersion, TrainedModel
 from ml_platform_tests.toy_world import Shops
 
@@ -209,3 +210,27 @@ def test_versions_that_cannot_serve_are_refused_with_what_to_do(
     document = shops.store.document("order_late")
     assert document is not None
     assert ([target.version for target in document.targets], document.revision) == ([1], 1)
+
+
+def test_a_registry_that_was_lost_gives_no_number_again(shops: Shops, trained: TrainedModel) -> None:
+    for number in (1, 2):
+        shops.store.register_version("order_late", number, f"{number}" * 64)  # of a registry that is gone
+    version = register(shops.spec, trained, shops.evaluate(trained), tracker=shops.tracker)
+    assert version.version == 3
+    assert shops.store.versions("order_late") == {1: "1" * 64, 2: "2" * 64, 3: trained.digest}
+    assert [int(entry.version) for entry in shops.tracker.client.search_model_versions("name = 'order_late'")] == [3]
+    with pytest.raises(VersionTaken, match="order_late: version 1 is the bundle 111111111111 here, and cccccccccccc"):
+        shops.store.register_version("order_late", 1, "c" * 64)
+    assert shops.store.versions("order_late")[1] == "1" * 64
+
+
+def test_what_the_release_store_knows_is_promoted_while_the_registry_knows_nothing(
+    shops: Shops, trained: TrainedModel
+) -> None:
+    register(shops.spec, trained, shops.evaluate(trained), tracker=shops.tracker)
+    shops.tracker.client.delete_registered_model("order_late")
+    with suppress(RegistryBehind):  # aliases cannot follow
+        promote_version(shops.settings, "order_late", 1, by="ann", reason="now")
+    document = shops.store.endpoint("order_late")
+    assert document is not None
+    assert document.champion == Target(version=1, digest=trained.digest)

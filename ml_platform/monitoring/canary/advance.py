@@ -101,9 +101,12 @@ def judge_all(settings: Settings) -> dict[str, WalkReport]:
 def judge(settings: Settings, endpoint: Endpoint) -> WalkReport:
     """Judge the step of a walk that is under way, and keep what was found for those who show it (raises NoWalk)."""
     walk, now = walk_of(endpoint), datetime.now(UTC)
+    store = ReleaseStore(settings.releases_dir)
     outcomes = _reader(settings.outcomes_dir, endpoint, walk).read()
-    report = decide(outcomes, endpoint, walk, now)
-    write_report(ReleaseStore(settings.releases_dir), endpoint.name, report)
+    report = decide(
+        outcomes, endpoint, walk, now, moves_scores=store.load_manifest(walk.digest).recalibrated is not None
+    )
+    write_report(store, endpoint.name, report)
     return report
 
 
@@ -116,8 +119,22 @@ def _reader(folder: Path, endpoint: Endpoint, walk: Canary) -> OutcomeReader:
     return reader
 
 
-def decide(outcomes: Outcomes, endpoint: Endpoint, walk: Canary, now: datetime) -> WalkReport:
+def decide(
+    outcomes: Outcomes, endpoint: Endpoint, walk: Canary, now: datetime, *, moves_scores: bool = False
+) -> WalkReport:
     """Say what a step's requests lead to at an instant.
+
+    Parameters
+    ----------
+    outcomes
+        What became of the step's requests.
+    endpoint, walk
+        The document, and its walk.
+    now
+        The instant.
+    moves_scores
+        Whether the candidate is there to move scores, as a recalibration is: their distance is shown, and breaches
+        nothing.
 
     Returns
     -------
@@ -125,12 +142,18 @@ def decide(outcomes: Outcomes, endpoint: Endpoint, walk: Canary, now: datetime) 
         `wait` before the step's minutes are over, and for requests until the policy's limit; `roll back` at a breach,
         and after that limit; else `advance`.
     """
-    policy = walk.policy
+    policy = msgspec.structs.replace(walk.policy, max_score_distance=1.0) if moves_scores else walk.policy
     ours = int(outcomes.is_canary.sum())
     theirs = len(outcomes.is_canary) - ours
+    # Requests that nobody could answer tell nothing of a version, however many they are.
+    answers = ~outcomes.failed
+    ours_answered, theirs_answered = (
+        int((answers & outcomes.is_canary).sum()),
+        int((answers & ~outcomes.is_canary).sum()),
+    )
     over = datetime.fromisoformat(endpoint.updated_at).astimezone(UTC) + timedelta(minutes=policy.minutes)
     limit = over + timedelta(hours=policy.max_wait_hours)
-    is_enough = min(ours, theirs) >= policy.min_requests and enough_ids(outcomes)
+    is_enough = min(ours_answered, theirs_answered) >= policy.min_requests and enough_ids(outcomes)
     is_end = now >= over and is_enough
     judged = judge_step(outcomes, policy, is_end=is_end)
     answered = f"{ours:,} requests of the canary and {theirs:,} of the champion"
@@ -144,7 +167,9 @@ def decide(outcomes: Outcomes, endpoint: Endpoint, walk: Canary, now: datetime) 
     elif now < over:
         said = f"no guard is breached after {answered} so far; the step lasts until {over:%Y-%m-%d %H:%M} UTC"
     else:
-        wanted = f"of {policy.min_requests:,} each, from {MIN_UNITS} groups of ids"
+        wanted = f"of {policy.min_requests:,} answered ones each, from {MIN_UNITS} groups of ids"
+        if (ours_answered, theirs_answered) != (ours, theirs):
+            answered += f", of which {ours_answered:,} and {theirs_answered:,} were answered"
         if now < limit:
             said = f"waits until {limit:%Y-%m-%d %H:%M} UTC for requests: {answered}, {wanted}"
         else:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -110,7 +111,7 @@ def test_a_release_walks_to_all_traffic(walks: Walks) -> None:
     progress = advance(walks.settings, NAME)
     assert progress.report is not None
     assert (progress.changed, progress.report.decision) == (False, "wait")
-    assert "for requests: 0 requests of the canary and 0 of the champion, of 200 each" in progress.report.said
+    assert "for requests: 0 requests of the canary and 0 of the champion, of 200 answered ones each" in progress.report.said
     for share in ({1: 0.5, 2: 0.5}, {2: 1.0}):
         walks.answer()
         assert advance(walks.settings, NAME).changed
@@ -177,6 +178,35 @@ def test_too_few_requests_wait_until_the_limit(walks: Walks) -> None:
     for minutes, decision in ((29, "wait"), (31, "advance")):
         report = decide(outcomes, document, long, began + timedelta(minutes=minutes))
         assert report.decision == decision, report.said
+
+
+def test_requests_that_nobody_could_answer_are_no_evidence(walks: Walks) -> None:
+    walks.promote(2)
+    walks.answer(400)
+    document, walk = walks.endpoint, walk_of(walks.endpoint)
+    outcomes = read_outcomes(walks.settings.outcomes_dir, NAME, document.revision, 2)
+    later = datetime.fromisoformat(document.updated_at).astimezone(UTC) + timedelta(hours=1)
+    assert decide(outcomes, document, walk, later).decision == "advance"
+    nobody = replace(
+        outcomes,
+        failed=np.ones_like(outcomes.failed),
+        scores=outcomes.scores[:0],
+        score_request=outcomes.score_request[:0],
+    )
+    report = decide(nobody, document, walk, later)
+    assert report.decision == "wait"
+    assert "of which 0 and 0 were answered" in report.said
+
+
+def test_a_recalibration_is_not_sent_back_for_moving_scores(walks: Walks) -> None:
+    walks.promote(2)
+    document, walk = walks.endpoint, walk_of(walks.endpoint)
+    later = datetime.fromisoformat(document.updated_at).astimezone(UTC) + timedelta(hours=1)
+    moved = requests(np.random.default_rng(3), 0.1, 2000, shift=3.0)
+    assert decide(moved, document, walk, later).decision == "roll back"
+    report = decide(moved, document, walk, later, moves_scores=True)
+    assert report.decision == "advance"
+    assert any("distance of the scores" in finding.said for finding in report.guards)
 
 
 @pytest.mark.parametrize("way", ["traffic", "rollback", "promote", "http"])
