@@ -99,7 +99,7 @@ def test_a_backlog_is_answered_in_bounded_memory(make_world):
     assert world.status().waiting == 0
 
 
-@pytest.mark.parametrize("table", [False, True])
+@pytest.mark.parametrize("table", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_dead_letters_are_listed_and_sent_again_once(make_world, monkeypatch, table):
     from typer.testing import CliRunner
 

@@ -1,6 +1,7 @@
 """Workers on each kind of source, as people start them: kills, poison and brokers that are away lose no row."""
 
 import json
+import os
 import signal
 import time
 from collections import Counter
@@ -14,6 +15,7 @@ from ml_platform_tests.stream_scoring.sourced_world import SourcedWorld, brokere
 from ml_platform_tests.stream_scoring.world import flight
 from ml_platform_tests.streams.brokered import Brokered
 
+KILLS = int(os.environ.get("KILLS", "4"))
 POISON = b'{"flight_id": "half'
 
 
@@ -83,6 +85,7 @@ def test_answers_go_to_the_topic_at_once_and_from_there_to_the_table(brokered: t
     assert world.stop(worker) == 0
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_down_at_start_or_killed_is_waited_for(brokered: tuple[SourcedWorld, Brokered]):
     world, side = brokered
     world.send([flight(number) for number in range(20)])
@@ -100,6 +103,7 @@ def test_a_broker_that_is_down_at_start_or_killed_is_waited_for(brokered: tuple[
     assert world.stop(worker) == 0
 
 
+@pytest.mark.slow
 def test_what_was_deleted_while_no_worker_ran_stops_the_next_one(brokered: tuple[SourcedWorld, Brokered]):
     world, side = brokered
     worker = world.start()
@@ -142,7 +146,7 @@ def test_kills_lose_and_double_nothing(sourced, kind):
     world = sourced(kind)
     world.send([flight(0)])
     count = 1
-    for _ in range(6):
+    for _ in range(KILLS):
         worker = world.start()
         before = len(world.ids())
         for _ in range(4):
@@ -161,7 +165,7 @@ def test_kills_of_worker_and_broker_lose_and_double_nothing(brokered: tuple[Sour
     world, side = brokered
     world.send([flight(0)])
     count = 1
-    for turn in range(6):
+    for turn in range(KILLS):
         worker = world.start()
         before = len(side.answers())
         for _ in range(4):

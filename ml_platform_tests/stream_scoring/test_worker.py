@@ -133,7 +133,9 @@ def test_a_release_is_swapped_in_the_middle_and_traffic_is_split_by_id(make_worl
         assert answer["probability"] == pytest.approx(score(answer["version"], flight(number)))
 
 
-@pytest.mark.parametrize(("inputs", "decision"), [(INPUTS, "advance"), (STRICT, "roll back")])
+@pytest.mark.parametrize(
+    ("inputs", "decision"), [(INPUTS, "advance"), pytest.param(STRICT, "roll back", marks=pytest.mark.slow)]
+)
 def test_a_canary_walk_is_judged_by_messages(make_world, inputs, decision):
     world = make_world()
     store = ReleaseStore(world.settings.releases_dir)
@@ -175,6 +177,7 @@ def test_a_second_scorer_takes_over_and_the_first_ends_and_says_so(make_world):
     assert sorted(world.answered()) == list(range(20))
 
 
+@pytest.mark.slow
 def test_partitions_are_divided_and_divided_anew(make_world):
     world = make_world(partitions=3)
     for partition in range(3):

@@ -1,5 +1,6 @@
 """What every source with a broker and every sink of answers in one promises, on real brokers."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -250,7 +251,7 @@ def test_kills_of_workers_and_of_the_broker_lose_and_double_nothing(kind, stream
     """A worker is killed in the middle of what it does, while messages come; every third time the broker is, too."""
     command = [sys.executable, "-c", WORKER, kind, stream.spec.model_dump_json()]
     stream.produce(values(0, 100))
-    count, rounds = 100, 15
+    count, rounds = 100, int(os.environ.get("KILLS", "9"))
     for number in range(rounds):
         worker = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=PROJECT_ROOT)
         assert worker.stdout is not None

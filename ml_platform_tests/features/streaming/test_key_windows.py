@@ -1,5 +1,6 @@
 """Windows kept event by event: at every instant what the batch engine computes of the events that had arrived."""
 
+import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -52,7 +53,7 @@ def at(second: int) -> int:
 
 
 @given(_EVENTS, st.sampled_from(["changes", "events"]), st.integers(1, 4), st.randoms(use_true_random=False))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=int(os.environ.get("EXAMPLES", "25")), deadline=None)
 def test_a_timeline_has_the_rows_of_the_batch_engine(rows, written, most, random):
     plan = WindowPlan(declared(rows=written))
     wanted = offline(rows, written)
