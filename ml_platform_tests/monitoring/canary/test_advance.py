@@ -111,7 +111,10 @@ def test_a_release_walks_to_all_traffic(walks: Walks) -> None:
     progress = advance(walks.settings, NAME)
     assert progress.report is not None
     assert (progress.changed, progress.report.decision) == (False, "wait")
-    assert "for requests: 0 requests of the canary and 0 of the champion, of 200 answered ones each" in progress.report.said
+    assert (
+        "for requests: 0 requests of the canary and 0 of the champion, of 200 answered ones each"
+        in progress.report.said
+    )
     for share in ({1: 0.5, 2: 0.5}, {2: 1.0}):
         walks.answer()
         assert advance(walks.settings, NAME).changed
