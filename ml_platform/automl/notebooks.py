@@ -7,7 +7,7 @@ from typing import Any
 from ml_platform.automl.trial_notebook import RESULT_TAG
 from ml_platform.distribution import extra
 from ml_platform.notebook_files.execute import execute
-from ml_platform.notebook_files.text import EXTRA, FORMATS, notebook_of, read_notebook
+from ml_platform.notebook_files.text import EXTRA, FORMATS, KERNEL, notebook_of, read_notebook
 from ml_platform.notebook_files.text import write_notebook as write
 
 LIBRARIES = ("ipykernel", "jupytext", "nbclient", "shap")
@@ -23,7 +23,9 @@ def require_notebooks() -> None:
 
 def write_notebook(text: str, path: Path) -> None:
     """Write `py:percent` text as a notebook (raises ExtraMissing)."""
-    write(notebook_of(text, FORMATS[".py"], path), path)
+    notebook = notebook_of(text, FORMATS[".py"], path)
+    notebook.metadata["kernelspec"] = KERNEL
+    write(notebook, path)
 
 
 def execute_notebook(path: Path, *, timeout: int = 600) -> None:

@@ -7,12 +7,13 @@ stopped.
 """
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from ml_platform.atomic_files import replace_file
 from ml_platform.notebook_files.execute import CellFailed, execute
@@ -23,6 +24,8 @@ from ml_platform.spec.types import Strict
 KEPT = 30
 PAGE, NOTEBOOK, RECORD = "page.html", "notebook.ipynb", "run.json"
 _UNFINISHED = ".running-"
+_NAME = re.compile(r"\w[\w. -]{0,99}")
+_RUN = re.compile(r"\d{8}T\d{12}")  # a run's folder: nothing else is ever deleted
 
 
 class NotebookRun(Strict):
@@ -81,6 +84,8 @@ def run_notebook(
     ------
     FileNotFoundError, ml_platform.notebook_files.text.NotebookUnreadable
         When there is no such notebook, or it has no such parameters.
+    ValueError
+        When the runs cannot be kept under the name.
     ml_platform.distribution.ExtraMissing
         When the extra `notebooks` is not installed.
 
@@ -88,11 +93,15 @@ def run_notebook(
     -----
     A cell that fails does not raise: the run says so in `error`, and what was computed until then is kept.
     """
+    name = name or path.stem
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"name: wanted letters, digits and any of . _ - (not first), up to 100 of them, found {name[:120]!r}"
+        )
     notebook = read_notebook(path)
     given = dict(parameters or {})
     set_parameters(notebook, given, path)
     started = datetime.now(UTC)
-    name = name or path.stem
     runs = home / name
     _clear_unfinished(runs)
     staged = runs / f"{_UNFINISHED}{started:%Y%m%dT%H%M%S%f}-{os.getpid()}"
@@ -102,6 +111,11 @@ def run_notebook(
         execute(notebook, folder or path.parent, cell_seconds=None, seconds=seconds, on_cell=on_cell)
     except CellFailed as failure:
         error = str(failure)
+    except BaseException as interruption:
+        shutil.rmtree(staged, ignore_errors=True)
+        if isinstance(interruption, AssertionError):  # nbclient's, when a signal ends it while it waits
+            raise KeyboardInterrupt from interruption
+        raise
     target = runs / f"{started:%Y%m%dT%H%M%S%f}"
     run = NotebookRun(
         name=name,
@@ -119,15 +133,29 @@ def run_notebook(
     replace_file(staged / PAGE, to_html(notebook, name, note=note, code=code or error is not None).encode())
     replace_file(staged / RECORD, run.model_dump_json(indent=1).encode())
     staged.rename(target)
-    for old in sorted(one for one in runs.iterdir() if not one.name.startswith("."))[: -max(kept, 1)]:
+    for old in sorted(one for one in runs.iterdir() if _RUN.fullmatch(one.name))[: -max(kept, 1)]:
         shutil.rmtree(old, ignore_errors=True)
     return run
 
 
 def list_runs(home: Path, name: str) -> list[NotebookRun]:
     """Runs of a notebook that are kept, the newest first."""
-    records = (path for path in (home / name).glob(f"*/{RECORD}") if not path.parent.name.startswith("."))
-    return [NotebookRun.model_validate_json(path.read_bytes()) for path in sorted(records, reverse=True)]
+    runs = []
+    for path in sorted((home / name).glob(f"*/{RECORD}"), reverse=True):
+        if _RUN.fullmatch(path.parent.name):
+            try:
+                runs.append(NotebookRun.model_validate_json(path.read_bytes()))
+            except ValidationError:  # a damaged record hides no other run
+                runs.append(_unreadable(name, path))
+    return runs
+
+
+def _unreadable(name: str, path: Path) -> NotebookRun:
+    started = datetime.strptime(path.parent.name, "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC)
+    error = f"{path.name} cannot be read: delete {path.parent}"
+    return NotebookRun(
+        name=name, started_at=started, seconds=0, cells=0, parameters={}, error=error, folder=str(path.parent)
+    )
 
 
 def _clear_unfinished(runs: Path) -> None:

@@ -5,6 +5,7 @@ two hold no outputs, and a review shows their lines; JupyterLab opens all three.
 """
 
 import ast
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ EXTRA = "notebooks"
 FORMATS = {".py": "py:percent", ".md": "md", ".ipynb": "ipynb"}
 PARAMETERS = "parameters"  # tag of the cell that a run may replace the values of, as in papermill
 INJECTED = "injected-parameters"
-_KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 Value = str | int | float | bool | None | list[Any] | dict[str, Any]
 
@@ -52,7 +53,11 @@ def read_notebook(path: Path) -> "NotebookNode":
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise NotebookUnreadable(f"{path}: not a text in UTF-8, at byte {error.start}") from error
-    return notebook_of(text, FORMATS[path.suffix], path)
+    notebook = notebook_of(text, FORMATS[path.suffix], path)
+    notebook.metadata.setdefault("kernelspec", KERNEL)
+    if not any(cell.cell_type == "code" for cell in notebook.cells):
+        raise NotebookUnreadable(f"{path}: wanted a notebook with cells of code, found none")
+    return notebook
 
 
 def notebook_of(text: str, form: str, path: Path | str = "the notebook") -> "NotebookNode":
@@ -66,9 +71,6 @@ def notebook_of(text: str, form: str, path: Path | str = "the notebook") -> "Not
         nbformat.validate(notebook)
     except (ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError, nbformat.ValidationError) as error:
         raise NotebookUnreadable(f"{path}: not a notebook: {str(error).splitlines()[0]}") from error
-    if not any(cell.cell_type == "code" for cell in notebook.cells):
-        raise NotebookUnreadable(f"{path}: wanted a notebook with cells of code, found none")
-    notebook.metadata.setdefault("kernelspec", _KERNEL)
     return notebook
 
 
@@ -125,9 +127,23 @@ def set_parameters(notebook: "NotebookNode", values: Mapping[str, Value], path: 
             raise NotebookUnreadable(
                 f"{path}: no parameter '{name}'{nearest(name, known)} It has: {', '.join(known) or 'none'}"
             )
-    lines = "\n".join(f"{name} = {value!r}" for name, value in values.items())
+    lines = "\n".join(f"{name} = {_literal(name, value, path)}" for name, value in values.items())
     cell = nbformat.v4.new_code_cell(f"# Parameters of this run\n{lines}", metadata={"tags": [INJECTED]})
     notebook.cells.insert(place + 1, cell)
+
+
+def _literal(name: str, value: Value, path: Path | str) -> str:
+    """A value as Python reads it back, infinite numbers too (raises NotebookUnreadable)."""
+    text = repr(value)
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+        if ast.literal_eval(text) == value:
+            return text
+    except (ValueError, SyntaxError, UnicodeEncodeError, RecursionError, MemoryError):
+        pass
+    if isinstance(value, float):
+        return f"float({str(value)!r})"
+    raise NotebookUnreadable(f"{path}: parameter '{name}': wanted a JSON value that a cell of Python can hold")
 
 
 def parameter_names(source: str, path: Path | str = "the notebook") -> list[str]:
@@ -149,4 +165,7 @@ def parameter_names(source: str, path: Path | str = "the notebook") -> list[str]
             targets += node.targets
         elif isinstance(node, ast.AnnAssign):
             targets.append(node.target)
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+    inner = [
+        one for target in targets for one in (target.elts if isinstance(target, ast.Tuple | ast.List) else [target])
+    ]
+    return [target.id for target in inner if isinstance(target, ast.Name)]

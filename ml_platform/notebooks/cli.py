@@ -10,7 +10,7 @@ import typer
 from ml_platform.distribution import ExtraMissing
 from ml_platform.notebook_files.execute import CellFailed
 from ml_platform.notebook_files.runs import KEPT, list_runs, run_notebook
-from ml_platform.notebook_files.text import FORMATS, NotebookUnreadable, Value, read_notebook, strip_outputs
+from ml_platform.notebook_files.text import FORMATS, NotebookUnreadable, Value, notebook_of, strip_outputs
 from ml_platform.notebook_files.text import write_notebook as write
 from ml_platform.notebooks.examples import EXAMPLES, example_text
 from ml_platform.project import ProjectNotFound, current_project
@@ -61,8 +61,9 @@ def new(
     try:
         project = current_project()
         declared = declared_model(project.defs, model)
-        tables = referenced_tables((declared.folder / declared.spec.spine).read_text(encoding="utf-8"))
-        texts = {one: example_text(one, declared.spec, sorted(tables)) for one in wanted}
+        spine = (declared.folder / declared.spec.spine).read_text(encoding="utf-8")
+        tables = sorted(referenced_tables(spine))
+        texts = {one: example_text(one, declared.spec, tables, spine) for one in wanted}
     except (LookupError, SpecError, ProjectNotFound, ValueError, OSError) as error:
         stop(str(error))
     paths = {one: to or project.root / FOLDER / f"{model}_{one}.py" for one in wanted}
@@ -84,7 +85,7 @@ def run(
     parameter: Annotated[
         list[str] | None, typer.Option("--parameter", "-p", help="NAME=VALUE, a JSON value or a text; may be repeated.")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="What all cells together may take.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.001, help="What all cells together may take.")] = None,
     code: Annotated[bool, typer.Option(help="Show the code in the page.")] = True,
     name: Annotated[str | None, typer.Option(help="What the runs are kept under; the file's name by default.")] = None,
     keep: Annotated[int, typer.Option(min=1, help="Runs that are kept; older ones are deleted.")] = KEPT,
@@ -144,8 +145,8 @@ def strip(
         if path.suffix != ".ipynb":
             stop(f"{path}: wanted a notebook that ends in .ipynb; {' and '.join(list(FORMATS)[:2])} have no outputs")
         try:
-            notebook = read_notebook(path)
-        except (OSError, NotebookUnreadable, ExtraMissing) as error:
+            notebook = notebook_of(path.read_text(encoding="utf-8"), FORMATS[path.suffix], path)
+        except (OSError, UnicodeDecodeError, NotebookUnreadable, ExtraMissing) as error:
             stop(str(error))
         if strip_outputs(notebook):
             with_outputs.append(path)
@@ -167,4 +168,6 @@ def _values(given: list[str]) -> dict[str, Value]:
             values[name] = json.loads(text)
         except json.JSONDecodeError:
             values[name] = text
+        except RecursionError as error:
+            raise ValueError(f"--parameter {name}: nested too deeply") from error
     return values

@@ -17,7 +17,7 @@ EXAMPLES = {
 }
 
 
-def example_text(name: str, spec: ModelSpec, tables: Sequence[str]) -> str:
+def example_text(name: str, spec: ModelSpec, tables: Sequence[str], spine: str = "") -> str:
     """Write an example for a model, as `py:percent` text.
 
     Parameters
@@ -28,6 +28,8 @@ def example_text(name: str, spec: ModelSpec, tables: Sequence[str]) -> str:
         The model.
     tables
         Tables of the lake that its spine reads.
+    spine
+        Its SQL.
 
     Raises
     ------
@@ -44,4 +46,4 @@ def example_text(name: str, spec: ModelSpec, tables: Sequence[str]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(f"{name}.py.jinja").render(spec=spec, tables=list(tables))
+    return environment.get_template(f"{name}.py.jinja").render(spec=spec, tables=list(tables), spine=spine.strip().removesuffix(";"))

@@ -110,18 +110,25 @@ class ModelHandle:
         Returns
         -------
         polars.DataFrame
-            The rows with `score` and `prediction`; both are null, and `refused` says why, where serving would refuse.
+            The rows with `score`, `prediction` and `flags`, what broke the inputs' contract and is answered all the
+            same; they are null, and `refused` says why, where serving would refuse.
 
         Raises
         ------
         ValueError
             When inputs are missing, cannot have their type at all, or the version has no numbers for intervals.
         """
+        if isinstance(rows, pl.LazyFrame | Mapping):
+            raise TypeError(f"wanted a frame of Polars or pandas, found {type(rows).__name__}: collect it, or make one of it")
         frame = rows if isinstance(rows, pl.DataFrame) else pl.from_pandas(rows)
         if missing := [one.name for one in self.manifest.inputs if one.required and one.name not in frame.columns]:
             raise ValueError(
                 f"{self.name} wants {', '.join(missing)}; the rows have {', '.join(frame.columns) or 'no columns'}"
             )
+        if explain < 0:
+            raise ValueError(f"explain: wanted a number of features, found {explain}")
+        if as_of is not None and as_of.tzinfo is None:
+            raise ValueError(f"as_of: wanted an instant with time zone, found {as_of}; e.g. .replace(tzinfo=UTC)")
         scorer = self._frame_scorer(as_of or datetime.now(UTC))
         parts = [self._answered(scorer, part, explain, interval) for part in frame.iter_slices(CHUNK_ROWS)]
         if not parts:
@@ -134,8 +141,9 @@ class ModelHandle:
             "predicted in a notebook",
             f"{self.name} version {self.version}: {answered.height} rows, {refused} refused",
         )
-        own = set(answered.columns)
-        return frame.select(pl.exclude(own)).hstack(answered)
+        if clash := [name for name in frame.columns if name in answered.columns]:
+            raise ValueError(f"the rows have a column '{clash[0]}', as the answers do: rename it")
+        return frame.hstack(answered)
 
     def training_set(self) -> pl.DataFrame:
         """The labelled rows that the version learned from and was judged on, with features as of each row's timestamp.
@@ -209,7 +217,7 @@ class ModelHandle:
             columns += interval_columns(self.manifest, conformal, interval, scored.scores)
         if explain:
             columns += scorer.explain(scored.matrix, explain)
-        answered = pl.DataFrame([scored.rows.get_column(ROW).cast(pl.Int64), *columns])
+        answered = pl.DataFrame([scored.rows.get_column(ROW).cast(pl.Int64), *columns, scored.flags])
         places = pl.DataFrame({ROW: pl.int_range(part.height, eager=True)})
         return places.join(answered, on=ROW, how="left", maintain_order="left").join(
             _reasons(scored), on=ROW, how="left", maintain_order="left"

@@ -86,3 +86,24 @@ def test_what_a_killed_run_left_is_cleared_and_what_runs_is_not(tmp_path: Path) 
     assert not dead.exists()
     assert alive.exists()
     assert len(list_runs(tmp_path / "runs", "weekly")) == 1
+
+
+@pytest.mark.parametrize("name", ["..", "/tmp/other", "team/weekly", ".hidden", "", "a\nb"])
+def test_runs_are_kept_nowhere_else(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="name: wanted letters"):
+        run_notebook(write(tmp_path, "# %%\n1\n"), tmp_path / "runs", name=name or " ")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_only_runs_are_deleted_and_a_damaged_record_hides_no_other(tmp_path: Path) -> None:
+    other = tmp_path / "runs" / "weekly" / "a_thesis"
+    other.mkdir(parents=True)
+    path = write(tmp_path, "# %%\n1\n")
+    first = run_notebook(path, tmp_path / "runs")
+    (Path(first.folder) / "run.json").write_text("{")
+    second = run_notebook(path, tmp_path / "runs", kept=2)
+    assert [one.folder for one in list_runs(tmp_path / "runs", "weekly")] == [second.folder, first.folder]
+    assert "run.json cannot be read" in str(list_runs(tmp_path / "runs", "weekly")[1].error)
+    run_notebook(path, tmp_path / "runs", kept=1)
+    assert other.exists()
+    assert not Path(first.folder).exists()

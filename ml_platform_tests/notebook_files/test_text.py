@@ -8,6 +8,7 @@ import pytest
 from ml_platform.notebook_files.text import (
     INJECTED,
     NotebookUnreadable,
+    Value,
     notebook_of,
     parameter_names,
     read_notebook,
@@ -87,3 +88,18 @@ def test_other_files_are_told_too(tmp_path: Path) -> None:
         read_notebook(tmp_path / "latin.py")
     with pytest.raises(NotebookUnreadable, match="wanted a notebook with cells of code, found none"):
         read_notebook(tmp_path / "words.md")
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), None, True, "a\nb", [1, {"a": None}]])
+def test_a_value_is_what_the_cell_assigns(value: Value) -> None:
+    notebook = notebook_of(TEXT, "py:percent")
+    set_parameters(notebook, {"DAYS": value})
+    assigned: dict[str, object] = {}
+    exec(notebook.cells[2].source, assigned)
+    assert repr(assigned["DAYS"]) == repr(value)
+
+
+def test_a_value_that_no_file_can_hold_is_told() -> None:
+    with pytest.raises(NotebookUnreadable, match="parameter 'DAYS': wanted a JSON value"):
+        set_parameters(notebook_of(TEXT, "py:percent"), {"DAYS": "\ud800"})
+    assert parameter_names("A, B = 1, 2") == ["A", "B"]
