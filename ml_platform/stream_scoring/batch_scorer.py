@@ -23,12 +23,12 @@ from ml_platform.serving.prediction.score_rows import Scored
 from ml_platform.serving.telemetry.metrics import Metrics
 from ml_platform.spec.stream import Stream
 from ml_platform.stream_scoring.messages import MessageReader, MessageRow, Unreadable
-from ml_platform.streams.answers import DeadLetter, Fault, Kind, StreamAnswer, dead_letter_value
+from ml_platform.streams.answers import DeadLetter, Fault, Kind, StreamAnswer
+from ml_platform.streams.bounded_json import encode_answer, encode_dead_letter
 from ml_platform.streams.protocols import Message, Outcome
 
 CALLER = "stream"  # of the rows of the inference log
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_encode = msgspec.json.Encoder().encode
 logger = logging.getLogger("streams")
 
 
@@ -178,7 +178,7 @@ class BatchScorer:
             answer = _answer(model, message, row.said, prediction, now)
             answer.request_id, answer.row = request_id, number
             answer.flags, answer.degraded = flags.get(number), degraded
-            outcomes[row.place] = Outcome(message.partition, message.position, _encode(answer))
+            outcomes[row.place] = Outcome(message.partition, message.position, encode_answer(answer))
         if slot.shadows:
             self._show_shadows(slot, model, rows, request_id)
 
@@ -299,9 +299,8 @@ class BatchScorer:
             key=None if message.key is None else message.key.decode(errors="replace"),
             arrived_at=_EPOCH + timedelta(microseconds=message.time),
             refused_at=datetime.now(UTC),
-            **dead_letter_value(message.value),
         )
-        return Outcome(message.partition, message.position, _encode(letter), refusal.kind)
+        return Outcome(message.partition, message.position, encode_dead_letter(letter, message.value), refusal.kind)
 
 
 def _answer(

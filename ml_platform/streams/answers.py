@@ -10,7 +10,6 @@ import msgspec
 # wrong type or against its rules, or a key that appears twice; features that cannot be derived; later than
 # `late_after`; an error nobody foresaw.
 Kind = Literal["broken", "contract", "features", "late", "failed"]
-LARGEST_KEPT = 2**19  # characters of a message that a dead letter keeps
 
 
 class StreamAnswer(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
@@ -37,6 +36,7 @@ class StreamAnswer(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     scored_at: datetime
     flags: Sequence[Mapping[str, Any]] | None = None  # inputs that break the contract and were answered all the same
     degraded: Sequence[str] | None = None  # what failed: online_store
+    truncated: Sequence[str] | None = None  # fields that were too long for a broker, and have their beginning
 
 
 class Fault(msgspec.Struct, gc=False):
@@ -49,8 +49,8 @@ class Fault(msgspec.Struct, gc=False):
 class DeadLetter(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """A message that was not answered, and why.
 
-    `value` is the message as text; of one that is no UTF-8 `value_base64` has the bytes. Of a very long one both have
-    the beginning, and `truncated` is true.
+    `value` is the message as text; of one that is no UTF-8 `value_base64` has the bytes. Where `truncated` is true,
+    the beginning of a very long value or key is kept; the reason says of which.
     """
 
     model: str
@@ -83,23 +83,3 @@ class Letter(NamedTuple):
     def place(self) -> str:
         """How commands name it: `<partition>:<position>`."""
         return f"{self.partition}:{self.position}"
-
-
-def dead_letter_value(value: bytes | None) -> dict[str, Any]:
-    """The fields of a dead letter that keep the message.
-
-    Examples
-    --------
-    >>> dead_letter_value(b'{"a": 1}')
-    {'value': '{"a": 1}', 'value_base64': None, 'truncated': False}
-    >>> dead_letter_value(b"\\xff")["value_base64"]
-    b'\\xff'
-    """
-    kept = None if value is None else value[:LARGEST_KEPT]
-    truncated = value is not None and len(value) > LARGEST_KEPT
-    if kept is None:
-        return {"value": None, "value_base64": None, "truncated": False}
-    try:
-        return {"value": kept.decode(), "value_base64": None, "truncated": truncated}
-    except UnicodeDecodeError:
-        return {"value": None, "value_base64": kept, "truncated": truncated}

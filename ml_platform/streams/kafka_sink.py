@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby, pairwise
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ml_platform.distribution import extra
 from ml_platform.spec.stream import KafkaSource
@@ -23,7 +23,8 @@ from ml_platform.streams.kafka_client import (
 from ml_platform.streams.protocols import Outcome, Resume, StreamMisfit, StreamUnavailable
 
 if TYPE_CHECKING:
-    from confluent_kafka import Consumer, Producer
+    from confluent_kafka import Consumer, KafkaError, Producer
+    from confluent_kafka import Message as KafkaMessage
 
 LARGEST_BATCH = 10_000  # messages of one transaction, at most: as far back as an interrupted one can reach
 _COMMIT_SECONDS = 30.0
@@ -45,6 +46,7 @@ class KafkaAnswers:
     def __init__(self, source: KafkaSource, name: str, answers: str, dead_letters: str) -> None:
         self._source, self._name, self._answers, self._dead_letters = source, name, answers, dead_letters
         self._producers: dict[int, Producer] = {}
+        self._too_large: dict[int, str] = {}  # partition → what the broker refused for its size
         self._pool = ThreadPoolExecutor(8, thread_name_prefix="transactions")
 
     def open(self, partitions: Sequence[int]) -> Mapping[int, Resume]:
@@ -77,6 +79,8 @@ class KafkaAnswers:
                     "transactional.id": f"ml-platform.{self._name}.{self._source.topic}.{partition}",
                     "compression.type": "lz4",
                     "linger.ms": 5,  # a commit does not wait for it
+                    "delivery.report.only.error": True,
+                    "on_delivery": lambda error, message: self._note_refusal(partition, error, message),
                 }
             )
             producer.init_transactions(_COMMIT_SECONDS)
@@ -115,17 +119,44 @@ class KafkaAnswers:
         else:
             list(self._pool.map(lambda part: self._commit(*part), parts))
 
+    def _note_refusal(self, partition: int, error: "KafkaError | None", message: "KafkaMessage") -> None:
+        from confluent_kafka import KafkaError
+
+        if error is not None and error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            self._too_large.setdefault(partition, self._too_large_for(message.topic(), message.key(), message.value()))
+
+    def _too_large_for(self, topic: str | None, key: bytes | str | None, value: bytes | str | None) -> str:
+        position = key.decode() if isinstance(key, bytes) else key
+        return (
+            f"topic '{topic}' takes no message of {len(value or b''):,} bytes, the answer or dead letter to offset "
+            f"{position} of '{self._source.topic}': raise max.message.bytes of the topic, and message.max.bytes in "
+            "`options` of the source where that is lower"
+        )
+
     def _commit(self, partition: int, outcomes: Sequence[Outcome]) -> None:
         producer = self._producers[partition]
         answers = [{"key": str(one.position), "value": one.value} for one in outcomes if not one.refused]
         dead_letters = [{"key": str(one.position), "value": one.value} for one in outcomes if one.refused]
-        with kafka_errors():
-            producer.begin_transaction()
-            for topic, rows in ((self._dead_letters, dead_letters), (self._answers, answers)):
-                if rows and producer.produce_batch(topic, rows, partition=partition) != len(rows):
-                    told = next(row["_error"] for row in rows if "_error" in row)
-                    raise StreamUnavailable(f"topic '{topic}': {told}")
-            producer.commit_transaction(_COMMIT_SECONDS)
+        try:
+            with kafka_errors():
+                producer.begin_transaction()
+                for topic, rows in ((self._dead_letters, dead_letters), (self._answers, answers)):
+                    if rows and producer.produce_batch(topic, rows, partition=partition) != len(rows):
+                        self._raise_refused(partition, topic, rows)
+                producer.commit_transaction(_COMMIT_SECONDS)
+        except StreamUnavailable as error:
+            if partition in self._too_large:  # what is written again would be refused again
+                raise StreamMisfit(f"partition {partition}: {self._too_large[partition]}") from error
+            raise
+
+    def _raise_refused(self, partition: int, topic: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Raise why the client took not all rows of a batch."""
+        from confluent_kafka import KafkaError
+
+        row = next(row for row in rows if "_error" in row)
+        if row["_error"].code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            raise StreamMisfit(f"partition {partition}: {self._too_large_for(topic, row['key'], row['value'])}")
+        raise StreamUnavailable(f"topic '{topic}': {row['_error']}")
 
     def flush(self, *, due: bool = False) -> None:
         """See `protocols.AnswerSink`; everything is committed at once."""

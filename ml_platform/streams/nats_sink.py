@@ -143,8 +143,11 @@ class NatsAnswers:
             document = self._connection.run(self._batch(messages, self._last[partition]))
         except StreamUnavailable as error:
             if "MaxPayload" in type(error.__cause__).__name__:
-                largest = max(len(value) for _, _, value in messages)
-                raise StreamMisfit(f"an answer of {largest:,} bytes is larger than the server's max_payload") from error
+                subject, position, value = max(messages, key=lambda one: len(one[2]))
+                raise StreamMisfit(
+                    f"subject '{subject}': the answer or dead letter to position {position} of partition {partition} "
+                    f"has {len(value):,} bytes, more than the server's max_payload: raise that"
+                ) from error
             raise
         if refusal := document.get("error"):
             if refusal.get("err_code") == WRONG_LAST_SEQUENCE:

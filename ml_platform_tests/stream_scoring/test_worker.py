@@ -162,6 +162,20 @@ def test_a_canary_walk_is_judged_by_messages(make_world, inputs, decision):
         assert {letter["kind"] for letter in world.refused().values()} == {"contract"}
 
 
+def test_large_messages_stop_no_stream(make_world):
+    """JSON writes a control character as six bytes: what fits into the broker as a message may not as a dead letter."""
+    world = make_world()
+    world.send([bytes(180_000), bytes(990_000), b"\xff" * 990_000, flight(3), flight(4, flight_id="\x01" * 150_000)])
+    worker = world.start()
+    world.wait_for(5)
+    assert world.stop(worker) == STOPPED
+    assert {place: one["truncated"] for place, one in world.refused().items()} == dict.fromkeys(range(3), True)
+    answers = world.answered()
+    assert "truncated" not in answers[3]
+    assert answers[4]["truncated"] == ["id"]
+    assert "waiting" not in world.log()
+
+
 def test_a_second_scorer_takes_over_and_the_first_ends_and_says_so(make_world):
     world = make_world()
     world.send([flight(n) for n in range(10)])

@@ -213,6 +213,15 @@ def test_answers_have_streams_of_their_own(kind, stream):
         stream.sink().open([0])
 
 
+def test_an_answer_larger_than_the_server_takes_is_named(nats_broker):
+    stream = nats_stream(nats_broker)
+    sink = stream.sink()
+    sink.open([0])
+    with pytest.raises(StreamMisfit, match="position 17 of partition 0 has 2,000,000 bytes, more than"):
+        sink.write([Outcome(0, 16, b"{}"), Outcome(0, 17, bytes(2_000_000), "broken")])
+    sink.close()
+
+
 WORKER = """
 import sys
 from ml_platform.streams.protocols import Outcome, StreamUnavailable

@@ -140,3 +140,14 @@ def test_a_topic_of_somebody_else_is_not_taken_for_answers(kafka_broker):
     with pytest.raises(StreamMisfit, match="which no stream wrote"):
         sink.open([0])
     sink.close()
+
+
+def test_an_answer_that_is_refused_for_its_size_is_named_and_not_sent_again(kafka_broker):
+    spec, _ = topics(kafka_broker)
+    small = spec.model_copy(update={"options": {"message.max.bytes": 2000}})
+    sink = KafkaAnswers(small, "model", f"{spec.topic}.answers", f"{spec.topic}.dead")
+    sink.open([0])
+    sink.write(outcomes(0, 0))
+    with pytest.raises(StreamMisfit, match=rf"{spec.topic}\.dead' takes no message of 5,000 bytes, .* offset 2 of"):
+        sink.write([*outcomes(0, 1), Outcome(0, 2, bytes(5000), "broken")])
+    sink.close()

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from ml_platform.streams import table_sink, table_writer
-from ml_platform.streams.answers import DeadLetter, Fault, StreamAnswer, dead_letter_value
+from ml_platform.streams.answers import DeadLetter, Fault, StreamAnswer
 from ml_platform.streams.protocols import Fenced, Message, Outcome, Resume, StreamMisfit
 from ml_platform.streams.table_rows import answer_rows, dead_letter_rows
 from ml_platform.streams.table_sink import TableAnswers, TopicCopy
@@ -27,7 +27,7 @@ def answer(position: int, partition: int = 0, prediction: bool | float | str | i
 def dead(position: int, partition: int = 0) -> Outcome:
     letter = DeadLetter(
         model="m", partition=partition, position=position, kind="late", reason="r", faults=(Fault("x", "y"),),
-        arrived_at=NOW, refused_at=NOW, **dead_letter_value(b"\xff"),
+        arrived_at=NOW, refused_at=NOW, value_base64=b"\xff",
     )  # fmt: skip
     return Outcome(partition, position, msgspec.json.encode(letter), "late")
 
