@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ml_platform.spec.stream import KafkaSource
 from ml_platform.streams.kafka_client import ANSWER_SECONDS, kafka_errors, logger, open_consumer, topic_partitions
-from ml_platform.streams.protocols import Message, PartitionLag, Resume, StreamMisfit
+from ml_platform.streams.protocols import Message, PartitionLag, Resume, StreamMisfit, StreamUnavailable
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _FETCH_WAIT_MS = 5
 # A transaction costs as much as some hundred messages: of few, more are let come for a moment.
 _FEW, _GATHER_SECONDS = 20, 0.004
+_LOOK_SECONDS = 3.0  # between two looks, while nothing comes, at whether the topic is still the one that was read
+_LOOK_TIMEOUT = 2.0
 _FETCHED_KB = 32 * 1024  # ahead of `read`, over all partitions: what bounds the memory of a backlog
 
 
@@ -36,6 +38,8 @@ class KafkaTopic:
         self._next: dict[int, int] = {}
         self._reached: dict[int, int] = {}  # partition → where its end was: markers of transactions have offsets too
         self._done: dict[int, frozenset[int]] = {}
+        self._ends_at: dict[int, tuple[int, int]] = {}  # partition → end as the broker told it, and as it was read
+        self._look_at = 0.0
 
     @property
     def _consumer(self) -> "Consumer":
@@ -63,6 +67,7 @@ class KafkaTopic:
         self._next = {partition: self._start(partition, answered) for partition, answered in resume.items()}
         self._reached = {}
         self._done = {partition: answered.done for partition, answered in resume.items()}
+        self._look_at = time.monotonic() + _LOOK_SECONDS
         with kafka_errors():
             self._consumer.assign([TopicPartition(topic, *place) for place in sorted(self._next.items())])
 
@@ -77,18 +82,65 @@ class KafkaTopic:
                 f"{where}: up to {low - place:,} messages from offset {place} on were deleted before they were "
                 "answered (the topic's retention). To go on with what is left, answer into new topics and tables"
             )
+        self._check_end(partition, max([answered.after, *answered.done]) + 1, high)
         if answered.after >= 0:
             return place
         if self._spec.start == "earliest":
             return low
         return max(low, min(answered.done, default=high))
 
-    def _ends(self, partition: int) -> tuple[int, int]:
+    def _check_end(self, partition: int, place: int, high: int) -> None:
+        """Refuse a topic that ends before what was read of it: some brokers say nothing, and give no message."""
+        if place <= high or self._is_confirmed(partition, place, high):
+            return
+        end = self._fetched_end(partition, max(high - 1, 0))  # some brokers tell an end that is too low
+        if place > end:
+            raise StreamMisfit(
+                f"topic '{self._spec.topic}', partition {partition}: what was read goes to offset {place - 1}, the "
+                f"topic ends at {end - 1}, {place - end:,} messages earlier: it was made anew, or has lost messages. "
+                "Answer into new topics and tables, or restore the topic"
+            )
+        self._ends_at[partition] = (high, end)
+
+    def _is_confirmed(self, partition: int, place: int, high: int) -> bool:
+        told, end = self._ends_at.get(partition, (-1, -1))
+        return told == high and place <= end
+
+    def _fetched_end(self, partition: int, start: int) -> int:
+        """Offset behind the last message, by reading the last ones."""
+        from confluent_kafka import KafkaError, TopicPartition
+
+        deadline = time.monotonic() + ANSWER_SECONDS
+        consumer = open_consumer(self._spec, **{"enable.partition.eof": True, "fetch.wait.max.ms": _FETCH_WAIT_MS})
+        try:
+            with kafka_errors():
+                consumer.assign([TopicPartition(self._spec.topic, partition, start)])
+                while time.monotonic() < deadline:
+                    for record in consumer.consume(1000, 0.05):
+                        error, offset = record.error(), record.offset()
+                        if error is not None and error.code() == KafkaError._PARTITION_EOF and offset is not None:
+                            return offset
+        finally:
+            consumer.close()
+        raise StreamUnavailable(f"topic '{self._spec.topic}', partition {partition}: its end could not be read")
+
+    def _look(self) -> None:
+        """While nothing comes: see whether the topic was made anew (raises StreamMisfit)."""
+        for partition, place in self._next.items():
+            try:
+                _, high = self._ends(partition, _LOOK_TIMEOUT)
+                self._check_end(partition, place, high)
+            except StreamUnavailable:  # it is waited for, and may come back as another
+                self._ends_at.clear()
+                break
+        self._look_at = time.monotonic() + _LOOK_SECONDS
+
+    def _ends(self, partition: int, seconds: float = ANSWER_SECONDS) -> tuple[int, int]:
         from confluent_kafka import TopicPartition
 
         with kafka_errors():
             ends: tuple[int, int] = self._consumer.get_watermark_offsets(
-                TopicPartition(self._spec.topic, partition), timeout=ANSWER_SECONDS
+                TopicPartition(self._spec.topic, partition), timeout=seconds
             )
         return ends
 
@@ -99,6 +151,8 @@ class KafkaTopic:
         with kafka_errors():
             first = self._consumer.poll(seconds)
             if first is None:
+                if time.monotonic() > self._look_at:
+                    self._look()
                 return []
             records = [first, *self._consumer.consume(most - 1, 0)] if most > 1 else [first]
             if most > 1 and len(records) < _FEW:
@@ -142,7 +196,7 @@ class KafkaTopic:
         lags = {}
         for partition, place in self._next.items():
             _, high = self._consumer.get_watermark_offsets(TopicPartition(self._spec.topic, partition), cached=True)
-            end = max(high, place)  # not known (-1001) before the first fetch
+            end = high if high >= 0 else place  # not known (-1001) before the first fetch
             waiting = max(0, end - max(place, self._reached.get(partition, 0)))
             lags[partition] = PartitionLag(position=place - 1, end=end, waiting=waiting)
         return lags

@@ -86,6 +86,38 @@ def test_markers_of_transactions_do_not_wait(kafka_broker):
     answers.close()
 
 
+def test_a_topic_that_was_made_anew_is_told_with_how_much_is_gone(kafka_broker):
+    spec, _ = topics(kafka_broker)
+    kafka_broker.send(spec.topic, [b"{}"] * 3)
+    source = KafkaTopic(spec)
+    for resume in (Resume(99), Resume(-1, frozenset({98, 99})), Resume(1, frozenset({99}))):
+        with pytest.raises(StreamMisfit, match=r"goes to offset 99, the topic ends at 2, 97 messages earlier"):
+            source.assign({0: resume})
+    source.assign({0: Resume(2)})  # all of it was read
+    assert source.lag()[0].waiting == 0
+    source.close()
+
+
+def test_a_broker_that_comes_back_with_less_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("ml_platform.streams.kafka_source._LOOK_SECONDS", 0.1)
+    broker = KafkaBroker(tmp_path)  # keeps its topics in memory
+    spec, _ = topics(broker)
+    broker.send(spec.topic, [b"{}"] * 5)
+    source = KafkaTopic(spec)
+    source.assign({0: Resume()})
+    assert len(read_all(source, 5)) == 5
+    assert [source.read(10, 0.2) for _ in range(3)] == [[], [], []]
+    broker.close()
+    assert [source.read(10, 0.2) for _ in range(3)] == [[], [], []]
+    broker = KafkaBroker(tmp_path, broker.port)
+    broker.create(spec.topic)
+    broker.send(spec.topic, [b"{}"] * 2)
+    with pytest.raises(StreamMisfit, match=r"was made anew|does not have the next message"):
+        read_all(source, 10**6)
+    source.close()
+    broker.close()
+
+
 def test_what_is_not_there_is_told(kafka_broker, monkeypatch):
     spec, sink = topics(kafka_broker)
     missing = KafkaTopic(spec.model_copy(update={"topic": "no.such"}))
