@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from ml_platform.distribution import ExtraMissing
 from ml_platform.project import ProjectNotFound, current_project
 from ml_platform.settings import Settings
 from ml_platform.streams.answers import Kind
@@ -70,7 +71,7 @@ def run(
             model, declared_stream(model), Settings(), ServingSettings(), stop=ending, worker=share, parts=part.value,
             metrics_port=metrics_port,
         )  # fmt: skip
-    except (ValueError, LookupError, SpecError, ProjectNotFound) as error:
+    except (ValueError, LookupError, SpecError, ProjectNotFound, ExtraMissing) as error:
         stop(str(error))
     except OSError as error:
         stop(f"{model}: its stream cannot run: {error}")
@@ -178,7 +179,7 @@ def _told(model: str) -> Iterator[None]:
 
     try:
         yield
-    except (StreamMisfit, StreamUnavailable, LookupError, ValueError, OSError, SpecError) as error:
+    except (StreamMisfit, StreamUnavailable, LookupError, ValueError, OSError, SpecError, ExtraMissing) as error:
         stop(str(error) if str(error).startswith(model) else f"{model}: {error}")
 
 

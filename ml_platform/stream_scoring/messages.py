@@ -79,6 +79,11 @@ class MessageReader:
         try:
             fields = self._decode(message.value)
             repeated = repeated_key(message.value, _count_keys(fields))
+        except msgspec.ValidationError as error:
+            told, _, path = str(error).partition(" - at `$.")
+            if not path:
+                raise Unreadable(None, f"wanted a JSON object in UTF-8: {error}") from error
+            raise Unreadable(path.rstrip("`"), f"{told}: the mapping leads into it", "contract") from error
         except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
             raise Unreadable(None, f"wanted a JSON object in UTF-8: {error}") from error
         if repeated is not None:

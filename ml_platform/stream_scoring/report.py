@@ -101,7 +101,8 @@ class Report:
     def read(self, messages: int) -> None:
         """Count messages that were read."""
         self.status.read += messages
-        self._metrics.read.labels(self.status.model).inc(messages)
+        if self.status.part == "scorer":  # the copy reads answers, not messages of the source
+            self._metrics.read.labels(self.status.model).inc(messages)
 
     def renew(self) -> None:
         """Write the document if it is due: called again and again."""

@@ -1,5 +1,6 @@
 """`ml-platform stream`: what it says when there is nothing to run, and what it exposes while it runs."""
 
+import sys
 import urllib.request
 
 import pytest
@@ -49,19 +50,32 @@ def test_mistakes_in_yaml_are_told_with_their_line(project):
     assert "servers" in done.output
 
 
+def test_an_extra_that_is_missing_is_told_without_a_traceback(make_world, monkeypatch):
+    world = make_world()
+    monkeypatch.setenv("ML_PLATFORM_PROJECT", str(world.project))
+    monkeypatch.setenv("ML_PLATFORM_HOME", str(world.settings.home))
+    monkeypatch.setitem(sys.modules, "confluent_kafka", None)
+    for command in ("run", "dead-letters"):
+        done = CliRunner().invoke(app, [command, "flight_delay"])
+        assert (done.exit_code, type(done.exception)) == (1, SystemExit)
+        assert "it belongs to the extra 'streaming'" in done.output
+
+
 def test_no_worker_yet(project):
     done = CliRunner().invoke(app, ["status"])
     assert (done.exit_code, "No worker of a stream has run here yet" in done.output) == (0, True)
 
 
 def test_metrics_are_exposed_on_a_port(make_world):
-    world, port = make_world(), free_port()
+    world, port = make_world(table=True), free_port()
     world.send([flight(0), b"{"])
     worker = world.start("--metrics-port", str(port))
     world.wait_for(2)
     world.wait_until(lambda: world.status() is not None and world.status().answered == 1, "it is counted")
+    world.wait_until(lambda: world.status("sink") is not None and world.status("sink").read == 2, "all is copied")
     text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60).read().decode()
     for line in (
+        'ml_platform_stream_messages_read_total{model="flight_delay"} 2.0',
         'ml_platform_stream_messages_answered_total{model="flight_delay"} 1.0',
         'ml_platform_stream_dead_letters_total{kind="broken",model="flight_delay"} 1.0',
         'ml_platform_stream_lag_messages{model="flight_delay",partition="0"} 0.0',

@@ -71,7 +71,7 @@ def test_answers_name_what_was_cut():
     assert len(encoded) < 0.3 * ONE_MB
     assert kept.truncated == ["key", "id", "flags"]
     assert kept.key.startswith('{"k":["')
-    assert set(kept.id) == {"\x01"}
+    assert set(str(kept.id)) == {"\x01"}
     small = answer(key="k", id=7, flags=flags[:1])
     assert encode_answer(small) == msgspec.json.encode(small)
     assert b"truncated" not in encode_answer(small)

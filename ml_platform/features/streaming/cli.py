@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ml_platform.distribution import ExtraMissing
 from ml_platform.project import ProjectNotFound, current_project
 from ml_platform.settings import Settings
 from ml_platform.terminal import say, stop
@@ -44,7 +45,7 @@ def features(
         if look_up is not None:
             _show(next((one for one in tables[table] if one.name == view), tables[table][0]), look_up)
             return
-    except (LookupError, ValueError, SpecError, ProjectNotFound) as error:
+    except (LookupError, ValueError, SpecError, ProjectNotFound, ExtraMissing) as error:
         stop(str(error))
     ending = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
