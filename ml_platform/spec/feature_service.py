@@ -30,6 +30,11 @@ class ServiceView(Declared):
         """What its features are called by."""
         return self.name or self.view
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> dict[str, Any]:
+        """Describe what YAML may have in its place too: a name alone."""
+        return {"anyOf": [{"type": "string"}, handler(core_schema)]}
+
 
 class FeatureServiceSpec(Declared):
     """Features of some views under one name, for applications and for models elsewhere.

@@ -60,7 +60,7 @@ def test_a_killed_scoring_goes_on_and_has_each_row_once(world, tmp_path, monkeyp
     ended = subprocess.run(script, capture_output=True, text=True, check=False)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     [folder] = world.shops.settings.scoring_dir.iterdir()
-    kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("results/*")}
+    kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("results/*.msgpack")}
     assert len(kept) == {"in the middle": 2, "before the commit": 6}.get(where, len(kept))
     lake = world.shops.lake
     assert lake.exists("scores/odd") == (kind == "table" and where == "after the commit")

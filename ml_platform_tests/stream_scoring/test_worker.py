@@ -139,7 +139,7 @@ def test_a_release_is_swapped_in_the_middle_and_traffic_is_split_by_id(make_worl
 def test_a_canary_walk_is_judged_by_messages(make_world, inputs, decision):
     world = make_world()
     store = ReleaseStore(world.settings.releases_dir)
-    policy = CanaryPolicy(steps=(50, 100), minutes=0, min_requests=30)
+    policy = CanaryPolicy(steps=(50, 100), minutes=0, min_requests=30, max_latency_ratio=1_000)
     document = start_walk(
         store, MODEL, 2, store.put_bundle(bundle(2, inputs=inputs)), policy=policy, reason="try", by="pytest"
     )

@@ -125,13 +125,9 @@ OTHERS = {
     ),
     *("skew.schedule", "retraining.schedule", "recalibration.schedule", "families"),
     # Of brokers and tables; `mapping` names fields of messages, and inputs, which the spec itself checks.
-    *(
-        "stream.source.topic",
-        "stream.source.servers",
-        "stream.source.options",
-        "stream.sink.topic",
-        "stream.sink.table",
-    ),
+    *(f"stream.source.{name}" for name in ("topic", "servers", "options", "stream", "subjects", "field", "url")),
+    *(f"stream.source.{name}" for name in ("table", "path", "pattern", "columns", "texts")),
+    *("stream.sink.topic", "stream.sink.table"),
     *("stream.mapping.inputs", "stream.mapping.key", "stream.mapping.timestamp"),
     *("stream.dead_letters.topic", "stream.dead_letters.table"),
 }
