@@ -6,7 +6,7 @@ from typing import Self
 import dagster as dg
 from pydantic import BaseModel
 
-from ml_platform.orchestration.automation import schedule_status
+from ml_platform.orchestration.execution import scheduled
 from ml_platform.orchestration.notebook_scaffold import NotebookScaffolder
 from ml_platform.orchestration.resources import Platform
 from ml_platform.project import current_project
@@ -85,14 +85,5 @@ def notebook_defs(spec: NotebookSpec, folder: Path) -> dg.Definitions:
 
     if spec.schedule is None:
         return dg.Definitions(assets=[notebook])
-    job = dg.define_asset_job(
-        f"{spec.name}_notebook", selection=[notebook], description=f"Run the notebook {spec.name}."
-    )
-    schedule = dg.ScheduleDefinition(
-        name=f"{spec.name}_notebook_schedule",
-        job=job,
-        cron_schedule=spec.schedule,
-        description=job.description,
-        default_status=schedule_status(),
-    )
-    return dg.Definitions(assets=[notebook], jobs=[job], schedules=[schedule])
+    about = f"Run the notebook {spec.name}."
+    return scheduled(notebook, job_name=f"{spec.name}_notebook", cron=spec.schedule, description=about)
