@@ -1,6 +1,7 @@
 """Fixtures that every part's tests share."""
 
 import shutil
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,6 +27,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Name bytes by their argument: those with a time in them, as gzip's, would give each worker another name."""
     return argname if isinstance(val, bytes) else None
+
+
+@pytest.fixture(autouse=True)
+def no_instance_of_another_test() -> None:
+    """Forget the state storage of a Dagster instance that is gone.
+
+    Contexts of `dg.build_…_context` leave theirs when they are collected, in any order, and Dagster then looks for
+    definitions in the storage of an instance that no longer exists.
+    """
+    if storage := sys.modules.get("dagster._core.storage.defs_state.base"):
+        storage._current_storage.set(None)
 
 
 @pytest.fixture

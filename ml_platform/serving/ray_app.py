@@ -7,10 +7,8 @@ imported inside functions only: the app itself knows nothing of it.
 import fcntl
 import os
 import shutil
-import signal
 import sys
 import tempfile
-import threading
 from logging.config import dictConfig
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ml_platform.distribution import ExtraMissing, extra
 from ml_platform.local_ray import LOOPBACK, ray_session
+from ml_platform.processes.stop_signals import stop_on_signals
 from ml_platform.project import current_project
 from ml_platform.serving.http.listener import CannotListen, listen
 from ml_platform.serving.telemetry import logs
@@ -176,18 +175,16 @@ def _run(config: str) -> list[str]:
     from ray import serve
     from ray.serve.scripts import cli
 
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    cli(["run", "--non-blocking", config], standalone_mode=False)
     failed: list[str] = []
     is_deploying = True
-    while is_deploying and not stopped.wait(0.5):
-        applications = serve.status().applications
-        failed = [f"{name}: {one.message}" for name, one in applications.items() if one.status == "DEPLOY_FAILED"]
-        is_deploying = not failed and {one.status for one in applications.values()} != {"RUNNING"}
-    if not failed:
-        stopped.wait()
+    with stop_on_signals() as stopped:
+        cli(["run", "--non-blocking", config], standalone_mode=False)
+        while is_deploying and not stopped.wait(0.5):
+            applications = serve.status().applications
+            failed = [f"{name}: {one.message}" for name, one in applications.items() if one.status == "DEPLOY_FAILED"]
+            is_deploying = not failed and {one.status for one in applications.values()} != {"RUNNING"}
+        if not failed:
+            stopped.wait()
     deployed = list(serve.status().applications)
     for name in deployed:
         serve.delete(name)

@@ -1,9 +1,7 @@
 """`ml-platform stream`: answers messages of a stream, shows how that goes, and what was not answered."""
 
 import logging
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from ml_platform.distribution import ExtraMissing
+from ml_platform.processes.stop_signals import stop_on_signals
 from ml_platform.project import ProjectNotFound, current_project
 from ml_platform.settings import Settings
 from ml_platform.streams.answers import Kind
@@ -62,15 +61,13 @@ def run(
     from ml_platform.stream_scoring.run import run_stream
 
     _log_to_stderr()
-    ending = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ending.set())
     try:
         share = _worker(worker)
-        code = run_stream(
-            model, declared_stream(model), Settings(), ServingSettings(), stop=ending, worker=share, parts=part.value,
-            metrics_port=metrics_port,
-        )  # fmt: skip
+        with stop_on_signals() as ending:
+            code = run_stream(
+                model, declared_stream(model), Settings(), ServingSettings(), stop=ending, worker=share,
+                parts=part.value, metrics_port=metrics_port,
+            )  # fmt: skip
     except (ValueError, LookupError, SpecError, ProjectNotFound, ExtraMissing) as error:
         stop(str(error))
     except OSError as error:

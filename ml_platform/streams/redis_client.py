@@ -63,7 +63,7 @@ def position_of(identity: bytes) -> int:
     Examples
     --------
     >>> position_of(b"1764590000000-3"), identity_of(position_of(b"1764590000000-3"))
-    (1850306887680000003, '1764590000000-3')
+    (1850306723840000003, '1764590000000-3')
     """
     milliseconds, _, sequence = identity.partition(b"-")
     number = int(sequence)

@@ -1,7 +1,6 @@
 """`ml-platform stream features`: keeps the windows of rolling views up to date from a stream of events."""
 
 import logging
-import signal
 import sys
 import threading
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ml_platform.distribution import ExtraMissing
+from ml_platform.processes.stop_signals import stop_on_signals
 from ml_platform.project import ProjectNotFound, current_project
 from ml_platform.settings import Settings
 from ml_platform.terminal import say, stop
@@ -47,11 +47,10 @@ def features(
             return
     except (LookupError, ValueError, SpecError, ProjectNotFound, ExtraMissing) as error:
         stop(str(error))
-    ending = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ending.set())
     _log_to_stderr()
-    raise typer.Exit(run_table(tables[table], Settings(), ending, metrics_port=metrics_port))
+    with stop_on_signals() as ending:
+        code = run_table(tables[table], Settings(), ending, metrics_port=metrics_port)
+    raise typer.Exit(code)
 
 
 def run_table(
