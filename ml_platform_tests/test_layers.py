@@ -22,6 +22,7 @@ ROWS = (
     ("training",),
     ("scoring",),
     ("governance",),
+    ("lineage",),
     ("inference",),
     ("features",),
     ("registry",),

@@ -1,0 +1,1 @@
+"""Lineage to the column: from source files to served predictions and back."""
