@@ -279,3 +279,9 @@ def main() -> None:
         app()
     except (SpecError, EnvironmentUnknown) as error:  # of environments.yaml, which any command reads
         sys.exit(f"ml-platform: {error}")
+    except Exception as error:
+        from ml_platform.registry.outages import registry_outage
+
+        if (outage := registry_outage(error)) is None:
+            raise
+        sys.exit(f"ml-platform: {outage}")

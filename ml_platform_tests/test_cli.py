@@ -1,5 +1,6 @@
 """The command line tells what serves and why, goes back, and says what to do when it cannot."""
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ from ml_platform.promotion.promote import promote
 from ml_platform.promotion.versions import register
 from ml_platform.registry.ledger import read_releases
 from ml_platform.training.documents import TrainedModel
+from ml_platform_tests.ports import free_port
 from ml_platform_tests.toy_world import Shops
 
 
@@ -196,6 +198,20 @@ def test_a_version_that_does_not_exist_is_refused_with_those_that_do(released, r
     failed = run("promote", "order_late", "7", "--reason", "why not")
     assert failed.exit_code == 1
     assert "no version 7 is registered; there are [1, 2]" in failed.output
+
+
+def test_a_registry_that_is_away_is_told_in_a_line(shops: Shops):
+    away = {
+        "ML_PLATFORM_HOME": str(shops.settings.home),
+        "ML_PLATFORM_TRACKING_URI": f"http://127.0.0.1:{free_port()}",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    }
+    command = [sys.executable, "-m", "ml_platform", "promote", "order_late", "7", "--reason", "why not"]
+    failed = subprocess.run(command, env={**os.environ, **away}, capture_output=True, text=True, check=False)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("ml-platform: the registry (MLflow) does not answer: ")
+    assert "Traceback" not in failed.stderr
+    assert "then repeat the command" in failed.stderr
 
 
 def test_a_terminal_becomes_the_project_s(shops: Shops, run):

@@ -69,6 +69,7 @@ def _figures(report: "RecalibrationReport") -> dict[str, Any]:
         "labelled rows": report.labelled_rows,
         "counted days": report.counted_days,
         "released": report.released,
+        **({"share of the traffic, %": report.percent} if report.released else {}),
         **numbers(
             {
                 "calibration error as served": before,

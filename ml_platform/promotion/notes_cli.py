@@ -126,7 +126,9 @@ def archive(
     model: Model,
     version: Version,
     reason: Reason,
-    force: Annotated[bool, typer.Option("--force", help="Even if a rollback would go back to it.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even if a rollback, a definition or another environment needs it.")
+    ] = False,
 ) -> None:
     """Archive a version: it cannot be released until somebody unarchives it. Refused while anything uses it.
 

@@ -73,8 +73,10 @@ def report_lines(report: "RecalibrationReport") -> list[str]:
     if report.new_version is None:
         done = f"{report.model}: version {report.version} serves as before"
     else:
-        done = f"{report.model}: version {report.new_version} {'serves' if report.released else 'waits'}, recalibrated"
-        done += f" from version {report.version}"
+        state = "waits"
+        if report.released:
+            state = "serves" if report.percent == 100 else f"serves {report.percent:g} % as a canary"
+        done = f"{report.model}: version {report.new_version} {state}, recalibrated from version {report.version}"
     return [f"{done} ({report.labelled_rows:,} labelled answers)", *(f"  {reason}" for reason in report.reasons)]
 
 

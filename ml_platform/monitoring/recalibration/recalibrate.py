@@ -19,6 +19,7 @@ from ml_platform.monitoring.recalibration.light_release import LightVersion, reg
 from ml_platform.promotion.card import write_recalibrated_card
 from ml_platform.promotion.promote import promote
 from ml_platform.registry.adapted_conformal import AdaptedConformal, load_adapted, store_adapted
+from ml_platform.registry.canary import walk_of
 from ml_platform.registry.manifest import Calibration, Endpoint, Target, champion_target
 from ml_platform.registry.recalibration_pause import pause_in_words, recalibration_pause
 from ml_platform.registry.releases import ReleaseStore
@@ -48,6 +49,7 @@ class RecalibrationReport(Strict):
     labelled_until: datetime | None = Field(description="Start of the newest day that has labels (UTC).")
     new_version: int | None = Field(None, description="Version with the new calibration; null where none was made.")
     released: bool = Field(False, description="Whether that version serves now.")
+    percent: float = Field(100.0, description="Share of the traffic that it has; less than 100 while it walks.")
     log_loss: tuple[float, float] | None = Field(None, description="As served, and calibrated anew, on judged rows.")
     calibration_error: tuple[float, float] | None = Field(None, description="Expected calibration error, likewise.")
     coverage: float | None = Field(None, description="Of intervals or sets of 0.9, on the last 28 counted days.")
@@ -151,6 +153,8 @@ def recalibrate(
         decision = promote(settings, spec, light.version, evaluation, tracker=tracker, by=by)
         reasons = (*decision.reasons[:1], *judgement.reasons)
         report = report.model_copy(update={"new_version": light.version.version, "released": decision.promoted})
+        if (now := store.endpoint(spec.name)) is not None and now.walk is not None and decision.promoted:
+            report = report.model_copy(update={"percent": walk_of(now).percent})
     elif judgement is not None and is_released:
         reasons = ("It would be released (dry run: nothing was changed).", *judgement.reasons)
     if decision is None or not decision.promoted:

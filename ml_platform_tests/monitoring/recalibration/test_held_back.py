@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from ml_platform.governance.ledger_check import verify_ledger
+from ml_platform.monitoring.recalibration.cli import report_lines
 from ml_platform.monitoring.recalibration.recalibrate import RecalibrationReport, recalibrate
 from ml_platform.monitoring.recalibration.resume import resume_recalibration
 from ml_platform.promotion.promote import change_traffic, promote_version, rollback
@@ -16,6 +17,7 @@ from ml_platform.registry.manifest import CanaryPolicy, champion_target
 from ml_platform.registry.recalibration_pause import NotPaused, recalibration_pause
 from ml_platform.registry.traffic import TrafficChange
 from ml_platform.spec.guardrails import Fairness, Guardrails
+from ml_platform.spec.promotion import Canary
 from ml_platform_tests.monitoring.recalibration.conftest import score_days
 from ml_platform_tests.toy_world import Shops
 
@@ -156,6 +158,15 @@ def test_a_newly_trained_version_ends_the_pause(slow_shops: Shops) -> None:
     assert recalibration_pause(shops.store, MODEL) is None
     rolled_back(shops)
     assert recalibration_pause(shops.store, MODEL) is None  # that one is no recalibration
+
+
+def test_one_that_walks_is_not_said_to_serve_all(slow_shops: Shops) -> None:
+    shops = guarded(slow_shops, canary=Canary(steps=(10, 100)))
+    report = recalibrated(shops)
+    assert (report.released, report.percent, serves(shops)) == (True, 10, 1)
+    assert report_lines(report)[0].startswith(
+        "order_late: version 2 serves 10 % as a canary, recalibrated from version 1"
+    )
 
 
 def test_a_canary_walk_that_was_rolled_back_pauses_too(slow_shops: Shops) -> None:
