@@ -1,0 +1,1 @@
+"""Who may see and do what: principals and groups, grants on catalogue objects, tags, row filters and column masks."""
