@@ -11,8 +11,9 @@ from ml_platform.promotion.pinned import Pins
 from ml_platform.promotion.prune_item import PruneItem, Retention
 from ml_platform.promotion.sweep import named_digests
 from ml_platform.registry.adapted_conformal import adapted_path
+from ml_platform.registry.bundles import Pruned
 from ml_platform.registry.manifest import Endpoint
-from ml_platform.registry.releases import Pruned, ReleaseStore
+from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.stage_names import STAGING
 from ml_platform.registry.stages import current_state, rollback_state
 from ml_platform.registry.stored_documents import document_bytes

@@ -18,22 +18,19 @@ An endpoint is called as its model, unless somebody made another one of a name o
 Imports nothing but the standard library and msgspec: serving depends on it.
 """
 
-import os
 import re
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
-from uuid import uuid4
 
 import msgspec
 
-from ml_platform.atomic_files import locked, replace_file, sync_path, write_synced
+from ml_platform.atomic_files import locked, replace_file
 from ml_platform.printable import check_text
 from ml_platform.registry.approvals import Approvals
-from ml_platform.registry.digests import BUNDLE_FILES, bundle_digest, check_bundle, is_digest
-from ml_platform.registry.manifest import Action, Canary, Endpoint, Manifest, Struct, Target
+from ml_platform.registry.bundles import BundleStore
+from ml_platform.registry.manifest import Action, Canary, Endpoint, Struct, Target
 from ml_platform.registry.stored_documents import DocumentUnreadable, document_bytes, read_document
 from ml_platform.registry.version_notes import NoteStore
 
@@ -45,14 +42,6 @@ class _Version(Struct, frozen=True):
     digest: str
 
 
-class Pruned(Struct, kw_only=True, frozen=True):
-    """That a bundle was removed on purpose: its versions stay registered without one."""
-
-    by: str
-    at: datetime
-    reason: str
-
-
 class VersionTaken(ValueError):
     """A version's number is another bundle's in the release store."""
 
@@ -61,7 +50,7 @@ class ReleaseConflict(RuntimeError):
     """The endpoint changed between reading it and publishing: nothing was written."""
 
 
-class ReleaseStore:
+class ReleaseStore(BundleStore):
     """Folder of bundles and endpoint documents, shared by promoters (writers) and serving (readers).
 
     Examples
@@ -75,96 +64,9 @@ class ReleaseStore:
     """
 
     def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
+        super().__init__(folder)
         self.approvals = Approvals(self.folder)
         self.notes = NoteStore(self.folder)
-
-    def put_bundle(self, files: Mapping[str, bytes] | Path) -> str:
-        """Store a bundle (its files, or a folder that holds them) and return its digest; the same bundle twice is one.
-
-        Raises
-        ------
-        BundleRefused
-            When a file is missing or the manifest does not describe the graph.
-        """
-        if isinstance(files, Path):
-            files = {name: (files / name).read_bytes() for name in BUNDLE_FILES if (files / name).is_file()}
-        bundle_files = {name: files[name] for name in BUNDLE_FILES if name in files}
-        digest = bundle_digest(bundle_files)
-        check_bundle(bundle_files, digest)
-        target = self.bundle_path(digest)
-        if target.is_dir():
-            self.load_manifest(digest)
-            return digest
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staged = target.parent / f".staged-{uuid4().hex}"
-        staged.mkdir()
-        try:
-            for name, content in bundle_files.items():
-                write_synced(staged / name, content)
-            sync_path(staged)
-            os.rename(staged, target)
-        except OSError:
-            shutil.rmtree(staged, ignore_errors=True)
-            if not target.is_dir():  # else another process stored the same content first
-                raise
-        sync_path(target.parent)
-        return digest
-
-    def bundle_path(self, digest: str) -> Path:
-        """Folder of a bundle, whether or not it exists.
-
-        Raises
-        ------
-        ValueError
-            When `digest` is not a SHA-256 in hexadecimal.
-        """
-        if not is_digest(digest):
-            raise ValueError(f"bundle digest: wanted 64 hexadecimal digits, found {digest!r}")
-        return self.folder / "bundles" / digest
-
-    def pruned(self, digest: str) -> Pruned | None:
-        """Who removed a bundle on purpose; None for one that is there, or that was lost otherwise."""
-        if self.bundle_path(digest).is_dir():
-            return None
-        try:
-            return read_document(self.pruned_path(digest), Pruned, "a note of a removed bundle", "remove the file")
-        except FileNotFoundError:
-            return None
-
-    def pruned_path(self, digest: str) -> Path:
-        """File that says that a bundle was removed on purpose."""
-        return self.folder / "pruned" / f"{self.bundle_path(digest).name}.json"
-
-    def read_bundle(self, digest: str) -> dict[str, bytes]:
-        """Files of a bundle by name, unverified.
-
-        Raises
-        ------
-        LookupError
-            When the store has no such bundle.
-        """
-        path = self.bundle_path(digest)
-        if not path.is_dir():
-            if (pruned := self.pruned(digest)) is not None:
-                raise LookupError(
-                    f"bundle {digest[:12]} was removed by {pruned.by} at {pruned.at:%Y-%m-%d %H:%M} UTC "
-                    f"({pruned.reason}); train the model again, or restore {path} from a backup"
-                )
-            raise LookupError(f"no bundle {digest[:12]} in {path.parent}; train the model again or restore that folder")
-        return {name: (path / name).read_bytes() for name in BUNDLE_FILES if (path / name).is_file()}
-
-    def load_manifest(self, digest: str) -> Manifest:
-        """Manifest of a bundle, after its digests were verified.
-
-        Raises
-        ------
-        BundleRefused
-            When the bundle is not what its digest says.
-        LookupError
-            When the store has no such bundle.
-        """
-        return check_bundle(self.read_bundle(digest), digest)
 
     def register_version(self, model: str, version: int, digest: str) -> None:
         """Note which bundle a registered version is, so that it can be served without asking the registry.
