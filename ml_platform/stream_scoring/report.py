@@ -6,6 +6,7 @@ import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -45,6 +46,7 @@ class Report:
             metrics_port=metrics_port,
         )  # fmt: skip
         self._lag: Callable[[], Mapping[int, PartitionLag]] | None = None
+        self._in_hand: Counter[int] = Counter()  # messages of each partition that were read, and not yet committed
         self._refused: Counter[str] = Counter()
         self._ages: deque[tuple[float, float]] = deque(maxlen=_AGES_KEPT)
         self._rates: deque[tuple[float, int]] = deque(maxlen=_RATE_SECONDS + 1)
@@ -66,9 +68,11 @@ class Report:
     def follow(self, lag: Callable[[], Mapping[int, PartitionLag]] | None) -> None:
         """Take lags from here from now on; from nowhere when None."""
         self._lag = lag
+        self._in_hand.clear()  # a new session reads again what was not committed
 
-    def committed(self, times: Sequence[int], refused: Counter[str]) -> None:
-        """Count messages whose answers were committed just now, by their arrival and the kinds of dead letters."""
+    def committed(self, times: Sequence[int], refused: Counter[str], partitions: Counter[int]) -> None:
+        """Count messages whose answers were committed just now, by arrival, kinds of dead letters, and partition."""
+        self._in_hand.subtract(partitions)
         now, model = time.time(), self.status.model
         answered = len(times) - refused.total()
         if self.status.last_commit_at is None:
@@ -98,9 +102,10 @@ class Report:
         self._metrics.table_rows.labels(self.status.model, table).inc(rows)
         self._ages.append((time.monotonic(), max(0.0, time.time() - newest / 1e6)))
 
-    def read(self, messages: int) -> None:
-        """Count messages that were read."""
+    def read(self, messages: int, partitions: Counter[int] | None = None) -> None:
+        """Count messages that were read; those of `partitions` wait until they are `committed`."""
         self.status.read += messages
+        self._in_hand.update(partitions or ())
         if self.status.part == "scorer":  # the copy reads answers, not messages of the source
             self._metrics.read.labels(self.status.model).inc(messages)
 
@@ -130,7 +135,9 @@ class Report:
     def _take_lag(self) -> None:
         if self._lag is None:
             return
-        lags = self._lag()
+        lags = {
+            number: replace(lag, waiting=lag.waiting + self._in_hand[number]) for number, lag in self._lag().items()
+        }
         self.status.partitions = [
             PartitionStatus(partition=number, position=lag.position, end=lag.end, waiting=lag.waiting)
             for number, lag in sorted(lags.items())

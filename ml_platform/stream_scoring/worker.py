@@ -98,6 +98,7 @@ class _Held(NamedTuple):
 
     times: list[int]  # arrival of each message, in microseconds since 1970
     refused: Counter[str]  # dead letters by kind
+    partitions: Counter[int]  # messages by partition
 
 
 class ScorerPart:
@@ -160,15 +161,15 @@ class ScorerPart:
                 self.report.status.versions = [model.version for model in slot.served]
             self.report.renew()
             if messages:
-                self.report.read(len(messages))
+                by_partition = Counter(one.partition for one in messages)
+                self.report.read(len(messages), by_partition)
                 started = time.perf_counter()
                 outcomes = self._score(messages, stop)
                 if outcomes is None:
                     break
                 sink.write(outcomes)
-                held.append(
-                    _Held([one.time for one in messages], Counter(one.refused for one in outcomes if one.refused))
-                )
+                refused = Counter(one.refused for one in outcomes if one.refused)
+                held.append(_Held([one.time for one in messages], refused, by_partition))
                 batch_size.observe(len(messages))
                 seconds.observe(time.perf_counter() - started)
             sink.flush(due=True)

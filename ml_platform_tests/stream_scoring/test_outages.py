@@ -65,8 +65,12 @@ def test_messages_wait_while_the_online_store_is_away(make_world):
 
     world.wait_until(waits, "it says that it waits")
     assert len(world.answered()) < sent
+    status = world.status()
+    assert status is not None
+    assert status.waiting > 0  # read, and not answered
     os.replace(away, store)
     world.wait_for(sent)
+    world.wait_until(lambda: (now := world.status()) is not None and now.waiting == 0, "nothing waits any more")
     assert world.stop(worker) == STOPPED
     assert world.refused() == {}
 
