@@ -17,6 +17,7 @@ from ml_platform.features.services.cli import lookup
 from ml_platform.features.streaming import cli as feature_streams
 from ml_platform.governance import audit_cli, keys_cli
 from ml_platform.lake.cli import quarantine, sql, tables
+from ml_platform.lineage.cli import app as lineage
 from ml_platform.model_import.cli import app as models
 from ml_platform.monitoring.alerts.cli import app as alerts
 from ml_platform.monitoring.canary import cli as canary_cli
@@ -248,6 +249,7 @@ features_app.command("withdraw")(feature_services_cli.withdraw)
 app.add_typer(features_app, name="features", rich_help_panel=DATA)
 app.add_typer(tables.app, name="tables", rich_help_panel=DATA)
 app.add_typer(quarantine.app, name="quarantine", rich_help_panel=DATA)
+app.add_typer(lineage, name="lineage", rich_help_panel=DATA)
 app.add_typer(keys_cli.app, name="keys", rich_help_panel=ACCESS)
 app.add_typer(audit_cli.app, name="audit", rich_help_panel=ACCESS)
 

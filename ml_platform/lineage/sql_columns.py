@@ -84,7 +84,7 @@ def _of_output(uses: "Uses | None", output: str, number: int, count: int) -> Map
 def columns_read(sql: str, tables: Tables) -> list[tuple[str, set[Column]]]:
     """Output column → the (table, column) that DuckDB must read to compute it, in the order of the query."""
     with duckdb.connect(":memory:", config={"threads": 1}) as connection:
-        scanned = _create(connection, tables)
+        scanned = create_tables(connection, tables)
         names = [name for (name,) in connection.execute("SELECT name FROM duckdb_optimizers()").fetchall()]
         others = ",".join(name for name in names if name not in _KEPT)
         connection.execute(f"SET disabled_optimizers = {literal(others)}")
@@ -99,7 +99,7 @@ def columns_read(sql: str, tables: Tables) -> list[tuple[str, set[Column]]]:
         return read
 
 
-def _create(connection: duckdb.DuckDBPyConnection, tables: Tables) -> dict[str, tuple[str, tuple[str, ...]]]:
+def create_tables(connection: duckdb.DuckDBPyConnection, tables: Tables) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Create empty tables; give their names in plans → name, columns."""
     connection.execute("SET TimeZone = 'UTC'")
     scanned = {}
