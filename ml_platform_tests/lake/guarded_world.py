@@ -1,6 +1,6 @@
 """A lake with secrets in it, and somebody who may see a part: the ground of the tests that try to see more."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -91,11 +91,13 @@ def make_lake(folder: Path) -> Lake:
     return lake
 
 
-def as_ada(lake: Lake, reads: list[TableRead] | None = None, **grants: TableAccess) -> Lake:
-    """The same lake as Ada may see it."""
+def as_ada(
+    lake: Lake, grants: Mapping[str, TableAccess] | None = None, *, reads: list[TableRead] | None = None
+) -> Lake:
+    """The same lake as Ada may see it, by `GRANTS` and others."""
     return Lake(
         lake.uri,
-        guard=SmallGuard({**GRANTS, **grants}),
+        guard=SmallGuard({**GRANTS, **(grants or {})}),
         reads=None if reads is None else reads.append,
         path="sql",
     )

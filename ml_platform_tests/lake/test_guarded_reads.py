@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
-from ml_platform.lake.access import AccessDenied, TableAccess
+from ml_platform.lake.access import AccessDenied, TableAccess, TableRead
 from ml_platform.lake.errors import TableNotFound
 from ml_platform.lake.ingestion.quarantine import look, readmissions
 from ml_platform.lake.storage.maintenance import compact
@@ -138,14 +138,14 @@ def test_whole_tables_are_given_as_they_are(lake):
 
 def test_quarantine_is_for_those_who_see_the_table_whole(lake):
     both = {"raw/people": TableAccess(), "quarantine/raw/people": TableAccess()}
-    assert look(as_ada(lake, **both), "raw/people")["name"].to_list() == ["SECRETrejected"]
-    assert readmissions(as_ada(lake, **both), "raw/people").is_empty()
+    assert look(as_ada(lake, both), "raw/people")["name"].to_list() == ["SECRETrejected"]
+    assert readmissions(as_ada(lake, both), "raw/people").is_empty()
     with pytest.raises(AccessDenied, match=r"quotes rows of raw\.people as they are"):
-        as_ada(lake, **{"quarantine/raw/people": TableAccess()}).read("quarantine/raw/people")
+        as_ada(lake, {"quarantine/raw/people": TableAccess()}).read("quarantine/raw/people")
     with pytest.raises(AccessDenied, match=r"'select' on raw\.people"):
-        look(as_ada(lake, **{"quarantine/raw/people": TableAccess()}), "raw/people")
+        look(as_ada(lake, {"quarantine/raw/people": TableAccess()}), "raw/people")
     with pytest.raises(AccessDenied, match="granted by themselves"):  # not an empty quarantine
-        look(as_ada(lake, **{"raw/people": TableAccess()}), "raw/people")
+        look(as_ada(lake, {"raw/people": TableAccess()}), "raw/people")
 
 
 def test_who_may_modify_writes(lake):
@@ -159,8 +159,8 @@ def test_who_may_modify_writes(lake):
 
 
 def test_reads_are_told(lake):
-    reads = []
-    ada = as_ada(lake, reads)
+    reads: list[TableRead] = []
+    ada = as_ada(lake, reads=reads)
     ada.read("raw/people", version=0)
     ada.history("raw/open")
     with pytest.raises(AccessDenied):
@@ -175,7 +175,7 @@ def test_reads_are_told(lake):
 
 
 def test_an_open_lake_grants_everything(lake):
-    reads = []
+    reads: list[TableRead] = []
     open_lake = Lake(lake.uri, reads=reads.append)
     assert open_lake.read("raw/people").collect().sort("id")["name"].to_list() == people()["name"].to_list()
     assert [one.principal for one in reads] == ["local"]

@@ -7,7 +7,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from ml_platform.lake.access import AccessDenied, TableAccess
+from ml_platform.lake.access import AccessDenied, TableAccess, TableRead
 from ml_platform.lake.errors import TableNotFound
 from ml_platform.lake.query.allowed_functions import ALLOWED_FUNCTIONS
 from ml_platform.lake.query.overlays import Overlay
@@ -201,7 +201,7 @@ def test_open_lakes_answer_what_a_guard_refuses(lake):
     assert leaks(query(lake, "FROM raw.people"))
     assert leaks(query(lake, "FROM hidden.vault"))
     with pytest.raises(duckdb.ConversionException, match="Hidden-1"):
-        query(lake, "SELECT id FROM raw.people WHERE city LIKE 'H%' AND CAST(city AS INTEGER) = 1")
+        query(lake, "SELECT CAST(city AS INTEGER) FROM raw.people WHERE city LIKE 'H%'")
 
 
 def test_time_travel_and_as_of_stay_masked(lake):
@@ -251,21 +251,21 @@ def test_batches_are_guarded_too(lake):
 
 def test_filters_and_masks_see_the_columns_that_they_hide(lake):
     access = TableAccess({"id": None, "name": "CASE WHEN salary > 50000 THEN 'rich' END"}, "salary > 1 AND age < 100")
-    rows = query(as_ada(lake, **{"raw/people": access}), "FROM raw.people ORDER BY id")
+    rows = query(as_ada(lake, {"raw/people": access}), "FROM raw.people ORDER BY id")
     assert rows.rows() == [(1, "rich"), (2, "rich")]
     # A mask has its column's name: the filter sees the column.
     swapped = TableAccess({"id": None, "city": "'Hidden-1'", "name": "city"}, "city = 'Paris'")
-    rows = query(as_ada(lake, **{"raw/people": swapped}), "SELECT id, name FROM raw.people ORDER BY id")
+    rows = query(as_ada(lake, {"raw/people": swapped}), "SELECT id, name FROM raw.people ORDER BY id")
     assert rows.rows() == [(1, "Paris"), (2, "Paris")]
 
 
 def test_filters_that_fit_no_version_refuse_it(lake):
     access = TableAccess(None, "no_such_column = 1")
     with pytest.raises(AccessDenied, match="cannot be computed on version 2") as refusal:
-        query(as_ada(lake, **{"raw/people": access}), "FROM raw.people")
+        query(as_ada(lake, {"raw/people": access}), "FROM raw.people")
     assert "no_such_column" not in str(refusal.value)
     with pytest.raises(AccessDenied, match="No column that is granted"):
-        query(as_ada(lake, **{"raw/people": TableAccess({"gone": None})}), "FROM raw.people")
+        query(as_ada(lake, {"raw/people": TableAccess({"gone": None})}), "FROM raw.people")
 
 
 @pytest.mark.parametrize(
@@ -279,22 +279,22 @@ def test_filters_are_one_expression_over_a_row(lake, text):
     with pytest.raises(ValueError, match="the row filter"):
         check_expression(text, "the row filter")
     with pytest.raises(ValueError, match=r"the row filter of raw\.people"):
-        query(as_ada(lake, **{"raw/people": TableAccess(None, text)}), "FROM raw.people")
+        query(as_ada(lake, {"raw/people": TableAccess(None, text)}), "FROM raw.people")
     with pytest.raises(ValueError, match=r"the mask of raw\.people\.name"):
-        query(as_ada(lake, **{"raw/people": TableAccess({"name": text})}), "FROM raw.people")
+        query(as_ada(lake, {"raw/people": TableAccess({"name": text})}), "FROM raw.people")
 
 
 def test_masked_values_keep_their_columns_types(lake):
-    ada = as_ada(lake, **{"raw/people": TableAccess({"id": None, "age": "age // 10 * 10", "name": "NULL"})})
+    ada = as_ada(lake, {"raw/people": TableAccess({"id": None, "age": "age // 10 * 10", "name": "NULL"})})
     assert query(ada, "FROM raw.people").schema == lake.read("raw/people").select("id", "name", "age").collect_schema()
-    wrong = as_ada(lake, **{"raw/people": TableAccess({"age": "'about ' || left(city, 1)"})})
+    wrong = as_ada(lake, {"raw/people": TableAccess({"age": "'about ' || left(city, 1)"})})
     with pytest.raises(duckdb.ConversionException):
         query(wrong, "FROM raw.people")
 
 
 def test_reads_are_told_with_their_columns_and_rows(lake):
-    reads = []
-    ada = as_ada(lake, reads)
+    reads: list[TableRead] = []
+    ada = as_ada(lake, reads=reads)
     query(ada, "SELECT name FROM raw.people WHERE age > 1")
     query(ada, "SELECT count(*) FROM raw.open JOIN raw.people AT (VERSION => 0) USING (id)")
     list(query_batches(ada, "FROM raw.open"))
@@ -333,7 +333,8 @@ def test_every_function_of_duckdb_is_known():
 def test_trees_of_kinds_that_are_not_known_are_refused(lake):
     from ml_platform.lake.query.principal_gate import check_principals_sql
 
-    tree = json.loads(duckdb.execute("SELECT json_serialize_sql('SELECT 1 FROM raw.open')").fetchone()[0])
+    ((text,),) = duckdb.execute("SELECT json_serialize_sql('SELECT 1 FROM raw.open')").fetchall()
+    tree = json.loads(text)
     check_principals_sql(tree)
     tree["statements"][0]["node"]["from_table"]["type"] = "NEW_KIND_OF_SOURCE"
     with pytest.raises(OutsideTheLake, match="new_kind_of_source"):
