@@ -16,6 +16,8 @@ from ml_platform.features.catalogue.cli import features
 from ml_platform.features.services.cli import lookup
 from ml_platform.features.streaming import cli as feature_streams
 from ml_platform.governance import audit_cli, keys_cli
+from ml_platform.governance.access import access_cli, groups_cli, tags_cli
+from ml_platform.governance.access.cli import deny, grant, revoke, run_statement
 from ml_platform.lake.cli import quarantine, sql, tables
 from ml_platform.lineage.cli import app as lineage
 from ml_platform.model_import.cli import app as models
@@ -236,7 +238,7 @@ app.add_typer(models, name="models", rich_help_panel=MODELS)
 app.command("traffic", rich_help_panel=MODELS)(traffic_cli.traffic)
 app.add_typer(canary_cli.app, name="canary", rich_help_panel=MODELS)
 app.add_typer(alerts, name="alerts", rich_help_panel=MODELS)
-app.command("sql", rich_help_panel=DATA)(sql.sql_command(_overlays, _functions))
+app.command("sql", rich_help_panel=DATA)(sql.sql_command(_overlays, _functions, run_statement))
 features_app = typer.Typer(
     cls=group_with_default("list"),
     help="List feature views, look features up, publish feature services. `features <view>` is `features list <view>`.",
@@ -251,6 +253,12 @@ app.add_typer(tables.app, name="tables", rich_help_panel=DATA)
 app.add_typer(quarantine.app, name="quarantine", rich_help_panel=DATA)
 app.add_typer(lineage, name="lineage", rich_help_panel=DATA)
 app.add_typer(keys_cli.app, name="keys", rich_help_panel=ACCESS)
+app.command("grant", rich_help_panel=ACCESS)(grant)
+app.command("revoke", rich_help_panel=ACCESS)(revoke)
+app.command("deny", rich_help_panel=ACCESS)(deny)
+app.add_typer(access_cli.app, name="access", rich_help_panel=ACCESS)
+app.add_typer(groups_cli.app, name="groups", rich_help_panel=ACCESS)
+app.add_typer(tags_cli.app, name="tags", rich_help_panel=ACCESS)
 app.add_typer(audit_cli.app, name="audit", rich_help_panel=ACCESS)
 
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from ml_platform.environments import EnvironmentSettings
@@ -56,6 +56,12 @@ class Settings(EnvironmentSettings):
         "write there when empty.",
     )
 
+    key: SecretStr = Field(
+        SecretStr(""),
+        description="API key of whoever speaks in this terminal, notebook or process: set it in the environment, as "
+        "`ML_PLATFORM_KEY`.",
+    )
+
     @field_validator("promoters", mode="before")
     @classmethod
     def _split_names(cls, value: Any) -> Any:
@@ -98,6 +104,11 @@ class Settings(EnvironmentSettings):
     def keys_dir(self) -> Path:
         """Folder of the API keys that serving asks for."""
         return self.home / "keys"
+
+    @property
+    def access_dir(self) -> Path:
+        """Folder of the access policy: groups, grants, owners, tags."""
+        return self.home / "access"
 
     @property
     def audit_dir(self) -> Path:

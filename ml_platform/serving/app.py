@@ -14,6 +14,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from ml_platform.features.online.open import open_online_store
+from ml_platform.governance.access.store import PolicyStore
 from ml_platform.governance.audit import AuditLog
 from ml_platform.governance.keys import ALL_MODELS, RELOAD_SECONDS, KeyStore
 from ml_platform.inference.log import InferenceLog
@@ -313,7 +314,8 @@ def _add_checks(
     def is_service(name: str) -> bool:
         return name not in state.slots and (name in state.services or name in state.services_refused)
 
-    app.access = Access(KeyStore(settings.keys_dir), only_model, tokens, is_service)
+    policy = PolicyStore(settings.access_dir)
+    app.access = Access(KeyStore(settings.keys_dir), only_model, tokens, is_service, policy)
     app.limits = Limits(options, shared_table())
     app.auditing = Auditing(AuditLog(settings.audit_dir, settings.keys_dir))
 

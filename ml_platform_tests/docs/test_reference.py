@@ -28,6 +28,7 @@ from docs.generator.yaml_keys import (
 )
 from ml_platform.doctor.effective_settings import KINDS
 from ml_platform.features.views.view import FeatureView
+from ml_platform.governance.access.access_yaml import AccessFile
 from ml_platform.lake.sources.source_spec import SourceSpec
 from ml_platform.model_import.declaration import Declaration
 from ml_platform.processes.platform import PORTS
@@ -125,6 +126,7 @@ def test_every_key_is_in_the_reference_with_its_meaning(spec: type[BaseModel]) -
 def test_every_key_of_the_yaml_on_the_pages_exists() -> None:
     known = {name for spec in PAGES for _, model in sections(spec) for name in keys(model)}
     known |= {"type", "attributes"}  # of the component around them
+    known |= set(AccessFile.model_fields)  # of access.yaml
     known |= set(Declaration.model_fields)  # of the file that describes an imported model
     top = {"run_launcher", "concurrency", "run_monitoring", "run_retries"}  # of dagster.yaml
     top |= {"repos"}  # of pre-commit

@@ -12,7 +12,10 @@ from pydantic import Field, PrivateAttr, model_validator
 from ml_platform.features.incremental_spec import DAY_COLUMN, Incremental
 from ml_platform.features.rolling.spec import Rolling
 from ml_platform.features.stream_spec import ViewStream
+from ml_platform.features.views.declared_types import DTYPES
+from ml_platform.lake.contracts.protection_check import check_protection
 from ml_platform.lake.query import sql
+from ml_platform.spec.protection import Protection, RuleOrText, TagName
 from ml_platform.spec.types import Duration, Strict, Tag
 
 # A text, a quoted name, or a run of blanks and comments, which SQL reads as one space.
@@ -28,6 +31,9 @@ class FeatureColumn(Strict):
     description: str = Field(description="What it means, and from which rows it is made.")
     unit: str | None = Field(
         None, description="Unit of its values, shown in the catalogue and part of the view's hash; none when absent."
+    )
+    tags: tuple[TagName, ...] = Field(
+        (), description="Tags of the column, such as pii, for policies by tag (see Masks and filters)."
     )
 
 
@@ -56,6 +62,8 @@ class FeatureView(Strict):
     columns: dict[str, FeatureColumn] = Field(
         min_length=1, description="Its features: name → type, description and unit."
     )
+    row_filter: RuleOrText | None = Field(None, description=Protection.model_fields["row_filter"].description)
+    masks: dict[str, RuleOrText] = Field(default_factory=dict, description=Protection.model_fields["masks"].description)
     sql: str = Field("", description="Query over the lake's tables that gives every row of the view.")
     incremental: Incremental | None = Field(None, description="Allows computing only the changed days.")
     rolling: Rolling | None = Field(None, description="Windows that `sql` was compiled from.")
@@ -82,7 +90,17 @@ class FeatureView(Strict):
             raise ValueError(
                 f"columns: {twice} also name the entity or a time of the view; give the feature its own name"
             )
+        if not self.protection.is_empty:
+            instants = {self.event_time, self.created}
+            types = {name: DTYPES["timestamp"] if name in instants else None for name in self.keys}
+            check_protection(self.protection, {**types, **{n: DTYPES[c.type] for n, c in self.columns.items()}})
         return self
+
+    @property
+    def protection(self) -> Protection:
+        """Row filter, masks and tags of the view's rows."""
+        tags = {name: column.tags for name, column in self.columns.items() if column.tags}
+        return Protection(row_filter=self.row_filter, masks=self.masks, tags=tags)
 
     def _check_stream(self, stream: ViewStream) -> None:
         """Refuse a stream whose events lack what the windows need."""

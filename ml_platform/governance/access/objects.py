@@ -127,7 +127,7 @@ def table_object(table: str) -> CatalogueObject:
     Examples
     --------
     >>> table_object("quarantine/raw/flights").text
-    'quarantine."raw/flights"'
+    'quarantine.raw/flights'
     """
     schema, _, name = table.partition("/")
     return CatalogueObject("table", (schema.lower(), name.lower()))
@@ -184,5 +184,5 @@ def _parts(text: str) -> tuple[str, ...]:
 
 
 def _shown(part: str) -> str:
-    plain = re.fullmatch(r"[\w-]+", part) is not None
+    plain = re.fullmatch(r"[\w/-]+", part) is not None
     return part if plain else '"' + part.replace('"', '""') + '"'

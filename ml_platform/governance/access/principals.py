@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ml_platform.governance.keys import Key
+from ml_platform.governance.keys import ALL_MODELS, Key
 
 KINDS: Final = ("user", "service", "group")
 EVERYONE = "everyone"  # the group that every principal is in
@@ -149,10 +149,10 @@ class Directory:
 
 
 def principal_of_key(key: Key, directory: Directory | None = None) -> Principal:
-    """The principal that speaks with an API key: `service:<its name>`; an admin's key is an admin."""
+    """The principal that speaks with an API key: `service:<its name>`; an admin's key for all models is an admin."""
     directory = directory or Directory({})
     text = f"service:{key.name}"
-    return Principal(key.name, "service", directory.groups_of(text), key.has_role("admin"))
+    return Principal(key.name, "service", directory.groups_of(text), key.may("admin", ALL_MODELS))
 
 
 def principal_of_claims(

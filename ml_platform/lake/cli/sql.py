@@ -28,13 +28,26 @@ class Format(StrEnum):
 
 
 def sql_command(
-    overlays_of: "Callable[[Lake], Overlays]", functions: "Callable[[], SqlFunctions]"
+    overlays_of: "Callable[[Lake], Overlays]",
+    functions: "Callable[[], SqlFunctions]",
+    access_statement: Callable[[str], list[str] | None],
 ) -> Callable[..., None]:
-    """Make the command, given a function that makes the overlays for a lake, and one that makes SQL's functions."""
+    """Make the command.
+
+    Parameters
+    ----------
+    overlays_of, functions
+        Make the overlays for a lake, and SQL's functions.
+    access_statement
+        Carries out GRANT, REVOKE and DENY and tells what happened; gives None for any other SQL.
+    """
 
     def sql(
         query: Annotated[
-            str, typer.Argument(help="One SELECT over tables named schema.name; - reads it from standard input.")
+            str,
+            typer.Argument(
+                help="A SELECT over tables named schema.name, or GRANT, REVOKE, DENY; - reads standard input."
+            ),
         ],
         as_of: Annotated[
             str | None, typer.Option(help="Read the tables as they were then: 2024-06-01 or 2024-06-01T12:00Z.")
@@ -56,11 +69,19 @@ def sql_command(
         from ml_platform.lake.storage.snapshots import instant
         from ml_platform.lake.storage.tables import Lake
 
+        statement = sys.stdin.read() if query == "-" else query
+        try:
+            if (done := access_statement(statement)) is not None:
+                for line in done:
+                    say(line)
+                return
+        except (LookupError, ValueError, PermissionError) as error:
+            stop(str(error))
         lake = Lake(Settings().lake_uri)
         try:
             rows = run(
                 lake,
-                sys.stdin.read() if query == "-" else query,
+                statement,
                 versions=parse_versions(version or ()),
                 as_of=instant(as_of) if as_of else None,
                 limit=limit + 1 if limit else None,

@@ -1,15 +1,17 @@
 """A raw table as its owner declares it: where rows come from, their contract, and the days that it covers."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 import dataframely as dy
 import polars as pl
 
+from ml_platform.lake.contracts.protection_check import check_protection
 from ml_platform.lake.contracts.schema_evolution import Evolution
 from ml_platform.lake.ingestion.ingest import DayRange, IngestReport, Progress, ingest
 from ml_platform.lake.storage.tables import Lake
+from ml_platform.spec.protection import Protection
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,15 @@ class RawTable:
         What to do with columns that the table does not have yet: `reject` or `add_columns`.
     partition_by
         Partition columns of a table without calendar.
+    owner
+        Who owns the table under an access policy: an e-mail address, or `team:<group>`; nobody when empty.
+    protection
+        Row filter, masks and tags of columns, for an access policy.
+
+    Raises
+    ------
+    ValueError
+        If the filter or a mask does not fit the contract.
     """
 
     name: str
@@ -58,6 +69,17 @@ class RawTable:
     calendar: Calendar | None = None
     evolution: Evolution = "reject"
     partition_by: tuple[str, ...] = ()
+    owner: str = ""
+    protection: Protection = field(default_factory=Protection)
+
+    def __post_init__(self) -> None:
+        if not self.protection.is_empty:
+            try:
+                check_protection(
+                    self.protection, {name: column.dtype for name, column in self.contract.columns().items()}
+                )
+            except ValueError as error:
+                raise ValueError(f"{self.name}: {error}") from error
 
     @property
     def table_partitions(self) -> tuple[str, ...]:

@@ -36,6 +36,8 @@ def raw_table(spec: SourceSpec) -> RawTable:
         read=read,
         evolution=spec.evolution,
         partition_by=spec.partition_by,
+        owner=spec.owner,
+        protection=spec.protection,
     )
 
 

@@ -16,10 +16,12 @@ from ml_platform.instants import LONGEST
 from ml_platform.lake.contracts.contract import ROW, like, one_of
 from ml_platform.lake.contracts.conversion import NUMBERS
 from ml_platform.lake.contracts.date_formats import problem_of
+from ml_platform.lake.contracts.protection_check import check_protection
 from ml_platform.lake.contracts.schema_evolution import Evolution
 from ml_platform.lake.names import is_selector
 from ml_platform.lake.sources.file_spec import Files
 from ml_platform.project import current_project
+from ml_platform.spec.protection import Protection, RuleOrText, TagName
 from ml_platform.spec.types import Strict
 
 _RESERVED = (ROW, "ingest_day", "ingest_file")
@@ -49,6 +51,9 @@ class ColumnSpec(Strict):
         f"{', '.join(NUMBERS)} of a number.",
     )
     time_zone: str | None = Field(None, description="Time zone of timestamps without offset; UTC when absent.")
+    tags: tuple[TagName, ...] = Field(
+        (), description="Tags of the column, such as pii, for policies by tag (see Masks and filters)."
+    )
     null_values: tuple[str, ...] = Field(
         (), description="Texts that mean a missing value in this column: NA among numbers, but not among countries."
     )
@@ -166,6 +171,8 @@ class SourceSpec(Strict):
         (),
         description="Partition columns, with few values: reads that filter by them skip files.",
     )
+    row_filter: RuleOrText | None = Field(None, description=Protection.model_fields["row_filter"].description)
+    masks: dict[str, RuleOrText] = Field({}, description=Protection.model_fields["masks"].description)
     schedule: str | None = Field(None, description="Cron expression (UTC); a folder is watched without one.")
 
     @model_validator(mode="after")
@@ -178,6 +185,10 @@ class SourceSpec(Strict):
         if unknown := [name for name in self.partition_by if name not in self.schema_class().columns()]:
             raise ValueError(f"partition_by names no column of the contract: {', '.join(unknown)}")
         self._check_names(list(self.schema_class().columns()))
+        if not self.protection.is_empty:
+            check_protection(
+                self.protection, {name: column.dtype for name, column in self.schema_class().columns().items()}
+            )
         if self.sql and self.sql.cursor and not self.schema_class().primary_key():
             raise ValueError(
                 "sql.cursor wants a primary key, so that a row that is read again replaces itself: say `key: true`"
@@ -199,6 +210,12 @@ class SourceSpec(Strict):
             raise ValueError(
                 f"ingest has a column {reserved[0]} of its own: name it otherwise, by names: or in the query by AS"
             )
+
+    @property
+    def protection(self) -> Protection:
+        """Row filter, masks and tags of the table."""
+        tags = {name: column.tags for name, column in (self.columns or {}).items() if column.tags}
+        return Protection(row_filter=self.row_filter, masks=self.masks, tags=tags)
 
     def schema_class(self) -> type[dy.Schema]:
         """Return the contract, built from `columns` or imported.

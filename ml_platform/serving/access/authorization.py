@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 
 from starlette.types import Scope
 
+from ml_platform.governance.access.store import PolicyStore
 from ml_platform.governance.keys import ALL_MODELS, Key, KeyStore
+from ml_platform.serving.access.governed import FEATURES, GovernedCaller, object_of, privilege_of
 from ml_platform.serving.access.tokens import TokenCaller, Tokens
 from ml_platform.serving.http.messages import Refused
 from ml_platform.serving.http.query_options import wants_details
@@ -37,11 +39,10 @@ _MODEL_PATHS = (
 )
 _OF_THE_ONLY_MODEL = "/invocations"
 _SERVICE_PATH = re.compile(r"/serving-endpoints/([^/]+)/invocations")  # of models, and of feature services
-FEATURES = "features/"  # before the name of a view or feature service in what a key is for
 _REMEMBERED = 1000  # requests
 _REMEMBERED_BYTES = 512  # of path, query and credentials
 
-Caller = Key | TokenCaller
+Caller = Key | TokenCaller | GovernedCaller
 
 
 class Need(NamedTuple):
@@ -114,17 +115,22 @@ class Access:
         only_model: Callable[[], str | None],
         tokens: Tokens | None = None,
         is_service: Callable[[str], bool] = _no_service,
+        policy: PolicyStore | None = None,
     ) -> None:
         self._keys = keys
+        self._policy = policy
         self._is_service = is_service
         self._only_model = only_model
         self._tokens = tokens
-        self._passed: dict[tuple[Any, ...], Key] = {}
-        self._revision = 0
+        self._passed: dict[tuple[Any, ...], tuple[Key, Caller]] = {}
+        self._revision = (0, 0)
 
     def in_use(self) -> bool:
         """Whether requests must carry a key or token."""
-        return self._tokens is not None or self._keys.in_use()
+        return self._tokens is not None or self._keys.in_use() or self._is_governed()
+
+    def _is_governed(self) -> bool:
+        return self._policy is not None and self._policy.in_use()
 
     def check_open(self, scope: Scope) -> None:
         """While there are no keys: refuse requests from other machines (raises Refused)."""
@@ -147,20 +153,20 @@ class Access:
             message = "this server has no keys yet and answers no pages but its own"
             raise Refused(403, "foreign_origin", message, close=True)
 
-    def recall(self, scope: Scope) -> Key | None:
-        """The key with which an equal request passed `check` before, while that key is valid; else None.
+    def recall(self, scope: Scope) -> Caller | None:
+        """The caller with whose key an equal request passed `check` before, while that key is valid; else None.
 
-        What a key may do changes only with the file of the keys: then everything remembered is forgotten.
+        What a key may do changes only with the keys and the access policy: then everything remembered is forgotten.
         """
-        revision = self._keys.revision()
+        revision = (self._keys.revision(), 0 if self._policy is None else self._policy.revision())
         if revision != self._revision:
             self._passed, self._revision = {}, revision
-        key = self._passed.get(_cache_key(scope))
+        key, caller = self._passed.get(_cache_key(scope), (None, None))
         if key is None or (key.expires_at is not None and not key.is_valid(datetime.now(UTC))):
             return None
         context = RequestContext.of(scope)
-        context.is_keyed, context.key = True, key
-        return key
+        context.is_keyed, context.key = True, caller
+        return caller
 
     async def check(self, scope: Scope) -> Caller | None:
         """The caller of a request that may pass, None for a probe without a key; also put into its context.
@@ -168,33 +174,38 @@ class Access:
         Raises
         ------
         Refused
-            401 without a valid key or token, 403 for one that lacks the role or the model, 503 while tokens cannot be
-            checked.
+            401 without a valid key or token, 403 for one that lacks the role, the model or a grant, 503 while tokens
+            cannot be checked.
         """
         context = RequestContext.of(scope)
         context.is_keyed, context.key = True, None
         need = need_of(scope["method"], scope["path"], scope["query_string"], self._only_model, self._is_service)
         token = _token(scope)
-        caller: Caller | None = None if token is None else self._keys.find(token)
-        if caller is None and token is not None and self._tokens is not None and token.count(".") == 2:
-            caller = self._tokens.remembered(token) if need is None else await self._tokens.find(token)
+        found: Key | TokenCaller | None = None if token is None else self._keys.find(token)
+        if found is None and token is not None and self._tokens is not None and token.count(".") == 2:
+            found = self._tokens.remembered(token) if need is None else await self._tokens.find(token)
+        caller: Caller | None = found
+        if found is not None and self._policy is not None and self._is_governed():
+            caller = GovernedCaller(found, self._policy.policy)
         context.key = caller
         if need is None:
             return caller
         if caller is None:
             message = "send a valid API key as `Authorization: Bearer <key>`; `ml-platform keys create` makes one"
             raise Refused(401, "unauthenticated", message, close=True)
-        what = "key" if isinstance(caller, Key) else "token"
+        what = "key" if isinstance(found, Key) else "token"
         if not caller.has_role(need.role):
             raise Refused(403, "forbidden", f"this {what} lacks the role '{need.role}'", close=True)
-        if need.model is not None and not caller.may(need.role, need.model):
+        if need.model is not None and found is not None and not found.may(need.role, need.model):
             which = "for certain models only" if need.model == ALL_MODELS else "not for that model"
             raise Refused(403, "forbidden", f"this {what} is {which}", close=True)
-        if isinstance(caller, Key):
-            self._remember(scope, caller)
+        if isinstance(caller, GovernedCaller):
+            _check_granted(scope, caller, need)
+        if isinstance(found, Key):
+            self._remember(scope, found, caller)
         return caller
 
-    def _remember(self, scope: Scope, key: Key) -> None:
+    def _remember(self, scope: Scope, key: Key, caller: Caller) -> None:
         """Let `recall` find the next equal request. Not for tokens: their issuer's keys may be withdrawn."""
         length = len(scope["path"]) + len(scope["query_string"])
         length += sum(len(value) for _, value in RequestContext.of(scope).credentials)
@@ -205,7 +216,24 @@ class Access:
             return
         if len(self._passed) >= _REMEMBERED:
             self._passed.clear()
-        self._passed[_cache_key(scope)] = key
+        self._passed[_cache_key(scope)] = (key, caller)
+
+
+def _check_granted(scope: Scope, caller: GovernedCaller, need: Need) -> None:
+    """Refuse a request whose privilege is not granted (raises Refused); what is only read wants `browse`."""
+    model = need.model
+    if need.role == "push":  # the role is for all views, the privilege for the one of the path
+        parts = scope["path"].strip("/").split("/")
+        model = f"{FEATURES}{parts[1]}" if len(parts) > 1 else ALL_MODELS
+    if model is None:
+        return  # lists: of what the caller may see
+    is_read = need.role == "predict" and scope["method"] in ("GET", "HEAD")
+    granted = caller.covers(model) if is_read else caller.is_granted(need.role, model)
+    if not granted:
+        privilege = "browse" if is_read else privilege_of(need.role, model)
+        who, on = caller.principal.text, object_of(model).text
+        message = f"{who} lacks the privilege '{privilege}' on {on}: ask its owner for a grant"
+        raise Refused(403, "forbidden", message, close=True)
 
 
 def _cache_key(scope: Scope) -> tuple[Any, ...]:

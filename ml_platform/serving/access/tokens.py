@@ -49,6 +49,7 @@ class TokenCaller(msgspec.Struct, frozen=True):
     name: str
     grants: tuple[Grant, ...]
     until: float  # seconds since 1970
+    groups: tuple[str, ...] = ()  # values of the claim that holds roles or groups
     rate: float | None = None
     burst: int | None = None
 
@@ -206,15 +207,15 @@ def _public_keys(document: bytes) -> dict[str | None, "PyJWK"]:
 
 
 def _caller(claims: Mapping[str, Any], settings: ServingSettings) -> TokenCaller:
-    granted = tuple(
-        settings.oidc_grants[value] for value in _values(claims, settings.oidc_claim) if value in settings.oidc_grants
-    )
+    claimed = tuple(_values(claims, settings.oidc_claim))
+    granted = tuple(settings.oidc_grants[value] for value in claimed if value in settings.oidc_grants)
     subject = str(claims["sub"])[:200]
     name = claims.get(settings.oidc_name_claim)
     return TokenCaller(
         id=f"sub:{subject}",
         name=name[:200] if isinstance(name, str) and name else subject,
         grants=granted,
+        groups=claimed,
         until=float(claims["exp"]) + LEEWAY_SECONDS,
     )
 

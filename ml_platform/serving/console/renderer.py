@@ -21,7 +21,7 @@ from ml_platform.registry.card_pages import card_html
 from ml_platform.registry.model_card import CardGuardrail, carded_versions, load_card
 from ml_platform.registry.releases import ReleaseStore, is_name
 from ml_platform.registry.stored_documents import DocumentUnreadable
-from ml_platform.serving.access.authorization import FEATURES
+from ml_platform.serving.access.governed import FEATURES
 from ml_platform.serving.console import formatting, page_model
 from ml_platform.serving.console.feature_pages import feature_page, features_page
 from ml_platform.serving.console.form import form_fields

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from ml_platform.features.services.plan import plain_names
 from ml_platform.registry.manifest import Endpoint
-from ml_platform.serving.access.authorization import FEATURES
+from ml_platform.serving.access.governed import FEATURES
 from ml_platform.serving.endpoints.service import EndpointService
 from ml_platform.serving.feature_serving.responses import Found
 from ml_platform.serving.feature_serving.service import FeatureServing, Prepared

@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute, Route
 
 from ml_platform.features.services.lookup import Status, ViewValues
 from ml_platform.features.services.plan import DefinitionMoved, LookupPlan, PlannedView
-from ml_platform.serving.access.authorization import FEATURES
+from ml_platform.serving.access.governed import FEATURES
 from ml_platform.serving.feature_serving.responses import Found
 from ml_platform.serving.feature_serving.service import FeatureServing, Prepared, moved
 from ml_platform.serving.http.messages import Refused, encode

@@ -18,8 +18,8 @@ from ml_platform.governance.access.objects import NoObject, check_exists, column
         ("table:raw.flights", "raw.flights", "table"),
         ("view:carrier", "features.carrier", "table"),
         ('raw.flights."Tail.Number"', 'raw.flights."tail.number"', "column"),
-        ('quarantine."raw/flights"', 'quarantine."raw/flights"', "table"),
-        ("quarantine/raw/flights", 'quarantine."raw/flights"', "table"),
+        ('quarantine."raw/flights"', "quarantine.raw/flights", "table"),
+        ("quarantine/raw/flights", "quarantine.raw/flights", "table"),
         ("model:Rent", "model:Rent", "model"),
     ],
 )
