@@ -61,10 +61,10 @@ def _overlays(lake: "Lake") -> "Overlays":
     return project_overlays(lake)
 
 
-def _functions() -> "SqlFunctions":
+def _functions(lake: "Lake") -> "SqlFunctions":
     from ml_platform.scoring.sql_predict import project_functions
 
-    return project_functions()
+    return project_functions(lake.guard)
 
 
 app = typer.Typer(

@@ -16,6 +16,7 @@ from ml_platform.inference.batch import score_frame
 from ml_platform.inference.frame_scorer import ROW, FrameScorer, ScoredRows, ScoringOptions, answers
 from ml_platform.inference.interval_columns import interval_columns
 from ml_platform.inference.scorer import Scorer
+from ml_platform.lake.bound import bound_lake
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.monitoring.trends import PERFORMANCE_TABLE, drift_history
 from ml_platform.project import current_project
@@ -117,6 +118,8 @@ class ModelHandle:
         ------
         ValueError
             When inputs are missing, cannot have their type at all, or the version has no numbers for intervals.
+        AccessDenied
+            When the access policy does not grant `predict` on the model to who speaks.
         """
         if isinstance(rows, pl.LazyFrame | Mapping):
             raise TypeError(f"wanted a frame of Polars or pandas, found {type(rows).__name__}: collect it, or make one of it")
@@ -129,6 +132,8 @@ class ModelHandle:
             raise ValueError(f"explain: wanted a number of features, found {explain}")
         if as_of is not None and as_of.tzinfo is None:
             raise ValueError(f"as_of: wanted an instant with time zone, found {as_of}; e.g. .replace(tzinfo=UTC)")
+        if (guard := bound_lake(self.settings, "notebook").guard) is not None:
+            guard.check("predict", f"model:{self.name}")
         scorer = self._frame_scorer(as_of or datetime.now(UTC))
         parts = [self._answered(scorer, part, explain, interval) for part in frame.iter_slices(CHUNK_ROWS)]
         if not parts:
@@ -154,7 +159,7 @@ class ModelHandle:
             When that version of the table is no longer kept.
         """
         made_of = self.manifest.provenance
-        lake = Lake(self.settings.lake_uri)
+        lake = bound_lake(self.settings, "notebook")
         return lake.read(made_of.training_set, version=made_of.training_set_version).collect()
 
     def split(self) -> Parts:
@@ -175,7 +180,7 @@ class ModelHandle:
 
     def performance(self) -> pl.DataFrame:
         """Metrics by day and version, of answers whose labels came; empty before the first."""
-        lake = Lake(self.settings.lake_uri)
+        lake = bound_lake(self.settings, "notebook")
         if not lake.exists(PERFORMANCE_TABLE):
             return pl.DataFrame()
         rows = lake.read(PERFORMANCE_TABLE).filter(pl.col("model") == self.name).sort("date", "version")
@@ -183,7 +188,7 @@ class ModelHandle:
 
     def drift(self) -> pl.DataFrame:
         """Recorded drift, a row for each window and column; empty before the first."""
-        return drift_history(Lake(self.settings.lake_uri), self.name)
+        return drift_history(bound_lake(self.settings, "notebook"), self.name)
 
     def versions(self) -> pl.DataFrame:
         """Every version of the model that the release store knows: number, stage, metric, when it was trained."""

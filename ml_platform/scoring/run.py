@@ -23,6 +23,7 @@ from ml_platform.inference.frame_scorer import TEXTS, ScoringOptions
 from ml_platform.inference.parts import PartResult, ScoredColumns, ScoringTask, total
 from ml_platform.inference.run_parts import keep_refused, run_parts
 from ml_platform.inference.score_part import empty_frame, scored_names
+from ml_platform.lake.bound import bound_lake
 from ml_platform.lake.query.overlays import Overlays
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.registry.digests import check_bundle
@@ -32,7 +33,7 @@ from ml_platform.scoring.begun import JOB, Job
 from ml_platform.scoring.duplicates import check_ids
 from ml_platform.scoring.model_reference import ModelReference
 from ml_platform.scoring.outputs import NO_FILES, FileOutput, Mode, Stamps, TableOutput, find_output
-from ml_platform.scoring.sources import Rows, find_source
+from ml_platform.scoring.sources import Rows, Source, find_source
 from ml_platform.scoring.version_parts import conformal_of, lookup_indexes, view_pins
 from ml_platform.settings import Settings
 from ml_platform.spec.types import Strict
@@ -159,15 +160,15 @@ def score(
         When a view that is looked up has another definition than the version was trained on.
     AlreadyRunning
         When the same scoring runs already.
+    AccessDenied
+        When the access policy does not grant `predict` on the model, a table of the source, or `modify` on the output.
     """
     lake, store = Lake(settings.lake_uri), ReleaseStore(settings.releases_dir)
     reference = ModelReference.read(wanted.model)
     version = reference.resolve(store)
     bundle = store.read_bundle(version.digest)
     manifest = check_bundle(bundle, version.digest)
-    source = find_source(lake, wanted.source, overlays)
-    label = wanted.name or source.label
-    output = find_output(lake, wanted.target, source, label, wanted.mode, overwrite=wanted.overwrite)
+    source, label, output = _ends(settings, wanted, manifest.model, overlays)
     timestamp = _timestamp(manifest, wanted)
     pins, used = view_pins(lake, manifest, views)
     conformal = None if wanted.interval is None else conformal_of(store, manifest, version, wanted.interval)
@@ -261,6 +262,25 @@ def _decisive(wanted: Wanted) -> dict[str, Any]:
     """The options that decide what is written."""
     names = ("target", "mode", "time", "id_column", "keep", "features", "explain", "interval")
     return {name: getattr(wanted, name) for name in names}
+
+
+def _ends(
+    settings: Settings, wanted: Wanted, model: str, overlays: Overlays | None
+) -> tuple[Source, str, TableOutput | FileOutput]:
+    """Source, its label and output, as far as whoever speaks may read the one and write the other.
+
+    What the model looks up is read for the model, as it is over HTTP.
+    """
+    callers = bound_lake(settings, "batch")
+    if callers.guard is not None:
+        callers.guard.check("predict", f"model:{model}")
+    source = find_source(callers, wanted.source, overlays)
+    label = wanted.name or source.label
+    lake = callers.without_guard()
+    output = find_output(lake, wanted.target, source, label, wanted.mode, overwrite=wanted.overwrite)
+    if isinstance(output, TableOutput):
+        callers.check("modify", output.table)
+    return source, label, output
 
 
 def _timestamp(manifest: Manifest, wanted: Wanted) -> str | None:

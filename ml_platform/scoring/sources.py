@@ -16,7 +16,7 @@ import polars as pl
 
 from ml_platform.atomic_files import replace_file
 from ml_platform.inference.parts import PART_ROWS, ROW_GROUP, Files, Part
-from ml_platform.lake.names import is_table
+from ml_platform.lake.names import is_table, sql_name
 from ml_platform.lake.query import sql
 from ml_platform.lake.query.overlays import Overlays
 from ml_platform.lake.sources.csv_reader import csv_frames
@@ -125,7 +125,19 @@ def _means_table(lake: Lake, table: str, text: str) -> bool:
 
 
 def _table(lake: Lake, table: str, version: int | None) -> Source:
-    snapshot = lake.snapshot(table, version)
+    snapshot, access = lake.open_granted(table, version)
+    identity = {"table": table, "version": snapshot.version(), **_as_granted(lake, {table: snapshot.version()})}
+    if not access.is_whole:
+        select, pins = f"SELECT * FROM {'.'.join(sql_name(table))}", {table: snapshot.version()}
+        return Source(
+            "table",
+            table,
+            identity,
+            lambda folder: _staged(
+                folder, lambda: sql.query_batches(lake, select, versions=pins, rows=_READ_ROWS), None
+            ),
+        )
+    lake.record_read(table, snapshot.version(), [field.name for field in snapshot.schema().fields], None)
 
     def opened(folder: Path) -> Rows:
         # By an empty scan, which maps Delta's types as reading does.
@@ -145,16 +157,25 @@ def _table(lake: Lake, table: str, version: int | None) -> Source:
             stretches.append((path, counts, {name: constants[name] for name in constants if name in schema}))
         return Rows(_parts(stretches), schema, read=read)
 
-    return Source("table", table, {"table": table, "version": snapshot.version()}, opened)
+    return Source("table", table, identity, opened)
+
+
+def _as_granted(lake: Lake, versions: Mapping[str, int]) -> dict[str, str]:
+    """What else decides the rows where a guard does: rows that were written for one principal are for no other."""
+    if lake.guard is None:
+        return {}
+    granted = {table: str(lake.open_granted(table, version)[1]) for table, version in sorted(versions.items())}
+    return {"as": lake.principal, "granted": hashlib.sha256(str(granted).encode()).hexdigest()}
 
 
 def _query(lake: Lake, text: str, overlays: Overlays | None) -> Source:
     tables = sorted(sql.referenced_tables(text))
     pinned = lake.versions(tables)
+    seen = _as_granted(lake, pinned)
     for table in tables:
         overlay = overlays(table, pinned[table]) if overlays is not None else None
-        if overlay is not None and lake.exists(overlay.table):
-            pinned[overlay.table] = lake.version(overlay.table)
+        if overlay is not None and (whole := lake.without_guard()).exists(overlay.table):
+            pinned[overlay.table] = whole.version(overlay.table)
 
     def opened(folder: Path) -> Rows:
         return _staged(
@@ -162,7 +183,7 @@ def _query(lake: Lake, text: str, overlays: Overlays | None) -> Source:
         )
 
     label = f"query {hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    return Source("query", label, {"query": text, "tables": pinned}, opened)
+    return Source("query", label, {"query": text, "tables": pinned, **seen}, opened)
 
 
 def _files(path: Path) -> Source:

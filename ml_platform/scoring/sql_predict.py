@@ -21,6 +21,7 @@ from ml_platform.features.views.view import FeatureView
 from ml_platform.governance.audit import record_event
 from ml_platform.inference.frame_scorer import ROW, FrameScorer, ScoredRows, ScoringOptions, answers
 from ml_platform.inference.scorer import Scorer
+from ml_platform.lake.access import Guard
 from ml_platform.lake.query.sql_functions import PREDICT
 from ml_platform.lake.query.time_travel_sql import nodes
 from ml_platform.lake.storage.tables import Lake
@@ -84,10 +85,14 @@ class PredictFunctions:
         Where lake, releases and audit log are.
     views
         Gives the feature views by name; called when a model looks some up.
+    guard
+        Decides whose predictions may be asked for (`predict` on `model:<name>`); what a model looks up is read for it,
+        as it is over HTTP. None: every model's.
     """
 
     settings: Settings
     views: Callable[[], Mapping[str, FeatureView]]
+    guard: Guard | None = None
     _failed: list[Exception] = field(default_factory=list)
 
     @contextmanager
@@ -106,6 +111,8 @@ class PredictFunctions:
             When a call is not of the form that is wanted, or names no model.
         RowsRefused
             When rows are refused of which `predict` was asked.
+        AccessDenied
+            When the guard does not grant `predict` on a model.
         """
         import duckdb
 
@@ -119,6 +126,8 @@ class PredictFunctions:
         named = _select_list(tree)
         for call in calls:
             reference, arguments = _arguments(call)
+            if self.guard is not None:
+                self.guard.check("predict", f"model:{reference.model}")
             target = reference.resolve(store)
             version = reference.model, target.version
             if version not in by_version:
@@ -212,9 +221,9 @@ class PredictFunctions:
             )
 
 
-def project_functions() -> PredictFunctions:
-    """The functions over the project's own releases and views."""
-    return PredictFunctions(Settings(), lambda: load_views(current_project().defs / "features"))
+def project_functions(guard: Guard | None = None) -> PredictFunctions:
+    """The functions over the project's own releases and views, for whom a guard speaks."""
+    return PredictFunctions(Settings(), lambda: load_views(current_project().defs / "features"), guard)
 
 
 def _is_call(node: Mapping[str, Any]) -> bool:

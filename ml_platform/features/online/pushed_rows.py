@@ -16,6 +16,8 @@ from ml_platform.features.online.store import ViewSchema
 from ml_platform.features.views.declared_types import DTYPES, UTC_MICROSECONDS
 from ml_platform.features.views.recorded_definitions import computed_hash
 from ml_platform.features.views.view import FeatureView
+from ml_platform.lake.names import sql_name
+from ml_platform.lake.query import sql
 from ml_platform.lake.query.overlays import Overlay, Overlays
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.registry.manifest import Input
@@ -36,7 +38,7 @@ def pushed_table(view: FeatureView) -> str:
 def view_tables(lake: Lake, view: FeatureView) -> tuple[str, ...]:
     """Tables that hold the rows of a view: its own, and that of pushed rows if there is one."""
     pushed = pushed_table(view)
-    return (view.table, pushed) if lake.exists(pushed) else (view.table,)
+    return (view.table, pushed) if lake.without_guard().exists(pushed) else (view.table,)
 
 
 def read_view(
@@ -61,9 +63,21 @@ def read_view(
         Versions of `view_tables`, the newest when None; without a version for the pushed rows none are read.
     waiting
         Pushed rows that are not in the lake yet (`waiting_rows`); they count like those that are.
+
+    Raises
+    ------
+    AccessDenied
+        If the lake's guard grants nothing of the view. Columns, masks and rows are those that it grants of the view's
+        own table.
     """
     if versions is None:
         versions = lake.versions(view_tables(lake, view))
+    if lake.guard is not None:
+        opened, access = lake.open_granted(view.table, versions[view.table])
+        lake.record_read(view.table, opened.version(), list(access.columns or view.columns), None)
+        if not access.is_whole:
+            return _granted_rows(lake, view, versions, waiting)
+        lake = lake.without_guard()
     computed = lake.read(view.table, version=versions[view.table])
     table = pushed_table(view)
     sent = [lake.read(table, version=versions[table])] if table in versions else []
@@ -83,6 +97,22 @@ def read_view(
     return pl.concat([computed.select(names).join(pushed, on=keys, how="anti"), pushed])
 
 
+def _granted_rows(
+    lake: Lake, view: FeatureView, versions: Mapping[str, int], waiting: pl.DataFrame | None
+) -> pl.LazyFrame:
+    """Rows of a view for whom a part of them is granted: computed and pushed ones, then the filter and masks."""
+    if waiting is not None:
+        lake.check_whole(view.table)  # raises
+    pushed = pushed_table(view)
+
+    def overlay(table: str, _: int) -> Overlay | None:
+        return _overlay(view) if table == view.table and pushed in versions else None
+
+    pins = {table: version for table, version in versions.items() if table in {view.table, pushed}}
+    select = f"SELECT * FROM {'.'.join(sql_name(view.table))}"
+    return sql.query(lake.without_reads(), select, versions=pins, tables=[view.table], overlays=overlay).lazy()
+
+
 def pushed_overlays(lake: Lake, views: Callable[[], Mapping[str, FeatureView]]) -> Overlays:
     """Make the `overlays` for `ml_platform.lake.query.sql` with which a view's table has the rows of `read_view`.
 
@@ -94,6 +124,8 @@ def pushed_overlays(lake: Lake, views: Callable[[], Mapping[str, FeatureView]]) 
         Gives the views by name; called only when rows were pushed to a view that the SQL names.
     """
 
+    lake = lake.without_guard()  # an overlay is a part of its view, and guarded as that
+
     def overlay(table: str, version: int) -> Overlay | None:
         schema, _, name = table.partition("/")
         if schema != "features" or not any(other.startswith(_table(name, "")) for other in lake.tables()):
@@ -101,10 +133,14 @@ def pushed_overlays(lake: Lake, views: Callable[[], Mapping[str, FeatureView]]) 
         view = views().get(name)
         if view is None or computed_hash(lake, name, version) not in {None, view.hash}:
             return None  # another definition computed this version, so the pushed rows do not belong to it
-        created = {view.created: PUSHED_AT} if view.created else {}
-        return Overlay(pushed_table(view), view.keys, tuple(view.columns), (PUSHED_AT, REQUEST, ROW), created)
+        return _overlay(view)
 
     return overlay
+
+
+def _overlay(view: FeatureView) -> Overlay:
+    created = {view.created: PUSHED_AT} if view.created else {}
+    return Overlay(pushed_table(view), view.keys, tuple(view.columns), (PUSHED_AT, REQUEST, ROW), created)
 
 
 def view_schema(view: FeatureView, dtypes: pl.Schema) -> ViewSchema | None:

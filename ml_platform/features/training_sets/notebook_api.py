@@ -15,6 +15,7 @@ from ml_platform.features.training_sets.sampling import sample_filter
 from ml_platform.features.views.load import load_views
 from ml_platform.features.views.recorded_definitions import require_definition
 from ml_platform.features.views.view import FeatureView
+from ml_platform.lake.bound import binding, bound_lake
 from ml_platform.lake.errors import TableNotFound
 from ml_platform.lake.query import sql
 from ml_platform.lake.query.overlays import Overlays
@@ -52,13 +53,22 @@ class NotebookLake(Lake):
         """
         at = instant(as_of) if isinstance(as_of, str) else as_of
         return sql.query(
-            self, select, versions=versions, as_of=at, overlays=project_overlays(self), functions=_functions()
+            self, select, versions=versions, as_of=at, overlays=project_overlays(self), functions=_functions(self)
         )
 
 
 def open_lake(uri: str | None = None) -> NotebookLake:
-    """Open the project's lake (from the settings in the environment), or the one at `uri`."""
-    return NotebookLake(uri or Settings().lake_uri)
+    """Open the project's lake (from the settings in the environment), or the one at `uri`.
+
+    Where an access policy is in force, the project's lake is that of whose key `ML_PLATFORM_KEY` is.
+
+    Raises
+    ------
+    AccessDenied
+        When a key is wanted, and there is none that is valid.
+    """
+    settings = Settings()
+    return NotebookLake(uri) if uri else NotebookLake(settings.lake_uri, **binding(settings, "notebook"))
 
 
 def project_overlays(lake: Lake) -> Overlays:
@@ -66,9 +76,9 @@ def project_overlays(lake: Lake) -> Overlays:
     return pushed_overlays(lake, _project_views)
 
 
-def _functions() -> SqlFunctions:
+def _functions(lake: Lake) -> SqlFunctions:
     # By name: scoring is a room above, and this is where a notebook begins.
-    made: SqlFunctions = import_module("ml_platform.scoring.sql_predict").project_functions()
+    made: SqlFunctions = import_module("ml_platform.scoring.sql_predict").project_functions(lake.guard)
     return made
 
 
@@ -134,10 +144,12 @@ def create_training_set(
         If a look-up names an unknown view, feature or column, a column has the wrong type, `as_of` comes without
         `label_available_at`, `sample` names a value that the label does not have, or another definition computed a
         view's table.
+    AccessDenied
+        If a table or view is not granted; masked columns and filtered rows are joined as they are granted.
     ml_platform.lake.errors.TableNotFound
         If a view has not been computed yet, or `versions` names a table that does not exist.
     """
-    lake = lake or Lake(Settings().lake_uri)
+    lake = lake or bound_lake(Settings(), "training")
     views = views if views is not None else _project_views()
     if isinstance(lookups, str | Lookup):
         raise ValueError(f"lookups: wanted a list of them, found one: [{lookups!r}]")

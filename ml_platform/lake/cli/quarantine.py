@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ml_platform.lake.access import AccessDenied
 from ml_platform.lake.cli.sql import Format, render, write
 from ml_platform.settings import Settings
 from ml_platform.terminal import say, stop
@@ -30,12 +31,12 @@ def show(
 
     Example: ml-platform quarantine show raw/planes --format csv --limit 0 > rows.csv
     """
+    from ml_platform.lake.bound import bound_lake
     from ml_platform.lake.ingestion.quarantine import look
-    from ml_platform.lake.storage.tables import Lake
 
     try:
-        rows = look(Lake(Settings().lake_uri), table)
-    except (LookupError, ValueError, ConnectionError) as error:
+        rows = look(bound_lake(Settings(), "quarantine"), table)
+    except (LookupError, ValueError, ConnectionError, AccessDenied) as error:
         stop(str(error))
     if rows.is_empty() and format is Format.TABLE:
         say(f"The quarantine holds no rows of {table}.")
@@ -61,17 +62,17 @@ def readmit(
     """
     import polars as pl
 
+    from ml_platform.lake.bound import bound_lake
     from ml_platform.lake.ingestion.quarantine import look
     from ml_platform.lake.ingestion.quarantine import readmit as move
     from ml_platform.lake.sources.file_readers import read_file
     from ml_platform.lake.sources.file_spec import Files
     from ml_platform.lake.sources.registry import declared_table
-    from ml_platform.lake.storage.tables import Lake
 
     if (file is None) == (function is None):  # neither, or both
         stop("Give either corrected rows with --file, or a function that corrects them with --function.")
-    lake = Lake(Settings().lake_uri)
     try:
+        lake = bound_lake(Settings(), "quarantine")
         raw = declared_table(table)
         rows = (
             _function(function)(look(lake, table))
@@ -93,12 +94,12 @@ def readmit(
 @app.command()
 def history(table: Table, format: Layout = Format.TABLE) -> None:
     """List what was re-admitted to a table: who, when, why, the row before and after."""
+    from ml_platform.lake.bound import bound_lake
     from ml_platform.lake.ingestion.quarantine import readmissions
-    from ml_platform.lake.storage.tables import Lake
 
     try:
-        rows = readmissions(Lake(Settings().lake_uri), table)
-    except (LookupError, ValueError, ConnectionError) as error:
+        rows = readmissions(bound_lake(Settings(), "quarantine"), table)
+    except (LookupError, ValueError, ConnectionError, AccessDenied) as error:
         stop(str(error))
     write(render(rows.select("readmitted_at", "by", "note", "id", "reasons", "before", "after"), format), format)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ml_platform.lake.access import AccessDenied
 from ml_platform.printable import plain
 from ml_platform.settings import Settings
 from ml_platform.terminal import say, show, stop
@@ -29,7 +30,7 @@ class Format(StrEnum):
 
 def sql_command(
     overlays_of: "Callable[[Lake], Overlays]",
-    functions: "Callable[[], SqlFunctions]",
+    functions: "Callable[[Lake], SqlFunctions]",
     access_statement: Callable[[str], list[str] | None],
 ) -> Callable[..., None]:
     """Make the command.
@@ -37,7 +38,7 @@ def sql_command(
     Parameters
     ----------
     overlays_of, functions
-        Make the overlays for a lake, and SQL's functions.
+        Make the overlays for a lake, and SQL's functions for whom it is bound to.
     access_statement
         Carries out GRANT, REVOKE and DENY and tells what happened; gives None for any other SQL.
     """
@@ -65,9 +66,9 @@ def sql_command(
         import duckdb
         import polars as pl
 
+        from ml_platform.lake.bound import bound_lake
         from ml_platform.lake.query.sql import query as run
         from ml_platform.lake.storage.snapshots import instant
-        from ml_platform.lake.storage.tables import Lake
 
         statement = sys.stdin.read() if query == "-" else query
         try:
@@ -77,8 +78,8 @@ def sql_command(
                 return
         except (LookupError, ValueError, PermissionError) as error:
             stop(str(error))
-        lake = Lake(Settings().lake_uri)
         try:
+            lake = bound_lake(Settings(), "sql")
             rows = run(
                 lake,
                 statement,
@@ -86,7 +87,7 @@ def sql_command(
                 as_of=instant(as_of) if as_of else None,
                 limit=limit + 1 if limit else None,
                 overlays=overlays_of(lake),
-                functions=functions(),
+                functions=functions(lake),
             )
         except duckdb.CatalogException as error:
             names = ", ".join(_sql_name(table) for table in lake.tables())
@@ -95,7 +96,7 @@ def sql_command(
             stop(f"{error}\nSQL reads only the lake's tables: make the file one (SourceTable), or read it with Polars.")
         except pl.exceptions.ComputeError as error:
             stop(f"{error}\nA column is of a type that no result can have, like INTERVAL: cast it.")
-        except (duckdb.Error, LookupError, ValueError, ConnectionError) as error:
+        except (duckdb.Error, LookupError, ValueError, ConnectionError, AccessDenied) as error:
             stop(str(error))
         shown = rows.head(limit) if limit else rows
         write(render(shown, format), format)

@@ -1,9 +1,11 @@
 """`ml-platform tables`: list the tables, show the history of one, restore an old version."""
 
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
+from ml_platform.lake.access import AccessDenied
 from ml_platform.lake.cli.sql import Format, render, write
 from ml_platform.settings import Settings
 from ml_platform.terminal import say, stop
@@ -18,15 +20,16 @@ def list_tables(format: Layout = Format.TABLE) -> None:
     """List all tables with their newest version: when it was made, how, by whom."""
     import polars as pl
 
-    from ml_platform.lake.storage.tables import Lake
+    from ml_platform.lake.bound import bound_lake
 
-    lake = Lake(Settings().lake_uri)
     try:
-        newest = [
-            lake.history(table, limit=1).select(pl.lit(table).alias("table"), pl.exclude("parameters"))
-            for table in lake.tables()
-        ]
-    except ConnectionError as error:
+        lake = bound_lake(Settings(), "tables")
+        newest = []
+        for table in lake.tables():
+            with suppress(AccessDenied):  # known by name alone
+                made = lake.history(table, limit=1)
+                newest.append(made.select(pl.lit(table).alias("table"), pl.exclude("parameters")))
+    except (ConnectionError, AccessDenied) as error:
         stop(str(error))
     if not newest:
         stop(f"The lake at {lake.uri} has no tables yet; materialise a raw table first.")
@@ -40,11 +43,11 @@ def history(
     limit: Annotated[int, typer.Option(min=0, help="Most versions to show, the newest first; 0 for all.")] = 20,
 ) -> None:
     """List a table's versions: when each was made, how, by whom."""
-    from ml_platform.lake.storage.tables import Lake
+    from ml_platform.lake.bound import bound_lake
 
     try:
-        write(render(Lake(Settings().lake_uri).history(table, limit=limit or None), format), format)
-    except (LookupError, ValueError, ConnectionError) as error:
+        write(render(bound_lake(Settings(), "tables").history(table, limit=limit or None), format), format)
+    except (LookupError, ValueError, ConnectionError, AccessDenied) as error:
         stop(str(error))
 
 
@@ -61,8 +64,8 @@ def restore(
 
     Example: ml-platform tables restore raw/flights --version 3
     """
+    from ml_platform.lake.bound import bound_lake
     from ml_platform.lake.storage.snapshots import instant
-    from ml_platform.lake.storage.tables import Lake
 
     if table.startswith("governance/") and not force:
         stop(
@@ -70,7 +73,7 @@ def restore(
             "written since. Restore the table from a backup; to go back all the same: --force"
         )
     try:
-        made = Lake(Settings().lake_uri).restore(table, version, as_of=instant(as_of) if as_of else None)
-    except (LookupError, ValueError, ConnectionError) as error:
+        made = bound_lake(Settings(), "tables").restore(table, version, as_of=instant(as_of) if as_of else None)
+    except (LookupError, ValueError, ConnectionError, AccessDenied) as error:
         stop(f"{table} was not restored: {error}")
     say(f"{table} is restored, as version {made}.")

@@ -69,6 +69,12 @@ class LakeReader:
         twin.guard = twin.reads = None
         return twin
 
+    def without_reads(self) -> Self:
+        """The same lake, of whose reads nobody is told, for a read that was told already."""
+        twin = copy.copy(self)
+        twin.reads = None
+        return twin
+
     def location(self, table: str) -> str:
         """Folder or URI of a table (raises ValueError for an invalid name)."""
         check_table(table)
