@@ -18,6 +18,7 @@ from ml_platform.features.streaming import cli as feature_streams
 from ml_platform.governance import audit_cli, keys_cli
 from ml_platform.governance.access import access_cli, groups_cli, tags_cli
 from ml_platform.governance.access.cli import deny, grant, revoke, run_statement
+from ml_platform.governance.erasure.cli import app as forget
 from ml_platform.lake.cli import quarantine, sql, tables
 from ml_platform.lineage.cli import app as lineage
 from ml_platform.model_import.cli import app as models
@@ -260,6 +261,7 @@ app.add_typer(access_cli.app, name="access", rich_help_panel=ACCESS)
 app.add_typer(groups_cli.app, name="groups", rich_help_panel=ACCESS)
 app.add_typer(tags_cli.app, name="tags", rich_help_panel=ACCESS)
 app.add_typer(audit_cli.app, name="audit", rich_help_panel=ACCESS)
+app.add_typer(forget, name="forget", rich_help_panel=ACCESS)
 
 
 app.command("docs", rich_help_panel=TERMINAL)(docs)

@@ -121,6 +121,11 @@ class Settings(EnvironmentSettings):
         return self.home / "in_force"
 
     @property
+    def suppression_file(self) -> Path:
+        """Copy of the lake's list of who was erased, by which serving leaves out rows that are pushed for them."""
+        return self.home / "erasures" / "suppressed.json"
+
+    @property
     def alerts_dir(self) -> Path:
         """Folder of the alerts: all that were raised, those that wait for the webhook, and which were sent."""
         return self.home / "alerts"

@@ -41,6 +41,7 @@ ROWS = (
         "instants",
         "printable",
         "sqlite_uri",
+        "suppression_list",
         "terminal",
         "upgrade",
     ),

@@ -235,7 +235,7 @@ def create_app(
     console = Console(state, metrics, releases, online, settings.streams_dir)
     predictor = Predictor(state, log, metrics, options, LogHealth(log, alerts), hooks=hooks, outcomes=outcomes)
     push_log = SegmentLog(settings.push_log_dir, "push log")
-    pusher = Pusher(state, online, push_log, metrics, options)
+    pusher = Pusher(state, online, push_log, metrics, options, erased=settings.suppression_file)
     adapter = RouteAdapter(predictor, options)
     features = FeatureServing(state, online, metrics, options)
     queues = (predictor.queues, pusher.queues, features.queues, adapter.parquet.queues)

@@ -58,6 +58,13 @@ class ColumnSpec(Strict):
         (), description="Texts that mean a missing value in this column: NA among numbers, but not among countries."
     )
 
+    entity: str | None = Field(
+        None,
+        min_length=1,
+        description="Entity that the values identify, where the column has another name than in feature views: "
+        "`customer` for a column cust_id. `ml-platform forget` removes rows by it.",
+    )
+
     @model_validator(mode="after")
     def _can_be_built(self) -> Self:
         self.build()
@@ -81,7 +88,7 @@ class ColumnSpec(Strict):
             "primary_key": self.key,
             "nullable": self.nullable and not self.key,
             "description": self.description,
-            "metadata": self.model_dump(include={"unit", "format", "time_zone"}, exclude_none=True) or None,
+            "metadata": self.model_dump(include={"unit", "format", "time_zone", "entity"}, exclude_none=True) or None,
         }
         whole = self.type == "integer"
         bounds: dict[str, Any] = {

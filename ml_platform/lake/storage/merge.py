@@ -9,6 +9,7 @@ from deltalake import DeltaTable
 from ml_platform.lake.names import quoted
 from ml_platform.lake.storage import commits
 from ml_platform.lake.storage.snapshots import scan
+from ml_platform.lake.storage.suppression import without_suppressed
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.lake.storage.type_mapping import as_arrow, conform, storable
 
@@ -64,7 +65,9 @@ def merge(
 
     def attempt() -> int:
         target = lake.snapshot(table)
-        fitted = conform(rows, scan(target).collect_schema(), table, add_columns=add_columns)
+        fitted = conform(
+            without_suppressed(lake, table, rows), scan(target).collect_schema(), table, add_columns=add_columns
+        )
         if fitted.is_empty():  # a merge would commit nothing, and so not the number
             numbers = [app_transaction] if app_transaction else []
             return lake.write(target, table, fitted, (), add_columns, mode="append", app_transactions=numbers)

@@ -16,6 +16,7 @@ from ml_platform.lake.storage.batched_writes import write_stream, writer_propert
 from ml_platform.lake.storage.durability import sync_table
 from ml_platform.lake.storage.lake_reader import LakeReader
 from ml_platform.lake.storage.snapshots import scan, why_refused
+from ml_platform.lake.storage.suppression import without_suppressed
 from ml_platform.lake.storage.type_mapping import as_arrow, conform, storable, untyped
 
 if TYPE_CHECKING:
@@ -36,13 +37,6 @@ class Lake(LakeReader):
         Local folder or object-store URI (`s3://bucket/lake`).
     storage_options
         Credentials and endpoints of the object store, as `deltalake` takes them.
-    guard
-        Decides what the one who reads and writes may: columns that are not granted are absent, masked ones hold the
-        mask's value, rows that a filter refuses do not exist. None: everything.
-    reads
-        Told of every read, for an audit.
-    path
-        How the tables are reached, for `reads`: `notebook`, `batch` …
 
     Examples
     --------
@@ -166,7 +160,7 @@ class Lake(LakeReader):
         """
 
         def attempt() -> int:
-            target, rows = self._open(table), (storable(frame, table) for frame in batches())
+            target, rows = self._open(table), (self._storable(frame, table) for frame in batches())
             if where is not None:
                 if target is None:  # as in `replace`
                     first = next(iter(batches()))
@@ -198,18 +192,17 @@ class Lake(LakeReader):
         """
         if version is None and as_of is None:
             raise ValueError(f"Restoring '{table}' wants a version or an instant; `history` lists both.")
-        self.check("modify", table)
-        wanted = self._opened(table, version, as_of=as_of).version()
+        wanted = self.snapshot(table, version, as_of=as_of).version()
 
         def attempt() -> int:
-            target = self._opened(table)
+            target = self.snapshot(table)
             if target.version() == wanted:
                 return wanted
             undone = restored_numbers(self.deliveries(table, wanted), self.deliveries(table, target.version()))
             target.restore(
                 wanted, commit_properties=commits.properties(*undone), post_commithook_properties=commits.HOOKS
             )
-            return self._opened(table).version()
+            return self.version(table)
 
         return self.retried(table, "restore", attempt)
 
@@ -225,14 +218,7 @@ class Lake(LakeReader):
             sync_table(self.snapshot(table), Path(self.location(table)), Path(self.uri))
 
     def retried(self, table: str, operation: str, attempt: Callable[[], T]) -> T:
-        """Repeat a commit that lost a race (see `ml_platform.lake.storage.commits.retried`).
-
-        Raises
-        ------
-        AccessDenied
-            Where the guard does not grant `modify`.
-        """
-        self.check("modify", table)
+        """Repeat a commit that lost a race (see `ml_platform.lake.storage.commits.retried`)."""
         return commits.retried(table, operation, attempt, newest=lambda: self._open(table))
 
     def write(
@@ -259,7 +245,8 @@ class Lake(LakeReader):
         configuration
             Properties of the table, when it is created.
         """
-        self.check("modify", table)
+        if isinstance(rows, pl.DataFrame):
+            rows = without_suppressed(self, table, rows)
         whole = mode == "overwrite" and where is None
         if target is not None and isinstance(rows, pl.DataFrame) and not whole:
             rows = conform(rows, scan(target).collect_schema(), table, add_columns=add_columns)
@@ -290,4 +277,7 @@ class Lake(LakeReader):
             if commits.is_violation(error):
                 raise ValueError(why_refused(table, target, where, error)) from error
             raise
-        return target.version() if target is not None else self._opened(table).version()
+        return target.version() if target is not None else self.version(table)
+
+    def _storable(self, frame: pl.DataFrame, table: str) -> pl.DataFrame:
+        return without_suppressed(self, table, storable(frame, table))

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from ml_platform.serving.models.slots import ServingState
 from ml_platform.serving.prediction.predictor import INLINE_BYTES
 from ml_platform.serving.settings import ServingSettings
 from ml_platform.serving.telemetry.metrics import Metrics
+from ml_platform.suppression_list import SuppressionFile
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -29,7 +31,7 @@ class PushAnswer(msgspec.Struct, kw_only=True):
     """Answer to a push."""
 
     view: str
-    accepted: int  # rows
+    accepted: int  # rows; without those of entities that were erased
     stale: int  # of these, rows older than the online store's, which keeps its own; the feature table gets them
     request_id: str
 
@@ -38,7 +40,14 @@ class Pusher:
     """Takes rows for the views of the online store. One per worker."""
 
     def __init__(
-        self, state: ServingState, online: OnlineStore, log: SegmentLog, metrics: Metrics, settings: ServingSettings
+        self,
+        state: ServingState,
+        online: OnlineStore,
+        log: SegmentLog,
+        metrics: Metrics,
+        settings: ServingSettings,
+        *,
+        erased: Path,
     ) -> None:
         self._state = state
         self._online = online
@@ -47,6 +56,7 @@ class Pusher:
         self._settings = settings
         self._small = BoundedWorker("push", settings.max_push_queue, settings)
         self._large = BoundedWorker("large push", settings.max_queue, settings)
+        self._erased = SuppressionFile(erased)
         self._decoders: dict[str, tuple[ViewSchema, RowDecoder]] = {}
 
     async def push(self, view: str, body: bytes, request_id: str, caller: str | None) -> PushAnswer:
@@ -85,6 +95,11 @@ class Pusher:
             self._check_times(rows, schema.event_time, now)
         except InvalidRequest as invalid:
             raise Refused.of(invalid) from invalid
+        if (erased := self._erased.read()) is not None:
+            names = [field.name for field in schema.entity]
+            rows = [row for row in rows if not erased.holds((name, row[name]) for name in names)]
+            if not rows:
+                return PushAnswer(view=view, accepted=0, stale=0, request_id=request_id)
         types = {field.name: field.type for field in schema.fields}
         record = Pushed(
             request_id=request_id,
