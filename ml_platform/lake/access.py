@@ -40,7 +40,7 @@ class TableAccess:
     @property
     def is_plain(self) -> bool:
         """Whether every row is granted, and every granted column as it is."""
-        return self.row_filter is None and not any(self.columns.values() if self.columns else ())
+        return self.row_filter is None and all(mask is None for mask in (self.columns or {}).values())
 
 
 class AccessDenied(PermissionError):
@@ -123,3 +123,25 @@ def object_name(table: str) -> str:
     ('raw.flights', 'quarantine.raw/flights')
     """
     return table.replace("/", ".", 1)
+
+
+def base_table(table: str) -> str | None:
+    """Table whose rows another one quotes as they are: rejected rows, and rows pushed to a view; else None.
+
+    Such a table is given only to whoever is also granted all of the other one, without masks and filters.
+
+    Examples
+    --------
+    >>> base_table("quarantine/raw/flights"), base_table("pushed/weather__0123456789ab"), base_table("raw/flights")
+    ('raw/flights', 'features/weather', None)
+    """
+    if table.startswith("quarantine/") and table.count("/") > 1:
+        return table.removeprefix("quarantine/")
+    return rows_of_base(table)
+
+
+def rows_of_base(table: str) -> str | None:
+    """View whose rows a table of pushed rows holds, so that its existence is no more than a part of the view's."""
+    schema, _, name = table.partition("/")
+    view, mark, _ = name.rpartition("__")
+    return f"features/{view}" if schema == "pushed" and mark else None

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
+from ml_platform.lake.access import AccessDenied, object_name
 from ml_platform.lake.contracts.contract import ROW
 from ml_platform.lake.contracts.schema_evolution import fit, put_back, set_aside
 from ml_platform.lake.ingestion.ingest import QUARANTINE, quarantine_of, validate
@@ -143,6 +144,9 @@ def readmit(lake: Lake, raw: RawTable, corrected: pl.DataFrame, *, by: str, note
 
 def readmissions(lake: Lake, table: str) -> pl.DataFrame:
     """List what was re-admitted to a table, newest first: id, by, note, reasons, row before and after (JSON), when."""
+    if lake.guard is not None:
+        lake.check_whole(table)  # rows are quoted as they were
+        lake = lake.without_guard()
     if not lake.exists(RECORD):
         lake.snapshot(table)
         return pl.DataFrame(schema=_record_schema())
@@ -162,6 +166,10 @@ def _pending(lake: Lake, table: str) -> pl.DataFrame:
 
 def _with_ids(lake: Lake, table: str) -> pl.DataFrame:
     name = quarantine_of(table)
+    if lake.guard is not None:
+        lake.check_whole(table)
+        if not lake.exists(name) and lake.without_guard().exists(name):  # not to be taken for none
+            raise AccessDenied(lake.principal, "select", object_name(name), "Its rows are granted by themselves.")
     if lake.exists(name):
         rows = lake.read(name).sort(_KEY).collect()
     else:
@@ -209,7 +217,7 @@ def _record(
         note=pl.lit(note),
         readmitted_at=pl.lit(datetime.now(UTC)).cast(TIMESTAMP),
     )
-    lake.append(RECORD, rows.select(_record_schema().names()))
+    lake.without_guard().append(RECORD, rows.select(_record_schema().names()))
 
 
 def _record_schema() -> pl.Schema:

@@ -16,13 +16,15 @@ import duckdb
 import polars as pl
 from deltalake import DeltaTable
 
+from ml_platform.lake.access import AccessDenied, TableAccess, object_name
 from ml_platform.lake.errors import NotYetCreated, TableNotFound
 from ml_platform.lake.names import literal, quoted, sql_name
 from ml_platform.lake.query.overlays import Overlays
+from ml_platform.lake.query.principal_gate import NotOneValue, check_principals_sql, check_value
 from ml_platform.lake.query.sql_functions import SqlFunctions, check_predicts_nothing
 from ml_platform.lake.query.sql_gate import check_reads_tables_only
-from ml_platform.lake.query.time_travel_sql import base_tables, table_of, take_dates
-from ml_platform.lake.storage.snapshots import files_are_alike, needs_delta_reader, read_arrow, scan
+from ml_platform.lake.query.time_travel_sql import base_tables, nodes, table_of, take_dates
+from ml_platform.lake.storage.relations import applying, column_types, fence, granted_rows, whole_rows
 from ml_platform.lake.storage.tables import Lake
 
 
@@ -44,9 +46,10 @@ def attach(
     connection
         Open DuckDB connection; its session time zone is set to UTC.
     lake
-        Where the tables are.
+        Where the tables are. Where it has a guard, a view has the columns and rows that are granted, with masks; of
+        rows of an overlay the same as of the table's own.
     tables
-        Names as `schema/name`; all of the lake's when None.
+        Names as `schema/name`; all of the lake's that are granted when None.
     versions
         Versions to pin; the newest for other tables.
     as_of
@@ -71,42 +74,94 @@ def attach(
         If a table does not exist.
     LookupError
         If a table has no such version, its files were vacuumed, or it did not exist at `as_of`.
+    AccessDenied
+        If the lake's guard grants nothing of a table in `tables`.
     """
+    if lake.guard is not None:
+        fence(connection)
     connection.execute("SET TimeZone = 'UTC'")
     pinned = {}
     for table in lake.tables() if tables is None else sorted(set(tables)):
         version = (versions or {}).get(table)
         try:
-            snapshot = lake.snapshot(table, version, as_of=as_of if version is None else None)
-        except NotYetCreated:
+            snapshot, access = lake.open_granted(table, version, as_of=as_of if version is None else None)
+        except (NotYetCreated, AccessDenied):
             if tables is not None:
                 raise
             continue
         own_schema, name = sql_name(table)
         within = quoted(schema) if schema else own_schema
-        relation = _relation(connection, lake, table, snapshot)
+        relation = whole_rows(connection, table, snapshot, is_local=lake.is_local)
         pinned[table] = snapshot.version()
         read = [snapshot]
         overlay = overlays(table, snapshot.version()) if overlays is not None else None
         if overlay is not None and (version is None or overlay.table in (versions or {})):
             other = _other(lake, overlay.table, (versions or {}).get(overlay.table), as_of)
             if other is not None:
-                own = connection.sql(relation)
-                types = dict(zip(own.columns, map(str, own.types), strict=True))
-                relation = overlay.select(relation, _relation(connection, lake, overlay.table, other), types)
+                types = column_types(connection, relation)
+                relation = overlay.select(
+                    relation, whole_rows(connection, overlay.table, other, is_local=lake.is_local), types
+                )
                 pinned[overlay.table] = other.version()
                 read.append(other)
         if files is not None and lake.is_local:
             files.extend(uri for one in read for uri in one.file_uris())
+        if not access.is_whole:
+            _check_values(access, table)
+            relation = granted_rows(relation, column_types(connection, relation), access)
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {within}")
-        connection.execute(f"CREATE OR REPLACE VIEW {within}.{name} AS {relation}")
+        with applying(table, snapshot.version(), lake.principal):
+            connection.execute(f"CREATE OR REPLACE VIEW {within}.{name} AS {relation}")
     return pinned
+
+
+def _check_values(access: TableAccess, table: str) -> None:
+    """Refuse masks and filters that are not one expression each over the row's own columns (raises ValueError)."""
+    for name, mask in (access.columns or {}).items():
+        if mask is not None:
+            check_expression(mask, f"the mask of {object_name(table)}.{name}")
+    if access.row_filter is not None:
+        check_expression(access.row_filter, f"the row filter of {object_name(table)}")
+
+
+@lru_cache(maxsize=1024)
+def check_expression(text: str, what: str) -> None:
+    """Refuse a mask or row filter unless it is one SQL expression over a row's own columns.
+
+    Parameters
+    ----------
+    text
+        SQL.
+    what
+        What it is, for the error: "the mask of raw.flights.tailnum".
+
+    Raises
+    ------
+    ValueError
+        With what is wrong.
+
+    Examples
+    --------
+    >>> check_expression("left(tailnum, 1) || '…'", "the mask")
+    >>> check_expression("true) --", "the row filter")
+    Traceback (most recent call last):
+    ValueError: the row filter: not one SQL expression: true) --
+    """
+    if not text.strip():
+        raise ValueError(f"{what}: wanted one SQL expression, found nothing")
+    with parser().cursor() as cursor:
+        try:
+            check_value(parse_tree(f"SELECT (\n{text}\n)", cursor), what)
+        except NotOneValue:
+            raise
+        except ValueError:
+            raise ValueError(f"{what}: not one SQL expression: {text}") from None
 
 
 def _other(lake: Lake, table: str, version: int | None, as_of: datetime | None) -> DeltaTable | None:
     """Open the table of an overlay; None if it did not exist yet."""
     try:
-        return lake.snapshot(table, version, as_of=as_of if version is None else None)
+        return lake.without_guard().snapshot(table, version, as_of=as_of if version is None else None)
     except (TableNotFound, NotYetCreated):
         return None
 
@@ -176,10 +231,12 @@ def query(
                 return False
             return stack.enter_context(functions.made_for(tree, connection, versions or {}, as_of))
 
-        relation = _relation_of(connection, lake, sql, versions, as_of, tables, overlays, span, made)
+        relation, read = _relation_of(connection, lake, sql, versions, as_of, tables, overlays, span, made)
         if narrow is not None:
             relation = narrow(relation)
-        return (relation if limit is None else relation.limit(limit)).pl()
+        rows = (relation if limit is None else relation.limit(limit)).pl()
+        record_reads(lake, read, rows.height)
+        return rows
 
 
 def query_batches(
@@ -192,10 +249,15 @@ def query_batches(
 ) -> Iterator[pl.DataFrame]:
     """Yield the rows of `query` some at a time, one frame at least, without holding all of them."""
     with duckdb.connect(":memory:") as connection:
-        relation = _relation_of(connection, lake, sql, versions, None, None, overlays, None, None)
-        yield relation.limit(0).pl()
-        for batch in relation.to_arrow_reader(rows):
-            yield pl.DataFrame(batch)
+        relation, read = _relation_of(connection, lake, sql, versions, None, None, overlays, None, None)
+        given = 0
+        try:
+            yield relation.limit(0).pl()
+            for batch in relation.to_arrow_reader(rows):
+                given += batch.num_rows
+                yield pl.DataFrame(batch)
+        finally:  # also when who reads stops before the end
+            record_reads(lake, read, given)
 
 
 def _relation_of(  # noqa: PLR0917 - private
@@ -208,10 +270,18 @@ def _relation_of(  # noqa: PLR0917 - private
     overlays: Overlays | None,
     span: tuple[datetime, datetime] | None,
     made: Callable[[dict[str, Any]], bool] | None,
-) -> duckdb.DuckDBPyRelation:
-    """Attach what a SELECT reads to a new connection, close it in, and give the SELECT's rows, not yet computed."""
+) -> tuple[duckdb.DuckDBPyRelation, dict[tuple[str, int], tuple[str, ...]]]:
+    """Attach what a SELECT reads to a new connection, close it in, and give the SELECT's rows, not yet computed.
+
+    Returns
+    -------
+    tuple
+        The rows, and the columns that are read of each table and version, which are none where nobody keeps account.
+    """
     tree = parse_tree(sql, connection)
     check_reads_tables_only(tree)
+    if lake.guard is not None:
+        check_principals_sql(tree)
     dated = take_dates(tree)
     of_own_date = {one.schema for one in dated}
     named = {table_of(node) for node in base_tables(tree) if node["schema_name"] not in of_own_date}
@@ -219,9 +289,12 @@ def _relation_of(  # noqa: PLR0917 - private
     pinned = attach(
         connection, lake, named if tables is None else tables, versions, as_of=as_of, overlays=overlays, files=files
     )
+    # Not the tables of overlays, whose rows are a part of the view.
+    own = {table: version for table, version in pinned.items() if table in named or tables is not None}
+    read = _columns_read(connection, lake, tree, own, None)
     for one in dated:
         version = {one.table: one.version} if one.version is not None else {}
-        attach(
+        opened = attach(
             connection,
             lake,
             [one.table],
@@ -231,9 +304,10 @@ def _relation_of(  # noqa: PLR0917 - private
             schema=one.schema,
             files=files,
         )
+        read |= _columns_read(connection, lake, tree, {one.table: opened[one.table]}, one.schema)
     # A misspelt name raises, so that its version is not silently ignored.
     for table in ((versions or {}).keys() | named) - pinned.keys():
-        lake.snapshot(table)
+        lake.version(table)
     ends = ("-infinity", "infinity") if span is None else tuple(at.astimezone(UTC).isoformat() for at in span)
     for name, at in zip(("span_start", "span_end"), ends, strict=True):
         connection.execute(f"SET VARIABLE {name} = TIMESTAMPTZ {literal(at)}")
@@ -241,7 +315,37 @@ def _relation_of(  # noqa: PLR0917 - private
         check_predicts_nothing(tree)
     is_changed = made is not None and made(tree)
     _close_in(connection, files)
-    return connection.sql(_written(tree, connection) if dated or is_changed else sql)
+    return connection.sql(_written(tree, connection) if dated or is_changed else sql), read
+
+
+def record_reads(lake: Lake, read: Mapping[tuple[str, int], tuple[str, ...]], rows: int) -> None:
+    """Tell who keeps account of the lake's reads of those of a SELECT, with the rows of its answer."""
+    for (table, version), columns in read.items():
+        lake.record_read(table, version, columns, rows)
+
+
+def _columns_read(
+    connection: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    tree: dict[str, Any],
+    pinned: Mapping[str, int],
+    schema: str | None,
+) -> dict[tuple[str, int], tuple[str, ...]]:
+    """Columns of each table that the SELECT names, all where it has a star, for who keeps account of reads."""
+    if lake.reads is None:
+        return {}
+    named = {
+        str(part).lower()
+        for node in nodes(tree)
+        for part in (*(node.get("column_names") or ()), *(node.get("using_columns") or ()))
+    }
+    has_star = any(node.get("class") == "STAR" or node.get("type") == "SHOW_REF" for node in nodes(tree))
+    read = {}
+    for table, version in pinned.items():
+        own_schema, name = sql_name(table)
+        columns = connection.sql(f"SELECT * FROM {quoted(schema) if schema else own_schema}.{name} LIMIT 0").columns
+        read[table, version] = tuple(one for one in columns if has_star or one.lower() in named)
+    return read
 
 
 def _close_in(connection: duckdb.DuckDBPyConnection, files: Iterable[str]) -> None:
@@ -307,32 +411,3 @@ def parser() -> duckdb.DuckDBPyConnection:
     It has no threads of its own, which a process that is forked would miss.
     """
     return duckdb.connect(":memory:", config={"threads": 1})
-
-
-def _relation(connection: duckdb.DuckDBPyConnection, lake: Lake, table: str, snapshot: DeltaTable) -> str:
-    """Make a SELECT of the snapshot's rows, with the columns, order and types of its Delta schema."""
-    schema = scan(snapshot).collect_schema()
-    if not lake.is_local or needs_delta_reader(snapshot):
-        name = f"lake:{table}@{snapshot.version()}"
-        # DuckDB reads a dataset itself, so only the columns and files that a query needs cross the network.
-        whole = needs_delta_reader(snapshot)
-        connection.register(name, read_arrow(snapshot) if whole else snapshot.to_pyarrow_dataset())
-        return f"SELECT {', '.join(map(quoted, schema))} FROM {quoted(name)}"
-    types = dict(zip(schema, connection.from_arrow(pl.DataFrame(schema=schema).to_arrow()).types, strict=True))
-    # The empty relation supplies columns that no file has yet; files that lack an added column give null.
-    empty = ", ".join(f"NULL::{kind} AS {quoted(name)}" for name, kind in types.items())
-    files = snapshot.file_uris()
-    if not files:
-        return f"SELECT {empty} WHERE false"
-    partitions = snapshot.metadata().partition_columns
-    hive_types = ", ".join(f"{literal(name)}: {types[name]}" for name in partitions)
-    options = (
-        f", hive_partitioning = true, hive_types = {{{hive_types}}}" if partitions else ", hive_partitioning = false"
-    )
-    if not files_are_alike(snapshot):
-        options += ", union_by_name = true"  # only if needed: it opens every file each time the view is bound
-    columns = ", ".join(map(quoted, schema))
-    return (
-        f"SELECT {columns} FROM (SELECT {empty} WHERE false UNION ALL BY NAME "
-        f"SELECT * FROM read_parquet([{', '.join(map(literal, files))}]{options}))"
-    )

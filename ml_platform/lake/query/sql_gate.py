@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_platform.lake.query.time_travel_sql import nodes
 
-_MAKE_ROWS = {"range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree"}
+MAKE_ROWS = frozenset({"range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree"})
 # Functions of values that tell of the process, or of the text of views, which names files.
 _TELL = re.compile(
     r"current_setting|getenv|pg_get_\w+|query|query_table|\w*_scan|read_\w+|glob|duckdb_\w+|pragma_\w+|"
@@ -46,7 +46,7 @@ def check_reads_tables_only(tree: Any) -> None:
             raise OutsideTheLake(f"SHOW {name}".strip())
         elif kind == "TABLE_FUNCTION":
             function = node["function"]
-            if function.get("function_name", "").lower() not in _MAKE_ROWS or function.get("schema"):
+            if function.get("function_name", "").lower() not in MAKE_ROWS or function.get("schema"):
                 raise OutsideTheLake(f"{function.get('function_name')}()")
         elif node.get("class") == "FUNCTION" and _TELL.fullmatch(str(node.get("function_name"))):
             raise OutsideTheLake(f"{node['function_name']}()")

@@ -37,6 +37,13 @@ class Lake(LakeReader):
         Local folder or object-store URI (`s3://bucket/lake`).
     storage_options
         Credentials and endpoints of the object store, as `deltalake` takes them.
+    guard
+        Decides what the one who reads and writes may: columns that are not granted are absent, masked ones hold the
+        mask's value, rows that a filter refuses do not exist. None: everything.
+    reads
+        Told of every read, for an audit.
+    path
+        How the tables are reached, for `reads`: `notebook`, `batch` …
 
     Examples
     --------
@@ -192,17 +199,18 @@ class Lake(LakeReader):
         """
         if version is None and as_of is None:
             raise ValueError(f"Restoring '{table}' wants a version or an instant; `history` lists both.")
-        wanted = self.snapshot(table, version, as_of=as_of).version()
+        self.check("modify", table)
+        wanted = self._opened(table, version, as_of=as_of).version()
 
         def attempt() -> int:
-            target = self.snapshot(table)
+            target = self._opened(table)
             if target.version() == wanted:
                 return wanted
             undone = restored_numbers(self.deliveries(table, wanted), self.deliveries(table, target.version()))
             target.restore(
                 wanted, commit_properties=commits.properties(*undone), post_commithook_properties=commits.HOOKS
             )
-            return self.version(table)
+            return self._opened(table).version()
 
         return self.retried(table, "restore", attempt)
 
@@ -218,7 +226,14 @@ class Lake(LakeReader):
             sync_table(self.snapshot(table), Path(self.location(table)), Path(self.uri))
 
     def retried(self, table: str, operation: str, attempt: Callable[[], T]) -> T:
-        """Repeat a commit that lost a race (see `ml_platform.lake.storage.commits.retried`)."""
+        """Repeat a commit that lost a race (see `ml_platform.lake.storage.commits.retried`).
+
+        Raises
+        ------
+        AccessDenied
+            Where the guard does not grant `modify`.
+        """
+        self.check("modify", table)
         return commits.retried(table, operation, attempt, newest=lambda: self._open(table))
 
     def write(
@@ -245,6 +260,7 @@ class Lake(LakeReader):
         configuration
             Properties of the table, when it is created.
         """
+        self.check("modify", table)
         if isinstance(rows, pl.DataFrame):
             rows = without_suppressed(self, table, rows)
         whole = mode == "overwrite" and where is None
@@ -277,7 +293,7 @@ class Lake(LakeReader):
             if commits.is_violation(error):
                 raise ValueError(why_refused(table, target, where, error)) from error
             raise
-        return target.version() if target is not None else self.version(table)
+        return target.version() if target is not None else self._opened(table).version()
 
     def _storable(self, frame: pl.DataFrame, table: str) -> pl.DataFrame:
         return without_suppressed(self, table, storable(frame, table))
