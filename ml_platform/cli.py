@@ -139,7 +139,7 @@ def promote(
 
     try:
         settings = Settings()
-        endpoint = promote_version(settings, model, version, by=promoter(settings), reason=reason)
+        endpoint = promote_version(settings, model, version, by=promoter(settings, model), reason=reason)
     except (LookupError, ValueError, BundleRefused, ReleaseConflict, MayNotPromote) as error:
         stop(f"{model} version {version} was not promoted: {error}")
     except RegistryBehind as error:
@@ -158,7 +158,7 @@ def rollback(model: Model, reason: Annotated[str, typer.Option(help=REASON)] = "
 
     try:
         settings = Settings()
-        endpoint = roll_back(settings, model, by=promoter(settings), reason=reason)
+        endpoint = roll_back(settings, model, by=promoter(settings, model), reason=reason)
     except (LookupError, ValueError, BundleRefused, ReleaseConflict, MayNotPromote) as error:
         stop(f"{model} was not rolled back: {error}")
     except RegistryBehind as error:
@@ -193,6 +193,8 @@ def run(model: Model) -> None:
     from ml_platform.registry.stored_documents import DocumentUnreadable
 
     try:
+        promoter(Settings(), model, "train")
+        promoter(Settings(), model)
         chosen = ports()
         make_databases(Settings())
         # From here on this process is one of the platform's own: same folders, same addresses.
@@ -202,7 +204,9 @@ def run(model: Model) -> None:
         done = run_in_home(current_project(), model, tell=say, dagster_url=f"http://127.0.0.1:{chosen['dagster']}")
     except RunInterrupted as error:
         stop(str(error), INTERRUPTED)
-    except (LookupError, CannotStart, RunFailed, SpecError, ReleaseConflict, DocumentUnreadable) as error:
+    except (
+        LookupError, CannotStart, RunFailed, SpecError, ReleaseConflict, DocumentUnreadable, MayNotPromote,
+    ) as error:  # fmt: skip
         stop(str(error))
     for warning in done.warnings:
         say(f"warning: {warning}")

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ml_platform.project import ProjectNotFound, current_project
+from ml_platform.promotion.promoters import promoter
 from ml_platform.settings import Settings
 from ml_platform.terminal import say, stop
 
@@ -125,6 +126,7 @@ def automl(  # noqa: PLR0917 - typer takes options as arguments
             season=season,
             known_ahead=tuple(known_ahead or ()),
         )
+        promoter(Settings(), model, "train")
         done = run_automl(
             current_project(), Settings(), options, model=model, name=name, table=table, data=data, tell=say
         )

@@ -72,6 +72,8 @@ class KeyStore:
         The platform's `keys_dir`.
     audit
         The platform's `audit_dir`, for who makes, rotates and revokes keys; None for who only reads them.
+    by
+        Who does; the user of this process when None.
 
     Examples
     --------
@@ -82,9 +84,9 @@ class KeyStore:
     ('nightly job', None, False)
     """
 
-    def __init__(self, folder: Path, audit: Path | None = None) -> None:
+    def __init__(self, folder: Path, audit: Path | None = None, *, by: str | None = None) -> None:
         self.folder = folder
-        self._audit = audit
+        self._audit, self._by = audit, by
         self._path = folder / "keys.json"
         self._lock = threading.Lock()
         self._stamp: tuple[int, int, int] | None = None
@@ -251,7 +253,9 @@ class KeyStore:
         """Record it before it is done: nothing happens to a key that is not in the audit log."""
         if self._audit is not None:
             roles, models = ", ".join(key.roles), ", ".join(key.models)
-            record_event(self._audit, self.folder, action, f"{key.id} '{key.name}': {roles}; models {models}{more}")
+            record_event(
+                self._audit, self.folder, action, f"{key.id} '{key.name}': {roles}; models {models}{more}", by=self._by
+            )
 
 
 def includes_role(held: Iterable[str], role: str) -> bool:

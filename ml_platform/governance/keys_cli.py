@@ -5,7 +5,11 @@ from typing import Annotated
 
 import typer
 
+from ml_platform.governance.access.changes import PLATFORM_OBJECT, check_not_locked_out
+from ml_platform.governance.access.principals import principal_of_key
+from ml_platform.governance.access.speaker import policy_store, require
 from ml_platform.governance.keys import ALL_MODELS, ROLES, Key, KeyStore
+from ml_platform.lake.access import AccessDenied
 from ml_platform.settings import Settings
 from ml_platform.terminal import say, stop
 
@@ -27,12 +31,20 @@ def create(
 
     Example: ml-platform keys create "nightly job" --role predict --model my_model --days 90
     """
+    store = _store(makes_admin="admin" in role and not model)
     try:
-        key, token = _store().create(name, roles=role, models=model or [ALL_MODELS], days=days, rate=rate, burst=burst)
+        key, token = store.create(name, roles=role, models=model or [ALL_MODELS], days=days, rate=rate, burst=burst)
     except ValueError as error:
         stop(f"no key was made: {error}")
     say(f"Key {key.id} for '{key.name}'. It is shown this once:", err=True)
     typer.echo(token)
+    settings = Settings()
+    if policy_store(settings, with_owners=False).in_use() and not key.may("admin", ALL_MODELS):
+        say(
+            f"An access policy is in force: the key can do nothing until something is granted to service:{key.name} or "
+            "a group that it is in (ml-platform grant …).",
+            err=True,
+        )
 
 
 @app.command("list")
@@ -67,16 +79,35 @@ def rotate(
 @app.command()
 def revoke(key_id: KeyId) -> None:
     """Revoke a key, at once and for good."""
+    store = _store()
     try:
-        key = _store().revoke(key_id)
-    except LookupError as error:
+        _check_admins_stay(store, key_id)
+        key = store.revoke(key_id)
+    except (LookupError, ValueError) as error:
         stop(str(error))
     say(f"Key {key.id} ('{key.name}') is revoked; servers follow within a second.")
 
 
-def _store() -> KeyStore:
-    settings = Settings()
-    return KeyStore(settings.keys_dir, settings.audit_dir)
+def _store(*, makes_admin: bool = False) -> KeyStore:
+    """The store, for an admin; where no admin has a valid key, whoever has the files may make one for an admin."""
+    settings, now = Settings(), datetime.now(UTC)
+    known = KeyStore(settings.keys_dir).keys()
+    has_admin = any(key.may("admin", ALL_MODELS) and key.is_valid(now) for key in known)
+    by = None
+    if has_admin or not makes_admin:
+        try:
+            by = require(settings, "manage", PLATFORM_OBJECT, role="admin").text
+        except AccessDenied as error:
+            stop(str(error))
+    return KeyStore(settings.keys_dir, settings.audit_dir, by=by if has_admin else None)
+
+
+def _check_admins_stay(store: KeyStore, key_id: str) -> None:
+    """Refuse to revoke the last key that could change an access policy in force (raises LockedOut)."""
+    now = datetime.now(UTC)
+    known = store.keys()
+    others = [principal_of_key(key) for key in known if key.id != key_id and key.is_valid(now)]
+    check_not_locked_out(policy_store(Settings(), with_owners=False).read(), others, now)
 
 
 def _state(key: Key) -> str:

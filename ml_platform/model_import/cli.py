@@ -105,7 +105,7 @@ def import_(  # noqa: PLR0917 - typer takes options as arguments
 
     try:
         settings, project = Settings(), current_project()
-        by, folder = promoter(settings), find_folder(project, model)
+        by, folder = promoter(settings, model, "register"), find_folder(project, model)
         declared = read_declaration(signature).merged(
             {
                 "inputs": split_names(inputs),

@@ -66,7 +66,7 @@ def request(
         if serving is not None and known[version] in {target.digest for target in serving.targets}:
             raise ValueError(f"it serves already (revision {serving.revision}), and needs no approval")
         done = request_approval(
-            settings, model, version, known[version], by=promoter(settings), comment=reason, renew=True
+            settings, model, version, known[version], by=promoter(settings, model), comment=reason, renew=True
         )
     except (LookupError, ValueError, MayNotPromote, EnvironmentUnknown) as error:
         _stop(model, version, error)
@@ -101,7 +101,7 @@ def _answer(settings: Settings, model: str, version: int, *, approve: bool, comm
     from ml_platform.registry.digests import BundleRefused
 
     try:
-        return answer_request(settings, model, version, by=promoter(settings), approve=approve, comment=comment)
+        return answer_request(settings, model, version, by=promoter(settings, model), approve=approve, comment=comment)
     except (LookupError, ValueError, BundleRefused, MayNotPromote, EnvironmentUnknown) as error:
         _stop(model, version, error)
     except RegistryBehind as error:

@@ -60,7 +60,7 @@ def publish(
         document = publish_composition(
             ReleaseStore(settings.releases_dir),
             declared[name],
-            by=promoter(settings),
+            by=promoter(settings, name),
             reason=reason,
             expected_revision=revision,
         )
@@ -83,7 +83,7 @@ def retire(name: Name, reason: Annotated[str, typer.Option(help="Why; it goes in
         document = next(store.history(name), None) if name in unreadable else composed.get(name)
         if document is None:
             raise LookupError(unknown(name, composed, what="composed endpoint"))
-        by = promoter(settings)
+        by = promoter(settings, name)
         store.publish(
             name, None, description=document.description, owner=document.owner, reason=reason, by=by
         )  # fmt: skip

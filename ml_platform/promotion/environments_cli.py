@@ -65,7 +65,7 @@ def promote(  # noqa: PLR0917 - typer takes options as arguments
             target,
             reference,
             source_name=current.name if current else "",
-            by=promoter(target),
+            by=promoter(target, reference.partition("@")[0]),
             reason=reason,
             overrule_gate=overrule_gate,
             contract_changes=contract_changes,

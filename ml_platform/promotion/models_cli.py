@@ -245,7 +245,7 @@ def retire(
             stop("Nothing was changed. To retire it: --yes" + (" --force" if blocking else ""))
         if blocking and not force:
             stop(f"{model} was not retired: {'; '.join(blocking)}. To retire it all the same: --force")
-        documents = retire_model(settings, model, by=promoter(settings), reason=reason)
+        documents = retire_model(settings, model, by=promoter(settings, model), reason=reason)
     except (LookupError, ReleaseConflict, SpecError, ProjectNotFound, MayNotPromote, EnvironmentUnknown) as error:
         stop(f"{model} was not retired: {error}")
     except RegistryBehind as error:

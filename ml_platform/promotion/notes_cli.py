@@ -192,7 +192,7 @@ def _change(model: str, change: "Callable[[str], Notes]") -> "Notes":
 
     try:
         settings = Settings()
-        notes = change(promoter(settings))
+        notes = change(promoter(settings, model))
     except (LookupError, ValueError, DocumentUnreadable, MayNotPromote, EnvironmentUnknown) as error:
         stop(str(error))
     try:

@@ -79,7 +79,10 @@ def traffic(  # noqa: PLR0917 - typer takes options as arguments
             )
             before = ReleaseStore(Settings().releases_dir).revision(name)
             settings = Settings()
-            endpoint = change_traffic(settings, name, change, by=promoter(settings), reason=reason)
+            by = promoter(settings, name)
+            if model is not None and model != name:
+                promoter(settings, model)
+            endpoint = change_traffic(settings, name, change, by=by, reason=reason)
             if endpoint.revision == before:
                 say("nothing changed: this is what serves already")
         elif shadow or key or model:

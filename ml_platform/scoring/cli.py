@@ -99,6 +99,8 @@ def score_command(overlays_of: "Callable[[Lake], Overlays]") -> Callable[..., No
         from ml_platform.distribution import ExtraMissing
         from ml_platform.features.views.load import load_views
         from ml_platform.features.views.recorded_definitions import ViewChanged
+        from ml_platform.governance.access.objects import CatalogueObject
+        from ml_platform.governance.access.speaker import require
         from ml_platform.lake.storage.tables import Lake
         from ml_platform.project import current_project
         from ml_platform.registry.digests import BundleRefused
@@ -112,6 +114,8 @@ def score_command(overlays_of: "Callable[[Lake], Overlays]") -> Callable[..., No
             overwrite=overwrite, name=name, executor=executor.value,
         )  # fmt: skip
         try:
+            base = CatalogueObject("endpoint", (model.partition("@")[0],))
+            require(settings, "explain" if explain else "predict", base, role="explain" if explain else "predict")
             with _progress() as on_progress:
                 report = run(
                     settings,

@@ -135,6 +135,8 @@ def test_every_key_of_the_yaml_on_the_pages_exists() -> None:
     seen = 0
     for path, text in blocks("yaml"):
         document = yaml.safe_load(text)
+        if isinstance(document, list):  # steps of a CI job
+            continue
         if top & set(document):
             continue
         if set(document) <= {"dev", "staging", "prod"}:

@@ -39,7 +39,7 @@ def test_a_terminal_says_it_and_ledger_and_mlflow_have_it(
     registered: Shops, monkeypatch: pytest.MonkeyPatch, trained_shops: tuple[Shops, TrainedModel]
 ) -> None:
     monkeypatch.setenv("ML_PLATFORM_HOME", str(registered.settings.home))
-    monkeypatch.setattr("ml_platform.promotion.notes_cli.promoter", lambda _: "ann")
+    monkeypatch.setattr("ml_platform.promotion.notes_cli.promoter", lambda *_: "ann")
 
     def run(*words: str, code: int = 0) -> str:
         result = CliRunner().invoke(app, ["models", *words])

@@ -31,7 +31,7 @@ class DeclaredGrant(Declared):
     """Privileges on objects for principals."""
 
     privileges: Texts = Field(min_length=1, description="Privileges, or `all`.")
-    on: Texts = Field(min_length=1, description="Catalogue objects: raw.flights, model:my_model, namespace:risk …")
+    objects: Texts = Field(min_length=1, description="Catalogue objects: raw.flights, model:my_model, namespace:risk …")
     to: Texts = Field(min_length=1, description="Principals: user:<name>, service:<key name>, group:<name>.")
     until: date | None = Field(None, description="Last day (UTC) on which it counts; for good when absent.")
     reason: str = Field("", description="Why.")
@@ -150,7 +150,7 @@ def _grants(
         until = None
         if one.until is not None:
             until = datetime.combine(one.until, datetime.max.time(), UTC)
-        for text in one.on:
+        for text in one.objects:
             on = parse_object(text)
             editor.check_object(on)
             grants += [

@@ -20,8 +20,6 @@ _ASK = (
     "Set ML_PLATFORM_KEY to your key; an admin makes one by ml-platform keys create. Where no admin has a valid key "
     'any more, whoever has the files does: ml-platform keys create "name" --role admin.'
 )
-# What a role of a key lets its holder do, by privilege; an admin everything.
-_ROLE_OF = {"predict": "predict", "explain": "explain", "use_feature": "predict", "modify": "push"}
 
 
 class KeyWanted(AccessDenied):
@@ -82,10 +80,11 @@ def speaker(settings: Settings, store: PolicyStore | None = None) -> Principal:
     return Principal(this_user(), "user", is_admin=True)
 
 
-def require(settings: Settings, privilege: str, wanted: CatalogueObject, *, role: str | None = None) -> Principal:
+def require(settings: Settings, privilege: str, wanted: CatalogueObject, *, role: str) -> Principal:
     """Refuse a command of somebody who may not; else give who it is, for ledger and log.
 
-    A key needs the role (the privilege's by default) and, where a policy is in force, the privilege on the object.
+    A key needs the role for the model, or for all models where the object is none; and, where a policy is in force, the
+    privilege on the object.
 
     Raises
     ------
@@ -98,15 +97,15 @@ def require(settings: Settings, privilege: str, wanted: CatalogueObject, *, role
         return principal
     key = speaking_key(settings)
     assert key is not None  # else `speaker` had refused
-    if wanted.kind in ("model", "endpoint", "training_set"):
-        needed = role or _ROLE_OF.get(privilege, "promote")
-        if not key.may(needed, wanted.parts[0]):
-            remedy = f'The key lacks the role {needed} on it: ml-platform keys create "{key.name}" --role {needed} …'
-            raise AccessDenied(principal.text, privilege, wanted.text, remedy)
+    model = wanted.parts[0] if wanted.kind in ("model", "endpoint", "training_set") else ALL_MODELS
+    if not key.may(role, model):
+        scope = "" if model == ALL_MODELS else f" --model {model}"
+        remedy = (
+            f'The key lacks the role: an admin makes one by ml-platform keys create "{key.name}" --role {role}{scope}'
+        )
+        raise AccessDenied(principal.text, privilege, wanted.text, remedy)
     if store.in_use():
         check_allowed(store.policy, principal, privilege, wanted)
-    elif wanted.kind not in ("model", "endpoint", "training_set") and not principal.is_admin:
-        raise AccessDenied(principal.text, privilege, wanted.text, "Without a policy that is for keys with role admin.")
     return principal
 
 

@@ -42,7 +42,7 @@ def start(  # noqa: PLR0917 - typer takes options as arguments
         settings = Settings()
         store = ReleaseStore(settings.releases_dir)
         policy = _policy(store, name, steps, minutes, min_requests)
-        endpoint = begin_walk(settings, name, version, policy=policy, by=promoter(settings), reason=reason)
+        endpoint = begin_walk(settings, name, version, policy=policy, by=promoter(settings, name), reason=reason)
     except _errors() as error:
         stop(f"version {version} does not walk: {fault_of(name, error)}")
     _tell(endpoint)
@@ -123,7 +123,7 @@ def abort(name: Name, reason: Reason) -> None:
 
     try:
         settings = Settings()
-        endpoint = abort_walk(settings, name, by=promoter(settings), reason=reason)
+        endpoint = abort_walk(settings, name, by=promoter(settings, name), reason=reason)
     except _errors() as error:
         stop(fault_of(name, error))
     _tell(endpoint)
@@ -136,7 +136,7 @@ def resume(name: Name, reason: Reason) -> None:
 
     try:
         settings = Settings()
-        endpoint = take_up_walk(settings, name, by=promoter(settings), reason=reason)
+        endpoint = take_up_walk(settings, name, by=promoter(settings, name), reason=reason)
     except _errors() as error:
         stop(fault_of(name, error))
     _tell(endpoint)

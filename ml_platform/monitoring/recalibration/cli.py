@@ -53,9 +53,9 @@ def recalibrate(
         if resume is not None:
             if dry_run:
                 raise ValueError("--resume changes something, --dry-run does not: leave one of them out")
-            say(resume_recalibration(settings, model, by=promoter(settings), reason=resume))
+            say(resume_recalibration(settings, model, by=promoter(settings, model), reason=resume))
         report = recalibrate_model(
-            settings, spec, folder, by=promoter(settings), until=_instant(until), dry_run=dry_run
+            settings, spec, folder, by=promoter(settings, model), until=_instant(until), dry_run=dry_run
         )
     except (
         *(LookupError, ValueError, OverflowError, BundleRefused, ReleaseConflict, MayNotPromote),
