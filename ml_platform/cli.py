@@ -81,6 +81,7 @@ def status(model: Annotated[str | None, typer.Argument(help="Only this one; all 
     """Show what serves and how it does: versions, drift and performance as last measured, and what is wrong now."""
     from ml_platform.monitoring.status_text import canary_lines, firing_lines, status_lines
     from ml_platform.promotion.composed_cli import composed_lines
+    from ml_platform.registry.approved_release import way_into_service
     from ml_platform.registry.composition import CompositionStore
     from ml_platform.registry.manifest import describe_targets
     from ml_platform.registry.releases import ReleaseStore
@@ -107,7 +108,7 @@ def status(model: Annotated[str | None, typer.Argument(help="Only this one; all 
     for name in sorted(shown & waiting.keys()):
         say(f"{name}: version {waiting[name]} is registered, and none is released.")
         say(f"  Why is on `{name}/release` in the Dagster UI; to release it whatever the gate found:")
-        say(f"  ml-platform promote {name} {waiting[name]} --reason …")
+        say(f"  {way_into_service(store, name, waiting[name])}")
     for name in sorted(shown & endpoints.keys()):
         endpoint = endpoints[name]
         shares = describe_targets(endpoint.targets)
@@ -216,6 +217,7 @@ def run(model: Model) -> None:
 def _tell_verdict(decision: "ReleaseDecision", evaluation: "Evaluation") -> None:
     """Print what the gate found, and how to ask what serves."""
     from ml_platform.governance.keys import KeyStore
+    from ml_platform.registry.approved_release import way_into_service
     from ml_platform.registry.example_request import curl_line, example_request
     from ml_platform.registry.releases import ReleaseStore
     from ml_platform.training.evaluation.guardrails.table import evaluation_lines
@@ -229,7 +231,7 @@ def _tell_verdict(decision: "ReleaseDecision", evaluation: "Evaluation") -> None
     store = ReleaseStore(settings.releases_dir)
     if store.endpoint(model) is None:
         say(f"Nothing of {model} serves. To serve it all the same:")
-        say(f'  ml-platform promote {model} {decision.version} --reason "…"')
+        say(f"  {way_into_service(store, model, decision.version)}")
         return
     say("With the server up (`make dev`, or `python -m ml_platform.serving` alone), ask for a prediction:")
     in_use = KeyStore(settings.keys_dir).in_use()

@@ -6,17 +6,16 @@ that was cut off was anchored before.
 """
 
 import polars as pl
-from deltalake.exceptions import DeltaError
 
 from ml_platform.governance.audit import record_event
 from ml_platform.governance.audit_chain import Finding
 from ml_platform.governance.audit_table import read_audit
+from ml_platform.lake.storage.damage import UNREADABLE, damage_in_words
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.registry.ledger import LEDGER, SCHEMA, Link, first_link, next_link, read_ledger
 from ml_platform.settings import Settings
 
 ANCHORED = "ledger anchored"
-UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, DeltaError)
 
 
 def anchor_ledger(settings: Settings, link: Link | None) -> None:
@@ -40,7 +39,7 @@ def verify_ledger(lake: Lake, settings: Settings) -> tuple[int, list[Finding]]:
     try:
         entries = read_ledger(lake).cast(pl.Schema(SCHEMA))
     except UNREADABLE as error:
-        return 0, [Finding(LEDGER, None, f"cannot be read: {str(error).strip().splitlines()[0]}")]
+        return 0, [Finding(LEDGER, None, f"cannot be read: {damage_in_words(error)}")]
     linked = entries.filter(pl.col("number").is_not_null()).sort("number")
     links: dict[int, str] = {}
     findings: list[Finding] = []

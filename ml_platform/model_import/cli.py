@@ -198,6 +198,8 @@ def read_rows(name: str | None, lake: object) -> "pl.DataFrame | None":
 
 
 def _tell(result: "ImportResult") -> None:
+    from ml_platform.registry.approved_release import way_into_service
+    from ml_platform.registry.releases import ReleaseStore
     from ml_platform.training.evaluation.guardrails.table import evaluation_lines
 
     trained, decision = result.trained, result.decision
@@ -218,4 +220,5 @@ def _tell(result: "ImportResult") -> None:
         say(f"It serves (revision {decision.revision}).")
     elif not result.evaluation.promote:
         say("It does not serve. To serve it all the same:")
-        say(f'  ml-platform promote {trained.model} {decision.version} --reason "…"')
+        store = ReleaseStore(Settings().releases_dir)
+        say(f"  {way_into_service(store, trained.model, decision.version)}")

@@ -14,7 +14,7 @@ from ml_platform.settings import Settings
 def request_approval(
     settings: Settings, model: str, version: int, digest: str, *, by: str, comment: str, renew: bool = False
 ) -> ApprovalRequest:
-    """Ask that a version may serve (raises NotApproved where no approval is needed).
+    """Ask that a version may serve.
 
     Parameters
     ----------
@@ -26,8 +26,16 @@ def request_approval(
         Who asks, and why.
     renew
         Ask again, for example after a rejection; else a request that exists stays as it is.
+
+    Raises
+    ------
+    NotApproved
+        Where no approval is needed.
+    Archived
+        When a person archived the version.
     """
     store = ReleaseStore(settings.releases_dir)
+    store.notes.check_not_archived(model, [version])
     revision = store.revision(model)
     request = store.approvals.request(model, version, digest, revision=revision, by=by, comment=comment, renew=renew)
     record_approvals(settings, model)

@@ -47,7 +47,9 @@ def history(
         return
     try:
         instant = read_instant(at, recorded=True).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
+    except OverflowError:
+        stop("--at: in UTC years go from 1 to 9999")
+    except ValueError as error:
         stop(f"--at: {error}")
     if instant > datetime.now(UTC):
         stop(f"--at: {instant:%Y-%m-%d %H:%M:%S} UTC has not come yet")

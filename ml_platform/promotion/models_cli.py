@@ -188,19 +188,25 @@ def prune(  # noqa: PLR0917 - typer takes options as arguments
     retention = Retention(timedelta(days=younger_than), keep_last, versions=bundles, served=served)
     try:
         settings = Settings()
+        by = promoter(settings) if yes else ""
         items = plan_prune(settings, retention, model)
         for item in items:
-            fate = f"stays: {item.keep}" if item.keep else ("removed" if yes else "would go")
+            fate = f"stays: {item.keep}" if item.keep else ("goes" if yes else "would go")
             say(f"{item.kind} {item.name[:12]}  {item.model or '-'}, {item.about}  {item.size:,} bytes  {fate}")
         going = [item for item in items if not item.keep]
         size = sum(item.size for item in going)
         if not yes:
             say(f"{len(going)} of {len(items)} would go, {size:,} bytes. To remove them: --yes")
             return
-        freed = remove(settings, items, by=promoter(settings), reason=reason)
     except (LookupError, ValueError, DocumentUnreadable, MayNotPromote, EnvironmentUnknown) as error:
         stop(f"Nothing was pruned: {error}")
-    say(f"{len(going)} of {len(items)} are removed, {freed:,} bytes are free")
+    try:
+        done = remove(settings, items, by=by, reason=reason)
+    except (LookupError, ValueError, OSError, DocumentUnreadable) as error:
+        stop(f"The pruning ended before its end: {error}. The same command goes on with what is left.")
+    say(f"{done.items} of {len(items)} are removed, {done.size:,} bytes are free")
+    if done.items < len(going):
+        say(f"{len(going) - done.items} were gone or in use by then.")
 
 
 @app.command()

@@ -1,7 +1,9 @@
 """Prunes what nothing needs any more: bundles, MLflow runs with their files, and files beside them; planned first."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from ml_platform.atomic_files import locked
 from ml_platform.governance.audit import record_event
 from ml_platform.promotion.pinned import Pins
 from ml_platform.promotion.prune_bundles import bundle_items, finish_removals, remove_bundle
@@ -42,10 +44,19 @@ def plan_prune(settings: Settings, retention: Retention, model: str | None = Non
     ]
 
 
-def prune(settings: Settings, items: Sequence[PruneItem], *, by: str, reason: str) -> int:
-    """Remove what a plan lets go, and finish what a killed pruning has left; returns the bytes that were freed.
+@dataclass(frozen=True)
+class Pruned:
+    """What a pruning has removed: how many of its items, and all bytes, those that a killed one had left too."""
 
-    A bundle that serves by now stays. A registered version that loses its bundle stays registered, and says so.
+    items: int
+    size: int
+
+
+def prune(settings: Settings, items: Sequence[PruneItem], *, by: str, reason: str) -> Pruned:
+    """Remove what a plan lets go, and finish what a killed pruning has left.
+
+    A bundle that serves by now stays, and what another pruning has removed meanwhile is passed over: one at a time
+    removes. A registered version that loses its bundle stays registered, and says so.
 
     Parameters
     ----------
@@ -57,17 +68,25 @@ def prune(settings: Settings, items: Sequence[PruneItem], *, by: str, reason: st
         For the audit log, and for versions without a bundle.
     """
     store, tracker = ReleaseStore(settings.releases_dir), Tracker(settings)
-    freed = finish_removals(store) + finish_runs(tracker)
-    for item in items:
-        if item.keep:
-            continue
-        record_event(settings.audit_dir, settings.keys_dir, "pruned", f"{item.kind} {item.name}, {item.about}", by=by)
-        if item.kind == "run":
-            remove_run(tracker, item.name, by=by)
-        elif item.kind != "bundle":
-            if not remove_file(settings, item):
+    removed = 0
+    with locked(settings.home / "prune.lock"):
+        freed = finish_removals(store) + finish_runs(tracker)
+        for item in items:
+            if item.keep:
                 continue
-        elif not remove_bundle(store, item, by=by, reason=reason):
-            continue
-        freed += item.size
-    return freed
+            what = f"{item.kind} {item.name}, {item.about}"
+            record_event(settings.audit_dir, settings.keys_dir, "pruned", what, by=by)
+            if _removed(settings, store, tracker, item, by=by, reason=reason):
+                removed += 1
+                freed += item.size
+    return Pruned(removed, freed)
+
+
+def _removed(
+    settings: Settings, store: ReleaseStore, tracker: Tracker, item: PruneItem, *, by: str, reason: str
+) -> bool:
+    if item.kind == "run":
+        return remove_run(tracker, item.name, by=by)
+    if item.kind == "bundle":
+        return remove_bundle(store, item, by=by, reason=reason)
+    return remove_file(settings, item)

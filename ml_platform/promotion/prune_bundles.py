@@ -41,17 +41,25 @@ def bundle_items(
             keep = "another bundle or a document names it" if path.name in named else ""
         if model is not None and owner != model:
             continue
-        age = datetime.now(UTC) - datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        try:
+            age = datetime.now(UTC) - datetime.fromtimestamp(path.stat().st_mtime, UTC)
+            size = sum(file.stat().st_size for file in path.iterdir())
+        except FileNotFoundError:
+            continue  # another pruning has just removed it
         if not keep and age < retention.younger_than:
             keep = f"younger than {retention.younger_than.days} days"
         about = ", ".join(f"version {version}" for version in versions) or "no version"
-        size = sum(file.stat().st_size for file in path.iterdir())
         yield PruneItem("bundle", path.name, owner or "", about, size, keep)
 
 
 def remove_bundle(store: ReleaseStore, item: PruneItem, *, by: str, reason: str) -> bool:
-    """Remove a bundle, unless it serves meanwhile; says first, where a version is without it from then on, who did."""
+    """Remove a bundle, unless it serves meanwhile; says first, where a version is without it from then on, who did.
+
+    False where it stays, and where there is none any more.
+    """
     path = store.bundle_path(item.name)
+    if not path.is_dir():
+        return False
     if item.model:
         with store.notes.stages_alone(item.model):  # nothing is released meanwhile
             if any(

@@ -23,9 +23,11 @@ def file_items(settings: Settings, retention: Retention, model: str | None = Non
 
 
 def remove_file(settings: Settings, item: PruneItem) -> bool:
-    """Remove one of these; False where something needs it by now."""
+    """Remove one of these; False where something needs it by now, or it is gone."""
     if item.kind == "automl":
         folder = settings.home / "automl" / item.model / item.name
+        if not folder.is_dir():
+            return False
         (folder / _LEADERBOARD).unlink(missing_ok=True)  # first: half of a run is none
         shutil.rmtree(folder, ignore_errors=True)
         return True
@@ -33,9 +35,10 @@ def remove_file(settings: Settings, item: PruneItem) -> bool:
         path = settings.studies_dir / item.model / f"{item.name}{_STUDIES}"
         return _unheld(path, remove=True)
     store = ReleaseStore(settings.releases_dir)
-    if store.bundle_path(item.name).is_dir():
+    path = store.folder / "conformal" / f"{item.name}.json"
+    if store.bundle_path(item.name).is_dir() or not path.is_file():
         return False
-    (store.folder / "conformal" / f"{item.name}.json").unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
     return True
 
 
@@ -80,4 +83,4 @@ def _unheld(path: Path, *, remove: bool = False) -> bool:
                 path.unlink(missing_ok=True)
             return free
     except FileNotFoundError:
-        return True
+        return not remove

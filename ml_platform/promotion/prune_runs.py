@@ -45,13 +45,19 @@ def run_items(tracker: Tracker, retention: Retention, model: str | None = None) 
             yield PruneItem("run", run_id, experiment.name, run.info.run_name or "run", size, keeps[run_id])
 
 
-def remove_run(tracker: Tracker, run_id: str, *, by: str) -> None:
-    """Delete a run, its files, and its logged models with theirs; what a kill leaves is finished by the next."""
+def remove_run(tracker: Tracker, run_id: str, *, by: str) -> bool:
+    """Delete a run, its files, and its logged models with theirs; what a kill leaves is finished by the next.
+
+    False where there is none any more.
+    """
     client = tracker.client
+    if not tracker.has_run(run_id):
+        return False
     run = client.get_run(run_id)
     client.set_tag(run_id, _PRUNED, by)
     client.delete_run(run_id)
     _remove_files(tracker, run)
+    return True
 
 
 def finish_runs(tracker: Tracker) -> int:

@@ -132,8 +132,12 @@ class Approvals:
         ------
         NotApproved
             When the model's versions need no approval.
+        ValueError
+            Without a reason, or with control characters in it.
         """
         policy = self._wanted_policy(model)
+        if not comment.strip():
+            raise ValueError("a request wants a reason: it goes into the ledger")
         check_text(comment, "comment")
         with self._alone(model):
             present = self.get(model, version)

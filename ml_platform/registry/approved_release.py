@@ -8,6 +8,7 @@ from ml_platform.registry.approvals import ApprovalRequest
 from ml_platform.registry.canary import release
 from ml_platform.registry.manifest import Endpoint, Target, describe_targets
 from ml_platform.registry.releases import ReleaseConflict, ReleaseStore
+from ml_platform.registry.version_notes import Archived
 
 _TICK = timedelta(milliseconds=1)  # documents tell milliseconds
 
@@ -43,10 +44,14 @@ def answer_and_release(
     ------
     LookupError, NotApproved, ValueError
         As `Approvals.decide`.
+    Archived
+        When a person archived the version; nothing is approved then.
     BundleRefused
         When its bundle is damaged; it is approved all the same.
     """
     with locked(store.folder / "locks" / f"{model}.answers.lock"):
+        if approve:
+            store.notes.check_not_archived(model, [version])  # first: an approval that is noted is a way into service
         request = store.approvals.decide(model, version, by=by, approve=approve, comment=comment)
         if not approve:
             return Answered(request)
@@ -58,15 +63,21 @@ def answer_and_release(
                 return Answered(request, document)
         newest = documents[-1] if documents else None
         revision = newest.revision if newest else 0
-        by_hand = f'to serve it all the same: ml-platform promote {model} {version} --reason "…"'
+        by_hand = f'to serve it all the same: ml-platform promote {model} {version} --reason "…"'  # it is approved
         if newest is not None and (obstacle := _obstacle(request, newest)):
             return Answered(request, not_released=f"{obstacle}; {by_hand}")
         try:
             target = Target(version=version, digest=request.digest)
             endpoint = release(store, model, target, reason=f"approved: {comment}", by=by, expected_revision=revision)
-        except ReleaseConflict as error:
+        except (ReleaseConflict, Archived) as error:
             return Answered(request, not_released=f"{error}; {by_hand}")
         return Answered(request, endpoint)
+
+
+def way_into_service(store: ReleaseStore, model: str, version: int) -> str:
+    """The command by which a person lets a version serve that the gate has not released."""
+    asks = store.approvals.policy(model) is not None
+    return f'ml-platform {"approvals request" if asks else "promote"} {model} {version} --reason "…"'
 
 
 def _obstacle(request: ApprovalRequest, newest: Endpoint) -> str:

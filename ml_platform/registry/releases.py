@@ -245,7 +245,7 @@ class ReleaseStore(BundleStore):
                 canary = _ended(current.walk, name, targets, action)
                 reason = f"{reason} ({canary.ended_by_this})"
             self._check_approved(model, name, targets)
-            self.notes.check_released(model, targets)
+            self.notes.check_not_archived(model, [target.version for target in targets])
             for target in targets:
                 if not self.bundle_path(target.digest).is_dir():  # removed since it was verified
                     self.read_bundle(target.digest)

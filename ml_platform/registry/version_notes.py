@@ -8,7 +8,7 @@ Imports no library but msgspec: serving depends on it.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ import msgspec
 
 from ml_platform.atomic_files import locked, replace_file
 from ml_platform.printable import check_text
-from ml_platform.registry.manifest import Struct, Target
+from ml_platform.registry.manifest import Struct
 from ml_platform.registry.stage_names import ARCHIVED, STAGES, Stage
 from ml_platform.registry.stored_documents import document_bytes, read_document
 
@@ -208,15 +208,15 @@ class NoteStore:
         with locked(self._locks / f"{model}.stages.lock"):
             yield
 
-    def check_released(self, model: str, targets: Sequence[Target]) -> None:
+    def check_not_archived(self, model: str, versions: Iterable[int]) -> None:
         """Check that none of these versions was archived by a person (raises Archived)."""
-        for target in targets:
-            stage = self.load(model, target.version).stage
+        for version in versions:
+            stage = self.load(model, version).stage
             if stage is not None and stage.name == ARCHIVED:
                 raise Archived(
-                    f"{model} version {target.version} was archived by {stage.by} at {stage.at:%Y-%m-%d %H:%M} UTC "
+                    f"{model} version {version} was archived by {stage.by} at {stage.at:%Y-%m-%d %H:%M} UTC "
                     f"({stage.text}), and may not serve; to take it out of the archive: ml-platform models unarchive "
-                    f'{model} {target.version} --reason "…"'
+                    f'{model} {version} --reason "…"'
                 )
 
     def _path(self, model: str, version: int | None) -> Path:

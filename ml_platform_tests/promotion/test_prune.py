@@ -2,6 +2,7 @@
 
 import fcntl
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 from ml_platform.cli import app
 from ml_platform.promotion.pinned import Pins
 from ml_platform.promotion.promote import promote_version
-from ml_platform.promotion.prune import plan_prune, prune
+from ml_platform.promotion.prune import Pruned, plan_prune, prune
 from ml_platform.promotion.prune_bundles import bundle_items
 from ml_platform.promotion.prune_item import PruneItem, Retention
 from ml_platform.promotion.prune_runs import _size
@@ -71,8 +72,8 @@ def test_what_stays_says_why(world: Shops) -> None:
 def test_a_version_without_bundle_says_who_and_the_rest_works_on(world: Shops) -> None:
     items = plan_prune(world.settings, ALL)
     digest = world.store.versions("flight_delay")[1]
-    freed = prune(world.settings, items, by="ann", reason="disk")
-    assert freed == sum(item.size for item in items if not item.keep) > 0
+    going = [item for item in items if not item.keep]
+    assert prune(world.settings, items, by="ann", reason="disk") == Pruned(len(going), sum(one.size for one in going))
     assert not world.store.bundle_path(digest).exists()
     assert facts_of(world.store, "flight_delay", 1).missing[0].startswith("its bundle was removed by ann at ")
     with pytest.raises(LookupError, match=r"bundle \w+ was removed by ann .*\(disk\); train the model again"):
@@ -80,7 +81,7 @@ def test_a_version_without_bundle_says_who_and_the_rest_works_on(world: Shops) -
     assert world.store.load_manifest(world.store.versions(NAME)[1]).model == NAME
     again = plan_prune(world.settings, ALL)
     assert [item for item in again if not item.keep] == []
-    assert prune(world.settings, again, by="ann", reason="disk") == 0
+    assert prune(world.settings, items, by="bob", reason="disk") == Pruned(0, 0)  # planned before, gone by now
     world.store.put_bundle(bundle(1))  # restored, or trained again
     assert facts_of(world.store, "flight_delay", 1).bundle_bytes is not None
 
@@ -111,6 +112,14 @@ def test_a_killed_pruning_is_ended_by_the_next(world: Shops, monkeypatch: pytest
     )
 
 
+def test_two_at_once_remove_everything_once(world: Shops) -> None:
+    items = plan_prune(world.settings, ALL)
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(lambda by: prune(world.settings, items, by=by, reason="disk"), ("ann", "bob")))
+    assert sum(one.items for one in done) == sum(not item.keep for item in items)
+    assert [item for item in plan_prune(world.settings, ALL) if not item.keep] == []
+
+
 def test_what_serves_since_the_plan_stays(world: Shops) -> None:
     items = plan_prune(world.settings, ALL)
     target = Target(version=1, digest=world.store.versions("flight_delay")[1])
@@ -128,7 +137,8 @@ def test_a_terminal_tells_first(world: Shops, monkeypatch: pytest.MonkeyPatch) -
     words = ["--younger-than", "0", "--keep-last", "0", "--bundles"]
     assert "To remove them: --yes" in run(*words)
     assert world.store.bundle_path(world.store.versions("flight_delay")[1]).exists()
-    assert "bytes are free" in run(*words, "--yes", "--reason", "disk")
+    said = run(*words, "--yes", "--reason", "disk")
+    assert ("bytes are free" in said, "would go" in said, "removed\n" in said) == (True, False, False)
     assert not world.store.bundle_path(world.store.versions("flight_delay")[1]).exists()
     assert "Nothing was pruned: no model 'nope'" in run("nope")
 
@@ -165,7 +175,7 @@ def test_files_of_automl_and_searches_go_and_what_is_in_use_stays(world: Shops) 
         }
         assert {item.model for item in plan_prune(world.settings, ALL, "flight_delay")} == {"flight_delay"}
         freed = prune(world.settings, items, by="ann", reason="disk")
-    assert freed == 5 + 2 + 3 + 2
+    assert freed == Pruned(3, 5 + 2 + 3 + 2)
     assert [path.name for path in (home / "automl" / NAME).iterdir()] == ["20240201T000000"]
     assert [path.name for path in studies.iterdir()] == ["held.journal"]
     assert [path.stem for path in intervals.iterdir()] == [served]

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from ml_platform.registry.approvals import ApprovalPolicy
-from ml_platform.registry.approved_release import Answered, answer_and_release
+from ml_platform.registry.approved_release import Answered, answer_and_release, way_into_service
 from ml_platform.registry.manifest import Target
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.registry.traffic import retire_endpoint, withdraw
+from ml_platform.registry.version_notes import Archived, NoteWish
 from ml_platform_tests.serving.releases import MODEL, bundle
 
 
@@ -50,6 +51,31 @@ def test_an_approved_version_serves_and_the_same_answer_finds_it_there(store: Re
     first = approve(store)
     assert (first.endpoint is not None, serving(store), store.revision(MODEL)) == (True, [2], 2)
     assert approve(store) == first
+
+
+def test_what_was_archived_is_not_approved_and_stays_out_when_it_comes_back(store: ReleaseStore) -> None:
+    store.notes.add(MODEL, 2, [NoteWish(action="stage", name="Archived", text="bad data")], by="cleo")
+    with pytest.raises(Archived, match=r"archived by cleo .*\(bad data\), and may not serve"):
+        approve(store)
+    request = store.approvals.get(MODEL, 2)
+    assert request is not None
+    assert [event.action for event in request.events] == ["approval requested"]
+    assert (
+        answer_and_release(store, MODEL, 2, by="bob", approve=False, comment="archived").request.events[-1].by == "bob"
+    )
+
+
+def test_a_request_says_why(store: ReleaseStore) -> None:
+    for blank in ("", " \t "):
+        with pytest.raises(ValueError, match="a request wants a reason"):
+            store.approvals.request(MODEL, 3, "ab" * 32, revision=1, by="ann", comment=blank)
+    assert store.approvals.get(MODEL, 3) is None
+
+
+def test_the_way_into_service_is_the_one_that_is_open(store: ReleaseStore) -> None:
+    assert way_into_service(store, MODEL, 2).startswith(f"ml-platform approvals request {MODEL} 2 ")
+    store.approvals.set_policy(MODEL, None)
+    assert way_into_service(store, MODEL, 2).startswith(f"ml-platform promote {MODEL} 2 ")
 
 
 def test_answers_at_the_same_time_release_once(store: ReleaseStore) -> None:

@@ -1,5 +1,6 @@
 """The gate's guardrail on requests that were really sent: what a replay finds of a challenger."""
 
+from ml_platform.lake.storage.damage import TableDamaged
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.monitoring.replay.documents import ReplayReport
 from ml_platform.monitoring.replay.keep import keep
@@ -40,7 +41,10 @@ def replay_guardrail(
         return (
             not_applicable(promotion, "replay", bound, "nothing serves yet whose requests could be answered again"),
         )
-    report = replay(lake, store, declared, Challenger(digest, f"bundle {digest[:12]}"), days=rule.days)
+    try:
+        report = replay(lake, store, declared, Challenger(digest, f"bundle {digest[:12]}"), days=rule.days)
+    except TableDamaged as error:
+        return (not_computed(promotion, "replay", bound, str(error)),)
     path = keep(store, tracker, report)
     comparison = report.comparison
     beside = [*_beside(report), f"report: {path.name}"]

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from ml_platform.lake.storage.damage import reading_files_of
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.monitoring.champion import get_champion, load_scorer
 from ml_platform.monitoring.replay.contestant import Contestant
@@ -84,6 +85,8 @@ def replay(
         When the challenger is the champion, or there are no days.
     BundleRefused
         When a bundle is damaged.
+    TableDamaged
+        When files of the log, or of what gives the labels, are.
     """
     if days < 1:
         raise ValueError(f"days: wanted a number from 1 on, found {days}")
@@ -113,18 +116,19 @@ def replay(
         reasons=("no request was logged",),
         missing=(f"logged requests: `inference_log/{spec.name}` has none; let the server answer, then materialise it",),
     )
-    window = window_of(lake, spec.name, days)
-    if window is None:
-        return report
-    log, since, until = window
     tally, classes = Tally(spec.task), all_classes(scorers)
-    if shadow:
-        versions = target.version, challenger.version or 0
-        pairs = shadow_pairs(lake, spec.name, log, both[0], both[1], versions, classes, tally)
-    else:
-        pairs = replayed_pairs(log, both[0], both[1], classes, tally)
-    labels = Labels.read(lake, declared, scorers[0].manifest, log)
-    sample, counted = labelled_pairs(pairs, labels, new_from(scorers))
+    with reading_files_of(f"inference_log/{spec.name}", "the tables of its spine"):
+        window = window_of(lake, spec.name, days)
+        if window is None:
+            return report
+        log, since, until = window
+        if shadow:
+            versions = target.version, challenger.version or 0
+            pairs = shadow_pairs(lake, spec.name, log, both[0], both[1], versions, classes, tally)
+        else:
+            pairs = replayed_pairs(log, both[0], both[1], classes, tally)
+        labels = Labels.read(lake, declared, scorers[0].manifest, log)
+        sample, counted = labelled_pairs(pairs, labels, new_from(scorers))
     report = report.model_copy(
         update={
             "since": since,

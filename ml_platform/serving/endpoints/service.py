@@ -114,6 +114,8 @@ class EndpointService:
         """
         if not is_name(model):
             raise Refused(404, "unknown_endpoint", f"there is no model '{model[:80]}'")
+        if await self.in_store(lambda: self.store.approvals.get(model, version)) is None:
+            raise Refused(404, "unknown_version", f"nobody asked for an approval of {model} version {version}")
         return await self.in_store(
             lambda: answer_and_release(self.store, model, version, by=by, approve=approve, comment=comment)
         )

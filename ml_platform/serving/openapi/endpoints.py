@@ -142,9 +142,9 @@ _ANSWERED = {
 }
 _NO_ANSWER = {
     "400": "The body is not JSON.",
-    "404": "The version is no number.",
+    "404": "The version is no number, or nobody asked for this version.",
     "409": "No key, or this person may not answer, or the version does not wait any more.",
-    "422": "The body does not fit, or nobody asked for this version.",
+    "422": "The body does not fit, or the version was archived.",
 }
 _CONFLICTS = {
     "400": "The body is not JSON, or If-Match neither an ETag nor *.",

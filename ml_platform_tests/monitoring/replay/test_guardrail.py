@@ -1,6 +1,8 @@
 """The gate's guardrail on logged requests: held, broken, not computed, and what then becomes of a version."""
 
+import os
 import shutil
+from pathlib import Path
 from typing import Any
 
 from ml_platform.monitoring.replay.guardrail import replay_guardrail
@@ -54,6 +56,15 @@ def test_without_enough_data_it_fails_unless_it_is_optional(own: Served) -> None
     own.shops.store.publish("order_late", [], reason="out", by="ann", action="withdrawal")
     [first] = judged(own, 2, replay={})
     assert (first.verdict, first.passed) == ("not applicable", True)
+
+
+def test_over_a_damaged_log_it_is_not_computed_and_the_table_is_named(own: Served) -> None:
+    for file in Path(own.shops.lake.location("inference_log/order_late")).rglob("*.parquet"):
+        os.truncate(file, file.stat().st_size // 2)
+    [damaged] = judged(own, 2, replay={})
+    assert (damaged.verdict, damaged.passed) == ("not computed", False)
+    assert "inference_log/order_late or the tables of its spine cannot be read" in damaged.reason
+    assert "restore them from a backup" in damaged.reason
 
 
 def test_the_gate_decides_by_it(own: Served) -> None:

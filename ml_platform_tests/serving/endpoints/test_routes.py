@@ -351,7 +351,7 @@ def test_a_person_with_a_key_answers_to_a_version_that_waits(
     assert document is not None
     assert (document.targets[0].version, document.updated_by, document.reason) == (2, "bob", "approved: card read")
     assert say("bob", 3, "reject").json()["state"] == "rejected"
-    assert say("bob", 4, "approve").status_code == 422  # nobody asked
+    assert say("bob", 4, "approve").status_code == 404  # nobody asked
     assert say("bob", 3, "approve", "").status_code == 422
     assert client.post(f"{path}/new", json={}, headers={"X-API-Key": tokens["bob"]}).status_code == 404
     assert client.get(path, headers={"X-API-Key": tokens["reader"]}).json()[0]["events"][-1]["by"] == "bob"
