@@ -12,9 +12,8 @@ from ml_platform.governance.access.cli import Reason, stopping
 from ml_platform.governance.access.commands import AccessEditor
 from ml_platform.governance.access.objects import CatalogueObject, parse_object
 from ml_platform.governance.access.policy import PRIVILEGES, Document, check_privilege
-from ml_platform.governance.access.principals import Principal, parse_principal, principal_of_key
+from ml_platform.governance.access.principals import Principal, parse_principal
 from ml_platform.governance.access.speaker import check_allowed
-from ml_platform.governance.keys import KeyStore
 from ml_platform.settings import Settings
 from ml_platform.terminal import say, stop
 
@@ -237,10 +236,4 @@ def _principal(editor: AccessEditor, text: str | None) -> Principal:
     me = directory.principal(editor.who.text, is_admin=editor.who.is_admin)
     if editor.policy.document.started is not None:
         check_allowed(editor.policy, me, "manage", PLATFORM_OBJECT)
-    wanted = parse_principal(text)
-    now = datetime.now(UTC)
-    known = KeyStore(Settings().keys_dir).keys()
-    for key in known:
-        if f"service:{key.name}" == wanted and key.is_valid(now):
-            return principal_of_key(key, directory)
-    return directory.principal(wanted)
+    return editor.principal_named(parse_principal(text))

@@ -11,7 +11,7 @@ from ml_platform.governance.access.definitions import existing_objects
 from ml_platform.governance.access.objects import CatalogueObject, check_exists, parse_object
 from ml_platform.governance.access.policy import Document, Grant, Policy
 from ml_platform.governance.access.principals import EVERYONE, PLATFORM, NoPrincipal, Principal, principal_of_key
-from ml_platform.governance.access.speaker import check_allowed, policy_store, speaker
+from ml_platform.governance.access.speaker import check_allowed, policy_store, principal_named, speaker
 from ml_platform.governance.keys import ALL_MODELS, Key, KeyStore
 from ml_platform.settings import Settings
 
@@ -150,6 +150,10 @@ class AccessEditor:
         if kind == "group" and name != EVERYONE and name not in self._store.read().groups:
             return [f"No group {name} is known here: it counts for tokens that name it, and once it is made."]
         return []
+
+    def principal_named(self, text: str) -> Principal:
+        """The principal of a text, with its groups and what keys of that name make of it."""
+        return principal_named(self._settings, self._store, text)
 
     def valid_keys(self) -> list[Key]:
         """Keys that open something now."""

@@ -1,21 +1,25 @@
 """What one principal sees of the lake's tables, by grants, row filters, masks and tags; the lake enforces it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ml_platform.governance.access.objects import CatalogueObject, parse_object, table_object
 from ml_platform.governance.access.policy import Policy
 from ml_platform.governance.access.principals import Principal
 from ml_platform.governance.access.store import PolicyStore
+from ml_platform.governance.access.tag_flow import ALL_COLUMNS, ColumnTags, column_tags
 from ml_platform.lake.access import AccessDenied, TableAccess
 from ml_platform.lake.contracts.protection_check import for_principal
 from ml_platform.lake.names import quoted
 from ml_platform.spec.protection import Protection, Rule
 
+if TYPE_CHECKING:
+    from ml_platform.lineage.graph import ColumnGraph
+
 QUARANTINE = "quarantine/"
 TRAINING_SETS = "training_sets/"
 # A tag's mask: NULL takes the type of any column; the hash is for texts, other types become NULL.
 _HASH = "CASE WHEN typeof({column}) = 'VARCHAR' THEN sha256({column}::VARCHAR) END"
-Tags = Callable[[str], Mapping[str, Iterable[str]]]  # lake table → column → tags that flow to it
 
 
 class PolicyGuard:
@@ -29,8 +33,8 @@ class PolicyGuard:
         The policy.
     protections
         Row filters, masks and tags that definitions declare, by the lake's names of tables.
-    flowing
-        Tags that come to a table's columns from what they are derived from; none when None.
+    graph
+        Gives what columns are made of, along which tags flow; asked for where there are tags. None: they do not flow.
 
     Examples
     --------
@@ -52,13 +56,14 @@ class PolicyGuard:
         store: PolicyStore,
         protections: Mapping[str, Protection],
         *,
-        flowing: Tags | None = None,
+        graph: "Callable[[], ColumnGraph] | None" = None,
     ) -> None:
         self.principal = who.text
         self._who = who
         self._store = store
         self._protections = {table.lower(): protection for table, protection in protections.items()}
-        self._flowing = flowing
+        self._graph = graph
+        self._tags: tuple[Policy, ColumnTags] | None = None
 
     def access(self, table: str, columns: Sequence[str]) -> TableAccess:
         """What the principal sees of a table that has these columns.
@@ -137,7 +142,7 @@ class PolicyGuard:
         """Column → SQL of its mask: the declared one, else that of a tag that the principal may not see."""
         protection = self._protections.get(table.lower(), Protection())
         declared = {name.lower(): rule for name, rule in protection.masks.items()}
-        tags = {name.lower(): ones for name, ones in self._tagged(policy, table).items()}
+        tags = self._tagged(policy, table)
         masks: dict[str, str] = {}
         for column in columns:
             rule = declared.get(column.lower())
@@ -146,7 +151,7 @@ class PolicyGuard:
                 continue
             hidden = [
                 tag
-                for tag in sorted(tags.get(column.lower(), tags.get("*", ())))
+                for tag in sorted(tags.get(column.lower(), tags.get(ALL_COLUMNS, ())))
                 if tag in policy.document.masked_tags
                 and not policy.allows(who, "select", CatalogueObject("tag", (tag,)))
             ]
@@ -155,10 +160,13 @@ class PolicyGuard:
                 masks[column] = "NULL" if "null" in hows else _HASH.format(column=quoted(column))
         return masks
 
-    def _tagged(self, policy: Policy, table: str) -> dict[str, set[str]]:
-        return tags_of(
-            policy, table, self._protections.get(table.lower()), self._flowing(table) if self._flowing else {}
-        )
+    def _tagged(self, policy: Policy, table: str) -> Mapping[str, frozenset[str]]:
+        """Column → tags of a table, read anew where the policy has changed."""
+        if self._tags is None or self._tags[0] is not policy:
+            has_tags = policy.document.tags or any(one.tags for one in self._protections.values())
+            graph = self._graph() if has_tags and self._graph is not None else None
+            self._tags = policy, column_tags(policy, self._protections, graph)
+        return self._tags[1].get(table_object(table).text, {})
 
     def _denied(self, policy: Policy, who: Principal, privilege: str, wanted: CatalogueObject) -> AccessDenied:
         visible = wanted if wanted.kind != "column" else CatalogueObject("table", wanted.parts[:2])
@@ -171,32 +179,6 @@ class PolicyGuard:
         return AccessDenied(
             who.text, privilege, wanted.text, f"{ask}: ml-platform grant {privilege} on {wanted.text} to {who.text}"
         )
-
-
-def tags_of(
-    policy: Policy, table: str, protection: Protection | None, flowing: Mapping[str, Iterable[str]]
-) -> dict[str, set[str]]:
-    """Column → tags: declared, flowing from what it is derived from, and set or removed by commands, which come last.
-
-    A tag on the table is one on each column that is named here; `*` stands for all others.
-    """
-    tags: dict[str, set[str]] = {}
-    for source in (protection.tags if protection is not None else {}, flowing):
-        for column, ones in source.items():
-            tags.setdefault(column.lower(), set()).update(ones)
-    whole = table_object(table).text
-    for change in policy.document.tags:
-        if change.object != whole and not change.object.startswith(f"{whole}."):
-            continue
-        wanted = parse_object(change.object)
-        names = [wanted.parts[2]] if wanted.kind == "column" else [*tags, "*"]
-        for name in names:
-            kept = tags.setdefault(name, set(tags.get("*", ())))
-            if change.removed:
-                kept.discard(change.tag)
-            else:
-                kept.add(change.tag)
-    return tags
 
 
 def _allows_column(policy: Policy, who: Principal, table: CatalogueObject, column: str, *, is_whole: bool) -> bool:

@@ -4,17 +4,23 @@ The platform asks for a key from the moment on that a key with the role admin ex
 Until then whoever can write the platform's files may do everything, as a key would only ever be asked of themselves.
 """
 
+from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ml_platform.governance.access.guard import PolicyGuard
 from ml_platform.governance.access.objects import CatalogueObject
 from ml_platform.governance.access.policy import Policy
-from ml_platform.governance.access.principals import Principal, principal_of_key
+from ml_platform.governance.access.principals import PLATFORM, Principal, principal_of_key
 from ml_platform.governance.access.store import PolicyStore
 from ml_platform.governance.keys import ALL_MODELS, Key, KeyStore
 from ml_platform.lake.access import AccessDenied
 from ml_platform.processes.identity import this_user
 from ml_platform.settings import Settings
+
+if TYPE_CHECKING:
+    from ml_platform.lineage.graph import ColumnGraph
 
 _ASK = (
     "Set ML_PLATFORM_KEY to your key; an admin makes one by ml-platform keys create. Where no admin has a valid key "
@@ -131,4 +137,27 @@ def guard_of(settings: Settings, principal: Principal, store: PolicyStore | None
     """The guard of a principal, by the project's policy and definitions."""
     from ml_platform.governance.access.definitions import load_definitions
 
-    return PolicyGuard(principal, store or policy_store(settings), load_definitions().protections)
+    return PolicyGuard(principal, store or policy_store(settings), load_definitions().protections, graph=project_graph)
+
+
+@cache
+def project_graph() -> "ColumnGraph":
+    """What the columns of the current project are made of, by its definitions; read once by a process."""
+    from ml_platform.lineage.graph import ColumnGraph
+    from ml_platform.lineage.project_graph import build_lineage, read_project
+    from ml_platform.project import ProjectNotFound
+
+    try:
+        return build_lineage(read_project())[0].graph
+    except ProjectNotFound:
+        return ColumnGraph()
+
+
+def principal_named(settings: Settings, store: PolicyStore, text: str) -> Principal:
+    """The principal of a text: the platform itself, whoever has the key of a name, or a person in their groups."""
+    if text == PLATFORM.text:
+        return PLATFORM
+    known, now = KeyStore(settings.keys_dir).keys(), datetime.now(UTC)
+    key = next((one for one in known if f"service:{one.name}" == text and one.is_valid(now)), None)
+    directory = store.policy.directory
+    return directory.principal(text) if key is None else principal_of_key(key, directory)

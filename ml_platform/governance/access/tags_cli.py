@@ -9,8 +9,10 @@ from ml_platform.governance.access.changes import PLATFORM_OBJECT, with_masked_t
 from ml_platform.governance.access.cli import stopping
 from ml_platform.governance.access.commands import AccessEditor
 from ml_platform.governance.access.definitions import load_definitions
-from ml_platform.governance.access.objects import parse_object, table_object
+from ml_platform.governance.access.objects import parse_object
 from ml_platform.governance.access.policy import TagChange
+from ml_platform.governance.access.speaker import project_graph
+from ml_platform.governance.access.tag_flow import column_tags
 from ml_platform.settings import Settings
 from ml_platform.terminal import say, stop
 
@@ -45,7 +47,7 @@ def remove(
 
 @app.command("list")
 def list_tags() -> None:
-    """List tagged columns: by definitions, and by commands with who and why."""
+    """List tagged columns, also by what they are derived from; and what commands changed, by whom and why."""
 
     def action() -> None:
         editor = AccessEditor(Settings())
@@ -54,12 +56,13 @@ def list_tags() -> None:
         is_open = policy.document.started is None
         for tag, how in sorted(policy.document.masked_tags.items()):
             say(f"tag:{tag} is masked ({how}) for all without select on it")
-        for table, protection in sorted(load_definitions().protections.items()):
-            if is_open or policy.allows(me, "browse", table_object(table)):
-                for column, tags in protection.tags.items():
-                    say(f"{table_object(table).text}.{column}: {', '.join(tags)} (declared)")
+        for table, columns in sorted(column_tags(policy, load_definitions().protections, project_graph()).items()):
+            if is_open or policy.allows(me, "browse", parse_object(table)):
+                for column, tags in sorted(columns.items()):
+                    if tags:
+                        say(f"{table}.{column}: {', '.join(sorted(tags))}")
         for one in policy.document.tags:
-            if is_open or policy.allows(me, "browse", parse_object(one.object)):
+            if is_open or policy.allows(me, "browse", parse_object(one.object)):  # by a command: who, and why
                 verb = "without" if one.removed else "with"
                 say(f"{one.object}: {verb} {one.tag}, by {one.by}{f': {one.reason}' if one.reason else ''}")
 
