@@ -106,7 +106,8 @@ def test_a_namespace_holds_what_it_names_and_what_comes_later() -> None:
     document = with_namespace(Document(), "risk", ["risk_raw", "model:risk_*", "features.risk_*"])
     given = [grant("select namespace:risk user:ada"), grant("predict namespace:risk user:ada")]
     for wanted, allowed in (
-        ("select risk_raw.loans.amount", True), ("predict endpoint:risk_new", True), ("select features.risk_history", True),
+        ("select risk_raw.loans.amount", True), ("predict endpoint:risk_new", True),
+        ("select features.risk_history", True),
         ("select raw.flights", False), ("predict endpoint:rent", False), ("select risk_raw2.x", False),
     ):  # fmt: skip
         assert allows(given, wanted, document=document) is allowed, wanted
@@ -122,12 +123,13 @@ def test_a_grant_ends_and_does_not_open_the_platform_again(tmp_path: Path, monke
     monkeypatch.setattr(policy_store, "RELOAD_SECONDS", 0.0)
     store, real = PolicyStore(tmp_path), datetime.now(UTC)
     ended, later = grant("select raw user:ada", until=real - timedelta(seconds=1)), real + timedelta(hours=1)
+    active = grant("select features user:ada", until=later)
     store.change(lambda document: with_grants(document, [ended, active]), "", "", by="x")
     assert store.in_use()
     assert not store.policy.allows(ADA, "select", parse_object("raw.flights"))
     assert store.policy.allows(ADA, "select", parse_object("features.x"))
     before = store.revision()
-    monkeypatch.setattr(policy_store.time, "time", lambda: later.timestamp() + 1)
+    monkeypatch.setattr("ml_platform.governance.access.store.time.time", lambda: later.timestamp() + 1)
     assert store.revision() == before + 1
 
 
