@@ -41,6 +41,7 @@ from ml_platform.promotion.promoters import MayNotPromote, promoter
 from ml_platform.promotion.reproduction.cli import reproduce
 from ml_platform.scoring.cli import score_command
 from ml_platform.settings import Settings
+from ml_platform.sql_server.cli import sql_server
 from ml_platform.stream_scoring.cli import app as streams
 from ml_platform.terminal import INTERRUPTED, group_with_default, say, stop
 from ml_platform.yaml_documents import SpecError
@@ -255,6 +256,7 @@ features_app.command("lookup")(lookup)
 features_app.command("services")(feature_services_cli.services)
 features_app.command("publish")(feature_services_cli.publish)
 features_app.command("withdraw")(feature_services_cli.withdraw)
+app.command("sql-server", rich_help_panel=DATA)(sql_server)
 app.add_typer(features_app, name="features", rich_help_panel=DATA)
 app.add_typer(tables.app, name="tables", rich_help_panel=DATA)
 app.add_typer(quarantine.app, name="quarantine", rich_help_panel=DATA)

@@ -13,7 +13,7 @@ ROWS = (
     ("defs",),
     ("testing",),
     ("orchestration",),  # the only one that imports Dagster
-    ("stream_scoring",),
+    ("stream_scoring", "sql_server"),
     ("serving",),
     ("automl", "notebooks"),
     ("new_model", "model_import"),

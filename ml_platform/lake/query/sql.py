@@ -244,12 +244,36 @@ def query_batches(
     sql: str,
     *,
     versions: Mapping[str, int] | None = None,
+    as_of: datetime | None = None,
     overlays: Overlays | None = None,
     rows: int = 100_000,
+    limit: int | None = None,
+    functions: SqlFunctions | None = None,
+    prepare: Callable[[duckdb.DuckDBPyConnection], object] | None = None,
 ) -> Iterator[pl.DataFrame]:
-    """Yield the rows of `query` some at a time, one frame at least, without holding all of them."""
-    with duckdb.connect(":memory:") as connection:
-        relation, read = _relation_of(connection, lake, sql, versions, None, None, overlays, None, None)
+    """Yield the rows of `query` some at a time, one frame without rows first, without holding all of them.
+
+    Parameters
+    ----------
+    lake, sql, versions, as_of, overlays, limit, functions
+        See `query`.
+    rows
+        Most rows of a frame.
+    prepare
+        Called with the new connection, before anything runs on it: to set limits, or to interrupt it later.
+    """
+    with duckdb.connect(":memory:") as connection, ExitStack() as stack:
+        if prepare is not None:
+            prepare(connection)
+
+        def made(tree: dict[str, Any]) -> bool:
+            assert functions is not None
+            return stack.enter_context(functions.made_for(tree, connection, versions or {}, as_of))
+
+        relation, read = _relation_of(
+            connection, lake, sql, versions, as_of, None, overlays, None, None if functions is None else made
+        )
+        relation = relation if limit is None else relation.limit(limit)
         given = 0
         try:
             yield relation.limit(0).pl()
