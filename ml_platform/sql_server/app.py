@@ -257,7 +257,7 @@ def _refusal(error: Exception, running: RunningQuery, limits: Limits) -> Refused
         (LookupError, 404, "not_found", str(error)),
         ((duckdb.Error, ValueError, pl.exceptions.PolarsError), 422, "invalid_sql", str(error)),
     ):
-        if isinstance(error, kinds):  # type: ignore[arg-type]  # a class, or some
+        if isinstance(error, kinds):
             return Refused(status, code, message)
     logger.exception("a query failed", exc_info=error)
     return Refused(500, "internal_error", "the query failed; the server's log says why")
