@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ml_platform.automl.cli import automl
+from ml_platform.catalogue.cli import app as catalogue
+from ml_platform.catalogue.model_page.cli import page as model_page
 from ml_platform.doctor import cli as doctor_cli
 from ml_platform.documentation import docs
 from ml_platform.environments import EnvironmentUnknown
@@ -242,6 +244,7 @@ def _tell_verdict(decision: "ReleaseDecision", evaluation: "Evaluation") -> None
 app.command("score", rich_help_panel=MODELS)(score_command(_overlays))
 streams.command("features")(feature_streams.features)
 app.add_typer(streams, name="stream", rich_help_panel=MODELS)
+models.command("page")(model_page)
 app.add_typer(models, name="models", rich_help_panel=MODELS)
 app.command("traffic", rich_help_panel=MODELS)(traffic_cli.traffic)
 app.add_typer(canary_cli.app, name="canary", rich_help_panel=MODELS)
@@ -258,6 +261,7 @@ features_app.command("publish")(feature_services_cli.publish)
 features_app.command("withdraw")(feature_services_cli.withdraw)
 app.command("sql-server", rich_help_panel=DATA)(sql_server)
 app.add_typer(features_app, name="features", rich_help_panel=DATA)
+app.add_typer(catalogue, name="catalogue", rich_help_panel=DATA)
 app.add_typer(tables.app, name="tables", rich_help_panel=DATA)
 app.add_typer(quarantine.app, name="quarantine", rich_help_panel=DATA)
 app.add_typer(lineage, name="lineage", rich_help_panel=DATA)

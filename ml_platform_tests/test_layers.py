@@ -16,7 +16,7 @@ ROWS = (
     ("stream_scoring", "sql_server"),
     ("serving",),
     ("automl", "notebooks"),
-    ("new_model", "model_import"),
+    ("new_model", "model_import", "catalogue"),
     ("monitoring",),
     ("promotion",),
     ("training",),

@@ -5,6 +5,7 @@ from importlib import import_module
 
 import dagster as dg
 
+from ml_platform.catalogue.terms import load_terms
 from ml_platform.lake.sources.registry import declared_tables
 from ml_platform.orchestration.alert_sensor import alert_delivery
 from ml_platform.orchestration.audit_asset import audit_defs
@@ -12,6 +13,7 @@ from ml_platform.orchestration.automl_job import automl_job
 from ml_platform.orchestration.canary_sensor import canary_step, canary_walks
 from ml_platform.orchestration.component import project_views
 from ml_platform.orchestration.execution import executor, refresh_sensor
+from ml_platform.orchestration.governance_catalogue import catalogue_defs
 from ml_platform.orchestration.maintenance import maintenance_defs
 from ml_platform.orchestration.registry_sync import registry_sync_defs
 from ml_platform.orchestration.resources import build_resources
@@ -27,10 +29,12 @@ def load_project() -> dg.Definitions:
     views = project_views(project.defs)
     specs = check_project(project.defs, {name: view.columns.keys() for name, view in views.items()})
     check_spines(specs, views, declared_tables())
+    load_terms(project.defs)
     return dg.Definitions.merge(
         _declared(project),
         maintenance_defs(),
         audit_defs(),
+        catalogue_defs(),
         registry_sync_defs(),
         run_alerts(frozenset(spec.name for spec in specs.values())),
         dg.Definitions(

@@ -26,6 +26,7 @@ from ml_platform.serving.access.authorization import Access
 from ml_platform.serving.access.hosts import Hosts
 from ml_platform.serving.access.rate_limit import Limits, shared_table
 from ml_platform.serving.access.tokens import Tokens
+from ml_platform.serving.console.catalogue_routes import add_catalogue
 from ml_platform.serving.console.renderer import Console
 from ml_platform.serving.console.routes import add_pages
 from ml_platform.serving.endpoints.approval_routes import approval_routes
@@ -232,7 +233,7 @@ def create_app(
         keys_dir=settings.keys_dir,
         fallback=options.online_fallback,
     )
-    console = Console(state, metrics, releases, online, settings.streams_dir)
+    console = Console(state, metrics, releases, online, settings)
     predictor = Predictor(state, log, metrics, options, LogHealth(log, alerts), hooks=hooks, outcomes=outcomes)
     push_log = SegmentLog(settings.push_log_dir, "push log")
     pusher = Pusher(state, online, push_log, metrics, options, erased=settings.suppression_file)
@@ -293,6 +294,7 @@ def create_app(
     for routes in (*protocols, *changing, push_routes(adapter, pusher), lookup_routes(adapter, features)):
         app.router.routes.extend(routes)
     _add_descriptions(app, predictor, settings.streams_dir)
+    add_catalogue(app, console.catalogue)
     add_pages(app, state, console)
 
     app.openapi = lambda: whole_document(app, state)  # type: ignore[method-assign] # changes with every release

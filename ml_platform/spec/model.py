@@ -282,6 +282,11 @@ class ModelSpec(Declared):
     inference_log: InferenceLogging = Field(
         InferenceLogging(), description="What of its answers is logged; everything by default."
     )
+    review_every: PositiveDuration | None = Field(
+        None,
+        description="How often people look at it again, e.g. 90 days: its page says when that is due, counted from the "
+        "tag `reviewed`, else from the last change of what serves. None is planned when absent.",
+    )
     tags: dict[str, Tag] = Field(
         default_factory=dict,
         description="Tags of its assets, runs and versions, of at most 63 letters, digits, `_`, `.` and `-`.",

