@@ -19,6 +19,7 @@ from docs.generator.yaml_keys import (
     model_keys,
     notebook_keys,
     source_keys,
+    term_keys,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "reference/composed-endpoint-keys.md": composed_endpoint_keys,
     "reference/feature-service-keys.md": feature_service_keys,
     "reference/notebook-keys.md": notebook_keys,
+    "reference/term-keys.md": term_keys,
     "reference/feature-view-keys.md": feature_view_keys,
     "reference/http-api.md": http_page,
     "reference/metrics.md": metrics_page,

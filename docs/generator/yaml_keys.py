@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from docs.generator.markdown import code, page, table
 from docs.generator.pydantic_fields import bounds, default_words, models_in, type_words
+from ml_platform.catalogue.terms import Terms
 from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.sources.source_spec import SourceSpec
 from ml_platform.spec.composition import ComposedEndpointSpec
@@ -139,6 +140,16 @@ def notebook_keys() -> str:
         """The `attributes` of a `defs.yaml` of type `ml_platform.orchestration.Notebook`.
 [Notebooks](../how-to/notebooks.md) shows them in use.""",
         NotebookSpec,
+    )
+
+
+def term_keys() -> str:
+    """Return the page of the keys of a file of terms."""
+    return keys_page(
+        "Keys of a glossary",
+        """What a `terms.yaml` below `defs/` holds: each term under its name. [Find data and
+models](../how-to/governance/catalogue.md) shows it in use.""",
+        Terms,
     )
 
 

@@ -82,6 +82,7 @@ class Entry(Struct, kw_only=True, frozen=True, omit_defaults=True):
     how: dict[str, str] = {}  # how to read it: SQL, Python, HTTP
     history: tuple[Change, ...] = ()  # oldest first
     terms: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()  # by which it is found too: synonyms of its terms
     problems: tuple[str, ...] = ()  # what could not be said of it, and why
     model: str | None = None  # that it belongs to
     table: str | None = None  # of the lake, where it has rows: `raw/flights`

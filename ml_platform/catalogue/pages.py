@@ -179,7 +179,7 @@ def index_of(view: View, link: Link) -> list[dict[str, Any]]:
             "o": one.owner,
             "g": [f"{name}={value}" if value else name for name, value in one.tags.items()],
             "c": [[column.name, column.description] for column in one.columns],
-            "w": " ".join((*one.terms, *(term for column in one.columns for term in column.terms))),
+            "w": " ".join((*one.terms, *one.words, *(term for column in one.columns for term in column.terms))),
             "x": " ".join((one.kind, *(check.name for check in one.checks), *one.rules, *one.facts.values())),
             "m": is_made(one),
         }

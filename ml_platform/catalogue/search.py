@@ -188,7 +188,7 @@ def _indexed(entry: Entry) -> tuple[list[tuple[float, _Texts]], list[tuple[str, 
     checks = " ".join(f"{check.name} {check.description}" for check in entry.checks)
     tags = [f"{name} {value}" for name, value in entry.tags.items()]
     tags += [tag for column in entry.columns for tag in column.tags]
-    terms = [*entry.terms, *(term for column in entry.columns for term in column.terms)]
+    terms = [*entry.terms, *entry.words, *(term for column in entry.columns for term in column.terms)]
     fields = {
         "name": entry.title,
         "term": " ".join(terms),

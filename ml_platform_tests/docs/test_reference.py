@@ -25,7 +25,9 @@ from docs.generator.yaml_keys import (
     notebook_keys,
     sections,
     source_keys,
+    term_keys,
 )
+from ml_platform.catalogue.terms import Terms
 from ml_platform.doctor.effective_settings import KINDS
 from ml_platform.features.views.view import FeatureView
 from ml_platform.governance.access.access_yaml import AccessFile
@@ -50,6 +52,7 @@ PAGES: dict[type[BaseModel], Callable[[], str]] = {
     ComposedEndpointSpec: composed_endpoint_keys,
     FeatureServiceSpec: feature_service_keys,
     FeatureView: feature_view_keys,
+    Terms: term_keys,
 }
 
 

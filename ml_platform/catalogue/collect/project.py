@@ -118,14 +118,18 @@ def _with_terms(entries: Sequence[Entry], terms: Mapping[str, tuple[Path, Term]]
             linked.setdefault(link, []).append(name)
     if not linked:
         return list(entries)
-    return [_linked(entry, linked) for entry in entries]
+    synonyms = {name: term.synonyms for name, (_, term) in terms.items()}
+    return [_linked(entry, linked, synonyms) for entry in entries]
 
 
-def _linked(entry: Entry, linked: Mapping[str, list[str]]) -> Entry:
+def _linked(entry: Entry, linked: Mapping[str, list[str]], synonyms: Mapping[str, Sequence[str]]) -> Entry:
     columns = tuple(
         replace(column, terms=tuple(linked.get(f"{entry.name}.{column.name}", ()))) for column in entry.columns
     )
-    return replace(entry, terms=tuple(linked.get(entry.name, ())), columns=columns)
+    own = tuple(linked.get(entry.name, ()))
+    named = dict.fromkeys((*own, *(name for column in columns for name in column.terms)))
+    words = tuple(word for name in named for word in synonyms[name])
+    return replace(entry, terms=own, columns=columns, words=words)
 
 
 def _distinct(entries: Sequence[Entry]) -> list[Entry]:

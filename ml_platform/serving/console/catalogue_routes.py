@@ -46,7 +46,7 @@ class CatalogueEntry(Strict):
 def add_catalogue(app: FastAPI, stored: StoredCatalogue) -> None:
     """Serve `/catalogue/search` and `/catalogue/entries/{name}`."""
 
-    @app.get("/catalogue/search", tags=["catalogue"], responses={503: {"description": "There is no catalogue yet."}})
+    @app.get("/catalogue/search", tags=["catalogue"], responses={404: {"description": "There is no catalogue yet."}})
     async def search_catalogue(  # noqa: PLR0917 - the parameters of a route
         request: Request,
         q: Annotated[str, Query(description="Words; typos are forgiven. All entries when empty.", max_length=200)] = "",
@@ -58,7 +58,7 @@ def add_catalogue(app: FastAPI, stored: StoredCatalogue) -> None:
         """Search everything that the key may see: names, columns, descriptions, owners, tags, terms."""
         view, trouble = await asyncio.to_thread(stored.view, request.scope)
         if trouble:
-            raise HTTPException(503, trouble)
+            raise HTTPException(404, trouble)
         hits = await asyncio.to_thread(search, view, q, kinds=[kind] if kind else [], owner=owner, tag=tag)
         found = [
             CatalogueHit(
@@ -77,15 +77,14 @@ def add_catalogue(app: FastAPI, stored: StoredCatalogue) -> None:
         "/catalogue/entries/{name}",
         tags=["catalogue"],
         responses={
-            404: {"description": "The catalogue has no such entry that the key may see."},
-            503: {"description": "There is no catalogue yet."},
+            404: {"description": "There is no catalogue yet, or it has no such entry that the key may see."},
         },
     )
     async def show_entry(name: str, request: Request) -> CatalogueEntry:
         """Everything that is known of one entry, with what it is made of and what reads it."""
         view, trouble = await asyncio.to_thread(stored.view, request.scope)
         if trouble:
-            raise HTTPException(503, trouble)
+            raise HTTPException(404, trouble)
         try:
             facts = entry_facts(view, view.get(name))
         except LookupError as error:

@@ -34,6 +34,10 @@ NEEDS: dict[str, tuple[str, str] | None] = {
     "GET /models/{model}/console/versions": ("predict", "model"),
     "GET /models/{model}/console/versions/{version}": ("predict", "model"),
     "GET /models/{model}/console/compare": ("predict", "model"),
+    "GET /models/{model}/console/page": ("predict", "model"),
+    # lists and shows what the key covers
+    **dict.fromkeys(["GET /catalogue", "GET /catalogue/{name}", "GET /assets/catalogue"], ("predict", "any")),
+    **dict.fromkeys(["GET /catalogue/search", "GET /catalogue/entries/{name}"], ("predict", "any")),
     "POST /predict/{model}": ("predict", "model"),
     "POST /predict/{model}/versions/{version}": ("predict", "model"),
     "POST /features/{view}": ("push", "all"),
