@@ -13,7 +13,7 @@ from ml_platform_tests.catalogue.entries import FLIGHTS, catalogue
 
 
 def found(query: str, view: View | None = None, **narrowed: str) -> list[str]:
-    return [hit.entry.name for hit in search(view or View(catalogue()), query, **narrowed)]  # type: ignore[arg-type]
+    return [hit.entry.name for hit in search(view or View(catalogue()), query, **narrowed)]
 
 
 @pytest.mark.parametrize(
