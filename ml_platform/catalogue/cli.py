@@ -146,17 +146,18 @@ def export(
     """
     from ml_platform.catalogue.export import NotAnExport
     from ml_platform.catalogue.export import export as write_pages
-    from ml_platform.catalogue.reader import lake_of
+    from ml_platform.catalogue.reader import ANYBODY, browser_of, lake_of
     from ml_platform.catalogue.sample import sample_of
     from ml_platform.project import current_project
 
-    lake = lake_of(Settings(), "group:everyone") if samples else None
+    lake = lake_of(Settings(), ANYBODY.text) if samples else None
     catalogue = _collected()
     try:
         count = write_pages(
             catalogue,
             folder,
             project=current_project().package,
+            may_browse=browser_of(Settings(), ANYBODY),
             sample=lambda entry: (
                 sample_of(lake, entry.table) if lake and entry.table and entry.version is not None else None
             ),
@@ -174,8 +175,13 @@ def _collected() -> "Catalogue":
 
 def _view() -> "View":
     from ml_platform.catalogue.document import View
+    from ml_platform.catalogue.reader import browser_of
+    from ml_platform.lake.access import AccessDenied
 
-    return View(_collected())
+    try:
+        return View(_collected(), browser_of(Settings()))
+    except AccessDenied as error:
+        stop(str(error))
 
 
 def _tell(view: "View") -> None:

@@ -131,11 +131,35 @@ class View:
     def __init__(self, catalogue: Catalogue, may_browse: Callable[[Entry], bool] = lambda _: True) -> None:
         self.made_at = catalogue.made_at
         self.problems = catalogue.problems
-        self.entries = {one.name: one for one in catalogue.entries if may_browse(one)}
+        seen = [one for one in catalogue.entries if may_browse(one)]
+        self.entries = {one.name: one for one in seen}
+        if len(seen) < len(catalogue.entries):  # what is left names nothing of what is not
+            self.problems = ()
+            self.entries = {one.name: self._without_hidden(one) for one in seen}
         self._downstream: dict[str, list[str]] = {}
         for one in self.entries.values():
             for name in one.upstream:
                 self._downstream.setdefault(name, []).append(one.name)
+
+    def _without_hidden(self, entry: Entry) -> Entry:
+        facts = dict(entry.facts)
+        for name in ("linked with", "members", "tables", "trained on", "fills", "rows that break the contract"):
+            if name in facts:
+                told = [one for one in facts[name].split(", ") if self._is_known(one)]
+                facts[name] = ", ".join(told)
+        upstream = tuple(name for name in entry.upstream if name in self.entries)
+        return msgspec.structs.replace(entry, upstream=upstream, facts=facts)
+
+    def _is_known(self, told: str) -> bool:
+        """Whether a fact speaks of something that the reader may know of: by its name, or as the lake writes it."""
+        name = told.partition(" ")[0].replace("/", ".")
+        names = (
+            name,
+            name.rpartition(".")[0],
+            f"endpoint:{name}",
+            f"training_set:{name.removeprefix('training_sets.')}",
+        )
+        return any(one in self.entries for one in names)
 
     def get(self, name: str) -> Entry:
         """The entry of a name, or of a short name that only one has (raises LookupError, with the nearest names)."""

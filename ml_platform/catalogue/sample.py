@@ -59,7 +59,7 @@ def main() -> None:
     from ml_platform.settings import Settings
 
     wanted = json.load(sys.stdin)
-    sample = sample_of(lake_of(Settings(), wanted["reader"]), wanted["table"])
+    sample = sample_of(lake_of(Settings(), wanted["reader"], path="console"), wanted["table"])
     sys.stdout.buffer.write(msgspec.json.encode(sample))
 
 

@@ -26,7 +26,7 @@ class GovernedCaller:
     def __init__(self, caller: "Key | TokenCaller", policy: Policy) -> None:
         self.caller = caller
         self.id, self.name, self.rate, self.burst = caller.id, caller.name, caller.rate, caller.burst
-        self._policy = policy
+        self.policy = policy
         self.principal = principal_of(caller, policy)
 
     def has_role(self, role: str) -> bool:
@@ -35,7 +35,7 @@ class GovernedCaller:
 
     def covers(self, model: str) -> bool:
         """Whether the caller may see a model, `features/<name>`, or everything ("*")."""
-        return self.caller.covers(model) and self._policy.allows(self.principal, "browse", object_of(model))
+        return self.caller.covers(model) and self.policy.allows(self.principal, "browse", object_of(model))
 
     def may(self, role: str, model: str) -> bool:
         """Whether the caller has a role for a model, and the privilege on it."""
@@ -43,7 +43,7 @@ class GovernedCaller:
 
     def is_granted(self, role: str, model: str) -> bool:
         """Whether the privilege that a role stands for is granted on a model, or on `features/<name>`."""
-        return self._policy.allows(self.principal, privilege_of(role, model), object_of(model))
+        return self.policy.allows(self.principal, privilege_of(role, model), object_of(model))
 
 
 def privilege_of(role: str, model: str | None) -> str:

@@ -23,8 +23,9 @@ from ml_platform.catalogue.document import (
 from ml_platform.catalogue.model_page.document import read_page
 from ml_platform.catalogue.model_page.render import page_html
 from ml_platform.catalogue.pages import Sample, console_link, entry_page, search_page
+from ml_platform.catalogue.reader import browses
 from ml_platform.governance.keys import ALL_MODELS
-from ml_platform.serving.access.authorization import FEATURES
+from ml_platform.serving.access.governed import FEATURES, GovernedCaller
 from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.settings import Settings
 
@@ -74,7 +75,13 @@ class StoredCatalogue:
 
 
 def may_browse(context: RequestContext, entry: Entry) -> bool:
-    """Whether a caller may know of an entry: of models and views that the key is for; of the rest with one for all."""
+    """Whether a caller may know of an entry.
+
+    Under an access policy, of what is granted. Else of the models and views that the key is for, and of everything with
+    a key for all.
+    """
+    if isinstance(context.key, GovernedCaller):
+        return browses(context.key.policy, context.key.principal, entry)
     if context.key is None or context.covers(ALL_MODELS):
         return True
     if entry.model is not None and entry.table is None:
@@ -85,8 +92,10 @@ def may_browse(context: RequestContext, entry: Entry) -> bool:
 
 
 def may_sample(context: RequestContext) -> bool:
-    """Whether a caller may see rows: where nobody needs a key everybody may, else administrators."""
-    return context.may("admin", ALL_MODELS)
+    """Whether a caller may ask for rows: where nobody needs a key everybody; under a policy, which decides what they
+    see, everybody too; else administrators.
+    """
+    return isinstance(context.key, GovernedCaller) or context.may("admin", ALL_MODELS)
 
 
 def catalogue_page(stored: StoredCatalogue, scope: Scope, parameters: Mapping[str, str]) -> dict[str, Any]:
@@ -136,12 +145,15 @@ def sample_for(stored: StoredCatalogue, scope: Scope, name: str) -> Sample | Non
     entry = view.get(name)
     if entry.table is None or entry.version is None:
         return None
-    return read_sample(entry.table, stored.settings)
+    caller = RequestContext.of(scope).key
+    return read_sample(
+        entry.table, stored.settings, caller.principal.text if isinstance(caller, GovernedCaller) else None
+    )
 
 
-def read_sample(table: str, settings: Settings) -> Sample:
-    """Read a few rows, in a process of its own: the server loads nothing that reads tables."""
-    wanted = json.dumps({"table": table, "reader": None})
+def read_sample(table: str, settings: Settings, reader: str | None) -> Sample:
+    """Read a few rows as a principal may see them, in a process of its own: the server loads no reader of tables."""
+    wanted = json.dumps({"table": table, "reader": reader})
     try:
         done = subprocess.run(
             [sys.executable, "-m", "ml_platform.catalogue.sample"],
