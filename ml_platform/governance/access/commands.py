@@ -17,7 +17,7 @@ from ml_platform.settings import Settings
 
 _FEATURES = "features/"
 _PRIVILEGES_OF = {
-    "predict": ("predict", "browse"),
+    "predict": ("predict",),
     "explain": ("explain",),
     "push": ("modify",),
     "promote": ("promote",),
@@ -203,7 +203,7 @@ def _role_objects(role: str, model: str) -> list[tuple[str, str]]:
     if role == "push":
         return [("modify", "features")] if model == ALL_MODELS else []
     on = "platform" if model == ALL_MODELS else CatalogueObject("model", (model,)).text
-    more = [("use_feature", on)] if model == ALL_MODELS and role in ("predict", "explain") else []
+    more = [("use_feature", "features")] if model == ALL_MODELS and role in ("predict", "explain") else []
     return [*((privilege, on) for privilege in _PRIVILEGES_OF[role]), *more]
 
 

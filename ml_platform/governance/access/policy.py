@@ -28,7 +28,7 @@ _KINDS_OF: Final[Mapping[str, frozenset[str]]] = {
 # What must not be denied for a privilege to hold, besides itself.
 _NEEDS: Final = {"explain": ("predict", "browse"), "browse": ()}
 # What else a grant of a privilege allows.
-_GIVES: Final = {"explain": ("predict", "browse"), "manage": PRIVILEGES, "browse": ()}
+_GIVES: Final[Mapping[str, tuple[str, ...]]] = {"explain": ("predict",), "manage": PRIVILEGES}
 _REMEMBERED = 100_000
 
 
@@ -134,8 +134,10 @@ class Policy:
             if not grant.is_active(now):
                 continue
             table = self._denied if grant.denies else self._granted
-            given = () if grant.denies else _GIVES.get(grant.privilege, ("browse",))
-            for privilege in {grant.privilege, *given}:
+            given = () if grant.denies else _GIVES.get(grant.privilege, ())
+            # Who may ask all models knows of models by that, and not of tables.
+            known = () if grant.denies else [f"browse {kind}" for kind in _KINDS_OF.get(grant.privilege, ())]
+            for privilege in {grant.privilege, *given, *known}:
                 table.setdefault((privilege, grant.object), set()).add(grant.principal)
         self._exact, self._prefixes = _namespace_tables(document.namespaces)
         self._decided: dict[tuple[object, ...], bool] = {}
@@ -166,8 +168,9 @@ class Policy:
             if self.owners.get(place) in identities:
                 return Verdict(True, f"{self.owners[place]} owns {place}")
             granted = self._granted.get((privilege, place), ())
+            known = self._granted.get((f"browse {wanted.kind}", place), ()) if privilege == "browse" else ()
             for identity in identities:
-                if identity in granted:
+                if identity in granted or identity in known:
                     return Verdict(True, f"granted to {identity} on {place}")
         return Verdict(
             False, f"nobody granted {privilege} on {wanted.text}, or on what contains it, to {principal.text}"
