@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from dagster._check import CheckError
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
@@ -37,9 +38,7 @@ def catalogue(context: dg.AssetExecutionContext, platform: Platform) -> dg.Mater
     """Collect the catalogue and the pages of all models, and keep both for serving."""
     from ml_platform.catalogue.refresh import refresh_catalogue
 
-    made = refresh_catalogue(
-        platform.settings, checks=last_verdicts(context.instance, context.repository_def.asset_graph)
-    )
+    made = refresh_catalogue(platform.settings, checks=_known_verdicts(context))
     counts: dict[str, int] = {}
     for entry in made.entries:
         counts[entry.kind] = counts.get(entry.kind, 0) + 1
@@ -62,6 +61,15 @@ def catalogue(context: dg.AssetExecutionContext, platform: Platform) -> dg.Mater
             )
         ],
     )
+
+
+def _known_verdicts(context: dg.AssetExecutionContext) -> Mapping[str, Sequence["Check"]] | None:
+    """The last verdicts of the code location's checks; None where the asset runs alone, outside of one."""
+    try:
+        graph = context.repository_def.asset_graph
+    except CheckError:
+        return None
+    return last_verdicts(context.instance, graph)
 
 
 def last_verdicts(instance: dg.DagsterInstance, graph: AssetGraph) -> Mapping[str, Sequence["Check"]]:
