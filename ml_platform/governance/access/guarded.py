@@ -1,7 +1,8 @@
 """Guards and listeners of a project's lake, for `ml_platform.lake.bound`, which knows this module by its name."""
 
 from ml_platform.governance.access.speaker import guard_of, guard_of_speaker, policy_store, principal_named
-from ml_platform.lake.access import Guard, Reads
+from ml_platform.lake.access import AccessDenied, Guard, Reads
+from ml_platform.project import ProjectNotFound, current_project
 from ml_platform.settings import Settings
 
 
@@ -13,10 +14,26 @@ def guard_for(settings: Settings, principal: str | None = None) -> Guard | None:
     AccessDenied
         When a key is wanted, and `ML_PLATFORM_KEY` has none that is valid.
     """
+    guard: Guard | None
     if principal is None:
-        return guard_of_speaker(settings)
-    store = policy_store(settings)
-    return guard_of(settings, principal_named(settings, store, principal), store) if store.in_use() else None
+        guard = guard_of_speaker(settings)
+    else:
+        store = policy_store(settings)
+        guard = guard_of(settings, principal_named(settings, store, principal), store) if store.in_use() else None
+    if guard is not None:
+        _check_project(guard)
+    return guard
+
+
+def _check_project(guard: Guard) -> None:
+    """Refuse where there are no definitions: what they mask and filter would be given as it is."""
+    try:
+        current_project()
+    except ProjectNotFound as error:
+        remedy = (
+            "Masks and filters are in the project's definitions, and there is no project here: ML_PLATFORM_PROJECT."
+        )
+        raise AccessDenied(guard.principal, "select", "the lake", remedy) from error
 
 
 def reads_for(_: Settings) -> Reads | None:

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from ml_platform.cli import app
 from ml_platform.features import create_training_set, open_lake
+from ml_platform.governance.access import guarded
 from ml_platform.governance.access.changes import with_grants
 from ml_platform.governance.access.policy import Grant
 from ml_platform.governance.access.speaker import policy_store
@@ -17,6 +18,7 @@ from ml_platform.lake.access import AccessDenied
 from ml_platform.lake.bound import bound_lake
 from ml_platform.lake.errors import TableNotFound
 from ml_platform.lake.storage.tables import Lake
+from ml_platform.project import ProjectNotFound
 from ml_platform.scoring.sources import find_source
 from ml_platform.settings import Settings
 
@@ -131,6 +133,16 @@ def test_batch_scoring_reads_as_who_speaks(speak, tmp_path, source):
     speak("ada")
     with pytest.raises(LookupError):
         find_source(bound_lake(Settings(), "batch"), "raw/vault@0")
+
+
+def test_without_definitions_nothing_is_read(speak, monkeypatch):
+    def none() -> None:
+        raise ProjectNotFound("no project")
+
+    speak("ada")
+    monkeypatch.setattr(guarded, "current_project", none)
+    with pytest.raises(AccessDenied, match="ML_PLATFORM_PROJECT"):
+        open_lake()
 
 
 def test_jobs_of_the_platform_see_everything(world):
