@@ -23,6 +23,7 @@ from ml_platform.governance.access.cli import deny, grant, revoke, run_statement
 from ml_platform.governance.erasure.cli import app as forget
 from ml_platform.lake.cli import quarantine, sql, tables
 from ml_platform.lineage.cli import app as lineage
+from ml_platform.login import cli as login_cli
 from ml_platform.model_import.cli import app as models
 from ml_platform.monitoring.alerts.cli import app as alerts
 from ml_platform.monitoring.canary import cli as canary_cli
@@ -189,7 +190,7 @@ def run(model: Model) -> None:
     Example: ml-platform run bank_calls
     """
     from ml_platform.orchestration.model_run import RunFailed, RunInterrupted, run_in_home
-    from ml_platform.processes.platform import make_databases, platform_environment, ports
+    from ml_platform.processes.platform import make_databases, platform_environment, ports, ui_address
     from ml_platform.processes.runner import CannotStart
     from ml_platform.project import current_project
     from ml_platform.promotion.power import power_beforehand
@@ -205,7 +206,7 @@ def run(model: Model) -> None:
         os.environ.update({"MLFLOW_LOGGING_LEVEL": "WARNING"} | platform_environment(Settings(), chosen))
         if (told := power_beforehand(ReleaseStore(Settings().releases_dir), model)) is not None:
             say(f"{told}.")
-        done = run_in_home(current_project(), model, tell=say, dagster_url=f"http://127.0.0.1:{chosen['dagster']}")
+        done = run_in_home(current_project(), model, tell=say, dagster_url=ui_address("dagster", Settings(), chosen))
     except RunInterrupted as error:
         stop(str(error), INTERRUPTED)
     except (
@@ -272,6 +273,8 @@ app.command("deny", rich_help_panel=ACCESS)(deny)
 app.add_typer(access_cli.app, name="access", rich_help_panel=ACCESS)
 app.add_typer(groups_cli.app, name="groups", rich_help_panel=ACCESS)
 app.add_typer(tags_cli.app, name="tags", rich_help_panel=ACCESS)
+app.add_typer(login_cli.app, name="accounts", rich_help_panel=ACCESS)
+app.command("login-server", rich_help_panel=ACCESS)(login_cli.login_server)
 app.add_typer(audit_cli.app, name="audit", rich_help_panel=ACCESS)
 app.add_typer(forget, name="forget", rich_help_panel=ACCESS)
 

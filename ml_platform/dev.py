@@ -4,6 +4,8 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 
+from ml_platform.login.people import prepare as prepare_login
+from ml_platform.login.settings import LoginSettings
 from ml_platform.monitoring.alerts.alert import Alert, record_alert
 from ml_platform.private_files import make_private
 from ml_platform.processes.output import TERMINAL
@@ -125,6 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen |= {name: port for name in PORTS if (port := getattr(options, f"{name}_port")) is not None}
         settings = Settings()
         make_private(settings.home)
+        if prepare_login(settings, LoginSettings()) is None and "login" in options.names:
+            raise CannotStart("nobody could sign in: make an account first, with ml-platform accounts add <name>")
         processes = platform_processes(settings, chosen, options.names or tuple(PORTS))
         if not options.names or "serving" in options.names:
             processes += feature_streams(settings, chosen)

@@ -111,6 +111,11 @@ class Settings(EnvironmentSettings):
         return self.home / "access"
 
     @property
+    def login_dir(self) -> Path:
+        """Folder of the accounts of people, and of their sessions."""
+        return self.home / "login"
+
+    @property
     def audit_dir(self) -> Path:
         """Folder where serving appends who asked for what."""
         return self.home / "audit"

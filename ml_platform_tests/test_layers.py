@@ -14,7 +14,7 @@ ROWS = (
     ("testing",),
     ("orchestration",),  # the only one that imports Dagster
     ("stream_scoring", "sql_server"),
-    ("serving",),
+    ("serving", "login"),
     ("automl", "notebooks"),
     ("new_model", "model_import", "catalogue"),
     ("monitoring",),
@@ -31,7 +31,7 @@ ROWS = (
     ("notebook_files",),
     ("spec", "processes", "compute", "local_ray", "bootstrap"),
     ("code_version", "environments", "project", "settings"),
-    ("yaml_documents", "atomic_files", "secret_file", "private_files", "python_files"),
+    ("yaml_documents", "atomic_files", "secret_file", "gateway_identity", "private_files", "python_files"),
     (
         "boolean_texts",
         "distribution",

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -14,11 +15,20 @@ from dagster_webserver.app import create_app_from_workspace_process_context
 from dagster_webserver.cli import DEFAULT_DB_STATEMENT_TIMEOUT, DEFAULT_POOL_MAX_OVERFLOW, DEFAULT_POOL_RECYCLE
 from dagster_webserver.version import __version__
 
+from ml_platform.gateway_identity import GatewayOnly, GatewaySigner, login_in_use
+from ml_platform.login.dagster_rules import PREFIX
+from ml_platform.login.settings import is_loopback
 from ml_platform.orchestration.check_status import show_last_evaluations
 from ml_platform.orchestration.code_server import await_code_servers
 from ml_platform.orchestration.webserver_guard import HOSTS_VARIABLE, Guard, own_hosts
+from ml_platform.orchestration.webserver_roles import RoleContexts
 from ml_platform.private_files import private_umask
+from ml_platform.settings import Settings
 
+NOT_ALONE = (
+    "nobody signs in here, so it listens on this machine only, not on {host}: make an account first, with "
+    "`ml-platform accounts add <name> --role admin`"
+)
 REFRESH_MILLISECONDS = 2000
 
 
@@ -28,7 +38,7 @@ def workspace(path: str) -> Iterator[WorkspaceProcessContext]:
     with dg.DagsterInstance.get() as instance:
         instance.optimize_for_webserver(DEFAULT_DB_STATEMENT_TIMEOUT, DEFAULT_POOL_RECYCLE, DEFAULT_POOL_MAX_OVERFLOW)
         target = WorkspaceFileTarget([path])
-        with WorkspaceProcessContext(instance, workspace_load_target=target, version=__version__) as context:
+        with RoleContexts(instance, workspace_load_target=target, version=__version__) as context:
             yield context
 
 
@@ -41,19 +51,27 @@ def argument_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve Dagster's UI until SIGTERM or Ctrl-C."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve Dagster's UI until SIGTERM or Ctrl-C; where people sign in, to the login gateway alone."""
     options = argument_parser().parse_args(arguments)
 
     private_umask()
+    keys_dir = Settings().keys_dir
+    signer = GatewaySigner(keys_dir) if login_in_use(keys_dir) else None
+    if signer is None and not is_loopback(options.host):
+        print(f"dagster: {NOT_ALONE.format(host=options.host)}", file=sys.stderr)
+        return 1
     configure_loggers(log_level="INFO")
     hosts = own_hosts(options.port, os.environ.get(HOSTS_VARIABLE, ""))
     show_last_evaluations()
     await_code_servers(options.workspace)
     with workspace(options.workspace) as context:
-        app = create_app_from_workspace_process_context(context, live_data_poll_rate=REFRESH_MILLISECONDS)
-        uvicorn.run(Guard(app, hosts), host=options.host, port=options.port, log_level="warning")
+        prefix = PREFIX if signer is not None else ""
+        app = create_app_from_workspace_process_context(context, prefix, live_data_poll_rate=REFRESH_MILLISECONDS)
+        guarded = app if signer is None else GatewayOnly(app, signer, "dagster", frozenset({f"{PREFIX}/server_info"}))
+        uvicorn.run(Guard(guarded, hosts), host=options.host, port=options.port, log_level="warning")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

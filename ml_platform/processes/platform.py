@@ -21,14 +21,20 @@ from pydantic.fields import FieldInfo
 from ml_platform.atomic_files import replace_file
 from ml_platform.environments import VARIABLE as ENVIRONMENT
 from ml_platform.environments import current_environment
+from ml_platform.gateway_identity import login_in_use
 from ml_platform.processes.runner import CannotStart, Process
 from ml_platform.project import current_project
 from ml_platform.settings import Settings
 
-PORTS = {"dagster": 3000, "serving": 8000, "mlflow": 5000}
+PORTS = {"dagster": 3000, "serving": 8000, "mlflow": 5000, "login": 4000}
 # What `ports:` of an environment may hold.
 PORT_FIELDS = {name: FieldInfo(annotation=Annotated[int, Field(ge=1, le=65_535)]) for name in PORTS}
-TITLES = {"dagster": "Dagster UI", "serving": "Predictions (OpenAPI at /docs)", "mlflow": "MLflow UI"}
+TITLES = {
+    "dagster": "Dagster UI",
+    "serving": "Predictions (OpenAPI at /docs)",
+    "mlflow": "MLflow UI",
+    "login": "Sign in (Dagster, MLflow, console)",
+}
 DAGSTER_YAML = """\
 # Written when this folder was made; it is yours to change. "Runs that fail" in the documentation explains each part.
 telemetry:
@@ -172,10 +178,13 @@ def dagster_workspace(settings: Settings) -> Path:
 def platform_environment(settings: Settings, chosen: Mapping[str, int]) -> dict[str, str]:
     """Return the environment that all processes share: where state is, where the others are, no telemetry."""
     usual = Settings.model_fields
-    addresses = {"serving_url": chosen["serving"], "mlflow_ui_url": chosen["mlflow"]}
+    local = {
+        "serving_url": f"http://127.0.0.1:{chosen['serving']}",
+        "mlflow_ui_url": ui_address("mlflow", settings, chosen),
+    }
     moved = {
-        f"ML_PLATFORM_{name.upper()}": f"http://127.0.0.1:{port}"
-        for name, port in addresses.items()
+        f"ML_PLATFORM_{name.upper()}": address
+        for name, address in local.items()
         if getattr(settings, name) == usual[name].default
     }
     environment = current_environment()
@@ -191,17 +200,32 @@ def platform_environment(settings: Settings, chosen: Mapping[str, int]) -> dict[
     }
 
 
+def ui_address(name: str, settings: Settings, chosen: Mapping[str, int]) -> str:
+    """Return where people of this machine open Dagster's UI or MLflow's: behind the login where they sign in."""
+    if login_in_use(settings.keys_dir):
+        return f"http://127.0.0.1:{chosen.get('login', PORTS['login'])}/{name}"
+    return f"http://127.0.0.1:{chosen[name]}"
+
+
 def platform_processes(
     settings: Settings, chosen: Mapping[str, int], names: Sequence[str] = ("dagster", "serving", "mlflow")
 ) -> list[Process]:
     """Return the named processes, ready to run; `dagster` is three: code server, daemon and webserver.
 
-    The MLflow UI is left out where the tracking URI is a server of its own, which has one already.
+    The MLflow UI is left out where the tracking URI is a server of its own, which has one already; the login where
+    nobody signs in.
     """
     environment = platform_environment(settings, chosen)
     project = current_project()
+    with_login = login_in_use(settings.keys_dir)
 
-    def process(name: str, *arguments: str, ready_path: str | None = None, keeps_children: bool = False) -> Process:
+    def process(
+        name: str,
+        *arguments: str,
+        ready_path: str | None = None,
+        keeps_children: bool = False,
+        more: Mapping[str, str] = {},
+    ) -> Process:
         has_port = ready_path is not None
         return Process(
             name,
@@ -210,7 +234,7 @@ def platform_processes(
             port_variable=port_variable(name) if has_port else "",
             ready_path=ready_path,
             title=TITLES.get(name, ""),
-            environment=environment,
+            environment={**environment, **more},
             cwd=project.root,
             ready_seconds=settings.start_timeout_seconds,
             ready_seconds_variable="ML_PLATFORM_START_TIMEOUT_SECONDS",
@@ -224,16 +248,27 @@ def platform_processes(
         processes += [
             process("dagster-code", "dagster", "code-server", "start", *code, keeps_children=True),
             process("dagster-daemon", "ml_platform.orchestration.daemon", "-w", workspace),
-            process("dagster", "ml_platform.orchestration.webserver", "-w", workspace, ready_path="/server_info"),
+            process(
+                "dagster",
+                "ml_platform.orchestration.webserver",
+                "-w",
+                workspace,
+                ready_path="/dagster/server_info" if with_login else "/server_info",
+            ),
         ]
     if "serving" in names:
         processes.append(process("serving", "ml_platform.serving", ready_path="/health/live"))
     if "mlflow" in names and settings.tracking_uri.startswith(("sqlite:", "sqlite+", "postgresql", "mysql", "mssql")):
         processes.append(process("mlflow", "ml_platform.registry.ui", ready_path="/health"))
+    if "login" in names and with_login:
+        behind = {port_variable(name): str(port) for name, port in chosen.items()}
+        processes.append(process("login", "ml_platform.login", ready_path="/-/health", more=behind))
     return processes
 
 
 def addresses(processes: Sequence[Process]) -> str:
-    """Return a line per process: what it is and where to open it."""
+    """Return a line per process: what it is and where to open it; of those behind the login, the login's alone."""
+    if any(process.name == "login" for process in processes):
+        processes = [process for process in processes if process.name not in {"dagster", "mlflow"}]
     width = max((len(process.title) for process in processes), default=0)
     return "\n".join(f"  {process.title:{width}}  {process.url}" for process in processes if process.port)

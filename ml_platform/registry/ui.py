@@ -5,10 +5,17 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
+from ml_platform.gateway_identity import login_in_use
 from ml_platform.private_files import private_umask
 from ml_platform.registry.artifacts import default_location
 from ml_platform.registry.tracking import Tracker
 from ml_platform.settings import Settings
+
+_APP = "ml-platform"  # of the entry points `mlflow.app`
+_NOT_ALONE = (
+    "nobody signs in here, so it listens on this machine only, not on {host}: make an account first, with "
+    "`ml-platform accounts add <name> --role admin`"
+)
 
 
 def server_environment(settings: Settings, port: int, given: Mapping[str, str]) -> dict[str, str]:
@@ -47,17 +54,23 @@ def argument_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Create the store if need be, then become the MLflow server: one worker, no job runners.
 
+    Where people sign in, it answers the login gateway alone (`guarded_ui`).
+
     The store is created by `Tracker`, under its lock: a server that did it would crash beside a first training run.
     """
     options = argument_parser().parse_args(arguments)
     private_umask()
     settings = Settings()
+    is_closed = login_in_use(settings.keys_dir)
+    if not is_closed and options.host not in ("127.0.0.1", "localhost", "::1"):
+        sys.exit(f"mlflow: {_NOT_ALONE.format(host=options.host)}")
     settings.home.mkdir(parents=True, exist_ok=True)
     _ = Tracker(settings).client
     os.environ.update(server_environment(settings, options.port, os.environ))
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", options.host, "--port", str(options.port)),
         *("--workers", "1"),
+        *(("--app-name", _APP) if is_closed else ()),
     ]
     os.execv(sys.executable, command)
 

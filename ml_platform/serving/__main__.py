@@ -10,6 +10,7 @@ from pathlib import Path
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from ml_platform.gateway_identity import login_in_use
 from ml_platform.governance.keys import KeyStore
 from ml_platform.private_files import private_umask
 from ml_platform.serving.access.hosts import SETTING as ALLOWED_HOSTS
@@ -34,7 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the server until it is stopped; returns the exit code."""
     options = _options(arguments)
     private_umask()
-    if not (_is_loopback(options.host) or KeyStore(Settings().keys_dir).in_use() or ServingSettings().oidc_issuer):
+    keys_dir = Settings().keys_dir
+    is_closed = KeyStore(keys_dir).in_use() or login_in_use(keys_dir) or ServingSettings().oidc_issuer
+    if not (_is_loopback(options.host) or is_closed):
         print(f"serving: {_NO_KEYS.format(host=options.host)}", file=sys.stderr)
         return 1
     try:

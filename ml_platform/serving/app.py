@@ -23,6 +23,7 @@ from ml_platform.registry.releases import ReleaseStore
 from ml_platform.segment_log.segments import SegmentLog
 from ml_platform.serving.access.audit import Auditing
 from ml_platform.serving.access.authorization import Access
+from ml_platform.serving.access.gateway import GatewayCallers
 from ml_platform.serving.access.hosts import Hosts
 from ml_platform.serving.access.rate_limit import Limits, shared_table
 from ml_platform.serving.access.tokens import Tokens
@@ -316,8 +317,8 @@ def _add_checks(
     def is_service(name: str) -> bool:
         return name not in state.slots and (name in state.services or name in state.services_refused)
 
-    policy = PolicyStore(settings.access_dir)
-    app.access = Access(KeyStore(settings.keys_dir), only_model, tokens, is_service, policy)
+    policy, gateway = PolicyStore(settings.access_dir), GatewayCallers(settings.keys_dir)
+    app.access = Access(KeyStore(settings.keys_dir), only_model, tokens, is_service, policy=policy, gateway=gateway)
     app.limits = Limits(options, shared_table())
     app.auditing = Auditing(AuditLog(settings.audit_dir, settings.keys_dir))
 

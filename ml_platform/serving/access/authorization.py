@@ -2,7 +2,7 @@
 
 A server without keys is open, but answers its own machine only. Once there is a key, every route except the probes
 requires one: as bearer token, as `X-API-Key`, or as the password in a browser's login dialog (for pages only). Where an
-OpenID Connect issuer is configured, its tokens are accepted too.
+OpenID Connect issuer is configured, its tokens are accepted too; and where people sign in, what the login gateway says.
 """
 
 import base64
@@ -15,6 +15,7 @@ from starlette.types import Scope
 
 from ml_platform.governance.access.store import PolicyStore
 from ml_platform.governance.keys import ALL_MODELS, Key, KeyStore
+from ml_platform.serving.access.gateway import GatewayCallers, PersonCaller
 from ml_platform.serving.access.governed import FEATURES, GovernedCaller, object_of, privilege_of
 from ml_platform.serving.access.tokens import TokenCaller, Tokens
 from ml_platform.serving.http.messages import Refused
@@ -42,7 +43,7 @@ _SERVICE_PATH = re.compile(r"/serving-endpoints/([^/]+)/invocations")  # of mode
 _REMEMBERED = 1000  # requests
 _REMEMBERED_BYTES = 512  # of path, query and credentials
 
-Caller = Key | TokenCaller | GovernedCaller
+Caller = Key | TokenCaller | PersonCaller | GovernedCaller
 
 
 class Need(NamedTuple):
@@ -115,10 +116,13 @@ class Access:
         only_model: Callable[[], str | None],
         tokens: Tokens | None = None,
         is_service: Callable[[str], bool] = _no_service,
+        *,
         policy: PolicyStore | None = None,
+        gateway: GatewayCallers | None = None,
     ) -> None:
         self._keys = keys
         self._policy = policy
+        self._gateway = gateway
         self._is_service = is_service
         self._only_model = only_model
         self._tokens = tokens
@@ -126,8 +130,9 @@ class Access:
         self._revision = (0, 0)
 
     def in_use(self) -> bool:
-        """Whether requests must carry a key or token."""
-        return self._tokens is not None or self._keys.in_use() or self._is_governed()
+        """Whether requests must carry a key or token, or come from the login gateway."""
+        by_login = self._gateway is not None and self._gateway.in_use()
+        return self._tokens is not None or self._keys.in_use() or by_login or self._is_governed()
 
     def _is_governed(self) -> bool:
         return self._policy is not None and self._policy.in_use()
@@ -181,7 +186,9 @@ class Access:
         context.is_keyed, context.key = True, None
         need = need_of(scope["method"], scope["path"], scope["query_string"], self._only_model, self._is_service)
         token = _token(scope)
-        found: Key | TokenCaller | None = None if token is None else self._keys.find(token)
+        found: Key | TokenCaller | PersonCaller | None = None if token is None else self._keys.find(token)
+        if token is None and self._gateway is not None:
+            found = self._gateway.find(context.credentials)
         if found is None and token is not None and self._tokens is not None and token.count(".") == 2:
             found = self._tokens.remembered(token) if need is None else await self._tokens.find(token)
         caller: Caller | None = found
@@ -193,7 +200,7 @@ class Access:
         if caller is None:
             message = "send a valid API key as `Authorization: Bearer <key>`; `ml-platform keys create` makes one"
             raise Refused(401, "unauthenticated", message, close=True)
-        what = "key" if isinstance(found, Key) else "token"
+        what = "key" if isinstance(found, Key) else "person" if isinstance(found, PersonCaller) else "token"
         if not caller.has_role(need.role):
             raise Refused(403, "forbidden", f"this {what} lacks the role '{need.role}'", close=True)
         if need.model is not None and found is not None and not found.may(need.role, need.model):

@@ -13,6 +13,7 @@ from ml_platform.governance.access.principals import NoPrincipal, Principal, par
 from ml_platform.governance.keys import ALL_MODELS, Key
 
 if TYPE_CHECKING:
+    from ml_platform.serving.access.gateway import PersonCaller
     from ml_platform.serving.access.tokens import TokenCaller
 
 FEATURES = "features/"  # before the name of a view or feature service in what a key is for
@@ -23,7 +24,7 @@ _PRIVILEGE = {"explain": "explain", "promote": "promote", "push": "modify", "adm
 class GovernedCaller:
     """A key or token, narrowed to what its principal is granted; it answers what a `Key` does."""
 
-    def __init__(self, caller: "Key | TokenCaller", policy: Policy) -> None:
+    def __init__(self, caller: "Key | TokenCaller | PersonCaller", policy: Policy) -> None:
         self.caller = caller
         self.id, self.name, self.rate, self.burst = caller.id, caller.name, caller.rate, caller.burst
         self.policy = policy
@@ -74,8 +75,8 @@ def object_of(model: str) -> CatalogueObject:
     return CatalogueObject("endpoint", (model,))
 
 
-def principal_of(caller: "Key | TokenCaller", policy: Policy) -> Principal:
-    """The principal that speaks with a key, or with a token: `user:<its name>` in the groups that the token claims."""
+def principal_of(caller: "Key | TokenCaller | PersonCaller", policy: Policy) -> Principal:
+    """The principal that speaks with a key; or by a token or the login gateway: `user:<name>` in the groups it says."""
     directory = policy.directory
     if isinstance(caller, Key):
         return principal_of_key(caller, directory)

@@ -1,0 +1,99 @@
+"""The file of accounts: what is kept, two at once, and that an admin is always left."""
+
+import json
+import threading
+
+import pytest
+
+from ml_platform.gateway_identity import login_in_use
+from ml_platform.login.accounts import AccountRefused, AccountStore
+from ml_platform.login.passwords import PasswordRefused, is_right
+from ml_platform.login.roles import RoleUnknown
+from ml_platform.settings import Settings
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture
+def store(tmp_path):
+    return AccountStore(Settings(home=tmp_path))
+
+
+def test_an_account_puts_login_into_use_and_no_password_is_kept(store, tmp_path):
+    assert not login_in_use(tmp_path / "keys")
+    store.add("ada", PASSWORD, roles=["admin"])
+    assert login_in_use(tmp_path / "keys")
+    kept = store.path.read_text()
+    assert "horse" not in kept
+    assert json.loads(kept)["accounts"][0]["password"].startswith("$argon2id$")
+    assert is_right(PASSWORD, store.get("ada").password)
+    assert not is_right(PASSWORD.upper(), store.get("ada").password)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../a", "a:b", "ä", "-a", "a.", "x" * 64, "a\n", "user:ada"])
+def test_names_that_could_be_mistaken_are_refused(store, name):
+    with pytest.raises(AccountRefused):
+        store.add(name, PASSWORD, roles=["viewer"])
+
+
+def test_a_name_in_other_capitals_is_taken(store):
+    store.add("ada", PASSWORD, roles=["viewer"])
+    with pytest.raises(AccountRefused, match="account ada already"):
+        store.add("Ada", PASSWORD, roles=["viewer"])
+
+
+@pytest.mark.parametrize("password", ["", "short", "a" * 300, "aaaaaaaaaaaaaa", "ada-ada-ada-ada-1"])
+def test_easy_passwords_are_refused(store, password):
+    with pytest.raises(PasswordRefused):
+        store.add("ada", password, roles=["viewer"])
+    assert store.accounts() == []
+
+
+def test_unknown_roles_and_no_role_are_refused(store):
+    for roles in (["owner"], ["spark=viewer"], ["dagster="], []):
+        with pytest.raises((RoleUnknown, AccountRefused)):
+            store.add("ada", PASSWORD, roles=roles)
+
+
+def test_the_last_admin_stays_one(store):
+    store.add("ada", PASSWORD, roles=["admin"])
+    store.add("eve", PASSWORD, roles=["viewer", "dagster=admin"])
+    with pytest.raises(AccountRefused, match="last admin"):
+        store.set_roles("ada", ["viewer"])
+    with pytest.raises(AccountRefused, match="last admin"):
+        store.disable("ada")
+    store.set_roles("eve", ["admin"])
+    store.disable("ada")
+    with pytest.raises(AccountRefused, match="last admin"):
+        store.set_roles("eve", ["editor"])
+
+
+def test_accounts_made_at_once_are_all_kept(store, tmp_path):
+    def add(number):
+        AccountStore(Settings(home=tmp_path)).add(f"person{number}", PASSWORD, roles=["viewer"])
+
+    threads = [threading.Thread(target=add, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [account.name for account in store.accounts()] == [f"person{number}" for number in range(4)]
+
+
+def test_a_damaged_file_is_said_to_be_one_and_left(store):
+    store.add("ada", PASSWORD, roles=["admin"])
+    store.path.write_text("{")
+    with pytest.raises(ValueError, match="restore it from a backup"):
+        AccountStore(store._settings).accounts()
+    with pytest.raises(ValueError, match="restore it from a backup"):
+        store.add("eve", PASSWORD, roles=["admin"])
+    assert store.path.read_text() == "{"
+
+
+def test_files_that_are_gone_do_not_let_anybody_in_who_was_out(store):
+    """An open server keeps the accounts it knows, as serving keeps its keys."""
+    store.add("ada", PASSWORD, roles=["viewer"])
+    assert store.get("ada") is not None
+    store.path.unlink()
+    assert store.get("ada") is not None
+    assert store.get("eve") is None
