@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from ml_platform.doctor import databases, home, installation, releases, running, streams, tables
+from ml_platform.doctor import databases, home, installation, login, releases, running, streams, tables
 from ml_platform.doctor.effective_settings import effective_settings, overridden
 from ml_platform.doctor.findings import Finding, error, guarded, ok, warning
 from ml_platform.doctor.stored_formats import stored_formats
@@ -16,6 +16,7 @@ OF_STATE: tuple[tuple[str, Callable[[Settings], Iterable[Finding]]], ...] = (
     ("folders", home.folders),
     ("disk", home.disk),
     ("permissions", home.permissions),
+    ("login", login.login),
     ("clock", home.clock),
     ("locks", home.locks),
     ("processes", running.leftovers),

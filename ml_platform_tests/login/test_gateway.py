@@ -188,7 +188,7 @@ def test_each_role_may_do_elsewhere_what_it_includes(world, people, method, path
         ("POST", "/dagster/graphql", {"params": {"query": DELETE}}),
         ("POST", "/dagster/graphql", {"data": {"query": DELETE}}),
         ("POST", "/dagster/graphql", {"content": DELETE, "headers": {"content-type": "application/graphql"}}),
-        ("POST", "/dagster/graphql", {"content": json.dumps({"query": DELETE}), "headers": {"content-type": "text/plain"}}),
+        ("POST", "/dagster/graphql", {"content": READ, "headers": {"content-type": "text/plain"}}),
         ("POST", "/dagster/graphql", {"json": [{"query": READ}, {"query": DELETE}]}),
         ("POST", "/dagster/graphql", {"json": {"extensions": {"persistedQuery": {"sha256Hash": "0"}}}}),
         ("POST", "/dagster/graphql/", {"json": {"query": DELETE}}),
@@ -318,7 +318,8 @@ def test_another_name_is_refused(world, people, host):
 @pytest.mark.parametrize(
     "name",
     [
-        "Authorization", "X-ML-Platform-Identity", "X_ML_Platform_Identity", "X-Forwarded-User", "X-Forwarded-For", "X-Real-IP",
+        "Authorization", "X-ML-Platform-Identity", "X_ML_Platform_Identity", "X-Forwarded-User", "X-Forwarded-For",
+        "X-Real-IP",
         "Forwarded", "X-Original-URL", "X-Rewrite-URL", "Cookie", "Origin", "X-API-Key", "Remote_User",
     ],
 )  # fmt: skip
@@ -526,7 +527,7 @@ def test_subscriptions_pass(world, people):
     "message",
     [
         json.dumps({"type": "start", "id": "1", "payload": {"query": DELETE}}),
-        json.dumps({"type": "start", "id": "1", "payload": {"query": f"subscription A {{ a }} {DELETE}", "operationName": "A"}}),
+        json.dumps({"type": "start", "payload": {"query": f"subscription A {{ a }} {DELETE}", "operationName": "A"}}),
         json.dumps({"type": "subscribe", "id": "1", "payload": {"query": DELETE}}),
         '{"type": "stop", "type": "start", "id": "1", "payload": {"query": "' + DELETE + '"}}',
         "x" * 2_000_000,

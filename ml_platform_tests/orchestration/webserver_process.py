@@ -55,7 +55,15 @@ class Dagster:
         return self.instance.get_runs_count()
 
 
-def serve(folder: Path, command: str, *, runs_at_once: bool = False, code: str = GREETING) -> Iterator[Dagster]:
+def serve(
+    folder: Path,
+    command: str,
+    *,
+    runs_at_once: bool = False,
+    code: str = GREETING,
+    prefix: str = "",
+    **variables: str,
+) -> Iterator[Dagster]:
     """Start a webserver. There is no daemon, so runs stay in the queue unless they are launched at once."""
     config: dict[str, dict[str, object]] = {"telemetry": {"enabled": False}, "nux": {"enabled": False}}
     if runs_at_once:
@@ -66,13 +74,13 @@ def serve(folder: Path, command: str, *, runs_at_once: bool = False, code: str =
     (folder / "workspace.yaml").write_text(yaml.safe_dump({"load_from": [location]}))
     port = free_port()
     program = [command, "-w", str(folder / "workspace.yaml"), "--port", str(port)]
-    environment = {**os.environ, "DAGSTER_HOME": str(folder), "DO_NOT_TRACK": "1"}
+    environment = {**os.environ, "DAGSTER_HOME": str(folder), "DO_NOT_TRACK": "1", **variables}
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", *program], cwd=PROJECT_ROOT, env=environment, stdout=log, stderr=log
         )
         try:
-            probe = Process("dagster", program, port=port, ready_path="/server_info")
+            probe = Process("dagster", program, port=port, ready_path=f"{prefix}/server_info")
             while not probe.answers():
                 assert server.poll() is None, (folder / "log").read_text()
                 time.sleep(0.1)
