@@ -60,7 +60,7 @@ def test_the_first_environment_counts_unless_another_is_named(project, monkeypat
     assert settings.promoters == ("ada", "ben")
     assert (ServingSettings().rate, ServingSettings().allowed_hosts) == (50, ("models.example.com",))
     assert AlertSettings().repeat_hours == 12
-    assert ports() == {"dagster": 3100, "serving": 8000, "mlflow": 5000}
+    assert ports() == {"dagster": 3100, "serving": 8000, "mlflow": 5000, "login": 4000}
     assert platform_environment(settings, ports())["ML_PLATFORM_ENVIRONMENT"] == "staging"
 
 

@@ -7,6 +7,7 @@ from pydantic_settings import BaseSettings
 from docs.generator.markdown import code, page, table
 from docs.generator.pydantic_fields import bounds, default_words, type_words
 from ml_platform import environments, private_files, project
+from ml_platform.login.settings import LoginSettings
 from ml_platform.monitoring.alerts.alert import AlertSettings
 from ml_platform.orchestration import webserver_guard
 from ml_platform.processes.platform import PORTS, TITLES, port_variable
@@ -17,6 +18,7 @@ GROUPS: dict[str, type[BaseSettings]] = {
     "Places": Settings,
     "The server": ServingSettings,
     "Alerts": AlertSettings,
+    "The login": LoginSettings,
 }
 DERIVED_DEFAULTS = {
     "ML_PLATFORM_HOME": "data/ of the project",
@@ -83,8 +85,8 @@ def settings_page() -> str:
         "Settings",
         """Everything is set by environment variables, or by the keys of an environment in
 [`environments.yaml`](../how-to/environments.md), over which variables win: `ML_PLATFORM_LAKE_URI` is `lake_uri` there,
-`ML_PLATFORM_SERVING_RATE` is `rate` in `serving`, `ML_PLATFORM_ALERT_REPEAT_HOURS` is `repeat_hours` in `alert`, and
-ports are in `ports`. `<home>` is the folder that `ML_PLATFORM_HOME` names. Lists in
+`ML_PLATFORM_SERVING_RATE` is `rate` in `serving`, `ML_PLATFORM_ALERT_REPEAT_HOURS` is `repeat_hours` in `alert`,
+`ML_PLATFORM_LOGIN_URL` is `url` in `login`, ports are in `ports`. `<home>` is the folder `ML_PLATFORM_HOME`. Lists in
 the environment are comma-separated, mappings are JSON. Under systemd they go into `/etc/ml-platform.env`
 ([systemd](../operations/systemd.md)).""",
         *parts,

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from ml_platform.gateway_identity import GatewaySigner, Identity
 from ml_platform.governance.keys import KeyStore
@@ -83,7 +84,7 @@ def test_a_session_never_continues_one_that_somebody_set(world):
     with world.client() as client:
         client.cookies.set("ml_platform", "chosen-by-somebody-else", domain="127.0.0.1")
         answer = world.sign_in(client, "viewer")
-        given = re.search(r"ml_platform=([^;]+)", ",".join(answer.headers.get_list("set-cookie")))[1]
+        given = re.findall(r"ml_platform=([^;]+)", ",".join(answer.headers.get_list("set-cookie")))[0]
         assert given != "chosen-by-somebody-else"
         assert client.get("/dagster/", headers={"cookie": "ml_platform=chosen-by-somebody-else"}).status_code == 401
 
@@ -107,7 +108,7 @@ def test_a_wrong_name_and_a_wrong_password_are_answered_alike(world, name, passw
 
 def test_a_form_of_another_browser_signs_nobody_in(world):
     with world.client() as mine, world.client() as other:
-        token = re.search(r'name="form" value="([^"]+)"', other.get("/-/login").text)[1]
+        token = re.findall(r'name="form" value="([^"]+)"', other.get("/-/login").text)[0]
         mine.get("/-/login")
         for form in (token, "", "1.2", token[:-1] + "x"):
             answer = mine.post("/-/login", data={"form": form, "name": "viewer", "password": PASSWORD})
@@ -124,9 +125,8 @@ def test_a_large_form_and_one_of_another_kind_are_refused(world):
 def test_signing_out_ends_the_session_on_the_server(world):
     with closing(world.client("viewer")) as client:
         kept = cookie_of(client)
-        token = re.search(
-            r'action="/-/logout"><input type="hidden" name="form" value="([^"]+)"', client.get("/-/").text
-        )[1]
+        page = client.get("/-/").text
+        token = re.findall(r'logout"><input type="hidden" name="form" value="([^"]+)"', page)[0]
         assert client.post("/-/logout", data={"form": "1.2"}).status_code == 403
         assert client.post("/-/logout", data={"form": token}).status_code == 200
         assert httpx.get(f"{world.url}/dagster/", headers={"cookie": kept}, trust_env=False).status_code == 401
@@ -507,7 +507,7 @@ def socket_of(world, client: httpx.Client | None, **options):
         f"ws://127.0.0.1:{world.port}{options.pop('path', '/dagster/graphql')}",
         additional_headers=headers,
         origin=options.pop("origin", world.url),
-        subprotocols=["graphql-ws"],
+        subprotocols=[Subprotocol("graphql-ws")],
         proxy=None,
         **options,
     )

@@ -1,6 +1,7 @@
 """Bodies of GraphQL requests that could be read in more than one way."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -76,7 +77,7 @@ def test_messages_of_a_websocket_that_are_no_subscription_are_refused(message):
 
 
 def test_a_subscription_passes_as_dagsters_page_sends_it():
-    sent = {
+    sent: dict[str, Any] = {
         "type": "start",
         "id": "1",
         "payload": {

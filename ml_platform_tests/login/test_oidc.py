@@ -46,7 +46,7 @@ def world(tmp_path_factory, issuer):
 def to_provider(client, target="/dagster/runs"):
     """The provider's address that a person is sent to."""
     page = client.get("/-/login", params={"next": target}).text
-    link = re.search(r'href="(/-/oidc/start[^"]*)"', page)[1].replace("&amp;", "&")
+    link = re.findall(r'href="(/-/oidc/start[^"]*)"', page)[0].replace("&amp;", "&")
     return client.get(link).headers["location"]
 
 

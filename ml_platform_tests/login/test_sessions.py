@@ -19,7 +19,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(module.time, "time", clock.time)
+    monkeypatch.setattr(module, "time", clock)
     return clock
 
 
