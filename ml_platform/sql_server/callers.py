@@ -9,10 +9,11 @@ from ml_platform.governance.access.definitions import Definitions, load_definiti
 from ml_platform.governance.access.guard import PolicyGuard
 from ml_platform.governance.access.guarded import reads_for
 from ml_platform.governance.access.principals import Principal
-from ml_platform.governance.access.speaker import policy_store
+from ml_platform.governance.access.speaker import policy_store, project_graph
 from ml_platform.governance.keys import ALL_MODELS, Key, KeyStore
 from ml_platform.lake.access import OPEN, Reads, TableRead
 from ml_platform.lake.storage.tables import Lake
+from ml_platform.lineage.graph import ColumnGraph
 from ml_platform.serving.access.governed import principal_of
 from ml_platform.serving.access.tokens import TokenCaller, Tokens
 from ml_platform.serving.http.messages import Refused
@@ -33,15 +34,22 @@ class Callers:
         Where keys, policy and lake are.
     definitions
         Gives the row filters, masks and tags that definitions declare.
+    graph
+        Gives what columns are made of, along which tags flow.
     """
 
-    def __init__(self, settings: Settings, definitions: Callable[[], Definitions] = load_definitions) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        definitions: Callable[[], Definitions] = load_definitions,
+        graph: Callable[[], ColumnGraph] = project_graph,
+    ) -> None:
         self._settings = settings
         self._store = policy_store(settings)
         self._keys = KeyStore(settings.keys_dir)
         serving = ServingSettings()
         self.tokens = Tokens(serving) if serving.oidc_issuer else None
-        self._load = definitions
+        self._load, self._graph = definitions, graph
         self._loaded_at = -1e9
         self._definitions = Definitions()
 
@@ -84,7 +92,7 @@ class Callers:
                 raise Refused(403, "forbidden", message)
             return Lake(self._settings.lake_uri, reads=listener, path=PATH)
         assert caller is not None  # `find` asks for a key under a policy
-        guard = PolicyGuard(self.principal(caller), self._store, self._protections())
+        guard = PolicyGuard(self.principal(caller), self._store, self._protections(), graph=self._graph)
         return Lake(self._settings.lake_uri, guard=guard, reads=listener, path=PATH)
 
     def principal(self, caller: Key | TokenCaller) -> Principal:

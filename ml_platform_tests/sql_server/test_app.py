@@ -16,6 +16,7 @@ from ml_platform.governance.access.policy import Grant
 from ml_platform.governance.access.speaker import policy_store
 from ml_platform.governance.keys import KeyStore
 from ml_platform.lake.storage.tables import Lake
+from ml_platform.lineage.graph import ColumnGraph, Edge, Node
 from ml_platform.scoring.sql_predict import PredictFunctions
 from ml_platform.settings import Settings
 from ml_platform.spec.protection import Protection, Rule
@@ -26,12 +27,15 @@ from ml_platform.sql_server.limits import Limits
 from ml_platform_tests.lake.guarded_world import leaks, make_lake
 
 ADA = "service:ada"
-PEOPLE = Protection(row_filter=Rule(sql="city = 'Paris'"), masks={"name": Rule(sql="left(name, 1) || '***'")})
+PEOPLE = Protection(
+    row_filter=Rule(sql="city = 'Paris'"), masks={"name": Rule(sql="left(name, 1) || '***'")}, tags={"salary": ("pii",)}
+)
+GRAPH = ColumnGraph([Edge(Node("raw.people", "salary"), Node("raw.copy", "age"), "copy")])
 SLOW = "SELECT count(*) FROM range(1000000000) a, range(1000000000) b WHERE a.range * b.range % 7 = 3"
 
 
 def server_of(settings, **options):
-    callers = Callers(settings, lambda: Definitions(protections={"raw/people": PEOPLE}))
+    callers = Callers(settings, lambda: Definitions(protections={"raw/people": PEOPLE}), lambda: GRAPH)
     server = SqlServer(
         settings,
         callers=callers,
@@ -140,6 +144,20 @@ def test_a_revoked_grant_counts_at_once(settings, keys, client):
     store.change(lambda document: without_grants(document, ["select"], "raw.letters", ADA), "revoked", "", by="root")
     while ask(client, keys["ada"], "SELECT id FROM raw.letters").status_code == 200:
         assert time.monotonic() < deadline
+
+
+def test_tags_that_flow_to_a_column_mask_it(settings, keys, client):
+    lake = Lake(settings.lake_uri)
+    lake.append("raw/copy", pl.DataFrame({"id": [1], "age": [77777]}))
+    policy_store(settings).change(
+        lambda document: with_grants(document, [Grant(privilege="select", object="raw.copy", principal=ADA)]),
+        "granted", "", by="root",
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while (answer := ask(client, keys["ada"], "FROM raw.copy")).status_code != 200:
+        assert time.monotonic() < deadline
+    assert answer.json()["rows"] == [[1, None]]
+    assert ask(client, keys["root"], "FROM raw.copy").json()["rows"] == [[1, 77777]]
 
 
 def test_versions_dates_and_limits(client, keys):
