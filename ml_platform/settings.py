@@ -50,6 +50,11 @@ class Settings(EnvironmentSettings):
         description="Whether sensors run that start work: retraining, new files, features to refresh, pushed rows. "
         "Those that send alerts and keep ledger and registry in step always do.",
     )
+    audit_reads: bool | None = Field(
+        None,
+        description="Whether each read of a table by a command, notebook or job is a line of the audit log; by default "
+        "where the platform asks for keys.",
+    )
     promoters: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Users of the machine who may change at a terminal what serves, comma-separated; anybody who may "

@@ -1,5 +1,7 @@
 """The audit log as an asset: ingested into the lake every hour, and verified."""
 
+from datetime import UTC, datetime
+
 import dagster as dg
 
 from ml_platform.governance.audit import TABLE
@@ -7,7 +9,8 @@ from ml_platform.orchestration.execution import scheduled
 from ml_platform.orchestration.resources import Platform
 
 KEY = dg.AssetKey(TABLE.split("/"))
-CHECK = "unaltered"
+CHECK, UNUSUAL = "unaltered", "usual_access"
+ALERT = "unusual_access"
 _TOLD = 20
 
 
@@ -20,7 +23,10 @@ _TOLD = 20
     check_specs=[
         dg.AssetCheckSpec(
             CHECK, asset=KEY, description="No line, nor entry of the ledger, was altered, removed or moved."
-        )
+        ),
+        dg.AssetCheckSpec(
+            UNUSUAL, asset=KEY, description="Nobody's reads of today differ from their own 28 days before."
+        ),
     ],
 )
 def audit(platform: Platform) -> dg.MaterializeResult:
@@ -32,6 +38,7 @@ def audit(platform: Platform) -> dg.MaterializeResult:
     lines, findings = verify_audit(platform.lake, platform.settings)
     entries, ledger_findings = verify_ledger(platform.lake, platform.settings)
     findings += ledger_findings
+    unusual = _judge_access(platform)
     summary = "; ".join(str(finding) for finding in findings[:_TOLD])
     return dg.MaterializeResult(
         metadata={
@@ -48,9 +55,43 @@ def audit(platform: Platform) -> dg.MaterializeResult:
                 passed=not findings,
                 severity=dg.AssetCheckSeverity.ERROR,
                 description=f"All of them: `ml-platform audit verify`. {summary}" if findings else "As it was written.",
-            )
+            ),
+            dg.AssetCheckResult(
+                check_name=UNUSUAL,
+                passed=not unusual,
+                severity=dg.AssetCheckSeverity.WARN,
+                description="; ".join(unusual[:_TOLD]) or "Nothing unusual.",
+            ),
         ],
     )
+
+
+def _judge_access(platform: Platform) -> list[str]:
+    """Judge today's reads, and alert by reader and rule; what no longer holds ends by itself."""
+    from ml_platform.governance.read_history import reads
+    from ml_platform.governance.unusual_access import PAST, tagged_objects, unusual_access
+    from ml_platform.monitoring.alerts.alert import Alert
+    from ml_platform.monitoring.alerts.conditions import conditions, update_condition
+
+    settings, now = platform.settings, datetime.now(UTC)
+    found = unusual_access(
+        reads(platform.lake, settings, since=now - PAST), now.date(), sensitive=tagged_objects(settings)
+    )
+    told: dict[str, list[str]] = {}
+    for one in found:
+        told.setdefault(f"{one.rule} of {one.who}", []).append(one.what)
+    firing = {one.subject for one in conditions(settings) if one.kind == ALERT and one.state == "firing"}
+    for subject in sorted(firing | told.keys()):
+        lines = told.get(subject, [])
+        alert = Alert(
+            model="platform",
+            kind=ALERT,
+            severity="warning",
+            title=f"Unusual access: {subject}",
+            body="; ".join(lines) or "It is as on the days before.",
+        )
+        update_condition(settings, alert, firing=bool(lines), subject=subject)
+    return [one.what for one in found]
 
 
 def audit_defs() -> dg.Definitions:

@@ -24,6 +24,8 @@ STEP_MODULES = (
     "ml_platform.features.views.freshness",
     "ml_platform.governance.audit_table",
     "ml_platform.governance.ledger_check",
+    "ml_platform.governance.read_history",
+    "ml_platform.governance.unusual_access",
     "ml_platform.inference.batch",
     "ml_platform.inference.composition.publish",
     "ml_platform.inference.ingest_log",

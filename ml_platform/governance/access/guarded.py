@@ -36,6 +36,8 @@ def _check_project(guard: Guard) -> None:
         raise AccessDenied(guard.principal, "select", "the lake", remedy) from error
 
 
-def reads_for(_: Settings) -> Reads | None:
-    """Who is told of every read of the lake; None where nobody keeps account."""
-    return None
+def reads_for(settings: Settings) -> Reads | None:
+    """Who is told of every read of the lake; None where nobody keeps account (raises KeyWanted)."""
+    from ml_platform.governance.access.read_audit import reads_for as listener
+
+    return listener(settings)
