@@ -11,7 +11,7 @@ from pathlib import Path
 
 ANSWERS = json.loads(r"""{{ cookiecutter | tojson }}""")
 PACKAGE, WITH_FLIGHTS = ANSWERS["package_name"], ANSWERS["example"] == "flights"
-DEPLOYED = ("grafana", "kubernetes", "kubernetes_in_flight", "prometheus", "systemd")
+DEPLOYED = ("grafana", "kubernetes", "kubernetes_in_flight", "kubernetes_login", "prometheus", "systemd")
 # What a project has as it is here: files and folders, with their places there.
 SHARED = {
     ".gitignore": ".gitignore",
