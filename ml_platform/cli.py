@@ -11,6 +11,8 @@ import typer
 from ml_platform.automl.cli import automl
 from ml_platform.catalogue.cli import app as catalogue
 from ml_platform.catalogue.model_page.cli import page as model_page
+from ml_platform.cost import cli as cost_cli
+from ml_platform.cost.commands import metered_command
 from ml_platform.doctor import cli as doctor_cli
 from ml_platform.documentation import docs
 from ml_platform.environments import EnvironmentUnknown
@@ -277,6 +279,7 @@ app.add_typer(login_cli.app, name="accounts", rich_help_panel=ACCESS)
 app.command("login-server", rich_help_panel=ACCESS)(login_cli.login_server)
 app.add_typer(audit_cli.app, name="audit", rich_help_panel=ACCESS)
 app.add_typer(forget, name="forget", rich_help_panel=ACCESS)
+app.add_typer(cost_cli.app, name="cost", rich_help_panel=ACCESS)
 
 
 app.command("docs", rich_help_panel=TERMINAL)(docs)
@@ -303,7 +306,8 @@ def main() -> None:
     """Run the command line."""
     private_umask()
     try:
-        app()
+        with metered_command(sys.argv[1:]):
+            app()
     except (SpecError, EnvironmentUnknown) as error:  # of environments.yaml, which any command reads
         sys.exit(f"ml-platform: {error}")
     except Exception as error:

@@ -126,6 +126,11 @@ class Settings(EnvironmentSettings):
         return self.home / "audit"
 
     @property
+    def cost_dir(self) -> Path:
+        """Folder of what was used and is not in its table yet, and of how the budgets stand."""
+        return self.home / "cost"
+
+    @property
     def in_force_dir(self) -> Path:
         """Folder where serving notes which document of each endpoint was last in force."""
         return self.home / "in_force"

@@ -17,6 +17,7 @@ ROWS = (
     ("serving", "login"),
     ("automl", "notebooks"),
     ("new_model", "model_import", "catalogue"),
+    ("cost",),
     ("monitoring",),
     ("promotion",),
     ("training",),

@@ -14,6 +14,7 @@ from docs.generator.repository_files import DOCS, ROOT, linked_files, with_site_
 from docs.generator.settings_page import settings_page
 from docs.generator.yaml_keys import (
     composed_endpoint_keys,
+    cost_keys,
     feature_service_keys,
     feature_view_keys,
     model_keys,
@@ -37,6 +38,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "reference/feature-service-keys.md": feature_service_keys,
     "reference/notebook-keys.md": notebook_keys,
     "reference/term-keys.md": term_keys,
+    "reference/cost-keys.md": cost_keys,
     "reference/feature-view-keys.md": feature_view_keys,
     "reference/http-api.md": http_page,
     "reference/metrics.md": metrics_page,

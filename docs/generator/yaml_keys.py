@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from docs.generator.markdown import code, page, table
 from docs.generator.pydantic_fields import bounds, default_words, models_in, type_words
 from ml_platform.catalogue.terms import Terms
+from ml_platform.cost.config import CostConfig
 from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.sources.source_spec import SourceSpec
 from ml_platform.spec.composition import ComposedEndpointSpec
@@ -150,6 +151,16 @@ def term_keys() -> str:
         """What a `terms.yaml` below `defs/` holds: each term under its name. [Find data and
 models](../how-to/governance/catalogue.md) shows it in use.""",
         Terms,
+    )
+
+
+def cost_keys() -> str:
+    """Return the page of the keys of `cost.yaml`."""
+    return keys_page(
+        "Keys of cost.yaml",
+        """What `cost.yaml`, beside `pyproject.toml`, may hold. [Cost](../how-to/governance/cost.md) and
+[budgets](../how-to/governance/budgets.md) show them in use; a model's own are in its [`budget`](model-keys.md).""",
+        CostConfig,
     )
 
 

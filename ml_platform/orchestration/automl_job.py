@@ -3,6 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
+from ml_platform.orchestration.execution import in_process_executor
 from ml_platform.orchestration.resources import Platform
 
 
@@ -66,7 +67,7 @@ def _try_all_families(context: dg.OpExecutionContext, config: AutomlConfig, plat
 
 @dg.job(
     name="automl",
-    executor_def=dg.in_process_executor,
+    executor_def=in_process_executor,
     description="Tries all families on a table, a file or a model's training set; writes a leaderboard and notebooks.",
 )
 def automl_job() -> None:

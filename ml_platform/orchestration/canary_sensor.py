@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from ml_platform.orchestration.endpoint_jobs import release_changed
+from ml_platform.orchestration.execution import in_process_executor
 from ml_platform.orchestration.resources import Platform
 
 JOB, SENSOR = "canary_step", "canary_walks"
@@ -26,7 +27,7 @@ def advance_canaries(context: dg.OpExecutionContext, platform: Platform) -> None
 
 @dg.job(
     name=JOB,
-    executor_def=dg.in_process_executor,
+    executor_def=in_process_executor,
     description="Gives canaries their next share of the traffic, or rolls them back where a guard is breached.",
 )
 def canary_step() -> None:

@@ -3,6 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
+from ml_platform.orchestration.execution import in_process_executor
 from ml_platform.orchestration.resources import Platform
 from ml_platform.registry.manifest import Endpoint, describe_targets
 from ml_platform.spec.model import ModelSpec
@@ -108,7 +109,7 @@ def _approval_job(spec: ModelSpec) -> dg.JobDefinition:
 def _job(op: dg.OpDefinition, name: str, description: str) -> dg.JobDefinition:
     """Make a job of one op."""
 
-    @dg.job(name=name, executor_def=dg.in_process_executor, description=description)
+    @dg.job(name=name, executor_def=in_process_executor, description=description)
     def endpoint_job() -> None:
         op()
 

@@ -9,10 +9,13 @@ from ml_platform.orchestration.automation import schedule_status, sensor_status
 from ml_platform.project import current_project
 
 if TYPE_CHECKING:
+    from ml_platform.orchestration.run_meter import MeteredInProcessExecutor
     from ml_platform.orchestration.step_processes import StepProcesses
 
 # What assets import where they use it, so that definitions load without it.
 STEP_MODULES = (
+    "ml_platform.cost.publish",
+    "ml_platform.cost.use_table",
     "ml_platform.features.catalogue.describe",
     "ml_platform.features.catalogue.page",
     "ml_platform.features.online.open",
@@ -63,6 +66,7 @@ PRELOAD = (  # and the project
     "dagster._core.storage.sqlite_storage",
     "lightgbm",
     "ml_platform.orchestration.load_project",
+    "ml_platform.orchestration.step_signals",
     "mlflow",
     "sklearn.pipeline",
     *STEP_MODULES,
@@ -76,6 +80,16 @@ def _step_processes(_: dg.InitExecutorContext) -> "StepProcesses":
     return StepProcesses(max_concurrent=2, preload=[*PRELOAD, current_project().definitions])
 
 
+@dg.executor(name="in_process", config_schema=dg.Permissive({}))
+def in_process_executor(_: dg.InitExecutorContext) -> "MeteredInProcessExecutor":
+    """Run all steps of a job in its run's own process: what starts within a second and is done within some."""
+    from dagster._core.execution.retries import RetryMode
+
+    from ml_platform.orchestration.run_meter import MeteredInProcessExecutor
+
+    return MeteredInProcessExecutor(retries=RetryMode.ENABLED)
+
+
 def executor() -> dg.ExecutorDefinition:
     """Give the project's default executor: two steps at a time, forked from a process that has imported everything."""
     return _step_processes
@@ -83,7 +97,7 @@ def executor() -> dg.ExecutorDefinition:
 
 def scheduled(asset: dg.AssetsDefinition, *, job_name: str, cron: str, description: str) -> dg.Definitions:
     """Give an asset a job of its own and a schedule that runs it."""
-    job = dg.define_asset_job(job_name, selection=[asset], description=description, executor_def=dg.in_process_executor)
+    job = dg.define_asset_job(job_name, selection=[asset], description=description, executor_def=in_process_executor)
     schedule = dg.ScheduleDefinition(
         name=f"{job_name}_schedule",
         job=job,

@@ -12,6 +12,7 @@ from ml_platform.orchestration.audit_asset import audit_defs
 from ml_platform.orchestration.automl_job import automl_job
 from ml_platform.orchestration.canary_sensor import canary_step, canary_walks
 from ml_platform.orchestration.component import project_views
+from ml_platform.orchestration.cost_defs import check_policies, cost_defs
 from ml_platform.orchestration.execution import executor, refresh_sensor
 from ml_platform.orchestration.governance_catalogue import catalogue_defs
 from ml_platform.orchestration.maintenance import maintenance_defs
@@ -30,11 +31,12 @@ def load_project() -> dg.Definitions:
     specs = check_project(project.defs, {name: view.columns.keys() for name, view in views.items()})
     check_spines(specs, views, declared_tables())
     load_terms(project.defs)
-    return dg.Definitions.merge(
+    definitions = dg.Definitions.merge(
         _declared(project),
         maintenance_defs(),
         audit_defs(),
         catalogue_defs(),
+        cost_defs(specs.values()),
         registry_sync_defs(),
         run_alerts(frozenset(spec.name for spec in specs.values())),
         dg.Definitions(
@@ -44,6 +46,8 @@ def load_project() -> dg.Definitions:
             sensors=[refresh_sensor(), alert_delivery, canary_walks],
         ),
     )
+    check_policies(specs, definitions)
+    return definitions
 
 
 def _declared(project: Project) -> dg.Definitions:

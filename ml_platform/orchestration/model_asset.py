@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import dagster as dg
 from pydantic import BaseModel
 
+from ml_platform.orchestration.cost_tags import cost_tags
 from ml_platform.orchestration.json_io_manager import document_type
 from ml_platform.spec.model import ModelSpec
 
@@ -72,6 +73,7 @@ def model_asset(
         group_name=spec.name,
         kinds=set(kinds),
         owners=[spec.owner],
+        op_tags=cost_tags(spec),
         io_manager_key="json_io_manager" if document else None,
         dagster_type=document_type(document) if document else None,
         check_specs=[

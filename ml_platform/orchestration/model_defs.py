@@ -8,6 +8,7 @@ import dagster as dg
 from ml_platform.features.views.view import FeatureView
 from ml_platform.orchestration.automation import schedule_status
 from ml_platform.orchestration.endpoint_jobs import endpoint_jobs
+from ml_platform.orchestration.execution import in_process_executor
 from ml_platform.orchestration.model_asset import CHAIN, key
 from ml_platform.orchestration.recalibration_asset import recalibration_asset
 from ml_platform.orchestration.release_assets import release_assets
@@ -97,7 +98,7 @@ def _scoring(spec: ModelSpec) -> dg.Definitions:
         f"{spec.name}_score",
         selection=dg.AssetSelection.assets(key(spec, "predictions")),
         description=f"Batch predictions of {spec.name} for one or more days.",
-        executor_def=dg.in_process_executor,
+        executor_def=in_process_executor,
     )
     if spec.scoring.daily_at is None or spec.scoring.end is not None:
         return dg.Definitions(jobs=[job])
@@ -118,7 +119,7 @@ def _routine(
 ) -> dg.Definitions:
     """A light job on a released model, and its schedule."""
     job = dg.define_asset_job(
-        f"{spec.name}_{name}", selection=selection, description=description, executor_def=dg.in_process_executor
+        f"{spec.name}_{name}", selection=selection, description=description, executor_def=in_process_executor
     )
     return dg.Definitions(jobs=[job], schedules=_schedule(spec, name, job.name, cron))
 

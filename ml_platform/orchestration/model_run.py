@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 
+from ml_platform.cost.refusal import BudgetUsedUp, check_budgets
 from ml_platform.features.views.view import FeatureView
 from ml_platform.orchestration.component import project_views
 from ml_platform.orchestration.loaded_definitions import load_definitions
@@ -16,6 +17,7 @@ from ml_platform.orchestration.retraining_history import retrain_job, training_u
 from ml_platform.orchestration.run_failure import failure_message, run_error, was_interrupted
 from ml_platform.orchestration.search_progress import shown_in_terminal
 from ml_platform.project import Project
+from ml_platform.settings import Settings
 from ml_platform.spec.model import ModelSpec
 from ml_platform.spec_yaml import check_project
 from ml_platform.training.documents import Evaluation, ReleaseDecision
@@ -90,6 +92,10 @@ def run_model(project: Project, name: str, instance: dg.DagsterInstance, *, tell
     spec, definitions = specs[name], load_definitions(project)
     if (busy := training_under_way(instance, spec)) is not None:
         raise RunFailed(f"{name} is being trained: {busy}. Wait for it, or end it in the Dagster UI ({dagster_url}).")
+    try:
+        check_budgets(Settings(), retrain_job(spec), {(spec.name, spec.owner)})
+    except BudgetUsedUp as error:
+        raise RunFailed(f"{name} was {error}") from error
     graph = definitions.resolve_asset_graph()
     needed = list(_needed(graph, spec, views))
     _check_partitioned(graph, needed, instance)

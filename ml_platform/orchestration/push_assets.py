@@ -7,6 +7,7 @@ import dagster as dg
 
 from ml_platform.features.views.view import FeatureView
 from ml_platform.orchestration.automation import sensor_status
+from ml_platform.orchestration.execution import in_process_executor
 from ml_platform.orchestration.metadata import ingested, table
 from ml_platform.orchestration.resources import Platform
 
@@ -57,7 +58,7 @@ def push_defs(views: Sequence[FeatureView]) -> dg.Definitions:
         JOB,
         selection=dg.AssetSelection.assets(*(pushed_key(view) for view in views)),
         description="Take the rows that were pushed to feature views into the lake.",
-        executor_def=dg.in_process_executor,
+        executor_def=in_process_executor,
     )
 
     @dg.sensor(

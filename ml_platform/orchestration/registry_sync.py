@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from ml_platform.orchestration.endpoint_jobs import release_changed
+from ml_platform.orchestration.execution import in_process_executor
 from ml_platform.orchestration.resources import Platform
 
 JOB, SENSOR = "registry_sync", "registry_behind"
@@ -65,7 +66,7 @@ def sync_registry_op(context: dg.OpExecutionContext, platform: Platform) -> None
 
 @dg.job(
     name=JOB,
-    executor_def=dg.in_process_executor,
+    executor_def=in_process_executor,
     description="Lets the ledger and MLflow's aliases follow what was changed over HTTP or during an outage.",
 )
 def registry_sync() -> None:

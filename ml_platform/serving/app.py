@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import Response
@@ -13,6 +12,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from ml_platform.cost.summary import CostSummary, read_summary
 from ml_platform.features.online.open import open_online_store
 from ml_platform.governance.access.store import PolicyStore
 from ml_platform.governance.audit import AuditLog
@@ -72,6 +72,7 @@ from ml_platform.serving.protocols.mlflow import mlflow_routes
 from ml_platform.serving.protocols.open_inference import oip_routes
 from ml_platform.serving.settings import ServingSettings
 from ml_platform.serving.telemetry.metrics import Metrics
+from ml_platform.serving.telemetry.usage import UsageTally
 from ml_platform.settings import Settings
 
 logger = logging.getLogger("serving")
@@ -235,7 +236,16 @@ def create_app(
         fallback=options.online_fallback,
     )
     console = Console(state, metrics, releases, online, settings)
-    predictor = Predictor(state, log, metrics, options, LogHealth(log, alerts), hooks=hooks, outcomes=outcomes)
+    predictor = Predictor(
+        state,
+        log,
+        metrics,
+        options,
+        LogHealth(log, alerts),
+        hooks=hooks,
+        outcomes=outcomes,
+        usage=(usage := UsageTally(settings, metrics.count_cpu)),
+    )
     push_log = SegmentLog(settings.push_log_dir, "push log")
     pusher = Pusher(state, online, push_log, metrics, options, erased=settings.suppression_file)
     adapter = RouteAdapter(predictor, options)
@@ -254,6 +264,7 @@ def create_app(
         loops = [
             watcher.run,
             predictor.log_health.watch,
+            usage.run,
             app.watch_keys,
             console.run,
             *([] if tokens is None else [tokens.watch]),
@@ -266,7 +277,7 @@ def create_app(
                 task.cancel()
             for opened in (adapter.parquet, console, predictor, pusher, features):
                 opened.close()  # first what still answers, then what it writes to
-            for written in (log, outcomes, push_log, app.auditing, alerts):
+            for written in (log, outcomes, push_log, app.auditing, usage, alerts):
                 written.close()
 
     app = ServingApp(
@@ -294,7 +305,7 @@ def create_app(
     changing = (endpoint_routes(changes), approval_routes(changes), version_routes(changes))
     for routes in (*protocols, *changing, push_routes(adapter, pusher), lookup_routes(adapter, features)):
         app.router.routes.extend(routes)
-    _add_descriptions(app, predictor, settings.streams_dir)
+    _add_descriptions(app, predictor, settings)
     add_catalogue(app, console.catalogue)
     add_pages(app, state, console)
 
@@ -323,7 +334,7 @@ def _add_checks(
     app.auditing = Auditing(AuditLog(settings.audit_dir, settings.keys_dir))
 
 
-def _add_descriptions(app: FastAPI, predictor: Predictor, streams_dir: Path) -> None:
+def _add_descriptions(app: FastAPI, predictor: Predictor, settings: Settings) -> None:
     """Add the routes that describe models and report health and metrics."""
     state, metrics = predictor.state, predictor.metrics
 
@@ -358,7 +369,19 @@ def _add_descriptions(app: FastAPI, predictor: Predictor, streams_dir: Path) -> 
     async def streams(request: Request) -> StreamList:
         """How the workers of streams do: state, messages that wait, rate, age of answers, dead letters by kind."""
         covers = RequestContext.of(request.scope).covers
-        return StreamList(workers=await asyncio.to_thread(stream_workers, streams_dir, covers))
+        return StreamList(workers=await asyncio.to_thread(stream_workers, settings.streams_dir, covers))
+
+    @app.get("/cost", tags=["models"])
+    async def cost() -> CostSummary:
+        """What models, teams, jobs and callers cost in the last 30 days, and how the budgets stand; for all models."""
+        try:
+            summary = await asyncio.to_thread(read_summary, settings.cost_dir)
+        except ValueError as error:
+            logger.error("%s", error)
+            raise HTTPException(503, "the summary of costs cannot be read; the server's log has the reason") from error
+        if summary is None:
+            raise HTTPException(404, "no costs are summed up yet: materialise governance/cost in Dagster")
+        return summary
 
     @app.get("/models/{model}", tags=["models"])
     async def model(model: str) -> ModelDetail:

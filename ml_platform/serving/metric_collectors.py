@@ -2,7 +2,9 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
+from ml_platform.cost.summary import read_summary
 from ml_platform.features.online.store import OnlineStore
 from ml_platform.segment_log.lag import log_lag
 from ml_platform.serving.prediction.predictor import Predictor
@@ -28,6 +30,7 @@ class Gauges:
         self._online = online
         self._log_folder = settings.inference_log_dir
         self._push_log_folder = settings.push_log_dir
+        self._cost_folder = settings.cost_dir
         self._counted = (0, 0)
         self._lock = threading.Lock()
 
@@ -54,3 +57,9 @@ class Gauges:
         for view in self._push_log_folder.glob("*/"):
             waiting = sum(log_lag(stream).waiting_bytes for stream in view.glob("*/"))
             metrics.push_log_lag.labels(view.name).set(waiting)
+        with suppress(ValueError):  # GET /cost tells of a damaged summary
+            if (summary := read_summary(self._cost_folder)) is not None:
+                for cost in summary.by.get("model", ()):
+                    metrics.cost.labels(cost.name).set(cost.price)
+                for budget in summary.budgets:
+                    metrics.budget_used.labels(budget.name).set(budget.share)

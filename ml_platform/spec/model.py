@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from ml_platform.spec.budget import ModelBudget
 from ml_platform.spec.class_weights import ClassWeights
 from ml_platform.spec.families import BUILT_IN, family_info
 from ml_platform.spec.inputs import InputField
@@ -254,6 +255,9 @@ class ModelSpec(Declared):
     tuning: Tuning = Field(Tuning(), description="How long the search is, and where it runs.")
     training: Training = Field(
         Training(), description="Where the final training and the refit run, and on how many workers."
+    )
+    budget: ModelBudget = Field(
+        ModelBudget(), description="What the model may spend in a period, and what each step of its runs may use."
     )
     threshold: Threshold = Field(
         Threshold(),

@@ -18,6 +18,7 @@ from docs.generator.python_pages import PUBLIC, exported_by
 from docs.generator.settings_page import documented_variables, settings_page
 from docs.generator.yaml_keys import (
     composed_endpoint_keys,
+    cost_keys,
     feature_service_keys,
     feature_view_keys,
     keys,
@@ -28,6 +29,7 @@ from docs.generator.yaml_keys import (
     term_keys,
 )
 from ml_platform.catalogue.terms import Terms
+from ml_platform.cost.config import CostConfig
 from ml_platform.doctor.effective_settings import KINDS
 from ml_platform.features.views.view import FeatureView
 from ml_platform.governance.access.access_yaml import AccessFile
@@ -42,12 +44,13 @@ from ml_platform_tests.docs.pages import blocks, code_files, pages, text_of_all
 from ml_platform_tests.test_public_api import ROOMS
 
 # Set by the platform for its own processes; nobody else sets them.
-INTERNAL = {"ML_PLATFORM_PROCESS", "ML_PLATFORM_RUNNER", "ML_PLATFORM_SERVING_LOGGED_REQUESTS"}
+INTERNAL = {"ML_PLATFORM_METER", "ML_PLATFORM_PROCESS", "ML_PLATFORM_RUNNER", "ML_PLATFORM_SERVING_LOGGED_REQUESTS"}
 OF_THE_EXAMPLE = {"ML_PLATFORM_FLIGHTS_DIR"}
 VARIABLE = re.compile(r"\bML_PLATFORM_[A-Z_]*[A-Z]\b(?!_)")
 PAGES: dict[type[BaseModel], Callable[[], str]] = {
     ModelSpec: model_keys,
     NotebookSpec: notebook_keys,
+    CostConfig: cost_keys,
     SourceSpec: source_keys,
     ComposedEndpointSpec: composed_endpoint_keys,
     FeatureServiceSpec: feature_service_keys,
@@ -111,6 +114,8 @@ def test_every_command_on_a_page_exists_with_its_options() -> None:
             continue
         if name.startswith("ml-platform forget -"):  # the default command of the group
             name = "ml-platform forget entity"
+        if name.startswith("ml-platform cost -"):
+            name = "ml-platform cost show"
         assert name in known, (path, words)
         options = {option for parameter in known[name].params for option in parameter.opts}
         assert {word.split("=")[0] for word in words if word.startswith("--")} <= options, (path, words)

@@ -32,6 +32,7 @@ from ml_platform.serving.console.catalogue_pages import (
     sample_for,
     stored_page,
 )
+from ml_platform.serving.console.cost_page import cost_page
 from ml_platform.serving.console.feature_pages import feature_page, features_page
 from ml_platform.serving.console.form import form_fields
 from ml_platform.serving.console.history import SAMPLE_SECONDS, History
@@ -48,6 +49,7 @@ STATIC = Path(__file__).parent / "static"
 _Done = TypeVar("_Done")
 # Of pages, to the start.
 _ROOTS = {
+    "cost.html": "../",
     "version.html": "../../../../",
     "feature.html": "../../",
     "features.html": "./",
@@ -65,6 +67,7 @@ class Console:
         self._streams = settings.streams_dir
         self.catalogue = StoredCatalogue(settings)
         self._samples = asyncio.Semaphore(1)
+        self._costs = settings.cost_dir
         self.history = History(metrics)
         self._state = state
         self.releases = releases
@@ -157,6 +160,10 @@ class Console:
         return await self._do(
             lambda: self._page(scope, "entry.html", catalogue_entry_page(self.catalogue, scope, name, rows))
         )
+
+    async def cost(self, scope: Scope) -> str:
+        """What everything costs, and how the budgets stand."""
+        return await self._do(lambda: self._page(scope, "cost.html", cost_page(self._costs)))
 
     def _version(self, scope: Scope, name: str, version: int) -> str:
         facts = version_page(self.releases, name, version)

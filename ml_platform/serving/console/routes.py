@@ -114,6 +114,10 @@ def add_pages(app: FastAPI, state: ServingState, console: Console) -> None:
     async def catalogue_entry(name: str, request: Request) -> HTMLResponse:
         return await from_store(console.entry(request.scope, name, sample="sample" in request.query_params))
 
+    @app.get("/cost/console", include_in_schema=False)
+    async def cost_page(request: Request) -> HTMLResponse:
+        return HTMLResponse(await console.cost(request.scope), headers=_HEADERS)
+
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:
         text = await asyncio.to_thread(document.text)

@@ -39,6 +39,7 @@ from ml_platform.serving.prediction.score_rows import Scored
 from ml_platform.serving.settings import ServingSettings
 from ml_platform.serving.stage_timer import SAMPLED, StageTimer
 from ml_platform.serving.telemetry.metrics import Metrics, ModelMetrics
+from ml_platform.serving.telemetry.usage import ANONYMOUS, UsageTally
 
 NOT_JSON = 400  # status of a refusal
 INLINE_BYTES = 2**17  # some 500 rows, 10 ms of scoring: a larger body would keep other requests waiting
@@ -71,6 +72,7 @@ class Predictor:
         *,
         hooks: Hooks | None = None,
         outcomes: OutcomeLog | None = None,
+        usage: UsageTally | None = None,
     ) -> None:
         self.log_health = log_health
         self.state = state
@@ -80,6 +82,7 @@ class Predictor:
         self._settings = settings
         self._hooks = hooks
         self._outcomes = outcomes
+        self.usage = usage
         self._outcomes_fail = False
         self._count = -1
         self._series: dict[tuple[str, int], ModelMetrics] = {}
@@ -140,7 +143,10 @@ class Predictor:
             if options.stages.sampled:
                 series.observe(options.stages)
         series.answered.inc()
-        series.seconds.observe(perf_counter() - started)
+        seconds = perf_counter() - started
+        series.seconds.observe(seconds)
+        if self.usage is not None:
+            self.usage.note(model, context.key.name if context.key else ANONYMOUS, seconds, context.rows)
 
     async def answer(self, slot: EndpointState, body: bytes, options: PredictionOptions) -> Answer:
         """Decode, look up, score and log (raises Refused)."""

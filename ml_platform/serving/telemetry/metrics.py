@@ -163,11 +163,22 @@ class Metrics:
         self.shadow_refused = self._gauge("shadow_refused", "1 while a shadow version is refused.", "model")
         self.version = self._gauge("serving_version", "Version with the largest share of traffic.", "model")
         self.revision = self._gauge("endpoint_revision", "Revision of the endpoint document in force.", "model")
+        self.cpu_seconds = self._counter(
+            "serving_cpu_seconds",
+            "CPU time of the workers, by the model whose requests took it; an empty name while there were none.",
+            "model",
+        )
+        self.cost = self._gauge("cost_30_days", "Price of a model in 30 days, as last summed up.", "model")
+        self.budget_used = self._gauge("budget_used_ratio", "Share of a budget that is used, lately.", "budget")
         self.before_collecting: list[Callable[[], None]] = []  # functions that update gauges
 
     def version_series(self, model: str, version: int) -> ModelMetrics:
         """Series of one version."""
         return ModelMetrics(self, model, str(version))
+
+    def count_cpu(self, model: str, seconds: float) -> None:
+        """Count CPU time for a model."""
+        self.cpu_seconds.labels(model).inc(seconds)
 
     def exposition(self) -> bytes:
         """Every series in Prometheus' text format."""
