@@ -180,12 +180,16 @@ def test_the_console_knows_the_person(running):
         assert viewer.get("/models").json()["models"] == []
         assert viewer.post("/predict/none", json={}).status_code == 403
         assert admin.post("/predict/none", json={}).status_code in {404, 503}  # nothing is released
-    lines = [
-        json.loads(line)
-        for file in running.settings.audit_dir.glob("*.jsonl")
-        for line in file.read_text().splitlines()
-    ]
-    assert any(line.get("key") == "user:admin" and line.get("path") == "/predict/none" for line in lines)
+    deadline = time.monotonic() + 120  # the server writes its lines a moment after it has answered
+    while not any(line.get("key") == "user:admin" and line.get("path") == "/predict/none" for line in noted(running)):
+        assert time.monotonic() < deadline, noted(running)
+        time.sleep(0.05)
+
+
+def noted(running) -> list[dict]:
+    """All whole lines of the audit log."""
+    files = running.settings.audit_dir.glob("*.jsonl")
+    return [json.loads(line) for file in files for line in file.read_text().splitlines() if line.endswith("}")]
 
 
 def test_a_person_sees_a_live_run_and_is_told_when_the_session_ends(running, browser):
