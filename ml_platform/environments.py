@@ -31,7 +31,8 @@ from ml_platform.yaml_documents import Document, Location, SpecError, SpecProble
 FILE = "environments.yaml"
 VARIABLE = "ML_PLATFORM_ENVIRONMENT"
 PREFIX = "ML_PLATFORM_"
-GROUPS = ("serving", "alert", "login", "ports")  # mappings of an environment, each read by settings of its own
+# Mappings of an environment, each read by settings of its own.
+GROUPS = ("serving", "alert", "login", "openlineage", "ports")
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}")
 _REFERENCE = re.compile(r"\$\{(\w+)\}")

@@ -7,6 +7,7 @@ from pydantic_settings import BaseSettings
 from docs.generator.markdown import code, page, table
 from docs.generator.pydantic_fields import bounds, default_words, type_words
 from ml_platform import environments, private_files, project
+from ml_platform.lineage.openlineage_transport import OpenLineageSettings
 from ml_platform.login.settings import LoginSettings
 from ml_platform.monitoring.alerts.alert import AlertSettings
 from ml_platform.orchestration import webserver_guard
@@ -19,6 +20,7 @@ GROUPS: dict[str, type[BaseSettings]] = {
     "The server": ServingSettings,
     "Alerts": AlertSettings,
     "The login": LoginSettings,
+    "Lineage events": OpenLineageSettings,
 }
 DERIVED_DEFAULTS = {
     "ML_PLATFORM_HOME": "data/ of the project",

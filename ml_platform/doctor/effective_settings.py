@@ -18,6 +18,7 @@ from ml_platform.environments import (
     without_passwords,
 )
 from ml_platform.environments import VARIABLE as ENVIRONMENT
+from ml_platform.lineage.openlineage_transport import OpenLineageSettings
 from ml_platform.login.settings import LoginSettings
 from ml_platform.monitoring.alerts.alert import AlertSettings
 from ml_platform.processes.platform import PORTS, port_variable, ports
@@ -26,7 +27,7 @@ from ml_platform.project import current_project
 from ml_platform.serving.settings import ServingSettings
 from ml_platform.settings import Settings
 
-KINDS: tuple[type[EnvironmentSettings], ...] = (Settings, ServingSettings, AlertSettings, LoginSettings)
+KINDS: tuple[type[EnvironmentSettings], ...] = (Settings, ServingSettings, AlertSettings, LoginSettings, OpenLineageSettings)
 
 
 @dataclass(frozen=True)

@@ -248,7 +248,9 @@ def model_objects(model: Model) -> dict[str, ObjectInfo]:
     """What is known of a model, its training set, and where its answers go."""
     spec = model.spec
     return {
-        model.training_set: ObjectInfo(kind="training_set", owner=spec.owner),
+        model.training_set: ObjectInfo(
+            kind="training_set", owner=spec.owner, sql=spine_text(spec, model.folder).strip()
+        ),
         model.name: ObjectInfo(kind="model", owner=spec.owner, description=spec.description.strip()),
         f"predictions.{spec.name}": ObjectInfo(kind="predictions", owner=spec.owner),
         f"inference_log.{spec.name}": ObjectInfo(kind="log", owner=spec.owner),

@@ -32,6 +32,8 @@ class ObjectInfo(msgspec.Struct, frozen=True, kw_only=True):
     kind: ObjectKind
     owner: str = ""
     description: str = ""
+    sql: str = ""  # the query of a view or spine
+    code: str = ""  # the Python of a view
     facts: tuple[str, ...] = ()  # what else to know: its page, its share of the traffic
 
 

@@ -125,7 +125,9 @@ def table_objects(
         if view.stream is not None and view.rolling is not None:
             objects[stream_object(view)] = ObjectInfo(kind="stream", description=view.stream.source.type)
             objects.setdefault(sql_table(view.rolling.source), ObjectInfo(kind="table", owner=view.owner))
-        known = ObjectInfo(kind="view", owner=view.owner, description=view.description.strip())
+        known = ObjectInfo(
+            kind="view", owner=view.owner, description=view.description.strip(), sql=view.sql, code=view.code
+        )
         objects[sql_table(view.table)] = known
         objects[online_object(view)] = ObjectInfo(kind="online", owner=view.owner, description=known.description)
         objects[sql_table(pushed_table(view))] = ObjectInfo(kind="pushed", owner=view.owner)

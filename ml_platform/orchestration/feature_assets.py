@@ -8,7 +8,7 @@ import yaml
 from dagster_duckdb import DuckDBResource
 
 from ml_platform.features.views.view import FeatureView
-from ml_platform.orchestration.lineage import sql_column_lineage
+from ml_platform.orchestration.lineage import online_lineage, view_lineage
 from ml_platform.orchestration.metadata import column_schema, numbers, sample, versions
 from ml_platform.orchestration.push_assets import pushed_key, pushed_rows
 from ml_platform.orchestration.resources import Platform
@@ -75,7 +75,7 @@ def _feature_table(view: FeatureView) -> dg.AssetsDefinition:
             metadata={
                 "dagster/row_count": report.rows,
                 "dagster/column_schema": column_schema(schema, described),
-                **({"dagster/column_lineage": sql_column_lineage(view.sql, lake, report.tables)} if view.sql else {}),
+                **view_lineage(view, lake),
                 "newest event": str(report.newest),
                 "delta version": report.version,
                 "tables read": versions(report.tables),
@@ -129,6 +129,7 @@ def _online_view(view: FeatureView) -> dg.AssetsDefinition:
     def online_view(platform: Platform) -> dg.MaterializeResult:
         from ml_platform.features.online.open import open_online_store
         from ml_platform.features.online.publish import publish_view
+        from ml_platform.features.online.pushed_rows import pushed_table
 
         with open_online_store(platform.settings.online_uri) as store:
             report = publish_view(platform.lake, view, store, push_log=platform.settings.push_log_dir)
@@ -138,6 +139,7 @@ def _online_view(view: FeatureView) -> dg.AssetsDefinition:
                 "entities changed": report.changed,
                 "newest event": str(report.newest),
                 "delta version": report.version,
+                **online_lineage(view, pushed=platform.lake.exists(pushed_table(view))),
                 "store": platform.settings.online_uri.partition(":")[0],
             }
         )

@@ -15,7 +15,9 @@ from ml_platform.orchestration.component import project_views
 from ml_platform.orchestration.cost_defs import check_policies, cost_defs
 from ml_platform.orchestration.execution import executor, refresh_sensor
 from ml_platform.orchestration.governance_catalogue import catalogue_defs
+from ml_platform.orchestration.lineage_asset import lineage_asset
 from ml_platform.orchestration.maintenance import maintenance_defs
+from ml_platform.orchestration.openlineage_sensor import openlineage
 from ml_platform.orchestration.registry_sync import registry_sync_defs
 from ml_platform.orchestration.resources import build_resources
 from ml_platform.orchestration.run_alerts import run_alerts
@@ -40,10 +42,11 @@ def load_project() -> dg.Definitions:
         registry_sync_defs(),
         run_alerts(frozenset(spec.name for spec in specs.values())),
         dg.Definitions(
+            assets=[lineage_asset(views, [spec.name for spec in specs.values()])],
             resources=build_resources(),
             executor=executor(),
             jobs=[automl_job, canary_step],
-            sensors=[refresh_sensor(), alert_delivery, canary_walks],
+            sensors=[refresh_sensor(), alert_delivery, canary_walks, openlineage],
         ),
     )
     check_policies(specs, definitions)

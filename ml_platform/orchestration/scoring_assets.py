@@ -10,6 +10,7 @@ from pydantic import Field
 
 from ml_platform.features.views.view import FeatureView
 from ml_platform.orchestration.feature_assets import table_key, view_keys
+from ml_platform.orchestration.lineage import inference_log_lineage, predictions_lineage
 from ml_platform.orchestration.metadata import column_schema, in_short, ingested, numbers, plots, reasons, sample, table
 from ml_platform.orchestration.model_asset import key, model_asset
 from ml_platform.orchestration.resources import Platform
@@ -129,6 +130,7 @@ def _predictions(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureView]
             metadata={
                 "dagster/row_count": report.rows,
                 "dagster/column_schema": column_schema(day.collect_schema(), _columns(spec, folder, views)),
+                **predictions_lineage(spec, folder, views, lake, report.model_version),
                 "model version": report.model_version,
                 "delta version": report.version,
                 "sample": sample(day.tail(5).collect()),
@@ -172,7 +174,10 @@ def _inference_log(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureVie
         segments.mkdir(parents=True, exist_ok=True)
         report = ingest_model_log(platform.lake, platform.releases, segments)
         return dg.MaterializeResult(
-            metadata=ingested(platform.lake, report, "scored_at", _columns(spec, folder, views))
+            metadata={
+                **ingested(platform.lake, report, "scored_at", _columns(spec, folder, views)),
+                **inference_log_lineage(spec, folder, views),
+            }
         )
 
     return inference_log

@@ -13,7 +13,7 @@ from ml_platform.features.training_sets.documents import TrainingSetRef
 from ml_platform.features.views.view import FeatureView
 from ml_platform.orchestration.feature_assets import table_key, view_keys
 from ml_platform.orchestration.input_checks import CHECKS, check_inputs
-from ml_platform.orchestration.lineage import feature_column_lineage
+from ml_platform.orchestration.lineage import model_lineage, training_set_lineage
 from ml_platform.orchestration.metadata import column_schema, numbers, plots, reasons, sample, table, versions
 from ml_platform.orchestration.model_asset import model_asset
 from ml_platform.orchestration.resources import Platform
@@ -110,9 +110,7 @@ def _training_set(
             metadata={
                 "dagster/row_count": ref.rows,
                 "dagster/column_schema": column_schema(frame.schema, described),
-                "dagster/column_lineage": feature_column_lineage(
-                    {info.name: info.source for info in ref.features}, spine_tables
-                ),
+                **training_set_lineage(spec, folder, views, lake),
                 "as of": str(ref.as_of),
                 "first row": str(ref.first),
                 "last row": str(ref.last),
@@ -291,6 +289,7 @@ def _trained_model(spec: ModelSpec, folder: Path, views: Mapping[str, FeatureVie
                 **({"trained by": model.distributed.told} if model.distributed else {}),
                 "trained until": str(model.trained.last),
                 "tables read": versions(model.training_set.tables),
+                **model_lineage(spec, folder, views),
                 "MLflow run": dg.MetadataValue.url(model.run_url),
                 "code version": model.code_version,
                 "engine version": engine_code_version(),

@@ -14,7 +14,7 @@ from ml_platform.features.online.publish import latest_rows
 from ml_platform.features.views.compute import compute_view
 from ml_platform.features.views.load import load_view, load_views
 from ml_platform.lake.storage.tables import Lake
-from ml_platform.orchestration.lineage import sql_column_lineage
+from ml_platform.orchestration.lineage import KEY, view_lineage
 
 START = datetime(2013, 7, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -199,7 +199,7 @@ def test_it_is_a_view_like_any_other(sold, tmp_path):
     assert load_view(tmp_path / "till_sales.yaml").hash == view.hash, "prose changes no meaning"
     write(tmp_path).write_text(text.replace("3 hours", "4 hours"))
     assert load_view(tmp_path / "till_sales.yaml").hash != view.hash
-    lineage = sql_column_lineage(view.sql, sold, view.source_tables)
+    lineage = view_lineage(view, sold)[KEY]
     assert "amount" in {dep.column_name for dep in lineage.deps_by_column["revenue_3h"]}
 
 
