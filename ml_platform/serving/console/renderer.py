@@ -10,12 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.types import Scope
 
 from ml_platform.catalogue.pages import FILTERS as CATALOGUE_FILTERS
 from ml_platform.catalogue.pages import TEMPLATES as CATALOGUE_TEMPLATES
 from ml_platform.features.online.store import OnlineStore
+from ml_platform.lineage.store import lineage_path
 from ml_platform.monitoring.status import ModelStatus, StatusUnreadable, read_status
 from ml_platform.registry.approvals import ApprovalRequest
 from ml_platform.registry.canary import WalkReport, read_report
@@ -36,6 +38,7 @@ from ml_platform.serving.console.cost_page import cost_page
 from ml_platform.serving.console.feature_pages import feature_page, features_page
 from ml_platform.serving.console.form import form_fields
 from ml_platform.serving.console.history import SAMPLE_SECONDS, History
+from ml_platform.serving.console.lineage_pages import StoredLineage
 from ml_platform.serving.console.version_pages import compare_page, version_page, versions_page
 from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.serving.models.descriptions import describe_endpoint, described_version
@@ -55,6 +58,7 @@ _ROOTS = {
     "features.html": "./",
     "catalogue.html": "./",
     "entry.html": "../",
+    "lineage.html": "../",
 }
 
 
@@ -68,6 +72,7 @@ class Console:
         self.catalogue = StoredCatalogue(settings)
         self._samples = asyncio.Semaphore(1)
         self._costs = settings.cost_dir
+        self._lineage = StoredLineage(lineage_path(settings))
         self.history = History(metrics)
         self._state = state
         self.releases = releases
@@ -164,6 +169,18 @@ class Console:
     async def cost(self, scope: Scope) -> str:
         """What everything costs, and how the budgets stand."""
         return await self._do(lambda: self._page(scope, "cost.html", cost_page(self._costs)))
+
+    async def lineage(self, scope: Scope, name: str | None, column: str | None) -> str:
+        """The column graph: all, an object, or a column of it (raises LookupError for what there is not)."""
+        return await self._do(lambda: self._page(scope, "lineage.html", self._lineage.page(name, column)))
+
+    async def lineage_part(self, name: str | None, direction: str) -> bytes:
+        """The graph around a column or object as JSON (raises LookupError)."""
+        return await self._do(lambda: msgspec.json.encode(self._lineage.part(name, direction)))
+
+    async def lineage_impact(self, name: str) -> bytes:
+        """What depends on a column or object, as JSON (raises LookupError)."""
+        return await self._do(lambda: msgspec.json.encode(self._lineage.impact(name)))
 
     def _version(self, scope: Scope, name: str, version: int) -> str:
         facts = version_page(self.releases, name, version)

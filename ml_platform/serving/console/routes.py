@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Awaitable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import fastapi_offline
 from fastapi import FastAPI, HTTPException, Query, Request
@@ -117,6 +117,28 @@ def add_pages(app: FastAPI, state: ServingState, console: Console) -> None:
     @app.get("/cost/console", include_in_schema=False)
     async def cost_page(request: Request) -> HTMLResponse:
         return HTMLResponse(await console.cost(request.scope), headers=_HEADERS)
+
+    @app.get("/lineage/console", include_in_schema=False)
+    async def lineage_page(
+        request: Request, object_: Annotated[str | None, Query(alias="object")] = None, column: str | None = None
+    ) -> HTMLResponse:
+        return await from_store(console.lineage(request.scope, object_, column))
+
+    async def from_graph(answered: Awaitable[bytes]) -> Response:
+        try:
+            return Response(await answered, headers=_NO_FRAME, media_type="application/json")
+        except LookupError as error:
+            raise HTTPException(404, str(error)) from error
+
+    @app.get("/lineage", include_in_schema=False)
+    async def lineage(
+        name: str | None = None, direction: Literal["both", "upstream", "downstream"] = "both"
+    ) -> Response:
+        return await from_graph(console.lineage_part(name, direction))
+
+    @app.get("/lineage/impact", include_in_schema=False)
+    async def lineage_impact(name: str) -> Response:
+        return await from_graph(console.lineage_impact(name))
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:

@@ -44,6 +44,7 @@ NEEDS: dict[str, tuple[str, str] | None] = {
     "POST /features/{view}": ("push", "all"),
     "POST /features/{view}/lookup": ("predict", "features"),
     "GET /features": ("predict", "any"),
+    **dict.fromkeys([f"GET /lineage{end}" for end in ("", "/console", "/impact")], ("predict", "all")),
     "GET /features/{view}/console": ("predict", "features"),
     "POST /get-online-features": ("predict", "any"),  # see the body
     "GET /endpoints/{model}": ("predict", "model"),
