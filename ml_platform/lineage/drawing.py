@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 200, 42, 64, 14, 8
-_LETTERS = 27  # of a label that fit into a box
+WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 188, 42, 46, 14, 4
+_LETTERS = 24  # of a label that fit into a box
 _SWEEPS = 4
 
 

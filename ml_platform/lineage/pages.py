@@ -62,7 +62,8 @@ def object_facts(lineage: Lineage, name: str) -> dict[str, Any]:
         {
             "name": column,
             "href": _link(object=name, column=column),
-            "from": _ends(edge.source for edge in lineage.graph.edges_into(Node(name, column))),
+            "from": _ends(edge.source for edge in lineage.graph.edges_into(Node(name, column)) if edge.direct),
+            "rows": _ends(edge.source for edge in lineage.graph.edges_into(Node(name, column)) if not edge.direct),
             "uses": len(lineage.graph.downstream(Node(name, column))),
             "notes": ", ".join(lineage.notes.get(str(Node(name, column)), ())),
         }

@@ -33,6 +33,7 @@ from ml_platform.lineage.table_edges import (
     source_edges,
     stream_edges,
     table_objects,
+    untraced_edges,
     view_edges,
 )
 from ml_platform.lineage.table_types import TableTypes, sql_table
@@ -86,12 +87,14 @@ class _Builder:
         self.notes: dict[str, tuple[str, ...]] = {}
         self.problems: list[str] = []
 
-    def add(self, what: str, edges: Any) -> None:
-        """Add edges as they are made."""
+    def add(self, what: str, edges: Any) -> bool:
+        """Add edges as they are made; whether all could be."""
         try:
             self.edges += edges
         except (duckdb.Error, LookupError, ValueError, OSError) as error:
             self.problems.append(f"{what}: its columns cannot be traced: {error}")
+            return False
+        return True
 
 
 def build_lineage(
@@ -126,7 +129,8 @@ def build_lineage(
         builder.nodes += [Node(sql_table(view.table), name) for name in (*view.keys, *view.columns)]
         if view.stream is not None:
             builder.add(f"stream of {view.name}", stream_edges(view))
-        builder.add(f"view {view.name}", view_edges(view, types))
+        if not builder.add(f"view {view.name}", view_edges(view, types)):
+            builder.edges += untraced_edges(view, types)
         pushed = lake is not None and lake.exists(pushed_table(view))
         builder.add(f"online {view.name}", online_edges(view, pushed))
     for path, spec in declared.models.items():

@@ -67,6 +67,18 @@ def view_edges(view: FeatureView, types: TableTypes) -> Iterator[Edge]:
         yield from (Edge(Node(sql_table(table), name), Node(target, column), "filter") for column in uses)
 
 
+def untraced_edges(view: FeatureView, types: TableTypes) -> Iterator[Edge]:
+    """From every column that a view may read to each of its own: where it cannot be traced, nothing is ruled out."""
+    for table in view.source_tables:
+        try:
+            names = list(types.schema(table))
+        except LookupError:
+            continue
+        for name in names:
+            ends = (*view.keys, *view.columns)
+            yield from (Edge(Node(sql_table(table), name), Node(sql_table(view.table), end), "read") for end in ends)
+
+
 def contract_notes(table: RawTable) -> dict[str, tuple[str, ...]]:
     """What a raw table's contract and partitions say of each of its columns."""
     rules = _rules(table)

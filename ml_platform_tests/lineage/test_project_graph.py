@@ -192,6 +192,10 @@ def test_a_broken_view_is_a_problem_and_the_rest_is_there(tmp_path: Path):
     [problem] = [one for one in problems if one.startswith("view origin_weather")]
     assert "no_such_column" in problem
     assert lineage.graph.upstream(Node("features.route_reliability", "arr_delay_30d"))
+    # Nothing is ruled out for what cannot be traced: a tag of any column of its sources is on all of its own.
+    reached = {node.column for node in lineage.graph.downstream(Node("raw.weather", "humid"), direct_only=True)
+               if node.object == "features.origin_weather"}  # fmt: skip
+    assert reached == {*broken.keys, *broken.columns}
 
 
 def test_rules_and_keys_of_a_contract_are_named_with_their_columns(built):
