@@ -15,7 +15,7 @@ def lineage_asset(views: Iterable[str], models: Iterable[str]) -> dg.AssetsDefin
         key=["catalogue", "lineage"],
         deps=[dg.AssetKey(path) for path in upstream],
         description="Which column is made of which, from source files to what serves: for the console and HTTP.",
-        group_name="catalogue",
+        group_name="features",
         kinds={"json"},
         owners=["team:platform"],
         automation_condition=dg.AutomationCondition.eager(),
