@@ -56,7 +56,7 @@ def built(kind: Any, value: Any) -> Any:
         fields = {name: built(hints[name], item) for name, item in value.items() if not name.startswith("_")}
         made = kind(**fields, **({"producer": value["_producer"]} if "_producer" in value else {}))
         if "_schemaURL" in value:
-            assert made._schemaURL == value["_schemaURL"]
+            assert getattr(made, "_schemaURL") == value["_schemaURL"]  # noqa: B009 - mypy sees no such attribute
         return made
     if typing.get_origin(kind) is list:
         return [built(arguments[0], item) for item in value]
@@ -117,7 +117,8 @@ def world(shops):
 
 
 def materialise(instance, world, view) -> dg.ExecuteInProcessResult:
-    [table, *_] = feature_view_defs(view).assets
+    [table, *_] = feature_view_defs(view).assets or ()
+    assert isinstance(table, dg.AssetsDefinition)
     resources = {"platform": Platform(home=str(world.settings.home)), "duckdb": DuckDBResource(database=":memory:")}
     return dg.materialize([table], instance=instance, resources=resources, raise_on_error=False)
 
