@@ -27,7 +27,13 @@ from ml_platform.project import current_project
 from ml_platform.serving.settings import ServingSettings
 from ml_platform.settings import Settings
 
-KINDS: tuple[type[EnvironmentSettings], ...] = (Settings, ServingSettings, AlertSettings, LoginSettings, OpenLineageSettings)
+KINDS: tuple[type[EnvironmentSettings], ...] = (
+    Settings,
+    ServingSettings,
+    AlertSettings,
+    LoginSettings,
+    OpenLineageSettings,
+)
 
 
 @dataclass(frozen=True)
