@@ -10,6 +10,7 @@ import typer
 
 from ml_platform.automl.cli import automl
 from ml_platform.catalogue.cli import app as catalogue
+from ml_platform.catalogue.lineage_cli import app as lineage
 from ml_platform.catalogue.model_page.cli import page as model_page
 from ml_platform.cost import cli as cost_cli
 from ml_platform.cost.commands import metered_command
@@ -24,7 +25,6 @@ from ml_platform.governance.access import access_cli, groups_cli, tags_cli
 from ml_platform.governance.access.cli import deny, grant, revoke, run_statement
 from ml_platform.governance.erasure.cli import app as forget
 from ml_platform.lake.cli import quarantine, sql, tables
-from ml_platform.lineage.cli import app as lineage
 from ml_platform.login import cli as login_cli
 from ml_platform.model_import.cli import app as models
 from ml_platform.monitoring.alerts.cli import app as alerts

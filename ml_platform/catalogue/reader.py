@@ -45,10 +45,11 @@ def objects_of(entry: Entry) -> tuple[CatalogueObject, ...]:  # noqa: PLR0911 - 
 
 def browses(policy: Policy, who: Principal, entry: Entry) -> bool:
     """Whether a principal may know of an entry: with the privilege browse, or any on a column of it."""
-    return all(_browses(policy, who, wanted) for wanted in objects_of(entry))
+    return all(browses_object(policy, who, wanted) for wanted in objects_of(entry))
 
 
-def _browses(policy: Policy, who: Principal, wanted: CatalogueObject) -> bool:
+def browses_object(policy: Policy, who: Principal, wanted: CatalogueObject) -> bool:
+    """Whether a principal may know of an object: with the privilege browse, or any on a column of it."""
     if policy.allows(who, "browse", wanted):
         return True
     if wanted.kind != "table" or policy.explain(who, "browse", wanted).why.startswith("deny"):

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from ml_platform.catalogue import lineage_cli as cli
 from ml_platform.lake.query.sql import query
-from ml_platform.lineage import cli
 from ml_platform.lineage.graph import Node
 from ml_platform.lineage.impact import CHECKS, impact_of
 from ml_platform.lineage.objects import lineage_of

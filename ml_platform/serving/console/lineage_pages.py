@@ -5,11 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from starlette.types import Scope
 
+from ml_platform.catalogue.visible_lineage import visible_lineage
 from ml_platform.lineage.impact import Impact, impact_of
 from ml_platform.lineage.objects import Lineage, LineageDocument, document_of, lineage_of
 from ml_platform.lineage.pages import column_facts, object_facts, overview_facts
 from ml_platform.lineage.store import read_document
+from ml_platform.serving.access.governed import GovernedCaller
+from ml_platform.serving.http.request_context import RequestContext
 
 NONE_YET = (
     "No graph is stored yet: materialise `catalogue/lineage` in Dagster, or run `ml-platform lineage refresh` on this "
@@ -50,10 +54,19 @@ class StoredLineage:
             raise NoGraph(f"the stored graph cannot be read ({error}): run `ml-platform lineage refresh`") from error
         return self._document, self._lineage
 
-    def page(self, object_: str | None, column: str | None) -> dict[str, Any]:
+    def read_for(self, scope: Scope) -> tuple[LineageDocument, Lineage]:
+        """Read what a caller may see of it (raises NoGraph)."""
+        document, lineage = self.read()
+        caller = RequestContext.of(scope).key
+        if not isinstance(caller, GovernedCaller):
+            return document, lineage
+        seen = visible_lineage(lineage, caller.policy, caller.principal)
+        return document_of(seen, document.made_at), seen  # without the problems, which may name what is hidden
+
+    def page(self, scope: Scope, object_: str | None, column: str | None) -> dict[str, Any]:
         """What the page shows of all, of an object or of a column (raises LookupError for what there is not)."""
         try:
-            document, lineage = self.read()
+            document, lineage = self.read_for(scope)
         except NoGraph as error:
             return _BLANK | {"trouble": str(error)}
         about = _BLANK | {"made_at": datetime.fromisoformat(document.made_at), "problems": document.problems}
@@ -65,9 +78,9 @@ class StoredLineage:
         nodes = lineage.find(object_)
         return about | object_facts(lineage, nodes[0].object)
 
-    def part(self, name: str | None, direction: str) -> LineageDocument:
+    def part(self, scope: Scope, name: str | None, direction: str) -> LineageDocument:
         """The graph around a column or object, or all of it (raises LookupError)."""
-        document, lineage = self.read()
+        document, lineage = self.read_for(scope)
         if name is None:
             return document
         part = lineage.graph.around(
@@ -76,7 +89,7 @@ class StoredLineage:
         known = {one: lineage.info(one) for one in part.objects}
         return document_of(Lineage(part, known, lineage.notes), document.made_at, document.problems)
 
-    def impact(self, name: str) -> Impact:
+    def impact(self, scope: Scope, name: str) -> Impact:
         """What depends on a column or object (raises LookupError)."""
-        _, lineage = self.read()
+        _, lineage = self.read_for(scope)
         return impact_of(lineage, lineage.find(name))

@@ -172,15 +172,15 @@ class Console:
 
     async def lineage(self, scope: Scope, name: str | None, column: str | None) -> str:
         """The column graph: all, an object, or a column of it (raises LookupError for what there is not)."""
-        return await self._do(lambda: self._page(scope, "lineage.html", self._lineage.page(name, column)))
+        return await self._do(lambda: self._page(scope, "lineage.html", self._lineage.page(scope, name, column)))
 
-    async def lineage_part(self, name: str | None, direction: str) -> bytes:
+    async def lineage_part(self, scope: Scope, name: str | None, direction: str) -> bytes:
         """The graph around a column or object as JSON (raises LookupError)."""
-        return await self._do(lambda: msgspec.json.encode(self._lineage.part(name, direction)))
+        return await self._do(lambda: msgspec.json.encode(self._lineage.part(scope, name, direction)))
 
-    async def lineage_impact(self, name: str) -> bytes:
+    async def lineage_impact(self, scope: Scope, name: str) -> bytes:
         """What depends on a column or object, as JSON (raises LookupError)."""
-        return await self._do(lambda: msgspec.json.encode(self._lineage.impact(name)))
+        return await self._do(lambda: msgspec.json.encode(self._lineage.impact(scope, name)))
 
     def _version(self, scope: Scope, name: str, version: int) -> str:
         facts = version_page(self.releases, name, version)

@@ -132,13 +132,13 @@ def add_pages(app: FastAPI, state: ServingState, console: Console) -> None:
 
     @app.get("/lineage", include_in_schema=False)
     async def lineage(
-        name: str | None = None, direction: Literal["both", "upstream", "downstream"] = "both"
+        request: Request, name: str | None = None, direction: Literal["both", "upstream", "downstream"] = "both"
     ) -> Response:
-        return await from_graph(console.lineage_part(name, direction))
+        return await from_graph(console.lineage_part(request.scope, name, direction))
 
     @app.get("/lineage/impact", include_in_schema=False)
-    async def lineage_impact(name: str) -> Response:
-        return await from_graph(console.lineage_impact(name))
+    async def lineage_impact(request: Request, name: str) -> Response:
+        return await from_graph(console.lineage_impact(request.scope, name))
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:

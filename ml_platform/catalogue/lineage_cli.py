@@ -39,12 +39,21 @@ class Format(StrEnum):
 
 
 def _lineage() -> "Lineage":
+    """The graph of the project, stored anew, as who speaks may see it."""
+    from ml_platform.catalogue.visible_lineage import sight_of_speaker
+    from ml_platform.lake.access import AccessDenied
     from ml_platform.lineage.store import refresh_lineage
 
-    lineage, problems = refresh_lineage(Settings())
-    for problem in problems:
+    settings = Settings()
+    try:
+        sees = sight_of_speaker(settings)
+    except AccessDenied as error:
+        stop(str(error), WRONG)
+    lineage, problems = refresh_lineage(settings)
+    seen = sees(lineage)
+    for problem in problems if seen is lineage else []:  # a problem may name what is hidden
         say(problem, err=True)
-    return lineage
+    return seen
 
 
 @app.command()
