@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from pydantic import BaseModel
+from starlette.routing import Route
 
 from docs.generator.commands_page import MODULES, commands, commands_page
 from docs.generator.dagster_page import dagster_page
@@ -36,10 +37,12 @@ from ml_platform.governance.access.access_yaml import AccessFile
 from ml_platform.lake.sources.source_spec import SourceSpec
 from ml_platform.model_import.declaration import Declaration
 from ml_platform.processes.platform import PORTS
+from ml_platform.settings import Settings
 from ml_platform.spec.composition import ComposedEndpointSpec
 from ml_platform.spec.feature_service import FeatureServiceSpec
 from ml_platform.spec.model import ModelSpec
 from ml_platform.spec.notebook import NotebookSpec
+from ml_platform.sql_server.app import SqlServer
 from ml_platform_tests.docs.pages import blocks, code_files, pages, text_of_all
 from ml_platform_tests.test_public_api import ROOMS
 
@@ -169,15 +172,34 @@ def test_every_metric_is_in_the_reference_and_pages_name_no_other() -> None:
     assert named
 
 
-def test_every_route_is_in_the_reference_and_pages_name_no_other(openapi: dict[str, Any]) -> None:
+ROUTE = re.compile(r"`(GET|PUT|POST|DELETE) (/[^`\s?]*)`")
+
+
+@pytest.fixture(scope="module")
+def sql_routes(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[str, str]]:
+    """Routes of the SQL server, as its app has them."""
+    app = SqlServer(Settings(home=tmp_path_factory.mktemp("home"))).app()
+    routes = [route for route in app.routes if isinstance(route, Route)]
+    return {(method, route.path) for route in routes for method in (route.methods or set()) - {"HEAD"}}
+
+
+def test_every_route_is_in_the_reference_and_pages_name_no_other(
+    openapi: dict[str, Any], sql_routes: set[tuple[str, str]]
+) -> None:
     page = http_page()
     routes = {(method, path) for method, path, _ in operations(openapi)}
     assert [f"{method} {path}" for method, path in routes if f"### {method} {path}\n" not in page] == []
-    shapes = {(method, re.sub(r"\{\w+\}", "{}", path)) for method, path in routes}
-    named = re.findall(r"`(GET|PUT|POST|DELETE) (/[^`\s?]*)`", text_of_all())
+    shapes = {(method, re.sub(r"\{\w+\}", "{}", path)) for method, path in routes | sql_routes}
+    named = ROUTE.findall(text_of_all())
     for method, path in named:
         assert (method, re.sub(r"<\w+>|\{\w+\}", "{}", template(path))) in shapes, (method, path)
     assert named
+
+
+def test_every_route_of_the_sql_server_is_on_its_page(sql_routes: set[tuple[str, str]]) -> None:
+    [page] = [text for path, text in pages().items() if path.endswith("governance/sql-server.md")]
+    assert ("POST", "/sql") in sql_routes
+    assert sql_routes - set(ROUTE.findall(page)) == set()
 
 
 def test_jobs_and_sensors_on_the_pages_exist(dagster: str) -> None:
