@@ -9,13 +9,17 @@ sqlglot's syntax tree, in `sql_uses`; a column whose use it cannot tell is an ed
 import json
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from ml_platform.lake.names import literal, quoted
 from ml_platform.lineage.graph import Kind
-from ml_platform.lineage.sql_uses import Column, Uses, uses_of
+
+if TYPE_CHECKING:
+    from ml_platform.lineage.sql_uses import Uses
+
+Column = tuple[str, str]  # (`schema.name`, column)
 
 _KEPT = (
     "unused_columns",
@@ -63,6 +67,8 @@ def _traced(
 ) -> tuple[tuple[str, tuple[tuple[Column, frozenset[Kind]], ...]], ...]:
     by_name = {table: dict(columns) for table, columns in tables}
     read = columns_read(sql, by_name)
+    from ml_platform.lineage.sql_uses import uses_of  # its parser takes longer to import than all else here
+
     uses = uses_of(sql, by_name)
     traced = []
     for number, (output, columns) in enumerate(read):

@@ -10,6 +10,7 @@ from ml_platform.features.stream_spec import ARRIVED, PARTITION, POSITION, TOO_L
 from ml_platform.features.views.declared_types import DTYPES, UTC_MICROSECONDS
 from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.ingestion.raw_table import RawTable
+from ml_platform.lake.query.duckdb_types import duckdb_type
 from ml_platform.lake.query.sql import referenced_tables
 from ml_platform.lineage.sql_columns import create_tables
 
@@ -29,9 +30,7 @@ def sql_table(table: str) -> str:
 
 def duckdb_columns(schema: Mapping[str, pl.DataType]) -> Columns:
     """DuckDB's types of a Polars schema."""
-    with duckdb.connect(":memory:", config={"threads": 1}) as connection:
-        types = connection.from_arrow(pl.DataFrame(schema=dict(schema)).to_arrow()).types
-        return dict(zip(schema, map(str, types), strict=True))
+    return {name: duckdb_type(dtype) for name, dtype in pl.Schema(schema).items()}
 
 
 class TableTypes:

@@ -17,6 +17,7 @@ from ml_platform.features.training_sets.spine import ambiguous
 from ml_platform.features.views.view import FeatureView
 from ml_platform.lake.ingestion.raw_table import RawTable
 from ml_platform.lake.names import quoted
+from ml_platform.lake.query.duckdb_types import duckdb_type
 from ml_platform.lake.query.sql import referenced_tables
 from ml_platform.orchestration.dagster_rules import dagster_problems
 from ml_platform.spec.input_rules import FieldType
@@ -105,8 +106,9 @@ def _empty_tables(
     for name, raw in tables.items():
         schema, _, table = name.partition("/")
         if schema == "raw":
-            connection.register("_columns", raw.contract.create_empty())
-            connection.execute(f"CREATE TABLE raw.{quoted(table)} AS FROM _columns")
+            types = raw.contract.columns().items()
+            columns = ", ".join(f"{quoted(column)} {duckdb_type(one.dtype)}" for column, one in types)
+            connection.execute(f"CREATE TABLE raw.{quoted(table)} ({columns})")
             known.add(name)
     for view in views.values():
         if not view.sql or view.rolling or not known.issuperset(view.source_tables) or _DATED.search(view.sql):
