@@ -42,4 +42,8 @@ def bound_lake(settings: Settings, path: str, *, principal: str | None = None) -
 def binding(settings: Settings, path: str, *, principal: str | None = None) -> Binding:
     """What binds a lake to a principal, see `bound_lake`."""
     guarded: Any = import_module(_GUARDED)
-    return {"guard": guarded.guard_for(settings, principal), "reads": guarded.reads_for(settings), "path": path}
+    return {
+        "guard": guarded.guard_for(settings, principal),
+        "reads": guarded.reads_for(settings, principal),
+        "path": path,
+    }

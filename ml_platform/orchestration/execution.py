@@ -25,6 +25,7 @@ STEP_MODULES = (
     "ml_platform.features.training_sets.null_shares",
     "ml_platform.features.views.compute",
     "ml_platform.features.views.freshness",
+    "ml_platform.governance.access.publish_protections",
     "ml_platform.governance.audit_table",
     "ml_platform.governance.ledger_check",
     "ml_platform.governance.read_history",

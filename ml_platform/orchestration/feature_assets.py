@@ -130,7 +130,9 @@ def _online_view(view: FeatureView) -> dg.AssetsDefinition:
         from ml_platform.features.online.open import open_online_store
         from ml_platform.features.online.publish import publish_view
         from ml_platform.features.online.pushed_rows import pushed_table
+        from ml_platform.governance.access.publish_protections import publish_if_governed
 
+        publish_if_governed(platform.settings)
         with open_online_store(platform.settings.online_uri) as store:
             report = publish_view(platform.lake, view, store, push_log=platform.settings.push_log_dir)
         return dg.MaterializeResult(

@@ -35,11 +35,13 @@ def feature_service_asset(
         automation_condition=due,
     )
     def feature_service(platform: Platform) -> dg.MaterializeResult:
+        from ml_platform.governance.access.publish_protections import publish_if_governed
         from ml_platform.registry.feature_services import FeatureServiceStore
         from ml_platform.registry.releases import ReleaseStore
 
         store = FeatureServiceStore(ReleaseStore(platform.settings.releases_dir))
         published = store.publish(document, by="dagster")
+        publish_if_governed(platform.settings)
         return dg.MaterializeResult(
             metadata={
                 "revision": published.revision,

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ml_platform.governance.access.publish_protections import publish_if_governed
 from ml_platform.project import current_project
 from ml_platform.promotion.promoters import MayNotPromote, promoter
 from ml_platform.settings import Settings
@@ -49,6 +50,7 @@ def publish(
         published = store.publish(service, by=by)
         changed = before is None or before.revision != published.revision
         say(f"{service.name}: {'' if changed else 'already '}revision {published.revision}")
+    publish_if_governed(Settings())
 
 
 def withdraw(name: Annotated[str, typer.Argument(help="Name of a published service.")]) -> None:

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from ml_platform.cost.summary import CostSummary, read_summary
 from ml_platform.features.online.open import open_online_store
+from ml_platform.governance.access.published import ProtectionStore
 from ml_platform.governance.access.store import PolicyStore
 from ml_platform.governance.audit import AuditLog
 from ml_platform.governance.keys import ALL_MODELS, RELOAD_SECONDS, KeyStore
@@ -25,6 +26,7 @@ from ml_platform.serving.access.audit import Auditing
 from ml_platform.serving.access.authorization import Access
 from ml_platform.serving.access.gateway import GatewayCallers
 from ml_platform.serving.access.hosts import Hosts
+from ml_platform.serving.access.masking import Masking
 from ml_platform.serving.access.rate_limit import Limits, shared_table
 from ml_platform.serving.access.tokens import Tokens
 from ml_platform.serving.console.catalogue_routes import add_catalogue
@@ -245,11 +247,12 @@ def create_app(
         hooks=hooks,
         outcomes=outcomes,
         usage=(usage := UsageTally(settings, metrics.count_cpu)),
+        masking=(masking := Masking(ProtectionStore(settings.access_dir))),
     )
     push_log = SegmentLog(settings.push_log_dir, "push log")
     pusher = Pusher(state, online, push_log, metrics, options, erased=settings.suppression_file)
     adapter = RouteAdapter(predictor, options)
-    features = FeatureServing(state, online, metrics, options)
+    features = FeatureServing(state, online, metrics, options, masking)
     queues = (predictor.queues, pusher.queues, features.queues, adapter.parquet.queues)
     gauges = Gauges(metrics, predictor=predictor, queues=queues, online=online, settings=settings)
     metrics.before_collecting.append(gauges.refresh)

@@ -11,6 +11,7 @@ from ml_platform.governance.access.definitions import existing_objects
 from ml_platform.governance.access.objects import CatalogueObject, check_exists, parse_object
 from ml_platform.governance.access.policy import Document, Grant, Policy
 from ml_platform.governance.access.principals import EVERYONE, PLATFORM, NoPrincipal, Principal, principal_of_key
+from ml_platform.governance.access.publish_protections import publish_protections
 from ml_platform.governance.access.speaker import check_allowed, policy_store, principal_named, speaker
 from ml_platform.governance.keys import ALL_MODELS, Key, KeyStore
 from ml_platform.settings import Settings
@@ -123,6 +124,7 @@ class AccessEditor:
             return after
 
         detail = f"{words}{f'; {reason}' if reason else ''}"
+        publish_protections(self._settings)  # before it counts: a tag that is set now may flow into a view
         return self._store.change(checked, "access changed", detail, by=self.who.text)
 
     def check_object(self, on: CatalogueObject) -> None:

@@ -12,11 +12,12 @@ from ml_platform.spec.protection import Protection
 
 @dataclass(frozen=True)
 class Definitions:
-    """Owners by the texts of objects; protections and columns by the lake's names of tables."""
+    """Owners by the texts of objects; protections, columns and event times of views by the lake's names of tables."""
 
     owners: Mapping[str, str] = field(default_factory=dict)
     protections: Mapping[str, Protection] = field(default_factory=dict)
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    event_times: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_definitions() -> Definitions:
@@ -48,7 +49,12 @@ def load_definitions() -> Definitions:
         owners[table_object(view.table).text] = owner_principal(view.owner)
     for spec in check_project(defs, {name: view.columns.keys() for name, view in views.items()}).values():
         owners[CatalogueObject("model", (spec.name,)).text] = owner_principal(spec.owner)
-    return Definitions(owners, {name: one for name, one in protections.items() if not one.is_empty}, columns)
+    return Definitions(
+        owners,
+        {name: one for name, one in protections.items() if not one.is_empty},
+        columns,
+        {view.table: view.event_time for view in views.values()},
+    )
 
 
 def owner_principal(owner: str) -> str:

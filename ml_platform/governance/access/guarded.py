@@ -36,8 +36,8 @@ def _check_project(guard: Guard) -> None:
         raise AccessDenied(guard.principal, "select", "the lake", remedy) from error
 
 
-def reads_for(settings: Settings) -> Reads | None:
-    """Who is told of every read of the lake; None where nobody keeps account (raises KeyWanted)."""
+def reads_for(settings: Settings, principal: str | None = None) -> Reads | None:
+    """Who is told of every read of the lake by a principal, or by who speaks (raises KeyWanted); None for nobody."""
     from ml_platform.governance.access.read_audit import reads_for as listener
 
-    return listener(settings)
+    return listener(settings, principal)

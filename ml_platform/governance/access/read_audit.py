@@ -75,10 +75,10 @@ def keeps_account(settings: Settings) -> bool:
     return asks_for_key(settings) if settings.audit_reads is None else settings.audit_reads
 
 
-def reads_for(settings: Settings) -> Reads | None:
-    """Who is told of every read of the lake; None where nobody keeps account (raises KeyWanted)."""
+def reads_for(settings: Settings, principal: str | None = None) -> Reads | None:
+    """Who is told of every read of the lake by a principal, or by who speaks (raises KeyWanted); None for nobody."""
     if not keeps_account(settings):
         return None
-    who = speaker(settings).text
+    who = speaker(settings).text if principal is None else principal
     with _guard:
         return _listeners.setdefault((str(settings.audit_dir), who), ReadAudit(settings, who))

@@ -1,11 +1,10 @@
 """Tags of columns: declared, set by commands, and flowing to whatever is derived from a tagged column."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ml_platform.governance.access.objects import parse_object, table_object
 from ml_platform.governance.access.policy import Policy
-from ml_platform.spec.protection import Protection
 
 if TYPE_CHECKING:
     from ml_platform.lineage.graph import ColumnGraph, Node
@@ -19,9 +18,15 @@ ColumnTags = Mapping[str, Mapping[str, frozenset[str]]]  # text of the table →
 _Key = tuple[str, str]
 
 
-def column_tags(
-    policy: Policy, protections: Mapping[str, Protection], graph: "ColumnGraph | None" = None
-) -> ColumnTags:
+class Tagged(Protocol):
+    """What declares tags of columns: a `Protection`, or what is published of one."""
+
+    @property
+    def tags(self) -> Mapping[str, Iterable[str]]:
+        """Column → its tags."""
+
+
+def column_tags(policy: Policy, protections: Mapping[str, Tagged], graph: "ColumnGraph | None" = None) -> ColumnTags:
     """Tags of all columns that have some.
 
     A tag flows from a column along the edges by which its values do, until somebody removed it: it does not flow past a
@@ -40,6 +45,7 @@ def column_tags(
     --------
     >>> from ml_platform.governance.access.policy import Document
     >>> from ml_platform.lineage.graph import ColumnGraph, Edge, Node
+    >>> from ml_platform.spec.protection import Protection
     >>> graph = ColumnGraph([Edge(Node("raw.a", "mail"), Node("features.b", "domain"), "projection")])
     >>> declared = {"raw/a": Protection(tags={"mail": ("pii",)})}
     >>> column_tags(Policy(Document()), declared, graph)["features.b"]

@@ -54,6 +54,9 @@ class LookupAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
     rows: Sequence[FeatureRow] | msgspec.UnsetType = msgspec.UNSET
     features: Mapping[str, Sequence[Any]] | msgspec.UnsetType = msgspec.UNSET
     freshness: Mapping[str, ColumnFreshness] | msgspec.UnsetType = msgspec.UNSET
+    masked: Sequence[str] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )  # features that are null since this caller may not see them
 
 
 class Found(msgspec.Struct, kw_only=True, frozen=True):
@@ -64,6 +67,7 @@ class Found(msgspec.Struct, kw_only=True, frozen=True):
     rows: Sequence[Mapping[str, Any]]  # fields, and request features where they were computed
     views: Sequence[ViewValues]
     with_derived: bool  # whether request features are part of the answer
+    masked: Sequence[str] = ()  # features that the caller may not see, by the answer's names
 
     def columns(self) -> dict[str, list[Any]]:
         """All features by name; null where there is none."""
@@ -90,6 +94,8 @@ def answer_of(found: Found, request_id: str, *, by_column: bool) -> LookupAnswer
     )
     if plan.service is not None:
         answer.revision = plan.service.revision
+    if found.masked:
+        answer.masked = found.masked
     if by_column:
         answer.features = found.columns()
         answer.freshness = {

@@ -48,7 +48,7 @@ def lookup_routes(adapter: RouteAdapter, features: FeatureServing) -> list[BaseR
 
         def work() -> bytes:
             started = perf_counter()
-            found = features.find(name, body, derived=options.request_features, as_of=options.as_of)
+            found = features.find(name, body, caller=context.key, derived=options.request_features, as_of=options.as_of)
             content = encode(answer_of(found, context.request_id, by_column=options.by_column))
             features.count(found, perf_counter() - started)
             context.rows = len(found.rows)

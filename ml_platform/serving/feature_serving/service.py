@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
 from ml_platform.features.online.store import Definition, OnlineStore
-from ml_platform.features.services.lookup import look_up
+from ml_platform.features.services.lookup import ViewValues, look_up
 from ml_platform.features.services.plan import (
     DefinitionMoved,
     LookupPlan,
@@ -16,6 +16,7 @@ from ml_platform.features.services.plan import (
 )
 from ml_platform.registry.feature_services import FeatureService
 from ml_platform.registry.input_contract import Contract
+from ml_platform.serving.access.masking import Masking, check_instant, mask_values
 from ml_platform.serving.bounded_worker import BoundedWorker
 from ml_platform.serving.feature_serving.responses import Found
 from ml_platform.serving.http.messages import Refused
@@ -47,8 +48,11 @@ class Prepared(NamedTuple):
 class FeatureServing:
     """Gives out features of the views and services that a worker knows. One per worker."""
 
-    def __init__(self, state: ServingState, online: OnlineStore, metrics: Metrics, settings: ServingSettings) -> None:
+    def __init__(
+        self, state: ServingState, online: OnlineStore, metrics: Metrics, settings: ServingSettings, masking: Masking
+    ) -> None:
         self.state = state
+        self._masking = masking
         self._reads = StoreReads(online)
         self._metrics = metrics
         self._worker = BoundedWorker("feature look-up", settings.max_queue, settings)
@@ -108,6 +112,7 @@ class FeatureServing:
         name: str,
         body: bytes,
         *,
+        caller: object,
         derived: bool = False,
         as_of: datetime | None = None,
         rows: Callable[[bytes, Prepared], bytes] | None = None,
@@ -120,6 +125,8 @@ class FeatureServing:
             The view or service.
         body
             One row as an object, or `{"rows": [...]}`.
+        caller
+            Who asks, `RequestContext.key`: what is masked for it is null.
         derived
             Whether request features are wanted.
         as_of
@@ -130,7 +137,7 @@ class FeatureServing:
         Raises
         ------
         Refused
-            When the body does not fit, or it cannot be answered now.
+            When the body does not fit, rows of a view are hidden from the caller, or it cannot be answered now.
         """
         for attempt in range(_TRIES):
             prepared = self.prepared(name) if not attempt else self.prepare_anew(name)
@@ -143,7 +150,7 @@ class FeatureServing:
                 for number, row in enumerate(values):
                     prepared.contract.check_row(row, number)  # puts defaults in the place of nulls
             try:
-                return self.look_up(prepared.plan, values, derived=derived, as_of=as_of)
+                return self.look_up(prepared.plan, values, caller=caller, derived=derived, as_of=as_of)
             except DefinitionMoved:
                 continue
         raise moved(name)
@@ -171,9 +178,18 @@ class FeatureServing:
         self._worker.close()
 
     def look_up(
-        self, plan: LookupPlan, rows: Sequence[dict[str, Any]], *, derived: bool = False, as_of: datetime | None = None
+        self,
+        plan: LookupPlan,
+        rows: Sequence[dict[str, Any]],
+        *,
+        caller: object,
+        derived: bool = False,
+        as_of: datetime | None = None,
     ) -> Found:
         """Look up decoded rows by a plan (raises Refused, DefinitionMoved)."""
+        accesses = self._masking.accesses(caller, (view.view for view in plan.views))
+        if as_of is not None:
+            check_instant(accesses)
         if derived or plan.is_keyed_by_derived:
             for number, row in enumerate(rows):
                 try:
@@ -185,10 +201,13 @@ class FeatureServing:
                     raise Refused.of(InvalidRequest(422, [problem])) from error
         now = as_of or datetime.now(UTC)
         try:
-            views = look_up(plan, rows, self._reads.read, now, strict=as_of is not None)
+            views: Sequence[ViewValues] = look_up(plan, rows, self._reads.read, now, strict=as_of is not None)
         except OnlineStoreFailed as failed:
             raise _store_failed(failed) from failed
-        return Found(plan=plan, time=now, rows=rows, views=views, with_derived=derived)
+        masked: list[str] = []
+        if accesses:
+            views, masked = mask_values(views, accesses)
+        return Found(plan=plan, time=now, rows=rows, views=views, with_derived=derived, masked=masked)
 
     def _definitions(self, views: Sequence[str]) -> dict[str, Definition]:
         """Definitions of views: the very objects that were seen last, where the store still has the same.

@@ -14,6 +14,7 @@ from ml_platform.serving.models.slots import ServingState
 from ml_platform.serving.openapi.mlflow import INVOCATION_ERRORS, MLFLOW
 from ml_platform.serving.openapi.operations import TIMES, Protocol, json_body
 from ml_platform.serving.openapi.predictions import (
+    MASKED,
     REQUEST_ID,
     YEARS,
     error_responses,
@@ -29,6 +30,7 @@ DATABRICKS = Protocol("Databricks model serving", MLFLOW.shape)
 FEAST = Protocol("Feast", "FeastError")
 _ERRORS = {
     "400": "The body is not JSON.",
+    "403": "The key is not for it, rows of a view are hidden from the caller, or it is not known what is masked.",
     "404": "No view and no service has this name; the message lists those that there are.",
     "408": "The body did not arrive in time.",
     "409": "The online store does not fit: a view is not there, lacks a feature, or has another definition than a "
@@ -231,6 +233,7 @@ def _answer_schema(plan: LookupPlan) -> dict[str, Any]:
                 "additionalProperties": by_column,
                 "description": "By column only, by view.",
             },
+            "masked": MASKED,
         },
     }
 
@@ -270,6 +273,7 @@ def _databricks(plan: LookupPlan) -> dict[str, Any]:
         outputs=listed(_VALUES, "For each row what was sent, and the features under the views' own names."),
         freshness={"type": "object", "additionalProperties": {"type": "object"}},
     )
+    answer["properties"]["masked"] = MASKED
     return DATABRICKS.operation(
         f"query_features_{plan.name}",
         f"Features of {plan.name}, as Databricks' feature serving answers",

@@ -109,9 +109,14 @@ _INTERVAL_LEVEL = {
         "last": {"type": "string", "description": "Newest row that counted (UTC)."},
     },
 }
+MASKED = {
+    "type": "array",
+    "items": {"type": "string"},
+    "description": "Features that are null since an access policy masks them for this caller; absent for none.",
+}
 _EXPLANATION = {
     "type": "object",
-    "description": "Where asked for: `base` and `contributions` add up to `raw_score`.",
+    "description": "Where asked for: `base` and `contributions` (null if masked) add up to `raw_score`.",
     "required": ["method", "of", "base", "raw_score", "contributions"],
     "properties": {
         "method": {"enum": ["tree_shap", "linear", "integrated_gradients"]},
@@ -122,7 +127,7 @@ _EXPLANATION = {
         "class": {"description": "With several classes: the one explained, whose score is highest."},
         "base": {"type": "number"},
         "raw_score": {"type": "number"},
-        "contributions": {"type": "object", "additionalProperties": {"type": "number"}},
+        "contributions": {"type": "object", "additionalProperties": {"type": ["number", "null"]}},
     },
 }
 
@@ -226,6 +231,7 @@ def answer_schema(manifest: Manifest) -> dict[str, Any]:
                 "items": {"type": "object", "required": ["prediction"], "properties": properties},
             },
             "interval": _INTERVAL_LEVEL,
+            "masked": MASKED,
             "flags": {
                 "type": "array",
                 "description": "Inputs that break the contract, answered all the same; absent where none does.",

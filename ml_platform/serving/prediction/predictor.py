@@ -16,9 +16,10 @@ import msgspec
 from ml_platform.inference.log import SHADOW, InferenceLog
 from ml_platform.inference.outcomes import UNITS, Outcome, OutcomeLog, sampled_scores
 from ml_platform.registry.input_contract import violations_by_field
-from ml_platform.registry.manifest import Endpoint
+from ml_platform.registry.manifest import Endpoint, Manifest
 from ml_platform.registry.version_inputs import VersionInputs
 from ml_platform.segment_log.segments import LogUnavailable
+from ml_platform.serving.access.masking import Masking, mask_details
 from ml_platform.serving.bounded_worker import BoundedWorker
 from ml_platform.serving.http.messages import Refused
 from ml_platform.serving.http.problems import InvalidRequest, Problem
@@ -26,7 +27,7 @@ from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.serving.inputs.shared_inputs import of_version
 from ml_platform.serving.inputs.shared_rows import SharedRows
 from ml_platform.serving.inputs.store_reads import OnlineStoreFailed
-from ml_platform.serving.models.composed import ComposedModel
+from ml_platform.serving.models.composed import ComposedModel, leaves
 from ml_platform.serving.models.intervals import IntervalLevel, without_intervals
 from ml_platform.serving.models.slots import EndpointState, ServedModel, ServingState
 from ml_platform.serving.prediction.explanations import MAX_EXPLAINED, add_details, why_composed_not_explained
@@ -57,6 +58,7 @@ class PredictionOptions(msgspec.Struct, frozen=True):
     features: bool = False
     interval: float | None = None  # level of intervals or sets; None: none are asked for
     stages: StageTimer | None = None  # its timings; None when they are not recorded
+    viewer: object = None  # whose details they are, `RequestContext.key`: what is masked for it is null
 
 
 class Predictor:
@@ -73,6 +75,7 @@ class Predictor:
         hooks: Hooks | None = None,
         outcomes: OutcomeLog | None = None,
         usage: UsageTally | None = None,
+        masking: Masking | None = None,
     ) -> None:
         self.log_health = log_health
         self.state = state
@@ -83,6 +86,7 @@ class Predictor:
         self._hooks = hooks
         self._outcomes = outcomes
         self.usage = usage
+        self._masking = masking
         self._outcomes_fail = False
         self._count = -1
         self._series: dict[tuple[str, int], ModelMetrics] = {}
@@ -270,6 +274,10 @@ class Predictor:
             answer.flags = flags_of(scored.flags)
         if options.explain or options.features:
             _add_details(model, scored, options)
+            if self._masking is not None and (
+                hidden := self._masking.hidden_features(options.viewer, _manifests(model))
+            ):
+                answer.masked = mask_details(scored.predictions, hidden) or msgspec.UNSET
             if stages is not None:
                 stages.mark("explain")
         return answer, scored
@@ -441,6 +449,11 @@ def _check_explained(model: ServedModel, body: bytes, options: PredictionOptions
     if options.explain and (count := model.decoder.count(body)) > MAX_EXPLAINED:
         problem = Problem(None, None, f"wanted at most {MAX_EXPLAINED} rows to explain, found {count:,}")
         raise InvalidRequest(422, [problem])
+
+
+def _manifests(model: ServedModel) -> list[Manifest]:
+    """Of the version that answers, or of all that may answer for a composed endpoint."""
+    return [one.manifest for one in leaves(model)] if isinstance(model, ComposedModel) else [model.manifest]
 
 
 def _add_details(model: ServedModel, scored: Scored, options: PredictionOptions) -> None:

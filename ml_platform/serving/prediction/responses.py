@@ -37,6 +37,7 @@ class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
     interval: IntervalLevel | msgspec.UnsetType = msgspec.UNSET  # of which level intervals or sets are
     degraded: list[str] | msgspec.UnsetType = msgspec.UNSET  # what failed: online_store, inference_log
     flags: list[Mapping[str, Any]] | msgspec.UnsetType = msgspec.UNSET  # inputs that break the model's contract
+    masked: list[str] | msgspec.UnsetType = msgspec.UNSET  # features that are null since this caller may not see them
 
 
 def answer_of(model: ServedModel) -> Callable[[Any, Any, Any], Prediction]:

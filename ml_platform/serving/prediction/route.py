@@ -109,4 +109,5 @@ def _asked(scope: Scope, context: RequestContext) -> PredictionOptions:
     if version is not None and not (version.isascii() and version.isdigit() and len(version) < 10):
         raise Refused(404, "unknown_version", "a version is a whole number, as in /predict/my_model/versions/3")
     wanted = read_options(scope["query_string"])
-    return PredictionOptions(request_id, caller, None if version is None else int(version), stages=stages, **wanted)
+    number = None if version is None else int(version)
+    return PredictionOptions(request_id, caller, number, stages=stages, viewer=context.key, **wanted)

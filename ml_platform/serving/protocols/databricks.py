@@ -149,7 +149,7 @@ async def _features_of(request: Request, adapter: RouteAdapter, features: Featur
 
     def work() -> bytes:
         started = perf_counter()
-        found = features.find(name, body, derived=True, rows=rows)
+        found = features.find(name, body, caller=context.key, derived=True, rows=rows)
         content = encode(_outputs(found))
         features.count(found, perf_counter() - started)
         context.rows = len(found.rows)
@@ -168,7 +168,8 @@ def _outputs(found: Found) -> dict[str, Any]:
         for row, values in zip(found.rows, zip(*columns.values(), strict=True), strict=True)
     ]
     freshness = {view.view.name: {"status": view.status, "event_time": view.event_times()} for view in found.views}
-    return {"outputs": outputs, "freshness": freshness}
+    masked = {"masked": [names.get(name, name) for name in found.masked]} if found.masked else {}
+    return {"outputs": outputs, "freshness": freshness, **masked}
 
 
 def _version_called(slot: EndpointState, served: str) -> int:

@@ -82,9 +82,9 @@ def feast_routes(adapter: RouteAdapter, features: FeatureServing) -> list[BaseRo
             _check_scope(context, names)
             request.path_params["view"] = names[0]  # for metrics
             if asked.feature_service is None:
-                found = _views(features, asked.entities, wanted)
+                found = _views(features, context.key, asked.entities, wanted)
             else:
-                found = _service(features, asked.entities, asked.feature_service)
+                found = _service(features, context.key, asked.entities, asked.feature_service)
             content = encode(_answer(found, asked))
             features.count(found, perf_counter() - started)
             context.rows = len(found.rows)
@@ -137,13 +137,18 @@ def _check_scope(context: RequestContext, names: Sequence[str]) -> None:
             raise Refused(403, "forbidden", f"this key is not for {FEATURES}{name[:80]}")
 
 
-def _service(features: FeatureServing, entities: Mapping[str, Sequence[Any]], name: str) -> Found:
+def _service(features: FeatureServing, caller: object, entities: Mapping[str, Sequence[Any]], name: str) -> Found:
     """Look up a service (raises Refused)."""
-    return features.find(name, b"", derived=True, rows=lambda _, prepared: _body(entities, prepared.plan))
+    return features.find(
+        name, b"", caller=caller, derived=True, rows=lambda _, prepared: _body(entities, prepared.plan)
+    )
 
 
 def _views(
-    features: FeatureServing, entities: Mapping[str, Sequence[Any]], wanted: Mapping[str, Sequence[str]]
+    features: FeatureServing,
+    caller: object,
+    entities: Mapping[str, Sequence[Any]],
+    wanted: Mapping[str, Sequence[str]],
 ) -> Found:
     """Look up features of some views by one request (raises Refused)."""
     prepare = features.prepared
@@ -159,7 +164,7 @@ def _views(
         except InvalidRequest as invalid:
             raise Refused.of(invalid) from invalid
         try:
-            return features.look_up(plan, rows)
+            return features.look_up(plan, rows, caller=caller)
         except DefinitionMoved:
             prepare = features.prepare_anew
     raise moved(", ".join(wanted))
@@ -216,6 +221,8 @@ def _answer(found: Found, asked: FeastRequest) -> dict[str, Any]:
         metadata["feature_view_metadata"] = [
             {"name": one.view.view, "version": 0, "definition": one.view.view_hash} for one in found.views
         ]
+    if found.masked:
+        metadata["masked"] = list(found.masked)
     return {"metadata": metadata, "results": results}
 
 

@@ -5,11 +5,14 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
 from ml_platform.cli import app
+from ml_platform.governance.access.principals import Principal
+from ml_platform.governance.access.published import FILE, Protections, ProtectionStore
 from ml_platform.governance.access.store import PolicyStore
 from ml_platform.governance.keys import KeyStore
 from ml_platform.processes.identity import this_user
@@ -219,3 +222,17 @@ def test_a_damaged_policy_allows_nothing_and_says_so(home: Path, run: Run, root:
     result = run("access", "list", key=root)
     assert result.exit_code == 1
     assert "not an access policy" in result.output
+
+
+def test_what_views_protect_is_published_with_the_first_grant_and_follows_tags(home: Path, run: Run, root: str) -> None:
+    assert run("grant", "use_feature", "on", "features", "to", "user:bob", key=root).exit_code == 0
+    published = msgspec.json.decode((home / "access" / FILE).read_bytes(), type=Protections)
+    view = published.tables["features/carrier_reliability"]
+    assert {"carrier", "arr_late_share_30d"} <= {*view.columns}
+    assert view.event_time in view.columns
+    bob, policy, store = Principal("bob", "user"), PolicyStore(home / "access"), ProtectionStore(home / "access")
+    assert not store.access(policy.policy, bob, "carrier_reliability").hidden
+    assert run("tags", "set", "raw.flights.arr_delay", "pii", key=root).exit_code == 0
+    access = ProtectionStore(home / "access").access(PolicyStore(home / "access").policy, bob, "carrier_reliability")
+    assert "arr_late_share_30d" in access.hidden  # the share of what is computed of the tagged
+    assert not {"carrier", "dep_late_share_3h"} & access.hidden

@@ -125,7 +125,7 @@ function force(name, value, about, push, widest) {
 
 function explained(prediction, names) {
   const { base, contributions, of, raw_score: raw, method } = prediction.explanation;
-  const forces = Object.entries(contributions);
+  const forces = Object.entries(contributions).filter(([, push]) => push !== null);
   const widest = Math.max(...forces.map(([, push]) => Math.abs(push)));
   const features = prediction.features ?? {};
   const row = ([name, push]) => force(name, features[name], names[name], push, widest);
@@ -170,6 +170,7 @@ function answered(form, { answer, milliseconds, note }) {
   const parts = said(prediction, target);
   if (answer.interval) parts.push(make("p", { class: "note", id: "interval-answer" }, uncertain(prediction, answer.interval, target)));
   if (answer.degraded) parts.push(make("p", { class: "alert" }, `Nulls stand for what failed: ${answer.degraded.join(", ")}.`));
+  if (answer.masked) parts.push(make("p", { class: "alert warn" }, `Masked for you: ${answer.masked.join(", ")}.`));
   for (const flag of answer.flags ?? []) parts.push(make("p", { class: "alert warn" }, `${flag.field}: ${flag.message}`));
   parts.push(facts([
     ["version", `${answer.model} ${answer.version}`],
@@ -216,6 +217,7 @@ function lookedUp(answer, milliseconds) {
   });
   const derived = Object.keys(row.features).filter((name) => answer.kind === "service" && !Object.keys(row.views).some((view) => name.startsWith(`${view}__`)));
   if (derived.length) parts.push(make("h3", {}, "Computed from the request"), facts(derived.map((name) => [name, shown(row.features[name])])));
+  if (answer.masked) parts.push(make("p", { class: "alert warn" }, `Masked for you: ${answer.masked.join(", ")}.`));
   parts.push(facts([
     ["definitions", Object.values(answer.views).map((view) => view.definition.slice(0, 12)).join(", ")],
     ["request", make("code", {}, answer.request_id)],
