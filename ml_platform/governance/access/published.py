@@ -107,19 +107,19 @@ class ProtectionStore:
         self._stamp: tuple[int, int, int] | None = None
         self._protections = Protections()
         self._tags: tuple[Policy, Protections, ColumnTags] | None = None
-        self._decided: dict[tuple[str, frozenset[str], bool, str], ViewAccess] = {}
+        self._decided: dict[tuple[str, frozenset[str], bool, str], tuple[ColumnTags, ViewAccess]] = {}
 
     def access(self, policy: Policy, who: Principal, view: str) -> ViewAccess:
         """What a principal does not see of a view; decided once for each policy and published file."""
         protections, tags = self._current(policy)
         key = (who.text, who.groups, who.is_admin, view)
         known = self._decided.get(key)
-        if known is not None and self._tags is not None and self._tags[2] is tags:
-            return known
+        if known is not None and known[0] is tags:  # another thread may have decided by what was in force before
+            return known[1]
         access = _decide(policy, protections, tags, who, view)
         if len(self._decided) >= _MOST_REMEMBERED:
             self._decided = {}
-        self._decided[key] = access
+        self._decided[key] = (tags, access)
         return access
 
     def _current(self, policy: Policy) -> tuple[Protections, ColumnTags]:

@@ -140,17 +140,22 @@ def guard_of(settings: Settings, principal: Principal, store: PolicyStore | None
     return PolicyGuard(principal, store or policy_store(settings), load_definitions().protections, graph=project_graph)
 
 
-@cache
 def project_graph() -> "ColumnGraph":
     """What the columns of the current project are made of, by its definitions; read once by a process."""
     from ml_platform.lineage.graph import ColumnGraph
-    from ml_platform.lineage.project_graph import build_lineage, read_project
-    from ml_platform.project import ProjectNotFound
+    from ml_platform.project import ProjectNotFound, current_project
 
     try:
-        return build_lineage(read_project())[0].graph
+        return _graph_of(current_project().defs)
     except ProjectNotFound:
         return ColumnGraph()
+
+
+@cache
+def _graph_of(_: Path) -> "ColumnGraph":
+    from ml_platform.lineage.project_graph import build_lineage, read_project
+
+    return build_lineage(read_project())[0].graph
 
 
 def principal_named(settings: Settings, store: PolicyStore, text: str) -> Principal:

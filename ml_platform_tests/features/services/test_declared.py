@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 from click.testing import Result
@@ -16,6 +17,11 @@ from ml_platform.features.online.open import open_online_store
 from ml_platform.features.online.pushed_rows import view_schema
 from ml_platform.features.services.declare import service_document
 from ml_platform.features.views.load import load_views
+from ml_platform.governance.access.changes import with_grants
+from ml_platform.governance.access.policy import Grant
+from ml_platform.governance.access.published import FILE, Protections
+from ml_platform.governance.access.store import PolicyStore
+from ml_platform.governance.keys import KeyStore
 from ml_platform.registry.feature_services import FeatureServiceStore
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
@@ -190,3 +196,18 @@ def test_a_change_of_a_view_is_another_revision(defs: Path, settings: Settings) 
     (defs / "features" / "shop_load.sql").write_text(VIEW.replace("2 hours", "3 hours"))
     assert published() == 2
     assert isinstance(spec, FeatureServiceSpec)
+
+
+def test_publishing_under_a_policy_says_what_views_mask(
+    run: Run, defs: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("publish").exit_code == 0
+    path = settings.access_dir / FILE
+    assert not path.exists()
+    monkeypatch.setenv("ML_PLATFORM_KEY", KeyStore(settings.keys_dir).create("root", roles=["admin"])[1])
+    grant = Grant(privilege="use_feature", object="platform", principal="user:bob", at=datetime.now(UTC))
+    PolicyStore(settings.access_dir).change(lambda document: with_grants(document, [grant]), "", "", by="x")
+    published = run("publish")
+    assert published.exit_code == 0, published.output
+    view = msgspec.json.decode(path.read_bytes(), type=Protections).tables["features/shop_load"]
+    assert set(view.columns) == {"shop", "event_time", "load", "mood"}
