@@ -9,6 +9,10 @@ import pytest
 from ml_platform.features.online.push_log import stream
 from ml_platform.features.online.pushed_rows import pushed_table
 from ml_platform.features.views.view import FeatureView
+from ml_platform.governance.access.changes import with_grants
+from ml_platform.governance.access.policy import Grant
+from ml_platform.governance.access.published import FILE
+from ml_platform.governance.access.store import PolicyStore
 from ml_platform.lake.storage.tables import Lake
 from ml_platform.orchestration.feature_assets import feature_view_defs
 from ml_platform.orchestration.push_assets import JOB, RETRY_AFTER, push_defs
@@ -99,3 +103,15 @@ def test_the_view_is_published_without_waiting_for_pushed_rows_and_not_again_for
         assert requested == set()
         [check] = run(definitions, instance, ONLINE).get_asset_check_evaluations()
         assert (check.passed, check.metadata["newest row of the table"].value) == (True, str(at(1)))
+
+
+def test_publishing_a_view_under_a_policy_says_what_is_masked(
+    definitions: dg.Definitions, settings: Settings, view: FeatureView
+) -> None:
+    grant = Grant(privilege="use_feature", object="platform", principal="user:bob", at=at(0))
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert run(definitions, instance, TABLE, ONLINE).success
+        assert not (settings.access_dir / FILE).exists()
+        PolicyStore(settings.access_dir).change(lambda document: with_grants(document, [grant]), "", "", by="x")
+        assert run(definitions, instance, ONLINE).success
+    assert (settings.access_dir / FILE).is_file()
