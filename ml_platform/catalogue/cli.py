@@ -10,7 +10,7 @@ from ml_platform.settings import Settings
 from ml_platform.terminal import say, show, stop
 
 if TYPE_CHECKING:
-    from ml_platform.catalogue.document import Catalogue, Entry, View
+    from ml_platform.catalogue.document import Catalogue, Column, Entry, View
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 MOST_HITS = 20
 WIDTH = 100
+MOST_ENDS = 15  # of a column's lineage, in each direction
 
 
 class Format(StrEnum):
@@ -184,6 +185,12 @@ def _view() -> "View":
         stop(str(error))
 
 
+def _origin(column: "Column", tag: str) -> str:
+    if tag not in column.flowing:
+        return ""
+    return f" from {', '.join(map(str, column.flowing[tag])) or 'a column that it is made of'}"
+
+
 def _tell(view: "View") -> None:
     for problem in view.problems[:5]:
         say(f"warning: {problem}", err=True)
@@ -217,7 +224,14 @@ def _lines(view: "View", entry: "Entry") -> list[str]:
             unit = f" [{column.unit}]" if column.unit else ""
             rules = f" ({'; '.join(column.rules)})" if column.rules else ""
             said = f"  {' '.join(column.description.split())}" if column.description else ""
-            lines.append(f"  {column.name:<{longest}}  {column.type}{unit}{rules}{said}")
+            tags = "".join(f"  #{tag}{_origin(column, tag)}" for tag in column.tags)
+            lines.append(f"  {column.name:<{longest}}  {column.type}{unit}{rules}{said}{tags}")
+    if entry.lineage:
+        lines += ["", "Lineage of columns (more by ml-platform lineage columns)"]
+        for one in entry.lineage:
+            lines += [f"  {one.name}"] if one.upstream or one.downstream else []
+            lines += [f"    from {source}" for source in one.upstream[:MOST_ENDS]]
+            lines += [f"    into {target}" for target in one.downstream[:MOST_ENDS]]
     for title, items in (
         ("Rules over several columns", entry.rules),
         ("Checks", [f"{one.name}: {one.verdict} {one.says}" for one in entry.checks]),

@@ -33,6 +33,25 @@ Verdict = Literal["passed", "warned", "failed", "not run"]
 FORMAT = 1
 
 
+class ColumnRef(Struct, frozen=True, omit_defaults=True):
+    """A column of an entry."""
+
+    entry: str
+    column: str
+    is_direct: bool = True  # values flow along the edge; else it decides which rows there are, or where they come from
+
+    def __str__(self) -> str:
+        return f"{self.entry}.{self.column}"
+
+
+class ColumnLineage(Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """What a column depends on, and what depends on it, at first hand."""
+
+    name: str
+    upstream: tuple[ColumnRef, ...] = ()
+    downstream: tuple[ColumnRef, ...] = ()
+
+
 class Column(Struct, kw_only=True, frozen=True, omit_defaults=True):
     """A column, feature or input."""
 
@@ -42,6 +61,7 @@ class Column(Struct, kw_only=True, frozen=True, omit_defaults=True):
     unit: str | None = None
     rules: tuple[str, ...] = ()  # of the contract, in words
     tags: tuple[str, ...] = ()
+    flowing: dict[str, tuple[ColumnRef, ...]] = {}  # tags that come from other columns → where they were set
     terms: tuple[str, ...] = ()  # of the glossary
 
 
@@ -79,6 +99,8 @@ class Entry(Struct, kw_only=True, frozen=True, omit_defaults=True):
     updated_at: str | None = None  # newest commit or release; ISO 8601, UTC
     checks: tuple[Check, ...] = ()
     upstream: tuple[str, ...] = ()  # what it is made of
+    graph_name: str = ""  # in the column graph, if it is there
+    lineage: tuple[ColumnLineage, ...] = ()
     how: dict[str, str] = {}  # how to read it: SQL, Python, HTTP
     history: tuple[Change, ...] = ()  # oldest first
     terms: tuple[str, ...] = ()
@@ -148,7 +170,26 @@ class View:
                 told = [one for one in facts[name].split(", ") if self._is_known(one)]
                 facts[name] = ", ".join(told)
         upstream = tuple(name for name in entry.upstream if name in self.entries)
-        return msgspec.structs.replace(entry, upstream=upstream, facts=facts)
+        return msgspec.structs.replace(
+            entry,
+            upstream=upstream,
+            facts=facts,
+            lineage=tuple(
+                ColumnLineage(name=one.name, upstream=self._known(one.upstream), downstream=self._known(one.downstream))
+                for one in entry.lineage
+            ),
+            columns=tuple(
+                msgspec.structs.replace(
+                    one, flowing={tag: self._known(sources) for tag, sources in one.flowing.items()}
+                )
+                if one.flowing
+                else one
+                for one in entry.columns
+            ),
+        )
+
+    def _known(self, columns: tuple[ColumnRef, ...]) -> tuple[ColumnRef, ...]:
+        return tuple(one for one in columns if one.entry in self.entries)
 
     def _is_known(self, told: str) -> bool:
         """Whether a fact speaks of something that the reader may know of: by its name, or as the lake writes it."""

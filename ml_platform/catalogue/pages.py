@@ -1,20 +1,23 @@
 """The pages of the catalogue: the search, and one for each entry. The console and the static export show the same."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from ml_platform.catalogue.document import KINDS, Entry, Kind, View
+from ml_platform.catalogue.document import KINDS, ColumnLineage, Entry, Kind, View
 from ml_platform.catalogue.search import choices, is_made, search
+
+if TYPE_CHECKING:
+    from ml_platform.governance.recorded_reads import ReadAnswer
 
 TEMPLATES = Path(__file__).parent / "templates"
 STATIC = Path(__file__).parent / "static"
 PAGE = 50  # hits on a page
 SHORT = 180  # letters of a description in a list
-MOST_NODES = 30  # in the two lists of an entry's lineage
+MOST_NODES = 30  # in the lineage of an entry, and of each of its columns
 HEADINGS: dict[Kind, str] = {
     "table": "Tables",
     "view": "Feature views",
@@ -29,6 +32,7 @@ HEADINGS: dict[Kind, str] = {
     "term": "Terms",
 }
 Link = Callable[[str], str]
+LineageLink = Callable[[str, str | None], str]
 
 
 @dataclass(frozen=True)
@@ -86,21 +90,76 @@ def search_page(view: View, parameters: Mapping[str, str], *, link: Link, addres
     }
 
 
-def entry_page(view: View, entry: Entry, *, link: Link, sample: Sample | None = None) -> dict[str, Any]:
-    """What the page of an entry shows: everything that is known, and what it is made of and made into."""
+def entry_page(
+    view: View,
+    entry: Entry,
+    *,
+    link: Link,
+    sample: Sample | None = None,
+    readers: "ReadAnswer | str | None" = None,
+    readers_link: str | None = None,
+    lineage_link: LineageLink | None = None,
+) -> dict[str, Any]:
+    """What the page of an entry shows: everything that is known, and what it is made of and made into.
+
+    Parameters
+    ----------
+    view
+        What the reader may see.
+    entry
+        One of it.
+    link
+        Name of an entry → address of its page.
+    sample
+        Rows to show.
+    readers, readers_link
+        Who read it, or why that is not known; address that shows it. None for a reader who may not see it.
+    lineage_link
+        Object of the column graph, and column or None for all → address of its page; None where there are no such
+        pages.
+    """
     upstream, downstream = view.upstream(entry), view.downstream(entry)
+    into, out_of = _shares(upstream, downstream)
     return {
         "entry": entry,
-        "upstream": upstream[:MOST_NODES],
-        "downstream": downstream[:MOST_NODES],
-        "more_upstream": len(upstream[MOST_NODES:]),
-        "more_downstream": len(downstream[MOST_NODES:]),
+        "upstream": upstream[:into],
+        "downstream": downstream[:out_of],
+        "more_upstream": len(upstream[into:]),
+        "more_downstream": len(downstream[out_of:]),
+        "lineage": [_column(one) for one in entry.lineage if one.upstream or one.downstream],
+        "lineage_link": lineage_link,
+        "readers": readers,
+        "readers_link": readers_link,
         "models": [one for one in view.models_of(entry) if one.name != f"model:{entry.model}"],
         "linked": list(view.linked(entry)) if entry.kind == "term" else [],
         "known": view.entries,
         "sample": sample,
         "link": link,
         "made_at": view.made_at,
+    }
+
+
+def _shares(upstream: Sequence[Any], downstream: Sequence[Any]) -> tuple[int, int]:
+    """How many of two lists are shown, `MOST_NODES` together.
+
+    Examples
+    --------
+    >>> _shares(range(3), range(90)), _shares(range(90), range(90))
+    ((3, 27), (15, 15))
+    """
+    half = MOST_NODES // 2
+    into = min(len(upstream), max(half, MOST_NODES - len(downstream)))
+    return into, min(len(downstream), MOST_NODES - into)
+
+
+def _column(lineage: ColumnLineage) -> dict[str, Any]:
+    into, out_of = _shares(lineage.upstream, lineage.downstream)
+    return {
+        "name": lineage.name,
+        "upstream": lineage.upstream[:into],
+        "downstream": lineage.downstream[:out_of],
+        "more_upstream": len(lineage.upstream[into:]),
+        "more_downstream": len(lineage.downstream[out_of:]),
     }
 
 
@@ -119,6 +178,16 @@ def entry_facts(view: View, entry: Entry) -> dict[str, Any]:
 def console_link(root: str) -> Link:
     """Addresses of the console's pages, from a page at `root`."""
     return lambda name: f"{root}catalogue/{quote(name, safe='@')}"
+
+
+def lineage_link(root: str) -> LineageLink:
+    """Addresses of the console's pages of the column graph, from a page at `root`."""
+
+    def link(object_: str, column: str | None) -> str:
+        parts = {"object": object_, **({"column": column} if column is not None else {})}
+        return f"{root}lineage/console?{urlencode(parts)}"
+
+    return link
 
 
 def short(text: str, most: int = SHORT) -> str:

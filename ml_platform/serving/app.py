@@ -374,7 +374,14 @@ def _add_descriptions(app: FastAPI, predictor: Predictor, settings: Settings) ->
         covers = RequestContext.of(request.scope).covers
         return StreamList(workers=await asyncio.to_thread(stream_workers, settings.streams_dir, covers))
 
-    @app.get("/cost", tags=["models"])
+    @app.get(
+        "/cost",
+        tags=["models"],
+        responses={
+            404: {"description": "No costs are summed up yet."},
+            503: {"description": "The summary of costs cannot be read."},
+        },
+    )
     async def cost() -> CostSummary:
         """What models, teams, jobs and callers cost in the last 30 days, and how the budgets stand; for all models."""
         try:

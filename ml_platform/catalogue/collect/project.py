@@ -7,14 +7,18 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
+from ml_platform.catalogue.collect.columns import with_lineage, with_tags
 from ml_platform.catalogue.collect.models import release_entries, spec_entries
 from ml_platform.catalogue.collect.others import notebook_entries, service_entries, term_entries
 from ml_platform.catalogue.collect.tables import LakeState, other_entries, raw_entries, view_entries
 from ml_platform.catalogue.document import KINDS, Catalogue, CatalogueUnreadable, Check, Entry, read_catalogue
 from ml_platform.catalogue.terms import Term, check_links, load_terms
 from ml_platform.features.views.load import load_views
+from ml_platform.governance.access.speaker import policy_store
 from ml_platform.lake.sources.registry import declared_sources, declared_tables
 from ml_platform.lake.storage.tables import Lake
+from ml_platform.lineage.graph import ColumnGraph
+from ml_platform.lineage.project_graph import Declared, build_lineage
 from ml_platform.project import current_project
 from ml_platform.registry.releases import ReleaseStore
 from ml_platform.settings import Settings
@@ -75,6 +79,17 @@ def collect(
         *notebook_entries((read(lambda: list(_notebooks(defs))) or []), settings.notebooks_dir),
     ]
     entries += other_entries(state, frozenset(one.name for one in entries), owners)
+    declared = Declared(
+        tables=tables, views=views, models=specs, services=tuple(one for _, one in services), owners=owners
+    )
+    traced = read(lambda: build_lineage(declared, state.lake, store))
+    graph = traced[0].graph if traced else ColumnGraph()
+    entries = with_lineage(entries, graph)
+    protections = {
+        **{name: raw.protection for name, raw in tables.items()},
+        **{view.table: view.protection for view in views.values()},
+    }
+    entries = (read(lambda: with_tags(entries, policy_store(settings).policy, protections, graph))) or entries
     entries = _with_terms([*entries, *term_entries(terms)], terms)
     problems += state.problems
     problems += [str(one) for one in broken_links(terms, entries, list(specs.values()))]

@@ -78,6 +78,62 @@ def column_tags(policy: Policy, protections: Mapping[str, Tagged], graph: "Colum
     return result
 
 
+def tag_sources(
+    tags: ColumnTags, declared: ColumnTags, graph: "ColumnGraph"
+) -> Mapping[tuple[str, str, str], tuple[tuple[str, str], ...]]:
+    """Where the tags that have flown to columns were set.
+
+    Parameters
+    ----------
+    tags, declared
+        See `column_tags`: with the graph, and without it.
+    graph
+        What columns are made of.
+
+    Returns
+    -------
+    Mapping
+        Table, column and tag → tables and columns from which it flows; only of tags that were not set there.
+
+    Examples
+    --------
+    >>> from ml_platform.governance.access.policy import Document
+    >>> from ml_platform.lineage.graph import ColumnGraph, Edge, Node
+    >>> graph = ColumnGraph([Edge(Node("raw.a", "mail"), Node("features.b", "domain"), "projection")])
+    >>> written = {"raw/a": Protection(tags={"mail": ("pii",)})}
+    >>> both = (column_tags(Policy(Document()), written, one) for one in (graph, None))
+    >>> tag_sources(*both, graph)
+    {('features.b', 'domain', 'pii'): (('raw.a', 'mail'),)}
+    """
+    into: dict[_Key, list[_Key]] = {}
+    for edge in graph.edges:
+        if edge.kind in FLOWS:
+            into.setdefault(_key(edge.target), []).append(_key(edge.source))
+
+    def is_set(key: _Key, tag: str) -> bool:
+        columns = declared.get(key[0], {})
+        return tag in columns.get(key[1], ()) or tag in columns.get(ALL_COLUMNS, ())
+
+    found: dict[tuple[str, str, str], tuple[_Key, ...]] = {}
+    for text, columns in tags.items():
+        for column, ones in columns.items():
+            for tag in ones:
+                if column == ALL_COLUMNS or is_set((text, column), tag):
+                    continue
+                seen, waiting, origins = {(text, column)}, [(text, column)], set()
+                while waiting:
+                    for source in into.get(waiting.pop(), ()):
+                        if source in seen or tag not in tags.get(source[0], {}).get(source[1], ()):
+                            continue
+                        seen.add(source)
+                        if is_set(source, tag):
+                            origins.add(source)
+                        else:
+                            waiting.append(source)
+                found[text, column, tag] = tuple(sorted(origins))
+    return found
+
+
 def _names(text: str, columns: Mapping[str, set[str]], tags: Mapping[_Key, set[str]]) -> list[str]:
     """All columns of a table that are known of, and the sign for the others."""
     return [*{*columns.get(text, ()), *(column for table, column in tags if table == text), ALL_COLUMNS}]

@@ -92,7 +92,7 @@ def need_of(
             return Need(role, parts[len(prefix)])
     if path == _OF_THE_ONLY_MODEL:
         return Need(role, only_model() or ALL_MODELS)
-    if path.rstrip("/") in _ANY_SCOPE or parts[0] in ("docs", "assets", "catalogue"):
+    if path.rstrip("/") in _ANY_SCOPE or parts[0] in ("docs", "assets", "catalogue", "audit"):
         return Need("promote" if role == "promote" else "predict", None)
     return Need("predict", ALL_MODELS)
 

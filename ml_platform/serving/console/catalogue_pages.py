@@ -1,15 +1,10 @@
 """The catalogue in the console: the document that `governance/catalogue` wrote, as the reader may see it."""
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
 from starlette.types import Scope
 
 from ml_platform.catalogue.document import (
@@ -22,14 +17,15 @@ from ml_platform.catalogue.document import (
 )
 from ml_platform.catalogue.model_page.document import read_page
 from ml_platform.catalogue.model_page.render import page_html
-from ml_platform.catalogue.pages import Sample, console_link, entry_page, search_page
-from ml_platform.catalogue.reader import browses
+from ml_platform.catalogue.pages import Sample, console_link, entry_page, lineage_link, search_page
+from ml_platform.catalogue.reader import browses, objects_of
 from ml_platform.governance.keys import ALL_MODELS
+from ml_platform.governance.recorded_reads import ReadAnswer, ReadQuery
 from ml_platform.serving.access.governed import FEATURES, GovernedCaller
+from ml_platform.serving.console.reader_process import NoAnswer, ask
 from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.settings import Settings
 
-SAMPLE_SECONDS = 60.0  # that reading a few rows may take
 _EMPTY = Catalogue(made_at=datetime.fromtimestamp(0, UTC))
 
 
@@ -112,14 +108,24 @@ def catalogue_page(stored: StoredCatalogue, scope: Scope, parameters: Mapping[st
     }
 
 
-def catalogue_entry_page(stored: StoredCatalogue, scope: Scope, name: str, sample: Sample | None) -> dict[str, Any]:
+def catalogue_entry_page(
+    stored: StoredCatalogue, scope: Scope, name: str, sample: Sample | None, readers: ReadAnswer | str | None = None
+) -> dict[str, Any]:
     """What the page of an entry shows (raises LookupError for one that is not there)."""
     view, trouble = stored.view(scope)
     if trouble:
         raise LookupError(trouble)
     entry = view.get(name)
     return {
-        **entry_page(view, entry, link=console_link("../"), sample=sample),
+        **entry_page(
+            view,
+            entry,
+            link=console_link("../"),
+            sample=sample,
+            readers=readers,
+            readers_link="?readers=1#readers" if may_see_readers(RequestContext.of(scope), entry) else None,
+            lineage_link=lineage_link("../") if RequestContext.of(scope).covers(ALL_MODELS) else None,
+        ),
         "layout": "base.html",
         "action": "../catalogue",
         "catalogue_css": "../assets/catalogue/catalogue.css",
@@ -153,21 +159,44 @@ def sample_for(stored: StoredCatalogue, scope: Scope, name: str) -> Sample | Non
 
 def read_sample(table: str, settings: Settings, reader: str | None) -> Sample:
     """Read a few rows as a principal may see them, in a process of its own: the server loads no reader of tables."""
-    wanted = json.dumps({"table": table, "reader": reader})
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "ml_platform.catalogue.sample"],
-            input=wanted.encode(),
-            env={**os.environ, "ML_PLATFORM_HOME": str(settings.home), "ML_PLATFORM_LAKE_URI": settings.lake_uri},
-            capture_output=True,
-            timeout=SAMPLE_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return Sample(says=f"The rows were not read within {SAMPLE_SECONDS:g} s: try again, or use the command below.")
-    if done.returncode != 0:
-        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it ended without a word"]
-        if "ModuleNotFoundError" in last[0]:
-            return Sample(says="This server is installed without what reads tables: use the commands below.")
-        return Sample(says=f"The rows could not be read: {last[0]}")
-    return msgspec.json.decode(done.stdout, type=Sample)
+        return ask("ml_platform.catalogue.sample", {"table": table, "reader": reader}, settings, Sample)
+    except NoAnswer as error:
+        return Sample(says=str(error))
+
+
+def may_see_readers(context: RequestContext, entry: Entry) -> bool:
+    """Whether a caller may see who read an entry: with `manage` on it under a policy, else as an administrator."""
+    if _read_object(entry) is None:
+        return False
+    caller = context.key
+    if isinstance(caller, GovernedCaller):
+        return all(caller.policy.allows(caller.principal, "manage", wanted) for wanted in objects_of(entry))
+    return context.may("admin", ALL_MODELS)
+
+
+def readers_for(stored: StoredCatalogue, scope: Scope, name: str) -> ReadAnswer | str | None:
+    """Who read an entry in the last 30 days, or why that is not known; None for who may not see it."""
+    view, trouble = stored.view(scope)
+    if trouble:
+        return None
+    entry, context = view.get(name), RequestContext.of(scope)
+    if not may_see_readers(context, entry):
+        return None
+    caller = context.key
+    query = ReadQuery(
+        asks=caller.principal if isinstance(caller, GovernedCaller) else None,
+        object=_read_object(entry),
+        by_reader=True,
+    )
+    try:
+        return ask("ml_platform.governance.find_reads", query, stored.settings, ReadAnswer)
+    except NoAnswer as error:
+        return str(error)
+
+
+def _read_object(entry: Entry) -> str | None:
+    """Name of an entry in the record of reads; None for what is not read."""
+    if entry.table is not None:
+        return entry.table.replace("/", ".", 1)  # as `lake.access.object_name`, whose room needs Polars
+    return f"model:{entry.title}" if entry.kind in ("model", "endpoint") else None

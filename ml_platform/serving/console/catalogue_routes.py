@@ -46,7 +46,14 @@ class CatalogueEntry(Strict):
 def add_catalogue(app: FastAPI, stored: StoredCatalogue) -> None:
     """Serve `/catalogue/search` and `/catalogue/entries/{name}`."""
 
-    @app.get("/catalogue/search", tags=["catalogue"], responses={404: {"description": "There is no catalogue yet."}})
+    @app.get(
+        "/catalogue/search",
+        tags=["catalogue"],
+        responses={
+            404: {"description": "There is no catalogue yet."},
+            422: {"description": "A parameter is too long, or the kind or limit is none."},
+        },
+    )
     async def search_catalogue(  # noqa: PLR0917 - the parameters of a route
         request: Request,
         q: Annotated[str, Query(description="Words; typos are forgiven. All entries when empty.", max_length=200)] = "",

@@ -5,18 +5,20 @@ import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from ml_platform.catalogue.pages import FILTERS as CATALOGUE_FILTERS
 from ml_platform.catalogue.pages import TEMPLATES as CATALOGUE_TEMPLATES
 from ml_platform.features.online.store import OnlineStore
+from ml_platform.governance.recorded_reads import ReadAnswer, ReadQuery
 from ml_platform.lineage.store import lineage_path
 from ml_platform.monitoring.status import ModelStatus, StatusUnreadable, read_status
 from ml_platform.registry.approvals import ApprovalRequest
@@ -27,10 +29,12 @@ from ml_platform.registry.releases import ReleaseStore, is_name
 from ml_platform.registry.stored_documents import DocumentUnreadable
 from ml_platform.serving.access.governed import FEATURES
 from ml_platform.serving.console import formatting, page_model
+from ml_platform.serving.console.audit_page import audit_page, authorized_query, query_of
 from ml_platform.serving.console.catalogue_pages import (
     StoredCatalogue,
     catalogue_entry_page,
     catalogue_page,
+    readers_for,
     sample_for,
     stored_page,
 )
@@ -39,6 +43,7 @@ from ml_platform.serving.console.feature_pages import feature_page, features_pag
 from ml_platform.serving.console.form import form_fields
 from ml_platform.serving.console.history import SAMPLE_SECONDS, History
 from ml_platform.serving.console.lineage_pages import StoredLineage
+from ml_platform.serving.console.reader_process import NoAnswer, ask
 from ml_platform.serving.console.version_pages import compare_page, version_page, versions_page
 from ml_platform.serving.http.request_context import RequestContext
 from ml_platform.serving.models.descriptions import describe_endpoint, described_version
@@ -52,6 +57,7 @@ STATIC = Path(__file__).parent / "static"
 _Done = TypeVar("_Done")
 # Of pages, to the start.
 _ROOTS = {
+    "audit.html": "../",
     "cost.html": "../",
     "version.html": "../../../../",
     "feature.html": "../../",
@@ -156,15 +162,34 @@ class Console:
             lambda: self._page(scope, "catalogue.html", catalogue_page(self.catalogue, scope, parameters))
         )
 
-    async def entry(self, scope: Scope, name: str, *, sample: bool) -> str:
+    async def entry(self, scope: Scope, name: str, *, sample: bool, readers: bool = False) -> str:
         """One entry of the catalogue (raises LookupError for one that is not there, or may not be browsed)."""
-        rows = None
-        if sample:
-            async with self._samples:  # one process at a time
+        rows = who = None
+        async with self._samples if sample or readers else nullcontext():  # one process at a time
+            if sample:
                 rows = await asyncio.to_thread(sample_for, self.catalogue, scope, name)
+            if readers:
+                who = await asyncio.to_thread(readers_for, self.catalogue, scope, name)
         return await self._do(
-            lambda: self._page(scope, "entry.html", catalogue_entry_page(self.catalogue, scope, name, rows))
+            lambda: self._page(scope, "entry.html", catalogue_entry_page(self.catalogue, scope, name, rows, who))
         )
+
+    async def recorded_reads(self, scope: Scope, query: ReadQuery) -> ReadAnswer:
+        """Reads on record that the caller may see (raises HTTPException)."""
+        authorized = authorized_query(scope, query)
+        async with self._samples:
+            try:
+                return await asyncio.to_thread(
+                    ask, "ml_platform.governance.find_reads", authorized, self.catalogue.settings, ReadAnswer
+                )
+            except NoAnswer as error:
+                raise HTTPException(503, str(error)) from error
+
+    async def audit(self, scope: Scope, parameters: Mapping[str, str]) -> str:
+        """The page of recorded reads (raises HTTPException)."""
+        query, wrong = query_of(parameters)
+        answer = await self.recorded_reads(scope, query)
+        return await self._do(lambda: self._page(scope, "audit.html", audit_page(query, answer, parameters, wrong)))
 
     async def cost(self, scope: Scope) -> str:
         """What everything costs, and how the budgets stand."""

@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 
 from ml_platform.catalogue.pages import STATIC as CATALOGUE_STATIC
 from ml_platform.registry.stored_documents import DocumentUnreadable
+from ml_platform.serving.console.audit_routes import add_audit
 from ml_platform.serving.console.renderer import STATIC, Console
 from ml_platform.serving.models.slots import ServingState
 from ml_platform.serving.openapi.document import WrittenDocument
@@ -52,6 +53,7 @@ class Assets(StaticFiles):
 
 def add_pages(app: FastAPI, state: ServingState, console: Console) -> None:
     """Serve `/`, pages of models and features, `/docs` with its document, and the files that they need."""
+    add_audit(app, console)
     document = WrittenDocument(app, state)
     app.mount("/docs/assets", Assets(directory=_SWAGGER), name="docs-assets")
     app.mount("/assets/catalogue", Assets(directory=CATALOGUE_STATIC), name="catalogue-assets")
@@ -112,7 +114,15 @@ def add_pages(app: FastAPI, state: ServingState, console: Console) -> None:
 
     @app.get("/catalogue/{name}", include_in_schema=False)
     async def catalogue_entry(name: str, request: Request) -> HTMLResponse:
-        return await from_store(console.entry(request.scope, name, sample="sample" in request.query_params))
+        return await from_store(
+            console.entry(
+                request.scope, name, sample="sample" in request.query_params, readers="readers" in request.query_params
+            )
+        )
+
+    @app.get("/audit/console", include_in_schema=False)
+    async def audit_page(request: Request) -> HTMLResponse:
+        return HTMLResponse(await console.audit(request.scope, dict(request.query_params)), headers=_HEADERS)
 
     @app.get("/cost/console", include_in_schema=False)
     async def cost_page(request: Request) -> HTMLResponse:

@@ -23,6 +23,7 @@ _TAGS = {
     "predict": "Predictions, with all options; the other protocols offer fewer.",
     "models": "What is released.",
     "catalogue": "Everything that there is: tables, features, models, endpoints, notebooks, terms.",
+    "audit": "Who read what, for those who manage it.",
     "features": "The newest values of views and feature services; and rows pushed into views.",
     "endpoints": "Which versions answer, and their shares of the traffic.",
     "MLflow": "The same models, as clients of `mlflow models serve` ask for them.",

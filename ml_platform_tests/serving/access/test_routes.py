@@ -25,6 +25,7 @@ NEEDS: dict[str, tuple[str, str] | None] = {
     **dict.fromkeys(["GET /", "GET /metrics", "GET /openapi.json"], ("predict", "all")),
     **dict.fromkeys(["GET /docs", "GET /docs/assets", "GET /assets"], ("predict", "any")),
     **dict.fromkeys(["GET /models", "GET /streams", "GET /version", "GET /v2"], ("predict", "any")),
+    **dict.fromkeys(["GET /audit/reads", "GET /audit/console"], ("admin", "all")),
     **dict.fromkeys(["GET /cost", "GET /cost/console"], ("predict", "all")),
     "GET /models/{model}": ("predict", "model"),
     "GET /models/{model}/console": ("predict", "model"),

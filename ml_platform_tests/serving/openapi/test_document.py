@@ -23,7 +23,7 @@ from ml_platform_tests.serving.releases import MODEL, ROW, bundle, fill_online_s
 # What a schema cannot say: that tensors and columns are of one length, and hold what the model takes; that a text is
 # CSV and a file Parquet; which versions there are, that shares add up to 1, and which revision is current: a change
 # that is based on another is refused before its body is read; which tags are the platform's own,
-# and which stage a version may have.
+# and which stage a version may have; that an instant may be seconds since 1970, too.
 CONFIG = """
 [[operations]]
 include-path-regex = "invocations$|infer$"
@@ -40,8 +40,13 @@ include-method = ["PUT", "POST", "DELETE"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 404, 409, 412, 422]
 checks.negative_data_rejection.expected-statuses = [400, 404, 405, 409, 412, 415, 422, 428]
 checks.missing_required_header.expected-statuses = [400, 401, 422, 428]
+
+[[operations]]
+include-path-regex = "^/audit/"
+checks.negative_data_rejection.expected-statuses = [200, 405, 422]
 """
 CHANGES = "^/api/2.0/serving-endpoints|^/endpoints/"
+RECORD = "^/audit/"  # each answer of which takes a process of its own
 # One of those that answer by the same code.
 ALIKE = (
     r"^/invocations|^/serving-endpoints/|^/models/\{model\}/(ping|health|version)|versions/\{version\}/(infer|ready)"
@@ -65,7 +70,7 @@ FEW = ("--phases", "examples,coverage,fuzzing", "--max-examples", "3")
 
 
 def test_a_few_requests_of_each_kind(server: Server, tmp_path: Path) -> None:
-    assert_keeps_its_contract(server, tmp_path, *FEW, "--exclude-path-regex", f"{ALIKE}|{CHANGES}")
+    assert_keeps_its_contract(server, tmp_path, *FEW, "--exclude-path-regex", f"{ALIKE}|{CHANGES}|{RECORD}")
     assert server.client.post(f"/predict/{MODEL}", json=ROW).status_code == 200
 
 
@@ -90,14 +95,23 @@ def test_a_few_look_ups_of_views_and_a_service(
 
 
 @pytest.mark.slow
+def test_a_few_questions_to_the_record_of_reads(server: Server, tmp_path: Path) -> None:
+    assert_keeps_its_contract(server, tmp_path, *FEW, "--include-path-regex", RECORD)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("guarded", [False, True], ids=["open", "with keys"])
-@pytest.mark.parametrize("chosen", ["--exclude-path-regex", "--include-path-regex"], ids=["asks", "changes"])
+@pytest.mark.parametrize(
+    "chosen",
+    [("--exclude-path-regex", f"{CHANGES}|{RECORD}"), ("--include-path-regex", CHANGES)],
+    ids=["asks", "changes"],
+)
 def test_many_requests(
-    settings: Settings, serve: Callable[..., Server], tmp_path: Path, chosen: str, guarded: bool
+    settings: Settings, serve: Callable[..., Server], tmp_path: Path, chosen: tuple[str, str], guarded: bool
 ) -> None:
     fill_online_store(settings)
     publish(settings, 1)
-    options = ["--max-examples", "60" if guarded else "120", chosen, CHANGES]
+    options = ["--max-examples", "60" if guarded else "120", *chosen]
     if guarded:  # the same routes, behind a door
         _, token = KeyStore(settings.keys_dir).create("fuzz", roles=["admin"])
         options += ["--header", f"Authorization: Bearer {token}"]
@@ -140,6 +154,14 @@ def test_the_document_has_every_route(server: Server, settings: Settings) -> Non
         "/api/2.0/serving-endpoints/",
         "/features",
         "/features/{view}/console",
+        "/models/{model}/console/page",
+        "/catalogue",
+        "/catalogue/{name}",
+        "/cost/console",
+        "/audit/console",
+        "/lineage",
+        "/lineage/console",
+        "/lineage/impact",
     }
     assert {(method, path) for method, path in routes(settings) if path not in pages} == found
 
