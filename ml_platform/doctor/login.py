@@ -6,6 +6,7 @@ from ml_platform.doctor.findings import Finding, error, ok, warning
 from ml_platform.gateway_identity import SECRET, login_in_use
 from ml_platform.login.accounts import AccountStore
 from ml_platform.login.roles import UIS
+from ml_platform.login.sessions import SessionsDamaged, SessionStore
 from ml_platform.login.settings import LoginSettings
 from ml_platform.settings import Settings
 
@@ -23,6 +24,11 @@ def login(settings: Settings) -> Iterator[Finding]:
             yield warning("login", "there are accounts, and login is not in use yet", "start `make dev` again")
         else:
             yield ok("login", "nobody signs in: the user interfaces are open to whoever reaches 127.0.0.1 here")
+        return
+    try:
+        SessionStore(settings.login_dir, idle_seconds=1, lasting_seconds=1).check()
+    except SessionsDamaged as problem:
+        yield error("login", str(problem), "until then nobody can sign in, and whoever was is answered 503")
         return
     active = [one for one in accounts if not one.is_disabled]
     if not active and not options.oidc_issuer:

@@ -23,6 +23,10 @@ class AccountRefused(ValueError):
     """An account that cannot be made or changed as was wanted."""
 
 
+class AccountsDamaged(ValueError):
+    """A file of accounts that cannot be read."""
+
+
 class Account(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """What is kept of an account.
 
@@ -53,6 +57,11 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 class AccountStore:
     """The accounts of a home.
 
+    Parameters
+    ----------
+    by
+        Principal whom the audit log names for changes; the user of this process when None.
+
     Examples
     --------
     >>> import tempfile
@@ -63,8 +72,8 @@ class AccountStore:
     ('viewer', None, False)
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, *, by: str | None = None) -> None:
+        self._settings, self._by = settings, by
         self.path = settings.login_dir / "accounts.json"
         self._lock = threading.Lock()
         self._stamp: tuple[int, int, int] | None = None
@@ -167,7 +176,7 @@ class AccountStore:
             groups = f"; groups {', '.join(account.groups)}" if account.groups else ""
             detail = f"{name}: {in_words(account.roles)}{groups}"
             # Before it is done: nothing happens to an account that is not in the audit log.
-            record_event(self._settings.audit_dir, self._settings.keys_dir, action, detail, by=by)
+            record_event(self._settings.audit_dir, self._settings.keys_dir, action, detail, by=by or self._by)
             accounts[name] = account
             file = _File(list(accounts.values()))
             replace_file(self.path, msgspec.json.format(msgspec.json.encode(file), indent=2))
@@ -191,7 +200,7 @@ class AccountStore:
         except FileNotFoundError:
             return {}
         except msgspec.MsgspecError as error:
-            raise ValueError(f"{self.path}: not a file of accounts ({error}); restore it from a backup") from error
+            raise AccountsDamaged(f"{self.path}: not a file of accounts ({error}); restore it from a backup") from error
         return {account.name: account for account in file.accounts}
 
 

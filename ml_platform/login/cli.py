@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from ml_platform.gateway_identity import ROLES, login_in_use
-from ml_platform.login.accounts import Account, AccountRefused, AccountStore
+from ml_platform.login.accounts import Account, AccountRefused, AccountsDamaged, AccountStore
 from ml_platform.login.passwords import PasswordRefused
 from ml_platform.login.people import People
 from ml_platform.login.roles import UIS, RoleUnknown, in_words
+from ml_platform.login.sessions import SessionsDamaged
 from ml_platform.login.settings import LoginSettings
 from ml_platform.settings import Settings
 from ml_platform.terminal import say, stop
@@ -26,7 +27,7 @@ Roles = Annotated[
     typer.Option("--role", help=f"{', '.join(ROLES)}; for one place as {'|'.join(UIS)}=<role>. May be repeated."),
 ]
 Groups = Annotated[list[str] | None, typer.Option("--group", help="Group that grants name. May be repeated.")]
-_REFUSED = (AccountRefused, PasswordRefused, RoleUnknown)
+_REFUSED = (AccountRefused, AccountsDamaged, PasswordRefused, RoleUnknown)
 
 
 @app.command()
@@ -35,10 +36,10 @@ def add(name: Name, role: Roles, group: Groups = None) -> None:
 
     Example: ml-platform accounts add ada --role editor --role mlflow=viewer --group analysts
     """
-    settings = Settings()
+    settings, store = Settings(), _store()
     was_in_use = login_in_use(settings.keys_dir)
     try:
-        account = AccountStore(settings).add(name, _password(), roles=role, groups=group or ())
+        account = store.add(name, _password(), roles=role, groups=group or ())
     except _REFUSED as error:
         stop(f"no account was made: {error}")
     say(f"{account.name} may sign in: {in_words(account.roles)}.")
@@ -49,8 +50,17 @@ def add(name: Name, role: Roles, group: Groups = None) -> None:
 @app.command("list")
 def list_accounts() -> None:
     """List every account with its roles, groups and state."""
-    accounts = AccountStore(Settings()).accounts()
-    if not accounts:
+    settings, store = Settings(), _store()
+    try:
+        accounts = store.accounts()
+    except AccountsDamaged as error:
+        stop(str(error))
+    if not accounts and login_in_use(settings.keys_dir):
+        say(
+            f"There are no accounts in {store.path}, and the servers still want a sign-in. Where there were some, "
+            "restore the file from a backup."
+        )
+    elif not accounts:
         say(
             "There are no accounts: whoever reaches 127.0.0.1 on this machine may do everything in the user interfaces."
         )
@@ -97,8 +107,12 @@ def sessions(
 
     Example: ml-platform accounts sessions ada --end
     """
+    by = _admin(Settings())
     people = People(Settings(), LoginSettings())
-    known = people.sessions.sessions(name)
+    try:
+        known = people.sessions.sessions(name)
+    except SessionsDamaged as error:
+        stop(str(error))
     if not known:
         say("Nobody is signed in." if name is None else f"{name} is not signed in.")
     if end and name is None:
@@ -110,7 +124,7 @@ def sessions(
         from ml_platform.governance.audit import record_event
 
         settings = Settings()
-        record_event(settings.audit_dir, settings.keys_dir, "sessions ended", f"user:{name}")
+        record_event(settings.audit_dir, settings.keys_dir, "sessions ended", f"user:{name}", by=by)
         say(f"{people.sessions.end_all(name)} sessions of {name} have ended.")
 
 
@@ -128,10 +142,29 @@ def login_server(
     raise typer.Exit(main(arguments))
 
 
-def _say_changed(change: Callable[[AccountStore], Account]) -> None:
+def _store() -> AccountStore:
+    """The accounts, for an admin."""
     settings = Settings()
+    return AccountStore(settings, by=_admin(settings))
+
+
+def _admin(settings: Settings) -> str | None:
+    """Who speaks, where the platform asks for a key: an account is worth what its role is, so an admin's is wanted."""
+    from ml_platform.governance.access.changes import PLATFORM_OBJECT
+    from ml_platform.governance.access.speaker import asks_for_key, require
+    from ml_platform.lake.access import AccessDenied
+
     try:
-        account = change(AccountStore(settings))
+        who = require(settings, "manage", PLATFORM_OBJECT, role="admin")
+        return who.text if asks_for_key(settings) else None
+    except AccessDenied as error:
+        stop(str(error))
+
+
+def _say_changed(change: Callable[[AccountStore], Account]) -> None:
+    store = _store()
+    try:
+        account = change(store)
     except _REFUSED as error:
         stop(f"nothing was changed: {error}")
     state = "disabled, and signed out everywhere" if account.is_disabled else in_words(account.roles)

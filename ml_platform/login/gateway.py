@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from ml_platform.gateway_identity import GatewaySigner
 from ml_platform.governance.audit import AuditLog
 from ml_platform.governance.keys import KeyStore
-from ml_platform.login import console_rules, dagster_rules, mlflow_rules, websocket
+from ml_platform.login import console_rules, dagster_rules, mlflow_bodies, mlflow_rules, websocket
 from ml_platform.login.graphql_document import LARGEST, GraphQLRefused, read_request
 from ml_platform.login.judgement import Judgement
 from ml_platform.login.pages import LOGIN, OWN, Pages
@@ -41,6 +40,7 @@ class _Refused(Exception):
     """An answer in place of the server's behind."""
 
     def __init__(self, status: int, reason: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        reason = reason.encode("utf-8", "backslashreplace").decode()  # of lone surrogates in what was sent
         super().__init__(reason)
         self.status, self.reason, self.headers = status, reason, headers
 
@@ -96,6 +96,11 @@ class Gateway:
 
     async def _handle(self, client: Connection) -> None:
         scope = client.scope
+        is_health = scope["type"] == "http" and scope["raw_path"].split(b"?")[0] == b"/-/health"
+        if is_health and scope["method"] in SAFE_METHODS:
+            # Before the name is looked at: what starts and watches the gateway asks the machine, not the site.
+            await JSONResponse({"status": "live"})(*client)
+            return
         refusal = self._site.refuse_host(scope) or refuse_shape(scope)
         if refusal is not None:
             raise _Refused(refusal.status, refusal.reason)
@@ -103,9 +108,6 @@ class Gateway:
             path = plain_path(scope["raw_path"].split(b"?")[0].decode("latin-1"))
         except PathRefused as error:
             raise _Refused(400, str(error)) from None
-        if path == "/-/health" and scope["type"] == "http":  # asked by what starts and watches the gateway
-            await JSONResponse({"status": "live"})(*client)
-            return
         has_credentials = header(scope, b"authorization") or header(scope, b"x-api-key")
         # A page of another site can neither read nor send these headers: a program does.
         refusal = None if has_credentials and not header(scope, b"origin") else self._site.refuse_page(scope)
@@ -113,7 +115,7 @@ class Gateway:
             raise _Refused(refusal.status, refusal.reason)
         try:
             person = self._person(scope)
-        except ValueError as error:  # of accounts or keys
+        except (ValueError, OSError) as error:  # of accounts, sessions or keys
             logger.error("%s", error)
             raise _Refused(503, "who you are cannot be looked up now; the server's log has the reason") from None
         if path == "/-" or path.startswith(OWN):
@@ -157,12 +159,27 @@ class Gateway:
                 raise _Refused(400, str(error)) from None
             rules = dagster_rules if ui == "dagster" else mlflow_rules
             body, judgement = request.body, rules.of_document(request.document)
-            about = named(json.loads(body).get("variables")) if judgement.is_change else ""
+            about = named(request.variables) if judgement.is_change else ""
         else:
             rules_of = {"dagster": dagster_rules, "mlflow": mlflow_rules, "console": console_rules}[ui]
             judgement = rules_of.of_request(scope["method"], rest)
+            role = person.roles.get(ui)
+            is_read = ui == "mlflow" and role != "admin" and mlflow_bodies.is_read(scope["method"], rest)
+            if is_read and includes(role, judgement.role or "admin"):
+                body = await self._mlflow_body(client, person, judgement)
         self._require(scope, person, ui, judgement, about=about)
         await self._pass_on(client, ui, rest, person, body=body)
+
+    async def _mlflow_body(self, client: Connection, person: Person, judgement: Judgement) -> bytes:
+        """The body of a request to MLflow that names no place of the server's (raises _Refused)."""
+        scope = client.scope
+        sent = await _whole_body(client, mlflow_bodies.LARGEST)
+        try:
+            return mlflow_bodies.checked(sent)
+        except (mlflow_bodies.PlaceRefused, mlflow_bodies.BodyRefused) as error:
+            status = 403 if isinstance(error, mlflow_bodies.PlaceRefused) else 400
+            self._note_refused(scope, person, "mlflow", action=judgement.action, why=str(error), status=status)
+            raise _Refused(status, str(error)) from None
 
     def _require(self, scope: "Scope", person: Person, ui: str, judgement: Judgement, *, about: str) -> None:
         """Refuse what a role does not include, and note changes before they are passed on (raises _Refused)."""
@@ -233,7 +250,11 @@ class Gateway:
         def is_signed_in() -> bool:
             nonlocal looked, was
             if time.monotonic() - looked >= 1.0:
-                now = self._people.of_session(secret) if secret is not None else self._person(scope)
+                try:
+                    now = self._people.of_session(secret) if secret is not None else self._person(scope)
+                except (ValueError, OSError) as error:  # nobody is let on who cannot be looked up
+                    logger.error("%s", error)
+                    now = None
                 looked, was = time.monotonic(), now is not None and includes(now.roles.get(ui), "viewer")
             return was
 
@@ -304,8 +325,13 @@ async def _graphql_body(client: Connection) -> bytes:
     kinds = [value.partition(";")[0].strip().lower() for value in header(scope, b"content-type")]
     if kinds != ["application/json"]:
         raise _Refused(415, f"wanted Content-Type: application/json, found {', '.join(kinds)[:100] or 'none'}")
-    if header(scope, b"content-encoding"):
-        raise _Refused(415, "GraphQL is sent without Content-Encoding")
+    return await _whole_body(client, LARGEST)
+
+
+async def _whole_body(client: Connection, largest: int) -> bytes:
+    """A body that is judged before it is passed on (raises _Refused)."""
+    if header(client.scope, b"content-encoding"):
+        raise _Refused(415, "this is sent without Content-Encoding")
     body = bytearray()
     try:
         async with asyncio.timeout(_BODY_SECONDS):
@@ -314,8 +340,8 @@ async def _graphql_body(client: Connection) -> bytes:
                 if message["type"] == "http.disconnect":
                     raise ClientGone
                 body += message.get("body", b"")
-                if len(body) > LARGEST:
-                    raise _Refused(413, f"a GraphQL request may have {LARGEST:,} bytes")
+                if len(body) > largest:
+                    raise _Refused(413, f"such a request may have {largest:,} bytes")
                 if not message.get("more_body"):
                     return bytes(body)
     except TimeoutError:

@@ -20,6 +20,7 @@ from graphql import (
 
 LARGEST = 8 * 2**20  # bytes of a request
 _MOST_TOKENS = 50_000
+_DEEPEST = 100  # variables within one another
 _CACHED = 256
 _LONGEST_CACHED = 65_536
 _MEMBERS = frozenset({"query", "variables", "operationName"})
@@ -57,6 +58,7 @@ class GraphQLRequest:
 
     document: Document
     body: bytes
+    variables: dict[str, Any] | None = None
 
 
 def read_request(body: bytes) -> GraphQLRequest:
@@ -91,9 +93,11 @@ def request_of(content: Any) -> GraphQLRequest:
     kept = {name: value for name, value in content.items() if name in _MEMBERS}
     if not isinstance(kept.get("operationName"), str | None) or not isinstance(kept.get("variables"), dict | None):
         raise GraphQLRefused("wanted a text as `operationName` and an object as `variables`")
+    if _is_deeper(kept, _DEEPEST):
+        raise GraphQLRefused(f"`variables` may be nested {_DEEPEST} deep")
     query = content["query"]
     document = (_cached if len(query) <= _LONGEST_CACHED else read_document)(query)
-    return GraphQLRequest(document, json.dumps(kept).encode())
+    return GraphQLRequest(document, json.dumps(kept).encode(), kept.get("variables"))
 
 
 def read_document(text: str) -> Document:
@@ -107,7 +111,7 @@ def read_document(text: str) -> Document:
     fragments = _fragments(parsed)
     for definition in parsed.definitions:
         if isinstance(definition, OperationDefinitionNode):
-            roots[definition.operation.value].update(_fields(definition.selection_set, fragments, set()))
+            roots[definition.operation.value].update(_fields(definition.selection_set, fragments))
         elif not isinstance(definition, FragmentDefinitionNode):
             raise GraphQLRefused("wanted operations and fragments alone in the document")
     if not any(roots.values()):
@@ -128,19 +132,34 @@ def _fragments(document: DocumentNode) -> dict[str, FragmentDefinitionNode]:
     return found
 
 
-def _fields(
-    selections: SelectionSetNode, fragments: dict[str, FragmentDefinitionNode], seen: set[str]
-) -> Iterator[str]:
-    """Names of the fields of a selection, through fragments, each followed once."""
-    for selection in selections.selections:
-        if isinstance(selection, FieldNode):
-            yield selection.name.value
-        elif isinstance(selection, InlineFragmentNode):
-            yield from _fields(selection.selection_set, fragments, seen)
-        elif isinstance(selection, FragmentSpreadNode):
-            name = selection.name.value
-            if name not in fragments:
-                raise GraphQLRefused(f"there is no fragment {name} in the document")
-            if name not in seen:
-                seen.add(name)
-                yield from _fields(fragments[name].selection_set, fragments, seen)
+def _fields(selections: SelectionSetNode, fragments: dict[str, FragmentDefinitionNode]) -> Iterator[str]:
+    """Names of the fields of a selection, through fragments, each followed once, however long a chain they make."""
+    waiting, seen = [selections], set[str]()
+    while waiting:
+        for selection in waiting.pop().selections:
+            if isinstance(selection, FieldNode):
+                yield selection.name.value
+            elif isinstance(selection, InlineFragmentNode):
+                waiting.append(selection.selection_set)
+            elif isinstance(selection, FragmentSpreadNode):
+                name = selection.name.value
+                if name not in fragments:
+                    raise GraphQLRefused(f"there is no fragment {name} in the document")
+                if name not in seen:
+                    seen.add(name)
+                    waiting.append(fragments[name].selection_set)
+
+
+def _is_deeper(content: Any, most: int) -> bool:
+    """Whether JSON is nested more than so many deep."""
+    level = [content]
+    for _ in range(most + 1):
+        level = [
+            member
+            for value in level
+            if isinstance(value, dict | list)
+            for member in (value.values() if isinstance(value, dict) else value)
+        ]
+        if not level:
+            return False
+    return True

@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import logging
 import secrets
 import time
 from datetime import UTC, datetime
@@ -10,29 +11,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from ml_platform.gateway_identity import GatewaySigner
-from ml_platform.login.accounts import AccountRefused
+from ml_platform.login.accounts import AccountRefused, AccountsDamaged
 from ml_platform.login.oidc import CALLBACK, PENDING_SECONDS, Provider, SignInFailed
 from ml_platform.login.passwords import SHORTEST, PasswordRefused, is_right
 from ml_platform.login.paths import local_target
 from ml_platform.login.people import ACCOUNT, OIDC, People, Person
 from ml_platform.login.request_checks import Site
 from ml_platform.login.roles import DOES
+from ml_platform.login.sessions import SessionsDamaged
 from ml_platform.login.settings import LoginSettings
 from ml_platform.login.sign_in_log import SignInLog
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+logger = logging.getLogger("login")
+
 OWN = "/-/"
 LOGIN, HOME = "/-/login", "/-/"
 FOLDER = Path(__file__).parent
 _LARGEST_FORM = 8192
 _FORM_SECONDS = 3600
+_NOBODYS = "a name that nobody has"
 _WRONG = "That name and password do not belong together."
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; "
@@ -73,9 +79,7 @@ class Pages:
     async def answer(self, request: Request, path: str, person: Person | None) -> Any:
         """The answer to a request below `/-/`: an ASGI app."""
         if path.startswith("/-/static/") and request.method == "GET":
-            response = await self._static.get_response(path.removeprefix("/-/static/"), request.scope)
-            response.headers.update({"X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"})
-            return response
+            return await self._static_file(request, path.removeprefix("/-/static/"))
         routes = {
             ("GET", "/-/health"): self._health,
             ("GET", LOGIN): self._login_page,
@@ -89,15 +93,29 @@ class Pages:
         }
         handler = routes.get((request.method, path))
         if handler is None:
-            return self.message(404, "Nothing is here", "", link=HOME, link_text="Where you may go")
+            return self._nothing()
         try:
             return await handler(request, person)
         except _FormRefused as error:
             return self.message(
                 403, "Not done", f"{error} Open the page again and repeat it.", link=HOME, link_text="Back"
             )
+        except (AccountsDamaged, SessionsDamaged) as error:
+            logger.error("%s", error)
+            return self.message(503, "Not done", "Nobody can sign in now: the server's log has the reason.")
         except OSError as error:  # the audit log cannot be written, or the sessions
             return self.message(503, "Not done", f"The server cannot write what it must: {error.strerror or error}")
+
+    async def _static_file(self, request: Request, name: str) -> Response:
+        try:
+            response = await self._static.get_response(name, request.scope)
+        except HTTPException:
+            return self._nothing()
+        response.headers.update({"X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"})
+        return response
+
+    def _nothing(self) -> Response:
+        return self.message(404, "Nothing is here", "", link=HOME, link_text="Where you may go")
 
     def message(self, status: int, title: str, text: str, *, link: str = "", link_text: str = "") -> Response:
         """A page that says one thing."""
@@ -142,9 +160,8 @@ class Pages:
         address = _address(request)
         wait = self._people.sessions.try_attempt(name, address)
         if wait:
-            self._log.note(
-                "sign-in refused", who=None, client=address, detail=f"user:{name!r}: too many attempts", status=429
-            )
+            who = f"user:{name}" if self._people.accounts.get(name) else _NOBODYS
+            self._log.note("sign-in refused", who=None, client=address, detail=f"{who}: too many attempts", status=429)
             minutes = max(1, round(wait / 60))
             problem = f"Too many attempts: wait {minutes} minute{'s' if minutes > 1 else ''}."
             response = self._form(request, target, problem=problem, name=name, status=429)
@@ -155,7 +172,7 @@ class Pages:
         if account is None or not right or account.is_disabled:
             # The same answer and the same work for names that nobody has. What was typed may be a password: only
             # names that exist are noted.
-            who = f"user:{name}" if account else "a name that nobody has"
+            who = f"user:{name}" if account else _NOBODYS
             why = " (disabled)" if account is not None and account.is_disabled else ""
             self._log.note("sign-in failed", who=None, client=address, detail=f"{who}{why}", status=401)
             return self._form(request, target, problem=_WRONG, name=name, status=401)

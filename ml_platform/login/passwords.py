@@ -1,6 +1,7 @@
 """Passwords: argon2id with its authors' parameters, and the same work for names that nobody has."""
 
 import threading
+import unicodedata
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -28,8 +29,16 @@ def _nobodys() -> str:
     return _hasher().hash("of nobody")
 
 
+def _normal(password: str) -> str:
+    """One spelling of a password for all keyboards and systems: OpaqueString of RFC 8265."""
+    return unicodedata.normalize("NFC", "".join(" " if unicodedata.category(one) == "Zs" else one for one in password))
+
+
 def check_new(password: str, name: str) -> None:
     """Refuse what is too easy to guess (raises PasswordRefused)."""
+    password = _normal(password)
+    if any(unicodedata.category(one) == "Cs" for one in password):
+        raise PasswordRefused("the password is no text in UTF-8: is the terminal's encoding another one?")
     if not SHORTEST <= len(password) <= LONGEST:
         raise PasswordRefused(f"wanted a password of {SHORTEST} to {LONGEST} characters, found {len(password)}")
     if len(set(password)) < 5 or name.lower() in password.lower():
@@ -39,7 +48,7 @@ def check_new(password: str, name: str) -> None:
 def hashed(password: str) -> str:
     """What is kept of a password."""
     with _TURNS:
-        return _hasher().hash(password)
+        return _hasher().hash(_normal(password))
 
 
 def is_right(password: str, kept: str | None) -> bool:
@@ -50,7 +59,7 @@ def is_right(password: str, kept: str | None) -> bool:
         return False
     with _TURNS:
         try:
-            _hasher().verify(kept or _nobodys(), password)
+            _hasher().verify(kept or _nobodys(), _normal(password).encode(errors="replace"))
         except (VerifyMismatchError, InvalidHashError):
             return False
     return kept is not None

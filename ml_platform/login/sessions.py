@@ -28,6 +28,10 @@ WINDOW_SECONDS = 900.0
 MOST = {"name and address": 10, "address": 50, "name": 100}
 
 
+class SessionsDamaged(OSError):
+    """A file of sessions that cannot be read or written."""
+
+
 @dataclass(frozen=True)
 class Session:
     """A person's sign-in on one browser; times in seconds since 1970.
@@ -192,14 +196,22 @@ class SessionStore:
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         """This thread's connection; each statement by itself is a transaction, or what follows BEGIN is."""
+        try:
+            yield from self._transaction()
+        except sqlite3.Error as error:
+            self.close()  # so that a file put in its place is opened
+            advice = f"if it is damaged, remove it with {self.path.name}-wal and -shm: people then sign in again"
+            raise SessionsDamaged(f"{self.path}: {error}; {advice}") from error
+
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
         connection = getattr(self._local, "connection", None)
         if connection is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+            self._local.connection = connection  # first, so that it is closed when it turns out to be of no use
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.executescript(_SCHEMA)
-            self._local.connection = connection
         try:
             yield connection
         except BaseException:
@@ -208,6 +220,16 @@ class SessionStore:
             raise
         if connection.in_transaction:
             connection.commit()
+
+    def check(self) -> None:
+        """Read the whole file, where there is one (raises SessionsDamaged)."""
+        if not self.path.exists():
+            return
+        with self._connection() as connection:
+            [(verdict,)] = connection.execute("PRAGMA quick_check(1)").fetchall()
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(verdict)
+        self.close()
 
     def close(self) -> None:
         """Close this thread's connection."""

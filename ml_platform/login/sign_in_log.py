@@ -44,9 +44,9 @@ class SignInLog:
             name=who,
             client=client,
             method=method,
-            path=path[:500] if path else None,
+            path=_writable(path[:500]) if path else None,
             status=status,
-            detail=detail[:1000] or None,
+            detail=_writable(detail[:1000]) or None,
         )
         try:
             self._log.record(entry)
@@ -57,6 +57,11 @@ class SignInLog:
     def close(self) -> None:
         """Sync and close the log."""
         self._log.close()
+
+
+def _writable(text: str) -> str:
+    """A text without lone surrogates, which JSON may send and UTF-8 cannot write."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def named(variables: Any) -> str:

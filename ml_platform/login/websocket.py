@@ -69,7 +69,12 @@ async def close(client: Connection, code: int, reason: str) -> None:
     _, receive, send = client
     await receive()
     await send({"type": "websocket.accept"})
-    await send({"type": "websocket.close", "code": code, "reason": reason[:120]})
+    await send({"type": "websocket.close", "code": code, "reason": _short(reason)})
+
+
+def _short(reason: str) -> str:
+    """A reason as a closing frame takes it: 123 bytes of UTF-8."""
+    return reason.encode("ascii", "replace")[:120].decode()
 
 
 async def pass_on(
@@ -153,7 +158,7 @@ async def pass_on(
             raise unexpected[0]
         code, reason = (AWAY, "the server behind has hung up") if failed else next(iter(done)).result()
         if code:
-            await send({"type": "websocket.close", "code": code, "reason": reason[:120]})
+            await send({"type": "websocket.close", "code": code, "reason": _short(reason)})
     finally:
         for task in tasks:
             task.cancel()

@@ -70,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", options.host, "--port", str(options.port)),
         *("--workers", "1"),
+        "--no-serve-artifacts",  # a second store of files, in whatever folder it was started in
         *(("--app-name", _APP) if is_closed else ()),
     ]
     os.execv(sys.executable, command)

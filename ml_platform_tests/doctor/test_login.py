@@ -25,3 +25,12 @@ def test_accounts_without_an_admin_and_none_at_all_are_found(tmp_path):
     assert [status for status, _ in findings(settings)] == ["error"]
     store.path.write_text("{")
     assert [status for status, _ in findings(settings)] == ["error"]
+
+
+def test_damaged_sessions_are_found_with_what_to_do(tmp_path):
+    settings = Settings(home=tmp_path)
+    AccountStore(settings).add("ada", PASSWORD, roles=["admin"])
+    (settings.login_dir / "sessions.db").write_bytes(b"no database " * 1000)
+    [(status, message)] = findings(settings)
+    assert status == "error"
+    assert "remove it" in message

@@ -14,6 +14,7 @@ from websockets.typing import Subprotocol
 from ml_platform.gateway_identity import GatewaySigner, Identity
 from ml_platform.governance.keys import KeyStore
 from ml_platform_tests.login.gateway_world import JSON, PASSWORD, PEOPLE
+from ml_platform_tests.login.gateway_world import world as make_world
 
 DELETE = "mutation { deleteRun(runId: 1) { __typename } }"
 LAUNCH = "mutation { launchRun(executionParams: {}) { __typename } }"
@@ -616,3 +617,100 @@ def test_a_change_that_cannot_be_noted_is_not_made(world, people, monkeypatch):
         assert people["admin"].post("/dagster/graphql", json={"query": DELETE}).status_code == 503
         assert people["admin"].post("/dagster/graphql", json={"query": READ}).status_code == 200
     assert world.arrived() == before + 1
+
+
+# What was sent to break it
+
+
+def test_where_files_are_kept_is_an_admins_to_say_on_mlflow(world, people):
+    for api in ("api", "ajax-api"):
+        for path, body in (
+            ("experiments/create", {"name": "x", "artifact_location": "/etc"}),
+            ("experiments/create", {"name": "x", "artifactLocation": "file:///etc"}),
+            ("model-versions/create", {"name": "x", "source": "s3://bucket/x"}),
+        ):
+            address = f"/mlflow/{api}/2.0/mlflow/{path}"
+            for name in ("launcher", "editor"):
+                before, lines = world.arrived(), len(world.audit())
+                assert people[name].post(address, json=body).status_code == 403
+                assert world.arrived() == before
+                assert [line["action"] for line in world.audit()[lines:]] == ["refused"]
+            assert people["admin"].post(address, json=body).status_code == 200
+            assert json.loads(world.behind["mlflow"].last()["body"]) == body
+    twice = b'{"name": "x", "artifact_location": "/etc", "artifact_location": ""}'
+    answer = people["launcher"].post("/mlflow/api/2.0/mlflow/experiments/create", content=twice, headers=JSON)
+    assert answer.status_code == 200
+    assert json.loads(world.behind["mlflow"].last()["body"]) == {"name": "x", "artifact_location": ""}
+    packed = people["launcher"].post(
+        "/mlflow/api/2.0/mlflow/experiments/create", content=b"x", headers={**JSON, "content-encoding": "gzip"}
+    )
+    assert packed.status_code == 415
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps({"query": DELETE, "variables": {"runId": "\ud800"}}),
+        json.dumps(
+            {
+                "query": "mutation { ...F0 } fragment F1500 on M { deleteRun } "
+                + " ".join(f"fragment F{n} on M {{ ...F{n + 1} }}" for n in range(1500))
+            }
+        ),
+        '{"query": "' + DELETE + '", "variables": {"runId": ' + "[" * 980 + "]" * 980 + "}}",
+    ],
+)  # fmt: skip
+def test_what_is_refused_is_noted_whatever_was_sent(world, people, body):
+    before, lines = world.arrived(), len(world.audit())
+    answer = people["viewer"].post("/dagster/graphql", content=body, headers=JSON)
+    assert 400 <= answer.status_code < 500
+    assert world.arrived() == before
+    assert [line["action"] for line in world.audit()[lines:]] == ["refused"]
+    message = '{"type": "start", "id": "1", "payload": ' + body + "}"
+    with connect(
+        f"ws://127.0.0.1:{world.port}/dagster/graphql",
+        subprotocols=[Subprotocol("graphql-ws")],
+        additional_headers={"Cookie": cookie_of(people["viewer"])},
+        origin=world.url,
+    ) as socket_:
+        socket_.send(message)
+        with pytest.raises(ConnectionClosed):
+            socket_.recv(timeout=60)
+    assert socket_.close_code == 4403
+    assert [line["action"] for line in world.audit()[lines:]] == ["refused"] * 2
+
+
+def test_the_health_is_told_under_any_name_and_a_missing_style_is_not_found(world):
+    answer = httpx.get(f"{world.url}/-/health", headers={"host": "elsewhere:1"}, trust_env=False)
+    assert (answer.status_code, answer.json()) == (200, {"status": "live"})
+    assert httpx.get(f"{world.url}/-/", headers={"host": "elsewhere:1"}, trust_env=False).status_code == 421
+    assert httpx.get(f"{world.url}/-/static/none.css", trust_env=False).status_code == 404
+
+
+def test_no_typed_name_is_kept_when_there_were_too_many_attempts(tmp_path):
+    with make_world(tmp_path) as world, world.client() as client:
+        for _ in range(11):
+            answer = world.sign_in(client, "my secret password")
+        assert answer.status_code == 429
+        assert world.audit()[-1]["action"] == "sign-in refused"
+        assert "secret" not in json.dumps(world.audit())
+
+
+def test_damaged_files_are_said_and_mended_without_a_restart(tmp_path):
+    with make_world(tmp_path) as world, world.client() as client:
+        token = re.findall(r'name="form" value="([^"]+)"', client.get("/-/login").text)[0]
+        form = {"form": token, "name": "admin", "password": PASSWORD}
+        sessions = world.settings.login_dir / "sessions.db"
+        sessions.write_bytes(b"no database " * 1000)
+        assert client.post("/-/login", data=form).status_code == 503
+        assert client.get("/dagster/", headers={"cookie": "ml_platform=x"}).status_code == 503
+        sessions.unlink()
+        assert client.post("/-/login", data=form).status_code == 303
+        kept = world.accounts.path.read_bytes()
+        world.accounts.path.write_bytes(kept[:-20])
+        assert client.get("/dagster/").status_code == 503
+        with world.client() as other:
+            assert other.get("/-/login").status_code == 503
+            assert other.get("/-/health").status_code == 200
+        world.accounts.path.write_bytes(kept)
+        assert client.get("/dagster/").status_code == 200

@@ -89,3 +89,19 @@ def test_a_subscription_passes_as_dagsters_page_sends_it():
     }
     passed = json.loads(judged(json.dumps(sent)))
     assert passed["payload"] == {name: value for name, value in sent["payload"].items() if name != "extensions"}
+
+
+def test_a_chain_of_fragments_of_any_length_is_followed_to_its_end():
+    chain = " ".join(f"fragment F{n} on Mutation {{ ...F{n + 1} }}" for n in range(2000))
+    assert read_document(f"mutation {{ ...F0 }} {chain} fragment F2000 on Mutation {{ deleteRun }}").mutations == {
+        "deleteRun"
+    }
+
+
+@pytest.mark.parametrize("depth", [150, 900, 980, 100_000])
+def test_variables_nested_too_deeply_are_refused(depth):
+    body = '{"query": "{ a }", "variables": {"a": ' + "[" * depth + "]" * depth + "}}"
+    with pytest.raises(GraphQLRefused):
+        read_request(body.encode())
+    with pytest.raises(MessageRefused):
+        judged('{"type": "start", "id": "1", "payload": ' + body + "}")

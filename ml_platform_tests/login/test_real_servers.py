@@ -175,6 +175,33 @@ print(mlflow.MlflowClient().get_run(run.info.run_id).data.metrics["auc"])
         assert refused.status_code == 403
 
 
+def test_nobody_below_admin_says_where_a_real_mlflow_keeps_files(running, tmp_path):
+    create = "/mlflow/api/2.0/mlflow/experiments/create"
+    with closing(running.signed_in("launcher")) as launcher, closing(running.signed_in("admin")) as admin:
+        for name, content in (
+            ("a", json.dumps({"name": "a", "artifact_location": str(tmp_path)})),
+            ("b", json.dumps({"name": "b", "artifactLocation": tmp_path.as_uri()})),
+            ("c", json.dumps(json.dumps({"name": "c", "artifact_location": str(tmp_path)}))),
+            ("d", f'{{"name": "d", "artifact_location": "{tmp_path}", "artifactLocation": ""}}'),
+        ):
+            answer = launcher.post(create, content=content, headers={"content-type": "application/json"})
+            assert answer.status_code == 403, name
+        experiment = launcher.post(create, json={"name": "mine"}).json()["experiment_id"]
+        run = launcher.post("/mlflow/api/2.0/mlflow/runs/create", json={"experiment_id": experiment}).json()["run"]
+        upload = {"run_uuid": run["info"]["run_id"], "path": "notes.txt"}
+        stored = launcher.post("/mlflow/ajax-api/2.0/mlflow/upload-artifact", params=upload, content=b"noted")
+        assert stored.status_code == 200, stored.text
+        read = launcher.get("/mlflow/get-artifact", params={"run_uuid": upload["run_uuid"], "path": "notes.txt"})
+        assert read.text == "noted"
+        kept = list(running.settings.home.rglob("notes.txt"))
+        assert [path.is_relative_to(running.settings.home / "mlflow_artifacts") for path in kept] == [True]
+        proxied = launcher.put("/mlflow/api/2.0/mlflow-artifacts/artifacts/big.bin", content=b"x")
+        assert proxied.status_code == 503  # this store of files is off
+        assert not (PROJECT_ROOT / "mlartifacts").exists()
+        chosen = admin.post(create, json={"name": "elsewhere", "artifact_location": str(tmp_path)})
+        assert chosen.status_code == 200, chosen.text
+
+
 def test_the_console_knows_the_person(running):
     with closing(running.signed_in("viewer")) as viewer, closing(running.signed_in("admin")) as admin:
         assert viewer.get("/models").json()["models"] == []
