@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from ml_platform.gateway_identity import GatewaySigner
@@ -81,7 +81,6 @@ class Pages:
         if path.startswith("/-/static/") and request.method == "GET":
             return await self._static_file(request, path.removeprefix("/-/static/"))
         routes = {
-            ("GET", "/-/health"): self._health,
             ("GET", LOGIN): self._login_page,
             ("POST", LOGIN): self._sign_in,
             ("GET", "/-/oidc/start"): self._to_provider,
@@ -120,9 +119,6 @@ class Pages:
     def message(self, status: int, title: str, text: str, *, link: str = "", link_text: str = "") -> Response:
         """A page that says one thing."""
         return self._page("message.html", status, title=title, text=text, link=link, link_text=link_text)
-
-    async def _health(self, request: Request, person: Person | None) -> Response:  # noqa: ARG002
-        return JSONResponse({"status": "live"})
 
     async def _login_page(self, request: Request, person: Person | None) -> Response:
         target = local_target(request.query_params.get("next"))
