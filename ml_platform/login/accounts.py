@@ -199,7 +199,7 @@ class AccountStore:
             file = msgspec.json.decode(self.path.read_bytes(), type=_File)
         except FileNotFoundError:
             return {}
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise AccountsDamaged(f"{self.path}: not a file of accounts ({error}); restore it from a backup") from error
         return {account.name: account for account in file.accounts}
 

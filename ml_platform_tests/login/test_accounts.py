@@ -149,7 +149,7 @@ def test_a_file_of_accounts_that_is_gone_or_cut_is_told_in_a_line(tmp_path, monk
     kept = store.path.read_bytes()
     store.path.unlink()
     assert "still want a sign-in" in " ".join(run(app, ["list"]).output.split())
-    for text in (b"", kept[:-20]):
+    for text in (b"", kept[:-20], kept.replace(b"argon", b"\xff\xfe")):
         store.path.write_bytes(text)
         for command in (["list"], ["disable", "ada"], ["add", "bob", "--role", "viewer"]):
             told = run(app, command, input=PASSWORD + "\n")
