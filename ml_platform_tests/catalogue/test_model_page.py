@@ -12,6 +12,7 @@ from ml_platform.catalogue.model_page.facts import model_page
 from ml_platform.catalogue.model_page.render import page_html, page_pdf
 from ml_platform.monitoring.status import PerformanceWindow, add_window
 from ml_platform.registry.manifest import Target
+from ml_platform.registry.model_card import CardGuardrail, CardQuality, ModelCard, store_card
 from ml_platform.settings import Settings
 from ml_platform_tests.toy_world import Shops, multiclass_spec, regression_spec, shop_spec
 
@@ -151,3 +152,28 @@ def test_a_stored_page_is_read_again(tmp_path):
         read_page(tmp_path, "order_late")
     with pytest.raises(ValueError, match="is no name of a model"):
         page_path(tmp_path, "../../etc/passwd")
+
+
+@pytest.mark.parametrize(
+    ("names", "says"), [(("slices of shop",), "none had enough measured rows"), ((), "nobody has looked")]
+)
+def test_groups_that_were_too_small_are_told_from_groups_that_nobody_compared(shops, trained_shops, names, says):
+    _, trained = trained_shops
+    released(shops, trained.digest)
+    held = [
+        CardGuardrail(name=name, value="", bound="≤ 0.05", verdict="not computed", optional=False, reason="few rows")
+        for name in ("latency", *names)
+    ]
+    quality = CardQuality(
+        metric="roc_auc", rows=10, first="2026-06-01T00:00:00Z", last="2026-06-02T00:00:00Z", metrics={"roc_auc": 0.7},
+        reference="naive baseline", reference_metrics={}, naive_metrics={}, naive="0", guardrails=tuple(held),
+    )  # fmt: skip
+    manifest = shops.store.load_manifest(trained.digest)
+    card = ModelCard(
+        quality=quality, model="order_late", version=1, written_at="2026-06-02T00:00:00Z", description="", owner="x",
+        task="binary", target="late", family="linear", params={}, features=manifest.features, labels={},
+        provenance=manifest.provenance, passed=True, reasons=(), release="", digest=trained.digest,
+        model_digest=manifest.model_digest, links={},
+    )  # fmt: skip
+    store_card(shops.store, card)
+    assert says in page_of(shops).groups_say

@@ -234,6 +234,11 @@ def _measured(version: _Version | None) -> str:
 
 def _groups(version: _Version | None, subject: Subject) -> tuple[tuple[Group, ...], str]:
     quality = version.card.quality if version and version.card else None
+    if quality is not None and not quality.slices and any(one.name.startswith("slices") for one in quality.guardrails):
+        return (), (
+            "Groups are to be compared, and none had enough measured rows, so it is not known where it is weaker "
+            "(promotion.slices and min_slice_rows in defs.yaml)."
+        )
     if quality is None or not quality.slices:
         return (), "No groups were compared, so nobody has looked where it is weaker (promotion.slices in defs.yaml)."
     sign = 1.0 if quality.metric in LOWER_IS_BETTER else -1.0

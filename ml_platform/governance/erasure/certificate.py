@@ -61,13 +61,18 @@ def hashed(settings: Settings, entity: str, text: str) -> str:
 
 def certificates(settings: Settings) -> list[Certificate]:
     """All certificates by number (raises ValueError where one cannot be read)."""
-    found = []
-    for path in sorted(erasures_dir(settings).glob("[0-9]*.json")):
-        try:
-            found.append(msgspec.json.decode(path.read_bytes(), type=Certificate))
-        except msgspec.MsgspecError as error:
-            raise ValueError(f"{path}: not a certificate ({error}); restore it from a backup") from error
-    return found
+    return [_read(path) for path in _paths(settings)]
+
+
+def _paths(settings: Settings) -> list[Path]:
+    return sorted(erasures_dir(settings).glob("[0-9]*.json"))
+
+
+def _read(path: Path) -> Certificate:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Certificate)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a certificate ({error}); restore it from a backup") from error
 
 
 def store_certificate(settings: Settings, certificate: Certificate) -> Path:
@@ -91,16 +96,23 @@ def store_certificate(settings: Settings, certificate: Certificate) -> Path:
 
 def verify_certificates(lake: Lake, settings: Settings) -> list[str]:
     """Say what is wrong with the certificates: altered, missing, moved, or not as the audit log has them."""
-    findings, previous = [], ""
-    for place, one in enumerate(certificates(settings), 1):
-        path = erasures_dir(settings) / f"{one.number:06d}.json"
+    findings: list[str] = []
+    previous: str | None = ""  # None after one that cannot be read
+    for place, path in enumerate(_paths(settings), 1):
+        try:
+            one = _read(path)
+        except ValueError as error:
+            findings.append(str(error))
+            previous = None
+            continue
+        follows = previous is None or one.previous == previous
         if one.number != place:
             findings.append(f"certificate {place} is missing before {one.number}")
             return findings
-        if one.previous != previous or not hmac.compare_digest(one.signature, _signature(settings, one)):
+        if not follows or not hmac.compare_digest(one.signature, _signature(settings, one)):
             findings.append(f"certificate {one.number} was altered, or one before it was")
         previous = one.signature
-        digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "missing"
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if digest not in _anchors(lake, settings).get(one.number, {digest}):
             findings.append(f"certificate {one.number} is not the one that the audit log names")
     anchored = _anchors(lake, settings)

@@ -55,6 +55,8 @@ def forget(
         certificate, path = erasure.run(
             reason=reason, ticket=ticket, suppressed=suppress, progress=lambda line: say(line, err=True)
         )
+    except ValueError as error:
+        stop(f"The erasure is not finished: {error}")
     except (CommitConflict, OSError) as error:
         stop(f"The erasure has begun and is not finished; run it again: {error}")
     _tell(certificate)

@@ -67,6 +67,14 @@ class Declaration:
     names: tuple[str, ...]
     why: tuple[str, ...]
 
+    @property
+    def names_in_files(self) -> set[str]:
+        """Columns of files beside the lake that hold it; ids of a model's rows by the id's own name alone.
+
+        A column that is only called `id` may have ids of anything.
+        """
+        return {*self.names, *(name for one in self.tables.values() for name in one)} if self.names else {self.entity}
+
 
 def declare(entity: str, project: Project, also: tuple[str, ...] = ()) -> Declaration:
     """Collect what declares an entity.

@@ -14,7 +14,13 @@ import polars as pl
 from ml_platform.atomic_files import locked, replace_file, try_lock
 from ml_platform.features.online.erase import OnlineErasure
 from ml_platform.features.online.pushed_rows import ingest_pushed
-from ml_platform.governance.erasure.certificate import Certificate, erasures_dir, hashed, store_certificate
+from ml_platform.governance.erasure.certificate import (
+    Certificate,
+    certificates,
+    erasures_dir,
+    hashed,
+    store_certificate,
+)
 from ml_platform.governance.erasure.entities import Project, declare, returning_sources
 from ml_platform.governance.erasure.files import erase_from_files, unsearched
 from ml_platform.governance.erasure.linked import linked_subjects
@@ -48,6 +54,7 @@ class _Journal(msgspec.Struct):
 
     started_at: str
     models: list[TrainedModel]
+    linked: list[Subjects] = []  # ids of their rows, which no spine tells once the rows are gone
     purged: dict[str, list[str]] = {}
     removed: dict[str, int] = {}
 
@@ -105,14 +112,23 @@ class Erasure:
             if found
         ]
         online = self._online().search()
-        files = erase_from_files(self.settings, self.subjects, dry_run=True)
+        files = erase_from_files(self.settings, everyone, dry_run=True)
+        logs = [
+            {"place": f"log of {table}, which is taken into the lake first", "lines": lines}
+            for table, folder in self._logs()
+            if (lines := lines_with(folder, everyone))
+        ]
         models = trained_on(self.lake, self.settings, everyone)
         return self._certificate(
             datetime.now(UTC).isoformat(),
             tables=tables,
-            elsewhere=[{"place": "online store", "rows": online}, *(_shown(one) for one in files if one.removed)],
+            elsewhere=[
+                {"place": "online store", "rows": online},
+                *logs,
+                *(_shown(one) for one in files if one.removed),
+            ],
             models=models,
-            remains=[*notes, *(line for one in files for line in one.remains)],
+            remains=[*notes, *(line for one in files for line in (*one.remains, *one.lookalikes))],
         )
 
     def run(
@@ -129,12 +145,19 @@ class Erasure:
         -------
         tuple
             The certificate and its file.
+
+        Raises
+        ------
+        ValueError
+            Before anything is erased, if a certificate of an earlier erasure cannot be read.
         """
         folder = erasures_dir(self.settings)
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / ".lock"):
+            certificates(self.settings)  # the new one is linked to the last of them
             everyone, remains = self._everyone()
             journal = self._begin(everyone)
+            everyone += [one for one in journal.linked if one not in everyone]
             if suppressed:  # first: what is removed must not come back meanwhile
                 self._suppress(everyone)
             progress("taking logs into the lake")
@@ -145,9 +168,9 @@ class Erasure:
                 tables.append(self._erase_table(table, self._concerned(everyone, table), journal))
             elsewhere = [self._erase_online(progress), *self._blank_logs(everyone), *self._stream_states(remains)]
             progress("searching files")
-            files = erase_from_files(self.settings, self.subjects)
+            files = erase_from_files(self.settings, everyone)
             elsewhere += [_shown(one) for one in files if one.searched]
-            remains += [line for one in files for line in one.remains] + unsearched(self.settings)
+            remains += [line for one in files for line in (*one.remains, *one.lookalikes)] + unsearched(self.settings)
             remains += [line for one in tables for line in one.pop("remains")]
             progress("searching everything again")
             remains += self._search(everyone)
@@ -169,9 +192,9 @@ class Erasure:
     def search(self) -> list[str]:
         """Search everything again, rows and bytes, and say where somebody still is."""
         everyone, _ = self._everyone()
-        files = erase_from_files(self.settings, self.subjects, dry_run=True)
+        files = erase_from_files(self.settings, everyone, dry_run=True)
         found = [f"{one.folder}: {path}" for one in files for path in one.removed]
-        return self._search(everyone) + found + [line for one in files for line in one.remains]
+        return self._search(everyone) + found + [line for one in files for line in (*one.remains, *one.lookalikes)]
 
     def _tables(self) -> list[str]:
         """Tables to search: what is derived first, so that a killed erasure still finds ids of rows by the sources."""
@@ -189,7 +212,9 @@ class Erasure:
     def _begin(self, everyone: Sequence[Subjects]) -> _Journal:
         if self._journal_path.exists():
             return msgspec.json.decode(self._journal_path.read_bytes(), type=_Journal)
-        journal = _Journal(datetime.now(UTC).isoformat(), trained_on(self.lake, self.settings, everyone))
+        journal = _Journal(
+            datetime.now(UTC).isoformat(), trained_on(self.lake, self.settings, everyone), list(everyone[1:])
+        )
         self._note(journal)
         return journal
 

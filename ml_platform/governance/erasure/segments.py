@@ -34,9 +34,9 @@ def blank_segments(lake: Lake, table: str, folder: Path, texts: Collection[str])
 
 
 def lines_with(folder: Path, everyone: Sequence[Subjects]) -> int:
-    """How many lines of a folder's segments name one of the entities by a text that is long enough."""
+    """How many lines of a folder's segments name one of the entities: in a field, or by a text that is long enough."""
     return sum(
-        any(one.stands_in(line) for one in everyone)
+        any(one.stands_in(line) or one.is_said_in(line) for one in everyone)
         for segment in sorted(folder.glob(f"*{SUFFIX}"))
         for _, line in _lines(segment.read_bytes())
     )

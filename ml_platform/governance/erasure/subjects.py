@@ -16,7 +16,9 @@ from ml_platform.secret_file import load_secret
 
 DISTINCTIVE = 6  # characters from which on a text stands for nobody else, so that bytes can be searched for it
 _LONG = 32  # bytes from which on MessagePack writes a length before a text that may look like a letter
+_FIXSTR = 0xA0  # a shorter one has one byte before it: this and its length
 _WORD = re.compile(rb"[\w.@:+-]+")
+_EDGES = b".-:"  # of a word, that belong to the sentence around it
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,52 @@ class Subjects:
         words = {needle for needle in needles if len(needle) < _LONG and _WORD.fullmatch(needle)}
         if any(needle in content for needle in needles - words):
             return True
-        return bool(words) and any(word.strip(b".-:") in words for word in _WORD.findall(content))
+        if not words or not any(word.strip(_EDGES) in words for word in _WORD.findall(content)):
+            return False
+        return any(
+            match.group().strip(_EDGES) in words and not _goes_on(content, match.start(), match.end())
+            for match in _WORD.finditer(content)
+        )
+
+    def is_said_in(self, content: bytes) -> bool:
+        """Whether text has a field of JSON that names one of the entities."""
+        text = pl.Series("value", [content.decode("utf-8", "replace")])
+        return bool(self.declaration.names) and bool(self.matches("", text).any())
+
+    def lookalikes(self, content: bytes) -> list[str]:
+        """Longer words in which one of the texts stands, such as `v-cust-000123`: perhaps another id of the same one.
+
+        A text that ends or begins with a digit and goes on with one is another number, and none.
+        """
+        needles = [text for text in self.texts if len(text) >= DISTINCTIVE]
+        if not needles:
+            return []
+        least = min(map(len, needles))
+        words = {word.strip(_EDGES).decode("utf-8", "replace") for word in _WORD.findall(content) if len(word) > least}
+        near = pl.Series(sorted(words - self.texts), dtype=pl.String)
+        near = near.filter(near.str.contains_any(needles))
+        return [word for word in near if any(_stands_within(word, needle) for needle in needles)]
 
     def python_values(self) -> set[object]:
         """The values as an online store packs them: texts, and numbers where they are such."""
         numbers = {int(text) for text in self.texts if text.lstrip("-").isdigit()}
         booleans = {text == "true" for text in self.texts if text in ("true", "false")}
         return {*self.texts, *numbers, *booleans}
+
+
+def _goes_on(content: bytes, start: int, end: int) -> bool:
+    """Whether a value goes on with blanks after a word, by MessagePack's length before it or by quotes: another id."""
+    after = end
+    while content[after : after + 1] == b" ":
+        after += 1
+    if after == end or not start:
+        return False
+    if content[start - 1 : start] == content[after : after + 1] == b'"':
+        return True
+    return end - start < content[start - 1] - _FIXSTR <= min(after - start, _LONG - 1)
+
+
+def _stands_within(word: str, needle: str) -> bool:
+    before = r"(?<!\d)" if needle[0].isdigit() else ""
+    after = r"(?!\d)" if needle[-1].isdigit() else ""
+    return re.search(before + re.escape(needle) + after, word) is not None

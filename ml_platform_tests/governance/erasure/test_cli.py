@@ -49,6 +49,21 @@ def test_a_file_of_many_is_erased_and_searched_again(lake, tmp_path):
     assert "1 rows of its newest version" in found.output
 
 
+def test_verify_goes_on_after_a_certificate_that_cannot_be_read(lake):
+    assert run("--entity", "carrier=UA", "--yes", "--no-suppress").exit_code == 0
+    (path,) = (Settings().home / "erasures").glob("[0-9]*.json")
+    path.write_bytes(b"\xff{")
+    lake.append(TABLE, pl.DataFrame({"carrier": ["UA"], "late_share": [0.1]}))
+    found = run("verify", "--entity", "carrier=UA")
+    assert found.exit_code == 1
+    assert "not a certificate" in found.output
+    assert "1 rows of its newest version" in found.output
+    again = run("--entity", "carrier=UA", "--yes")
+    assert again.exit_code == 1
+    assert "restore it from a backup" in again.output
+    assert "UA" in lake.read(TABLE).collect()["carrier"].to_list()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

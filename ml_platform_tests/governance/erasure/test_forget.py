@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime
 
 import polars as pl
 import pytest
@@ -13,6 +14,7 @@ from ml_platform.governance.erasure.certificate import certificates, erasures_di
 from ml_platform.lake.errors import VersionGone
 from ml_platform.lake.storage.merge import merge
 from ml_platform.lake.storage.tables import Lake
+from ml_platform.segment_log.segments import SUFFIX
 from ml_platform_tests.governance.erasure import killed
 from ml_platform_tests.governance.erasure.world import (
     ORDERS,
@@ -243,3 +245,90 @@ def test_the_shop_leaves_training_sets_and_the_model_that_learned_from_it_is_nam
     run = shops.settings.home / "notebooks" / "explore" / "1"
     assert sorted(path.name for path in run.iterdir()) == ["cache.parquet", "other.html"]
     assert pl.read_parquet(run / "cache.parquet")["shop"].to_list() == ["shop-4"]
+
+
+def test_ids_of_the_rows_by_spine_leave_files_and_ids_that_contain_the_value_are_named(shops, trained_shops):
+    orders = shops.lake.read(ORDERS).collect()
+    own = orders.filter(pl.col("shop") == SHOP)["order_id"][0]
+    other = orders.filter(pl.col("shop") != SHOP)["order_id"][0]
+    reports = shops.settings.home / "reports"
+    reports.mkdir(exist_ok=True)
+    pl.DataFrame({shops.spec.id: [own, other], "score": [0.1, 0.2]}).write_csv(reports / "scored.csv")
+    (reports / "near.csv").write_text(f"id,score\nv-{SHOP},0.1\nv-{SHOP}0,0.2\n")
+    near = f"reports/near.csv: may be of another id, and was left: v-{SHOP}"
+    plan = shops_erasure(shops).plan()
+    assert near in plan.remains
+    assert {"place": "reports", "files_searched": 2, "files": ["reports/scored.csv"]} in plan.elsewhere
+    assert "reports: reports/scored.csv" in shops_erasure(shops).search()
+    certificate, _ = shops_erasure(shops).run()
+    assert pl.read_csv(reports / "scored.csv", infer_schema=False)[shops.spec.id].to_list() == [other]
+    assert near in certificate.remains
+    assert near in shops_erasure(shops).search()
+
+
+def test_ids_of_the_rows_are_known_to_the_second_run_of_an_erasure_that_broke_off(shops, trained_shops):
+    orders = shops.lake.read(ORDERS).collect()
+    own = orders.filter(pl.col("shop") == SHOP)["order_id"][0]
+    scored = shops.settings.home / "reports" / "scored.csv"
+    scored.parent.mkdir(exist_ok=True)
+    pl.DataFrame({shops.spec.id: [own, "other-order"], "score": [0.1, 0.2]}).write_csv(scored)
+
+    def break_off(line):
+        if line == "searching files":
+            raise OSError(line)
+
+    with pytest.raises(OSError, match="searching files"):
+        shops_erasure(shops).run(progress=break_off)
+    assert not shops.lake.read(ORDERS).collect()["shop"].is_in([SHOP]).any()
+    shops_erasure(shops).run()
+    assert pl.read_csv(scored)[shops.spec.id].to_list() == ["other-order"]
+
+
+def test_a_certificate_that_cannot_be_read_is_a_finding_and_stops_an_erasure_before_it_begins(home):
+    for number in range(3):
+        customers_erasure(home, f"customer-{number}").run()
+    path = erasures_dir(home) / "000002.json"
+    path.write_text("not json")
+    (finding,) = verify_certificates(Lake(home.lake_uri), home)
+    assert "000002.json: not a certificate" in finding
+    before = visitors(home)
+    with pytest.raises(ValueError, match="restore it from a backup"):
+        customers_erasure(home, "customer-3").run()
+    assert visitors(home) == before
+
+
+def test_an_id_that_goes_on_with_a_blank_is_another_one(home):
+    rows = pl.DataFrame({"customer": ["customer-1 "], "event_time": [datetime(2024, 5, 2, tzinfo=UTC)], "visits": [7]})
+    with open_online_store(home.online_uri) as store:
+        store.write("customer_visits", ("customer",), rows)
+    assert any("online store: 1 rows" in line for line in customers_erasure(home).search())
+    customers_erasure(home).run()
+    assert customers_erasure(home).search() == []
+    with open_online_store(home.online_uri) as store:
+        assert store.read([("customer_visits", ("customer-1 ",))])[0] is not None
+
+
+@pytest.mark.parametrize(
+    ("content", "stands"),
+    [
+        (b"\xaacustomer-1\x20", True),  # MessagePack: ten bytes, then the number 32
+        (b"\xabcustomer-1 ", False),
+        (b"\xabcustomer-1 \xaacustomer-1", True),
+        (b'"customer-1 "', False),
+        (b'"customer-1" ', True),
+        (b"of customer-1 and", True),
+        (b"customer-1 ", True),
+        (b"customer-12", False),
+    ],
+)
+def test_a_text_is_found_as_a_value_of_its_own(home, content, stands):
+    assert customers_erasure(home).subjects.stands_in(content) is stands
+
+
+def test_a_dry_run_counts_lines_of_logs_that_are_not_in_the_lake_yet(home):
+    folder = home.inference_log_dir / "visits"
+    folder.mkdir(parents=True)
+    (folder / f"a{SUFFIX}").write_bytes(b'{"inputs":{"customer":"customer-1"}}\n{"inputs":{"customer":"customer-2"}}\n')
+    plan = customers_erasure(home).plan()
+    assert {"place": "log of inference_log/visits, which is taken into the lake first", "lines": 1} in plan.elsewhere
+    assert any(one["place"].startswith("log of") for one in customers_erasure(home, "2").plan().elsewhere) is False
