@@ -98,7 +98,12 @@ class Subjects:
         words = {word.strip(_EDGES).decode("utf-8", "replace") for word in _WORD.findall(content) if len(word) > least}
         near = pl.Series(sorted(words - self.texts), dtype=pl.String)
         near = near.filter(near.str.contains_any(needles))
-        return [word for word in near if any(_stands_within(word, needle) for needle in needles)]
+        inside = near.str.extract_many(needles, overlapping=True)  # of many texts only those that a word has
+        return [
+            word
+            for word, parts in zip(near, inside.to_list(), strict=True)
+            if any(_stands_within(word, part) for part in parts)
+        ]
 
     def python_values(self) -> set[object]:
         """The values as an online store packs them: texts, and numbers where they are such."""
