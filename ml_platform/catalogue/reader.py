@@ -24,7 +24,7 @@ def objects_of(entry: Entry) -> tuple[CatalogueObject, ...]:  # noqa: PLR0911 - 
     >>> [one.text for one in objects_of(Entry(name="version:churn@v2", kind="version", model="churn"))]
     ['model:churn']
     >>> [one.text for one in objects_of(Entry(name="quarantine.raw.a", kind="table", table="quarantine/raw/a"))]
-    ['quarantine."raw/a"', 'raw.a']
+    ['quarantine.raw/a', 'raw.a']
     """
     if entry.kind == "endpoint":
         return (CatalogueObject("endpoint", (entry.title,)),)

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ml_platform.features.training_sets.notebook_api import project_overlays
+from ml_platform.governance.access.store import PolicyUnreadable
 from ml_platform.governance.audit import AuditLog, Entry
 from ml_platform.governance.keys import Key
 from ml_platform.lake.access import AccessDenied, TableRead
@@ -146,7 +147,7 @@ class SqlServer:
                 body, rows = await asyncio.to_thread(json_answer, frames, limit)
             finally:
                 watch.cancel()
-        except Exception as error:
+        except (Exception, pl.exceptions.PanicException) as error:
             refused = _refusal(error, running, self._limits)
             done(refused.status, 0)
             raise refused from error
@@ -243,7 +244,7 @@ async def _body(request: Request) -> Query:
     return query
 
 
-def _refusal(error: Exception, running: RunningQuery, limits: Limits) -> Refused:
+def _refusal(error: BaseException, running: RunningQuery, limits: Limits) -> Refused:
     """The answer for an error of a query."""
     if isinstance(error, Refused):
         return error
@@ -255,7 +256,14 @@ def _refusal(error: Exception, running: RunningQuery, limits: Limits) -> Refused
         (duckdb.OutOfMemoryException, 422, "memory_limit", memory),
         (AccessDenied, 403, "forbidden", str(error)),
         (LookupError, 404, "not_found", str(error)),
+        (
+            PolicyUnreadable,
+            503,
+            "policy_unreadable",
+            "the access policy cannot be read: nothing is allowed until it can",
+        ),
         ((duckdb.Error, ValueError, pl.exceptions.PolarsError), 422, "invalid_sql", str(error)),
+        (pl.exceptions.PanicException, 422, "invalid_sql", "a value of the answer is beyond what its type can hold"),
     ):
         if isinstance(error, kinds):
             return Refused(status, code, message)

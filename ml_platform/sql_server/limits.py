@@ -1,6 +1,7 @@
 """What one query may take, and how it is ended when it takes more or nobody waits for it any more."""
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -55,7 +56,8 @@ class RunningQuery:
         with self._lock:
             self.ended = self.ended or reason
             if self._connection is not None:
-                self._connection.interrupt()
+                with suppress(duckdb.ConnectionException):  # it has just been closed
+                    self._connection.interrupt()
 
     def close(self) -> None:
         """The connection is closed: nothing can be interrupted any more."""

@@ -120,9 +120,11 @@ def check_allowed(policy: Policy, principal: Principal, privilege: str, wanted: 
     verdict = policy.explain(principal, privilege, wanted)
     if verdict.allowed:
         return
+    command = f"ml-platform grant {privilege} on {wanted.text} to {principal.text}"
+    if not policy.allows(principal, "browse", wanted):  # as of an object that does not exist
+        raise AccessDenied(principal.text, privilege, wanted.text, f"Nothing grants it; an admin can: {command}")
     owner = policy.owner_of(wanted)
     who = f"{owner} owns it" if owner else "an admin grants it"
-    command = f"ml-platform grant {privilege} on {wanted.text} to {principal.text}"
     remedy = f"{verdict.why[0].upper()}{verdict.why[1:]}; {who}: {command}"
     raise AccessDenied(principal.text, privilege, wanted.text, remedy)
 

@@ -18,8 +18,11 @@ from ml_platform.governance.audit import record_event
 RELOAD_SECONDS = 0.3
 
 
+IN_FORCE = "access_policy.in_force"  # among the keys: that there is a policy, whatever becomes of its own file
+
+
 class PolicyUnreadable(ValueError):
-    """The file of the policy cannot be read: nothing is allowed until it can."""
+    """The file of the policy cannot be read, or is lost: nothing is allowed until it can."""
 
 
 class PolicyStore:
@@ -52,6 +55,7 @@ class PolicyStore:
     ) -> None:
         self.folder = folder
         self.path = folder / "policy.json"
+        self._in_force = folder.parent / "keys" / IN_FORCE
         self._audit, self._keys = audit, keys
         self._owners = owners
         self._lock = threading.Lock()
@@ -87,6 +91,11 @@ class PolicyStore:
         try:
             return msgspec.json.decode(self.path.read_bytes(), type=Document)
         except FileNotFoundError:
+            if self._in_force.exists():
+                raise PolicyUnreadable(
+                    f"{self.path} is lost while an access policy is in force, so nothing is allowed: restore it from a "
+                    f"backup. To end the policy for good, remove {self._in_force} too"
+                ) from None
             return Document()
         except msgspec.MsgspecError as error:
             raise PolicyUnreadable(f"{self.path}: not an access policy ({error}); restore it from a backup") from error
@@ -104,7 +113,11 @@ class PolicyStore:
                 return before
             if self._audit is not None and self._keys is not None:
                 record_event(self._audit, self._keys, action, detail, by=by)
+            if after.started is not None and not self._in_force.exists():
+                replace_file(self._in_force, f"since {after.started.isoformat()}; see {self.path}\n".encode())
             replace_file(self.path, msgspec.json.format(msgspec.json.encode(after), indent=1))
+            if after.started is None:
+                self._in_force.unlink(missing_ok=True)
             self._looked = -1e9
         return after
 
@@ -116,6 +129,8 @@ class PolicyStore:
             try:
                 stat = self.path.stat()
             except FileNotFoundError:
+                if self._stamp is None:
+                    self.read()  # refuses when a policy is in force whose file is lost
                 self._looked = now
                 return  # a policy that was there before the file went stays in force
             stamp = (stat.st_mtime_ns, stat.st_ino, stat.st_size)

@@ -105,7 +105,9 @@ def _check(node: Any, names: frozenset[str]) -> None:
         raise OutsideTheLake(f"{kind.lower()} in SQL")
     for key, child in node.items():
         if key not in {"cte_map", "qualified_name", "literal", "at_clause"}:
-            _check(child, names)
+            # The first branch of a recursion does not see its name, which would be a table or a catalog there.
+            recursive = kind == "RECURSIVE_CTE_NODE" and key != "left"
+            _check(child, names | {node["cte_name"].lower()} if recursive else names)
 
 
 def _check_with(node: dict[str, Any], names: frozenset[str]) -> frozenset[str]:
@@ -113,8 +115,6 @@ def _check_with(node: dict[str, Any], names: frozenset[str]) -> frozenset[str]:
     for entry in (node.get("cte_map") or {}).get("map", ()):
         _check(entry["value"], names)
         names |= {entry["key"].lower()}
-    if node.get("type") == "RECURSIVE_CTE_NODE":
-        names |= {node["cte_name"].lower()}
     return names
 
 

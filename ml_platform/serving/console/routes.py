@@ -35,6 +35,46 @@ _HEADERS = {
 _CARD_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+_NO_SUCH = {404: {"description": "No graph is stored yet, or it has nothing of this name that the key may see."}}
+_GRAPH: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "`columns` are pairs of object and column; `edges` are source and target, by their positions in "
+        "it, and how the one uses the other.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["made_at", "objects", "columns", "edges"],
+                    "properties": {
+                        "made_at": {"type": "string"},
+                        "objects": {"type": "object", "additionalProperties": {"type": "object"}},
+                        "columns": {"type": "array", "items": {"type": "array", "items": {"type": "string"}}},
+                        "edges": {"type": "array", "items": {"type": "array", "items": {}}},
+                    },
+                }
+            }
+        },
+    },
+    **_NO_SUCH,
+}
+_IMPACT: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The columns that were asked about, and what depends on them, in the order in which it is made.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["columns", "affected"],
+                    "properties": {
+                        "columns": {"type": "array", "items": {"type": "string"}},
+                        "affected": {"type": "array", "items": {"type": "object"}},
+                    },
+                }
+            }
+        },
+    },
+    **_NO_SUCH,
+}
 _NO_FRAME = {  # for what is no page, but would be shown as one
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -140,14 +180,16 @@ def add_pages(app: FastAPI, state: ServingState, console: Console) -> None:
         except LookupError as error:
             raise HTTPException(404, str(error)) from error
 
-    @app.get("/lineage", include_in_schema=False)
+    @app.get("/lineage", tags=["catalogue"], responses=_GRAPH)
     async def lineage(
         request: Request, name: str | None = None, direction: Literal["both", "upstream", "downstream"] = "both"
     ) -> Response:
+        """The column graph around a column or an object, or all of it: objects, columns, and edges by position."""
         return await from_graph(console.lineage_part(request.scope, name, direction))
 
-    @app.get("/lineage/impact", include_in_schema=False)
+    @app.get("/lineage/impact", tags=["catalogue"], responses=_IMPACT)
     async def lineage_impact(request: Request, name: str) -> Response:
+        """Everything that depends on a column or an object, with owners: what breaks without it."""
         return await from_graph(console.lineage_impact(request.scope, name))
 
     @app.get("/openapi.json", include_in_schema=False)

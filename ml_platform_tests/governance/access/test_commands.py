@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from ml_platform.cli import app
 from ml_platform.governance.access.principals import Principal
 from ml_platform.governance.access.published import FILE, Protections, ProtectionStore
-from ml_platform.governance.access.store import PolicyStore
+from ml_platform.governance.access.store import PolicyStore, PolicyUnreadable
 from ml_platform.governance.keys import KeyStore
 from ml_platform.processes.identity import this_user
 from ml_platform.promotion.promoters import promoter
@@ -236,3 +236,34 @@ def test_what_views_protect_is_published_with_the_first_grant_and_follows_tags(h
     access = ProtectionStore(home / "access").access(PolicyStore(home / "access").policy, bob, "carrier_reliability")
     assert "arr_late_share_30d" in access.hidden  # the share of what is computed of the tagged
     assert not {"carrier", "dep_late_share_3h"} & access.hidden
+
+
+def test_a_policy_whose_file_is_lost_stays_in_force_until_it_is_stopped(home: Path, run: Run, root: str) -> None:
+    assert run("grant", "browse", "on", "raw.flights", "to", "user:bob", key=root).exit_code == 0
+    file = home / "access" / "policy.json"
+    kept = file.read_bytes()
+    file.unlink()
+    for words in (("sql", "SELECT 1"), ("access", "list"), ("grant", "browse", "on", "raw.flights", "to", "user:eve")):
+        result = run(*words, key=root)
+        assert result.exit_code == 1, result.output
+        assert "is lost while an access policy is in force" in str(result.output or result.exception)
+    with pytest.raises(PolicyUnreadable, match="restore it from a backup"):
+        PolicyStore(home / "access").in_use()
+    file.write_bytes(kept)
+    assert run("access", "list", key=root).exit_code == 0
+    assert run("access", "stop", "--reason", "tried", key=root).exit_code == 0
+    file.unlink()
+    assert not PolicyStore(home / "access").in_use()
+
+
+def test_a_refusal_tells_nothing_of_what_is_hidden(home: Path, run: Run, root: str) -> None:
+    assert run("access", "owner", "raw.planes", "group:sales", key=root).exit_code == 0
+    assert run("grant", "browse", "on", "raw.flights", "to", "user:bob", key=root).exit_code == 0
+    key = KeyStore(home / "keys").create("new", roles=["predict"])[1]
+    told = []
+    for name in ("raw.planes", "raw.airports"):
+        result = run("grant", "select", "on", name, "to", "user:eve", key=key)
+        assert result.exit_code == 1
+        told.append(result.output.replace(name, "…"))
+    assert told[0] == told[1]
+    assert "sales" not in told[0]

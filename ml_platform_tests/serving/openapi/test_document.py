@@ -159,9 +159,7 @@ def test_the_document_has_every_route(server: Server, settings: Settings) -> Non
         "/catalogue/{name}",
         "/cost/console",
         "/audit/console",
-        "/lineage",
         "/lineage/console",
-        "/lineage/impact",
     }
     assert {(method, path) for method, path in routes(settings) if path not in pages} == found
 
