@@ -260,7 +260,7 @@ def _refusal(error: BaseException, running: RunningQuery, limits: Limits) -> Ref
             PolicyUnreadable,
             503,
             "policy_unreadable",
-            "the access policy cannot be read: nothing is allowed until it can",
+            "the access policy cannot be read, so nothing is allowed",
         ),
         ((duckdb.Error, ValueError, pl.exceptions.PolarsError), 422, "invalid_sql", str(error)),
         (pl.exceptions.PanicException, 422, "invalid_sql", "a value of the answer is beyond what its type can hold"),

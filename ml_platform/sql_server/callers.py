@@ -83,7 +83,8 @@ class Callers:
         Refused
             403 for a key that is no admin's while no access policy says what else it may see.
         """
-        listener = _listener(reads, reads_for(self._settings))
+        who = None if caller is None else self.principal(caller).text
+        listener = _listener(reads, reads_for(self._settings, who))
         if not self._store.in_use():
             if caller is not None and not caller.may("admin", ALL_MODELS):
                 message = (

@@ -126,11 +126,12 @@ ATTACKS = {
     "views without brackets": ("FROM duckdb_views", REFUSED),
     "views before their own name": ("WITH a AS (FROM duckdb_views), duckdb_views AS (SELECT 1) FROM a", REFUSED),
     "views as the seed of a recursion of their name": (
-        "WITH RECURSIVE duckdb_views AS (SELECT sql FROM duckdb_views UNION ALL SELECT sql FROM duckdb_views WHERE false) "
+        "WITH RECURSIVE duckdb_views AS (SELECT sql FROM duckdb_views UNION ALL SELECT sql FROM duckdb_views) "
         "SELECT sql FROM duckdb_views", REFUSED),
     "master table as a seed": (
         "WITH RECURSIVE sqlite_master AS (FROM sqlite_master UNION FROM sqlite_master) FROM sqlite_master", REFUSED),
-    "file as a seed": ("WITH RECURSIVE \"{file}\" AS (FROM \"{file}\" UNION ALL FROM \"{file}\") FROM \"{file}\"", REFUSED),
+    "file as a seed": (
+        "WITH RECURSIVE \"{file}\" AS (FROM \"{file}\" UNION ALL FROM \"{file}\") FROM \"{file}\"", REFUSED),
     "seed within the seed": (
         "WITH RECURSIVE a AS (WITH RECURSIVE duckdb_views AS (SELECT 1 AS n UNION ALL SELECT n FROM a) "
         "SELECT n FROM duckdb_views UNION ALL SELECT n FROM a WHERE false) FROM a", REFUSED),

@@ -42,7 +42,7 @@ class PolicyGuard:
     >>> from pathlib import Path
     >>> from ml_platform.governance.access.changes import with_grants
     >>> from ml_platform.governance.access.policy import Grant
-    >>> store = PolicyStore(Path(tempfile.mkdtemp()))
+    >>> store = PolicyStore(Path(tempfile.mkdtemp()) / "access")
     >>> granted = [Grant(privilege="select", object="raw.flights.carrier", principal="user:ada")]
     >>> _ = store.change(lambda document: with_grants(document, granted), "granted", "", by="root")
     >>> guard = PolicyGuard(Principal("ada", "user"), store, {})

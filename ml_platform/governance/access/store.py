@@ -40,7 +40,7 @@ class PolicyStore:
     Examples
     --------
     >>> import tempfile
-    >>> store = PolicyStore(Path(tempfile.mkdtemp()))
+    >>> store = PolicyStore(Path(tempfile.mkdtemp()) / "access")
     >>> store.in_use()
     False
     """

@@ -35,7 +35,10 @@ _HEADERS = {
 _CARD_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_NO_SUCH = {404: {"description": "No graph is stored yet, or it has nothing of this name that the key may see."}}
+_NO_SUCH: dict[int | str, dict[str, Any]] = {
+    404: {"description": "No graph is stored yet, or it has nothing of this name that the key may see."},
+    422: {"description": "The name is left out, or the direction is none."},
+}
 _GRAPH: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "`columns` are pairs of object and column; `edges` are source and target, by their positions in "

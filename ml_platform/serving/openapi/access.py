@@ -30,8 +30,7 @@ def with_access(document: dict[str, Any]) -> dict[str, Any]:
                 responses |= error_responses({"421": _REFUSALS["421"]}, shape)
                 continue
             operation["security"] = [{}, *({name: []} for name in _SCHEMES)]
-            of_query = any(one["in"] == "query" for one in operation.get("parameters", ()))
-            if "HTTPValidationError" in str(responses.get("422")) and not of_query:  # which FastAPI adds all the same
+            if "HTTPValidationError" in str(responses.get("422")):  # FastAPI adds it, but no route here answers with it
                 del responses["422"]
             named = _NOT_FOUND if "{" in path else {}
             operation["responses"] = error_responses(named | _REFUSALS, shape) | responses

@@ -124,7 +124,7 @@ def test_a_namespace_holds_what_it_names_and_what_comes_later() -> None:
 
 def test_a_grant_ends_and_does_not_open_the_platform_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy_store, "RELOAD_SECONDS", 0.0)
-    store, real = PolicyStore(tmp_path), datetime.now(UTC)
+    store, real = PolicyStore(tmp_path / "access"), datetime.now(UTC)
     ended, later = grant("select raw user:ada", until=real - timedelta(seconds=1)), real + timedelta(hours=1)
     active = grant("select features user:ada", until=later)
     store.change(lambda document: with_grants(document, [ended, active]), "", "", by="x")
@@ -153,7 +153,7 @@ def test_a_policy_that_was_there_stays_in_force_when_its_file_goes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(policy_store, "RELOAD_SECONDS", 0.0)
-    store = PolicyStore(tmp_path)
+    store = PolicyStore(tmp_path / "access")
     store.change(lambda document: with_grants(document, [grant("select raw user:ada")]), "", "", by="x")
     assert store.in_use()
     store.path.unlink()
