@@ -99,6 +99,7 @@ def tag_sources(
     --------
     >>> from ml_platform.governance.access.policy import Document
     >>> from ml_platform.lineage.graph import ColumnGraph, Edge, Node
+    >>> from ml_platform.spec.protection import Protection
     >>> graph = ColumnGraph([Edge(Node("raw.a", "mail"), Node("features.b", "domain"), "projection")])
     >>> written = {"raw/a": Protection(tags={"mail": ("pii",)})}
     >>> both = (column_tags(Policy(Document()), written, one) for one in (graph, None))

@@ -42,7 +42,7 @@ class UsageTally:
         self._tree: ProcessTree | None = None
         self._used = Usage()
         self._looked = 0.0
-        self._lock = threading.Lock()
+        self._lock, self._starting = threading.Lock(), threading.Lock()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -63,8 +63,11 @@ class UsageTally:
         self._tree = ProcessTree(os.getpid())
         self._used = self._tree.sample()
         self._looked = time.monotonic()
-        self._thread = threading.Thread(target=self._watch, name="usage", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._watch, name="usage", daemon=True)
+        with self._starting:
+            if not self._closing.is_set():  # a server may be stopped while it still starts
+                thread.start()
+                self._thread = thread
 
     async def run(self) -> None:
         """Begin to write, on the event loop."""
@@ -72,7 +75,8 @@ class UsageTally:
 
     def close(self) -> None:
         """Write what is left."""
-        self._closing.set()
+        with self._starting:
+            self._closing.set()
         if self._thread is not None:
             self._thread.join()
             self.write()
