@@ -73,6 +73,7 @@ def test_a_step_that_was_killed_counts(tmp_path: Path) -> None:
 
 
 def test_a_limit_raises_in_the_step_and_names_its_place(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGXCPU)
     meter = Meter(tmp_path, COMMAND)
     meter.start()
     limits = list(step_limits(StepLimits(cpu=timedelta(seconds=0.3)), "cost.yaml:2: step_limits"))
@@ -82,7 +83,7 @@ def test_a_limit_raises_in_the_step_and_names_its_place(tmp_path: Path) -> None:
     assert meter.why_stopped("greedy")
     meter.end("greedy")
     meter.close()
-    assert signal.getsignal(signal.SIGXCPU) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGXCPU) == before
 
 
 def test_what_a_metered_process_starts_does_not_account_for_itself(tmp_path: Path) -> None:
