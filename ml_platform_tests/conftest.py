@@ -31,13 +31,20 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 
 @pytest.fixture(autouse=True)
 def no_instance_of_another_test() -> None:
-    """Forget the state storage of a Dagster instance that is gone.
+    """Let Dagster pass over the state storage of an instance that is gone.
 
-    Contexts of `dg.build_…_context` leave theirs when they are collected, in any order, and Dagster then looks for
-    definitions in the storage of an instance that no longer exists.
+    Contexts of `dg.build_…_context` put back what was there before them whenever they are collected, in any order, and
+    Dagster then looks for definitions in the storage of an instance that no longer exists.
     """
-    if storage := sys.modules.get("dagster._core.storage.defs_state.base"):
-        storage._current_storage.set(None)
+    module = sys.modules.get("dagster._core.storage.defs_state.base")
+    if module is not None and module.DefsStateStorage.get is not _living_storage:
+        module.DefsStateStorage.get = staticmethod(_living_storage)
+
+
+def _living_storage() -> object:
+    storage = sys.modules["dagster._core.storage.defs_state.base"]._current_storage.get()
+    reference = getattr(storage, "_instance_weakref", None)
+    return storage if reference is not None and reference() is not None else None
 
 
 @pytest.fixture
