@@ -56,14 +56,14 @@ def test_the_parts_of_a_run_add_up_to_its_processes(tmp_path: Path) -> None:
         settings = Settings(home=home)
         lake = Lake(settings.lake_uri)
         before = read_costs(lake, settings)
-        if abs(sum(by_step(before).values()) - kernel) <= 0.05 * kernel:
+        if abs(sum(by_step(before).values()) - kernel) <= 0.05 * kernel + 0.5:  # that ending takes, after the account
             break
     assert ingest_costs(lake, settings).rows == before.height
     assert ingest_costs(lake, settings).rows == 0
     uses = read_costs(lake, settings)
     assert uses.equals(before)
     steps = by_step(uses)
-    assert abs(sum(steps.values()) - kernel) <= 0.05 * kernel, (steps, kernel)
+    assert abs(sum(steps.values()) - kernel) <= 0.05 * kernel + 0.5, (steps, kernel)
     assert 3.0 <= steps["in_the_step"] < 4.5
     assert steps["in_children"] >= 2.0  # what left the tree before it was looked at is the run's
     assert 2.0 <= steps["killed"] < 3.5, "a step that was killed counts until its end"
