@@ -2,6 +2,7 @@
 
 A thread looks at the tree every second, and up to every five where looking would take more than a two-hundredth of
 what the tree uses. What it used goes to the part that used it: a step with a process of its own, the step that runs in
+this process, or else the run or command as a whole.
 """
 
 import logging

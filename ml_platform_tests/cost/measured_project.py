@@ -33,6 +33,12 @@ def in_children() -> None:
     subprocess.run([sys.executable, "-c", BURN.format(seconds=2.0)], check=True)
 
 
+@dg.asset
+def longer() -> None:
+    """So long that the end of the run's process, which no account of its own can hold, is no more than a small part."""
+    burn(12.0)
+
+
 @dg.asset(deps=["in_children", "in_the_step"])
 def killed() -> None:
     burn(2.0)
@@ -58,7 +64,7 @@ def step_processes(_: dg.InitExecutorContext) -> dg.Executor:
     return StepProcesses(max_concurrent=2, preload=["ml_platform.orchestration.step_signals"])
 
 
-ASSETS = [in_the_step, in_children, killed, over_its_limit, over_its_memory]
+ASSETS = [in_the_step, in_children, longer, killed, over_its_limit, over_its_memory]
 
 
 def job() -> dg.JobDefinition:

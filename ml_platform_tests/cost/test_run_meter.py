@@ -49,21 +49,16 @@ def instance(home: Path) -> dg.DagsterInstance:
 
 @pytest.mark.slow
 def test_the_parts_of_a_run_add_up_to_its_processes(tmp_path: Path) -> None:
-    for attempt in range(3):  # a machine that is very busy may look too late at a process that ends
-        home = tmp_path / str(attempt)
-        home.mkdir()
-        kernel = run(home, "in_the_step", "in_children", "killed")
-        settings = Settings(home=home)
-        lake = Lake(settings.lake_uri)
-        before = read_costs(lake, settings)
-        if abs(sum(by_step(before).values()) - kernel) <= 0.05 * kernel + 0.5:  # that ending takes, after the account
-            break
+    kernel = run(tmp_path, "in_the_step", "in_children", "killed", "longer")
+    settings = Settings(home=tmp_path)
+    lake = Lake(settings.lake_uri)
+    before = read_costs(lake, settings)
     assert ingest_costs(lake, settings).rows == before.height
     assert ingest_costs(lake, settings).rows == 0
     uses = read_costs(lake, settings)
     assert uses.equals(before)
     steps = by_step(uses)
-    assert abs(sum(steps.values()) - kernel) <= 0.05 * kernel + 0.5, (steps, kernel)
+    assert abs(sum(steps.values()) - kernel) <= 0.05 * kernel, (steps, kernel)
     assert 3.0 <= steps["in_the_step"] < 4.5
     assert steps["in_children"] >= 2.0  # what left the tree before it was looked at is the run's
     assert 2.0 <= steps["killed"] < 3.5, "a step that was killed counts until its end"
@@ -74,7 +69,7 @@ def test_the_parts_of_a_run_add_up_to_its_processes(tmp_path: Path) -> None:
     declared = DeclaredBudget("toy", Budget(cpu_hours=1 / 3600), "here", model="toy")
     [state] = budget_states([declared], uses, CostConfig(), now)
     assert state.is_used_up
-    with instance(home) as dagster:
+    with instance(tmp_path) as dagster:
         [observed] = dagster.fetch_observations(dg.AssetKey("in_the_step"), limit=10).records
         event = observed.asset_observation
         assert event is not None
