@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote_plus, urlencode, urlsplit
 
+from ml_platform.governance.token_claims import claim_texts
 from ml_platform.login.settings import LoginSettings, is_loopback
 
 PENDING_SECONDS = 600.0  # from being sent to the provider until coming back
@@ -96,7 +97,7 @@ class Provider:
         metadata = await self._describe()
         token = await self._exchange(metadata["token_endpoint"], code, pending["verifier"])
         claims = await self._verified(str(token.get("id_token", "")), pending["nonce"], metadata)
-        if metadata.get("userinfo_endpoint") and not _texts(claims, self._settings.oidc_groups_claim):
+        if metadata.get("userinfo_endpoint") and not claim_texts(claims, self._settings.oidc_groups_claim):
             # Some providers say the groups here alone.
             bearer = {"Authorization": f"Bearer {token.get('access_token', '')}"}
             info = await _ask("GET", str(metadata["userinfo_endpoint"]), headers=bearer)
@@ -175,25 +176,7 @@ class Provider:
             raise SignInFailed(f"the claim {self._settings.oidc_name_claim} names nobody: found {name!r}")
         if self._settings.oidc_name_claim == "email" and claims.get("email_verified") is False:
             raise SignInFailed("the provider has not verified the e-mail address")
-        return Claims(name.strip(), _texts(claims, self._settings.oidc_groups_claim))
-
-
-def _texts(claims: Mapping[str, Any], path: str) -> tuple[str, ...]:
-    """Texts of a claim: a list, or one text of several words; a dotted path leads into objects.
-
-    Examples
-    --------
-    >>> _texts({"realm_access": {"roles": ["a", 1, "b"]}}, "realm_access.roles")
-    ('a', 'b')
-    """
-    claim: Any = claims.get(path)
-    if claim is None:
-        claim = claims
-        for part in path.split("."):
-            claim = claim.get(part) if isinstance(claim, Mapping) else None
-    if isinstance(claim, str):
-        return tuple(claim.split())
-    return tuple(value for value in claim if isinstance(value, str)) if isinstance(claim, list) else ()
+        return Claims(name.strip(), claim_texts(claims, self._settings.oidc_groups_claim))
 
 
 def _without_padding(digest: bytes) -> str:

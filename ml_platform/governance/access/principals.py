@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from ml_platform.governance.keys import ALL_MODELS, Key
+from ml_platform.governance.token_claims import claim_at, claim_texts
 
 KINDS: Final = ("user", "service", "group")
 EVERYONE = "everyone"  # the group that every principal is in
@@ -183,23 +184,13 @@ def principal_of_claims(
     ('user:ada', ['analysts', 'staff'])
     """
     directory = directory or Directory({})
-    name = next(_claimed(claims, name_claim, split=False), str(claims.get("sub", "")))[:200]
+    claim = claim_at(claims, name_claim)
+    texts = [claim] if isinstance(claim, str) else claim_texts(claims, name_claim)
+    name = next(iter(texts), str(claims.get("sub", "")))[:200]
     if _NAME.fullmatch(name) is None:
         raise NoPrincipal(f"the token names nobody whom a grant could name: {name!r}")
-    groups = [group for group in _claimed(claims, groups_claim) if _NAME.fullmatch(group)]
+    groups = [group for group in claim_texts(claims, groups_claim) if _NAME.fullmatch(group)]
     return directory.principal(f"user:{name}", claimed=groups)
-
-
-def _claimed(claims: Mapping[str, Any], path: str, *, split: bool = True) -> Iterator[str]:
-    claim: Any = claims.get(path)
-    if claim is None:
-        claim = claims
-        for part in path.split("."):
-            claim = claim.get(part) if isinstance(claim, Mapping) else None
-    if isinstance(claim, str):
-        yield from claim.split() if split else [claim]
-    elif isinstance(claim, list):
-        yield from (value for value in claim if isinstance(value, str))
 
 
 def find_cycle(groups: Mapping[str, Iterable[str]]) -> list[str] | None:

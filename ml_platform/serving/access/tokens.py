@@ -10,13 +10,14 @@ import hashlib
 import logging
 import time
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ml_platform.governance.keys import ALL_MODELS, includes_role
+from ml_platform.governance.token_claims import claim_texts
 from ml_platform.serving.http.messages import Refused
 from ml_platform.serving.settings import Grant, ServingSettings
 
@@ -207,7 +208,7 @@ def _public_keys(document: bytes) -> dict[str | None, "PyJWK"]:
 
 
 def _caller(claims: Mapping[str, Any], settings: ServingSettings) -> TokenCaller:
-    claimed = tuple(_values(claims, settings.oidc_claim))
+    claimed = claim_texts(claims, settings.oidc_claim)
     granted = tuple(settings.oidc_grants[value] for value in claimed if value in settings.oidc_grants)
     subject = str(claims["sub"])[:200]
     name = claims.get(settings.oidc_name_claim)
@@ -218,26 +219,6 @@ def _caller(claims: Mapping[str, Any], settings: ServingSettings) -> TokenCaller
         groups=claimed,
         until=float(claims["exp"]) + LEEWAY_SECONDS,
     )
-
-
-def _values(claims: Mapping[str, Any], path: str) -> Iterable[str]:
-    """Texts of a claim: a list, or one text of several words, as `scope` is. A dotted path leads into objects.
-
-    Examples
-    --------
-    >>> list(_values({"realm_access": {"roles": ["a", 1, "b"]}, "scope": "c d"}, "realm_access.roles"))
-    ['a', 'b']
-    >>> list(_values({"scope": "c d"}, "scope"))
-    ['c', 'd']
-    """
-    claim: Any = claims.get(path)
-    if claim is None:
-        claim = claims
-        for part in path.split("."):
-            claim = claim.get(part) if isinstance(claim, dict) else None
-    if isinstance(claim, str):
-        return claim.split()
-    return [value for value in claim if isinstance(value, str)] if isinstance(claim, list) else []
 
 
 def _invalid(problem: str) -> Refused:
