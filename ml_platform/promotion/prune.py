@@ -45,14 +45,14 @@ def plan_prune(settings: Settings, retention: Retention, model: str | None = Non
 
 
 @dataclass(frozen=True)
-class Pruned:
+class PruneOutcome:
     """What a pruning has removed: how many of its items, and all bytes, those that a killed one had left too."""
 
     items: int
     size: int
 
 
-def prune(settings: Settings, items: Sequence[PruneItem], *, by: str, reason: str) -> Pruned:
+def prune(settings: Settings, items: Sequence[PruneItem], *, by: str, reason: str) -> PruneOutcome:
     """Remove what a plan lets go, and finish what a killed pruning has left.
 
     A bundle that serves by now stays, and what another pruning has removed meanwhile is passed over: one at a time
@@ -79,7 +79,7 @@ def prune(settings: Settings, items: Sequence[PruneItem], *, by: str, reason: st
             if _removed(settings, store, tracker, item, by=by, reason=reason):
                 removed += 1
                 freed += item.size
-    return Pruned(removed, freed)
+    return PruneOutcome(removed, freed)
 
 
 def _removed(

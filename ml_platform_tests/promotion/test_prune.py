@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from ml_platform.cli import app
 from ml_platform.promotion.pinned import Pins
 from ml_platform.promotion.promote import promote_version
-from ml_platform.promotion.prune import Pruned, plan_prune, prune
+from ml_platform.promotion.prune import PruneOutcome, plan_prune, prune
 from ml_platform.promotion.prune_bundles import bundle_items
 from ml_platform.promotion.prune_item import PruneItem, Retention
 from ml_platform.promotion.prune_runs import _size
@@ -73,7 +73,9 @@ def test_a_version_without_bundle_says_who_and_the_rest_works_on(world: Shops) -
     items = plan_prune(world.settings, ALL)
     digest = world.store.versions("flight_delay")[1]
     going = [item for item in items if not item.keep]
-    assert prune(world.settings, items, by="ann", reason="disk") == Pruned(len(going), sum(one.size for one in going))
+    assert prune(world.settings, items, by="ann", reason="disk") == PruneOutcome(
+        len(going), sum(one.size for one in going)
+    )
     assert not world.store.bundle_path(digest).exists()
     assert facts_of(world.store, "flight_delay", 1).missing[0].startswith("its bundle was removed by ann at ")
     with pytest.raises(LookupError, match=r"bundle \w+ was removed by ann .*\(disk\); train the model again"):
@@ -81,7 +83,7 @@ def test_a_version_without_bundle_says_who_and_the_rest_works_on(world: Shops) -
     assert world.store.load_manifest(world.store.versions(NAME)[1]).model == NAME
     again = plan_prune(world.settings, ALL)
     assert [item for item in again if not item.keep] == []
-    assert prune(world.settings, items, by="bob", reason="disk") == Pruned(0, 0)  # planned before, gone by now
+    assert prune(world.settings, items, by="bob", reason="disk") == PruneOutcome(0, 0)  # planned before, gone by now
     world.store.put_bundle(bundle(1))  # restored, or trained again
     assert facts_of(world.store, "flight_delay", 1).bundle_bytes is not None
 
@@ -175,7 +177,7 @@ def test_files_of_automl_and_searches_go_and_what_is_in_use_stays(world: Shops) 
         }
         assert {item.model for item in plan_prune(world.settings, ALL, "flight_delay")} == {"flight_delay"}
         freed = prune(world.settings, items, by="ann", reason="disk")
-    assert freed == Pruned(3, 5 + 2 + 3 + 2)
+    assert freed == PruneOutcome(3, 5 + 2 + 3 + 2)
     assert [path.name for path in (home / "automl" / NAME).iterdir()] == ["20240201T000000"]
     assert [path.name for path in studies.iterdir()] == ["held.journal"]
     assert [path.stem for path in intervals.iterdir()] == [served]
