@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+FileStamp = tuple[int, int, int]  # nanoseconds of the last change, inode, bytes
+
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
@@ -37,6 +39,28 @@ def try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def file_stamp(path: Path) -> FileStamp:
+    """What changes whenever a file is replaced or written: by it a reader knows whether to read again.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "keys.json"
+    >>> replace_file(path, b"{}")
+    >>> before = file_stamp(path)
+    >>> replace_file(path, b"{}")
+    >>> file_stamp(path) == before
+    False
+    """
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_ino, stat.st_size
 
 
 def sync_path(path: Path) -> None:

@@ -4,12 +4,13 @@ Serving imports this: standard library and msgspec only.
 """
 
 import hashlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from ml_platform.atomic_files import FileStamp, file_stamp
 
 
 class SuppressedEntity(msgspec.Struct, forbid_unknown_fields=True):
@@ -56,16 +57,15 @@ class SuppressionFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._state: tuple[int, ...] | None = None
+        self._state: FileStamp | None = None
         self._listed: Suppressions | None = None
 
     def read(self) -> Suppressions | None:
         """The list; None where nobody was ever erased."""
         try:
-            found = os.stat(self._path)
+            state = file_stamp(self._path)
         except FileNotFoundError:
             return None
-        state = (found.st_mtime_ns, found.st_size, found.st_ino)
         if state != self._state:
             self._listed = msgspec.json.decode(self._path.read_bytes(), type=Suppressions)
             self._state = state

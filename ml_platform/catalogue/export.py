@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ml_platform import catalogue as room
 from ml_platform.catalogue.document import Catalogue, Entry, View
 from ml_platform.catalogue.pages import FILTERS, STATIC, TEMPLATES, Sample, entry_page, index_of, search_page
 from ml_platform.catalogue.search import search
+from ml_platform.registry.card_pages import page_environment
 
 # The styles of the console, so that both look alike; read as a file, since nothing here may import serving.
 CONSOLE_STYLES = Path(room.__file__).parents[1] / "serving" / "console" / "static" / "console.css"
@@ -112,13 +112,7 @@ def _write(
         shutil.copyfile(source, folder / "assets" / source.name)
     index = json.dumps(index_of(view, lambda name: f"entries/{quote(file_name(name))}"), ensure_ascii=False)
     (folder / "assets" / "index.js").write_text(f"window.CATALOGUE = {index};\n", encoding="utf-8")
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(TEMPLATES)
     environment.filters |= FILTERS
     common = {"layout": "export_base.html", "project": project, "trouble": "", "page_link": None, "sample_link": None}
     home = search_page(view, {}, link=lambda name: f"entries/{quote(file_name(name))}", address="index.html")

@@ -66,13 +66,19 @@ def browser_of(settings: "Settings", who: Principal | None = None) -> Callable[[
     AccessDenied
         When a key is wanted, and `ML_PLATFORM_KEY` has none that is valid.
     """
+    bound = policy_and_reader(settings, who)
+    if bound is None:
+        return lambda _: True
+    policy, principal = bound
+    return lambda entry: browses(policy, principal, entry)
+
+
+def policy_and_reader(settings: "Settings", who: Principal | None = None) -> tuple[Policy, Principal] | None:
+    """The policy in force with whom it binds, who speaks when None; None while no policy is (raises AccessDenied)."""
     from ml_platform.governance.access.speaker import policy_store, speaker
 
     store = policy_store(settings)
-    if not store.in_use():
-        return lambda _: True
-    policy, principal = store.policy, who or speaker(settings, store)
-    return lambda entry: browses(policy, principal, entry)
+    return (store.policy, who or speaker(settings, store)) if store.in_use() else None
 
 
 def lake_of(settings: "Settings", reader: str | None, *, path: str = "catalogue") -> "Lake":

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ml_platform.catalogue.reader import browses_object
+from ml_platform.catalogue.reader import browses_object, policy_and_reader
 from ml_platform.governance.access.objects import CatalogueObject, parse_object, table_object
 from ml_platform.governance.access.policy import Policy
 from ml_platform.governance.access.principals import Principal
@@ -72,10 +72,8 @@ def sight_of_speaker(settings: "Settings") -> Sees:
     AccessDenied
         When a key is wanted, and `ML_PLATFORM_KEY` has none that is valid.
     """
-    from ml_platform.governance.access.speaker import policy_store, speaker
-
-    store = policy_store(settings)
-    if not store.in_use():
+    bound = policy_and_reader(settings)
+    if bound is None:
         return lambda lineage: lineage
-    policy, principal = store.policy, speaker(settings, store)
+    policy, principal = bound
     return lambda lineage: visible_lineage(lineage, policy, principal)

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from ml_platform.atomic_files import FileStamp, file_stamp
 from ml_platform.project import ProjectNotFound, current_project
 from ml_platform.spec.budget import Budget, StepLimits
 from ml_platform.spec.types import Declared, PositiveDuration
@@ -111,12 +112,11 @@ def cost_config(path: Path | None = None) -> CostConfig:
     path = path or cost_file()
     if path is None:
         return CostConfig()
-    stat = path.stat()
-    return _load(path, stat.st_mtime_ns, stat.st_size)
+    return _load(path, file_stamp(path))
 
 
 @lru_cache(maxsize=4)
-def _load(path: Path, _modified: int, _size: int) -> CostConfig:
+def _load(path: Path, _stamp: FileStamp) -> CostConfig:
     document = _document(path)
     try:
         return CostConfig.model_validate(document.data or {})

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from ml_platform.atomic_files import locked, replace_file
+from ml_platform.atomic_files import FileStamp, file_stamp, locked, replace_file
 from ml_platform.governance.audit import record_event
 from ml_platform.secret_file import load_secret
 
@@ -89,7 +89,7 @@ class KeyStore:
         self._audit, self._by = audit, by
         self._path = folder / "keys.json"
         self._lock = threading.Lock()
-        self._stamp: tuple[int, int, int] | None = None
+        self._stamp: FileStamp | None = None
         self._looked = -1e9
         self._revision = 0
         self._keys: dict[str, Key] = {}
@@ -225,10 +225,9 @@ class KeyStore:
         with self._lock:
             self._looked = now
             try:
-                stat = self._path.stat()
+                stamp = file_stamp(self._path)
             except FileNotFoundError:
                 return  # keys that were there before the file went stay in force
-            stamp = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
             if stamp != self._stamp:
                 self._secret = self._load_secret(create=False)
                 self._keys = {key.id: key for key in self._read().keys}

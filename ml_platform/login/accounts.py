@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from ml_platform.atomic_files import locked, replace_file
+from ml_platform.atomic_files import file_stamp, locked, replace_file
 from ml_platform.gateway_identity import GatewaySigner
 from ml_platform.governance.audit import record_event
 from ml_platform.login.passwords import check_new, hashed
@@ -185,10 +185,9 @@ class AccountStore:
     def _reload(self) -> dict[str, Account]:
         with self._lock:
             try:
-                stat = self.path.stat()
+                stamp = file_stamp(self.path)
             except FileNotFoundError:
                 return self._accounts  # accounts that were there before the file went stay as they were
-            stamp = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
             if stamp != self._stamp:
                 self._accounts = self._read()
                 self._stamp = stamp

@@ -15,6 +15,7 @@ import dagster as dg
 import msgspec
 from dagster import DagsterEventType
 
+from ml_platform.atomic_files import FileStamp, file_stamp
 from ml_platform.lineage.objects import Lineage, lineage_of
 from ml_platform.lineage.openlineage import Column, EventType, Materialisation, run_event
 from ml_platform.lineage.openlineage_transport import NotDelivered, OpenLineageSettings, deliver
@@ -128,12 +129,11 @@ def _lineage(places: Settings) -> Lineage:
     path = lineage_path(places)
     if not path.exists():
         return refresh_lineage(places)[0]
-    stat = path.stat()
-    return _read(str(path), stat.st_mtime_ns, places)
+    return _read(file_stamp(path), places)
 
 
 @lru_cache(maxsize=1)
-def _read(_path: str, _changed: int, places: Settings) -> Lineage:
+def _read(_stamp: FileStamp, places: Settings) -> Lineage:
     document = read_document(lineage_path(places))
     return lineage_of(document) if document is not None else refresh_lineage(places)[0]
 

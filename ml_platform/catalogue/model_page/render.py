@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from ml_platform.catalogue.model_page.document import ModelPage
 from ml_platform.catalogue.pages import FILTERS, TEMPLATES
+from ml_platform.registry.card_pages import page_environment
 
 _ACCENT, _DIM, _LINE = "#24618f", "#5a6672", "#dfe3e8"
 
@@ -20,13 +19,7 @@ class NoPdf(RuntimeError):
 
 def page_html(page: ModelPage, links: Mapping[str, str] | None = None) -> str:
     """Write the page as HTML that needs nothing else; `links` are title → address of other pages."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(TEMPLATES)
     environment.filters |= FILTERS
     return environment.get_template("model_page.html").render(page=page, links=links or {})
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from ml_platform.atomic_files import replace_file
+from ml_platform.atomic_files import FileStamp, file_stamp, replace_file
 from ml_platform.governance.access.objects import CatalogueObject, table_object
 from ml_platform.governance.access.policy import Policy
 from ml_platform.governance.access.principals import Principal
@@ -104,7 +104,7 @@ class ProtectionStore:
         self._path = folder / FILE
         self._lock = threading.Lock()
         self._looked = -1e9
-        self._stamp: tuple[int, int, int] | None = None
+        self._stamp: FileStamp | None = None
         self._protections = Protections()
         self._tags: tuple[Policy, Protections, ColumnTags] | None = None
         self._decided: dict[tuple[str, frozenset[str], bool, str], tuple[ColumnTags, ViewAccess]] = {}
@@ -137,8 +137,7 @@ class ProtectionStore:
             return
         with self._lock:
             try:
-                stat = self._path.stat()
-                stamp = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+                stamp = file_stamp(self._path)
                 if stamp != self._stamp:
                     self._protections = msgspec.json.decode(self._path.read_bytes(), type=Protections)
                     self._stamp = stamp

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from ml_platform.atomic_files import locked, replace_file
+from ml_platform.atomic_files import FileStamp, file_stamp, locked, replace_file
 from ml_platform.governance.access.policy import Document, Policy
 from ml_platform.governance.audit import record_event
 
@@ -60,7 +60,7 @@ class PolicyStore:
         self._owners = owners
         self._lock = threading.Lock()
         self._looked = -1e9
-        self._stamp: tuple[int, int, int] | None = None
+        self._stamp: FileStamp | None = None
         self._ends = float("inf")  # when the next grant ends, in seconds since 1970
         self._policy = Policy(Document())
         self._revision = 0
@@ -127,13 +127,12 @@ class PolicyStore:
             return
         with self._lock:
             try:
-                stat = self.path.stat()
+                stamp = file_stamp(self.path)
             except FileNotFoundError:
                 if self._stamp is None:
                     self.read()  # refuses when a policy is in force whose file is lost
                 self._looked = now
                 return  # a policy that was there before the file went stays in force
-            stamp = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
             if stamp != self._stamp or time.time() >= self._ends:
                 self._policy = Policy(self.read(), now=datetime.now(UTC), owners=self._owners())
                 self._stamp = stamp

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from starlette.types import Scope
 
+from ml_platform.atomic_files import FileStamp, file_stamp
 from ml_platform.catalogue.document import (
     Catalogue,
     CatalogueUnreadable,
@@ -40,7 +41,7 @@ class StoredCatalogue:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._read: tuple[tuple[int, int], Catalogue] | None = None
+        self._read: tuple[FileStamp, Catalogue] | None = None
 
     def view(self, scope: Scope) -> tuple[View, str]:
         """What the caller may see of it, and why there is nothing, if so."""
@@ -58,10 +59,9 @@ class StoredCatalogue:
 
     def _current(self) -> Catalogue | None:
         try:
-            status = catalogue_path(self.settings.home).stat()
+            state = file_stamp(catalogue_path(self.settings.home))
         except FileNotFoundError:
             return None
-        state = (status.st_mtime_ns, status.st_ino)
         if self._read is None or self._read[0] != state:
             catalogue = read_catalogue(self.settings.home)
             if catalogue is None:

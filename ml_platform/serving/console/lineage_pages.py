@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from starlette.types import Scope
 
+from ml_platform.atomic_files import FileStamp, file_stamp
 from ml_platform.catalogue.visible_lineage import visible_lineage
 from ml_platform.lineage.impact import Impact, impact_of
 from ml_platform.lineage.objects import Lineage, LineageDocument, document_of, lineage_of
@@ -35,14 +36,14 @@ class StoredLineage:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._changed: int | None = None
+        self._changed: FileStamp | None = None
         self._document: LineageDocument | None = None
         self._lineage: Lineage | None = None
 
     def read(self) -> tuple[LineageDocument, Lineage]:
         """Read it, if it has changed (raises NoGraph)."""
         try:
-            changed = self._path.stat().st_mtime_ns
+            changed = file_stamp(self._path)
             if changed != self._changed or self._document is None or self._lineage is None:
                 document = read_document(self._path)
                 if document is None:

@@ -1,12 +1,12 @@
 """Makes the worker serve what the documents of composed endpoints say, and make it anew when a member changes."""
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from ml_platform.atomic_files import FileStamp, file_stamp
 from ml_platform.features.online.store import OnlineStore
 from ml_platform.registry.composition import Composition, CompositionStore
 from ml_platform.registry.manifest import Endpoint
@@ -23,8 +23,6 @@ SETTLE_NS = 10**9  # a younger document that cannot be read may be half written,
 RETRY_SECONDS = 30.0  # before what was refused is tried again although no member changed
 
 logger = logging.getLogger("serving")
-
-Stamp = tuple[int, int, int]
 
 
 class ComposedEndpoints:
@@ -57,7 +55,7 @@ class ComposedEndpoints:
         self._load = load
         self._documents: dict[str, Composition] = {}
         self._damaged: dict[str, str] = {}  # why the newest documents of some names cannot be read
-        self._stamps: dict[str, Stamp] = {}
+        self._stamps: dict[str, FileStamp] = {}
         self._retry_due = 0.0  # monotonic clock
         self._last_good_due: dict[str, float] = {}
 
@@ -144,7 +142,7 @@ class ComposedEndpoints:
         if not is_name(name):
             return None
         try:
-            stamp = _stamp(path.stat())
+            stamp = file_stamp(path)
             if self._stamps.get(name) == stamp:
                 return None
             self._stamps[name] = stamp
@@ -196,7 +194,3 @@ class ComposedEndpoints:
         composition = self._documents.get(name)
         members = map(self._state.slots.get, composition.members) if composition is not None else ()
         return any(slot is not None and not slot.served for slot in members)
-
-
-def _stamp(stat: os.stat_result) -> Stamp:
-    return stat.st_mtime_ns, stat.st_ino, stat.st_size

@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-import os
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from ml_platform.atomic_files import file_stamp
 from ml_platform.features.online.store import OnlineStore
 from ml_platform.registry.adapted_conformal import adapted_path
 from ml_platform.registry.composition import CompositionStore
@@ -131,7 +131,7 @@ class Watcher:
         folder = self._store.folder / "endpoints"
         try:
             stamps = (
-                {path.stem: _stamp(path.stat()) for path in sorted(folder.glob(f"{self._names}.json"))}
+                {path.stem: file_stamp(path) for path in sorted(folder.glob(f"{self._names}.json"))}
                 if folder.is_dir()
                 else {}
             )
@@ -176,7 +176,7 @@ class Watcher:
             changed = {}
             for digest, model in models.items():
                 try:
-                    stamp = _stamp(adapted_path(self._store, digest).stat())
+                    stamp = file_stamp(adapted_path(self._store, digest))
                 except OSError:
                     stamp = None
                 if stamp == self._intervals_seen.get(digest):
@@ -401,7 +401,3 @@ class Watcher:
         if slot.name in self._state.retired:  # and is back
             self._state.retired = {n: since for n, since in self._state.retired.items() if n != slot.name}
         self._composed.put({**self._state.slots, slot.name: slot})
-
-
-def _stamp(stat: os.stat_result) -> tuple[int, int, int]:
-    return stat.st_mtime_ns, stat.st_ino, stat.st_size

@@ -1,12 +1,10 @@
 """Notices feature services that are published, changed or withdrawn; a damaged document leaves what was served."""
 
 import logging
-from pathlib import Path
 
+from ml_platform.atomic_files import FileStamp, file_stamp
 from ml_platform.registry.feature_services import FeatureService, FeatureServiceStore
 from ml_platform.serving.models.slots import ServingState
-
-Stamp = tuple[int, int, int]
 
 logger = logging.getLogger("serving")
 
@@ -16,12 +14,12 @@ class ServiceWatch:
 
     def __init__(self, store: FeatureServiceStore) -> None:
         self._store = store
-        self._seen: dict[str, Stamp] = {}
+        self._seen: dict[str, FileStamp] = {}
 
     def look(self, state: ServingState) -> None:
         """Read what changed since the last look; a store that cannot be read changes nothing."""
         try:
-            stamps = {name: _stamp(self._store.path(name)) for name in self._store.names()}
+            stamps = {name: file_stamp(self._store.path(name)) for name in self._store.names()}
         except OSError as error:
             logger.warning("the feature services cannot be read: %s", error)
             return
@@ -51,8 +49,3 @@ class ServiceWatch:
         else:
             services[name] = service
             logger.info("feature service %s: revision %d is served", name, service.revision)
-
-
-def _stamp(path: Path) -> Stamp:
-    stat = path.stat()
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino
